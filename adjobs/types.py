@@ -1,0 +1,61 @@
+"""The words every layer shares. Labels are 0 for normal and 1 for anomalous; a higher score is more anomalous."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Generator, Tensor
+
+
+class Batch(NamedTuple):
+    """One step's images on the device that trains.
+
+    Attributes:
+        images: ``(B, 3, H, W)`` float32 in [0, 1], not normalised.
+        labels: ``(B,)`` int64, 0 normal, 1 anomalous.
+        masks: ``(B, 1, H, W)`` bool, True on labelled defect pixels; all False where none are known.
+        simulate: ``(B,)`` bool, True for normal images on which the method is to simulate an anomaly.
+        generator: the only source of randomness in the step; lives on the images' device.
+    """
+
+    images: Tensor
+    labels: Tensor
+    masks: Tensor
+    simulate: Tensor
+    generator: Generator
+
+
+class StepLoss(NamedTuple):
+    """What a training step returns: ``total`` to differentiate (scalar), ``parts`` to log (detached scalars)."""
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+class Prediction(NamedTuple):
+    """``score`` ``(B,)`` and ``map`` ``(B, 1, H, W)`` at the input's size, or None for methods that locate nothing."""
+
+    score: Tensor
+    map: Tensor | None
+
+
+class Scores(NamedTuple):
+    """Predictions for one part of a data set, beside what is known of it.
+
+    Attributes:
+        ids: N sample ids.
+        labels: ``(N,)`` int64, 0 normal, 1 anomalous.
+        scores: ``(N,)`` float64.
+        defects: N defect types ("" for normal images).
+        maps: ``(N, H, W)`` float32, or None.
+        masks: ``(N, H, W)`` bool, or None when no sample of the part has a mask.
+    """
+
+    ids: tuple[str, ...]
+    labels: np.ndarray
+    scores: np.ndarray
+    defects: tuple[str, ...]
+    maps: np.ndarray | None
+    masks: np.ndarray | None
