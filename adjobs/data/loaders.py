@@ -1,0 +1,158 @@
+"""Training batches out of the decoded cache: which images, in which order, on which worker.
+
+The order depends on the seed, the stage and the epoch alone, and the global batch is cut into one share per worker, so that
+any number of workers sees the same global batches, and a resumed run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from adjobs.data.cache import ImageCache
+from adjobs.data.index import Index
+from adjobs.errors import DataError
+from adjobs.types import Batch
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Samples of one kind, as rows of the cache."""
+
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def shuffled(self, *entropy: int) -> np.ndarray:
+        """All rows in an order given by ``entropy``."""
+        order: np.ndarray = np.random.default_rng(entropy).permutation(self.rows)
+        return order
+
+    def draw(self, count: int, step: int, *entropy: int) -> np.ndarray:
+        """``count`` rows for the ``step``-th time: one shuffled pass after the other, without end."""
+        position = np.arange(step * count, (step + 1) * count)
+        passes = {p: self.shuffled(*entropy, int(p)) for p in np.unique(position // len(self))}
+        return np.array([passes[p][i] for p, i in zip(position // len(self), position % len(self), strict=True)], dtype=np.int64)
+
+
+class TrainingData:
+    """The training part of a data set on one worker."""
+
+    def __init__(self, cache: ImageCache, index: Index, part: Sequence[str], device: torch.device) -> None:
+        self._cache = cache
+        self._device = device
+        labels = {sample.id: int(sample.label == "anomalous") for sample in index.samples}
+        rows = np.array([cache.row[name] for name in part], dtype=np.int64)
+        self._label = {int(row): labels[name] for row, name in zip(rows, part, strict=True)}
+        self._mask_row = {cache.row[name]: cache.mask_row[name] for name in part if name in cache.mask_row}
+        anomalous = np.array([labels[name] for name in part], dtype=bool)
+        self.natural_pool, self.normal_pool, self.anomalous_pool = Pool(rows), Pool(rows[~anomalous]), Pool(rows[anomalous])
+
+    @property
+    def n_normal(self) -> int:
+        """Number of normal training images."""
+        return len(self.normal_pool)
+
+    @property
+    def n_anomalous(self) -> int:
+        """Number of labelled anomalies in the training part."""
+        return len(self.anomalous_pool)
+
+    def normal(self, size: int) -> Iterator[Batch]:
+        """All normal images in order, in batches of up to ``size``, for work without gradients."""
+        nothing = torch.Generator(self._device)
+        for start in range(0, len(self.normal_pool), size):
+            rows = self.normal_pool.rows[start : start + size]
+            yield self.load(rows, np.zeros(len(rows), dtype=bool), nothing)
+
+    def plan(self, mix: tuple[int, int, int, int], world: int) -> Plan:
+        """Lay out the batches of a stage.
+
+        Args:
+            mix: global counts (natural, normal, simulated, anomalous), see :class:`adjobs.methods.contract.Mix`.
+            world: number of workers.
+
+        Raises:
+            DataError: the training part lacks what the mix asks for, or the batch cannot be shared among the workers.
+        """
+        natural, normal, simulated, anomalous = mix
+        if anomalous and not len(self.anomalous_pool):
+            raise DataError("the method asks for labelled anomalies in each batch, the training part has none; label some or change params")
+        pool, per_step = (self.natural_pool, natural) if natural else (self.normal_pool, normal + simulated)
+        per_step = min(per_step, len(pool))  # a part smaller than one batch is one batch
+        if per_step + anomalous < 2 * world:
+            raise DataError(
+                f"a global batch has {per_step + anomalous} images, each of {world} workers needs at least 2; "
+                f"use fewer workers, a larger params.batch_size, or more training images ({len(pool)} now)"
+            )
+        return Plan(self, mix, pool, per_step, world)
+
+    def load(self, rows: np.ndarray, simulate: np.ndarray, generator: torch.Generator) -> Batch:
+        """The batch of these cache rows on the device."""
+        images = to_float(self._cache.images[rows], self._device)
+        labels = torch.tensor([self._label[int(row)] for row in rows], device=self._device)
+        masks = torch.zeros(len(rows), 1, *images.shape[-2:], dtype=torch.bool)
+        for i, row in enumerate(rows):
+            if int(row) in self._mask_row:
+                masks[i, 0] = torch.from_numpy(self._cache.masks[self._mask_row[int(row)]].astype(bool))
+        return Batch(images, labels, masks.to(self._device), torch.from_numpy(simulate).to(self._device), generator)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The batches of one stage."""
+
+    data: TrainingData
+    mix: tuple[int, int, int, int]
+    pool: Pool
+    per_step: int
+    world: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one pass over the pool; a last batch that leaves a worker fewer than two images is dropped.
+
+        Batch normalisation cannot learn from one image.
+        """
+        full, rest = divmod(len(self.pool), self.per_step)
+        return full + int(rest >= 2 * self.world)
+
+    def global_size(self, step: int) -> int:
+        """Number of images in the global batch of ``step`` (counted from the stage's first)."""
+        left = len(self.pool) - step % self.steps_per_epoch * self.per_step
+        return min(self.per_step, left) // self.world * self.world + self.mix[3]
+
+    def batch(self, step: int, *, seed: int, stage: int, rank: int, device: torch.device) -> Batch:
+        """This worker's share of the global batch of ``step``, with its generator."""
+        rows, simulate = self._rows(step, seed, stage)
+        entropy = np.random.SeedSequence([seed, stage, step, rank]).generate_state(2, np.uint32)
+        generator = torch.Generator(device).manual_seed(int(entropy[0]) << 31 | int(entropy[1]) >> 1)
+        share = slice(rank, None, self.world)
+        return self.data.load(rows[share], simulate[share], generator)
+
+    def _rows(self, step: int, seed: int, stage: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the global batch, and which of them are to be simulated on."""
+        natural, normal, simulated, anomalous = self.mix
+        epoch, i = divmod(step, self.steps_per_epoch)
+        rows = self.pool.shuffled(seed, stage, epoch)[i * self.per_step : (i + 1) * self.per_step]
+        rows = rows[: len(rows) // self.world * self.world]  # equal shares, so that averaging over workers is averaging over images
+        simulate = np.zeros(len(rows), dtype=bool)
+        if not natural:
+            simulate[round(len(rows) * normal / (normal + simulated)) :] = True
+        if anomalous:
+            extra = self.data.anomalous_pool.draw(anomalous, step, seed, stage, 1)
+            rows, simulate = np.concatenate([rows, extra]), np.concatenate([simulate, np.zeros(len(extra), dtype=bool)])
+        return rows, simulate
+
+
+def to_float(images: np.ndarray, device: torch.device) -> torch.Tensor:
+    """``(B, H, W, 3)`` uint8 of the cache to ``(B, 3, H, W)`` float32 in [0, 1] on the device, in channels-last memory.
+
+    The array is copied first: the cache is shared, and nothing may write to it.
+    """
+    tensor = torch.from_numpy(np.array(images)).to(device, non_blocking=True)
+    return tensor.permute(0, 3, 1, 2).to(torch.float32).div_(255)

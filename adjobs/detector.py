@@ -1,0 +1,119 @@
+"""A trained model outside training: a folder with the weights, and with everything that turns a picture into a decision.
+
+The folder holds ``weights.safetensors`` and ``detector.json``. No pickle: a model from a bucket can be loaded without trusting it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from adjobs import methods
+from adjobs.data.images import RESIZE_RULE, load_rgb
+from adjobs.errors import StorageError, one_line
+from adjobs.evaluate import Runner, evaluating, predict
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What ``detector.json`` says.
+
+    Attributes:
+        method: its name.
+        params: its resolved parameters.
+        image_size: pictures are resized to this square, by ``resize_rule``.
+        threshold: as :meth:`adjobs.metrics.threshold.Threshold.to_dict` gives it; ``value`` decides.
+        data_fingerprint: of the data set that it was trained on.
+    """
+
+    method: str
+    params: dict[str, Any]
+    image_size: int
+    threshold: dict[str, Any]
+    data_fingerprint: str
+    resize_rule: str = RESIZE_RULE
+    format: int = FORMAT
+
+
+class Detection(NamedTuple):
+    """Scores ``(B,)``, decisions ``(B,)`` bool, and maps ``(B, H, W)`` float32 or None."""
+
+    scores: np.ndarray
+    decisions: np.ndarray
+    maps: np.ndarray | None
+
+
+def save(folder: Path, method: nn.Module, manifest: Manifest) -> None:
+    """Write a detector's folder; the manifest last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in method.state_dict().items()}, folder / "weights.safetensors")
+    (folder / "detector.json").write_text(json.dumps(asdict(manifest), indent=2))
+
+
+class Detector:
+    """A loaded detector."""
+
+    def __init__(self, method: nn.Module, manifest: Manifest, device: torch.device) -> None:
+        self._method = method.to(device, memory_format=torch.channels_last).eval()
+        self._runner = Runner(device)
+        self.manifest = manifest
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "auto") -> Self:
+        """Read a folder that ``save`` wrote.
+
+        Args:
+            folder: the folder.
+            device: ``auto`` (a GPU where there is one), or a torch device.
+
+        Raises:
+            StorageError: the folder holds no detector, or one of another format.
+        """
+        try:
+            manifest = Manifest(**json.loads((folder / "detector.json").read_text()))
+            if manifest.format != FORMAT or manifest.resize_rule != RESIZE_RULE:
+                raise StorageError(
+                    f"detector {folder}: format {manifest.format}, resize rule {manifest.resize_rule}; this version reads format "
+                    f"{FORMAT}, {RESIZE_RULE}; use the adjobs version that trained it"
+                )
+            weights = load_file(folder / "weights.safetensors")
+        except (OSError, ValueError, TypeError) as error:
+            raise StorageError(f"detector {folder}: cannot be read ({one_line(error)}); give a run or model that adjobs logged") from error
+        found = methods.load(manifest.method)
+        # The weights are all here; nothing is to be downloaded only to be overwritten.
+        offline = {"weights": "none"} if "weights" in found.config.model_fields else {}
+        method = found.build(found.config(**{**manifest.params, **offline}), 0)
+        method.load_state_dict(weights)
+        return cls(method, manifest, torch.device(_default_device() if device == "auto" else device))
+
+    @property
+    def threshold(self) -> float:
+        """An image is called anomalous when its score is at least this."""
+        return float(self.manifest.threshold["value"])
+
+    def read(self, source: Path | bytes) -> np.ndarray:
+        """Decode and resize a picture as in training: ``(S, S, 3)`` uint8.
+
+        Raises:
+            DataError: not a picture, truncated, or too large.
+        """
+        return load_rgb(source, self.manifest.image_size)
+
+    def __call__(self, images: np.ndarray) -> Detection:
+        """Detect on ``(B, S, S, 3)`` uint8 images as ``read`` gives them."""
+        with evaluating(self._method):
+            scores, maps = predict(self._method, images, self._runner)
+        return Detection(scores, scores >= self.threshold, maps)
+
+
+def _default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,225 @@
+"""The job file: one frozen, validated description of a run, the same for train, submit and resume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from adjobs import methods
+from adjobs.errors import JobError, choices, one_line
+
+
+class Section(BaseModel):
+    """A part of the job file: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataSection(Section):
+    """Which pictures, and how they are split."""
+
+    uri: str = Field(description="folder, s3://bucket/prefix, or 'elpv'")
+    format: str = Field("auto", description="layout; auto recognises it")
+    protocol: str = Field("holdout", description="how train, validation and test are made")
+    k: int | None = Field(None, ge=0, description="most labelled anomalies in the training part; null: all of them")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of the split")
+    image_size: int = Field(256, ge=32, le=4096, multiple_of=32, description="side in pixels; pictures are stretched to a square")
+    exclude_bad: bool = Field(False, description="leave out the pictures that 'adjobs data check' complains of, instead of stopping")
+
+
+class TrainSection(Section):
+    """What the training runs on."""
+
+    workers: int = Field(1, ge=1, le=1024, description="Ray Train workers; the batch is shared among them")
+    gpus_per_worker: float | Literal["auto"] = Field("auto", description="auto: 1 where the cluster has one for each worker, else 0")
+    cpus_per_worker: int | Literal["auto"] = Field("auto", description="auto: an equal share of the node, at most 8")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPUs that have it, else fp32")
+    max_retries: int = Field(3, ge=0, le=100, description="restarts from the last checkpoint after a worker died")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of initialisation, order and simulated anomalies")
+    validate_every: int = Field(1, ge=1, description="epochs between two looks at the validation part")
+
+
+class ThresholdSection(Section):
+    """How the decision threshold is chosen on the validation part."""
+
+    policy: Literal["max_f1", "max_fpr", "fixed"] | None = Field(None, description="max_f1, max_fpr or fixed; null: the method's own")
+    value: float | None = Field(None, description="max_fpr: largest false-alarm rate; fixed: the threshold")
+    confidence: float = Field(0.95, gt=0, lt=1, description="confidence of the stated bound on the false-alarm rate")
+
+    @model_validator(mode="after")
+    def _value_fits(self) -> Self:
+        """A wrong value is refused before the training, not after it."""
+        if self.policy == "fixed" and self.value is None:
+            raise ValueError("policy fixed needs a value: the threshold itself")
+        if self.policy in ("max_fpr", None) and self.value is not None and not 0 <= self.value < 1:
+            raise ValueError(f"policy max_fpr got value {self.value}, needs a rate in [0, 1)")
+        return self
+
+
+class TrackSection(Section):
+    """Where the run is recorded."""
+
+    experiment: str = Field("adjobs", min_length=1, description="MLflow experiment")
+    model: str | None = Field(None, min_length=1, description="registered model that gets a new version; null: none")
+
+
+class JobConfig(Section):
+    """A whole job. ``params`` holds the method's parameters with every default filled in."""
+
+    method: str
+    data: DataSection
+    params: dict[str, Any] = Field(default_factory=dict)
+    preset: str | None = Field(None, description="named set of params: paper, or official where the published code differs")
+    train: TrainSection = TrainSection()
+    threshold: ThresholdSection = ThresholdSection()
+    track: TrackSection = TrackSection()
+
+    def to_yaml(self) -> str:
+        """The resolved job as a job file."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    def method_config(self) -> methods.MethodConfig:
+        """``params`` as the method's own configuration."""
+        return methods.config_class(self.method)(**self.params)
+
+
+def read_job(path: Path) -> dict[str, Any]:
+    """The mapping in a job file.
+
+    Raises:
+        JobError: no such file, not YAML, or not a mapping.
+    """
+    try:
+        document = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise JobError(f"job file '{path}': cannot be read ({error.strerror}); give the path of a YAML job file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise JobError(f"job file '{path}': not YAML ({one_line(error)})") from error
+    if not isinstance(document, dict):
+        raise JobError(f"job file '{path}': got {type(document).__name__}, needs a mapping with the keys method and data")
+    return document
+
+
+def override(document: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    """Apply ``key.path=value`` settings, values in YAML, to a copy of a job mapping.
+
+    >>> override({"method": "cdo"}, ["params.gamma=3"])
+    {'method': 'cdo', 'params': {'gamma': 3}}
+
+    Raises:
+        JobError: a setting without '=', or a path through something that is no mapping.
+    """
+    result: dict[str, Any] = yaml.safe_load(yaml.safe_dump(document))
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals or not path:
+            raise JobError(f"--set '{setting}': give key=value, such as params.gamma=3")
+        *parents, last = path.split(".")
+        place = result
+        for key in parents:
+            place = place.setdefault(key, {})
+            if not isinstance(place, dict):
+                raise JobError(f"--set '{setting}': '{key}' holds a value, not a section")
+        try:
+            place[last] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise JobError(f"--set '{setting}': '{text}' is not a YAML value ({one_line(error)})") from error
+    return result
+
+
+def resolve(document: Mapping[str, Any], source: str = "job") -> JobConfig:
+    """Validate a job mapping and fill in every default, the method's and its preset's included.
+
+    Raises:
+        JobError: every problem at once, each with what was got and what is allowed.
+    """
+    problems: list[str] = []
+    job: JobConfig | None = None
+    try:
+        job = JobConfig.model_validate(dict(document))
+    except ValidationError as error:
+        problems += explain(error, JobConfig)
+    params, found = _resolve_params(document)
+    problems += found
+    if problems or job is None:
+        raise JobError(f"{source}: " + "; ".join(problems))
+    policy, value = job.threshold.policy, job.threshold.value
+    if policy is None:
+        policy, default = methods.spec(job.method).threshold
+        value = default if value is None else value
+    threshold = job.threshold.model_copy(update={"policy": policy, "value": value})
+    return job.model_copy(update={"params": params, "threshold": threshold})
+
+
+def _resolve_params(document: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The method's parameters: defaults, then the preset, then what the user gave."""
+    name, given, preset = document.get("method"), document.get("params") or {}, document.get("preset")
+    if not isinstance(name, str) or not isinstance(given, dict):
+        return {}, []  # said by the validation of the whole
+    try:
+        config = methods.config_class(name)
+        base = _preset(name, preset)
+    except JobError as error:
+        return {}, [str(error)]
+    try:
+        return config(**{**base, **given}).model_dump(mode="json"), []
+    except ValidationError as error:
+        return {}, explain(error, config, "params")
+
+
+def _preset(method: str, preset: object) -> dict[str, object]:
+    if preset is None:
+        return {}
+    presets = methods.presets(method)
+    if preset not in presets:
+        raise JobError(f"preset '{preset}': {method} has no such preset; {choices(str(preset), presets)}")
+    return dict(presets[str(preset)])
+
+
+def explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Pydantic's errors in the user's words: the key, what was got, what is allowed."""
+    lines = []
+    for item in error.errors():
+        path = [part for part in item["loc"] if isinstance(part, str)]
+        # A union reports one error per member, the member's name last; the key is what the user knows.
+        if item["type"] != "extra_forbidden":
+            path = _known(path, model)
+        key = ".".join([prefix, *path] if prefix else path)
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{key}: unknown key; {choices(path[-1], _fields(model, path[:-1]))}")
+        elif item["type"] == "missing":
+            lines.append(f"{key}: missing; {_describe(model, path)}")
+        else:
+            lines.append(f"{key}: got {item['input']!r}; {item['msg'][0].lower()}{item['msg'][1:]}")
+    return list(dict.fromkeys(lines))
+
+
+def _fields(model: type[BaseModel], path: list[str]) -> list[str]:
+    for part in path:
+        annotation = model.model_fields[part].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)
+
+
+def _known(path: list[str], model: type[BaseModel]) -> list[str]:
+    """The leading part of a path that names fields."""
+    known: list[str] = []
+    for part in path:
+        if part not in _fields(model, known):
+            break
+        known.append(part)
+    return known or path
+
+
+def _describe(model: type[BaseModel], path: list[str]) -> str:
+    for part in path[:-1]:
+        annotation = model.model_fields[part].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return model.model_fields[path[-1]].description or "this key is required"

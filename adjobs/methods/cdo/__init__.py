@@ -1,0 +1,15 @@
+"""CDO: an apprentice network imitates a frozen expert on normal pixels and is driven away from it on simulated defects.
+
+Collaborative Discrepancy Optimization for Reliable Image Anomaly Localization, Cao et al.
+"""
+
+from adjobs.methods.contract import Selection, Spec
+
+SPEC = Spec(
+    title="Collaborative Discrepancy Optimization",
+    paper="Cao, Xu, Liu, Shen: Collaborative Discrepancy Optimization for Reliable Image Anomaly Localization, IEEE TII 2023",
+    supervision=("none", "masks"),
+    gives_map=True,
+    selection=Selection("last", "image_auroc"),
+    threshold=("max_fpr", 0.01),
+)

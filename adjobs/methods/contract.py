@@ -1,0 +1,155 @@
+"""What every method promises: how it is described, trained and asked.
+
+A method is a folder of :mod:`adjobs.methods` with ``__init__.py`` (``SPEC``), ``config.py`` (``Config``), ``model.py``
+(``build``), ``loss.py`` and ``README.md`` (its card).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from adjobs.types import Batch, Prediction, StepLoss
+
+Supervision = Literal["none", "image labels", "masks", "blocks", "boxes"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which checkpoint becomes the model.
+
+    Attributes:
+        rule: ``last`` (the last iterate) or ``best`` (the best on validation; the last where validation has no anomalies).
+        metric: the image metric on validation, higher is better, that ranks checkpoints and searches.
+    """
+
+    rule: Literal["last", "best"]
+    metric: str
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a method states of itself.
+
+    Attributes:
+        title: its name in words.
+        paper: authors, venue and year.
+        supervision: label kinds that it can learn from; ``none`` means that normal images alone are enough.
+        gives_map: whether it locates what it finds.
+        selection: which checkpoint becomes the model.
+        threshold: default policy and its value.
+    """
+
+    title: str
+    paper: str
+    supervision: tuple[Supervision, ...]
+    gives_map: bool
+    selection: Selection
+    threshold: tuple[str, float | None]
+
+
+class MethodConfig(BaseModel):
+    """Base of every method's configuration: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+class Mix(NamedTuple):
+    """How many images of each kind make one global batch.
+
+    Attributes:
+        natural: drawn from the whole training part as it is, labels and all.
+        normal: normal images left as they are.
+        simulated: normal images on which the method simulates an anomaly.
+        anomalous: labelled anomalies, drawn over and over.
+    """
+
+    natural: int = 0
+    normal: int = 0
+    simulated: int = 0
+    anomalous: int = 0
+
+
+class Progress(NamedTuple):
+    """Where a stage stands: ``epoch`` from 0, and ``done``, the share of its steps taken, in [0, 1)."""
+
+    epoch: int
+    done: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One part of a method's training.
+
+    Attributes:
+        name: shown in logs and prefixed to metrics when a method has several stages.
+        module: its ``forward(batch) -> StepLoss`` is trained; wrapped by DistributedDataParallel when there are workers.
+        optimizer: makes the optimizer, with its parameter groups and their learning rates; None for a stage that only prepares.
+        mix: the global batch.
+        epochs: length in passes over the normal (``natural``: all) training images; 0 when ``steps`` is given.
+        steps: length in optimizer steps; 0 when ``epochs`` is given.
+        schedule: factor on every group's learning rate.
+        clip_norm: largest gradient norm; None for no clipping.
+        prepare: work without gradients before the first step (statistics, memory bank); its result lives in the module's
+            buffers, so that a resumed stage does not repeat it.
+    """
+
+    name: str
+    module: nn.Module
+    optimizer: Callable[[], Optimizer] | None
+    mix: Mix = Mix()
+    epochs: int = 0
+    steps: int = 0
+    schedule: Callable[[Progress], float] = lambda progress: 1.0
+    clip_norm: float | None = None
+    prepare: Callable[[TrainingImages], None] | None = None
+
+
+class TrainingImages(Protocol):
+    """What ``prepare`` may see: the training part, one pass at a time, in the order of the sample ids."""
+
+    @property
+    def n_normal(self) -> int:
+        """Number of normal training images."""
+        ...
+
+    @property
+    def n_anomalous(self) -> int:
+        """Number of labelled anomalies in the training part."""
+        ...
+
+    def normal(self, size: int) -> Iterator[Batch]:
+        """Batches of up to ``size`` normal images."""
+        ...
+
+
+class Method(Protocol):
+    """An ``nn.Module`` that can be trained in stages and asked for predictions."""
+
+    def stages(self) -> Sequence[Stage]:
+        """The stages in order; cheap to call, touches no data."""
+        ...
+
+    def forward(self, batch: Batch) -> StepLoss:
+        """Training and nothing else. Gradients are synchronised between workers only through this call."""
+        ...
+
+    def predict(self, images: Tensor) -> Prediction:
+        """Inference and nothing else: ``(B, 3, H, W)`` in [0, 1] to scores and maps, no thresholds, no gradients."""
+        ...
+
+
+class Folder(NamedTuple):
+    """A loaded method: its name, what it states, its configuration class, and ``build(config, seed) -> Method``."""
+
+    name: str
+    spec: Spec
+    config: type[MethodConfig]
+    build: Callable[[Any, int], nn.Module]

@@ -1,0 +1,1 @@
+"""Blocks and small functions that several methods use."""

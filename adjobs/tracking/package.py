@@ -1,0 +1,99 @@
+"""The MLflow model of a run: a pyfunc from code, with the detector's folder as its artifact and no pickle anywhere."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import adjobs
+from adjobs.errors import TrackingError
+from adjobs.tracking.client import connect, talking
+
+# What the model needs besides the code that travels with it.
+REQUIREMENTS = ("filelock", "mlflow", "numpy", "pillow", "pydantic", "pyyaml", "safetensors", "scikit-learn", "scipy", "timm", "torch", "tqdm")
+ARTIFACT = "detector"
+
+
+def log_model(uri: str, run_id: str, detector: Path, registered: str | None) -> str:
+    """Log a detector folder as the run's model; returns its ``models:/`` URI.
+
+    Args:
+        uri: tracking URI.
+        run_id: the open run.
+        detector: folder written by :func:`adjobs.detector.save`.
+        registered: registered model that gets a new version, or None.
+
+    Raises:
+        TrackingError: MLflow is down or refuses.
+    """
+    import mlflow
+    from mlflow.models import Model
+
+    connect(uri)
+    with talking(uri):
+        info = Model.log(
+            artifact_path=None,
+            name="model",
+            flavor=mlflow.pyfunc,
+            run_id=run_id,
+            registered_model_name=registered,
+            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+            artifacts={ARTIFACT: str(detector)},
+            code_paths=[str(Path(adjobs.__file__).parent)],
+            signature=_signature(),
+            pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
+        )
+    return str(info.model_uri)
+
+
+def _signature() -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import Array
+
+    outputs = [
+        ColSpec(DataType.double, "score"),
+        ColSpec(DataType.boolean, "decision"),
+        ColSpec(DataType.double, "threshold"),
+        ColSpec(Array(Array(DataType.float)), "heat_map", required=False),
+    ]
+    return ModelSignature(inputs=Schema([ColSpec(DataType.binary, "image")]), outputs=Schema(outputs))
+
+
+def download(uri: str, model: str, folder: Path) -> Path:
+    """Fetch the detector folder of a model.
+
+    Args:
+        uri: tracking URI.
+        model: a run id, ``runs:/…``, ``models:/name/version``, ``models:/name@alias`` or ``models:/m-…``, or a local folder that
+            holds a detector.
+        folder: where to put it.
+
+    Raises:
+        TrackingError: there is no such run or model, or the run has no model.
+    """
+    import mlflow
+
+    local = Path(model)
+    if (local / "detector.json").is_file():
+        return local
+    client = connect(uri)
+    with talking(uri):
+        found = Path(mlflow.artifacts.download_artifacts(_model_uri(client, model), dst_path=str(folder)))
+    inside = found / "artifacts" / ARTIFACT
+    if not (inside / "detector.json").is_file():
+        raise TrackingError(f"model '{model}': not one that adjobs logged; give a run of 'adjobs train' or a models:/ URI")
+    return inside
+
+
+def _model_uri(client: Any, model: str) -> str:
+    """The URI that MLflow downloads from; a run stands for the model it logged last."""
+    if model.startswith("models:/"):
+        return model
+    run_id = model.removeprefix("runs:/").split("/")[0]
+    run = client.get_run(run_id)
+    outputs = run.outputs.model_outputs if run.outputs else []
+    if not outputs:
+        raise TrackingError(f"run {run_id} ({run.info.status}): has no model; finish it with 'adjobs train --resume {run_id}'")
+    return f"models:/{outputs[-1].model_id}"

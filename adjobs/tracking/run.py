@@ -1,0 +1,223 @@
+"""One MLflow run per job: opened once by whoever launches the job, written to by rank 0, closed once by the launcher."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from adjobs import __version__, methods
+from adjobs.data.preflight import Problem
+from adjobs.data.splits import Split
+from adjobs.errors import TrackingError, one_line
+from adjobs.job import JobConfig, resolve
+from adjobs.metrics import METRICS_VERSION
+from adjobs.tracking.client import connect, experiment_id, talking
+from adjobs.types import Scores
+
+TAG = "adjobs."
+JOB_FILE, SPLIT_FILE, EXCLUDED_FILE = "job.yaml", "split.json", "excluded.json"
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a run records of its data."""
+
+    fingerprint: str
+    format: str
+    counts: dict[str, int]
+    split: Split
+    excluded: Sequence[Problem] = ()
+
+
+def start(uri: str, job: JobConfig, data: DataFacts, storage: str, tags: Mapping[str, str]) -> str:
+    """Open a run and record the job: parameters, tags, data set, split. Returns its id.
+
+    Args:
+        uri: tracking URI.
+        job: the resolved job.
+        data: what is known of the data.
+        storage: where checkpoints go; ``{run}`` stands for the run's id.
+        tags: more tags, such as the Ray job's id.
+
+    Raises:
+        TrackingError: MLflow is down or refuses.
+    """
+    client = connect(uri)
+    spec = methods.spec(job.method)
+    experiment = experiment_id(client, uri, job.track.experiment)
+    own = {
+        "method": job.method,
+        "data_fingerprint": data.fingerprint,
+        "data_format": data.format,
+        "preset": job.preset or "none",
+        "supervision": ", ".join(spec.supervision),
+        "version": __version__,
+        "metrics_version": str(METRICS_VERSION),
+        "git_commit": git_commit() or "unknown",
+        "excluded": str(len(data.excluded)),
+        **tags,
+    }
+    with talking(uri):
+        name = f"{job.method}-{Path(job.data.uri.rstrip('/')).name}"
+        run = client.create_run(experiment, run_name=name, tags={f"{TAG}{key}": value for key, value in own.items()})
+        run_id = str(run.info.run_id)
+        try:
+            client.set_tag(run_id, f"{TAG}storage", storage.format(run=run_id))
+            _record(client, run_id, job, data)
+        except BaseException:
+            client.set_terminated(run_id, "FAILED")
+            raise
+    return run_id
+
+
+def _record(client: Any, run_id: str, job: JobConfig, data: DataFacts) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+
+    flat = {"method": job.method, "preset": job.preset, **flatten(job.model_dump(mode="json", exclude={"method", "preset"}))}
+    # MLflow refuses longer values; none of ours comes near, a URI might.
+    params = [Param(key, str(value)[:6000]) for key, value in flat.items()]
+    for begin in range(0, len(params), 100):  # the most that one request may carry
+        client.log_batch(run_id, params=params[begin : begin + 100])
+    dataset = Dataset(
+        name=Path(job.data.uri.rstrip("/")).name,
+        digest=data.fingerprint[:36],  # MLflow's limit
+        source_type="adjobs",
+        source=json.dumps({"uri": job.data.uri, "format": data.format}),
+        profile=json.dumps(data.counts),
+    )
+    client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+    client.log_text(run_id, job.to_yaml(), JOB_FILE)
+    client.log_dict(run_id, data.split.to_dict(), SPLIT_FILE)
+    if data.excluded:
+        client.log_dict(run_id, {"excluded": [problem.__dict__ for problem in data.excluded]}, EXCLUDED_FILE)
+
+
+def flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys of a nested mapping.
+
+    >>> flatten({"train": {"workers": 2}})
+    {'train.workers': 2}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in section.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An earlier run, enough to go on with it."""
+
+    job: JobConfig
+    split: Split
+    fingerprint: str
+    storage: str
+    status: str
+    tags: dict[str, str]
+
+
+def stored(uri: str, run_id: str) -> Stored:
+    """Read back what ``start`` recorded.
+
+    Raises:
+        TrackingError: no such run, or not one of adjobs.
+    """
+    client = connect(uri)
+    with talking(uri):
+        run = client.get_run(run_id)
+    tags = {key.removeprefix(TAG): value for key, value in run.data.tags.items() if key.startswith(TAG)}
+    if "storage" not in tags:
+        raise TrackingError(f"run {run_id}: not a run of adjobs; give the run id that 'adjobs train' printed")
+    return Stored(
+        job=resolve(yaml.safe_load(_text(client, uri, run_id, JOB_FILE)), source=f"run {run_id}"),
+        split=Split.from_dict(json.loads(_text(client, uri, run_id, SPLIT_FILE))),
+        fingerprint=tags["data_fingerprint"],
+        storage=tags["storage"],
+        status=str(run.info.status),
+        tags=tags,
+    )
+
+
+def _text(client: Any, uri: str, run_id: str, name: str) -> str:
+    from tempfile import TemporaryDirectory
+
+    with talking(uri), TemporaryDirectory() as folder:
+        return Path(client.download_artifacts(run_id, name, folder)).read_text()
+
+
+def close(uri: str, run_id: str, status: str, error: BaseException | None = None) -> None:
+    """End a run: ``FINISHED``, ``FAILED`` (with the error as a tag), or ``KILLED``."""
+    client = connect(uri)
+    with talking(uri):
+        if error is not None:
+            client.set_tag(run_id, f"{TAG}error", one_line(error))
+        client.set_terminated(run_id, status)
+
+
+def reopen(uri: str, run_id: str) -> None:
+    """Set an ended run to running again, for a resume."""
+    client = connect(uri)
+    with talking(uri):
+        client.update_run(run_id, status="RUNNING")
+        client.set_tag(run_id, f"{TAG}error", "")
+
+
+class Recorder:
+    """Writes into an open run. Used on rank 0; safe to repeat after a restart, because every name is written again."""
+
+    def __init__(self, uri: str, run_id: str) -> None:
+        self._uri, self.run_id = uri, run_id
+        self.client = connect(uri)
+
+    def metrics(self, values: Mapping[str, float | None], step: int) -> None:
+        """Log numbers of one round in one request; undefined ones are left out."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [Metric(key, float(value), now, step) for key, value in values.items() if value is not None]
+        with talking(self._uri):
+            self.client.log_batch(self.run_id, metrics=metrics)
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Set tags under our prefix."""
+        with talking(self._uri):
+            for key, value in values.items():
+                self.client.set_tag(self.run_id, f"{TAG}{key}", value)
+
+    def document(self, value: Mapping[str, Any], name: str) -> None:
+        """Store a mapping as a JSON artifact."""
+        with talking(self._uri):
+            self.client.log_dict(self.run_id, dict(value), name)
+
+    def figure(self, figure: Any, name: str) -> None:
+        """Store a matplotlib figure as a PNG artifact."""
+        with talking(self._uri):
+            self.client.log_figure(self.run_id, figure, name)
+
+    def scores(self, scores: Scores, threshold: float, part: str) -> None:
+        """Store the scores of every image as a table. A repeated call replaces it: MLflow would append."""
+        columns = {
+            "image": list(scores.ids),
+            "label": scores.labels.tolist(),
+            "defect": list(scores.defects),
+            "score": scores.scores.tolist(),
+            "decision": (scores.scores >= threshold).astype(int).tolist(),
+        }
+        rows = list(zip(*columns.values(), strict=True))
+        self.document({"columns": list(columns), "data": [list(row) for row in rows]}, f"scores/{part}.json")
+
+
+def git_commit() -> str | None:
+    """The commit of the current folder, if it is a git work tree."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,1 @@
+"""Training: a plain loop, the worker that runs it, and the launchers that run workers in this process or on Ray."""

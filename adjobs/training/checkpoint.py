@@ -1,0 +1,125 @@
+"""What a training can be resumed from: the method's weights, the optimizer's state and the place it had reached.
+
+A checkpoint is a folder: ``state.pt`` (weights and optimizer, read with ``weights_only=True``), ``best.safetensors`` (the
+weights that were best on validation so far) and ``progress.json``, written last.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from adjobs.artifacts import open_store, put_tree
+from adjobs.errors import StorageError, one_line
+
+
+@dataclass
+class Progress:
+    """The place a training has reached.
+
+    Attributes:
+        stage: index of the stage to go on with.
+        step: optimizer steps taken in that stage.
+        round: rounds finished over all stages; the x axis of the metrics.
+        best: best validation value so far, None before the first.
+        best_round: the round that it was reached in.
+    """
+
+    stage: int = 0
+    step: int = 0
+    round: int = 0
+    best: float | None = None
+    best_round: int | None = None
+    prepared: list[str] = field(default_factory=list)
+
+
+class Checkpoints(Protocol):
+    """Where checkpoints go. Every worker calls both methods; only rank 0 brings a folder."""
+
+    def load(self) -> Path | None:
+        """Folder of the last complete checkpoint, or None."""
+        ...
+
+    def save(self, folder: Path | None, metrics: Mapping[str, float]) -> None:
+        """Store a checkpoint in place of the one before; returns when it is safe."""
+        ...
+
+
+class StoreCheckpoints:
+    """Checkpoints of a training in this process, in a folder or in S3."""
+
+    def __init__(self, uri: str, scratch: Path) -> None:
+        self._store = open_store(uri)
+        self._scratch = scratch
+
+    def load(self) -> Path | None:
+        """Fetch the last complete checkpoint; ``latest`` names it."""
+        if not self._store.exists("latest"):
+            return None
+        name = self._store.read("latest").decode()
+        folder = self._scratch / "resume"
+        shutil.rmtree(folder, ignore_errors=True)
+        for entry in self._store.list(f"{name}/"):
+            self._store.get(entry.key, folder / entry.key.removeprefix(f"{name}/"))
+        return folder
+
+    def save(self, folder: Path | None, metrics: Mapping[str, float]) -> None:
+        """Put the new one beside the old one, point ``latest`` at it, then delete the old one."""
+        if folder is None:
+            return
+        old = self._store.read("latest").decode() if self._store.exists("latest") else None
+        name = f"round-{json.loads((folder / 'progress.json').read_text())['round']:06d}"
+        put_tree(self._store, folder, name)
+        self._store.write("latest", name.encode())
+        if old is not None and old != name:
+            self._store.delete(f"{old}/")
+
+
+def write(folder: Path, method: nn.Module, optimizer: Optimizer | None, best: Mapping[str, Tensor] | None, progress: Progress) -> None:
+    """Write a checkpoint folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {"method": method.state_dict(), "optimizer": None if optimizer is None else optimizer.state_dict()}
+    torch.save(state, folder / "state.pt")
+    if best is not None:
+        save_file(dict(best), folder / "best.safetensors")
+    (folder / "progress.json").write_text(json.dumps(asdict(progress)))
+
+
+@dataclass
+class Restored:
+    """A checkpoint in memory; ``optimizer`` is None between two stages."""
+
+    method: dict[str, Tensor]
+    optimizer: dict[str, Any] | None
+    best: dict[str, Tensor] | None
+    progress: Progress
+
+
+def read(folder: Path, device: torch.device) -> Restored:
+    """Read a checkpoint folder.
+
+    Raises:
+        StorageError: the folder does not hold a checkpoint.
+    """
+    try:
+        progress = Progress(**json.loads((folder / "progress.json").read_text()))
+        state = torch.load(folder / "state.pt", map_location=device, weights_only=True)
+        best = folder / "best.safetensors"
+        weights = dict(load_file(best, device=str(device))) if best.exists() else None
+        return Restored(state["method"], state["optimizer"], weights, progress)
+    except Exception as error:  # torch, json and safetensors each have their own classes for a file that is not theirs
+        raise StorageError(f"checkpoint {folder}: cannot be read ({one_line(error)}); start the job anew") from error
+
+
+def snapshot(method: nn.Module) -> dict[str, Tensor]:
+    """A copy of the weights that training will not touch, contiguous as safetensors wants them."""
+    return {key: tensor.detach().clone().contiguous() for key, tensor in method.state_dict().items()}
