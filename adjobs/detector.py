@@ -1,6 +1,7 @@
 """A trained model outside training: a folder with the weights, and with everything that turns a picture into a decision.
 
-The folder holds ``weights.safetensors`` and ``detector.json``. No pickle: a model from a bucket can be loaded without trusting it.
+The folder holds ``weights.safetensors`` and ``detector.json``. No pickle: loading a
+model does not mean trusting the bucket it came from.
 """
 
 from __future__ import annotations
@@ -55,7 +56,10 @@ class Detection(NamedTuple):
 def save(folder: Path, method: nn.Module, manifest: Manifest) -> None:
     """Write a detector's folder; the manifest last."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in method.state_dict().items()}, folder / "weights.safetensors")
+    save_file(
+        {key: tensor.detach().cpu().contiguous() for key, tensor in method.state_dict().items()},
+        folder / "weights.safetensors",
+    )
     (folder / "detector.json").write_text(json.dumps(asdict(manifest), indent=2))
 
 
@@ -63,7 +67,7 @@ class Detector:
     """A loaded detector."""
 
     def __init__(self, method: nn.Module, manifest: Manifest, device: torch.device) -> None:
-        self._method = method.to(device, memory_format=torch.channels_last).eval()
+        self._method = method.to(device).to(memory_format=torch.channels_last).eval()
         self._runner = Runner(device)
         self.manifest = manifest
 
@@ -87,7 +91,9 @@ class Detector:
                 )
             weights = load_file(folder / "weights.safetensors")
         except (OSError, ValueError, TypeError) as error:
-            raise StorageError(f"detector {folder}: cannot be read ({one_line(error)}); give a run or model that adjobs logged") from error
+            raise StorageError(
+                f"detector {folder}: cannot be read ({one_line(error)}); give a run or model that adjobs logged"
+            ) from error
         found = methods.load(manifest.method)
         # The weights are all here; nothing is to be downloaded only to be overwritten.
         offline = {"weights": "none"} if "weights" in found.config.model_fields else {}

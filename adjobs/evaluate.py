@@ -46,7 +46,9 @@ def evaluating(method: nn.Module) -> Iterator[None]:
         method.train(training)
 
 
-def evaluate(method: nn.Module, cache: ImageCache, index: Index, part: Sequence[str], runner: Runner, *, maps: bool = True) -> Timed:
+def evaluate(
+    method: nn.Module, cache: ImageCache, index: Index, part: Sequence[str], runner: Runner, *, maps: bool = True
+) -> Timed:
     """Predict every image of ``part`` (sample ids).
 
     Args:
@@ -129,5 +131,9 @@ def measure(scores: Scores, threshold: float) -> dict[str, float | None]:
     }
     if scores.maps is not None and scores.masks is not None:
         pixels = ranking.pixel_ranking(scores.maps, scores.masks)
-        measures |= {"pixel_auroc": pixels.auroc, "pixel_ap": pixels.ap, "au_pro": region.au_pro(scores.maps, scores.masks)}
+        measures |= {
+            "pixel_auroc": pixels.auroc,
+            "pixel_ap": pixels.ap,
+            "au_pro": region.au_pro(scores.maps, scores.masks),
+        }
     return measures

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from adjobs import methods
 from adjobs.errors import JobError, choices, one_line
+from adjobs.methods.contract import MethodConfig, Policy
+
+DEFAULT_MAX_FPR = 0.01
 
 
 class Section(BaseModel):
@@ -28,14 +31,18 @@ class DataSection(Section):
     k: int | None = Field(None, ge=0, description="most labelled anomalies in the training part; null: all of them")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of the split")
     image_size: int = Field(256, ge=32, le=4096, multiple_of=32, description="side in pixels; pictures are stretched to a square")
-    exclude_bad: bool = Field(False, description="leave out the pictures that 'adjobs data check' complains of, instead of stopping")
+    exclude_bad: bool = Field(
+        False, description="leave out the pictures that 'adjobs data check' complains of, instead of stopping"
+    )
 
 
 class TrainSection(Section):
     """What the training runs on."""
 
     workers: int = Field(1, ge=1, le=1024, description="Ray Train workers; the batch is shared among them")
-    gpus_per_worker: float | Literal["auto"] = Field("auto", description="auto: 1 where the cluster has one for each worker, else 0")
+    gpus_per_worker: float | Literal["auto"] = Field(
+        "auto", description="auto: 1 where the cluster has one for each worker, else 0"
+    )
     cpus_per_worker: int | Literal["auto"] = Field("auto", description="auto: an equal share of the node, at most 8")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPUs that have it, else fp32")
     max_retries: int = Field(3, ge=0, le=100, description="restarts from the last checkpoint after a worker died")
@@ -46,7 +53,7 @@ class TrainSection(Section):
 class ThresholdSection(Section):
     """How the decision threshold is chosen on the validation part."""
 
-    policy: Literal["max_f1", "max_fpr", "fixed"] | None = Field(None, description="max_f1, max_fpr or fixed; null: the method's own")
+    policy: Policy | None = Field(None, description="max_f1, max_fpr or fixed; null: the method's own")
     value: float | None = Field(None, description="max_fpr: largest false-alarm rate; fixed: the threshold")
     confidence: float = Field(0.95, gt=0, lt=1, description="confidence of the stated bound on the false-alarm rate")
 
@@ -55,6 +62,8 @@ class ThresholdSection(Section):
         """A wrong value is refused before the training, not after it."""
         if self.policy == "fixed" and self.value is None:
             raise ValueError("policy fixed needs a value: the threshold itself")
+        if self.policy == "max_f1" and self.value is not None:
+            raise ValueError("policy max_f1 takes no value; leave it out")
         if self.policy in ("max_fpr", None) and self.value is not None and not 0 <= self.value < 1:
             raise ValueError(f"policy max_fpr got value {self.value}, needs a rate in [0, 1)")
         return self
@@ -82,7 +91,7 @@ class JobConfig(Section):
         """The resolved job as a job file."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
-    def method_config(self) -> methods.MethodConfig:
+    def method_config(self) -> MethodConfig:
         """``params`` as the method's own configuration."""
         return methods.config_class(self.method)(**self.params)
 
@@ -151,6 +160,8 @@ def resolve(document: Mapping[str, Any], source: str = "job") -> JobConfig:
     if policy is None:
         policy, default = methods.spec(job.method).threshold
         value = default if value is None else value
+    elif policy == "max_fpr" and value is None:
+        value = DEFAULT_MAX_FPR
     threshold = job.threshold.model_copy(update={"policy": policy, "value": value})
     return job.model_copy(update={"params": params, "threshold": threshold})
 

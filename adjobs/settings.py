@@ -81,6 +81,11 @@ def load() -> Settings:
 
 def _without_overridden(stack: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
     """Drop each system's variables from ``stack`` when the environment already names that system's place."""
-    anchors = {"AWS_": "AWS_ENDPOINT_URL", "RAY_": "RAY_ADDRESS", "MLFLOW_": "MLFLOW_TRACKING_URI", "ADJOBS_": "ADJOBS_ARTIFACTS"}
+    anchors = {
+        "AWS_": "AWS_ENDPOINT_URL",
+        "RAY_": "RAY_ADDRESS",
+        "MLFLOW_": "MLFLOW_TRACKING_URI",
+        "ADJOBS_": "ADJOBS_ARTIFACTS",
+    }
     overridden = tuple(prefix for prefix, anchor in anchors.items() if environment.get(anchor))
     return {name: value for name, value in stack.items() if not name.startswith(overridden)}

@@ -50,7 +50,11 @@ class TrainingData:
         self._label = {int(row): labels[name] for row, name in zip(rows, part, strict=True)}
         self._mask_row = {cache.row[name]: cache.mask_row[name] for name in part if name in cache.mask_row}
         anomalous = np.array([labels[name] for name in part], dtype=bool)
-        self.natural_pool, self.normal_pool, self.anomalous_pool = Pool(rows), Pool(rows[~anomalous]), Pool(rows[anomalous])
+        self.natural_pool, self.normal_pool, self.anomalous_pool = (
+            Pool(rows),
+            Pool(rows[~anomalous]),
+            Pool(rows[anomalous]),
+        )
 
     @property
     def n_normal(self) -> int:
@@ -81,7 +85,9 @@ class TrainingData:
         """
         natural, normal, simulated, anomalous = mix
         if anomalous and not len(self.anomalous_pool):
-            raise DataError("the method asks for labelled anomalies in each batch, the training part has none; label some or change params")
+            raise DataError(
+                "the method asks for labelled anomalies in each batch, the training part has none; label some or change params"
+            )
         pool, per_step = (self.natural_pool, natural) if natural else (self.normal_pool, normal + simulated)
         per_step = min(per_step, len(pool))  # a part smaller than one batch is one batch
         if per_step + anomalous < 2 * world:
@@ -139,7 +145,9 @@ class Plan:
         natural, normal, simulated, anomalous = self.mix
         epoch, i = divmod(step, self.steps_per_epoch)
         rows = self.pool.shuffled(seed, stage, epoch)[i * self.per_step : (i + 1) * self.per_step]
-        rows = rows[: len(rows) // self.world * self.world]  # equal shares, so that averaging over workers is averaging over images
+        rows = rows[
+            : len(rows) // self.world * self.world
+        ]  # equal shares, so that averaging over workers is averaging over images
         simulate = np.zeros(len(rows), dtype=bool)
         if not natural:
             simulate[round(len(rows) * normal / (normal + simulated)) :] = True

@@ -7,7 +7,7 @@ A method is a folder of :mod:`adjobs.methods` with ``__init__.py`` (``SPEC``), `
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from adjobs.types import Batch, Prediction, StepLoss
 
 Supervision = Literal["none", "image labels", "masks", "blocks", "boxes"]
+Policy = Literal["max_f1", "max_fpr", "fixed"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Spec:
     supervision: tuple[Supervision, ...]
     gives_map: bool
     selection: Selection
-    threshold: tuple[str, float | None]
+    threshold: tuple[Policy, float | None]
 
 
 class MethodConfig(BaseModel):
@@ -104,7 +105,7 @@ class Stage:
     name: str
     module: nn.Module
     optimizer: Callable[[], Optimizer] | None
-    mix: Mix = Mix()
+    mix: Mix = field(default_factory=Mix)
     epochs: int = 0
     steps: int = 0
     schedule: Callable[[Progress], float] = lambda progress: 1.0

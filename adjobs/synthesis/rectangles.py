@@ -20,7 +20,9 @@ class Perturbed(NamedTuple):
     masks: Tensor
 
 
-def perturb(images: Tensor, generator: Generator, *, most: int = 4, fill: str = "uniform", skip_background: bool = False) -> Perturbed:
+def perturb(
+    images: Tensor, generator: Generator, *, most: int = 4, fill: str = "uniform", skip_background: bool = False
+) -> Perturbed:
     """Replace 0 to ``most`` rectangles of each image by noise.
 
     Args:

@@ -31,7 +31,9 @@ def talking(uri: str) -> Iterator[None]:
     except (MlflowException, RequestException) as error:
         text = one_line(error)
         if "Max retries exceeded" in text or "Connection" in text:
-            raise TrackingError(f"MLflow at {uri}: no answer; start it ('adjobs up' starts one here), or set MLFLOW_TRACKING_URI") from error
+            raise TrackingError(
+                f"MLflow at {uri}: no answer; start it ('adjobs up' starts one here), or set MLFLOW_TRACKING_URI"
+            ) from error
         raise TrackingError(f"MLflow at {uri}: {text}") from error
 
 

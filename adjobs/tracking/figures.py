@@ -1,4 +1,4 @@
-"""The pictures of a run: score histogram, curves, confusion matrix and galleries. Figures are built without pyplot's global state."""
+"""The pictures of a run: score histogram, curves, confusion matrix, galleries. Built without pyplot's global state."""
 
 from __future__ import annotations
 
@@ -40,16 +40,19 @@ def histogram(scores: Scores, threshold: float, part: str) -> Figure:
     bins = np.histogram_bin_edges(scores.scores, bins=40)
     for label, name, colour in ((0, "good", GOOD), (1, "anomalous", BAD)):
         chosen = scores.scores[scores.labels == label]
-        axes.hist(chosen, bins, color=colour, alpha=0.6, label=f"{name} ({len(chosen)})")
+        axes.hist(chosen, bins.tolist(), color=colour, alpha=0.6, label=f"{name} ({len(chosen)})")
     axes.axvline(threshold, color=INK, linestyle="--", label=f"threshold {threshold:.4g}")
     axes.legend(frameon=False)
     return figure
 
 
-def roc(scores: Scores, part: str) -> Figure:
-    """Receiver operating characteristic of the image scores."""
+def roc(scores: Scores, part: str) -> Figure | None:
+    """Receiver operating characteristic of the image scores; None where a class is missing."""
+    curve = ranking.roc_curve(scores.labels, scores.scores)
+    if curve is None:
+        return None
     figure, axes = _axes(f"ROC, {part} part", "false-alarm rate", "detection rate")
-    fpr, tpr, _ = ranking.roc_curve(scores.labels, scores.scores)
+    fpr, tpr, _ = curve
     axes.plot(fpr, tpr, color=GOOD, label=f"image AUROC {ranking.auroc(scores.labels, scores.scores):.3f}")
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":", label="chance")
     axes.set(xlim=(0, 1), ylim=(0, 1.01))
@@ -57,11 +60,20 @@ def roc(scores: Scores, part: str) -> Figure:
     return figure
 
 
-def pr(scores: Scores, part: str) -> Figure:
-    """Precision against recall of the image scores."""
+def pr(scores: Scores, part: str) -> Figure | None:
+    """Precision against recall of the image scores; None where a class is missing."""
+    curve = ranking.pr_curve(scores.labels, scores.scores)
+    if curve is None:
+        return None
     figure, axes = _axes(f"Precision and recall, {part} part", "recall", "precision")
-    precision, recall, _ = ranking.pr_curve(scores.labels, scores.scores)
-    axes.step(recall, precision, where="post", color=GOOD, label=f"image AP {ranking.average_precision(scores.labels, scores.scores):.3f}")
+    precision, recall, _ = curve
+    axes.step(
+        recall,
+        precision,
+        where="post",
+        color=GOOD,
+        label=f"image AP {ranking.average_precision(scores.labels, scores.scores):.3f}",
+    )
     share = float(scores.labels.mean())
     axes.axhline(share, color=INK, linewidth=0.8, linestyle=":", label=f"chance {share:.3f}")
     axes.set(xlim=(0, 1), ylim=(0, 1.01))
@@ -73,10 +85,18 @@ def pro(scores: Scores, part: str, limit: float = 0.3) -> Figure | None:
     """Per-region overlap against pixel false-alarm rate up to the limit; None without masks or maps."""
     if scores.maps is None or scores.masks is None:
         return None
-    fpr, overlap = region.pro_curve(scores.maps, scores.masks)
+    curve = region.pro_curve(scores.maps, scores.masks)
+    if curve is None:
+        return None
+    fpr, overlap = curve
     keep = np.unique(np.linspace(0, len(fpr) - 1, 2000).astype(int))  # more points than a page has dots
     figure, axes = _axes(f"Per-region overlap, {part} part", "pixel false-alarm rate", "mean overlap of defect regions")
-    axes.plot(fpr[keep], overlap[keep], color=GOOD, label=f"AU-PRO up to {limit:g}: {region.au_pro(scores.maps, scores.masks, limit):.3f}")
+    axes.plot(
+        fpr[keep],
+        overlap[keep],
+        color=GOOD,
+        label=f"AU-PRO up to {limit:g}: {region.au_pro(scores.maps, scores.masks, limit):.3f}",
+    )
     axes.axvline(limit, color=INK, linewidth=0.8, linestyle=":")
     axes.set(xlim=(0, min(1, 1.15 * limit)), ylim=(0, 1.01))
     axes.legend(frameon=False, loc="lower right")

@@ -11,7 +11,20 @@ from adjobs.errors import TrackingError
 from adjobs.tracking.client import connect, talking
 
 # What the model needs besides the code that travels with it.
-REQUIREMENTS = ("filelock", "mlflow", "numpy", "pillow", "pydantic", "pyyaml", "safetensors", "scikit-learn", "scipy", "timm", "torch", "tqdm")
+REQUIREMENTS = (
+    "filelock",
+    "mlflow",
+    "numpy",
+    "pillow",
+    "pydantic",
+    "pyyaml",
+    "safetensors",
+    "scikit-learn",
+    "scipy",
+    "timm",
+    "torch",
+    "tqdm",
+)
 ARTIFACT = "detector"
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 from adjobs.detector import Detector
 
 
-class AnomalyModel(mlflow.pyfunc.PythonModel):
+class AnomalyModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     """A detector behind MLflow's interface."""
 
     def load_context(self, context: Any) -> None:

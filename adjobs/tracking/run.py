@@ -80,7 +80,11 @@ def start(uri: str, job: JobConfig, data: DataFacts, storage: str, tags: Mapping
 def _record(client: Any, run_id: str, job: JobConfig, data: DataFacts) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
-    flat = {"method": job.method, "preset": job.preset, **flatten(job.model_dump(mode="json", exclude={"method", "preset"}))}
+    flat = {
+        "method": job.method,
+        "preset": job.preset,
+        **flatten(job.model_dump(mode="json", exclude={"method", "preset"})),
+    }
     # MLflow refuses longer values; none of ours comes near, a URI might.
     params = [Param(key, str(value)[:6000]) for key, value in flat.items()]
     for begin in range(0, len(params), 100):  # the most that one request may carry
@@ -161,12 +165,22 @@ def close(uri: str, run_id: str, status: str, error: BaseException | None = None
         client.set_terminated(run_id, status)
 
 
-def reopen(uri: str, run_id: str) -> None:
+def reopen(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
     """Set an ended run to running again, for a resume."""
     client = connect(uri)
     with talking(uri):
         client.update_run(run_id, status="RUNNING")
-        client.set_tag(run_id, f"{TAG}error", "")
+        for key, value in {**tags, "error": ""}.items():
+            client.set_tag(run_id, f"{TAG}{key}", value)
+
+
+def url(uri: str, run_id: str) -> str | None:
+    """The run's page in the MLflow UI; None without a server."""
+    if not uri.startswith("http"):
+        return None
+    client = connect(uri)
+    with talking(uri):
+        return f"{uri.rstrip('/')}/#/experiments/{client.get_run(run_id).info.experiment_id}/runs/{run_id}"
 
 
 class Recorder:

@@ -84,7 +84,9 @@ class StoreCheckpoints:
             self._store.delete(f"{old}/")
 
 
-def write(folder: Path, method: nn.Module, optimizer: Optimizer | None, best: Mapping[str, Tensor] | None, progress: Progress) -> None:
+def write(
+    folder: Path, method: nn.Module, optimizer: Optimizer | None, best: Mapping[str, Tensor] | None, progress: Progress
+) -> None:
     """Write a checkpoint folder."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {"method": method.state_dict(), "optimizer": None if optimizer is None else optimizer.state_dict()}

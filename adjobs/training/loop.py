@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -82,16 +82,22 @@ class Trained(NamedTuple):
     images_per_s: float
 
 
+class Validation(NamedTuple):
+    """How checkpoints are judged.
+
+    Attributes:
+        selection: which round's weights become the model.
+        measure: image measures on the validation part, called on rank 0; None where there is nothing to measure on.
+        every: rounds between two validations; the last round is always validated.
+    """
+
+    selection: Selection
+    measure: Callable[[], Mapping[str, float | None]] | None
+    every: int = 1
+
+
 def fit(
-    method: nn.Module,
-    data: TrainingData,
-    worker: Worker,
-    *,
-    selection: Selection,
-    validate: Callable[[], Mapping[str, float | None]] | None,
-    validate_every: int,
-    checkpoints: Checkpoints,
-    listener: Listener,
+    method: nn.Module, data: TrainingData, worker: Worker, *, validation: Validation, checkpoints: Checkpoints, listener: Listener
 ) -> Trained:
     """Train all stages, from the last checkpoint if there is one, and leave the selected weights in ``method``.
 
@@ -99,9 +105,7 @@ def fit(
         method: on the worker's device.
         data: the training part.
         worker: device, rank, seed.
-        selection: which round's weights to keep.
-        validate: image measures on the validation part; rank 0 calls it; None where there is nothing to measure on.
-        validate_every: rounds between two validations; the last round is always validated.
+        validation: how checkpoints are judged.
         checkpoints: where the state goes after each round.
         listener: told of progress on rank 0.
 
@@ -109,35 +113,49 @@ def fit(
         TrainingError: the loss is not finite.
         DataError: the data lack what a stage asks for.
     """
-    run = _Run(method, data, worker, selection, validate, validate_every, checkpoints, listener)
-    stages = list(method.stages())  # type: ignore[operator]
+    run = _Run(method, data, worker, validation, checkpoints, listener)
+    stages: Sequence[Stage] = method.stages()  # type: ignore[operator]
     optimizer_state = run.restore()
     for index in range(run.progress.stage, len(stages)):
-        run.train_stage(stages[index], index, len(stages), optimizer_state)
+        run.train_stage(stages[index], index, optimizer_state, last=index + 1 == len(stages), several=len(stages) > 1)
         optimizer_state = None
     return run.select()
+
+
+@dataclass
+class _StageRun:
+    """One stage under way: what stays the same from round to round."""
+
+    stage: Stage
+    index: int
+    module: nn.Module
+    optimizer: Optimizer
+    base_lr: list[float]
+    plan: Plan
+    total: int
+
+    @property
+    def length(self) -> int:
+        """Steps in a round."""
+        return min(ROUND_STEPS, self.total) if self.stage.steps else self.plan.steps_per_epoch
 
 
 class _Run:
     """State of one call of ``fit``."""
 
-    def __init__(  # noqa: PLR0913 - the arguments of fit
+    def __init__(
         self,
         method: nn.Module,
         data: TrainingData,
         worker: Worker,
-        selection: Selection,
-        validate: Callable[[], Mapping[str, float | None]] | None,
-        validate_every: int,
+        validation: Validation,
         checkpoints: Checkpoints,
         listener: Listener,
     ) -> None:
         self.method = method
         self.data = data
         self.worker = worker
-        self.selection = selection
-        self.validate = validate
-        self.validate_every = validate_every
+        self.validation = validation
         self.checkpoints = checkpoints
         self.listener = listener
         self.progress = checkpoint.Progress()
@@ -154,82 +172,82 @@ class _Run:
         self.best, self.progress = restored.best, restored.progress
         return restored.optimizer
 
-    def train_stage(self, stage: Stage, index: int, n_stages: int, optimizer_state: dict[str, Any] | None) -> None:
+    def train_stage(self, stage: Stage, index: int, optimizer_state: dict[str, Any] | None, *, last: bool, several: bool) -> None:
         """Train one stage from the step that was reached."""
-        prefix = f"{stage.name}/" if n_stages > 1 else ""
         if stage.prepare is not None and stage.name not in self.progress.prepared:
             stage.prepare(self.data)
             self.progress.prepared.append(stage.name)
         if stage.optimizer is not None:
-            plan = self.data.plan(stage.mix, self.worker.world)
-            optimizer = stage.optimizer()
-            base = [group["lr"] for group in optimizer.param_groups]
-            if optimizer_state is not None:
-                optimizer.load_state_dict(optimizer_state)
-            module = self._distributed(stage.module)
-            total = stage.steps or stage.epochs * plan.steps_per_epoch
-            length = min(ROUND_STEPS, total) if stage.steps else plan.steps_per_epoch
-            while self.progress.step < total:
-                until = min(total, (self.progress.step // length + 1) * length)
-                metrics = self._round(stage, module, optimizer, base, plan, range(self.progress.step, until), total, index)
-                self.progress.step = until
-                final = until == total
+            run = self._start(stage, index, stage.optimizer(), optimizer_state)
+            while self.progress.step < run.total:
+                until = min(run.total, (self.progress.step // run.length + 1) * run.length)
+                metrics = self._round(run, range(self.progress.step, until))
+                final = until == run.total
+                self.progress.stage, self.progress.step = (index + 1, 0) if final else (index, until)
+                prefix = f"train/{stage.name}/" if several else "train/"
+                named = {f"{prefix}{name}": value for name, value in metrics.items()}
+                self._finish_round(named, None if final else run.optimizer, last=final and last)
                 if final:
-                    self.progress.stage, self.progress.step = index + 1, 0
-                self._finish_round(metrics, prefix, None if final else optimizer, last=final and index + 1 == n_stages)
+                    return
         self.progress.stage, self.progress.step = index + 1, 0
+
+    def _start(self, stage: Stage, index: int, optimizer: Optimizer, state: dict[str, Any] | None) -> _StageRun:
+        plan = self.data.plan(stage.mix, self.worker.world)
+        base_lr = [group["lr"] for group in optimizer.param_groups]  # before a schedule has moved them
+        if state is not None:
+            optimizer.load_state_dict(state)
+        total = stage.steps or stage.epochs * plan.steps_per_epoch
+        return _StageRun(stage, index, self._distributed(stage.module), optimizer, base_lr, plan, total)
 
     def _distributed(self, module: nn.Module) -> nn.Module:
         if self.worker.world == 1:
             return module
         if self.worker.runner.device.type == "cuda":
-            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
             return DistributedDataParallel(module, device_ids=[self.worker.runner.device.index or 0])
         return DistributedDataParallel(module)
 
-    def _round(  # noqa: PLR0913 - one round of one stage needs all of it
-        self,
-        stage: Stage,
-        module: nn.Module,
-        optimizer: Optimizer,
-        base: list[float],
-        plan: Plan,
-        steps: range,
-        total: int,
-        index: int,
-    ) -> dict[str, float]:
+    def _round(self, run: _StageRun, steps: range) -> dict[str, float]:
         """Take the steps of one round; returns mean losses, learning rates and speed."""
-        device = self.worker.runner.device
         sums: dict[str, Tensor] = {}
-        images, begin, ticked = 0, time.perf_counter(), time.perf_counter()
-        module.train()
+        images = 0
+        begin = ticked = time.perf_counter()
+        run.module.train()
         for step in steps:
-            factor = stage.schedule(Progress(step // plan.steps_per_epoch, step / total))
-            for group, rate in zip(optimizer.param_groups, base, strict=True):
-                group["lr"] = rate * factor
-            batch = plan.batch(step, seed=self.worker.seed, stage=index, rank=self.worker.rank, device=device)
-            # Dropout inside networks of other libraries draws from the global generator.
-            torch.manual_seed(batch.generator.initial_seed())
-            with self._autocast():
-                loss = module(batch)
-            optimizer.zero_grad(set_to_none=True)
-            loss.total.backward()
-            if stage.clip_norm is not None:
-                nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], stage.clip_norm)
-            optimizer.step()
-            for name, value in {"loss": loss.total.detach(), **loss.parts}.items():
-                sums[name] = sums.get(name, torch.zeros((), device=device)) + value
-            images += plan.global_size(step)
-            if self.worker.rank == 0 and time.perf_counter() - ticked > TICK_SECONDS:
-                ticked = time.perf_counter()
-                count = step - steps.start + 1
-                self.listener.tick(Tick(stage.name, step + 1, total, float(sums["loss"]) / count, images / (ticked - begin)))
+            for name, value in self._step(run, step).items():
+                sums[name] = sums[name] + value if name in sums else value
+            images += run.plan.global_size(step)
+            now = time.perf_counter()
+            if self.worker.rank == 0 and now - ticked > TICK_SECONDS:
+                ticked = now
+                mean = float(sums["loss"]) / (step - steps.start + 1)
+                self.listener.tick(Tick(run.stage.name, step + 1, run.total, mean, images / (now - begin)))
         means = {name: float(value) / len(steps) for name, value in sums.items()}  # float() waits for the device
         elapsed = time.perf_counter() - begin
         self.images, self.seconds = self.images + images, self.seconds + elapsed
-        self._check_finite(means, stage)
-        means |= {f"lr_{i}" if i else "lr": group["lr"] for i, group in enumerate(optimizer.param_groups)}
-        return means | {"images_per_s": images / elapsed, "peak_memory_mb": peak_memory_mb(device)}
+        if self.worker.rank == 0:
+            self.listener.tick(Tick(run.stage.name, steps.stop, run.total, means["loss"], images / elapsed))
+        self._check_finite(means, run.stage)
+        means |= {f"lr_{i}" if i else "lr": group["lr"] for i, group in enumerate(run.optimizer.param_groups)}
+        return means | {"images_per_s": images / elapsed, "peak_memory_mb": peak_memory_mb(self.worker.runner.device)}
+
+    def _step(self, run: _StageRun, step: int) -> dict[str, Tensor]:
+        """One optimizer step; returns the loss and its parts."""
+        factor = run.stage.schedule(Progress(step // run.plan.steps_per_epoch, step / run.total))
+        for group, rate in zip(run.optimizer.param_groups, run.base_lr, strict=True):
+            group["lr"] = rate * factor
+        worker = self.worker
+        batch = run.plan.batch(step, seed=worker.seed, stage=run.index, rank=worker.rank, device=worker.runner.device)
+        # Dropout inside networks of other libraries draws from the global generator.
+        torch.manual_seed(batch.generator.initial_seed())
+        with self._autocast():
+            loss = run.module(batch)
+        run.optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()
+        if run.stage.clip_norm is not None:
+            nn.utils.clip_grad_norm_([p for group in run.optimizer.param_groups for p in group["params"]], run.stage.clip_norm)
+        run.optimizer.step()
+        return {"loss": loss.total.detach(), **loss.parts}
 
     def _autocast(self) -> torch.autocast:
         dtype = self.worker.runner.autocast
@@ -243,30 +261,34 @@ class _Run:
                 "lower the learning rate, or use train.precision fp32"
             )
 
-    def _finish_round(self, metrics: dict[str, float], prefix: str, optimizer: Optimizer | None, *, last: bool) -> None:
+    def _finish_round(self, metrics: dict[str, float], optimizer: Optimizer | None, *, last: bool) -> None:
         """Validate, keep the best, report, and store a checkpoint."""
         self.progress.round += 1
-        number = self.progress.round
-        found: dict[str, float] = {f"train/{prefix}{name}": value for name, value in metrics.items()}
-        if self.worker.rank == 0 and self.validate is not None and (last or number % self.validate_every == 0):
-            measured = {name: value for name, value in self.validate().items() if value is not None}
-            found |= {f"val/{name}": value for name, value in measured.items()}
-            value = measured.get(self.selection.metric)
-            if value is not None and (self.progress.best is None or value > self.progress.best):
-                self.progress.best, self.progress.best_round = value, number
-                self.best = checkpoint.snapshot(self.method)
+        if self.worker.rank == 0 and (last or self.progress.round % self.validation.every == 0):
+            metrics = metrics | self._validate()
         with TemporaryDirectory(prefix="adjobs-") as temporary:
             folder = None
             if self.worker.rank == 0:
-                self.listener.round(Round(number, found))
+                self.listener.round(Round(self.progress.round, metrics))
                 folder = Path(temporary) / "checkpoint"
                 checkpoint.write(folder, self.method, optimizer, self.best, self.progress)
-            self.checkpoints.save(folder, found)
+            self.checkpoints.save(folder, metrics)
+
+    def _validate(self) -> dict[str, float]:
+        """Measure on the validation part; the best weights so far are kept whatever the selection rule."""
+        if self.validation.measure is None:
+            return {}
+        measured = {name: value for name, value in self.validation.measure().items() if value is not None}
+        value = measured.get(self.validation.selection.metric)
+        if value is not None and (self.progress.best is None or value > self.progress.best):
+            self.progress.best, self.progress.best_round = value, self.progress.round
+            self.best = checkpoint.snapshot(self.method)
+        return {f"val/{name}": value for name, value in measured.items()}
 
     def select(self) -> Trained:
         """Put the selected weights into the method."""
         speed = self.images / self.seconds if self.seconds else math.nan
-        if self.selection.rule == "best" and self.best is not None and self.progress.best_round is not None:
+        if self.validation.selection.rule == "best" and self.best is not None and self.progress.best_round is not None:
             self.method.load_state_dict(self.best)
             return Trained(self.progress.best_round, speed)
         return Trained(self.progress.round, speed)
@@ -283,5 +305,3 @@ def choose_runner(precision: str, device: torch.device) -> Runner:
     """Resolve ``auto``, ``fp32`` or ``bf16`` for a device: bf16 is automatic only on GPUs that compute in it."""
     automatic = device.type == "cuda" and torch.cuda.is_bf16_supported()
     return Runner(device, torch.bfloat16 if precision == "bf16" or (precision == "auto" and automatic) else None)
-
-

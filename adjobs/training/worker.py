@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,14 +21,14 @@ from adjobs.data.index import Index, fingerprint, open_index
 from adjobs.data.loaders import TrainingData
 from adjobs.data.splits import Split
 from adjobs.errors import DataError
-from adjobs.evaluate import Runner, Timed
+from adjobs.evaluate import Runner
 from adjobs.job import JobConfig
 from adjobs.metrics import threshold as thresholds
 from adjobs.tracking import figures
 from adjobs.tracking.package import log_model
 from adjobs.tracking.run import Recorder
 from adjobs.training.checkpoint import Checkpoints
-from adjobs.training.loop import Round, Tick, Trained, Worker, choose_runner, fit
+from adjobs.training.loop import Round, Tick, Trained, Validation, Worker, choose_runner, fit
 from adjobs.types import Scores
 
 
@@ -85,7 +84,7 @@ def run(
     worker = Worker(choose_runner(job.train.precision, device), rank, world, job.train.seed)
     seed_everything(job.train.seed)
     method = methods.load(job.method).build(job.method_config(), job.train.seed)
-    method.to(device, memory_format=torch.channels_last)
+    method.to(device).to(memory_format=torch.channels_last)
     recorder = Recorder(task.tracking_uri, task.run_id) if rank == 0 else None
 
     def validate() -> Mapping[str, float | None]:
@@ -95,9 +94,7 @@ def run(
         method,
         TrainingData(cache, index, task.split.train, device),
         worker,
-        selection=spec.selection,
-        validate=validate if _has_both(index, task.split.val) else None,
-        validate_every=job.train.validate_every,
+        validation=Validation(spec.selection, validate if _has_both(index, task.split.val) else None, job.train.validate_every),
         checkpoints=checkpoints,
         listener=_Listener(recorder, tell) if recorder else _Silent(),
     )
@@ -107,7 +104,7 @@ def run(
 def seed_everything(seed: int) -> None:
     """Seed the global generators for code of others; ours draws from generators that it is given."""
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - for code of others, which uses this generator
+    np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
@@ -147,7 +144,11 @@ def _conclude(
     val, test = timed["val"].scores, timed["test"].scores
     policy = task.job.threshold
     threshold = thresholds.choose(str(policy.policy), val.labels, val.scores, value=policy.value, confidence=policy.confidence)
-    measures = {f"{part}/{name}": value for part, t in timed.items() for name, value in evaluate.measure(t.scores, threshold.value).items()}
+    measures = {
+        f"{part}/{name}": value
+        for part, t in timed.items()
+        for name, value in evaluate.measure(t.scores, threshold.value).items()
+    }
     costs = {"test/ms_per_image": timed["test"].ms_per_image, "train/selected_round": float(trained.selected_round)}
     recorder.metrics({**measures, **costs, "threshold": threshold.value}, trained.selected_round)
     recorder.document({threshold.policy: threshold.to_dict()}, "thresholds.json")
@@ -161,15 +162,11 @@ def _conclude(
         "metrics": measures,
         "threshold": {**threshold.to_dict(), "meaning": thresholds.describe(threshold)},
         "images_per_s": None if math.isnan(trained.images_per_s) else trained.images_per_s,
-        "ms_per_image": _mean_ms(timed["test"]),
+        "ms_per_image": timed["test"].ms_per_image,
         "selected_round": trained.selected_round,
         "model": model,
         "conclude_seconds": time.perf_counter() - begin,
     }
-
-
-def _mean_ms(timed: Timed) -> float:
-    return timed.ms_per_image
 
 
 def _undefined(measures: Mapping[str, float | None]) -> dict[str, str]:
@@ -179,14 +176,16 @@ def _undefined(measures: Mapping[str, float | None]) -> dict[str, str]:
 
 def _draw(recorder: Recorder, scores: Scores, threshold: float, part: str) -> None:
     """Curves of one part; those that need a class which the part lacks are left out."""
-    drawn = {"histogram": figures.histogram(scores, threshold, part), "confusion": figures.confusion(scores, threshold, part)}
-    if len(np.unique(scores.labels)) == 2:
-        drawn |= {"roc": figures.roc(scores, part), "pr": figures.pr(scores, part)}
-    pro = figures.pro(scores, part)
-    if pro is not None:
-        drawn["pro"] = pro
+    drawn = {
+        "histogram": figures.histogram(scores, threshold, part),
+        "confusion": figures.confusion(scores, threshold, part),
+        "roc": figures.roc(scores, part),
+        "pr": figures.pr(scores, part),
+        "pro": figures.pro(scores, part),
+    }
     for name, figure in drawn.items():
-        recorder.figure(figure, f"figures/{part}_{name}.png")
+        if figure is not None:
+            recorder.figure(figure, f"figures/{part}_{name}.png")
 
 
 def _draw_galleries(recorder: Recorder, scores: Scores, threshold: float, cache: ImageCache) -> None:

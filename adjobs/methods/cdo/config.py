@@ -29,8 +29,12 @@ class Config(MethodConfig):
     dist: Literal["sq", "l2"] = Field("sq", description="discrepancy: squared distance (published code) or its root (eq. 3)")
     rectangles: int = Field(4, ge=0, le=16, description="most rectangles per image; published code: 4; 0 simulates nothing")
     fill: Literal["uniform", "gaussian"] = Field("uniform", description="noise: published code uniform, Sec. III-C Gaussian")
-    skip_background: bool = Field(False, description="rectangles are centred on foreground only (published code: object categories)")
-    use_labelled_masks: bool = Field(False, description="a quarter of each batch are labelled anomalies whose masks count as simulated pixels")
+    skip_background: bool = Field(
+        False, description="rectangles are centred on foreground only (published code: object categories)"
+    )
+    use_labelled_masks: bool = Field(
+        False, description="a quarter of each batch are labelled anomalies whose masks count as simulated pixels"
+    )
     sigma: float = Field(4.0, ge=0, le=32, description="Gaussian smoothing of the map, pixels at 256²; scaled with the image")
     lr: float = Field(2e-4, gt=0, le=1, description="AdamW learning rate (Sec. IV-A)")
     weight_decay: float = Field(1e-4, ge=0, le=1, description="published code")

@@ -30,7 +30,9 @@ def discrepancies(expert: Sequence[Tensor], apprentice: Sequence[Tensor], dist: 
     size = expert[0].shape[-2:]
 
     def unit(maps: Tensor) -> Tensor:
-        resized = F.interpolate(maps.float(), size, mode="bilinear", align_corners=True) if maps.shape[-2:] != size else maps.float()
+        resized = (
+            F.interpolate(maps.float(), size, mode="bilinear", align_corners=True) if maps.shape[-2:] != size else maps.float()
+        )
         return F.normalize(resized, dim=1)
 
     squared = torch.stack([(unit(e) - unit(a)).square().sum(1) for e, a in zip(expert, apprentice, strict=True)])

@@ -58,7 +58,11 @@ class CDO(nn.Module):
         """Images with rectangles on those meant to be simulated, and all defect pixels, simulated and labelled."""
         config = self.config
         drawn = perturb(
-            batch.images, batch.generator, most=config.rectangles, fill=config.fill, skip_background=config.skip_background
+            batch.images,
+            batch.generator,
+            most=config.rectangles,
+            fill=config.fill,
+            skip_background=config.skip_background,
         )
         simulate = batch.simulate.view(-1, 1, 1, 1)
         images = torch.where(simulate, drawn.images, batch.images)

@@ -1,0 +1,65 @@
+"""``adjobs predict``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+
+from adjobs.cli.output import EXIT_PROBLEMS, table, verb
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True)
+@click.option(
+    "--model",
+    required=True,
+    metavar="RUN_OR_URI",
+    help="A run id, or models:/name/version, models:/name@alias, models:/m-…",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="predictions",
+    show_default=True,
+    help="Folder for overlays and predictions.jsonl.",
+)
+@verb
+def command(images: tuple[str, ...], model: str, out: Path) -> tuple[dict[str, Any], str, int]:
+    """Score pictures, or folders of pictures, with a logged model.
+
+    Writes a heat-map overlay for each picture and one JSON line each to predictions.jsonl. Exit status 1 when a picture could
+    not be read; the others are still done.
+    """
+    from adjobs import settings as places
+
+    found = places.load()
+
+    from adjobs.detector import Detector
+    from adjobs.serving.predictor import LINES_FILE, find_images, predict_files
+    from adjobs.tracking.package import download
+
+    paths = find_images(images)
+    with TemporaryDirectory(prefix="adjobs-") as folder:
+        detector = Detector.load(download(found.tracking_uri, model, Path(folder)))
+    lines = []
+    for line in predict_files(detector, paths, out):
+        lines.append(line)
+        if sys.stderr.isatty():
+            click.echo(f"\r{len(lines)} of {len(paths)}", nl=len(lines) == len(paths), err=True)
+    failed = sum("error" in line for line in lines)
+    rows = [
+        [line["path"], line["error"], "", ""]
+        if "error" in line
+        else [line["path"], line["decision"], f"{line['score']:.5g}", f"{line['milliseconds']:.1f}"]
+        for line in lines
+    ]
+    text = table(rows, ["image", "decision", "score", "ms"])
+    text += f"\nthreshold {detector.threshold:.6g}; overlays and {LINES_FILE} in {out}" + (
+        f"; {failed} could not be read" if failed else ""
+    )
+    result = {"model": model, "threshold": detector.threshold, "out": str(out), "failed": failed, "predictions": lines}
+    return result, text, EXIT_PROBLEMS if failed else 0

@@ -1,0 +1,85 @@
+"""``adjobs train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from adjobs.cli.output import verb
+from adjobs.errors import JobError
+
+
+@click.command()
+@click.argument("job_file", required=False, type=click.Path(path_type=Path))
+@click.option("--method", help="The method, in place of the job file's.")
+@click.option("--data", "uri", help="Folder, s3:// URI, or the word elpv; in place of the job file's data.uri.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key, such as params.gamma=3. Repeatable.")
+@click.option("--local", is_flag=True, help="Train in this process, without Ray.")
+@click.option("--resume", metavar="RUN", help="Go on with a run that was interrupted.")
+@verb
+def command(
+    job_file: Path | None,
+    method: str | None,
+    uri: str | None,
+    settings: tuple[str, ...],
+    local: bool,
+    resume: str | None,
+) -> tuple[dict[str, Any], str]:
+    r"""Train a method as a job and record the run in MLflow.
+
+    \b
+    adjobs train job.yaml
+    adjobs train --method cdo --data elpv --set params.epochs=4 --set data.image_size=128
+    adjobs train --resume RUN
+    """
+    from adjobs import job
+    from adjobs import settings as places
+
+    if resume is not None:
+        if job_file or method or uri or settings:
+            raise JobError("--resume: takes the job from the run; leave out the job file, --method, --data and --set")
+        prepared = None
+    else:
+        document = job.read_job(job_file) if job_file else {}
+        shortcuts = [f"{key}={value}" for key, value in (("method", method), ("data.uri", uri)) if value is not None]
+        if not document and not shortcuts:
+            raise JobError("nothing to train: give a job file, or --method and --data, or --resume RUN")
+        prepared = job.resolve(job.override(document, [*shortcuts, *settings]), source=str(job_file or "job"))
+    found = places.load()
+
+    from adjobs.training import launch
+    from adjobs.training.progress import Bar
+
+    with Bar() as bar:
+        if prepared is None:
+            summary = launch.resume(str(resume), found, tell=bar)
+        else:
+            summary = launch.train(prepared, found, local=local, tell=bar)
+    return summary, describe(summary)
+
+
+def describe(summary: dict[str, Any]) -> str:
+    """The summary for a person."""
+
+    def number(value: float | None, digits: int = 3) -> str:
+        return "undefined" if value is None else f"{value:.{digits}f}"
+
+    names = sorted({name.split("/", 1)[1] for name in summary["metrics"]})
+    lines = [
+        f"method      {summary['method']}",
+        f"data        {summary['data']}, fingerprint {summary['data_fingerprint'][:16]}",
+        f"speed       {number(summary['images_per_s'], 1)} training images/s, {summary['ms_per_image']:.1f} ms per test image",
+        f"threshold   {summary['threshold']['value']:.6g}: {summary['threshold']['meaning']}",
+        f"{'':<16}{'val':>10}{'test':>10}",
+        *(
+            f"{name:<16}{number(summary['metrics'][f'val/{name}']):>10}{number(summary['metrics'][f'test/{name}']):>10}"
+            for name in names
+        ),
+        f"run         {summary['run_id']} (experiment {summary['experiment']}, round {summary['selected_round']} selected)",
+        f"model       {summary['model']}",
+        f"MLflow      {summary['run_url'] or summary['tracking_uri']}",
+        f"took        {summary['seconds']:.0f} s",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Images in: what there is (index), is it sound (preflight), which of it trains or tests (splits), decoded once (cache)."""

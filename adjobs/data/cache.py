@@ -1,0 +1,168 @@
+"""Images decoded and resized once, into memory-mapped arrays that all processes of a machine share."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from filelock import AcquireReturnProxy, FileLock, Timeout
+
+from adjobs.data.images import RESIZE_RULE, load_mask, load_rgb
+from adjobs.data.index import Index
+from adjobs.data.parallel import in_threads
+from adjobs.errors import StorageError, one_line
+
+_IMAGES, _MASKS, _INDEX = "images.npy", "masks.npy", "index.json"
+_PATIENCE = 2.0  # seconds of waiting for another process before saying so
+
+
+@dataclass(frozen=True)
+class ImageCache:
+    """Decoded images; the arrays are read-only.
+
+    Attributes:
+        images: ``(N, size, size, 3)`` uint8.
+        masks: ``(M, size, size)`` bool, of the samples that have a mask.
+        row: sample id to row of ``images``.
+        mask_row: sample id to row of ``masks``.
+    """
+
+    images: np.memmap
+    masks: np.memmap
+    row: dict[str, int]
+    mask_row: dict[str, int]
+
+
+def open_cache(index: Index, fingerprint: str, size: int, root: Path, progress: bool = True) -> ImageCache:
+    """Open the decoded images, after decoding them if nobody has yet.
+
+    Args:
+        index: the data set.
+        fingerprint: its fingerprint; names the cache.
+        size: side of the square images in pixels.
+        root: folder of caches.
+        progress: show a progress bar on a terminal's standard error.
+
+    Raises:
+        DataError: an image cannot be decoded.
+        StorageError: the cache cannot be written.
+    """
+    folder = root / "decoded" / f"{fingerprint[:16]}-{size}-{RESIZE_RULE}"
+    cache = _open(folder, index)
+    if cache:
+        return cache
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(folder.with_name(folder.name + ".lock"), progress):
+            cache = _open(folder, index)  # another process may have finished while this one waited
+            return cache or _build_and_open(folder, index, size, progress)
+    except OSError as error:
+        got = f"the decoded images cannot be written ({error.strerror or one_line(error)})"
+        need = f"{_bytes_needed(index, size) / 2**20:,.0f} MiB are needed"
+        raise StorageError(
+            f"{folder.parent}: {got}; {need}; free space there or choose another cache folder (ADJOBS_CACHE)"
+        ) from error
+
+
+def _open(folder: Path, index: Index) -> ImageCache | None:
+    """Map an existing cache; None if there is none, or it is damaged or lacks a sample and must be built again."""
+    try:
+        stored = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        images = np.load(folder / _IMAGES, mmap_mode="r")
+        masks = np.load(folder / _MASKS, mmap_mode="r")
+        row = {name: i for i, name in enumerate(stored["images"])}
+        mask_row = {name: i for i, name in enumerate(stored["masks"])}
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None
+    complete = len(images) == len(row) and len(masks) == len(mask_row)
+    wanted = all(s.id in row and (s.mask is None or s.id in mask_row) for s in index.samples)
+    return ImageCache(images, masks, row, mask_row) if complete and wanted else None
+
+
+def _build_and_open(folder: Path, index: Index, size: int, progress: bool) -> ImageCache:
+    """Write the cache beside its place and rename it, so that a half-written one never carries the name."""
+    unfinished = folder.with_name(folder.name + ".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a process that died; the lock says that none is alive
+    unfinished.mkdir()
+    try:
+        _build(unfinished, index, size, progress)
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished.rename(folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    cache = _open(folder, index)
+    if cache is None:
+        raise StorageError(
+            f"{folder}: the decoded images cannot be read back; check the disk, or choose another folder (ADJOBS_CACHE)"
+        )
+    return cache
+
+
+def _build(folder: Path, index: Index, size: int, progress: bool) -> None:
+    images = {s.id: s.image for s in index.samples}
+    masks = {s.id: s.mask for s in index.samples if s.mask}
+    _fill(folder / _IMAGES, images, (size, size, 3), np.dtype(np.uint8), lambda path: load_rgb(path, size), progress)
+    _fill(folder / _MASKS, masks, (size, size), np.dtype(bool), lambda path: load_mask(path, size), progress)
+    with (folder / _INDEX).open("w", encoding="utf-8") as file:
+        json.dump({"images": list(images), "masks": list(masks)}, file)
+        _flush(file)
+
+
+def _fill(
+    path: Path,
+    sources: dict[str, Path],
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    load: Callable[[Path], np.ndarray],
+    progress: bool,
+) -> None:
+    """Write an array file, row by row from threads.
+
+    Written with ``pwrite``, not through a memory map: on a full disk that is an error, where a map kills the process.
+    """
+    with path.open("wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (len(sources), *shape)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.flush()
+        start, row_bytes = file.tell(), int(np.prod(shape)) * dtype.itemsize
+        if sources and hasattr(os, "posix_fallocate"):  # a full disk shows now and not after the decoding
+            os.posix_fallocate(file.fileno(), start, len(sources) * row_bytes)
+
+        def write(item: tuple[int, Path]) -> None:
+            row, source = item
+            rest, offset = memoryview(load(source).tobytes()), start + row * row_bytes
+            while rest:
+                written = os.pwrite(file.fileno(), rest, offset)
+                rest, offset = rest[written:], offset + written
+
+        in_threads(write, list(enumerate(sources.values())), text=f"decoding {path.stem}", progress=progress)
+        _flush(file)
+
+
+def _flush(file: IO[Any]) -> None:
+    """Bring a file to the disk, so that after a power failure the renamed folder is not full of zeros."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _locked(path: Path, progress: bool) -> AcquireReturnProxy[FileLock]:
+    """Take a lock until the ``with`` block ends; say so when it must wait for another process."""
+    lock = FileLock(path)
+    try:
+        return lock.acquire(timeout=_PATIENCE)
+    except Timeout:
+        if progress:
+            print("waiting for another process that decodes the same images", file=sys.stderr)
+        return lock.acquire()
+
+
+def _bytes_needed(index: Index, size: int) -> int:
+    return size * size * sum(3 + (sample.mask is not None) for sample in index.samples)

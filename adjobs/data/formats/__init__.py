@@ -1,0 +1,43 @@
+"""Layouts of data sets on disk: one module each, found by itself.
+
+A module of this folder with the four names of :class:`Format` is a format; nothing else is edited to add one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+if TYPE_CHECKING:
+    from adjobs.data.index import Sample
+
+
+class Format(Protocol):
+    """What a module of this folder offers.
+
+    Attributes:
+        NAME: the word that a job file uses.
+        DESCRIPTION: the layout, on one line.
+    """
+
+    NAME: str
+    DESCRIPTION: str
+
+    def recognises(self, root: Path) -> bool:
+        """Whether the folder looks like this layout; opens no images."""
+
+    def read(self, root: Path) -> list[Sample]:
+        """List the samples, in any order.
+
+        Raises:
+            DataError: the layout contradicts itself.
+        """
+
+
+def formats() -> dict[str, Format]:
+    """All formats by name, sorted."""
+    modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+    found = [cast("Format", module) for module in modules]
+    return {reader.NAME: reader for reader in sorted(found, key=lambda reader: reader.NAME)}

@@ -1,0 +1,54 @@
+"""ELPV solar cells (Buerhop-Lutz et al. 2018): a list of images with the probability that the cell is defective."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adjobs.data.index import Sample
+from adjobs.errors import DataError, one_line
+
+NAME = "elpv"
+DESCRIPTION = "labels.csv with lines 'images/cell0001.png 1.0 mono' (file, defect probability, cell type), images/"
+
+_LIST = "labels.csv"
+
+
+def recognises(root: Path) -> bool:
+    """Whether there is a list whose first line names an image in ``images``."""
+    try:
+        with (root / _LIST).open(encoding="utf-8") as file:
+            return (root / "images").is_dir() and file.readline().startswith("images/")
+    except (OSError, ValueError):
+        return False
+
+
+def read(root: Path) -> list[Sample]:
+    """List the samples: anomalous where the probability is above 0, which gives the class sizes that papers report.
+
+    Raises:
+        DataError: a line of the list is malformed.
+    """
+    try:
+        lines = (root / _LIST).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{root / _LIST}: cannot be read ({one_line(error)}); restore the file") from error
+    return [_sample(root, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _sample(root: Path, number: int, line: str) -> Sample:
+    try:
+        name, text, _cell = line.split()
+        probability = float(text)
+    except ValueError:
+        name, probability = "", -1.0
+    if not 0 <= probability <= 1 or ".." in Path(name).parts or Path(name).is_absolute():
+        raise DataError(
+            f"{root / _LIST}: line {number} is {line.strip()[:80]!r}; allowed is 'images/x.png <0 to 1> <cell type>'; correct it"
+        )
+    anomalous = probability > 0
+    return Sample(
+        id=Path(name).as_posix(),
+        image=root / name,
+        label="anomalous" if anomalous else "normal",
+        defect=f"p={probability:.2f}" if anomalous else "",
+    )

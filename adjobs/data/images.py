@@ -1,0 +1,166 @@
+"""One image: decoded and resized in the same way for training and for prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from adjobs.errors import DataError, one_line
+
+RESIZE_RULE = "stretch-bilinear-antialias-1"
+"""Name of what :func:`load_rgb` does; change it with the function, since caches and models carry it."""
+
+MAX_PIXELS = 178_956_970
+"""Pillow's own limit: a 24-bit image of half a GiB."""
+
+# Only these decoders run: bytes that a client sends must not reach Ghostscript and others as rarely used.
+_DECODERS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+_SIDEWAYS = {5, 6, 7, 8}  # EXIF orientations that exchange width and height
+
+
+class ImageError(DataError):
+    """One image cannot be used.
+
+    Attributes:
+        name: the file.
+        kind: "unreadable", "truncated" or "too large".
+        reason: the message without the name.
+    """
+
+    def __init__(self, name: str, kind: str, reason: str) -> None:
+        super().__init__(name, kind, reason)
+        self.name, self.kind, self.reason = name, kind, reason
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+def load_rgb(source: Path | bytes, size: int) -> np.ndarray:
+    """Decode an image upright and stretch it to a square.
+
+    Args:
+        source: file, or a file's content.
+        size: side of the square in pixels.
+
+    Returns:
+        ``(size, size, 3)`` uint8. Grey images get three equal channels, transparency is dropped, 16-bit grey is divided
+        by 257 (the full range, so that brightness means the same in every image). Of several frames the first is taken.
+
+    Raises:
+        ImageError: the image is unreadable, truncated or too large.
+    """
+    image = decode(source)
+    return np.array(image.resize((size, size), Image.Resampling.BILINEAR).convert("RGB"))
+
+
+def load_mask(source: Path | bytes, size: int) -> np.ndarray:
+    """Decode a mask and stretch it to a square without blending.
+
+    Returns:
+        ``(size, size)`` bool, True on defect pixels, see :func:`decode_mask`.
+
+    Raises:
+        ImageError: the mask is unreadable, truncated or too large.
+    """
+    mask = Image.fromarray(decode_mask(source).astype(np.uint8))
+    return np.array(mask.resize((size, size), Image.Resampling.NEAREST), dtype=bool)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of the upright image, from the header alone.
+
+    Raises:
+        ImageError: the header is unreadable, or the image is too large.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        # A TIFF's size is that of the upright image already; asking a PNG without EXIF for it would decode the whole image.
+        turnable = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
+        sideways = turnable and image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
+        return (height, width) if sideways else (width, height)
+
+
+def decode(source: Path | bytes) -> Image.Image:
+    """Decode a whole image upright, in mode L or RGB with 8 bits.
+
+    Raises:
+        ImageError: the image is unreadable, truncated or too large.
+    """
+    with _opened(source) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I;16"):
+            grey = np.asarray(image).astype(np.uint32)
+            return Image.fromarray(((grey + 128) // 257).astype(np.uint8))
+        if image.mode in ("I", "F"):
+            reason = f"pixels of 32 bits (mode {image.mode}) have no agreed range; allowed are 8 and 16 bits; convert it"
+            raise ImageError(_name(source), "unreadable", reason)
+        if image.mode in ("L", "RGB"):
+            image.load()
+            return image.copy()
+        # Through RGBA, since Pillow warns when a palette's transparency is dropped at once.
+        return (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
+
+
+def decode_mask(source: Path | bytes) -> np.ndarray:
+    """Decode a mask upright.
+
+    Returns:
+        ``(H, W)`` bool, True on defect pixels: at least half bright where the mask has bright pixels at all (edges may
+        be smoothed, JPEG rings), otherwise not 0 (masks of small class numbers). Transparent pixels are False.
+
+    Raises:
+        ImageError: the mask is unreadable, truncated or too large.
+    """
+    with _opened(source) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode in ("1", "L") or image.mode.startswith(("I", "F")):
+            values = np.asarray(image)
+            values = values if image.mode in ("1", "L") else np.clip(values, 0, 255)
+        else:
+            rgba = np.asarray(image.convert("RGBA"))
+            values = rgba[..., :3].max(axis=2) * (rgba[..., 3] > 0)
+        bright: np.ndarray = values > (127 if values.max() > 127 else 0)
+        return bright
+
+
+@contextmanager
+def _opened(source: Path | bytes) -> Iterator[Image.Image]:
+    """Open an image by its header, and turn whatever goes wrong while it is open into an ImageError."""
+    name = _name(source)
+    try:
+        # Never by name: given a name, Pillow 13 maps uncompressed grey TIFFs and scrambles those that are to be turned.
+        file = BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+        with file, Image.open(file, formats=_DECODERS) as image:
+            _refuse_large(name, image.width * image.height)
+            yield image
+    except ImageError:
+        raise
+    except Image.DecompressionBombError:  # Pillow's own check of the header, which comes first if nobody turned it off
+        _refuse_large(name, MAX_PIXELS + 1)
+    except UnidentifiedImageError as error:
+        reason = "is no image; allowed are PNG, JPEG, BMP, TIFF and WebP; export it again or remove it"
+        raise ImageError(name, "unreadable", reason) from error
+    except Exception as error:  # decoders raise whatever the broken byte makes them stumble over
+        got = one_line(error) if not isinstance(error, OSError) else error.strerror or one_line(error)
+        kind = "truncated" if "truncated" in got.lower() else "unreadable"
+        raise ImageError(
+            name, kind, f"cannot be decoded ({got}); a whole image is needed; export it again or remove it"
+        ) from error
+
+
+def _refuse_large(name: str, pixels: int) -> None:
+    if pixels > MAX_PIXELS:
+        raise ImageError(
+            name,
+            "too large",
+            f"has more than {MAX_PIXELS:,} pixels, the most allowed; scale it down or cut it into parts",
+        )
+
+
+def _name(source: Path | bytes) -> str:
+    return f"image of {len(source)} bytes" if isinstance(source, bytes) else str(source)

@@ -1,0 +1,167 @@
+"""What a data set holds: its images with labels, masks, defect types and groups, and a fingerprint of all that."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from adjobs.data import formats
+from adjobs.data.files import IMAGE_SUFFIXES, content_hash, subfolders
+from adjobs.data.parallel import in_threads
+from adjobs.errors import DataError, choices
+
+Label = Literal["normal", "anomalous", "unlabelled"]
+
+_PLACES = "allowed are a local folder, file://<folder>, s3://<bucket>/<prefix>, or elpv (the installed package elpv-dataset)"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with what is known of it.
+
+    Attributes:
+        id: posix path relative to the data set's root, unique in it.
+        image: the file.
+        label: what a person said of it.
+        mask: image of the same size, bright on defect pixels.
+        defect: type of the defect; "" for normal images and where no type is known.
+        group: board, part or camera; images of one group must not be divided between training and test.
+        part: published split, "train", "val" or "test".
+    """
+
+    id: str
+    image: Path
+    label: Label
+    mask: Path | None = None
+    defect: str = ""
+    group: str | None = None
+    part: str | None = None
+
+
+@dataclass(frozen=True)
+class Index:
+    """A data set in a local folder; ``samples`` are sorted by id."""
+
+    root: Path
+    format: str
+    samples: tuple[Sample, ...]
+
+
+def open_index(uri: str, format: str = "auto", *, cache: Path) -> Index:
+    """Find a data set and list its samples; images are not opened.
+
+    Args:
+        uri: local folder, ``file://`` or ``s3://`` address, or ``elpv`` for the installed package.
+        format: name of a format, or ``auto`` to recognise it.
+        cache: folder into which ``s3://`` data is fetched.
+
+    Raises:
+        DataError: there is no such data set, it has no recognised layout, or it has no normal images.
+        StorageError: S3 refuses or is down.
+    """
+    root = _locate(uri, cache)
+    reader = _reader(root, format)
+    samples = tuple(sorted(reader.read(root), key=lambda sample: sample.id))
+    _refuse_unusable(root, reader, samples)
+    return Index(root, reader.NAME, samples)
+
+
+def fingerprint(index: Index, *, progress: bool = False) -> str:
+    """Sha256 over every sample's id, label, defect, group and part, and the contents of its image and mask.
+
+    The folder's place has no part in it: the same data set on another machine has the same fingerprint.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    paths = [path for sample in index.samples for path in (sample.image, sample.mask) if path]
+    hashes = dict(zip(paths, in_threads(content_hash, paths, text="hashing", progress=progress), strict=True))
+    total = hashlib.sha256()
+    for s in sorted(index.samples, key=lambda sample: sample.id):
+        row = [s.id, s.label, s.defect, s.group, s.part, hashes[s.image], hashes[s.mask] if s.mask else None]
+        total.update(json.dumps(row).encode() + b"\n")
+    return total.hexdigest()
+
+
+def _locate(uri: str, cache: Path) -> Path:
+    """The local folder that ``uri`` stands for, as an absolute path, because workers run elsewhere."""
+    if uri == "elpv":
+        return _installed_elpv()
+    scheme = uri.partition("://")[0] if "://" in uri else ""
+    if scheme == "s3":
+        from adjobs.artifacts import fetch
+
+        folder: Path = fetch(uri, cache)
+        return folder
+    if scheme not in ("", "file"):
+        raise DataError(f"{uri}: data cannot be read from {scheme}://; {_PLACES}; copy the images to one of these")
+    parts = urlsplit(uri) if scheme else None
+    if parts and parts.netloc not in ("", "localhost"):
+        raise DataError(
+            f"{uri}: {parts.netloc} is another machine; {_PLACES}; a local file address has three slashes, as file:///data"
+        )
+    path = unquote(parts.path) if parts else uri
+    if not path.strip() or not Path(path).expanduser().is_dir():
+        got = "is a file" if path.strip() and Path(path).expanduser().is_file() else "no such folder"
+        raise DataError(f"{uri or '(empty)'}: {got}; {_PLACES}; correct the address, unpack an archive first")
+    return Path(path).expanduser().absolute()
+
+
+def _installed_elpv() -> Path:
+    spec = importlib.util.find_spec("elpv_dataset")  # not imported: only its files are wanted
+    if spec is None or not spec.submodule_search_locations:
+        raise DataError(
+            "elpv: the package elpv-dataset is not installed; run 'pip install elpv-dataset'; write ./elpv for a folder"
+        )
+    return Path(next(iter(spec.submodule_search_locations))) / "data"
+
+
+def _reader(root: Path, name: str) -> formats.Format:
+    known = formats.formats()
+    if name != "auto":
+        if name not in known:
+            raise DataError(f"{name}: no such data format; {choices(name, ['auto', *known])}")
+        if not known[name].recognises(root):
+            raise DataError(
+                f"{root}: has not the layout of {name}: {known[name].DESCRIPTION}; rearrange it or name another format"
+            )
+        return known[name]
+    matches = [reader for reader in known.values() if reader.recognises(root)]
+    if len(matches) > 1:
+        raise DataError(f"{root}: has the layout of {' and of '.join(m.NAME for m in matches)}; name one of them as the format")
+    if not matches:
+        layouts = "; ".join(f"{reader.NAME}: {reader.DESCRIPTION}" for reader in known.values())
+        raise DataError(f"{root}: layout not recognised{_nearby(root, known)}; have {layouts}; rearrange it, or give one inside")
+    return matches[0]
+
+
+def _nearby(root: Path, known: dict[str, formats.Format]) -> str:
+    """Name a folder one level down that would do: data sets of several products have one folder for each."""
+    for folder in subfolders(root):
+        for reader in known.values():
+            if reader.recognises(folder):
+                return f" (but its folder {folder.name} is {reader.NAME})"
+    return ""
+
+
+def _refuse_unusable(root: Path, reader: formats.Format, samples: tuple[Sample, ...]) -> None:
+    layout = f"{reader.NAME}: {reader.DESCRIPTION}"
+    if not samples:
+        suffixes = " ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
+        raise DataError(f"{root}: no images; allowed are {suffixes}, laid out as {layout}; put images there")
+    if not any(sample.label == "normal" for sample in samples):
+        raise DataError(f"{root}: {len(samples)} images and none of them normal; normal images are needed; add some ({layout})")
+    name, count = Counter(sample.id for sample in samples).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"{root}: {name} is listed {count} times; an image is one sample; remove the repetitions")
+    for sample in samples:
+        try:
+            sample.id.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"{root}: file name {sample.id!r} is not UTF-8; only UTF-8 names are allowed; rename it") from error

@@ -1,0 +1,10 @@
+"""Figures of merit: arrays in, floats out.
+
+Labels are 0 for normal and 1 for anomalous, a higher score is more anomalous, and an image or pixel raises an alarm
+when its score reaches the threshold (``score >= threshold``). What cannot be computed, because a class is missing or
+no pixel is anomalous, is None: 0 would look like a failure, 1 like a success. NaN and infinite scores raise ValueError.
+"""
+
+# Stored with every run. Raise it when the same labels and scores would give another figure or another threshold than
+# before, beyond rounding: figures of two versions must be computed anew before one model is judged against the other.
+METRICS_VERSION = 1

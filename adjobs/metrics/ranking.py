@@ -1,0 +1,156 @@
+"""Figures that depend on the order of the scores (AUROC, AP, F1max), and those of decisions already taken."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn import metrics as sklearn_metrics
+
+from adjobs.metrics.inputs import Bools, Floats, image_decisions, image_scores, pixel_scores
+
+
+class RocCurve(NamedTuple):
+    """Arrays ``(K,)`` in descending order of ``thresholds``, of which the first is infinite (no alarm at all)."""
+
+    fpr: Floats
+    tpr: Floats
+    thresholds: Floats
+
+
+class PrCurve(NamedTuple):
+    """Arrays ``(K,)`` in ascending order of ``thresholds``, all distinct scores; at the first, every image alarms."""
+
+    precision: Floats
+    recall: Floats
+    thresholds: Floats
+
+
+class PixelRanking(NamedTuple):
+    """Area under the ROC curve and average precision over all pixels of all images; None where a class is missing."""
+
+    auroc: float | None
+    ap: float | None
+
+
+def auroc(labels: ArrayLike, scores: ArrayLike) -> float | None:
+    """Area under the ROC curve, in [0, 1]: how often an anomaly outranks a good image, ties counted half."""
+    truth, values = image_scores(labels, scores)
+    return float(sklearn_metrics.roc_auc_score(truth, values)) if _both_classes(truth) else None
+
+
+def average_precision(labels: ArrayLike, scores: ArrayLike) -> float | None:
+    """Average precision, in (0, 1]: the sum of precision times gain in recall, without interpolation."""
+    truth, values = image_scores(labels, scores)
+    return float(sklearn_metrics.average_precision_score(truth, values)) if _both_classes(truth) else None
+
+
+def f1_max(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float] | None:
+    """The best F1 that any threshold reaches on these very images, hence optimistic, and that threshold.
+
+    Returns:
+        ``(F1, threshold)`` for the decision ``score >= threshold``, or None where a class is missing. The threshold is
+        one of the scores; of several equally good ones it is the highest, which raises the fewest alarms.
+    """
+    truth, values = image_scores(labels, scores)
+    if not _both_classes(truth):
+        return None
+    thresholds, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    anomalies = np.bincount(inverse, weights=truth, minlength=len(thresholds))
+    # F1 = 2 tp / (anomalies + alarms). Division rounds correctly, so that equal fractions stay equal.
+    f1_descending = 2 * np.cumsum(anomalies[::-1]) / (truth.sum() + np.cumsum(counts[::-1]))
+    best = int(np.argmax(f1_descending))
+    return float(f1_descending[best]), float(thresholds[::-1][best])
+
+
+def confusion(labels: ArrayLike, decisions: ArrayLike) -> dict[str, int]:
+    """Count the four outcomes: ``tn`` good passed, ``fp`` false alarms, ``fn`` anomalies missed, ``tp`` found."""
+    truth, alarms = image_decisions(labels, decisions)
+    return {
+        "tn": int((~truth & ~alarms).sum()),
+        "fp": int((~truth & alarms).sum()),
+        "fn": int((truth & ~alarms).sum()),
+        "tp": int((truth & alarms).sum()),
+    }
+
+
+def f1(labels: ArrayLike, decisions: ArrayLike) -> float | None:
+    """Harmonic mean of precision and recall of the anomalous class, in [0, 1]; None where a class is missing."""
+    count = confusion(labels, decisions)
+    if count["tp"] + count["fn"] == 0 or count["tn"] + count["fp"] == 0:
+        return None
+    return 2 * count["tp"] / (2 * count["tp"] + count["fp"] + count["fn"])
+
+
+def accuracy(labels: ArrayLike, decisions: ArrayLike) -> float | None:
+    """Share of right decisions, in [0, 1]; None without images."""
+    truth, alarms = image_decisions(labels, decisions)
+    return float((truth == alarms).mean()) if truth.size else None
+
+
+def roc_curve(labels: ArrayLike, scores: ArrayLike) -> RocCurve | None:
+    """Points of the ROC curve without those on a straight line between two others; None where a class is missing."""
+    truth, values = image_scores(labels, scores)
+    return RocCurve(*sklearn_metrics.roc_curve(truth, values)) if _both_classes(truth) else None
+
+
+def pr_curve(labels: ArrayLike, scores: ArrayLike) -> PrCurve | None:
+    """Points of the precision-recall curve; None where a class is missing."""
+    truth, values = image_scores(labels, scores)
+    if not _both_classes(truth):
+        return None
+    precision, recall, thresholds = sklearn_metrics.precision_recall_curve(truth, values)
+    # scikit-learn ends with a point (recall 0, precision 1) that belongs to no threshold.
+    return PrCurve(precision[:-1], recall[:-1], thresholds)
+
+
+def pixel_ranking(maps: ArrayLike, masks: ArrayLike) -> PixelRanking:
+    """AUROC and AP over all pixels, exact, from one sort.
+
+    Only the thresholds at which a defect pixel joins move either figure. So the defect-free pixels, nearly all of them,
+    are sorted without carrying labels or indices along, and looked up at the distinct scores of the defect pixels.
+
+    Args:
+        maps: ``(N, H, W)`` floating-point scores.
+        masks: ``(N, H, W)`` bool, True on defect pixels.
+    """
+    scores, truth = pixel_scores(maps, masks)
+    if not _both_classes(truth):
+        return PixelRanking(None, None)
+    thresholds, hits = np.unique(scores[truth], return_counts=True)
+    free = scores[~truth]
+    above, reaching = exceedances(free, thresholds)
+    # Twice the number of (defect, free) pairs in the right order, ties counted half: an exact integer.
+    twice_ordered = int(np.dot(hits, 2 * free.size - above - reaching))
+    n_defect = int(hits.sum())
+    found = np.cumsum(hits[::-1])[::-1]
+    return PixelRanking(
+        auroc=twice_ordered / (2 * n_defect * free.size),
+        ap=float(np.dot(hits, found / (found + reaching)) / n_defect),
+    )
+
+
+def pixel_auroc(maps: ArrayLike, masks: ArrayLike) -> float | None:
+    """Area under the ROC curve over all pixels; see `pixel_ranking`, which gives both figures for the price of one."""
+    return pixel_ranking(maps, masks).auroc
+
+
+def pixel_ap(maps: ArrayLike, masks: ArrayLike) -> float | None:
+    """Average precision over all pixels; see `pixel_ranking`, which gives both figures for the price of one."""
+    return pixel_ranking(maps, masks).ap
+
+
+def exceedances(scores: NDArray[Any], thresholds: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count, for each of the thresholds ``(K,)``, the scores strictly above it and those that reach it, ``(K,)`` each.
+
+    ``scores`` ``(N,)`` of the same type is sorted in place, which spares a copy of millions of pixels.
+    """
+    scores.sort()
+    above = scores.size - np.searchsorted(scores, thresholds, side="right")
+    reaching = scores.size - np.searchsorted(scores, thresholds, side="left")
+    return above, reaching
+
+
+def _both_classes(truth: Bools) -> bool:
+    return bool(truth.any() and not truth.all())

@@ -1,0 +1,104 @@
+"""Secrets of the embedded stack: made on the first start, kept in files that only this user can read."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from adjobs.errors import StackError
+
+
+class Credentials(NamedTuple):
+    """What the services ask of their clients.
+
+    Attributes:
+        access_key: of S3.
+        secret_key: of S3.
+        s3_file: the identities, as SeaweedFS reads them.
+        admin_password: of SeaweedFS's administration.
+        ray_token_file: the token of Ray, as Ray and its clients read it.
+    """
+
+    access_key: str
+    secret_key: str
+    s3_file: Path
+    admin_password: str
+    ray_token_file: Path
+
+    @property
+    def ray_token(self) -> str:
+        """What clients of Ray send."""
+        return self.ray_token_file.read_text().strip()
+
+
+def load(folder: Path) -> Credentials:
+    """Read the secrets, and make those that are not there yet.
+
+    Raises:
+        StackError: a file cannot be read or written, or is damaged.
+    """
+    private_folder(folder)
+    s3_file, admin_file, ray_token_file = folder / "s3.json", folder / "s3-admin-password", folder / "ray-token"
+    identities = _secret(s3_file, _new_identities)
+    password = _secret(admin_file, secrets.token_urlsafe).strip()
+    _secret(ray_token_file, secrets.token_hex)
+    try:
+        keys = json.loads(identities)["identities"][0]["credentials"][0]
+        return Credentials(str(keys["accessKey"]), str(keys["secretKey"]), s3_file, password, ray_token_file)
+    except (ValueError, LookupError, TypeError) as error:
+        raise StackError(f"{s3_file}: damaged ({error!r}); delete it and run 'adjobs up', which makes another") from error
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only this user can read, beside and then renamed.
+
+    Raises:
+        StackError: the disk refuses.
+    """
+    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise StackError(f"{path} cannot be written ({error.strerror}); check ADJOBS_HOME and the free space") from error
+
+
+def private_folder(path: Path) -> Path:
+    """Make a folder that only this user can enter.
+
+    Raises:
+        StackError: it cannot be made, or somebody else's stands there.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise StackError(f"{path} is not a folder of this user; remove it, or set ADJOBS_HOME to another place")
+        path.chmod(0o700)
+    except OSError as error:
+        raise StackError(f"{path} cannot be used ({error.strerror}); set ADJOBS_HOME to another place") from error
+    return path
+
+
+def _secret(path: Path, make: Callable[[], str]) -> str:
+    if not path.exists():
+        write_private(path, make())
+    try:
+        path.chmod(0o600)
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StackError(f"{path} cannot be read ({error}); correct its owner, or delete it and run 'adjobs up'") from error
+
+
+def _new_identities() -> str:
+    keys = {"accessKey": f"ADJOBS{secrets.token_hex(7).upper()}", "secretKey": secrets.token_urlsafe(30)}
+    # Without any identity SeaweedFS lets everybody in; with one, nobody else.
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    return json.dumps({"identities": [{"name": "adjobs", "credentials": [keys], "actions": actions}]})

@@ -1,0 +1,217 @@
+"""From a job to a finished run: look at the data, open the run, train here or on Ray, close the run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
+from typing import Any, NamedTuple
+
+import psutil
+
+from adjobs.data.index import Index, fingerprint, open_index
+from adjobs.data.preflight import Problem, check, without
+from adjobs.data.splits import Split, make_split
+from adjobs.errors import DataError, JobError, TrackingError
+from adjobs.job import JobConfig
+from adjobs.settings import Settings
+from adjobs.tracking import run as tracking
+from adjobs.training import cluster
+from adjobs.training.checkpoint import StoreCheckpoints
+from adjobs.training.loop import Tick
+from adjobs.training.worker import Task
+from adjobs.training.worker import run as run_worker
+
+
+class Terminated(BaseException):
+    """The process was told to stop (SIGTERM)."""
+
+
+class Data(NamedTuple):
+    """Data that passed all checks."""
+
+    samples: Index
+    fingerprint: str
+    excluded: list[Problem]
+    split: Split
+
+
+def train(job: JobConfig, settings: Settings, *, local: bool, tell: Callable[[Tick], None]) -> dict[str, Any]:
+    """Train a job from its beginning; returns the summary.
+
+    Args:
+        job: the resolved job.
+        settings: where MLflow, storage and Ray are.
+        local: in this process, without Ray.
+        tell: called with the progress.
+
+    Raises:
+        AdjobsError: anything that stands in the way; most of it is found before a run is opened.
+    """
+    begin = time.perf_counter()
+    data = look(job, settings)
+    with _launcher(job, settings, local=local) as launcher:
+        tags = {
+            "launcher": "local" if local else "ray",
+            "driver": _this_process(),
+            "ray_job": cluster.ray_job() or "none",
+        }
+        facts = tracking.DataFacts(data.fingerprint, data.samples.format, _counts(data), data.split, data.excluded)
+        run_id = tracking.start(settings.tracking_uri, job, facts, f"{settings.artifacts}/checkpoints/{{run}}", tags)
+        task = _task(job, data.split, data.fingerprint, settings, run_id, data.excluded)
+        summary = _closing(task, lambda: launcher(task, f"{settings.artifacts}/checkpoints/{run_id}", tell))
+    return _describe(task, settings, summary, time.perf_counter() - begin)
+
+
+def resume(run_id: str, settings: Settings, *, tell: Callable[[Tick], None]) -> dict[str, Any]:
+    """Go on with a run whose driver died, from its last checkpoint, in the way it was launched.
+
+    Raises:
+        TrackingError: no such run; it is finished; its driver is alive.
+        DataError: the data are not those that it was started with.
+    """
+    begin = time.perf_counter()
+    stored = tracking.stored(settings.tracking_uri, run_id)
+    if stored.status == "FINISHED":
+        raise TrackingError(f"run {run_id}: is FINISHED, there is nothing to resume; start a new one with 'adjobs train'")
+    if stored.status == "RUNNING" and _alive(stored.tags.get("driver", "")):
+        raise TrackingError(f"run {run_id}: its driver {stored.tags['driver']} is still at work; stop it first")
+    data = look(stored.job, settings, split=stored.split)
+    if data.fingerprint != stored.fingerprint:
+        raise DataError(
+            f"data '{stored.job.data.uri}': fingerprint {data.fingerprint[:16]}, run {run_id} was started with "
+            f"{stored.fingerprint[:16]}; bring back the data as they were, or start a new run"
+        )
+    local = stored.tags.get("launcher") == "local"
+    with _launcher(stored.job, settings, local=local) as launcher:
+        tracking.reopen(settings.tracking_uri, run_id, {"driver": _this_process(), "ray_job": cluster.ray_job() or "none"})
+        task = _task(stored.job, stored.split, stored.fingerprint, settings, run_id, data.excluded)
+        summary = _closing(task, lambda: launcher(task, stored.storage, tell))
+    return _describe(task, settings, summary, time.perf_counter() - begin)
+
+
+def look(job: JobConfig, settings: Settings, split: Split | None = None) -> Data:
+    """Open, check and split the data, before anything is started.
+
+    Raises:
+        DataError: there are problems and ``data.exclude_bad`` is off, or a part lacks what the job needs.
+    """
+    index = open_index(job.data.uri, job.data.format, cache=settings.cache)
+    problems = check(index)
+    if problems and not job.data.exclude_bad:
+        raise DataError(
+            f"data '{job.data.uri}': {len(problems)} problems, first: {problems[0].sample}: {problems[0].message}; "
+            f"see all with 'adjobs data check {job.data.uri}', mend them, or set data.exclude_bad=true"
+        )
+    index = without(index, problems)
+    found = split or make_split(index, job.data.protocol, k=job.data.k, seed=job.data.seed)
+    labels = {sample.id: sample.label for sample in index.samples}
+    counts = Counter(labels[name] for name in found.val)
+    if job.threshold.policy == "max_f1" and not counts["anomalous"]:
+        raise JobError(
+            "threshold.policy max_f1: validation has 0 anomalous images, needs at least 1; use max_fpr, or label anomalies"
+        )
+    if job.threshold.policy == "max_fpr" and not counts["normal"]:
+        raise JobError("threshold.policy max_fpr: validation has 0 normal images, needs at least 1; use another data.protocol")
+    return Data(index, fingerprint(index), problems, found)
+
+
+Launcher = Callable[[Task, str, Callable[[Tick], None]], dict[str, Any]]
+
+
+@contextmanager
+def _launcher(job: JobConfig, settings: Settings, *, local: bool) -> Iterator[Launcher]:
+    """A function that trains a task; the cluster is asked for room before a run is opened."""
+    if local:
+        if job.train.workers != 1:
+            raise JobError(
+                f"train.workers: got {job.train.workers}, --local trains with 1 in this process; set 1, or leave out --local"
+            )
+        yield _train_here
+        return
+    with cluster.connected(settings):
+        wanted = cluster.share(job.train)
+        yield lambda task, storage, tell: cluster.run(task, storage, wanted, tell)
+
+
+def _train_here(task: Task, storage: str, tell: Callable[[Tick], None]) -> dict[str, Any]:
+    import torch
+
+    device = torch.device("cuda" if torch.cuda.is_available() and task.job.train.gpus_per_worker != 0 else "cpu")
+    with TemporaryDirectory(prefix="adjobs-") as scratch:
+        checkpoints = StoreCheckpoints(storage, Path(scratch))
+        return run_worker(task, device=device, rank=0, world=1, checkpoints=checkpoints, tell=tell)
+
+
+def _closing(task: Task, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Do the work and close the run, whatever happens."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated(f"signal {signal.Signals(number).name}")
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        summary = work()
+    except (KeyboardInterrupt, Terminated) as error:
+        tracking.close(task.tracking_uri, task.run_id, "KILLED", error)
+        raise
+    except BaseException as error:
+        tracking.close(task.tracking_uri, task.run_id, "FAILED", error)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    tracking.close(task.tracking_uri, task.run_id, "FINISHED")
+    return summary
+
+
+def _task(job: JobConfig, split: Split, found: str, settings: Settings, run_id: str, excluded: list[Problem]) -> Task:
+    names = tuple(sorted({problem.sample for problem in excluded}))
+    # The workers may run in another folder of this machine.
+    local = "://" not in job.data.uri and Path(job.data.uri).exists()
+    data = job.data.model_copy(update={"uri": str(Path(job.data.uri).absolute())}) if local else job.data
+    return Task(job.model_copy(update={"data": data}), split, found, settings.cache, settings.tracking_uri, run_id, names)
+
+
+def _describe(task: Task, settings: Settings, summary: dict[str, Any], seconds: float) -> dict[str, Any]:
+    head = {
+        "run_id": task.run_id,
+        "method": task.job.method,
+        "data": task.job.data.uri,
+        "data_fingerprint": task.fingerprint,
+    }
+    place = {
+        "tracking_uri": settings.tracking_uri,
+        "run_url": tracking.url(settings.tracking_uri, task.run_id),
+        "experiment": task.job.track.experiment,
+    }
+    return {**head, **summary, "seconds": seconds, **place}
+
+
+def _counts(data: Data) -> dict[str, int]:
+    """Images per part and label, such as ``train/normal``."""
+    labels = {sample.id: sample.label for sample in data.samples.samples}
+    parts = {"train": data.split.train, "val": data.split.val, "test": data.split.test}
+    return dict(Counter(f"{part}/{labels[name]}" for part, names in parts.items() for name in names))
+
+
+def _this_process() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+
+
+def _alive(driver: str) -> bool:
+    """Whether the driver of a run is a living process of this machine; of other machines nothing is known."""
+    host, _, rest = driver.partition(":")
+    pid, _, created = rest.partition(":")
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.0f}" == created
+    except psutil.NoSuchProcess:
+        return False

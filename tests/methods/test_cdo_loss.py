@@ -1,0 +1,116 @@
+"""CDO's equations, worked by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from adjobs.methods.cdo.loss import MAX_WEIGHT, MIN_DISCREPANCY, cdo_loss, discrepancies
+from tests.methods.tiny import random_batch, tiny
+
+
+def loss(d: list[float], synthetic: list[bool], gamma: float) -> float:
+    """The loss of one hierarchy of one image, one row of positions."""
+    s = torch.tensor(synthetic).view(1, 1, -1)
+    return float(cdo_loss(torch.tensor(d).view(1, 1, 1, -1), ~s, s, gamma)[0])
+
+
+def test_two_pixels():
+    """One normal pixel with d = 0.3, one synthetic with d = 0.5, any γ.
+
+    Each is its own kind's mean, so w_n = (0.3 / 0.3)^γ = 1 and w_s = (0.5 / 0.5)^-γ = 1:
+    L = (1 · 0.3 − 1 · 0.5) / (1 + 1) = −0.1.
+    """
+    assert loss([0.3, 0.5], [False, True], 2.0) == pytest.approx(-0.1)
+    assert loss([0.3, 0.5], [False, True], 0.0) == pytest.approx(-0.1)
+
+
+def test_overlap_weights():
+    """Two normal pixels 0.1 and 0.3 (mean 0.2), two synthetic 0.4 and 0.8 (mean 0.6), γ = 2.
+
+    w_n = (0.1/0.2)² = 0.25 and (0.3/0.2)² = 2.25; w_s = (0.6/0.4)² = 2.25 and (0.6/0.8)² = 0.5625.
+    Numerator: 0.25·0.1 + 2.25·0.3 − 2.25·0.4 − 0.5625·0.8 = 0.7 − 1.35 = −0.65.
+    Denominator: 0.25 + 2.25 + 2.25 + 0.5625 = 5.3125.
+    """
+    assert loss([0.1, 0.3, 0.4, 0.8], [False, False, True, True], 2.0) == pytest.approx(-0.65 / 5.3125)
+
+
+def test_gamma_zero_is_margin_optimisation_alone():
+    """γ = 0, eq. (5): (0.1 + 0.3 − 0.4 − 0.8) / 4 = −0.2."""
+    assert loss([0.1, 0.3, 0.4, 0.8], [False, False, True, True], 0.0) == pytest.approx(-0.2)
+
+
+def test_without_synthetic_pixels_it_is_the_mean_discrepancy():
+    """Eq. (4): (0.1 + 0.3) / 2 = 0.2 with γ = 0; with γ = 2 (0.25·0.1 + 2.25·0.3) / 2.5 = 0.28."""
+    assert loss([0.1, 0.3], [False, False], 0.0) == pytest.approx(0.2)
+    assert loss([0.1, 0.3], [False, False], 2.0) == pytest.approx(0.28)
+
+
+def test_pixels_of_which_nothing_is_known_count_for_nothing():
+    d = torch.tensor([0.1, 0.3, 3.9]).view(1, 1, 1, -1)
+    normal, synthetic = torch.tensor([True, True, False]).view(1, 1, -1), torch.zeros(1, 1, 3, dtype=torch.bool)
+    assert float(cdo_loss(d, normal, synthetic, 0.0)[0]) == pytest.approx(0.2)
+
+
+def test_a_synthetic_pixel_without_discrepancy_has_a_bounded_weight():
+    value = loss([0.2, 0.0, 4.0], [False, True, True], 2.0)
+    assert math.isfinite(value)
+    # μ_s = 2; the first synthetic pixel's (2 / 1e-6)² is cut to MAX_WEIGHT, the second's is (2 / 4)² = 0.25.
+    assert (2.0 / MIN_DISCREPANCY) ** 2 > MAX_WEIGHT
+    assert value == pytest.approx((0.2 - 0.25 * 4.0) / (1 + MAX_WEIGHT + 0.25))
+
+
+def test_weights_carry_no_gradient():
+    """With weights constant, ∂L/∂d of a normal pixel is w_n / Σw: 2.25 / 2.5 for d = 0.3 beside 0.1, γ = 2."""
+    d = torch.tensor([0.1, 0.3]).view(1, 1, 1, -1).requires_grad_()
+    none = torch.zeros(1, 1, 2, dtype=torch.bool)
+    cdo_loss(d, ~none, none, 2.0).sum().backward()
+    torch.testing.assert_close(d.grad.flatten(), torch.tensor([0.25 / 2.5, 2.25 / 2.5]))
+
+
+def test_gradient_pulls_normal_pixels_together_and_drives_synthetic_ones_apart():
+    d = torch.tensor([0.2, 0.6]).view(1, 1, 1, -1).requires_grad_()
+    s = torch.tensor([False, True]).view(1, 1, -1)
+    cdo_loss(d, ~s, s, 2.0).sum().backward()
+    assert d.grad.flatten()[0] > 0 > d.grad.flatten()[1]
+
+
+def test_discrepancy_is_the_squared_distance_of_unit_vectors():
+    """(3, 4)/5 against (1, 0): ‖(−0.4, 0.8)‖² = 0.8 = 2 − 2·0.6, whatever the lengths."""
+    expert, apprentice = torch.tensor([3.0, 4.0]).view(1, 2, 1, 1), torch.tensor([7.0, 0.0]).view(1, 2, 1, 1)
+    assert float(discrepancies([expert], [apprentice])) == pytest.approx(0.8)
+    assert float(discrepancies([expert], [apprentice], "l2")) == pytest.approx(math.sqrt(0.8))
+
+
+def test_hierarchies_come_out_at_the_size_of_the_first():
+    maps = [torch.rand(2, 4, 16, 16), torch.rand(2, 8, 8, 8), torch.rand(2, 16, 4, 4)]
+    assert discrepancies(maps, [torch.rand_like(m) for m in maps]).shape == (3, 2, 16, 16)
+
+
+def test_expert_stays_in_evaluation_mode():
+    _, method = tiny("cdo")
+    before = {key: value.clone() for key, value in method.expert.state_dict().items()}
+    method.train()(random_batch()).total.backward()
+    assert not method.expert.training
+    assert all(torch.equal(value, before[key]) for key, value in method.expert.state_dict().items())
+
+
+def test_ablations_change_the_loss_as_the_paper_says():
+    batch = random_batch()
+
+    def total(**params) -> float:
+        _, method = tiny("cdo", **params)
+        return float(method.train()(batch._replace(generator=torch.Generator().manual_seed(0))).total.detach())
+
+    assert total(mom=False, rectangles=0) != total(rectangles=4)
+    assert total(oom=False) == total(gamma=0.0)
+    assert total(loss_times_batch=True) == pytest.approx(4 * total(), rel=1e-5)
+
+
+def test_labelled_masks_are_driven_apart_only_when_asked():
+    _, method = tiny("cdo")
+    assert method.stages()[0].mix == (0, 0, 4, 0)
+    _, method = tiny("cdo", use_labelled_masks=True)
+    assert method.stages()[0].mix == (0, 0, 3, 1)

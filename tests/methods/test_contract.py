@@ -1,0 +1,153 @@
+"""What every method owes, tested on every method that is found."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from adjobs import detector, methods
+from adjobs.errors import JobError
+from adjobs.job import resolve
+from adjobs.methods.contract import Spec
+from tests.drawing import draw_folder, scratch, texture
+from tests.methods.tiny import drawn_data, random_batch, tiny
+
+pytestmark = pytest.mark.parametrize("name", methods.names())
+SPACES = Path(__file__).parents[2] / "tune_spaces"
+
+
+def trainable(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {key: p for key, p in module.named_parameters() if p.requires_grad}
+
+
+def few_steps(method: torch.nn.Module, data, steps: int) -> None:
+    """Plain steps of every stage with gradients, without the loop."""
+    for number, stage in enumerate(method.stages()):
+        if stage.prepare is not None:
+            stage.prepare(data)
+        if stage.optimizer is None:
+            continue
+        optimizer, plan = stage.optimizer(), data.plan(stage.mix, 1)
+        stage.module.train()
+        for step in range(steps):
+            loss = stage.module(plan.batch(step, seed=0, stage=number, rank=0, device=torch.device("cpu")))
+            optimizer.zero_grad()
+            loss.total.backward()
+            optimizer.step()
+
+
+def test_states_what_it_is(name):
+    spec = methods.spec(name)
+    assert isinstance(spec, Spec)
+    assert spec.title
+    assert spec.paper
+    assert (Path(methods.__file__).parent / name / "README.md").read_text().startswith(f"# {name}")
+
+
+def test_lists_without_torch(name):
+    code = f"from adjobs import methods; methods.config_class('{name}'); import sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_default_config_and_presets_are_valid(name):
+    for preset in [None, *methods.presets(name)]:
+        resolve({"method": name, "data": {"uri": "x"}, "preset": preset})
+
+
+def test_every_parameter_says_what_it_is(name):
+    assert all(field.description for field in methods.config_class(name).model_fields.values())
+
+
+def test_unknown_parameter_is_refused_by_name(name):
+    with pytest.raises(JobError, match=r"params\.no_such_thing: unknown key; have .*"):
+        resolve({"method": name, "data": {"uri": "x"}, "params": {"no_such_thing": 1}})
+
+
+def test_loss_is_finite_and_every_trainable_tensor_gets_a_gradient(name):
+    _, method = tiny(name)
+    for stage in method.stages():
+        stage.module.train()
+        loss = stage.module(random_batch())
+        assert torch.isfinite(loss.total)
+        assert all(torch.isfinite(value) and not value.requires_grad for value in loss.parts.values())
+        loss.total.backward()
+        missing = [key for key, p in trainable(stage.module).items() if p.grad is None]
+        assert missing == []
+
+
+def test_same_generator_same_loss_and_other_generator_another(name):
+    _, method = tiny(name)
+    module = method.stages()[0].module.train()
+    before = copy.deepcopy(module.state_dict())
+
+    def loss(seed: int) -> float:
+        module.load_state_dict(before)
+        batch = random_batch()
+        return float(module(batch._replace(generator=torch.Generator().manual_seed(seed))).total.detach())
+
+    assert loss(1) == loss(1)
+    assert loss(1) != loss(2)
+
+
+def test_training_moves_what_is_trainable_and_nothing_frozen(name, tmp_path):
+    _, method = tiny(name)
+    _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache")
+    before = {key: p.detach().clone() for key, p in method.named_parameters()}
+    moves = set(trainable(method))
+    few_steps(method, data, 2)
+    moved = {key for key, p in method.named_parameters() if not torch.equal(p, before[key])}
+    assert moved == moves
+
+
+def test_a_scratch_scores_above_clean_texture_and_scores_do_not_collapse(name, tmp_path):
+    _, method = tiny(name)
+    _, data = drawn_data(draw_folder(tmp_path / "d", 16, 8), tmp_path / "cache")
+    few_steps(method, data, 40)
+    method.eval()
+    rng = np.random.default_rng(1)
+    clean = [texture(64, rng) for _ in range(8)]
+    bad = [scratch(image, rng)[0] for image in clean]
+    images = torch.from_numpy(np.stack(clean + bad)).permute(0, 3, 1, 2).float() / 255
+    scores = method.predict(images).score
+    assert len(set(scores.tolist())) == len(scores)
+    assert scores[8:].mean() > scores[:8].mean() + scores[:8].std()
+
+
+def test_prediction_has_the_promised_shape_and_does_not_depend_on_its_neighbours(name):
+    folder, method = tiny(name)
+    method.eval()
+    images = random_batch().images
+    together = method.predict(images)
+    assert together.score.shape == (4,)
+    assert (together.map is not None) == folder.spec.gives_map
+    for i in range(4):
+        alone = method.predict(images[i : i + 1])
+        torch.testing.assert_close(alone.score[0], together.score[i], rtol=1e-5, atol=1e-6)
+        if together.map is not None:
+            assert together.map.shape == (4, 1, 64, 64)
+            torch.testing.assert_close(alone.map[0], together.map[i], rtol=1e-4, atol=1e-5)
+
+
+def test_a_saved_detector_predicts_the_same(name, tmp_path):
+    folder, method = tiny(name)
+    config = folder.config(**{k: v for k, v in {"weights": "none", "backbone": "resnet18"}.items() if k in folder.config.model_fields})
+    method = folder.build(config, 3).eval()
+    manifest = detector.Manifest(name, config.model_dump(mode="json"), 64, {"value": 0.5}, "0" * 64)
+    detector.save(tmp_path, method, manifest)
+    images = (random_batch().images * 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    expected = method.to(memory_format=torch.channels_last).predict(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
+    found = detector.Detector.load(tmp_path, "cpu")(images)
+    np.testing.assert_allclose(found.scores, expected.score.numpy(), rtol=0, atol=1e-5)
+
+
+def test_search_space_names_parameters_that_exist(name):
+    path = SPACES / f"{name}.yaml"
+    if path.exists():
+        assert set(yaml.safe_load(path.read_text())) <= {f"params.{key}" for key in methods.config_class(name).model_fields}

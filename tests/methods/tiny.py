@@ -1,0 +1,41 @@
+"""Every method at a size that trains in seconds, found by what its configuration offers: no method is named here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adjobs import methods
+from adjobs.data.cache import open_cache
+from adjobs.data.index import Index, fingerprint, open_index
+from adjobs.data.loaders import TrainingData
+from adjobs.methods.contract import Folder
+from adjobs.types import Batch
+
+# Values for the fields that several methods share; a method without the field does not get it. Random weights: no network.
+SMALL: dict[str, Any] = {"weights": "none", "backbone": "resnet18", "batch_size": 4, "epochs": 2, "lr": 1e-3}
+
+
+def tiny(name: str, **params: Any) -> tuple[Folder, torch.nn.Module]:
+    """A method of the smallest kind."""
+    folder = methods.load(name)
+    small = {key: value for key, value in SMALL.items() if key in folder.config.model_fields}
+    return folder, folder.build(folder.config(**{**small, **params}), 0)
+
+
+def drawn_data(root: Path, cache: Path, size: int = 64) -> tuple[Index, TrainingData]:
+    """All images of a drawn folder as one training part."""
+    index = open_index(str(root), cache=cache)
+    images = open_cache(index, fingerprint(index), size, cache, progress=False)
+    return index, TrainingData(images, index, [sample.id for sample in index.samples], torch.device("cpu"))
+
+
+def random_batch(size: int = 4, side: int = 64, seed: int = 0) -> Batch:
+    """Half simulated, half labelled anomalous with a square mask."""
+    generator = torch.Generator().manual_seed(seed)
+    masks = torch.zeros(size, 1, side, side, dtype=torch.bool)
+    masks[size // 2 :, :, side // 4 : side // 2, side // 4 : side // 2] = True
+    labels = torch.arange(size) >= size // 2
+    return Batch(torch.rand(size, 3, side, side, generator=generator), labels.long(), masks, ~labels, generator)

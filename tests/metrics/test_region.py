@@ -1,0 +1,221 @@
+"""AU-PRO against closed forms and against a slow implementation of the definition."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adjobs.metrics.region import au_pro, pro_curve
+
+LIMITS = [0.01, 0.05, 0.3, 0.77, 1.0]
+
+
+def flood_fill(mask):
+    """Lists of the pixels of each 8-connected region."""
+    left = {(int(y), int(x)) for y, x in np.argwhere(mask)}
+    regions = []
+    while left:
+        region, frontier = [], [left.pop()]
+        while frontier:
+            y, x = frontier.pop()
+            region.append((y, x))
+            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
+            left -= near
+            frontier.extend(near)
+        regions.append(region)
+    return regions
+
+
+def slow_curve(maps, masks):
+    """One threshold after another: mean share of each region that alarms, share of all defect-free pixels that do."""
+    regions = [(i, region) for i, mask in enumerate(masks) for region in flood_fill(mask)]
+    n_free = sum(1 for defect in masks.ravel() if not defect)
+    points = [(0.0, 0.0)]
+    for threshold in sorted(set(maps.ravel().tolist()), reverse=True):
+        alarms = maps >= threshold
+        overlaps = [sum(bool(alarms[i][pixel]) for pixel in region) / len(region) for i, region in regions]
+        points.append((int((alarms & ~masks).sum()) / n_free, sum(overlaps) / len(overlaps)))
+    return points
+
+
+def slow_au_pro(maps, masks, limit):
+    area = 0.0
+    points = slow_curve(maps, masks)
+    for (x0, y0), (x1, y1) in pairwise(points):
+        if x1 <= limit:
+            area += (x1 - x0) * (y0 + y1) / 2
+        elif x0 < limit:
+            at_limit = y0 + (y1 - y0) * (limit - x0) / (x1 - x0)
+            area += (limit - x0) * (y0 + at_limit) / 2
+    return area / limit
+
+
+def random_case(seed, levels, shape=(3, 9, 8)):
+    rng = np.random.default_rng(seed)
+    masks = rng.random(shape) < 0.15
+    masks[0] = False  # a good image
+    masks[1, 2:4, 1:6] = True
+    maps = rng.normal(size=shape) + 0.7 * masks
+    return (maps if levels is None else np.round(maps * levels) / levels).astype(np.float32), masks
+
+
+@pytest.mark.parametrize("levels", [None, 1, 4])
+@pytest.mark.parametrize("seed", range(5))
+def test_agrees_with_the_definition(seed, levels):
+    maps, masks = random_case(seed, levels)
+    for limit in LIMITS:
+        assert au_pro(maps, masks, limit) == pytest.approx(slow_au_pro(maps, masks, limit), abs=1e-12)
+
+
+@pytest.mark.parametrize("levels", [None, 2])
+def test_curve_is_the_polyline_of_the_definition(levels):
+    maps, masks = random_case(7, levels)
+    fpr, pro = pro_curve(maps, masks)
+    slow_fpr, slow_pro = np.array(slow_curve(maps, masks)).T
+    between = np.linspace(0, 1, 997)  # prime, so that no point is also a vertex but the ends
+    np.testing.assert_allclose(np.interp(between, fpr, pro), np.interp(between, slow_fpr, slow_pro), atol=1e-12)
+    assert (fpr[0], pro[0], fpr[-1], pro[-1]) == (0, 0, 1, 1)
+    assert (np.diff(fpr) >= 0).all()
+    assert (np.diff(pro) >= 0).all()
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_perfect_and_inverted_maps(limit):
+    """Every defect pixel above every free one: PRO 1 from FPR 0 on. Below: PRO 0 until FPR 1."""
+    _, masks = random_case(0, None)
+    assert au_pro(masks.astype(np.float32), masks, limit) == pytest.approx(1.0, abs=1e-12)
+    assert au_pro(-masks.astype(np.float32), masks, limit) == 0.0
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_constant_map(limit):
+    """All pixels tie: one segment from (0, 0) to (1, 1), area limit² / 2, divided by the limit."""
+    _, masks = random_case(0, None)
+    assert au_pro(np.full(masks.shape, 0.4), masks, limit) == pytest.approx(limit / 2)
+
+
+def test_ramp_and_interpolation_at_the_limit():
+    """Scores 6 5 4 3 2 1, defects at 6 and 3 (one region each), free pixels at 5 4 2 1.
+
+    The curve: (0, 0) (0, 1/2) (1/4, 1/2) (1/2, 1/2) (1/2, 1) (3/4, 1) (1, 1).
+    To 0.3: 0.3 · 1/2, divided by 0.3: 1/2. To 0.6: 1/2 · 1/2 + 0.1 · 1 = 0.35, divided by 0.6. To 1: 1/4 + 1/2.
+    """
+    maps = np.array([[[6, 5, 4, 3, 2, 1]]], dtype=np.float32)
+    masks = np.array([[[1, 0, 0, 1, 0, 0]]], dtype=bool)
+    assert au_pro(maps, masks, 0.3) == pytest.approx(0.5)
+    assert au_pro(maps, masks, 0.5) == pytest.approx(0.5)
+    assert au_pro(maps, masks, 0.6) == pytest.approx(0.35 / 0.6)
+    assert au_pro(maps, masks, 1.0) == pytest.approx(0.75)
+
+
+def test_tie_across_the_limit_is_interpolated():
+    """One defect and one of two free pixels tie at 2, the other free one is at 1: (0, 0) (1/2, 1) (1, 1).
+
+    At the limit 1/4 the line stands at 1/2: area 1/2 · 1/4 · 1/2 = 1/16, divided by 1/4.
+    """
+    maps = np.array([[[2, 2, 1]]], dtype=np.float32)
+    masks = np.array([[[True, False, False]]])
+    fpr, pro = pro_curve(maps, masks)
+    assert np.unique(np.stack((fpr, pro)), axis=1).T.tolist() == [[0, 0], [0.5, 1], [1, 1]]
+    assert au_pro(maps, masks, 0.25) == pytest.approx(0.25)
+
+
+def test_regions_weigh_the_same_whatever_their_area():
+    """A region of 8 pixels is missed, one of a single pixel is found: PRO 1/2, though 1 of 9 defect pixels is found."""
+    masks = np.zeros((2, 4, 8), dtype=bool)
+    masks[0, 0] = masks[1, 2, 2] = True
+    maps = np.ones(masks.shape, dtype=np.float32)
+    maps[1, 2, 2], maps[0, 0] = 2, 0
+    assert au_pro(maps, masks, 0.3) == pytest.approx(0.5)
+
+
+def test_pixels_that_touch_at_a_corner_are_one_region():
+    """A diagonal of 3 pixels, one found, and a pixel apart, found: (1/3 + 1) / 2, where four regions would give 2/4."""
+    masks = np.zeros((1, 5, 8), dtype=bool)
+    masks[0, [0, 1, 2, 4], [0, 1, 2, 6]] = True
+    maps = np.ones(masks.shape, dtype=np.float32)
+    maps[masks] = [2, 0, 0, 2]
+    assert au_pro(maps, masks, 0.3) == pytest.approx(2 / 3)
+
+
+def test_regions_end_at_the_image():
+    """The same pixel in two images: two regions; one found, 1/2. Both images' free pixels count: 1 false alarm of 6."""
+    masks = np.zeros((2, 1, 4), dtype=bool)
+    masks[:, 0, 0] = True
+    maps = np.array([[[3, 1, 1, 1]], [[0, 2, 1, 1]]], dtype=np.float32)
+    fpr, pro = pro_curve(maps, masks)
+    assert np.interp(1 / 12, fpr, pro) == 0.5
+    assert au_pro(maps, masks, 0.3) == pytest.approx(0.5)
+
+
+def test_good_images_lower_the_false_positive_rate():
+    """A free pixel outranks the defect: 1 of 3 free pixels alone (PRO 0 to 1/3, then 1), 1 of 7 with a good image."""
+    maps, masks = np.array([[[2, 3, 0, 0]]], dtype=np.float32), np.array([[[True, False, False, False]]])
+    assert au_pro(maps, masks, 0.3) == 0.0
+    maps = np.concatenate((maps, np.zeros((1, 1, 4), dtype=np.float32)))
+    masks = np.concatenate((masks, np.zeros((1, 1, 4), dtype=bool)))
+    assert au_pro(maps, masks, 0.3) == pytest.approx((0.3 - 1 / 7) / 0.3)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10**6), st.sampled_from([None, 2]), st.sampled_from(LIMITS))
+def test_depends_on_order_alone(seed, levels, limit):
+    maps, masks = random_case(seed, levels)
+    before = au_pro(maps, masks, limit)
+    wide = maps.astype(np.float64)
+    assert au_pro(np.exp(wide), masks, limit) == before
+    assert au_pro(3 * wide - 50, masks, limit) == before
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10**6), st.sampled_from([None, 2]), st.sampled_from(LIMITS))
+def test_order_of_images_and_orientation_do_not_matter(seed, levels, limit):
+    maps, masks = random_case(seed, levels)
+    before = pytest.approx(au_pro(maps, masks, limit), abs=1e-12)
+    order = np.random.default_rng(seed).permutation(len(maps))
+    assert au_pro(maps[order], masks[order], limit) == before
+    assert au_pro(maps[:, ::-1], masks[:, ::-1], limit) == before
+    assert au_pro(maps.transpose(0, 2, 1), masks.transpose(0, 2, 1), limit) == before
+
+
+@pytest.mark.parametrize("value", [False, True])
+def test_undefined_without_defect_or_without_free_pixels(value):
+    maps = np.random.default_rng(0).random((2, 4, 4)).astype(np.float32)
+    masks = np.full(maps.shape, value)
+    assert au_pro(maps, masks) is None
+    assert pro_curve(maps, masks) is None
+    assert au_pro(maps[:0], masks[:0]) is None
+
+
+@pytest.mark.parametrize("limit", [0.0, -0.1, 1.01, float("nan")])
+def test_limit_out_of_range(limit):
+    maps, masks = random_case(0, None)
+    with pytest.raises(ValueError, match=f"limit: got {limit}, allowed are false-positive rates above 0 and up to 1"):
+        au_pro(maps, masks, limit)
+
+
+@pytest.mark.parametrize(
+    ("maps", "masks", "message"),
+    [
+        (np.zeros((4, 4)), np.zeros((4, 4), bool), r"maps: got shape \(4, 4\), need \(images, height, width\)"),
+        (np.zeros((1, 4, 4)), np.zeros((1, 4, 5), bool), r"got shapes \(1, 4, 4\) and \(1, 4, 5\)"),
+        (np.zeros((1, 4, 4), int), np.zeros((1, 4, 4), bool), "maps: got int64, need floating-point scores"),
+        (np.zeros((1, 4, 4)), np.zeros((1, 4, 4), np.uint8), "masks: got uint8, need bool"),
+    ],
+)
+def test_wrong_shapes_and_types(maps, masks, message):
+    with pytest.raises(ValueError, match=message):
+        au_pro(maps, masks)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_not_finite(wrong):
+    maps, masks = random_case(0, None)
+    maps[1, 2, 3] = wrong
+    message = r"maps: 1 of 216 values are NaN or infinite, the first at index \(1, 2, 3\)"
+    with pytest.raises(ValueError, match=message):
+        au_pro(maps, masks)
+    with pytest.raises(ValueError, match=message):
+        au_pro(maps, np.zeros_like(masks))

@@ -1,0 +1,168 @@
+"""Thresholds: exact with ties, honest about false alarms, and clear about what a policy cannot do."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from adjobs.errors import JobError
+from adjobs.metrics.threshold import POLICIES, choose, describe, false_alarm_bound
+
+
+def normals(scores, **options):
+    return choose("max_fpr", np.zeros(len(scores), int), scores, **options)
+
+
+def test_max_fpr_by_hand():
+    """10 good images, 0 to 9, at most 20 %: 8 and 9 may raise an alarm, 7 may not."""
+    threshold = normals(np.arange(10.0), value=0.2)
+    assert 7 < threshold.value < 7.000001
+    assert (threshold.false_alarms, threshold.n_normal, threshold.false_alarm_rate) == (2, 10, 0.2)
+
+
+def test_max_fpr_with_ties_stays_below_the_rate():
+    """At most 2 of 5; the second and third highest tie, so that reaching them would be 3 of 5: only the highest may."""
+    threshold = normals([1.0, 2.0, 5.0, 5.0, 9.0], value=0.4)
+    assert 5 < threshold.value < 5.00001
+    assert threshold.false_alarms == 1
+
+
+@pytest.mark.parametrize(("n", "value"), [(50, 0.01), (50, 0.0), (1, 0.5), (99, 0.01)])
+def test_max_fpr_of_less_than_one_image_lies_strictly_above_all_good_ones(n, value):
+    scores = np.random.default_rng(n).normal(size=n)
+    threshold = normals(scores, value=value)
+    assert threshold.value == np.nextafter(scores.max(), np.inf)
+    assert threshold.false_alarms == 0
+
+
+def test_max_fpr_counts_without_rounding_error():
+    """0.29 · 100 is 28.999999999999996 in floating point, yet 29 of 100 are 0.29."""
+    assert normals(np.arange(100.0), value=0.29).false_alarms == 29
+
+
+@given(
+    st.lists(st.integers(-4, 4) | st.floats(-1, 1), min_size=1, max_size=25),
+    st.floats(0, 1, exclude_max=True),
+)
+def test_max_fpr_is_the_smallest_threshold_that_keeps_the_rate(scores, value):
+    scores = np.array(scores, dtype=float)
+    threshold = normals(scores, value=value)
+    assert threshold.false_alarm_rate == (scores >= threshold.value).mean() <= value
+    # Nothing lower does: the highest score below the threshold would raise an alarm and break the rate.
+    assert (scores >= scores[scores < threshold.value].max()).mean() > value
+
+
+def test_max_fpr_holds_in_single_precision():
+    """NumPy and PyTorch compare float32 scores with a Python float in float32."""
+    scores = np.random.default_rng(0).random(40).astype(np.float32)
+    threshold = normals(scores, value=0.1)
+    assert float(np.float32(threshold.value)) == threshold.value
+    assert (scores >= threshold.value).sum() == threshold.false_alarms == 4
+
+
+def test_max_fpr_does_not_look_at_anomalies():
+    good = np.arange(10.0)
+    labels = np.repeat([0, 1], [10, 3])
+    threshold = choose("max_fpr", labels, [*good, 3.0, 8.5, 20.0], value=0.2)
+    assert threshold.value == normals(good, value=0.2).value
+    assert (threshold.n_normal, threshold.n_anomalous) == (10, 3)
+
+
+def test_max_f1_by_hand():
+    """At 3: tp 2, fp 1, fn 0, F1 = 4/5. At 4: tp 1, fp 0, fn 1, F1 = 2/3. Lower ones add false alarms."""
+    threshold = choose("max_f1", [0, 0, 0, 1, 1], [1, 2, 3, 3, 4])
+    assert (threshold.value, threshold.false_alarms, threshold.n_anomalous) == (3.0, 1, 2)
+    assert threshold.requested is None
+
+
+def test_fixed_is_taken_as_it_is():
+    threshold = choose("fixed", [0, 0, 1], [0.2, 0.5, 0.9], value=0.5)
+    assert (threshold.value, threshold.false_alarms, threshold.false_alarm_rate) == (0.5, 1, 0.5)
+
+
+@pytest.mark.parametrize("labels", [[], [1]])
+def test_fixed_without_good_images_knows_no_rate(labels):
+    threshold = choose("fixed", labels, [0.3] * len(labels), value=0.5)
+    assert (threshold.false_alarm_rate, threshold.false_alarm_bound) == (None, None)
+    assert describe(threshold) == "fixed 0.5: no good validation images, so the false-alarm rate is not known"
+
+
+def test_bound_without_alarms():
+    """0 of n: the rate p with (1 - p)^n = 0.05. 299 images are the fewest that show a rate below 1 %."""
+    assert false_alarm_bound(0, 299) == pytest.approx(1 - 0.05 ** (1 / 299))
+    assert 0.0099 < false_alarm_bound(0, 299) < 0.01 < false_alarm_bound(0, 298)
+
+
+@pytest.mark.parametrize(("alarms", "n"), [(1, 10), (3, 301), (9, 10)])
+def test_bound_is_where_so_few_alarms_become_unlikely(alarms, n):
+    """Clopper and Pearson's definition: at the bound, `alarms` or fewer of n have probability 1 - confidence."""
+    for confidence in (0.9, 0.95, 0.99):
+        bound = false_alarm_bound(alarms, n, confidence)
+        assert stats.binom.cdf(alarms, n, bound) == pytest.approx(1 - confidence)
+
+
+def test_bound_when_every_image_alarms():
+    assert false_alarm_bound(7, 7) == 1.0
+    assert choose("fixed", [0, 0], [1.0, 2.0], value=0.5).false_alarm_bound == 1.0
+
+
+def test_bound_of_max_fpr_holds_as_often_as_it_says():
+    """The threshold is chosen on the same images: 2000 times 60 uniform scores, whose true rate is 1 - threshold."""
+    rng = np.random.default_rng(0)
+    held = [
+        1 - threshold.value <= threshold.false_alarm_bound
+        for threshold in (normals(rng.random(60), value=0.05) for _ in range(2000))
+    ]
+    assert np.mean(held) == pytest.approx(0.95, abs=0.015)  # three standard errors
+
+
+def test_describe():
+    scores = np.arange(301.0)
+    assert describe(normals(scores, value=0.01)) == (
+        "max_fpr 0.01: 3 of 301 good validation images raise an alarm (1.0 %, at most 2.6 % with 95 % confidence)"
+    )
+    assert describe(choose("max_f1", [0, 1], [1, 2], confidence=0.99)) == (
+        "max_f1: 0 of 1 good validation image raises an alarm (0.0 %, at most 99.0 % with 99 % confidence)"
+    )
+
+
+def test_to_dict_is_json_and_complete():
+    threshold = choose("max_f1", np.array([0, 1]), np.array([1, 2], dtype=np.float32))
+    stored = json.loads(json.dumps(threshold.to_dict()))
+    assert type(threshold)(**stored) == threshold
+    assert stored["scores_from"] == "val"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        threshold.value = 0.0
+
+
+@pytest.mark.parametrize(
+    ("policy", "labels", "options", "message"),
+    [
+        ("max_f2", [0, 1], {}, r"'max_f2': no such policy; have fixed, max_f1, max_fpr; did you mean max_f1\?"),
+        ("max_f1", [0, 0], {}, "has 0 anomalous images, needs at least 1; use max_fpr or label anomalies"),
+        ("max_f1", [1, 1], {}, "has 0 good images, needs at least 1"),
+        ("max_f1", [0, 1], {"value": 0.5}, "takes no value, got 0.5; leave threshold.value out"),
+        ("max_fpr", [1, 1], {"value": 0.1}, "has 0 good images, needs at least 1"),
+        ("max_fpr", [0, 1], {}, "max_fpr: got value None, allowed is 0 or more and below 1; set threshold.value"),
+        ("max_fpr", [0, 1], {"value": 1.0}, "max_fpr: got value 1.0, allowed"),
+        ("max_fpr", [0, 1], {"value": -0.1}, "max_fpr: got value -0.1, allowed"),
+        ("max_fpr", [0, 1], {"value": float("nan")}, "max_fpr: got value nan, allowed"),
+        ("fixed", [0, 1], {}, "fixed: got value None, needs a finite number"),
+        ("fixed", [0, 1], {"value": float("inf")}, "fixed: got value inf, needs a finite number"),
+        ("max_f1", [0, 1], {"confidence": 1.0}, "threshold.confidence: got 1.0, allowed"),
+    ],
+)
+def test_what_a_policy_cannot_do_is_the_users_error(policy, labels, options, message):
+    with pytest.raises(JobError, match=message) as caught:
+        choose(policy, labels, [0.1, 0.2], **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_scores_that_are_not_finite_are_refused(policy):
+    with pytest.raises(ValueError, match="scores: 1 of 2 values are NaN or infinite"):
+        choose(policy, [0, 1], [np.nan, 0.2], value=None if policy == "max_f1" else 0.5)

@@ -1,0 +1,258 @@
+"""The loop on a small method of its own: stages, selection, exact resume, and workers that agree."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import multiprocessing, nn
+
+from adjobs.errors import StorageError
+from adjobs.evaluate import Runner
+from adjobs.methods.contract import Mix, Selection, Stage
+from adjobs.training import checkpoint
+from adjobs.training.checkpoint import StoreCheckpoints
+from adjobs.training.loop import TrainingError, Validation, Worker, choose_runner, fit
+from adjobs.types import Batch, StepLoss
+from tests.drawing import draw_folder
+from tests.methods.tiny import drawn_data, tiny
+
+CPU = torch.device("cpu")
+
+
+class TwoStages(nn.Module):
+    """A stage of two epochs with preparation, then a stage of three steps: everything the loop has to handle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 2, 3)
+        self.register_buffer("mean", torch.zeros(()))
+        self.stage, self.scale = 0, 1.0
+
+    def forward(self, batch: Batch) -> StepLoss:
+        noise = torch.rand(batch.images.shape, generator=batch.generator)
+        net = (self.first, self.second)[self.stage]
+        loss = net(batch.images + noise - self.mean).square().mean() * self.scale
+        return StepLoss(loss, {"half": loss.detach() / 2})
+
+    def prepare(self, data) -> None:
+        self.mean.copy_(torch.cat([batch.images for batch in data.normal(8)]).mean())
+
+    def stages(self) -> Sequence[Stage]:
+        def optimizer(number: int):
+            def make():
+                self.stage = number
+                return torch.optim.AdamW((self.first, self.second)[number].parameters(), lr=1e-2)
+
+            return make
+
+        return [
+            Stage("a", self, optimizer(0), Mix(simulated=8), epochs=2, schedule=lambda p: 0.5**p.epoch, prepare=self.prepare),
+            Stage("b", self, optimizer(1), Mix(natural=8), steps=3, clip_norm=1.0),
+        ]
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.rounds, self.ticks = [], []
+
+    def tick(self, tick) -> None:
+        self.ticks.append(tick)
+
+    def round(self, finished) -> None:
+        self.rounds.append(finished)
+
+
+class Dies(Exception):
+    pass
+
+
+class Checkpoints(StoreCheckpoints):
+    """Stores, and dies after a number of saves."""
+
+    def __init__(self, root: Path, after: int | None = None) -> None:
+        super().__init__(str(root), root.parent / "scratch")
+        self.left = after
+
+    def save(self, folder, metrics) -> None:
+        super().save(folder, metrics)
+        if self.left is not None:
+            self.left -= 1
+            if self.left == 0:
+                raise Dies
+
+
+@pytest.fixture
+def data(folder_root, tmp_path):
+    return drawn_data(folder_root, tmp_path / "cache", size=32)[1]
+
+
+def train(method, data, root: Path, *, after=None, validation=None, seed=0):
+    listener = Listener()
+    trained = fit(
+        method,
+        data,
+        Worker(Runner(CPU), seed=seed),
+        validation=validation or Validation(Selection("last", "image_auroc"), None),
+        checkpoints=Checkpoints(root, after),
+        listener=listener,
+    )
+    return trained, listener
+
+
+def test_stages_follow_each_other_with_their_names_and_schedules(data, tmp_path):
+    method = TwoStages()
+    trained, listener = train(method, data, tmp_path / "ck")
+    assert [r.number for r in listener.rounds] == [1, 2, 3]
+    assert [r.metrics.get("train/a/lr") for r in listener.rounds] == [1e-2, 0.5e-2, None]
+    assert listener.rounds[2].metrics["train/b/lr"] == 1e-2
+    assert listener.rounds[0].metrics["train/a/half"] == pytest.approx(listener.rounds[0].metrics["train/a/loss"] / 2)
+    assert method.mean > 0
+    assert trained.selected_round == 3
+    assert listener.ticks[-1].done == listener.ticks[-1].total == 3
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_resumed_run_repeats_itself_exactly(data, tmp_path, after):
+    whole, broken = TwoStages(), TwoStages()
+    train(whole, data, tmp_path / "whole")
+    with pytest.raises(Dies):
+        train(broken, data, tmp_path / "broken", after=after)
+    resumed = TwoStages()
+    trained, listener = train(resumed, data, tmp_path / "broken")
+    assert [r.number for r in listener.rounds] == list(range(after + 1, 4))
+    assert trained.selected_round == 3
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+def test_another_seed_trains_another_model(data, tmp_path):
+    one, other = TwoStages(), TwoStages()
+    train(one, data, tmp_path / "one", seed=1)
+    train(other, data, tmp_path / "other", seed=2)
+    assert not torch.equal(one.first.weight, other.first.weight)
+
+
+def test_the_best_round_on_validation_is_selected_also_after_a_resume(data, tmp_path):
+    values = iter([0.6, 0.9, 0.7])
+
+    def validation() -> Validation:
+        return Validation(Selection("best", "image_auroc"), lambda: {"image_auroc": next(values), "image_ap": None})
+
+    seen = []
+
+    class Spy(Checkpoints):
+        def save(self, folder, metrics) -> None:
+            seen.append(checkpoint.read(folder, CPU).method["first.weight"].clone())
+            super().save(folder, metrics)
+
+    method = TwoStages()
+    fit_args = {"validation": validation(), "listener": Listener()}
+    with pytest.raises(Dies):
+        fit(method, data, Worker(Runner(CPU)), checkpoints=Spy(tmp_path / "ck", after=2), **fit_args)
+    method = TwoStages()
+    trained = fit(method, data, Worker(Runner(CPU)), checkpoints=Spy(tmp_path / "ck"), **fit_args)
+    assert trained.selected_round == 2
+    assert torch.equal(method.first.weight, seen[1])
+
+
+def test_without_anomalies_in_validation_the_last_round_is_selected(data, tmp_path):
+    trained, _ = train(TwoStages(), data, tmp_path / "ck", validation=Validation(Selection("best", "image_auroc"), None))
+    assert trained.selected_round == 3
+
+
+def test_validation_happens_as_often_as_asked_and_always_at_the_end(data, tmp_path):
+    calls = []
+    validation = Validation(Selection("last", "image_auroc"), lambda: calls.append(1) or {"image_auroc": 0.5}, every=2)
+    _, listener = train(TwoStages(), data, tmp_path / "ck", validation=validation)
+    assert ["val/image_auroc" in r.metrics for r in listener.rounds] == [False, True, True]
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(data, tmp_path):
+    method = TwoStages()
+    method.scale = float("nan")
+    with pytest.raises(TrainingError, match="stage a, round 1: half, loss not finite; lower the learning rate"):
+        train(method, data, tmp_path / "ck")
+
+
+def test_only_the_last_checkpoint_is_kept_and_it_is_readable(data, tmp_path):
+    train(TwoStages(), data, tmp_path / "ck")
+    names = {path.relative_to(tmp_path / "ck").parts[0] for path in (tmp_path / "ck").rglob("*") if path.is_file()}
+    assert names == {"latest", "round-000003"}
+    restored = checkpoint.read(tmp_path / "ck" / "round-000003", CPU)
+    assert (restored.progress.stage, restored.progress.round, restored.optimizer) == (2, 3, None)
+
+
+def test_a_broken_checkpoint_is_one_line(tmp_path):
+    (tmp_path / "progress.json").write_text("{}")
+    (tmp_path / "state.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(StorageError, match="cannot be read .*; start the job anew"):
+        checkpoint.read(tmp_path, CPU)
+
+
+def test_automatic_precision_on_a_cpu_is_float32():
+    assert choose_runner("auto", CPU).autocast is None
+    assert choose_runner("bf16", CPU).autocast is torch.bfloat16
+
+
+def independent_of_neighbours(module: nn.Module) -> nn.Module:
+    """Replace batch normalisation, which on CPUs is each worker's own, by normalisation within each image."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, nn.GroupNorm(1, child.num_features))
+        else:
+            independent_of_neighbours(child)
+    return module
+
+
+def five_steps(rank: int, world: int, root: str, out: str) -> None:
+    """Five steps of CDO on labelled anomalies, whose masks need no random draw, on one of ``world`` workers."""
+    torch.set_num_threads(1)
+    if world > 1:
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29613"}
+        dist.init_process_group("gloo", rank=rank, world_size=world)
+    _, data = drawn_data(Path(root) / "d", Path(root) / "cache")
+    _, method = tiny("cdo", rectangles=0)
+    independent_of_neighbours(method.apprentice)
+    stage = method.stages()[0]
+    plan, losses = data.plan(Mix(simulated=4, anomalous=4), world), []
+    module = nn.parallel.DistributedDataParallel(method) if world > 1 else method
+    optimizer = stage.optimizer()
+    for step in range(5):
+        loss = module(plan.batch(step, seed=0, stage=0, rank=rank, device=CPU))
+        optimizer.zero_grad()
+        loss.total.backward()
+        optimizer.step()
+        losses.append(float(loss.total.detach()))
+    if rank == 0:
+        torch.save({"losses": losses, "weights": method.state_dict()}, out)
+    if world > 1:
+        dist.destroy_process_group()
+
+
+def test_two_workers_with_batch_four_equal_one_with_batch_eight(tmp_path):
+    draw_folder(tmp_path / "d", 16, 8)
+    drawn_data(tmp_path / "d", tmp_path / "cache")
+    five_steps(0, 1, str(tmp_path), str(tmp_path / "one"))
+    multiprocessing.spawn(five_steps, (2, str(tmp_path), str(tmp_path / "two")), nprocs=2)
+    one, two = (torch.load(tmp_path / name, weights_only=True) for name in ("one", "two"))
+    torch.testing.assert_close(torch.tensor(one["losses"]), torch.tensor(two["losses"]), rtol=0, atol=1e-5)
+    for key, value in one["weights"].items():
+        torch.testing.assert_close(value, two["weights"][key], rtol=0, atol=1e-5, msg=key)
+
+
+def test_cdo_resumes_exactly_with_batch_norm_and_optimizer_state(data, tmp_path):
+    _, start = tiny("cdo")
+    whole, broken, resumed = (copy.deepcopy(start) for _ in range(3))
+    train(whole, data, tmp_path / "whole")
+    with pytest.raises(Dies):
+        train(broken, data, tmp_path / "broken", after=1)
+    train(resumed, data, tmp_path / "broken")
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
