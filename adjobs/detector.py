@@ -31,6 +31,7 @@ class Manifest:
     Attributes:
         method: its name.
         params: its resolved parameters.
+        map_floor: median of the map over good validation pixels, where heat maps begin; None for methods without maps.
         image_size: pictures are resized to this square, by ``resize_rule``.
         threshold: as :meth:`adjobs.metrics.threshold.Threshold.to_dict` gives it; ``value`` decides.
         data_fingerprint: of the data set that it was trained on.
@@ -41,6 +42,7 @@ class Manifest:
     image_size: int
     threshold: dict[str, Any]
     data_fingerprint: str
+    map_floor: float | None = None
     resize_rule: str = RESIZE_RULE
     format: int = FORMAT
 

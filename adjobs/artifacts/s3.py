@@ -48,8 +48,9 @@ class S3Store:
         self._environment = environment
 
     def put(self, local: Path, key: str) -> None:
+        full = self._full(key)
         with self._asking(f"store {local} as", key), local.open("rb") as file:
-            self._client.upload_fileobj(file, self.bucket, self._full(key))
+            self._client.upload_fileobj(file, self.bucket, full)
 
     def get(self, key: str, local: Path) -> None:
         self.download(key, local)

@@ -11,7 +11,7 @@ from adjobs.cli.output import verb
 
 @click.command()
 @verb
-def command(as_json: bool) -> tuple[dict[str, Any], str]:
+def command() -> tuple[dict[str, Any], str]:
     """Stop the embedded stack, with all jobs on it. Data and credentials stay."""
     from adjobs.service import stack
 

@@ -52,14 +52,12 @@ def command(images: tuple[str, ...], model: str, out: Path) -> tuple[dict[str, A
             click.echo(f"\r{len(lines)} of {len(paths)}", nl=len(lines) == len(paths), err=True)
     failed = sum("error" in line for line in lines)
     rows = [
-        [line["path"], line["error"], "", ""]
-        if "error" in line
-        else [line["path"], line["decision"], f"{line['score']:.5g}", f"{line['milliseconds']:.1f}"]
+        [line["path"], line["decision"], f"{line['score']:.5g}", f"{line['milliseconds']:.1f}"]
         for line in lines
+        if "score" in line
     ]
     text = table(rows, ["image", "decision", "score", "ms"])
-    text += f"\nthreshold {detector.threshold:.6g}; overlays and {LINES_FILE} in {out}" + (
-        f"; {failed} could not be read" if failed else ""
-    )
+    text += "".join(f"\nnot read: {line['error']}" for line in lines if "error" in line)
+    text += f"\nthreshold {detector.threshold:.6g}; overlays and {LINES_FILE} in {out}"
     result = {"model": model, "threshold": detector.threshold, "out": str(out), "failed": failed, "predictions": lines}
     return result, text, EXIT_PROBLEMS if failed else 0

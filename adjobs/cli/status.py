@@ -13,7 +13,7 @@ from adjobs.cli.output import EXIT_PROBLEMS, table, verb
 @click.command()
 @click.option("--env", "as_environment", is_flag=True, help="Print the variables that clients need, secrets among them.")
 @verb
-def command(as_environment: bool, as_json: bool) -> tuple[dict[str, Any], str, int]:
+def command(as_environment: bool) -> tuple[dict[str, Any], str, int]:
     """Say what of the embedded stack runs where; the exit status is 1 unless all of it does.
 
     To use it from other programs of a shell: eval "$(adjobs status --env)"

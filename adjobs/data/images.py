@@ -54,7 +54,11 @@ def load_rgb(source: Path | bytes, size: int) -> np.ndarray:
     Raises:
         ImageError: the image is unreadable, truncated or too large.
     """
-    image = decode(source)
+    return stretch(decode(source), size)
+
+
+def stretch(image: Image.Image, size: int) -> np.ndarray:
+    """Stretch a decoded image to ``(size, size, 3)`` uint8, by ``RESIZE_RULE``."""
     return np.array(image.resize((size, size), Image.Resampling.BILINEAR).convert("RGB"))
 
 

@@ -131,15 +131,12 @@ def _max_f1(normal: Floats, anomalous: Floats, value: float | None) -> float:
         raise JobError(f"threshold.policy max_f1: takes no value, got {value}; leave threshold.value out")
     if not anomalous.size:
         raise JobError(
-            "threshold.policy max_f1: validation has 0 anomalous images, needs at least 1; "
-            "use max_fpr or label anomalies"
+            "threshold.policy max_f1: validation has 0 anomalous images, needs at least 1; use max_fpr or label anomalies"
         )
     labels = np.repeat((0, 1), (normal.size, anomalous.size))
     best = f1_max(labels, np.concatenate((normal, anomalous)))
     if best is None:
-        raise JobError(
-            "threshold.policy max_f1: validation has 0 good images, needs at least 1; use fixed or add good images"
-        )
+        raise JobError("threshold.policy max_f1: validation has 0 good images, needs at least 1; use fixed or add good images")
     return best[1]
 
 
@@ -150,9 +147,7 @@ def _max_fpr(normal: Floats, anomalous: Floats, value: float | None) -> float:
             "set threshold.value to the share of false alarms to accept, such as 0.01"
         )
     if not normal.size:
-        raise JobError(
-            "threshold.policy max_fpr: validation has 0 good images, needs at least 1; use fixed or add good images"
-        )
+        raise JobError("threshold.policy max_fpr: validation has 0 good images, needs at least 1; use fixed or add good images")
     # Compared as count / n: floor(value * n) would allow 28 of 100 at 0.29.
     shares = np.arange(normal.size + 1) / normal.size
     allowed = int(np.searchsorted(shares, value, side="right")) - 1
@@ -175,7 +170,5 @@ def _just_above(score: float, scores: Floats) -> float:
 
 def _fixed(value: float | None) -> float:
     if value is None or not math.isfinite(value):
-        raise JobError(
-            f"threshold.policy fixed: got value {value}, needs a finite number; set threshold.value to the threshold"
-        )
+        raise JobError(f"threshold.policy fixed: got value {value}, needs a finite number; set threshold.value to the threshold")
     return float(value)

@@ -33,7 +33,6 @@ def start(command: Sequence[str], environment: Mapping[str, str], folder: Path, 
         StackError: the program or a folder cannot be used.
     """
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
         if log.exists():
             log.replace(log.with_name(log.name + ".1"))
         with log.open("wb") as file:

@@ -113,7 +113,7 @@ def _service_status(state: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _start(site: Site, progress: Callable[[str], None]) -> dict[str, Any]:
     """Start S3, and then the others beside each other: each spends most of its start on one core."""
-    logs = site.home / "logs"
+    logs = credentials.private_folder(site.home / "logs")
     records: dict[str, dict[str, Any]] = {}
     waiting: list[tuple[Service, subprocess.Popen[bytes]]] = []
 
@@ -143,6 +143,7 @@ def _start(site: Site, progress: Callable[[str], None]) -> dict[str, Any]:
     _migrate(site, logs / "mlflow-migration.log", progress)
     start(services.mlflow(site))
     wait()
+    credentials.write_private(*_mlflow_stamp(site))
     environment = client_environment(site)
     return {
         "version": 1,
@@ -154,21 +155,27 @@ def _start(site: Site, progress: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _migrate(site: Site, log: Path, progress: Callable[[str], None]) -> None:
-    """Bring MLflow's database to the installed version, once per version: several openers at once would break it."""
-    folder = site.data("mlflow")
-    stamp, version = folder / "version", importlib.metadata.version("mlflow")
-    if stamp.exists() and stamp.read_text() == version and (folder / "mlflow.db").exists():
+    """Bring a database that another version of MLflow made to the installed one; a new one is made by the server itself.
+
+    Only one process may do this, and before others open it: several at once would damage it for good.
+    """
+    stamp, version = _mlflow_stamp(site)
+    if not (stamp.parent / "mlflow.db").exists() or (stamp.exists() and stamp.read_text() == version):
         return
-    progress("preparing MLflow's database ...")
+    progress("bringing MLflow's database to the installed version ...")
     command, environment = services.mlflow_migration(site)
-    process = processes.start(command, environment, folder, log)
+    process = processes.start(command, environment, stamp.parent, log)
     try:
         status = process.wait(_START_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise StackError(f"MLflow's database is not ready after {_START_SECONDS} s; see {log}") from error
     if status:
         raise StackError(f"MLflow's database cannot be prepared: {processes.essence(log)}; see {log}")
-    credentials.write_private(stamp, version)
+
+
+def _mlflow_stamp(site: Site) -> tuple[Path, str]:
+    """The file that says which version of MLflow the database fits, and the version that is installed."""
+    return site.data("mlflow") / "version", importlib.metadata.version("mlflow")
 
 
 def _stop_everything(port_base: int | None = None) -> None:

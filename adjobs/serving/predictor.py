@@ -11,11 +11,13 @@ from typing import Any, TextIO
 import numpy as np
 from PIL import Image
 
+from adjobs.data.images import decode, stretch
 from adjobs.detector import Detector
 from adjobs.errors import AdjobsError, DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 LINES_FILE = "predictions.jsonl"
+OVERLAY_SIDE = 384  # pixels of an overlay's longer side: enough to see a defect, small enough to send by mail
 
 
 def find_images(paths: Sequence[str]) -> list[Path]:
@@ -59,8 +61,8 @@ def predict_files(detector: Detector, paths: Iterable[Path], out: Path) -> Itera
 
 def _predict(detector: Detector, path: Path, overlay: Path) -> dict[str, Any]:
     begin = time.perf_counter()
-    image = detector.read(path)
-    found = detector(image[None])
+    picture = decode(path)
+    found = detector(stretch(picture, detector.manifest.image_size)[None])
     milliseconds = 1000 * (time.perf_counter() - begin)
     line: dict[str, Any] = {
         "path": str(path),
@@ -70,7 +72,8 @@ def _predict(detector: Detector, path: Path, overlay: Path) -> dict[str, Any]:
         "milliseconds": round(milliseconds, 2),
     }
     if found.maps is not None:
-        Image.fromarray(draw_overlay(image, found.maps[0], detector.threshold)).save(overlay)
+        floor = detector.manifest.map_floor or 0.0
+        draw_overlay(picture, found.maps[0], floor, detector.threshold).save(overlay)
         line["overlay"] = str(overlay)
     return line
 
@@ -91,25 +94,25 @@ def _free_name(out: Path, path: Path, taken: set[str]) -> Path:
     return out / f"{name}.png"
 
 
-def draw_overlay(image: np.ndarray, map_: np.ndarray, threshold: float) -> np.ndarray:
-    """The picture beside itself with its heat map.
+def draw_overlay(picture: Image.Image, map_: np.ndarray, floor: float, threshold: float) -> Image.Image:
+    """The picture beside itself with its heat map, at the picture's own proportions.
 
-    The colour scale is the same for all pictures of a model: its middle is the threshold, where a decision turns, its end twice
-    that. Below half the threshold the picture alone is seen.
+    The colours mean the same in all pictures of a model: the scale begins at what is usual on good parts, its middle is the
+    threshold, where a decision turns. Up to half way to the threshold the picture alone is seen.
 
     Args:
-        image: ``(H, W, 3)`` uint8.
-        map_: ``(H, W)`` float.
+        picture: decoded.
+        map_: ``(S, S)`` float.
+        floor: what is usual on good pixels.
         threshold: of the model.
-
-    Returns:
-        ``(H, 2 W, 3)`` uint8.
     """
     from matplotlib import colormaps
 
-    scale = max(abs(threshold), 1e-12)
-    heat = np.clip(map_ / (2 * scale), 0, 1)  # 0.5 at the threshold
-    colours = colormaps["inferno"](heat)[..., :3] * 255
+    scale = OVERLAY_SIDE / max(picture.size)
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    pixels = np.asarray(picture.resize(size, Image.Resampling.BILINEAR).convert("RGB"), dtype=np.float32)
+    resized = np.asarray(Image.fromarray(map_.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
+    heat = np.clip((resized - floor) / (2 * max(threshold - floor, 1e-12)), 0, 1)  # 0.5 at the threshold
     alpha = np.clip((heat - 0.25) * 2, 0, 0.65)[..., None]
-    mixed = (1 - alpha) * image + alpha * colours
-    return np.concatenate([image, mixed.round().astype(np.uint8)], axis=1)
+    mixed = (1 - alpha) * pixels + alpha * 255 * colormaps["inferno"](heat)[..., :3]
+    return Image.fromarray(np.concatenate([pixels, mixed], axis=1).round().astype(np.uint8))

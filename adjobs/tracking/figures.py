@@ -55,7 +55,7 @@ def roc(scores: Scores, part: str) -> Figure | None:
     fpr, tpr, _ = curve
     axes.plot(fpr, tpr, color=GOOD, label=f"image AUROC {ranking.auroc(scores.labels, scores.scores):.3f}")
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":", label="chance")
-    axes.set(xlim=(0, 1), ylim=(0, 1.01))
+    axes.set(xlim=(-0.01, 1), ylim=(0, 1.01))
     axes.legend(frameon=False, loc="lower right")
     return figure
 

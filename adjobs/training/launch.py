@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -104,7 +106,7 @@ def look(job: JobConfig, settings: Settings, split: Split | None = None) -> Data
         DataError: there are problems and ``data.exclude_bad`` is off, or a part lacks what the job needs.
     """
     index = open_index(job.data.uri, job.data.format, cache=settings.cache)
-    problems = check(index)
+    problems = _check_once(index, settings.cache)
     if problems and not job.data.exclude_bad:
         raise DataError(
             f"data '{job.data.uri}': {len(problems)} problems, first: {problems[0].sample}: {problems[0].message}; "
@@ -121,6 +123,19 @@ def look(job: JobConfig, settings: Settings, split: Split | None = None) -> Data
     if job.threshold.policy == "max_fpr" and not counts["normal"]:
         raise JobError("threshold.policy max_fpr: validation has 0 normal images, needs at least 1; use another data.protocol")
     return Data(index, fingerprint(index), problems, found)
+
+
+def _check_once(index: Index, cache: Path) -> list[Problem]:
+    """All problems of a data set; reading every image takes a while, so the answer is kept for the same content."""
+    kept = cache / "checked" / f"{fingerprint(index)}.json"
+    if kept.exists():
+        return [Problem(**item) for item in json.loads(kept.read_text())]
+    problems = check(index, progress=True)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    beside = kept.with_suffix(f".{os.getpid()}")
+    beside.write_text(json.dumps([asdict(problem) for problem in problems]))
+    beside.replace(kept)
+    return problems
 
 
 Launcher = Callable[[Task, str, Callable[[Tick], None]], dict[str, Any]]

@@ -156,7 +156,7 @@ def _conclude(
         recorder.scores(scores, threshold.value, part)
         _draw(recorder, scores, threshold.value, part)
     _draw_galleries(recorder, test, threshold.value, cache)
-    model = _log_detector(task, method, threshold, recorder)
+    model = _log_detector(task, method, threshold, val)
     recorder.tags({"model": model, "selected_round": str(trained.selected_round), **_undefined(measures)})
     return {
         "metrics": measures,
@@ -210,9 +210,11 @@ def _draw_galleries(recorder: Recorder, scores: Scores, threshold: float, cache:
         recorder.figure(figures.gallery(cases, title, scale), f"figures/test_gallery_{name}.png")
 
 
-def _log_detector(task: Task, method: nn.Module, threshold: thresholds.Threshold, recorder: Recorder) -> str:
+def _log_detector(task: Task, method: nn.Module, threshold: thresholds.Threshold, val: Scores) -> str:
+    """Log the model; returns its URI."""
     job = task.job
-    manifest = detector.Manifest(job.method, job.params, job.data.image_size, threshold.to_dict(), task.fingerprint)
+    floor = None if val.maps is None else float(np.median(val.maps[val.labels == 0]))
+    manifest = detector.Manifest(job.method, job.params, job.data.image_size, threshold.to_dict(), task.fingerprint, floor)
     with TemporaryDirectory(prefix="adjobs-") as temporary:
         folder = Path(temporary) / "detector"
         detector.save(folder, method, manifest)

@@ -154,12 +154,14 @@ def test_a_crash_leaves_nothing_in_use(index, tmp_path, decoded):
     assert (cache.images.reshape(30, -1).max(axis=1) > 0).all()
 
 
-@pytest.mark.parametrize("damage", ["short images", "no index", "broken index", "index of others", "no masks"])
+@pytest.mark.parametrize("damage", ["short images", "few images", "no index", "broken index", "index of others", "no masks"])
 def test_a_damaged_cache_is_built_again(damage, index, tmp_path, decoded):
     open_cache(index, PRINT, 16, tmp_path)
     folder = tmp_path / "decoded" / f"0123456789abcdef-16-{RESIZE_RULE}"
     if damage == "short images":
         os.truncate(folder / "images.npy", 1000)
+    elif damage == "few images":
+        np.save(folder / "images.npy", np.zeros((29, 16, 16, 3), dtype=np.uint8))
     elif damage == "no index":
         (folder / "index.json").unlink()
     elif damage == "broken index":

@@ -109,7 +109,9 @@ def test_exif_orientation_turns_image_mask_and_size(tmp_path):
 
 def test_mask_is_nearest_and_boolean():
     mask = np.zeros((9, 9), dtype=bool)
-    mask[3:6, 3:6] = True
+    mask[4, 4] = True  # the middle of the middle block; blended, one pixel in nine is lost
+    mask[:3, :3] = True
+    mask[1, 1] = False
     small = load_mask(encoded(Image.fromarray(mask), "PNG"), 3)
     assert small.dtype == bool
     np.testing.assert_array_equal(small, [[False, False, False], [False, True, False], [False, False, False]])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import shutil
 import sys
@@ -245,9 +246,13 @@ def test_elpv_repeated_line(tmp_path):
         opened(root)
 
 
-def test_a_link_to_a_folder_above_ends(folder_root):
+def test_links_are_followed_once(folder_root, tmp_path):
     (folder_root / "good" / "again").symlink_to(folder_root / "good")
-    assert len(opened(folder_root).samples) == 30
+    save(tmp_path / "elsewhere" / "x.png", texture(16, np.random.default_rng(0)))
+    (folder_root / "good" / "linked").symlink_to(tmp_path / "elsewhere")
+    samples = opened(folder_root).samples
+    assert len(samples) == 31
+    assert "good/linked/x.png" in {sample.id for sample in samples}
 
 
 def test_an_unlistable_folder_is_an_error(folder_root, monkeypatch):
@@ -290,6 +295,17 @@ def test_fingerprint_sees_each_change(change, folder_root):
         mask.unlink()
         image.unlink()
     assert fingerprint(opened(folder_root)) != before
+
+
+@pytest.mark.parametrize(
+    "change", [{"label": "anomalous"}, {"defect": "dent"}, {"group": "g"}, {"part": "test"}, {"id": "good/9.png"}]
+)
+def test_fingerprint_is_of_each_field(change, folder_root):
+    index = opened(folder_root)
+    first, *others = reversed(index.samples)
+    changed = dataclasses.replace(index, samples=(dataclasses.replace(first, **change), *others))
+    assert fingerprint(changed) != fingerprint(index)
+    assert fingerprint(dataclasses.replace(index, samples=(first, *others))) == fingerprint(index)
 
 
 def test_fingerprint_of_an_unreadable_file(folder_root):

@@ -1,4 +1,4 @@
-"""CDO's equations. Discrepancies are float32 whatever the precision of the networks."""
+"""CDO's equations. Discrepancies are at least float32 whatever the precision of the networks."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def discrepancies(expert: Sequence[Tensor], apprentice: Sequence[Tensor], dist: 
         dist: ``sq`` (‖f̂_E − f̂_A‖², in [0, 4]) or ``l2`` (‖f̂_E − f̂_A‖, in [0, 2]).
 
     Returns:
-        ``(L, B, H_1, W_1)`` float32.
+        ``(L, B, H_1, W_1)``, float32 or better.
     """
     size = expert[0].shape[-2:]
 
     def unit(maps: Tensor) -> Tensor:
-        resized = (
-            F.interpolate(maps.float(), size, mode="bilinear", align_corners=True) if maps.shape[-2:] != size else maps.float()
-        )
-        return F.normalize(resized, dim=1)
+        maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
+        if maps.shape[-2:] != size:
+            maps = F.interpolate(maps, size, mode="bilinear", align_corners=True)
+        return F.normalize(maps, dim=1)
 
     squared = torch.stack([(unit(e) - unit(a)).square().sum(1) for e, a in zip(expert, apprentice, strict=True)])
     return squared if dist == "sq" else squared.clamp_min(MIN_DISCREPANCY**2).sqrt()

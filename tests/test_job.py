@@ -1,0 +1,89 @@
+"""The job file: defaults, overrides, and every problem at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from adjobs.errors import JobError
+from adjobs.job import override, read_job, resolve
+from adjobs.metrics.threshold import POLICIES
+from adjobs.methods.contract import Policy
+
+JOB = {"method": "cdo", "data": {"uri": "elpv"}}
+
+
+def test_defaults_of_method_and_threshold_are_filled_in():
+    job = resolve(JOB)
+    assert job.params["gamma"] == 2.0
+    assert (job.threshold.policy, job.threshold.value) == ("max_fpr", 0.01)
+
+
+def test_the_resolved_job_resolves_to_itself():
+    import yaml
+
+    job = resolve({**JOB, "preset": "official", "params": {"gamma": 1}})
+    assert resolve(yaml.safe_load(job.to_yaml())) == job
+
+
+def test_what_the_user_sets_wins_over_the_preset():
+    job = resolve({**JOB, "preset": "official", "params": {"lr": 0.5}})
+    assert (job.params["lr"], job.params["batch_size"]) == (0.5, 16)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "cod"}, "method 'cod': no such method; have .*; did you mean cdo"),
+        ({"trian": {}}, "trian: unknown key; have .*; did you mean train"),
+        ({"data": {"ur": "x"}}, r"data\.uri: missing; folder, s3://.*data\.ur: unknown key; .*did you mean uri"),
+        ({"data": {"uri": "x", "image_size": 33}}, r"data\.image_size: got 33; input should be a multiple of 32"),
+        ({"data": 3}, "data: got 3"),
+        ({"params": {"gama": 3}}, r"params\.gama: unknown key; have .*; did you mean gamma"),
+        ({"params": {"lr": -1}}, r"params\.lr: got -1; input should be greater than 0"),
+        ({"params": {"backbone": "vgg"}}, r"params\.backbone: got 'vgg'; input should be .*hrnet_w32"),
+        ({"preset": "papr"}, "preset 'papr': cdo has no such preset; have official, paper; did you mean paper"),
+        ({"train": {"workers": 0}}, r"train\.workers: got 0; input should be greater than or equal to 1"),
+        ({"threshold": {"policy": "fixed"}}, "threshold: .*policy fixed needs a value"),
+        ({"threshold": {"policy": "max_fpr", "value": 2}}, "threshold: .*policy max_fpr got value 2.0, needs a rate"),
+        ({"threshold": {"policy": "max_f1", "value": 2}}, "threshold: .*policy max_f1 takes no value"),
+        ({"threshold": {"policy": "best"}}, r"threshold\.policy: got 'best'; input should be 'max_f1', 'max_fpr' or 'fixed'"),
+    ],
+)
+def test_every_mistake_says_what_was_got_and_what_is_allowed(change, message):
+    with pytest.raises(JobError, match=message) as caught:
+        resolve({**JOB, **change})
+    assert "\n" not in str(caught.value)
+
+
+def test_all_problems_come_at_once():
+    with pytest.raises(JobError) as caught:
+        resolve({"method": "cdo", "data": {"uri": "x", "imgsize": 3}, "params": {"gama": 1}, "train": {"wokers": 2}})
+    assert all(word in str(caught.value) for word in ("data.imgsize", "params.gama", "train.wokers"))
+
+
+def test_settings_are_yaml_and_reach_into_sections():
+    document = override(JOB, ["params.gamma=3", "data.k=null", "train.workers=2", "data.uri=a=b"])
+    assert document == {"method": "cdo", "data": {"uri": "a=b", "k": None}, "params": {"gamma": 3}, "train": {"workers": 2}}
+    assert JOB == {"method": "cdo", "data": {"uri": "elpv"}}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [("gamma", "give key=value"), ("method.x=1", "'method' holds a value, not a section"), ("params.x=[1", "is not a YAML value")],
+)
+def test_a_wrong_setting_is_one_line(setting, message):
+    with pytest.raises(JobError, match=message):
+        override(JOB, [setting])
+
+
+@pytest.mark.parametrize(("text", "message"), [("a: [", "not YAML"), ("- 1", "got list, needs a mapping"), (None, "cannot be read")])
+def test_a_wrong_file_is_one_line(tmp_path, text, message):
+    path = tmp_path / "job.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(JobError, match=message):
+        read_job(path)
+
+
+def test_the_job_knows_the_policies_that_there_are():
+    assert set(POLICIES) == set(Policy.__args__)
