@@ -6,8 +6,8 @@ import pytest
 
 from adjobs.errors import JobError
 from adjobs.job import override, read_job, resolve
-from adjobs.metrics.threshold import POLICIES
 from adjobs.methods.contract import Policy
+from adjobs.metrics.threshold import POLICIES
 
 JOB = {"method": "cdo", "data": {"uri": "elpv"}}
 
@@ -69,14 +69,20 @@ def test_settings_are_yaml_and_reach_into_sections():
 
 @pytest.mark.parametrize(
     ("setting", "message"),
-    [("gamma", "give key=value"), ("method.x=1", "'method' holds a value, not a section"), ("params.x=[1", "is not a YAML value")],
+    [
+        ("gamma", "give key=value"),
+        ("method.x=1", "'method' holds a value, not a section"),
+        ("params.x=[1", "is not a YAML value"),
+    ],
 )
 def test_a_wrong_setting_is_one_line(setting, message):
     with pytest.raises(JobError, match=message):
         override(JOB, [setting])
 
 
-@pytest.mark.parametrize(("text", "message"), [("a: [", "not YAML"), ("- 1", "got list, needs a mapping"), (None, "cannot be read")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [", "not YAML"), ("- 1", "got list, needs a mapping"), (None, "cannot be read")]
+)
 def test_a_wrong_file_is_one_line(tmp_path, text, message):
     path = tmp_path / "job.yaml"
     if text is not None:

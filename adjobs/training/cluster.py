@@ -16,6 +16,7 @@ from adjobs.errors import AdjobsError, ClusterError, one_line
 from adjobs.job import TrainSection
 from adjobs.settings import Settings
 from adjobs.training.checkpoint import Checkpoints
+from adjobs.training.last import Last
 from adjobs.training.loop import Tick
 from adjobs.training.worker import Task
 
@@ -218,7 +219,7 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
             rank=rank,
             world=context.get_world_size(),
             checkpoints=_RayCheckpoints(),
-            tell=config["ticks"].put.remote,
+            tell=lambda tick: config["ticks"].put.remote(tuple(tick)),
         )
     except AdjobsError as error:
         # Returned, not raised: trying again would end the same way. The others fail with their partner and are told apart above.
@@ -227,37 +228,22 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
         raise
 
 
-class _LastTick:
-    """An actor that holds the newest tick; the worker writes, the driver looks."""
-
-    def __init__(self) -> None:
-        self.tick: Tick | None = None
-
-    def put(self, tick: Tick) -> None:
-        """Keep the newest."""
-        self.tick = tick
-
-    def get(self) -> Tick | None:
-        """The newest, or None before the first."""
-        return self.tick
-
-
 @contextmanager
 def _ticks(tell: Callable[[Tick], None]) -> Iterator[Any]:
     """An actor for the worker to write to, and a thread here that shows what it holds."""
     import ray
 
-    actor = ray.remote(num_cpus=0)(_LastTick).remote()
+    actor = ray.remote(num_cpus=0)(Last).remote()
     done = threading.Event()
 
     def watch() -> None:
         while not done.wait(POLL_SECONDS):
             try:
-                tick = ray.get(actor.get.remote(), timeout=5)
+                fields = ray.get(actor.get.remote(), timeout=5)
             except ray.exceptions.RayError:
                 continue  # a lost look at the progress is no reason to stop
-            if tick is not None:
-                tell(tick)
+            if fields is not None:
+                tell(Tick(*fields))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

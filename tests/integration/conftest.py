@@ -47,7 +47,11 @@ def stack() -> Iterator[dict[str, Any]]:
     yield {**state, "home": home}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADJOBS_HOME", home)
+        before = processes.of_stack(state["id"])
         stack.down()
+    assert len(before) > 10
+    assert not [process for process in before if processes.is_alive(process)]
+    assert not processes.of_stack(state["id"])
     shutil.rmtree(home)
 
 

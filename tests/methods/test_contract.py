@@ -25,7 +25,8 @@ SPACES = Path(__file__).parents[2] / "tune_spaces"
 
 def pretrained(name: str) -> dict[str, str]:
     """The packaged weights, for methods that start from pretrained features."""
-    return {"backbone": "tf_efficientnet_lite0", "weights": "packaged"} if "weights" in methods.config_class(name).model_fields else {}
+    fields = methods.config_class(name).model_fields
+    return {"backbone": "tf_efficientnet_lite0", "weights": "packaged"} if "weights" in fields else {}
 
 
 def trainable(module: torch.nn.Module) -> dict[str, torch.Tensor]:

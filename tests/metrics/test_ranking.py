@@ -157,9 +157,7 @@ def test_faulty_image_scores_are_refused(labels, scores, message):
             figure(labels, scores)
 
 
-@pytest.mark.parametrize(
-    ("decisions", "message"), [([0, 0.5], "decisions: got 0.5"), ([1], "labels and decisions: got shapes")]
-)
+@pytest.mark.parametrize(("decisions", "message"), [([0, 0.5], "decisions: got 0.5"), ([1], "labels and decisions: got shapes")])
 def test_faulty_decisions_are_refused(decisions, message):
     for figure in (ranking.confusion, ranking.f1, ranking.accuracy):
         with pytest.raises(ValueError, match=message):

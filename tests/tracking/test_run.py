@@ -1,0 +1,219 @@
+"""What a run leaves in MLflow: one small job in this process, looked at from all sides."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from click.testing import CliRunner
+from PIL import Image
+
+from adjobs import settings
+from adjobs.cli.main import main
+from adjobs.detector import Detector
+from adjobs.errors import TrackingError
+from adjobs.tracking.client import connect
+from adjobs.tracking.package import download
+from adjobs.tracking.run import stored
+from tests.drawing import draw_folder
+
+SMALL = [
+    "params.backbone=resnet18",
+    "params.weights=none",
+    "params.epochs=2",
+    "params.batch_size=4",
+    "data.image_size=64",
+    "params.lr=0.001",
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A home of its own, and a drawn data set."""
+    root = tmp_path_factory.mktemp("run")
+    draw_folder(root / "data", 20, 10)
+    patch = pytest.MonkeyPatch()
+    patch.setenv("ADJOBS_HOME", str(root / "home"))
+    for name in ("MLFLOW_TRACKING_URI", "ADJOBS_ARTIFACTS", "RAY_ADDRESS", "AWS_ENDPOINT_URL"):
+        patch.delenv(name, raising=False)
+    yield root
+    patch.undo()
+
+
+def sets(*more: str) -> list[str]:
+    return [item for setting in [*SMALL, *more] for item in ("--set", setting)]
+
+
+@pytest.fixture(scope="module")
+def summary(place):
+    """What ``adjobs train --json`` prints."""
+    job = place / "job.yaml"
+    job.write_text(
+        yaml.safe_dump({"method": "cdo", "data": {"uri": str(place / "data")}, "track": {"experiment": "line", "model": "line"}})
+    )
+    done = CliRunner().invoke(main, ["train", str(job), "--local", "--json", *sets()])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def run(summary):
+    return connect(summary["tracking_uri"]).get_run(summary["run_id"])
+
+
+def test_json_is_one_object_with_the_promised_keys(summary):
+    promised = {"run_id", "method", "data_fingerprint", "metrics", "threshold", "images_per_s", "seconds"}
+    assert promised <= set(summary)
+    names = ("image_auroc", "image_ap", "image_f1", "image_f1max", "image_accuracy", "pixel_auroc", "pixel_ap", "au_pro")
+    assert set(summary["metrics"]) == {f"{part}/{name}" for part in ("val", "test") for name in names}
+    assert all(value is not None for value in summary["metrics"].values())
+
+
+def test_the_run_is_closed_and_says_what_it_was(run, summary):
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["adjobs.data_fingerprint"] == summary["data_fingerprint"]
+    assert run.data.tags["adjobs.method"] == "cdo"
+    assert run.data.params["params.gamma"] == "2.0"
+    assert run.data.params["params.backbone"] == "resnet18"
+    (data,) = run.inputs.dataset_inputs
+    assert data.dataset.digest == summary["data_fingerprint"][:36]
+
+
+def test_metrics_are_recorded_for_every_epoch(run, summary):
+    client = connect(summary["tracking_uri"])
+    for name in ("train/loss", "train/level_1", "train/lr", "train/images_per_s", "train/peak_memory_mb", "val/image_auroc"):
+        steps = [metric.step for metric in client.get_metric_history(run.info.run_id, name)]
+        assert set(steps) == {1, 2}, name
+    assert run.data.metrics["test/image_auroc"] == summary["metrics"]["test/image_auroc"]
+
+
+def test_files_of_the_run(run, summary, tmp_path):
+    client = connect(summary["tracking_uri"])
+    folder = Path(client.download_artifacts(run.info.run_id, "", str(tmp_path)))
+    assert yaml.safe_load((folder / "job.yaml").read_text())["params"]["gamma"] == 2.0
+    thresholds = json.loads((folder / "thresholds.json").read_text())
+    assert thresholds["max_fpr"]["value"] == summary["threshold"]["value"]
+    table = json.loads((folder / "scores" / "test.json").read_text())
+    split = json.loads((folder / "split.json").read_text())
+    assert sorted(row[0] for row in table["data"]) == sorted(split["test"])
+    for part in ("val", "test"):
+        for name in ("histogram", "roc", "pr", "pro", "confusion"):
+            assert np.asarray(Image.open(folder / "figures" / f"{part}_{name}.png").convert("L")).std() > 5
+
+
+def test_no_pickle_in_the_model(summary, tmp_path):
+    folder = download(summary["tracking_uri"], summary["run_id"], tmp_path).parents[1]
+    suffixes = {path.suffix for path in folder.rglob("*") if path.is_file() and "code" not in path.parts}
+    assert ".safetensors" in suffixes
+    assert not suffixes & {".pkl", ".pickle", ".pt", ".pth", ".bin"}
+
+
+def test_the_logged_model_predicts_what_the_trainer_did(summary, place, tmp_path):
+    import mlflow
+
+    mlflow.set_tracking_uri(summary["tracking_uri"])
+    model = mlflow.pyfunc.load_model(summary["model"])
+    table = mlflow.artifacts.load_dict(f"runs:/{summary['run_id']}/scores/test.json")
+    pictures = [(place / "data" / row[0]).read_bytes() for row in table["data"]]
+    found = model.predict(pd.DataFrame({"image": pictures}))
+    np.testing.assert_allclose(found["score"], [row[3] for row in table["data"]], rtol=0, atol=1e-5)
+    assert found["decision"].astype(int).tolist() == [row[4] for row in table["data"]]
+    assert np.asarray(found["heat_map"][0]).shape == (64, 64)
+    detector = Detector.load(download(summary["tracking_uri"], summary["model"], tmp_path))
+    maps = detector(detector.read(pictures[0])[None]).maps
+    np.testing.assert_allclose(np.asarray(found["heat_map"][0]), maps[0], rtol=0, atol=1e-5)
+
+
+def test_predict_writes_lines_and_overlays_and_survives_a_bad_file(summary, place, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    pictures = [str(place / "data" / "good"), str(bad)]
+    done = CliRunner().invoke(
+        main, ["predict", "--model", summary["run_id"], "--out", str(tmp_path / "out"), "--json", *pictures]
+    )
+    assert done.exit_code == 1
+    result = json.loads(done.stdout)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    assert lines == result["predictions"]
+    assert len(lines) == 21
+    assert set(lines[0]) == {"path", "score", "decision", "threshold", "milliseconds", "overlay"}
+    assert "is no image" in lines[-1]["error"]
+    overlay = np.asarray(Image.open(lines[0]["overlay"]))
+    assert overlay.shape == (384, 768, 3)
+    assert np.ptp(overlay[:, 384:].astype(int) - overlay[:, :384].astype(int)) > 0
+
+
+def test_predict_by_registered_name(summary, place, tmp_path):
+    picture = str(place / "data" / "good" / "000.png")
+    done = CliRunner().invoke(main, ["predict", "--model", "models:/line/1", "--out", str(tmp_path), picture])
+    assert done.exit_code == 0, done.output
+    assert "000.png" in done.stdout
+
+
+def test_repeated_run_gives_the_same_scores(summary, place):
+    done = CliRunner().invoke(
+        main, ["train", "--method", "cdo", "--data", str(place / "data"), "--local", "--json", *sets("track.experiment=again")]
+    )
+    assert json.loads(done.stdout)["metrics"] == summary["metrics"]
+
+
+def test_a_run_stores_enough_to_be_resumed(summary):
+    found = stored(summary["tracking_uri"], summary["run_id"])
+    assert found.job.params["epochs"] == 2
+    assert found.fingerprint == summary["data_fingerprint"]
+
+
+def test_a_failed_run_is_closed_with_its_error(place):
+    done = CliRunner().invoke(
+        main,
+        [
+            "train",
+            "--method",
+            "cdo",
+            "--data",
+            str(place / "data"),
+            "--local",
+            *sets("params.lr=1", "params.weight_decay=1", "track.experiment=broken", "params.weights=/no/such/file"),
+        ],
+    )
+    assert done.exit_code == 2
+    assert "error: params.weights '/no/such/file': no such file" in done.stderr
+    client = connect(settings.load().tracking_uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("broken").experiment_id])
+    assert run.info.status == "FAILED"
+    assert "no such file" in run.data.tags["adjobs.error"]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [("0" * 32, "Run with id=0+ not found|not found"), ("models:/nothing/1", "not found"), ("models:/line@nobody", "alias")],
+)
+def test_an_unknown_model_is_one_line(summary, place, model, message):
+    done = CliRunner().invoke(main, ["predict", "--model", model, str(place / "data" / "good" / "000.png")])
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: MLflow at sqlite://")
+    assert done.stderr.count("\n") == 1
+
+
+def test_mlflow_that_is_down_is_one_line_and_nothing_starts(place, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    done = CliRunner().invoke(main, ["train", "--method", "cdo", "--data", str(place / "data"), "--local", *sets()])
+    assert done.exit_code == 2
+    assert "MLflow at http://127.0.0.1:9: no answer; start it" in done.stderr
+
+
+def test_a_foreign_run_cannot_be_resumed(summary):
+    client = connect(summary["tracking_uri"])
+    run = client.create_run(client.get_experiment_by_name("line").experiment_id)
+    with pytest.raises(TrackingError, match="not a run of adjobs"):
+        stored(summary["tracking_uri"], run.info.run_id)
+
+
+def test_a_finished_run_is_not_resumed(summary, place):
+    done = CliRunner().invoke(main, ["train", "--resume", summary["run_id"]])
+    assert done.exit_code == 2
+    assert "is FINISHED, there is nothing to resume" in done.stderr
