@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+EXIT_STOPPED = 143  # as a shell says of a process that SIGTERM ended
+
 
 class AdjobsError(Exception):
     """Root of every error whose cause lies outside the program. The message says what was got, what is allowed, what to do."""
@@ -32,6 +34,10 @@ class ClusterError(AdjobsError):
 
 class StackError(AdjobsError):
     """The embedded stack cannot start or stop: a port in use, a program missing, a process that died."""
+
+
+class Stopped(BaseException):
+    """The process was told to stop (SIGTERM, Ctrl-C); the message says how to go on."""
 
 
 def one_line(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from adjobs.errors import AdjobsError
+from adjobs.errors import EXIT_STOPPED, AdjobsError, Stopped
 
 EXIT_PROBLEMS = 1  # the work was done and something in it was found wrong
 EXIT_USAGE = 2  # the work could not be done
@@ -21,7 +21,7 @@ EXIT_USAGE = 2  # the work could not be done
 def verb(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--json`` and ``--debug`` to a click callback and turn its errors into one line.
 
-    The callback takes ``as_json`` and returns ``(result, text)`` or ``(result, text, exit status)``: with ``--json`` the
+    The callback returns ``(result, text)`` or ``(result, text, exit status)``: with ``--json`` the
     result is printed as one JSON object on standard output, otherwise the text is. Progress belongs on standard error.
     """
 
@@ -33,6 +33,9 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
             result, text, *status = function(*args, **kwargs)
         except AdjobsError as error:
             fail(error, as_json=as_json, debug=debug)
+        except Stopped as stopped:
+            click.echo(str(stopped), err=True)
+            sys.exit(EXIT_STOPPED)
         else:
             click.echo(to_json(result) if as_json else text)
             sys.exit(status[0] if status else 0)

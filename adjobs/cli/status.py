@@ -14,9 +14,9 @@ from adjobs.cli.output import EXIT_PROBLEMS, table, verb
 @click.option("--env", "as_environment", is_flag=True, help="Print the variables that clients need, secrets among them.")
 @verb
 def command(as_environment: bool) -> tuple[dict[str, Any], str, int]:
-    """Say what of the embedded stack runs where; the exit status is 1 unless all of it does.
+    """Say what of the stack runs where.
 
-    To use it from other programs of a shell: eval "$(adjobs status --env)"
+    The exit status is 1 unless all of it runs. To use it from other programs of a shell: eval "$(adjobs status --env)"
     """
     from adjobs import settings
     from adjobs.service import stack

@@ -11,12 +11,13 @@ from adjobs.cli.output import verb
 
 @click.command()
 @click.option("--port-base", type=int, default=18200, show_default=True, help="First port of the block that the services use.")
-@click.option("--cpus", type=click.IntRange(min=1), help="CPUs that Ray may give to jobs.  [default: all]")
+@click.option("--cpus", type=click.IntRange(min=1), help="CPUs that Ray may give to jobs; all by default.")
 @verb
 def command(port_base: int, cpus: int | None) -> tuple[dict[str, Any], str]:
-    """Start S3, MLflow and Ray on this machine, reachable from this machine only.
+    """Start S3, MLflow and Ray on this machine.
 
-    Data and credentials are kept in ADJOBS_HOME (~/.adjobs) and are there again after 'adjobs down' and 'adjobs up'.
+    They are reachable from this machine only. Data and credentials are kept in ADJOBS_HOME (~/.adjobs)
+    and are there again after 'adjobs down' and 'adjobs up'.
     """
     from adjobs.cli.status import describe
     from adjobs.service import stack

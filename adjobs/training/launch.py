@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ import psutil
 from adjobs.data.index import Index, fingerprint, open_index
 from adjobs.data.preflight import Problem, check, without
 from adjobs.data.splits import Split, make_split
-from adjobs.errors import DataError, JobError, TrackingError
+from adjobs.errors import EXIT_STOPPED, DataError, JobError, Stopped, TrackingError
 from adjobs.job import JobConfig
 from adjobs.settings import Settings
 from adjobs.tracking import run as tracking
@@ -31,9 +32,8 @@ from adjobs.training.loop import Tick
 from adjobs.training.worker import Task
 from adjobs.training.worker import run as run_worker
 
-
-class Terminated(BaseException):
-    """The process was told to stop (SIGTERM)."""
+# A cluster that died under its driver can hold up the driver's own end for minutes.
+SECONDS_TO_STOP = 10.0
 
 
 class Data(NamedTuple):
@@ -167,16 +167,24 @@ def _train_here(task: Task, storage: str, tell: Callable[[Tick], None]) -> dict[
 
 def _closing(task: Task, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Do the work and close the run, whatever happens."""
+    stopped = Stopped(f"stopped; go on with: adjobs train --resume {task.run_id}")
 
     def terminate(number: int, frame: FrameType | None) -> None:
-        raise Terminated(f"signal {signal.Signals(number).name}")
+        # Whoever sent this may kill in a moment (Ray: after three seconds), so the run is closed before anything is torn down.
+        tracking.close(task.tracking_uri, task.run_id, "KILLED", stopped)
+        last = threading.Timer(SECONDS_TO_STOP, os._exit, (EXIT_STOPPED,))
+        last.daemon = True
+        last.start()
+        raise stopped
 
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         summary = work()
-    except (KeyboardInterrupt, Terminated) as error:
-        tracking.close(task.tracking_uri, task.run_id, "KILLED", error)
+    except Stopped:
         raise
+    except KeyboardInterrupt as error:
+        tracking.close(task.tracking_uri, task.run_id, "KILLED", stopped)
+        raise stopped from error
     except BaseException as error:
         tracking.close(task.tracking_uri, task.run_id, "FAILED", error)
         raise
