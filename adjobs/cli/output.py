@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
@@ -30,7 +31,9 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def run(*args: Any, as_json: bool, debug: bool, **kwargs: Any) -> None:
         try:
-            result, text, *status = function(*args, **kwargs)
+            # Libraries greet people on standard output; there, only the result may stand.
+            with contextlib.redirect_stdout(sys.stderr):
+                result, text, *status = function(*args, **kwargs)
         except AdjobsError as error:
             fail(error, as_json=as_json, debug=debug)
         except Stopped as stopped:

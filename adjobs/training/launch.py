@@ -175,13 +175,11 @@ def _closing(task: Task, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         last = threading.Timer(SECONDS_TO_STOP, os._exit, (EXIT_STOPPED,))
         last.daemon = True
         last.start()
-        raise stopped
+        raise KeyboardInterrupt  # the one exception that Ray lets through when a signal comes while it waits
 
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         summary = work()
-    except Stopped:
-        raise
     except KeyboardInterrupt as error:
         tracking.close(task.tracking_uri, task.run_id, "KILLED", stopped)
         raise stopped from error

@@ -1,0 +1,189 @@
+"""What a user can do wrong gets one line: what was got, what is allowed, what to do. Exit status 2, no run left open."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from adjobs.cli.main import main
+from tests.drawing import draw_folder
+
+SMALL = [
+    "--local",
+    "--set",
+    "params.backbone=resnet18",
+    "--set",
+    "params.weights=none",
+    "--set",
+    "params.epochs=1",
+    "--set",
+    "data.image_size=64",
+]
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path, monkeypatch):
+    for name in ("MLFLOW_TRACKING_URI", "ADJOBS_ARTIFACTS", "RAY_ADDRESS", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ADJOBS_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("os.environ", os.environ.copy())
+
+
+def run(*args: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(arg) for arg in args])
+
+
+def refused(result: Result) -> str:
+    """The one line of a refusal."""
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert "Traceback" not in result.output
+    return result.stderr
+
+
+def train(data: str | Path, *more: str) -> Result:
+    return run("train", "--method", "cdo", "--data", data, *SMALL, *more)
+
+
+def huge_png(path: Path) -> None:
+    """40,000 × 40,000 pixels in a small file: all zero, well compressed."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    header = (40_000).to_bytes(4, "big") * 2 + bytes([8, 0, 0, 0, 0])
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "cod", "--data", "x"], "no such method; have .*; did you mean cdo"),
+        (["--method", "cdo", "--data", "no/such/folder"], "no/such/folder"),
+        (["--method", "cdo", "--data", "ftp://x/y"], "ftp.*allowed are"),
+        (["--method", "cdo", "--data", "elpv", "--set", "data.format=mvtek"], "mvtek.*did you mean mvtec"),
+        (["--method", "cdo", "--data", "elpv", "--set", "data.protocol=hold"], "hold.*have holdout, liac, official"),
+        (["--method", "cdo", "--data", "elpv", "--set", "train.workers=2", "--local"], "--local trains with 1"),
+        ([], "nothing to train"),
+        (["no.yaml"], "job file 'no.yaml': cannot be read"),
+        (["--resume", "x", "--method", "cdo"], "--resume: takes the job from the run"),
+    ],
+)
+def test_wrong_words(arguments, message):
+    import re
+
+    assert re.search(message, refused(run("train", *arguments)))
+
+
+def test_json_errors_are_json_too():
+    result = run("train", "--method", "cod", "--data", "x", "--json")
+    assert result.exit_code == 2
+    assert json.loads(result.stdout)["error"].startswith("job: method 'cod'")
+
+
+def test_debug_shows_the_traceback():
+    result = run("train", "--method", "cod", "--data", "x", "--debug")
+    assert result.exit_code == 2
+    assert "Traceback" in result.stderr
+
+
+def test_an_empty_class(tmp_path):
+    (tmp_path / "data" / "good").mkdir(parents=True)
+    (tmp_path / "data" / "bad").mkdir()
+    assert "no " in refused(train(tmp_path / "data"))
+
+
+def test_only_defects(tmp_path):
+    root = draw_folder(tmp_path / "data", 0, 12)
+    assert "normal" in refused(train(root))
+
+
+def test_a_broken_picture_a_wrong_mask_and_a_huge_picture_are_named_before_anything_starts(tmp_path):
+    root = draw_folder(tmp_path / "data", 20, 10)
+    (root / "good" / "000.png").write_bytes(b"no picture")
+    huge_png(root / "good" / "001.png")
+    draw_folder(tmp_path / "other", 0, 1, size=32)
+    (tmp_path / "other" / "masks" / "scratch" / "000.png").rename(root / "masks" / "scratch" / "003.png")
+    line = refused(train(root))
+    assert "3 problems, first: " in line
+    assert "data check" in line
+    checked = run("data", "check", root)
+    assert checked.exit_code == 1
+    for name in ("good/000.png", "good/001.png", "bad/scratch/003.png"):
+        assert name in checked.stdout
+    assert not (tmp_path / "home" / "mlflow").exists()
+
+
+def test_bad_pictures_can_be_excluded_and_the_run_says_so(tmp_path):
+    root = draw_folder(tmp_path / "data", 20, 10)
+    (root / "good" / "000.png").write_bytes(b"no picture")
+    result = run("train", "--method", "cdo", "--data", root, *SMALL, "--set", "data.exclude_bad=true", "--json")
+    assert result.exit_code == 0, result.output
+    import mlflow
+
+    summary = json.loads(result.stdout)
+    mlflow.set_tracking_uri(summary["tracking_uri"])
+    (excluded,) = mlflow.artifacts.load_dict(f"runs:/{summary['run_id']}/excluded.json")["excluded"]
+    assert excluded["sample"] == "good/000.png"
+    split = mlflow.artifacts.load_dict(f"runs:/{summary['run_id']}/split.json")
+    assert not any("good/000.png" in split[part] for part in ("train", "val", "test"))
+
+
+def test_a_policy_that_validation_cannot_serve_is_refused_before_training(tmp_path):
+    root = draw_folder(tmp_path / "data", 20, 0)
+    assert refused(train(root, "--set", "threshold.policy=max_f1"))
+    assert not (tmp_path / "home" / "mlflow").exists()
+
+
+def test_s3_that_is_down_and_s3_without_keys(monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
+    assert "127.0.0.1:9" in refused(train("s3://bucket/pictures"))
+
+
+def test_ray_that_is_down(tmp_path, monkeypatch):
+    root = draw_folder(tmp_path / "data", 20, 10)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    line = refused(run("train", "--method", "cdo", "--data", root, *SMALL[1:]))
+    assert "Ray at 127.0.0.1:9: nothing listens there" in line
+    assert not (tmp_path / "home" / "mlflow").exists()
+
+
+def test_predict_on_nothing(tmp_path):
+    assert "no such file or folder" in refused(run("predict", "--model", "x", tmp_path / "nothing.png"))
+    (tmp_path / "empty").mkdir()
+    assert "a folder without pictures" in refused(run("predict", "--model", "x", tmp_path / "empty"))
+
+
+def test_help_is_light_and_lists_every_verb():
+    code = (
+        "import sys; sys.argv = ['adjobs', '--help']\n"
+        "from adjobs.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'ray', 'mlflow', 'timm', 'boto3', 'numpy', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for verb in ("data", "down", "methods", "predict", "status", "train", "up"):
+        assert f"\n  {verb} " in done.stdout
+
+
+def test_methods_are_listed():
+    result = run("methods", "--json")
+    found = json.loads(result.stdout)["methods"]["cdo"]
+    assert found["supervision"] == ["none", "masks"]
+    assert "2023" in found["paper"]
+    assert "gamma = 2.0" in run("methods", "--params", "cdo").stdout
+    assert "did you mean cdo" in refused(run("methods", "--params", "cd"))
