@@ -43,8 +43,10 @@ def log_model(uri: str, run_id: str, detector: Path, registered: str | None) -> 
     import mlflow
     from mlflow.models import Model
 
-    connect(uri)
+    client = connect(uri)
     with talking(uri):
+        # The run alone does not tell MLflow where the model belongs: without this it goes to experiment 0, and to ./mlruns.
+        mlflow.set_experiment(experiment_id=client.get_run(run_id).info.experiment_id)
         info = Model.log(
             artifact_path=None,
             name="model",

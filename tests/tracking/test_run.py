@@ -38,6 +38,7 @@ def place(tmp_path_factory):
     draw_folder(root / "data", 20, 10)
     patch = pytest.MonkeyPatch()
     patch.setenv("ADJOBS_HOME", str(root / "home"))
+    patch.chdir(root)
     for name in ("MLFLOW_TRACKING_URI", "ADJOBS_ARTIFACTS", "RAY_ADDRESS", "AWS_ENDPOINT_URL"):
         patch.delenv(name, raising=False)
     yield root
@@ -81,6 +82,15 @@ def test_the_run_is_closed_and_says_what_it_was(run, summary):
     assert run.data.params["params.backbone"] == "resnet18"
     (data,) = run.inputs.dataset_inputs
     assert data.dataset.digest == summary["data_fingerprint"][:36]
+
+
+def test_the_model_belongs_to_the_experiment_and_nothing_lies_around(run, summary, place):
+    client = connect(summary["tracking_uri"])
+    model = client.get_logged_model(summary["model"].removeprefix("models:/"))
+    assert model.experiment_id == run.info.experiment_id
+    assert model.source_run_id == run.info.run_id
+    assert model.artifact_location.startswith((place / "home").as_uri())
+    assert sorted(path.name for path in place.iterdir()) == ["data", "home", "job.yaml"]
 
 
 def test_metrics_are_recorded_for_every_epoch(run, summary):
