@@ -18,6 +18,7 @@ from adjobs.errors import DataError, choices
 
 Label = Literal["normal", "anomalous", "unlabelled"]
 
+INSTALLED = "elpv"  # the word that stands for the installed package
 _PLACES = "allowed are a local folder, file://<folder>, s3://<bucket>/<prefix>, or elpv (the installed package elpv-dataset)"
 
 
@@ -91,7 +92,7 @@ def fingerprint(index: Index, *, progress: bool = False) -> str:
 
 def _locate(uri: str, cache: Path) -> Path:
     """The local folder that ``uri`` stands for, as an absolute path, because workers run elsewhere."""
-    if uri == "elpv":
+    if uri == INSTALLED:
         return _installed_elpv()
     scheme = uri.partition("://")[0] if "://" in uri else ""
     if scheme == "s3":

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from adjobs.data.index import Index, fingerprint, open_index
+from adjobs.data.index import INSTALLED, Index, fingerprint, open_index
 from adjobs.data.preflight import Problem, check, without
 from adjobs.data.splits import Split, make_split
 from adjobs.errors import EXIT_STOPPED, DataError, JobError, Stopped, TrackingError
@@ -58,6 +58,7 @@ def train(job: JobConfig, settings: Settings, *, local: bool, tell: Callable[[Ti
         AdjobsError: anything that stands in the way; most of it is found before a run is opened.
     """
     begin = time.perf_counter()
+    job = _anywhere(job)
     data = look(job, settings)
     with _launcher(job, settings, local=local) as launcher:
         tags = {
@@ -194,10 +195,14 @@ def _closing(task: Task, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 def _task(job: JobConfig, split: Split, found: str, settings: Settings, run_id: str, excluded: list[Problem]) -> Task:
     names = tuple(sorted({problem.sample for problem in excluded}))
-    # The workers may run in another folder of this machine.
-    local = "://" not in job.data.uri and Path(job.data.uri).exists()
-    data = job.data.model_copy(update={"uri": str(Path(job.data.uri).absolute())}) if local else job.data
-    return Task(job.model_copy(update={"data": data}), split, found, settings.cache, settings.tracking_uri, run_id, names)
+    return Task(job, split, found, settings.cache, settings.tracking_uri, run_id, names)
+
+
+def _anywhere(job: JobConfig) -> JobConfig:
+    """The job with the full path of its data: workers and a later resume run in other folders."""
+    if "://" in job.data.uri or job.data.uri == INSTALLED:
+        return job
+    return job.model_copy(update={"data": job.data.model_copy(update={"uri": str(Path(job.data.uri).absolute())})})
 
 
 def _describe(task: Task, settings: Settings, summary: dict[str, Any], seconds: float) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -211,7 +212,13 @@ def independent_of_neighbours(module: nn.Module) -> nn.Module:
     return module
 
 
-def five_steps(rank: int, world: int, root: str, out: str) -> None:
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def five_steps(rank: int, world: int, root: str, out: str, port: int = 0) -> None:
     """Five steps of CDO on labelled anomalies, whose masks need no random draw, on one of ``world`` workers.
 
     In float64: Adam divides gradients by their size, so that float32 rounding of a gradient near zero moves its weight by up to
@@ -219,7 +226,7 @@ def five_steps(rank: int, world: int, root: str, out: str) -> None:
     """
     torch.set_num_threads(1)
     if world > 1:
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29613"}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         dist.init_process_group("gloo", rank=rank, world_size=world)
     _, data = drawn_data(Path(root) / "d", Path(root) / "cache")
     _, method = tiny("cdo", rectangles=0)
@@ -246,7 +253,7 @@ def test_two_workers_with_batch_four_equal_one_with_batch_eight(tmp_path):
     draw_folder(tmp_path / "d", 16, 8)
     drawn_data(tmp_path / "d", tmp_path / "cache")
     five_steps(0, 1, str(tmp_path), str(tmp_path / "one"))
-    multiprocessing.spawn(five_steps, (2, str(tmp_path), str(tmp_path / "two")), nprocs=2)
+    multiprocessing.spawn(five_steps, (2, str(tmp_path), str(tmp_path / "two"), free_port()), nprocs=2)
     one, two = (torch.load(tmp_path / name, weights_only=True) for name in ("one", "two"))
     torch.testing.assert_close(torch.tensor(one["losses"]), torch.tensor(two["losses"]), rtol=0, atol=1e-5)
     for key, value in one["weights"].items():
