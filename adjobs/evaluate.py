@@ -57,7 +57,6 @@ def evaluate(
         index: what is known of the samples.
         part: sample ids, all of them labelled.
         runner: device and precision.
-        maps: False drops the maps, for a quick look at image scores.
     """
     samples = {sample.id: sample for sample in index.samples}
     rows = np.array([cache.row[name] for name in part], dtype=np.int64)
@@ -68,7 +67,7 @@ def evaluate(
             score, map_ = predict(method, cache.images[rows[start : start + EVAL_BATCH]], runner)
             seconds += time.perf_counter() - begin
             scores[start : start + EVAL_BATCH] = score
-            if maps and map_ is not None:
+            if map_ is not None:
                 found.append(map_)
     return Timed(
         Scores(

@@ -15,7 +15,8 @@ PICTURES = 24
 
 def adjobs(*arguments: str) -> dict[str, Any]:
     """Run a verb with ``--json``; progress goes to the terminal. Exits with the verb's status when it fails."""
-    print("$ adjobs", *arguments, file=sys.stderr, flush=True)
+    shown = arguments[:6] + ("...",) * (len(arguments) > 6)
+    print("$ adjobs", *shown, file=sys.stderr, flush=True)
     done = subprocess.run([Path(sys.executable).with_name("adjobs"), *arguments, "--json"], stdout=subprocess.PIPE, check=False)
     if done.returncode:
         sys.exit(done.returncode)

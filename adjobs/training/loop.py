@@ -76,9 +76,16 @@ class Listener(Protocol):
 
 
 class Trained(NamedTuple):
-    """Outcome: which round became the model, and the mean training speed of this process's part of the run."""
+    """Outcome.
+
+    Attributes:
+        selected_round: the round that became the model.
+        is_last: whether that is the last one, whose weights the method had when it was last validated.
+        images_per_s: mean training speed of this process's part of the run; nan when there was nothing left to train.
+    """
 
     selected_round: int
+    is_last: bool
     images_per_s: float
 
 
@@ -290,8 +297,8 @@ class _Run:
         speed = self.images / self.seconds if self.seconds else math.nan
         if self.validation.selection.rule == "best" and self.best is not None and self.progress.best_round is not None:
             self.method.load_state_dict(self.best)
-            return Trained(self.progress.best_round, speed)
-        return Trained(self.progress.round, speed)
+            return Trained(self.progress.best_round, self.progress.best_round == self.progress.round, speed)
+        return Trained(self.progress.round, True, speed)
 
 
 def peak_memory_mb(device: torch.device) -> float:

@@ -21,7 +21,7 @@ from adjobs.data.index import Index, fingerprint, open_index
 from adjobs.data.loaders import TrainingData
 from adjobs.data.splits import Split
 from adjobs.errors import DataError
-from adjobs.evaluate import Runner
+from adjobs.evaluate import Runner, Timed
 from adjobs.job import JobConfig
 from adjobs.metrics import threshold as thresholds
 from adjobs.tracking import figures
@@ -87,8 +87,10 @@ def run(
     method.to(device).to(memory_format=torch.channels_last)
     recorder = Recorder(task.tracking_uri, task.run_id) if rank == 0 else None
 
+    look = _Look(method, cache, index, worker.runner)
+
     def validate() -> Mapping[str, float | None]:
-        return evaluate.measure_images(evaluate.evaluate(method, cache, index, task.split.val, worker.runner, maps=False).scores)
+        return evaluate.measure_images(look.at(task.split.val).scores)
 
     trained = fit(
         method,
@@ -98,7 +100,30 @@ def run(
         checkpoints=checkpoints,
         listener=_Listener(recorder, tell) if recorder else _Silent(),
     )
-    return {} if recorder is None else _conclude(task, method, index, cache, worker.runner, trained, recorder)
+    if not trained.is_last:
+        look.forget()
+    return {} if recorder is None else _conclude(task, look, trained, recorder)
+
+
+class _Look:
+    """Predictions of the method as it is; the last ones are kept, because the last validation is the final one, too."""
+
+    def __init__(self, method: nn.Module, cache: ImageCache, index: Index, runner: Runner) -> None:
+        self.method, self.cache, self._index, self._runner = method, cache, index, runner
+        self._kept: Timed | None = None
+
+    def at(self, part: tuple[str, ...]) -> Timed:
+        """Predict a part anew, and keep the answer."""
+        self._kept = evaluate.evaluate(self.method, self.cache, self._index, part, self._runner)
+        return self._kept
+
+    def again(self, part: tuple[str, ...]) -> Timed:
+        """The kept predictions if they are of this part, else new ones."""
+        return self._kept if self._kept is not None and self._kept.scores.ids == part else self.at(part)
+
+    def forget(self) -> None:
+        """The method has changed."""
+        self._kept = None
 
 
 def seed_everything(seed: int) -> None:
@@ -135,12 +160,10 @@ def _has_both(index: Index, part: tuple[str, ...]) -> bool:
     return {"normal", "anomalous"} <= labels
 
 
-def _conclude(
-    task: Task, method: nn.Module, index: Index, cache: ImageCache, runner: Runner, trained: Trained, recorder: Recorder
-) -> dict[str, Any]:
+def _conclude(task: Task, look: _Look, trained: Trained, recorder: Recorder) -> dict[str, Any]:
     """Evaluate, choose the threshold on validation, and store figures, scores and the model."""
     begin = time.perf_counter()
-    timed = {name: evaluate.evaluate(method, cache, index, getattr(task.split, name), runner) for name in ("val", "test")}
+    timed = {"val": look.again(task.split.val), "test": look.at(task.split.test)}
     val, test = timed["val"].scores, timed["test"].scores
     policy = task.job.threshold
     threshold = thresholds.choose(str(policy.policy), val.labels, val.scores, value=policy.value, confidence=policy.confidence)
@@ -155,8 +178,8 @@ def _conclude(
     for part, scores in (("val", val), ("test", test)):
         recorder.scores(scores, threshold.value, part)
         _draw(recorder, scores, threshold.value, part)
-    _draw_galleries(recorder, test, threshold.value, cache)
-    model = _log_detector(task, method, threshold, val)
+    _draw_galleries(recorder, test, threshold.value, look.cache)
+    model = _log_detector(task, look.method, threshold, val)
     recorder.tags({"model": model, "selected_round": str(trained.selected_round), **_undefined(measures)})
     return {
         "metrics": measures,

@@ -122,12 +122,13 @@ def test_no_pickle_in_the_model(summary, tmp_path):
     assert not suffixes & {".pkl", ".pickle", ".pt", ".pth", ".bin"}
 
 
-def test_the_logged_model_predicts_what_the_trainer_did(summary, place, tmp_path):
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_the_logged_model_predicts_what_the_trainer_did(summary, place, tmp_path, part):
     import mlflow
 
     mlflow.set_tracking_uri(summary["tracking_uri"])
     model = mlflow.pyfunc.load_model(summary["model"])
-    table = mlflow.artifacts.load_dict(f"runs:/{summary['run_id']}/scores/test.json")
+    table = mlflow.artifacts.load_dict(f"runs:/{summary['run_id']}/scores/{part}.json")
     pictures = [(place / "data" / row[0]).read_bytes() for row in table["data"]]
     found = model.predict(pd.DataFrame({"image": pictures}))
     np.testing.assert_allclose(found["score"], [row[3] for row in table["data"]], rtol=0, atol=1e-5)
