@@ -46,9 +46,7 @@ def evaluating(method: nn.Module) -> Iterator[None]:
         method.train(training)
 
 
-def evaluate(
-    method: nn.Module, cache: ImageCache, index: Index, part: Sequence[str], runner: Runner, *, maps: bool = True
-) -> Timed:
+def evaluate(method: nn.Module, cache: ImageCache, index: Index, part: Sequence[str], runner: Runner) -> Timed:
     """Predict every image of ``part`` (sample ids).
 
     Args:
