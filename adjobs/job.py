@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -40,10 +40,12 @@ class TrainSection(Section):
     """What the training runs on."""
 
     workers: int = Field(1, ge=1, le=1024, description="Ray Train workers; the batch is shared among them")
-    gpus_per_worker: float | Literal["auto"] = Field(
+    gpus_per_worker: Annotated[float, Field(ge=0, le=64)] | Literal["auto"] = Field(
         "auto", description="auto: 1 where the cluster has one for each worker, else 0"
     )
-    cpus_per_worker: int | Literal["auto"] = Field("auto", description="auto: an equal share of the node, at most 8")
+    cpus_per_worker: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
+        "auto", description="auto: an equal share of the node, at most 8"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPUs that have it, else fp32")
     max_retries: int = Field(3, ge=0, le=100, description="restarts from the last checkpoint after a worker died")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of initialisation, order and simulated anomalies")
@@ -130,7 +132,9 @@ def override(document: dict[str, Any], settings: Iterable[str]) -> dict[str, Any
         *parents, last = path.split(".")
         place = result
         for key in parents:
-            place = place.setdefault(key, {})
+            if place.get(key) is None:
+                place[key] = {}
+            place = place[key]
             if not isinstance(place, dict):
                 raise JobError(f"--set '{setting}': '{key}' holds a value, not a section")
         try:

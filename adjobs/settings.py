@@ -33,7 +33,7 @@ class Settings:
     @property
     def cache(self) -> Path:
         """Folder of fetched and decoded data sets."""
-        return Path(os.environ.get("ADJOBS_CACHE") or self.home / "cache")
+        return Path(os.environ.get("ADJOBS_CACHE") or self.home / "cache").expanduser().absolute()
 
 
 def home() -> Path:
@@ -75,9 +75,15 @@ def load() -> Settings:
     return Settings(
         home=base,
         tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{base / 'mlflow' / 'mlflow.db'}",
-        artifacts=os.environ.get("ADJOBS_ARTIFACTS") or str(base / "artifacts"),
+        artifacts=_place(os.environ.get("ADJOBS_ARTIFACTS") or str(base / "artifacts")),
         ray_address=os.environ.get("RAY_ADDRESS") or None,
     )
+
+
+def _place(uri: str) -> str:
+    """An address as it is, a folder with its full path, neither with a slash at its end."""
+    uri = uri.removeprefix("file://").rstrip("/")
+    return uri if "://" in uri else str(Path(uri).expanduser().absolute())
 
 
 def _without_overridden(stack: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:

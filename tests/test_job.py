@@ -43,6 +43,8 @@ def test_what_the_user_sets_wins_over_the_preset():
         ({"params": {"backbone": "vgg"}}, r"params\.backbone: got 'vgg'; input should be .*hrnet_w32"),
         ({"preset": "papr"}, "preset 'papr': cdo has no such preset; have official, paper; did you mean paper"),
         ({"train": {"workers": 0}}, r"train\.workers: got 0; input should be greater than or equal to 1"),
+        ({"train": {"cpus_per_worker": 0}}, r"train\.cpus_per_worker: got 0; input should be greater than or equal to 1"),
+        ({"train": {"gpus_per_worker": -1}}, r"train\.gpus_per_worker: got -1; input should be greater than or equal to 0"),
         ({"threshold": {"policy": "fixed"}}, "threshold: .*policy fixed needs a value"),
         ({"threshold": {"policy": "max_fpr", "value": 2}}, "threshold: .*policy max_fpr got value 2.0, needs a rate"),
         ({"threshold": {"policy": "max_f1", "value": 2}}, "threshold: .*policy max_f1 takes no value"),

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from adjobs.errors import EXIT_STOPPED, AdjobsError, Stopped
+from adjobs.errors import EXIT_STOPPED, AdjobsError, Stopped, StorageError
 
 EXIT_PROBLEMS = 1  # the work was done and something in it was found wrong
 EXIT_USAGE = 2  # the work could not be done
@@ -36,8 +36,17 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
                 result, text, *status = function(*args, **kwargs)
         except AdjobsError as error:
             fail(error, as_json=as_json, debug=debug)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            fail(
+                StorageError(f"{where}{error.strerror or error}; check the place, its owner and its space"),
+                as_json=as_json,
+                debug=debug,
+            )
         except Stopped as stopped:
             click.echo(str(stopped), err=True)
+            if as_json:
+                click.echo(to_json({"error": str(stopped)}))
             sys.exit(EXIT_STOPPED)
         else:
             click.echo(to_json(result) if as_json else text)
@@ -58,7 +67,7 @@ def fail(error: AdjobsError, *, as_json: bool, debug: bool) -> None:
 
 def to_json(result: object) -> str:
     """One line of strict JSON: numbers that JSON cannot hold become null."""
-    return json.dumps(_finite(result), allow_nan=False, ensure_ascii=False)
+    return json.dumps(_finite(result), allow_nan=False)
 
 
 def _finite(value: object) -> object:

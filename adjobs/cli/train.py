@@ -43,10 +43,13 @@ def command(
         prepared = None
     else:
         document = job.read_job(job_file) if job_file else {}
-        shortcuts = [f"{key}={value}" for key, value in (("method", method), ("data.uri", uri)) if value is not None]
-        if not document and not shortcuts:
+        if not document and method is None and uri is None:
             raise JobError("nothing to train: give a job file, or --method and --data, or --resume RUN")
-        prepared = job.resolve(job.override(document, [*shortcuts, *settings]), source=str(job_file or "job"))
+        if method is not None:
+            document["method"] = method
+        if uri is not None:
+            document["data"] = {**(document.get("data") or {}), "uri": uri}
+        prepared = job.resolve(job.override(document, settings), source=str(job_file or "job"))
     found = places.load()
 
     from adjobs.training import launch

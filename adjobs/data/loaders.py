@@ -1,7 +1,8 @@
 """Training batches out of the decoded cache: which images, in which order, on which worker.
 
-The order depends on the seed, the stage and the epoch alone, and the global batch is cut into one share per worker, so that
-any number of workers sees the same global batches, and a resumed run goes on where it stopped.
+The order depends on the seed, the stage and the epoch alone, and the global batch is cut into equal shares, so that any number
+of workers sees the same global batches (but for an epoch's last one, which is cut to equal shares), and a resumed run goes on
+where it stopped.
 """
 
 from __future__ import annotations
@@ -89,7 +90,12 @@ class TrainingData:
                 "the method asks for labelled anomalies in each batch, the training part has none; label some or change params"
             )
         pool, per_step = (self.natural_pool, natural) if natural else (self.normal_pool, normal + simulated)
-        per_step = min(per_step, len(pool))  # a part smaller than one batch is one batch
+        if per_step % world or anomalous % world:
+            raise DataError(
+                f"a global batch of {per_step} + {anomalous} labelled anomalies cannot be shared equally by {world} workers; "
+                "choose params.batch_size or train.workers so that it can"
+            )
+        per_step = min(per_step, len(pool) // world * world)  # a part smaller than one batch is one batch
         if per_step + anomalous < 2 * world:
             raise DataError(
                 f"a global batch has {per_step + anomalous} images, each of {world} workers needs at least 2; "

@@ -80,7 +80,7 @@ def _predict(detector: Detector, path: Path, overlay: Path) -> dict[str, Any]:
 
 def _append(lines: TextIO, line: dict[str, Any]) -> None:
     """Write at once: a stopped run keeps what it has done."""
-    lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+    lines.write(json.dumps(line) + "\n")
     lines.flush()
 
 

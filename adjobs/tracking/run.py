@@ -69,7 +69,7 @@ def start(uri: str, job: JobConfig, data: DataFacts, storage: str, tags: Mapping
         run = client.create_run(experiment, run_name=name, tags={f"{TAG}{key}": value for key, value in own.items()})
         run_id = str(run.info.run_id)
         try:
-            client.set_tag(run_id, f"{TAG}storage", storage.format(run=run_id))
+            client.set_tag(run_id, f"{TAG}storage", storage.replace("{run}", run_id))
             _record(client, run_id, job, data)
         except BaseException:
             client.set_terminated(run_id, "FAILED")

@@ -106,17 +106,17 @@ class Restored:
     progress: Progress
 
 
-def read(folder: Path, device: torch.device) -> Restored:
-    """Read a checkpoint folder.
+def read(folder: Path) -> Restored:
+    """Read a checkpoint folder into main memory; loading copies it to the device, except what the optimizer counts there.
 
     Raises:
         StorageError: the folder does not hold a checkpoint.
     """
     try:
         progress = Progress(**json.loads((folder / "progress.json").read_text()))
-        state = torch.load(folder / "state.pt", map_location=device, weights_only=True)
+        state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
         best = folder / "best.safetensors"
-        weights = dict(load_file(best, device=str(device))) if best.exists() else None
+        weights = dict(load_file(best)) if best.exists() else None
         return Restored(state["method"], state["optimizer"], weights, progress)
     except Exception as error:  # torch, json and safetensors each have their own classes for a file that is not theirs
         raise StorageError(f"checkpoint {folder}: cannot be read ({one_line(error)}); start the job anew") from error

@@ -9,15 +9,15 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from adjobs.errors import AdjobsError, ClusterError, one_line
+from adjobs.errors import AdjobsError, ClusterError, DataError, JobError, one_line
 from adjobs.job import TrainSection
 from adjobs.settings import Settings
 from adjobs.training.checkpoint import Checkpoints
 from adjobs.training.last import Last
-from adjobs.training.loop import Tick
+from adjobs.training.loop import Tick, TrainingError
 from adjobs.training.worker import Task
 
 POLL_SECONDS = 0.5
@@ -190,11 +190,14 @@ def _filesystem(parent: str) -> tuple[str, Any]:
 class _RayCheckpoints(Checkpoints):
     """Checkpoints that Ray carries to the storage of the run."""
 
+    def __init__(self) -> None:
+        self._scratch = TemporaryDirectory(prefix="adjobs-resume-")  # goes with this object
+
     def load(self) -> Path | None:
         import ray.train
 
         found = ray.train.get_checkpoint()
-        return None if found is None else Path(found.to_directory(mkdtemp(prefix="adjobs-resume-")))
+        return None if found is None else Path(found.to_directory(self._scratch.name))
 
     def save(self, folder: Path | None, metrics: Mapping[str, float]) -> None:
         import ray.train
@@ -221,11 +224,10 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
             checkpoints=_RayCheckpoints(),
             tell=lambda tick: config["ticks"].put.remote(tuple(tick)),
         )
-    except AdjobsError as error:
-        # Returned, not raised: trying again would end the same way. The others fail with their partner and are told apart above.
-        if rank == 0:
-            return {"error": error}
-        raise
+    except (JobError, DataError, TrainingError) as error:
+        # Every worker finds the same wrong, and trying again would end the same way: returned, so that Ray does not.
+        # What only one finds (storage, MLflow, another node's data) is raised, or its partners would wait for it.
+        return {"error": error}
 
 
 @contextmanager

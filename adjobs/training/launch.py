@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -169,13 +170,14 @@ def _train_here(task: Task, storage: str, tell: Callable[[Tick], None]) -> dict[
 def _closing(task: Task, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Do the work and close the run, whatever happens."""
     stopped = Stopped(f"stopped; go on with: adjobs train --resume {task.run_id}")
+    last = threading.Timer(SECONDS_TO_STOP, os._exit, (EXIT_STOPPED,))
+    last.daemon = True
 
     def terminate(number: int, frame: FrameType | None) -> None:
-        # Whoever sent this may kill in a moment (Ray: after three seconds), so the run is closed before anything is torn down.
-        tracking.close(task.tracking_uri, task.run_id, "KILLED", stopped)
-        last = threading.Timer(SECONDS_TO_STOP, os._exit, (EXIT_STOPPED,))
-        last.daemon = True
         last.start()
+        # Whoever sent this may kill in a moment (Ray: after three seconds), so the run is closed before anything is torn down.
+        with contextlib.suppress(TrackingError):
+            tracking.close(task.tracking_uri, task.run_id, "KILLED", stopped)
         raise KeyboardInterrupt  # the one exception that Ray lets through when a signal comes while it waits
 
     before = signal.signal(signal.SIGTERM, terminate)
@@ -188,6 +190,7 @@ def _closing(task: Task, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         tracking.close(task.tracking_uri, task.run_id, "FAILED", error)
         raise
     finally:
+        last.cancel()
         signal.signal(signal.SIGTERM, before)
     tracking.close(task.tracking_uri, task.run_id, "FINISHED")
     return summary

@@ -25,6 +25,7 @@ from adjobs.data.loaders import Plan, TrainingData
 from adjobs.errors import AdjobsError
 from adjobs.evaluate import Runner
 from adjobs.methods.contract import Progress, Selection, Stage
+from adjobs.nn.world import synchronised
 from adjobs.training import checkpoint
 from adjobs.training.checkpoint import Checkpoints
 
@@ -174,7 +175,7 @@ class _Run:
         folder = self.checkpoints.load()
         if folder is None:
             return None
-        restored = checkpoint.read(folder, self.worker.runner.device)
+        restored = checkpoint.read(folder)
         self.method.load_state_dict(restored.method)
         self.best, self.progress = restored.best, restored.progress
         return restored.optimizer
@@ -186,7 +187,7 @@ class _Run:
             self.progress.prepared.append(stage.name)
         if stage.optimizer is not None:
             run = self._start(stage, index, stage.optimizer(), optimizer_state)
-            while self.progress.step < run.total:
+            while self.progress.stage == index:
                 until = min(run.total, (self.progress.step // run.length + 1) * run.length)
                 metrics = self._round(run, range(self.progress.step, until))
                 final = until == run.total
@@ -194,9 +195,9 @@ class _Run:
                 prefix = f"train/{stage.name}/" if several else "train/"
                 named = {f"{prefix}{name}": value for name, value in metrics.items()}
                 self._finish_round(named, None if final else run.optimizer, last=final and last)
-                if final:
-                    return
+            return
         self.progress.stage, self.progress.step = index + 1, 0
+        self._finish_round({}, None, last=last)
 
     def _start(self, stage: Stage, index: int, optimizer: Optimizer, state: dict[str, Any] | None) -> _StageRun:
         plan = self.data.plan(stage.mix, self.worker.world)
@@ -210,8 +211,7 @@ class _Run:
         if self.worker.world == 1:
             return module
         if self.worker.runner.device.type == "cuda":
-            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
-            return DistributedDataParallel(module, device_ids=[self.worker.runner.device.index or 0])
+            return DistributedDataParallel(synchronised(module), device_ids=[self.worker.runner.device.index or 0])
         return DistributedDataParallel(module)
 
     def _round(self, run: _StageRun, steps: range) -> dict[str, float]:

@@ -14,8 +14,7 @@ from adjobs.training.loop import Tick
 class Bar:
     """One bar per stage: steps, loss, images per second, time left."""
 
-    def __init__(self, *, shown: bool = True) -> None:
-        self._shown = shown
+    def __init__(self) -> None:
         self._bar: tqdm[Any] | None = None
         self._stage = ""
 
@@ -28,8 +27,6 @@ class Bar:
 
     def __call__(self, tick: Tick) -> None:
         """Show a tick; a number of steps below the last one means that the training went back to a checkpoint."""
-        if not self._shown:
-            return
         bar = self._bar
         if bar is None or tick.stage != self._stage:
             if bar is not None:

@@ -20,7 +20,7 @@ from adjobs.data.cache import ImageCache, open_cache
 from adjobs.data.index import Index, fingerprint, open_index
 from adjobs.data.loaders import TrainingData
 from adjobs.data.splits import Split
-from adjobs.errors import DataError
+from adjobs.errors import ClusterError
 from adjobs.evaluate import Runner, Timed
 from adjobs.job import JobConfig
 from adjobs.metrics import threshold as thresholds
@@ -77,7 +77,8 @@ def run(
         On rank 0 the summary that ``adjobs train`` prints, elsewhere nothing.
 
     Raises:
-        DataError: this node sees other data than the launcher, or the data lack what the method needs.
+        ClusterError: this node sees other data than the launcher.
+        DataError: the data lack what the method needs.
     """
     job, spec = task.job, methods.spec(task.job.method)
     index, cache = _open_data(task)
@@ -87,7 +88,7 @@ def run(
     method.to(device).to(memory_format=torch.channels_last)
     recorder = Recorder(task.tracking_uri, task.run_id) if rank == 0 else None
 
-    look = _Look(method, cache, index, worker.runner)
+    look = _Look(method, cache, index, Runner(device))  # in float32, as the logged model will decide
 
     def validate() -> Mapping[str, float | None]:
         return evaluate.measure_images(look.at(task.split.val).scores)
@@ -148,7 +149,7 @@ def _open_data(task: Task) -> tuple[Index, ImageCache]:
     index = Index(index.root, index.format, tuple(s for s in index.samples if s.id not in set(task.excluded)))
     found = fingerprint(index)
     if found != task.fingerprint:
-        raise DataError(
+        raise ClusterError(
             f"data '{data.uri}': this worker sees fingerprint {found[:16]}, the job was started with {task.fingerprint[:16]}; "
             "the data changed or the path means another folder on this node: use s3://, or start the job anew"
         )
@@ -236,7 +237,8 @@ def _draw_galleries(recorder: Recorder, scores: Scores, threshold: float, cache:
 def _log_detector(task: Task, method: nn.Module, threshold: thresholds.Threshold, val: Scores) -> str:
     """Log the model; returns its URI."""
     job = task.job
-    floor = None if val.maps is None else float(np.median(val.maps[val.labels == 0]))
+    good = [] if val.maps is None else val.maps[val.labels == 0]
+    floor = float(np.median(good)) if len(good) else None
     manifest = detector.Manifest(job.method, job.params, job.data.image_size, threshold.to_dict(), task.fingerprint, floor)
     with TemporaryDirectory(prefix="adjobs-") as temporary:
         folder = Path(temporary) / "detector"

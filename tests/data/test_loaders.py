@@ -81,8 +81,14 @@ def test_a_part_smaller_than_a_batch_is_one_batch(data):
 
 
 def test_too_many_workers_for_the_batch_is_an_error(data):
-    with pytest.raises(DataError, match="a global batch has 4 images, each of 3 workers needs at least 2"):
-        data.plan((0, 0, 4, 0), 3)
+    with pytest.raises(DataError, match="a global batch has 4 images, each of 4 workers needs at least 2"):
+        data.plan((0, 0, 4, 0), 4)
+
+
+@pytest.mark.parametrize("mix", [(0, 0, 8, 0), (0, 0, 6, 2), (8, 0, 0, 0)])
+def test_a_batch_that_cannot_be_shared_equally_is_an_error(data, mix):
+    with pytest.raises(DataError, match="cannot be shared equally by 3 workers; choose"):
+        data.plan(mix, 3)
 
 
 def test_missing_anomalies_are_an_error(tmp_path):

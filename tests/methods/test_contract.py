@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from adjobs import detector, methods
 from adjobs.errors import JobError
@@ -20,7 +19,6 @@ from tests.drawing import draw_folder, scratch, texture
 from tests.methods.tiny import drawn_data, random_batch, tiny
 
 pytestmark = pytest.mark.parametrize("name", methods.names())
-SPACES = Path(__file__).parents[2] / "tune_spaces"
 
 
 def pretrained(name: str) -> dict[str, str]:
@@ -154,9 +152,3 @@ def test_a_saved_detector_predicts_the_same(name, tmp_path):
     expected = method.to(memory_format=torch.channels_last).predict(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
     found = detector.Detector.load(tmp_path, "cpu")(images)
     np.testing.assert_allclose(found.scores, expected.score.numpy(), rtol=0, atol=1e-5)
-
-
-def test_search_space_names_parameters_that_exist(name):
-    path = SPACES / f"{name}.yaml"
-    if path.exists():
-        assert set(yaml.safe_load(path.read_text())) <= {f"params.{key}" for key in methods.config_class(name).model_fields}

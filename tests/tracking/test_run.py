@@ -172,6 +172,19 @@ def test_repeated_run_gives_the_same_scores(summary, place):
     assert json.loads(done.stdout)["metrics"] == summary["metrics"]
 
 
+def test_training_in_bf16_is_still_judged_as_the_logged_model_decides(place, tmp_path):
+    words = ["train", "--method", "cdo", "--data", str(place / "data"), "--local", "--json"]
+    done = CliRunner().invoke(main, [*words, *sets("track.experiment=bf16", "train.precision=bf16", "params.epochs=1")])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    detector = Detector.load(download(found["tracking_uri"], found["run_id"], tmp_path), "cpu")
+    import mlflow
+
+    table = mlflow.artifacts.load_dict(f"runs:/{found['run_id']}/scores/test.json")
+    scores = [float(detector(detector.read(place / "data" / row[0])[None]).scores[0]) for row in table["data"]]
+    np.testing.assert_allclose(scores, [row[3] for row in table["data"]], rtol=0, atol=1e-5)
+
+
 def test_a_run_stores_enough_to_be_resumed(summary):
     found = stored(summary["tracking_uri"], summary["run_id"])
     assert found.job.params["epochs"] == 2

@@ -140,6 +140,33 @@ def test_another_seed_trains_another_model(data, tmp_path):
     assert not torch.equal(one.first.weight, other.first.weight)
 
 
+class WithBank(TwoStages):
+    """A gradient stage, then one that only prepares."""
+
+    def stages(self) -> Sequence[Stage]:
+        return [super().stages()[0], Stage("bank", self, None, prepare=self.fill)]
+
+    def fill(self, data) -> None:
+        self.mean.add_(1)
+
+
+def test_a_stage_that_only_prepares_is_validated_and_stored_and_not_repeated(data, tmp_path):
+    seen = []
+
+    def validation(method) -> Validation:
+        return Validation(Selection("last", "image_auroc"), lambda: seen.append(float(method.mean)) or {"image_auroc": 0.5})
+
+    method = WithBank()
+    with pytest.raises(DiedError):
+        train(method, data, tmp_path / "ck", after=3, validation=validation(method))
+    assert seen[-1] > 1  # the last validation saw the bank
+    resumed = WithBank()
+    trained, listener = train(resumed, data, tmp_path / "ck", validation=validation(resumed))
+    assert listener.rounds == []
+    assert trained.selected_round == 3
+    assert torch.equal(resumed.mean, method.mean)
+
+
 def test_the_best_round_on_validation_is_selected_also_after_a_resume(data, tmp_path):
     values = iter([0.6, 0.9, 0.7])
 
@@ -150,7 +177,7 @@ def test_the_best_round_on_validation_is_selected_also_after_a_resume(data, tmp_
 
     class Spy(Checkpoints):
         def save(self, folder, metrics) -> None:
-            seen.append(checkpoint.read(folder, CPU).method["first.weight"].clone())
+            seen.append(checkpoint.read(folder).method["first.weight"].clone())
             super().save(folder, metrics)
 
     method = TwoStages()
@@ -186,7 +213,7 @@ def test_only_the_last_checkpoint_is_kept_and_it_is_readable(data, tmp_path):
     train(TwoStages(), data, tmp_path / "ck")
     names = {path.relative_to(tmp_path / "ck").parts[0] for path in (tmp_path / "ck").rglob("*") if path.is_file()}
     assert names == {"latest", "round-000003"}
-    restored = checkpoint.read(tmp_path / "ck" / "round-000003", CPU)
+    restored = checkpoint.read(tmp_path / "ck" / "round-000003")
     assert (restored.progress.stage, restored.progress.round, restored.optimizer) == (2, 3, None)
 
 
@@ -194,7 +221,7 @@ def test_a_broken_checkpoint_is_one_line(tmp_path):
     (tmp_path / "progress.json").write_text("{}")
     (tmp_path / "state.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(StorageError, match=r"cannot be read .*; start the job anew"):
-        checkpoint.read(tmp_path, CPU)
+        checkpoint.read(tmp_path)
 
 
 def test_automatic_precision_on_a_cpu_is_float32():

@@ -39,8 +39,8 @@ class CDO(nn.Module):
         """One step's loss, eq. (8), summed over the hierarchies."""
         images, masks = self._simulate(batch)
         with torch.no_grad():
-            expert = self.expert(images)[: self.config.levels]
-        d = discrepancies(expert, self.apprentice(images)[: self.config.levels], self.config.dist)
+            expert = self.expert(images)
+        d = discrepancies(expert, self.apprentice(images), self.config.dist)
         synthetic = F.interpolate(masks.float(), d.shape[-2:], mode="nearest")[:, 0].bool()
         # In an anomaly without a mask nobody knows which pixels are good: it says nothing.
         unknown = (batch.labels == 1) & ~batch.masks.flatten(1).any(1)
@@ -71,8 +71,7 @@ class CDO(nn.Module):
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
         """Discrepancies summed over the hierarchies and smoothed, eq. (10); an image scores the maximum of its map."""
-        levels = self.config.levels
-        d = discrepancies(self.expert(images)[:levels], self.apprentice(images)[:levels], self.config.dist)
+        d = discrepancies(self.expert(images), self.apprentice(images), self.config.dist)
         size = images.shape[-2:]
         maps = F.interpolate(d.transpose(0, 1), size, mode="bilinear", align_corners=False).sum(1, keepdim=True)
         smooth = gaussian_blur(maps, self.config.sigma * min(size) / 256)
@@ -110,4 +109,5 @@ def build(config: Config, seed: int = 0) -> CDO:
     Raises:
         JobError, DataError: see :func:`adjobs.backbones.create`.
     """
-    return CDO(create(config.backbone, config.weights, seed=seed), create(config.backbone, "none", seed=seed), config)
+    expert = create(config.backbone, config.weights, levels=config.levels, seed=seed)
+    return CDO(expert, create(config.backbone, "none", levels=config.levels, seed=seed), config)
