@@ -73,7 +73,7 @@ def run(place):
             if "--method" in words:  # the job file goes through Ray, and once is enough
                 words.append("--local")
         words[0] = str(Path(sys.executable).with_name(words[0]))
-        return subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True, check=False, timeout=240)
+        return subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True, check=False, timeout=400)
 
     return go
 
