@@ -91,15 +91,17 @@ def predict(method: nn.Module, images: np.ndarray, runner: Runner) -> tuple[np.n
 def _masks(cache: ImageCache, index: Index, part: Sequence[str]) -> np.ndarray | None:
     """Defect pixels ``(N, H, W)`` bool, or None when pixel measures would be about unknown pixels.
 
-    They are known when every anomaly of the part has a mask; normal images have no defect pixels.
+    They are known when every anomaly of the part has a mask; normal images have no defect pixels. Blocks and boxes are too
+    coarse to measure by.
     """
-    anomalous = {sample.id for sample in index.samples if sample.label == "anomalous"} & set(part)
-    if not anomalous or any(name not in cache.mask_row for name in anomalous):
+    wanted = set(part)
+    anomalous = {sample.id: sample.mask for sample in index.samples if sample.label == "anomalous" and sample.id in wanted}
+    if not anomalous or any(mask is None for mask in anomalous.values()):
         return None
     masks = np.zeros((len(part), *cache.images.shape[1:3]), dtype=bool)
     for i, name in enumerate(part):
         if name in anomalous:
-            masks[i] = cache.masks[cache.mask_row[name]]
+            masks[i] = cache.labels[cache.label_row[name]]
     return masks
 
 

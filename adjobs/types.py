@@ -29,6 +29,8 @@ class Batch(NamedTuple):
         images: ``(B, 3, H, W)`` float32 in [0, 1], not normalised.
         labels: ``(B,)`` int64, 0 normal, 1 anomalous.
         masks: ``(B, 1, H, W)`` bool, True on labelled defect pixels; all False where none are known.
+        unknown: ``(B, 1, H, W)`` bool, True where the label leaves open whether the pixel is good: inside boxes, in undecided
+            blocks, everywhere on an anomalous image without them.
         simulate: ``(B,)`` bool, True for normal images on which the method is to simulate an anomaly.
         generator: the only source of randomness in the step; lives on the images' device.
     """
@@ -36,6 +38,7 @@ class Batch(NamedTuple):
     images: Tensor
     labels: Tensor
     masks: Tensor
+    unknown: Tensor
     simulate: Tensor
     generator: Generator
 

@@ -101,7 +101,7 @@ def _open(uri: str, layout: str) -> Index:
 
 def _protocol(index: Index, named: str | None) -> str:
     """The protocol to use; a wrong name is refused here, before everything is read."""
-    from adjobs.data.splits import find_protocol
+    from adjobs.data.protocols import find_protocol
 
     if named:
         find_protocol(named)

@@ -9,17 +9,20 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
-from adjobs.data.images import RESIZE_RULE, load_mask, load_rgb
-from adjobs.data.index import Index
+from adjobs.data import labels
+from adjobs.data.images import RESIZE_RULE, image_size, load_rgb
+from adjobs.data.index import Index, Sample
 from adjobs.data.parallel import in_threads
 from adjobs.errors import StorageError, one_line
 
-_IMAGES, _MASKS, _INDEX = "images.npy", "masks.npy", "index.json"
+_IMAGES, _LABELS, _INDEX = "images.npy", "labels.npy", "index.json"
+Item = TypeVar("Item")
+
 _PATIENCE = 2.0  # seconds of waiting for another process before saying so
 
 
@@ -29,15 +32,15 @@ class ImageCache:
 
     Attributes:
         images: ``(N, size, size, 3)`` uint8.
-        masks: ``(M, size, size)`` bool, of the samples that have a mask.
+        labels: ``(M, size, size)`` uint8 of :mod:`adjobs.data.labels`, of the samples with a mask, blocks or boxes (the finest).
         row: sample id to row of ``images``.
-        mask_row: sample id to row of ``masks``.
+        label_row: sample id to row of ``labels``.
     """
 
     images: np.memmap
-    masks: np.memmap
+    labels: np.memmap
     row: dict[str, int]
-    mask_row: dict[str, int]
+    label_row: dict[str, int]
 
 
 def open_cache(index: Index, fingerprint: str, size: int, root: Path, progress: bool = True) -> ImageCache:
@@ -76,14 +79,14 @@ def _open(folder: Path, index: Index) -> ImageCache | None:
     try:
         stored = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
         images = np.load(folder / _IMAGES, mmap_mode="r")
-        masks = np.load(folder / _MASKS, mmap_mode="r")
+        drawn = np.load(folder / _LABELS, mmap_mode="r")
         row = {name: i for i, name in enumerate(stored["images"])}
-        mask_row = {name: i for i, name in enumerate(stored["masks"])}
+        label_row = {name: i for i, name in enumerate(stored["labels"])}
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
-    complete = len(images) == len(row) and len(masks) == len(mask_row)
-    wanted = all(s.id in row and (s.mask is None or s.id in mask_row) for s in index.samples)
-    return ImageCache(images, masks, row, mask_row) if complete and wanted else None
+    complete = len(images) == len(row) and len(drawn) == len(label_row)
+    wanted = all(s.id in row and (not _labelled(s) or s.id in label_row) for s in index.samples)
+    return ImageCache(images, drawn, row, label_row) if complete and wanted else None
 
 
 def _build_and_open(folder: Path, index: Index, size: int, progress: bool) -> ImageCache:
@@ -108,20 +111,38 @@ def _build_and_open(folder: Path, index: Index, size: int, progress: bool) -> Im
 
 def _build(folder: Path, index: Index, size: int, progress: bool) -> None:
     images = {s.id: s.image for s in index.samples}
-    masks = {s.id: s.mask for s in index.samples if s.mask}
+    labelled = {s.id: s for s in index.samples if _labelled(s)}
     _fill(folder / _IMAGES, images, (size, size, 3), np.dtype(np.uint8), lambda path: load_rgb(path, size), progress)
-    _fill(folder / _MASKS, masks, (size, size), np.dtype(bool), lambda path: load_mask(path, size), progress)
+    _fill(folder / _LABELS, labelled, (size, size), np.dtype(np.uint8), lambda sample: _pixel_labels(sample, size), progress)
     with (folder / _INDEX).open("w", encoding="utf-8") as file:
-        json.dump({"images": list(images), "masks": list(masks)}, file)
+        json.dump({"images": list(images), "labels": list(labelled)}, file)
         _flush(file)
+
+
+def _labelled(sample: Sample) -> bool:
+    return sample.mask is not None or sample.blocks is not None or sample.boxes is not None
+
+
+def _pixel_labels(sample: Sample, size: int) -> np.ndarray:
+    """The finest label of a sample for each pixel, ``(size, size)`` uint8."""
+    if sample.mask is not None:
+        return labels.resize_labels(labels.read_mask(sample.mask), size)
+    if sample.blocks is not None:
+        return labels.resize_labels(labels.read_blocks(sample.blocks), size)
+    width, height = image_size(sample.image)
+    scaled = [
+        labels.Box(b.left * size / width, b.top * size / height, b.right * size / width, b.bottom * size / height)
+        for b in sample.boxes or ()
+    ]
+    return np.where(labels.boxes_to_mask(scaled, (size, size)), labels.UNKNOWN, labels.NORMAL).astype(np.uint8)
 
 
 def _fill(
     path: Path,
-    sources: dict[str, Path],
+    sources: dict[str, Item],
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
-    load: Callable[[Path], np.ndarray],
+    load: Callable[[Item], np.ndarray],
     progress: bool,
 ) -> None:
     """Write an array file, row by row from threads.
@@ -136,7 +157,7 @@ def _fill(
         if sources and hasattr(os, "posix_fallocate"):  # a full disk shows now and not after the decoding
             os.posix_fallocate(file.fileno(), start, len(sources) * row_bytes)
 
-        def write(item: tuple[int, Path]) -> None:
+        def write(item: tuple[int, Item]) -> None:
             row, source = item
             rest, offset = memoryview(load(source).tobytes()), start + row * row_bytes
             while rest:
@@ -165,4 +186,4 @@ def _locked(path: Path, progress: bool) -> AcquireReturnProxy[FileLock]:
 
 
 def _bytes_needed(index: Index, size: int) -> int:
-    return size * size * sum(3 + (sample.mask is not None) for sample in index.samples)
+    return size * size * sum(3 + _labelled(sample) for sample in index.samples)

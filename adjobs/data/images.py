@@ -62,19 +62,6 @@ def stretch(image: Image.Image, size: int) -> np.ndarray:
     return np.array(image.resize((size, size), Image.Resampling.BILINEAR).convert("RGB"))
 
 
-def load_mask(source: Path | bytes, size: int) -> np.ndarray:
-    """Decode a mask and stretch it to a square without blending.
-
-    Returns:
-        ``(size, size)`` bool, True on defect pixels, see :func:`decode_mask`.
-
-    Raises:
-        ImageError: the mask is unreadable, truncated or too large.
-    """
-    mask = Image.fromarray(decode_mask(source).astype(np.uint8))
-    return np.array(mask.resize((size, size), Image.Resampling.NEAREST), dtype=bool)
-
-
 def image_size(path: Path) -> tuple[int, int]:
     """Width and height of the upright image, from the header alone.
 

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from adjobs.data import formats
 from adjobs.data.files import IMAGE_SUFFIXES, content_hash, subfolders
+from adjobs.data.labels import Box, Mask, Shapes, files_of
 from adjobs.data.parallel import in_threads
 from adjobs.errors import DataError, choices
 
@@ -30,19 +31,28 @@ class Sample:
         id: posix path relative to the data set's root, unique in it.
         image: the file.
         label: what a person said of it.
-        mask: image of the same size, bright on defect pixels.
+        mask: the defect's pixels.
         defect: type of the defect; "" for normal images and where no type is known.
         group: board, part or camera; images of one group must not be divided between training and test.
         part: published split, "train", "val" or "test".
+        blocks: small grey image of a block grid, see :func:`adjobs.data.labels.read_blocks`.
+        boxes: rectangles around all defects, in pixels of the upright image; None where nobody drew any.
     """
 
     id: str
     image: Path
     label: Label
-    mask: Path | None = None
+    mask: Mask | None = None
     defect: str = ""
     group: str | None = None
     part: str | None = None
+    blocks: Path | None = None
+    boxes: tuple[Box, ...] | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that the sample is read from, the image first."""
+        return (self.image, *files_of(self.mask), *((self.blocks,) if self.blocks else ()))
 
 
 @dataclass(frozen=True)
@@ -74,18 +84,19 @@ def open_index(uri: str, format: str = "auto", *, cache: Path) -> Index:
 
 
 def fingerprint(index: Index, *, progress: bool = False) -> str:
-    """Sha256 over every sample's id, label, defect, group and part, and the contents of its image and mask.
+    """Sha256 over all that is known of every sample, and the contents of its files.
 
     The folder's place has no part in it: the same data set on another machine has the same fingerprint.
 
     Raises:
         DataError: a file cannot be read.
     """
-    paths = [path for sample in index.samples for path in (sample.image, sample.mask) if path]
+    paths = list(dict.fromkeys(path for sample in index.samples for path in sample.files))
     hashes = dict(zip(paths, in_threads(content_hash, paths, text="hashing", progress=progress), strict=True))
     total = hashlib.sha256()
     for s in sorted(index.samples, key=lambda sample: sample.id):
-        row = [s.id, s.label, s.defect, s.group, s.part, hashes[s.image], hashes[s.mask] if s.mask else None]
+        drawn = s.mask if isinstance(s.mask, Shapes) else None
+        row = [s.id, s.label, s.defect, s.group, s.part, s.boxes, drawn and vars(drawn), *(hashes[path] for path in s.files)]
         total.update(json.dumps(row).encode() + b"\n")
     return total.hexdigest()
 

@@ -15,6 +15,7 @@ import torch
 
 from adjobs.data.cache import ImageCache
 from adjobs.data.index import Index
+from adjobs.data.labels import ANOMALOUS, NORMAL, UNKNOWN, Level, coarsen
 from adjobs.errors import DataError
 from adjobs.types import Batch
 
@@ -43,14 +44,24 @@ class Pool:
 class TrainingData:
     """The training part of a data set on one worker."""
 
-    def __init__(self, cache: ImageCache, index: Index, part: Sequence[str], device: torch.device) -> None:
+    def __init__(
+        self,
+        cache: ImageCache,
+        index: Index,
+        part: Sequence[str],
+        device: torch.device,
+        *,
+        labels: Level = "finest",
+        block: int = 8,
+    ) -> None:
         self._cache = cache
         self._device = device
-        labels = {sample.id: int(sample.label == "anomalous") for sample in index.samples}
+        self._level, self._block = labels, block
+        classes = {sample.id: int(sample.label == "anomalous") for sample in index.samples}
         rows = np.array([cache.row[name] for name in part], dtype=np.int64)
-        self._label = {int(row): labels[name] for row, name in zip(rows, part, strict=True)}
-        self._mask_row = {cache.row[name]: cache.mask_row[name] for name in part if name in cache.mask_row}
-        anomalous = np.array([labels[name] for name in part], dtype=bool)
+        self._label = {int(row): classes[name] for row, name in zip(rows, part, strict=True)}
+        self._label_row = {cache.row[name]: cache.label_row[name] for name in part if name in cache.label_row}
+        anomalous = np.array([classes[name] for name in part], dtype=bool)
         self.natural_pool, self.normal_pool, self.anomalous_pool = (
             Pool(rows),
             Pool(rows[~anomalous]),
@@ -107,11 +118,18 @@ class TrainingData:
         """The batch of these cache rows on the device."""
         images = to_float(self._cache.images[rows], self._device)
         labels = torch.tensor([self._label[int(row)] for row in rows], device=self._device)
-        masks = torch.zeros(len(rows), 1, *images.shape[-2:], dtype=torch.bool)
-        for i, row in enumerate(rows):
-            if int(row) in self._mask_row:
-                masks[i, 0] = torch.from_numpy(self._cache.masks[self._mask_row[int(row)]].astype(bool))
-        return Batch(images, labels, masks.to(self._device), torch.from_numpy(simulate).to(self._device), generator)
+        pixels = torch.from_numpy(np.stack([self._pixel_labels(int(row)) for row in rows])[:, None]).to(self._device)
+        where = torch.from_numpy(simulate).to(self._device)
+        return Batch(images, labels, pixels == ANOMALOUS, pixels == UNKNOWN, where, generator)
+
+    def _pixel_labels(self, row: int) -> np.ndarray:
+        """What the training may know of each pixel, ``(size, size)`` uint8."""
+        size = self._cache.images.shape[1:3]
+        if not self._label[row]:
+            return np.full(size, NORMAL, dtype=np.uint8)
+        if row not in self._label_row:
+            return np.full(size, UNKNOWN, dtype=np.uint8)
+        return coarsen(np.array(self._cache.labels[self._label_row[row]]), self._level, self._block)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ import pytest
 
 from adjobs.data import cache as cache_module
 from adjobs.data.cache import open_cache
-from adjobs.data.images import RESIZE_RULE, load_mask, load_rgb
+from adjobs.data.images import RESIZE_RULE, load_rgb
 from adjobs.data.index import Index, open_index
+from adjobs.data.labels import read_mask, resize_labels
 from adjobs.data.preflight import Problem, without
 from adjobs.errors import DataError, StorageError
 
@@ -78,18 +79,18 @@ def names(place: Path) -> set[str]:
 def test_holds_every_image_and_mask(index, tmp_path):
     cache = open_cache(index, PRINT, 16, tmp_path)
     assert (cache.images.shape, cache.images.dtype) == ((30, 16, 16, 3), np.uint8)
-    assert (cache.masks.shape, cache.masks.dtype) == ((10, 16, 16), bool)
+    assert (cache.labels.shape, cache.labels.dtype) == ((10, 16, 16), np.uint8)
     for sample in index.samples:
         np.testing.assert_array_equal(cache.images[cache.row[sample.id]], load_rgb(sample.image, 16))
-        assert (sample.id in cache.mask_row) == (sample.mask is not None)
+        assert (sample.id in cache.label_row) == (sample.mask is not None)
         if sample.mask:
-            np.testing.assert_array_equal(cache.masks[cache.mask_row[sample.id]], load_mask(sample.mask, 16))
+            np.testing.assert_array_equal(cache.labels[cache.label_row[sample.id]], resize_labels(read_mask(sample.mask), 16))
     assert names(tmp_path) == {f"0123456789abcdef-16-{RESIZE_RULE}"}
 
 
 def test_is_read_only(index, tmp_path):
     cache = open_cache(index, PRINT, 16, tmp_path)
-    for array in (cache.images, cache.masks):
+    for array in (cache.images, cache.labels):
         assert isinstance(array, np.memmap)
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
@@ -111,7 +112,7 @@ def test_decodes_once(index, tmp_path, decoded):
 def test_without_masks(index, tmp_path):
     plain = Index(index.root, index.format, tuple(sample for sample in index.samples if sample.label == "normal"))
     cache = open_cache(plain, PRINT, 16, tmp_path)
-    assert (cache.masks.shape, cache.mask_row) == ((0, 16, 16), {})
+    assert (cache.labels.shape, cache.label_row) == ((0, 16, 16), {})
 
 
 def test_two_processes_build_once(index, tmp_path):
@@ -171,7 +172,7 @@ def test_a_damaged_cache_is_built_again(damage, index, tmp_path, decoded):
         stored["images"][0] = "other.png"
         (folder / "index.json").write_text(json.dumps(stored))
     else:
-        (folder / "masks.npy").unlink()
+        (folder / "labels.npy").unlink()
     cache = open_cache(index, PRINT, 16, tmp_path)
     assert len(decoded) == 60
     assert len(cache.images) == 30

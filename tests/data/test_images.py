@@ -14,8 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adjobs.data.images import ImageError, decode, image_size, load_mask, load_rgb
+from adjobs.data.images import ImageError, decode, decode_mask, image_size, load_rgb
+from adjobs.data.labels import resize_labels
 from tests.drawing import save, texture
+
+
+def load_mask(source, size):
+    return resize_labels(decode_mask(source), size).astype(bool)
 
 
 def write_huge_png(path: Path, side: int) -> Path:

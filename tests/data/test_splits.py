@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adjobs.data.index import Index, Sample, open_index
-from adjobs.data.splits import PROTOCOLS, Split, make_split
+from adjobs.data.protocols import PROTOCOLS
+from adjobs.data.splits import Split, check_split, make_split, read_split, write_split
 from adjobs.errors import DataError, JobError
 
 
@@ -155,9 +156,10 @@ def test_depends_on_seed_and_ids_alone(protocol):
     shuffled = list(index.samples)
     random.Random(0).shuffle(shuffled)
     moved = [dataclasses.replace(sample, image=Path("elsewhere")) for sample in shuffled]
-    split = make_split(index, protocol, k=5, seed=7)
-    assert make_split(dataclasses.replace(index, samples=tuple(moved)), protocol, k=5, seed=7) == split
-    assert make_split(index, protocol, k=5, seed=8) != dataclasses.replace(split, seed=8)
+    k = 0 if protocol == "dpae" else 5  # it learns from normal images alone
+    split = make_split(index, protocol, k=k, seed=7)
+    assert make_split(dataclasses.replace(index, samples=tuple(moved)), protocol, k=k, seed=7) == split
+    assert make_split(index, protocol, k=k, seed=8) != dataclasses.replace(split, seed=8)
 
 
 def test_stored_as_json():
@@ -171,7 +173,7 @@ def test_stored_as_json():
 @pytest.mark.parametrize(
     ("protocol", "options", "message"),
     [
-        ("holdut", {}, r"^holdut: no such protocol; have holdout, liac, official; did you mean holdout\?$"),
+        ("holdut", {}, r"^holdut: no such protocol; have budget, dpae, holdout, liac, official; did you mean holdout\?$"),
         ("liac", {"k": 81}, r"^k is 81; protocol liac has 80 anomalous images for training; choose 0 to 80, or label more$"),
         ("liac", {"k": -1}, r"^k is -1; protocol liac has 80"),
         ("liac", {"seed": -1}, r"^seed is -1; allowed is 0 or more"),
@@ -184,7 +186,7 @@ def test_wrong_jobs(protocol, options, message):
 
 def test_data_that_does_not_suffice():
     with pytest.raises(
-        DataError, match=r"^protocol official: the data set has no published parts .*; choose one of holdout, liac$"
+        DataError, match=r"^protocol official: the data set has no published parts .*; choose one of budget, dpae, holdout, liac$"
     ):
         make_split(MTD, "official")
     message = (
@@ -195,3 +197,82 @@ def test_data_that_does_not_suffice():
         make_split(made(5, {}), "holdout")
     with pytest.raises(DataError, match=r"train 1 normal and 3 anomalous, val 0 normal and 1 anomalous"):
         make_split(made(3, {"a": 6}), "liac")
+
+
+def test_liac_on_a_published_test_part_keeps_it_and_validates_alike():
+    kinds = ("CNV", "DME", "DRUSEN")
+    oct_ = [Sample(f"test/N/{i}", Path("x"), "normal", part="test") for i in range(24)]
+    oct_ += [Sample(f"train/N/{i}", Path("x"), "normal", part="train", group=f"p{i // 3}") for i in range(3000)]
+    for kind in kinds:
+        oct_ += [Sample(f"test/{kind}/{i}", Path("x"), "anomalous", defect=kind, part="test") for i in range(24)]
+        oct_ += [Sample(f"train/{kind}/{i}", Path("x"), "anomalous", defect=kind, part="train") for i in range(100)]
+    index = Index(Path("root"), "oct", tuple(sorted(oct_, key=lambda sample: sample.id)))
+    split = make_split(index, "liac", k=40)
+    assert counts(index, split) == [(2000, 40), (24, 72), (24, 72)]
+    assert set(split.test) == {sample.id for sample in oct_ if sample.part == "test"}
+    assert [anomalous for kind in kinds for _, anomalous in counts(index, split, kind)[:1]] == [14, 13, 13]
+    groups = {sample.id: sample.group for sample in oct_}
+    assert not {groups[i] for i in split.train} & {groups[i] for i in split.val} - {None}
+    assert_sound(index, split)
+
+
+def test_dpae_has_the_published_sizes():
+    tiles = dataclasses.replace(MTD, format="mtd")
+    for seed in range(2):
+        assert counts(tiles, make_split(tiles, "dpae", seed=seed)) == [(330, 0), (142, 0), (142, 392)]
+    carpet = published(("train", "normal", 280), ("test", "normal", 28), ("test", "anomalous", 89))
+    assert counts(carpet, make_split(carpet, "dpae")) == [(224, 0), (56, 0), (28, 89)]
+    rails = made(900, {"a": 450})
+    assert counts(rails, make_split(rails, "dpae")) == [(500, 0), (150, 0), (150, 450)]  # RSD: 500/150+450
+    few = made(10, {"a": 50})
+    assert_sound(few, make_split(few, "dpae"))
+    assert counts(few, make_split(few, "dpae")) == [(6, 0), (2, 0), (2, 50)]
+
+
+def test_budget_takes_ten_anomalies_out_of_the_test_part():
+    index = published(("train", "normal", 50), ("test", "normal", 20), ("test", "anomalous", 30))
+    official, split = make_split(index, "official"), make_split(index, "budget")
+    assert counts(index, split) == [(40, 10), (10, 0), (20, 20)]
+    assert split.val == official.val
+    assert set(split.test) | set(split.train) == set(official.test) | set(official.train)
+    assert set(make_split(index, "budget", k=4).train) < set(split.train)
+
+
+def test_budget_takes_them_from_the_training_part_where_it_has_some():
+    index = published(("train", "normal", 50), ("train", "anomalous", 24), ("test", "normal", 20), ("test", "anomalous", 30))
+    split = make_split(index, "budget")
+    assert counts(index, split) == [(40, 10), (10, 0), (20, 30)]
+    assert counts(MTD, make_split(MTD, "budget"))[0] == (571, 10)
+
+
+def test_given_back_as_a_file(tmp_path):
+    split = make_split(MTD, "liac", k=10, seed=5)
+    write_split(split, tmp_path / "split.json")
+    assert read_split(tmp_path / "split.json") == split
+    assert check_split(MTD, split) == split
+    left_out = split.train[0]
+    fewer = dataclasses.replace(MTD, samples=tuple(s for s in MTD.samples if s.id != left_out))
+    assert check_split(fewer, split, [left_out]).train == split.train[1:]
+    with pytest.raises(DataError, match=rf"^split: {left_out} is no labelled sample of root; a split belongs to one data set"):
+        check_split(fewer, split)
+    with pytest.raises(DataError, match=r"is in it 2 times; an image belongs to one part"):
+        check_split(MTD, dataclasses.replace(split, val=split.val + split.train[:1]))
+    with pytest.raises(DataError, match=r"^the split has train 571 normal and 10 anomalous, val 0 normal and 0 anomalous, .*"):
+        check_split(MTD, dataclasses.replace(split, val=()))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[", r"cannot be read \(Expecting value"),
+        ("[]", "holds list, needs a mapping"),
+        ('{"protocol": "x", "seed": 0, "train": "abc", "val": [], "test": []}', "train, val and test are lists"),
+    ],
+)
+def test_broken_split_files(tmp_path, text, message):
+    path = tmp_path / "split.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_split(path)
+    with pytest.raises(DataError, match=r"cannot be read \(No such file"):
+        read_split(tmp_path / "missing.json")

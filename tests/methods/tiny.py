@@ -38,4 +38,6 @@ def random_batch(size: int = 4, side: int = 64, seed: int = 0) -> Batch:
     masks = torch.zeros(size, 1, side, side, dtype=torch.bool)
     masks[size // 2 :, :, side // 4 : side // 2, side // 4 : side // 2] = True
     labels = torch.arange(size) >= size // 2
-    return Batch(torch.rand(size, 3, side, side, generator=generator), labels.long(), masks, ~labels, generator)
+    return Batch(
+        torch.rand(size, 3, side, side, generator=generator), labels.long(), masks, torch.zeros_like(masks), ~labels, generator
+    )

@@ -42,9 +42,9 @@ class CDO(nn.Module):
             expert = self.expert(images)
         d = discrepancies(expert, self.apprentice(images), self.config.dist)
         synthetic = F.interpolate(masks.float(), d.shape[-2:], mode="nearest")[:, 0].bool()
-        # In an anomaly without a mask nobody knows which pixels are good: it says nothing.
-        unknown = (batch.labels == 1) & ~batch.masks.flatten(1).any(1)
-        normal = ~synthetic & ~unknown.view(-1, 1, 1)
+        # Where nobody knows whether a pixel is good, it says nothing.
+        unknown = F.adaptive_max_pool2d(batch.unknown.float(), d.shape[-2:])[:, 0].bool()
+        normal = ~synthetic & ~unknown
         gamma = self.config.gamma if self.config.oom else 0.0
         by_level = cdo_loss(d, normal, synthetic & self.config.mom, gamma, total=global_sum)
         loss = by_level.sum()
