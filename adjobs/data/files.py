@@ -1,16 +1,26 @@
-"""Walking data set folders: image files, their names inside the data set, and masks paired by name."""
+"""Walking data set folders: image files, their names inside the data set, masks paired by name, and lists that name files."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
-from adjobs.errors import DataError
+from pydantic import BaseModel, ValidationError
+
+from adjobs.errors import DataError, one_line
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+
+PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""Folder names of published parts, and the part that each is."""
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def is_image(path: Path) -> bool:
@@ -19,12 +29,14 @@ def is_image(path: Path) -> bool:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """All images under ``folder``, sorted; hidden files and folders are left out, links are followed once.
+    """All images under ``folder``, sorted, none if there is no such folder; hidden ones are left out, links followed once.
 
     Raises:
         DataError: a folder cannot be listed; leaving its images out silently would change the data set.
     """
     found: list[Path] = []
+    if not folder.is_dir():
+        return found
     seen: set[Path] = set()
     for place, folders, names in os.walk(folder, onerror=_refuse_listing, followlinks=True):
         real = Path(place).resolve()
@@ -65,6 +77,90 @@ def content_hash(path: Path) -> str:
         raise DataError(f"{path}: cannot be read ({error.strerror}); restore the file or take it out of the data set") from error
 
 
+def type_name(text: str) -> str:
+    """The name of a defect type as one word group: no commas, which tables and lists divide by, and single spaces."""
+    return " ".join(text.replace(",", " ").split())
+
+
+def inside(root: Path, name: str) -> Path:
+    """The file in ``root`` that a list names.
+
+    Raises:
+        ValueError: the path is empty, absolute, or leads out of the folder; the message is for use inside another.
+    """
+    path = Path(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"path {name!r} is not inside the data set; allowed are relative paths without ..")
+    return root / path
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        got = error.strerror if isinstance(error, OSError) else one_line(error)
+        raise DataError(f"{path}: cannot be read ({got}); a readable text file in UTF-8 is needed; restore it") from error
+
+
+def read_rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Lines of a CSV file that are not empty: number of the line (of its last, where a cell has several) and cells.
+
+    Raises:
+        DataError: it cannot be read, or is no CSV.
+    """
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    try:
+        return [(reader.line_num, row) for row in reader if any(row)]
+    except csv.Error as error:
+        raise DataError(f"{path}: line {reader.line_num} is no CSV ({error}); correct the quotes") from error
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        DataError: it cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: is no JSON ({one_line(error)}); export it again") from error
+
+
+def validated(model: type[Model], values: Any, path: Path) -> Model:
+    """What a JSON file holds, checked.
+
+    Raises:
+        DataError: names the first element that is wrong.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        need = first["msg"][:1].lower() + first["msg"][1:]
+        raise DataError(f"{path}: {place} is {repr(first['input'])[:60]}; {need}; correct it or export it again") from error
+
+
+def json_files(folders: Iterable[Path], opening: str, *keys: str) -> list[Path]:
+    """JSON files directly in some folders that begin with ``opening`` and have these keys somewhere, without parsing them."""
+    paths = [path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.json")) if path.is_file()]
+    return [path for path in paths if _looks_like(path, opening, keys)]
+
+
+def _looks_like(path: Path, opening: str, keys: tuple[str, ...]) -> bool:
+    try:
+        text = read_text(path)
+    except DataError:
+        return False
+    return text.lstrip().startswith(opening) and all(f'"{key}"' in text for key in keys)
+
+
 def refuse_strays(root: Path, images: Iterable[Path], allowed: str) -> None:
     """Refuse images that lie where the layout gives them no meaning: leaving them out silently would mislead.
 
@@ -85,7 +181,7 @@ class MaskFiles:
         self._root = root
         self._paths: dict[str, Path] = {}
         self._used: set[str] = set()
-        for path in image_files(folder) if folder.is_dir() else []:
+        for path in image_files(folder):
             other = self._paths.setdefault(stem(path, folder), path)
             if other != path:
                 raise DataError(f"{root}: {self._name(other)} and {self._name(path)} are masks of one image; keep one of them")

@@ -65,7 +65,7 @@ class Index:
 
 
 def open_index(uri: str, format: str = "auto", *, cache: Path) -> Index:
-    """Find a data set and list its samples; images are not opened.
+    """Find a data set and list its samples; of images at most the header is read, unless masks alone say which are good.
 
     Args:
         uri: local folder, ``file://`` or ``s3://`` address, or ``elpv`` for the installed package.
@@ -145,11 +145,13 @@ def _reader(root: Path, name: str) -> formats.Format:
             )
         return known[name]
     matches = [reader for reader in known.values() if reader.recognises(root)]
+    # A manifest names every image, so it goes before what the folders look like.
+    matches = [reader for reader in matches if reader.NAME == "manifest"] or matches
     if len(matches) > 1:
         raise DataError(f"{root}: has the layout of {' and of '.join(m.NAME for m in matches)}; name one of them as the format")
     if not matches:
-        layouts = "; ".join(f"{reader.NAME}: {reader.DESCRIPTION}" for reader in known.values())
-        raise DataError(f"{root}: layout not recognised{_nearby(root, known)}; have {layouts}; rearrange it, or give one inside")
+        need = f"have {', '.join(known)}; rearrange it, simplest as folder ({known['folder'].DESCRIPTION}), or give one inside"
+        raise DataError(f"{root}: layout not recognised{_nearby(root, known)}; {need}")
     return matches[0]
 
 

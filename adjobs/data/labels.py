@@ -10,12 +10,12 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-from PIL import Image
 from scipy import ndimage
 
+from adjobs.data import outlines
 from adjobs.data.images import ImageError, decode, decode_mask
 from adjobs.errors import one_line
 
@@ -50,7 +50,7 @@ class Layers:
     """A mask in several images, one for each defect (MVTec LOCO).
 
     Attributes:
-        paths: images of the picture's size, not 0 on the defect's pixels.
+        paths: images of the picture's size, one at least, not 0 on the defect's pixels.
         kinds: JSON file that says for each pixel value which kind of defect it stands for and when it counts as found in full
             (``pixel_value``, ``saturation_threshold``, ``relative_saturation``).
     """
@@ -64,7 +64,8 @@ class Shapes:
     """A mask as COCO writes it.
 
     Attributes:
-        segmentations: JSON texts, each a list of polygons ``[x0, y0, x1, y1, …]`` or a run-length code ``{"size", "counts"}``.
+        segmentations: JSON texts as ``json.dumps`` writes them, each a list of polygons ``[x0, y0, x1, y1, …]`` or a run-length
+            code ``{"size", "counts"}``, see :mod:`adjobs.data.outlines`.
         width: of the image, in pixels.
         height: of the image, in pixels.
     """
@@ -100,39 +101,35 @@ def read_mask(mask: Mask) -> np.ndarray:
     layers = [decode_mask(path) for path in mask.paths]
     if len({layer.shape for layer in layers}) > 1:
         raise ImageError(str(mask.paths[0].parent), "mask size", "its layers differ in size; all must have the image's size")
-    return np.any(layers, axis=0)
+    union: np.ndarray = np.any(layers, axis=0)
+    return union
 
 
 def _draw(shapes: Shapes) -> np.ndarray:
-    from pycocotools import mask as coco
-
     try:
-        parts: list[Any] = [json.loads(text) for text in shapes.segmentations]
-        codes = [code for part in parts for code in _codes(part, shapes)]
-        drawn = coco.decode(coco.merge(codes)) if codes else np.zeros((shapes.height, shapes.width))
-    except Exception as error:  # the C library raises whatever the wrong type makes it stumble over
-        reason = f"cannot be drawn ({one_line(error)}); allowed are COCO polygons and run-length codes; export it again"
-        raise ImageError("segmentation", "unreadable", reason) from error
-    return np.asarray(drawn, dtype=bool)
-
-
-def _codes(part: Any, shapes: Shapes) -> list[Any]:
-    from pycocotools import mask as coco
-
-    if isinstance(part, dict) and isinstance(part.get("counts"), str):
-        return [{**part, "counts": part["counts"].encode()}]
-    found = coco.frPyObjects(part, shapes.height, shapes.width)
-    return found if isinstance(found, list) else [found]
+        outlines.refuse_large(shapes.width, shapes.height)
+        drawn = np.zeros((shapes.height, shapes.width), dtype=bool)
+        for text in shapes.segmentations:
+            drawn |= outlines.draw(json.loads(text), shapes.width, shapes.height)
+    except ValueError as error:
+        raise ImageError("segmentation", "unreadable", f"cannot be drawn: {one_line(error)}; export it again") from error
+    return drawn
 
 
 def resize_labels(labels: np.ndarray, size: int) -> np.ndarray:
-    """Stretch ``(H, W)`` labels to ``(size, size)`` without blending, type uint8."""
-    image = Image.fromarray(labels.astype(np.uint8))
-    return np.array(image.resize((size, size), Image.Resampling.NEAREST))
+    """Stretch ``(H, W)`` labels to ``(size, size)`` without blending, type uint8: each pixel gets the label at its middle."""
+    rows, columns = (_source(size, side) for side in labels.shape)
+    stretched: np.ndarray = labels[np.ix_(rows, columns)].astype(np.uint8)
+    return stretched
+
+
+def _source(pixels: int, blocks: int) -> np.ndarray:
+    """Block that the middle of each pixel lies in, in whole numbers: rounding must not move the edges of blocks."""
+    return (2 * np.arange(pixels) + 1) * blocks // (2 * pixels)
 
 
 def read_blocks(path: Path) -> np.ndarray:
-    """Read a block grid: a small grey image, dark (below 64) for normal, bright (192 and more) for anomalous, between for unknown.
+    """Read a block grid: a small grey image, dark (below 64) for normal, bright (from 192) for anomalous, else unknown.
 
     Returns:
         ``(rows, columns)`` uint8 of NORMAL, ANOMALOUS and UNKNOWN.
@@ -159,8 +156,8 @@ def boxes_to_mask(boxes: Iterable[Box], shape: tuple[int, int]) -> np.ndarray:
     """``(H, W)`` bool, True on every pixel that a box touches; boxes are in pixels of this shape."""
     covered = np.zeros(shape, dtype=bool)
     for box in boxes:
-        left, top = max(0, int(np.floor(box.left))), max(0, int(np.floor(box.top)))
-        covered[top : int(np.ceil(box.bottom)), left : int(np.ceil(box.right))] = True
+        left, top, right, bottom = (max(0, int(edge)) for edge in (*np.floor(box[:2]), *np.ceil(box[2:])))
+        covered[top:bottom, left:right] = True
     return covered
 
 
@@ -203,12 +200,14 @@ def boxes_to_blocks(boxes: Iterable[Box], shape: tuple[int, int], grid: tuple[in
 
 
 def _block_means(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Mean of each block; where the grid does not divide the image, blocks differ by one pixel in size."""
+    """Mean of each block; where the grid does not divide the image, blocks differ by one pixel, as :func:`resize_labels` does."""
     if not (1 <= grid[0] <= mask.shape[0] and 1 <= grid[1] <= mask.shape[1]):
         raise ValueError(
             f"grid: got {grid[0]} x {grid[1]} blocks for {mask.shape[0]} x {mask.shape[1]} pixels; need 1 to that many"
         )
-    rows, columns = (np.arange(n) * size // n for n, size in zip(grid, mask.shape, strict=True))
+    rows, columns = (
+        np.searchsorted(_source(side, blocks), np.arange(blocks)) for side, blocks in zip(mask.shape, grid, strict=True)
+    )
     sums = np.add.reduceat(np.add.reduceat(mask, rows, axis=0, dtype=np.float64), columns, axis=1)
     areas = np.outer(np.diff(np.append(rows, mask.shape[0])), np.diff(np.append(columns, mask.shape[1])))
     means: np.ndarray = sums / areas

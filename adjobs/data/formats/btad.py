@@ -1,0 +1,25 @@
+"""BTAD (Mishra et al. 2021): one of beanTech's three products, good images for training, both kinds for test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adjobs.data.files import MaskFiles
+from adjobs.data.formats.mvtec import MASKS, read_parts
+from adjobs.data.index import Sample
+
+NAME = "btad"
+DESCRIPTION = "train/ok/, test/ok/, test/ko/x.bmp, ground_truth/ko/x.png (any image suffixes)"
+
+
+def recognises(root: Path) -> bool:
+    """Whether there is ``train/ok``."""
+    return (root / "train" / "ok").is_dir()
+
+
+def read(root: Path) -> list[Sample]:
+    """List the samples; a mask has the path of its test image but for the suffix."""
+    masks = MaskFiles(root, root / MASKS)
+    samples = read_parts(root, DESCRIPTION, "ok", masks.find)
+    masks.refuse_unused("ground_truth/ko/x.png is the mask of test/ko/x.bmp, whatever the two suffixes")
+    return samples

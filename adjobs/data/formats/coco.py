@@ -1,0 +1,161 @@
+"""COCO annotations, as CVAT, Roboflow, Label Studio and others export them."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+from adjobs.data import outlines
+from adjobs.data.files import PARTS, image_files, inside, json_files, read_json, type_name, validated
+from adjobs.data.index import Sample
+from adjobs.data.labels import Box, Mask, Shapes
+from adjobs.errors import DataError
+
+NAME = "coco"
+DESCRIPTION = (
+    "one COCO .json beside the images or in annotations/ (or one in each of train/, valid/, test/); without annotation is good"
+)
+
+_Number = Annotated[float, Field(allow_inf_nan=False)]
+_Id = int | str
+
+
+class _Image(BaseModel):
+    id: _Id
+    file_name: str
+    width: Annotated[int, Field(gt=0)]
+    height: Annotated[int, Field(gt=0)]
+
+
+class _Category(BaseModel):
+    id: _Id
+    name: str
+
+
+class _Annotation(BaseModel):
+    id: _Id = "without id"
+    image_id: _Id
+    category_id: _Id
+    bbox: tuple[_Number, _Number, _Number, _Number] | None = None
+    segmentation: list[Any] | dict[str, Any] | None = None
+    area: _Number | None = None
+
+
+class _Document(BaseModel):
+    images: list[_Image]
+    annotations: list[_Annotation]
+    categories: list[_Category]
+
+
+def recognises(root: Path) -> bool:
+    """Whether a JSON file has ``images`` and ``annotations``."""
+    return bool(_documents(root))
+
+
+def read(root: Path) -> list[Sample]:
+    """List the samples; an image that no document names is unlabelled.
+
+    The defect type is the category of the largest annotation. Where one annotation of an image has no segmentation, the image
+    gets the boxes of all, since outlines would call the rest of it good.
+
+    Raises:
+        DataError: a document is malformed, or names an image or category that is not there.
+    """
+    documents = _documents(root)
+    if len(documents) > 1 and not all(path.parent != root and path.parent.name in PARTS for path in documents):
+        names = ", ".join(path.relative_to(root).as_posix() for path in documents)
+        raise DataError(f"{root}: has {len(documents)} COCO files ({names}); allowed is one, or one in each part; merge them")
+    samples = [sample for path in documents for sample in _read(root, path)]
+    named = {sample.id for sample in samples}
+    others = {image.relative_to(root).as_posix(): image for image in image_files(root)}
+    return samples + [Sample(name, image, "unlabelled") for name, image in others.items() if name not in named]
+
+
+def _documents(root: Path) -> list[Path]:
+    return json_files([root, root / "annotations", *(root / part for part in PARTS)], "{", "images", "annotations")
+
+
+def _read(root: Path, path: Path) -> list[Sample]:
+    document = validated(_Document, read_json(path), path)
+    categories = {category.id: category.name for category in document.categories}
+    found: dict[_Id, list[_Annotation]] = defaultdict(list)
+    for annotation in document.annotations:
+        if annotation.category_id not in categories:
+            got = f"annotation {annotation.id} has category {annotation.category_id}, which is not listed"
+            raise DataError(f"{path}: {got}; allowed are the ids under categories; add it or export the file again")
+        found[annotation.image_id].append(annotation)
+    for image_id in found.keys() - {image.id for image in document.images}:
+        got = f"annotation {found[image_id][0].id} is of image {image_id}, which is not listed"
+        raise DataError(f"{path}: {got}; allowed are the ids under images; export the file again")
+    return [_sample(root, path, image, found.get(image.id, []), categories) for image in document.images]
+
+
+def _sample(root: Path, path: Path, image: _Image, annotations: list[_Annotation], categories: dict[_Id, str]) -> Sample:
+    file = _find(root, path, image.file_name)
+    name = file.relative_to(root)
+    mask, boxes, defect = None, None, ""
+    if annotations:
+        mask, boxes, largest = _labels(path, image, annotations)
+        defect = type_name(categories[largest.category_id])
+    return Sample(
+        id=name.as_posix(),
+        image=file,
+        label="anomalous" if annotations else "normal",
+        mask=mask,
+        defect=defect,
+        part=PARTS.get(next((folder for folder in name.parts[:-1] if folder != "images"), "")),
+        boxes=boxes,
+    )
+
+
+def _find(root: Path, path: Path, name: str) -> Path:
+    """The image of this name beside the document, in the root, or in ``images`` of one of them."""
+    try:
+        places = [inside(folder, name) for folder in (path.parent, root, path.parent / "images", root / "images")]
+    except ValueError as error:
+        raise DataError(f"{path}: image {error}; correct file_name") from error
+    for place in places:
+        if place.is_file():
+            return place
+    raise DataError(f"{path}: image {name} is neither beside it nor in images/; all images are needed; copy it there")
+
+
+def _labels(path: Path, image: _Image, annotations: list[_Annotation]) -> tuple[Mask | None, tuple[Box, ...] | None, _Annotation]:
+    """Outlines, or boxes where an outline is missing, and the largest of the annotations."""
+    boxes: list[Box] = []
+    for annotation in annotations:
+        try:
+            boxes.append(_box(image, annotation))
+        except ValueError as error:
+            raise DataError(f"{path}: annotation {annotation.id}: {error}; correct it or export the file again") from error
+    areas = [
+        (box.right - box.left) * (box.bottom - box.top) if annotation.area is None else annotation.area
+        for annotation, box in zip(annotations, boxes, strict=True)
+    ]
+    largest = annotations[areas.index(max(areas))]
+    if all(annotation.segmentation for annotation in annotations):
+        texts = tuple(json.dumps(annotation.segmentation) for annotation in annotations)
+        return Shapes(texts, image.width, image.height), None, largest
+    return None, tuple(boxes), largest
+
+
+def _box(image: _Image, annotation: _Annotation) -> Box:
+    """The box of an annotation inside the image; raises ValueError with what is wrong."""
+    if annotation.segmentation:
+        outlines.check(annotation.segmentation, image.width, image.height)
+    if annotation.bbox is not None:
+        left, top, width, height = annotation.bbox
+        edges = (left, top, left + width, top + height)
+    elif annotation.segmentation:
+        edges = outlines.bounds(annotation.segmentation, image.width, image.height) or (0, 0, 0, 0)
+    else:
+        raise ValueError("has neither bbox nor segmentation; one of them is needed")
+    left, right = (min(max(edge, 0), image.width) for edge in edges[::2])
+    top, bottom = (min(max(edge, 0), image.height) for edge in edges[1::2])
+    if not (left < right and top < bottom):
+        raise ValueError(f"covers nothing of the image of {image.width} x {image.height} pixels")
+    return Box(left, top, right, bottom)

@@ -1,0 +1,98 @@
+"""MVTec LOCO AD (Bergmann et al. 2022): logical and structural anomalies, a mask for each defect of an image."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, Field, RootModel
+
+from adjobs.data.files import image_files, read_json, refuse_strays, stem, validated
+from adjobs.data.formats.mvtec import MASKS, read_parts
+from adjobs.data.images import ImageError, decode
+from adjobs.data.index import Sample
+from adjobs.data.labels import Layers
+from adjobs.errors import DataError
+
+NAME = "loco"
+DESCRIPTION = "train/good/, validation/good/, test/<type>/x.png, ground_truth/<type>/x/000.png and further, defects_config.json"
+
+_KINDS = "defects_config.json"
+
+
+class Defect(NamedTuple):
+    """One defect of an image.
+
+    Attributes:
+        pixels: ``(H, W)`` bool.
+        saturation: number of its pixels from which on it counts as found in full, 1 or more.
+    """
+
+    pixels: np.ndarray
+    saturation: int
+
+
+class _Kind(BaseModel):
+    pixel_value: Annotated[int, Field(ge=1, le=255)]
+    saturation_threshold: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    relative_saturation: bool
+
+
+class _Kinds(RootModel[list[_Kind]]):
+    pass
+
+
+def recognises(root: Path) -> bool:
+    """Whether there are ``train/good`` and the list of kinds of defects."""
+    return (root / "train" / "good").is_dir() and (root / _KINDS).is_file()
+
+
+def read(root: Path) -> list[Sample]:
+    """List the samples; a mask is a folder with the name of its image.
+
+    Raises:
+        DataError: a mask belongs to no image.
+    """
+    layers: dict[str, list[Path]] = defaultdict(list)
+    for path in image_files(root / MASKS):
+        layers[path.parent.relative_to(root / MASKS).as_posix()].append(path)
+    masks = {name: Layers(tuple(paths), root / _KINDS) for name, paths in layers.items()}
+    samples = read_parts(root, DESCRIPTION, "good", masks.get)
+    used = {stem(sample.image, root / "test") for sample in samples if sample.mask}
+    lonely = [path for name in sorted(masks.keys() - used) for path in masks[name].paths]
+    refuse_strays(root, lonely, "ground_truth/<type>/x/ as masks of test/<type>/x.png")
+    return samples
+
+
+def read_defects(mask: Layers) -> list[Defect]:
+    """Decode the layers of a mask with the saturation area of each, as LOCO's evaluation code reads them.
+
+    A layer is one defect, even in several pieces. Its grey value names its kind. The saturation area is the kind's threshold
+    where that is absolute, but at most the defect's area, and else that share of the area, rounded down.
+
+    Raises:
+        DataError: there is no valid list of kinds, or it lacks a value.
+        ImageError: a layer is unreadable, or has not exactly one value besides 0.
+    """
+    if mask.kinds is None:
+        raise DataError(f"{mask.paths[0].parent}: has no list of kinds of defects; saturation areas need one; add {_KINDS}")
+    kinds = {kind.pixel_value: kind for kind in validated(_Kinds, read_json(mask.kinds), mask.kinds).root}
+    return [_defect(path, kinds, mask.kinds) for path in mask.paths]
+
+
+def _defect(path: Path, kinds: dict[int, _Kind], source: Path) -> Defect:
+    image = decode(path)
+    values = [value for value, count in enumerate(image.histogram()) if value and count]
+    if image.mode != "L" or len(values) != 1:
+        got = f"has {len(values)} values besides 0" if image.mode == "L" else "has colours"
+        raise ImageError(str(path), "mask value", f"{got}; allowed is one grey value, the kind of the defect; export it again")
+    if values[0] not in kinds:
+        have = ", ".join(map(str, sorted(kinds)))
+        raise DataError(f"{path}: value {values[0]} is no kind of defect; {source} has {have}; add it there or correct the mask")
+    pixels = np.asarray(image) > 0
+    kind, area = kinds[values[0]], int(pixels.sum())
+    threshold = kind.saturation_threshold * (area if kind.relative_saturation else 1)
+    # Of a speck, rounding down may leave nothing, by which the evaluation code would divide.
+    return Defect(pixels, max(1, min(int(threshold), area)))
