@@ -1,55 +1,115 @@
-"""``adjobs data``: look at a data set, and check it, before a job uses it."""
+"""``adjobs data``: look at a data set, check, divide and copy it, before a job uses it."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from adjobs.cli import output
-from adjobs.errors import AdjobsError, DataError
+from adjobs.errors import AdjobsError, JobError
 
 if TYPE_CHECKING:
     from adjobs.data.index import Index
+    from adjobs.data.preflight import Limits, Problem
     from adjobs.data.splits import Split
+
+LINES = 20
+"""Problems of one kind that are printed; ``--json`` has all."""
+
+
+class Listed(click.Option):
+    """An option whose help names what may be chosen, looked up only when the help is shown."""
+
+    def __init__(self, *args: Any, names: Callable[[], Iterable[str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._names = names
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """As any option's, with the names in place of ``{}``."""
+        self.help = (self.help or "").replace("{}", ", ".join(self._names()))
+        return super().get_help_record(ctx)
+
+
+def _protocols() -> Iterable[str]:
+    from adjobs.data.protocols import PROTOCOLS
+
+    return PROTOCOLS
+
+
+def _formats() -> Iterable[str]:
+    from adjobs.data.formats import formats
+
+    return formats()
+
+
+def _methods() -> Iterable[str]:
+    from adjobs import methods
+
+    return methods.names()
 
 
 @click.group()
 def command() -> None:
-    """Look at a data set, or check it, before a job uses it."""
-
-
-def _source(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what both commands take."""
-    for option in (
-        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the split."),
-        click.option("--protocol", help="How to divide: holdout, liac, official. [default: official if it is published]"),
-        click.option("--format", "layout", default="auto", show_default=True, help="Layout of the folder."),
-        click.argument("uri"),
-    ):
-        function = option(function)
-    return function
-
-
-@command.command()
-@_source
-@output.verb
-def show(uri: str, layout: str, protocol: str | None, seed: int) -> tuple[dict[str, Any], str]:
-    """Print what URI holds: images by part, label and defect type, their sizes, and the fingerprint.
+    """Look at a data set, check, divide or copy it, before a job uses it.
 
     URI is a folder, file:// or s3:// address, or the word elpv for the installed package.
-    """
+
+    \b
+    adjobs data show /data/bottles
+    adjobs data check /data/bottles --method cdo
+    adjobs data split /data/bottles --protocol holdout --out split.json
+    adjobs data import /data/bottles s3://adjobs/data/bottles
+    """  # noqa: D301 (click looks for the control character, not for a backslash)
+
+
+_FORMAT = click.option(
+    "--format", "layout", cls=Listed, names=_formats, default="auto", show_default=True, help="Layout: auto, {}."
+)
+_PROTOCOL = click.option(
+    "--protocol", cls=Listed, names=_protocols, help="How to divide: {}. [default: official where it is published, else holdout]"
+)
+_K = click.option("--k", type=click.IntRange(min=0), help="Most labelled anomalies in the training part. [default: all]")
+_SEED = click.option("--seed", type=click.IntRange(min=0), help="Seed of the split. [default: 0]")
+_STORED = click.option(
+    "--split",
+    "stored",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File of a split, in place of --protocol, --k and --seed.",
+)
+
+
+def _options(*options: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the data set's address and format, and further options, in this order."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in (*reversed(options), _FORMAT, click.argument("uri")):
+            function = option(function)
+        return function
+
+    return add
+
+
+@command.command(short_help="Count what is there.")
+@_options(_PROTOCOL, _K, _SEED, _STORED)
+@output.verb
+def show(
+    uri: str, layout: str, protocol: str | None, k: int | None, seed: int | None, stored: Path | None
+) -> tuple[dict[str, Any], str]:
+    """Print what URI holds: images by part, label and defect type, their labels and sizes, and the fingerprint."""
+    from adjobs.data import summary
     from adjobs.data.index import fingerprint
 
     index = _open(uri, layout)
-    name = _protocol(index, protocol)
+    divide = _division(index, protocol, k, seed, stored)
     split, reason = None, ""
     try:
-        split = _split(index, name, seed)
+        split = divide(index)
     except AdjobsError as error:
-        if protocol:
+        if protocol or stored:
             raise
         reason = str(error)  # what there is can be looked at although it cannot be divided
     result = {
@@ -57,39 +117,105 @@ def show(uri: str, layout: str, protocol: str | None, seed: int) -> tuple[dict[s
         "format": index.format,
         "fingerprint": fingerprint(index, progress=True),
         "images": len(index.samples),
-        "masks": sum(sample.mask is not None for sample in index.samples),
-        "groups": _groups(index, split),
-        "protocol": name if split else None,
+        **summary.label_kinds(index),
+        "groups": summary.groups(index, split),
+        "protocol": split.protocol if split else None,
         "no_split": reason,
-        "seed": seed,
-        "parts": _counts(index, split),
-        "sizes": _sizes(index),
+        "seed": split.seed if split else seed or 0,
+        "parts": summary.parts(index, split),
+        "sizes": summary.sizes(index, progress=True),
     }
     return result, _describe(result)
 
 
-@command.command()
-@_source
+@command.command(short_help="Read everything and print all problems.")
+@_options(_PROTOCOL, _K, _SEED, _STORED)
+@click.option("--method", cls=Listed, names=_methods, help="Ask for the labels that this method needs, too: {}.")
 @output.verb
-def check(uri: str, layout: str, protocol: str | None, seed: int) -> tuple[dict[str, Any], str, int]:
-    """Read every image and mask of URI and print all problems; the exit status is 1 if there are any.
+def check(
+    uri: str, layout: str, protocol: str | None, k: int | None, seed: int | None, stored: Path | None, method: str | None
+) -> tuple[dict[str, Any], str, int]:
+    """Read every image and label of URI and print all problems; the exit status is 1 if there are errors.
 
-    What is left without the samples named must also divide into training, validation and test.
+    What is left without the samples that errors name must also divide into training, validation and test. Warnings tell of
+    what makes results look better than they are, such as near duplicates in two parts, or of images unlike all others.
     """
     from adjobs.data import preflight
 
+    limits = _limits(method) if method else None
     index = _open(uri, layout)
-    name = _protocol(index, protocol)
-    problems = preflight.check(index, progress=True)
-    try:
-        _split(preflight.without(index, problems), name, seed)
-    except DataError as error:
-        problems.append(preflight.Problem("", "split", str(error)))
-    result = {"uri": uri, "images": len(index.samples), "problems": [vars(problem) for problem in problems]}
-    if not problems:
-        return result, f"no problems in {len(index.samples)} images", 0
-    lines = [f"{problem.sample or '(data set)'}: {problem.kind}: {problem.message}" for problem in problems]
-    return result, "\n".join(lines), output.EXIT_PROBLEMS
+    problems = preflight.check(index, _division(index, protocol, k, seed, stored), limits=limits, progress=True)
+    errors = [problem for problem in problems if problem.severity == "error"]
+    warnings = [problem for problem in problems if problem.severity == "warning"]
+    result = {
+        "uri": uri,
+        "images": len(index.samples),
+        "errors": len(errors),
+        "warnings": len(warnings),
+        "problems": [vars(problem) for problem in problems],
+    }
+    status = output.EXIT_PROBLEMS if errors else 0
+    found = [*_lines("errors", errors), *_lines("warnings", warnings)]
+    return result, "\n".join(found) or f"no problems in {len(index.samples)} images", status
+
+
+@command.command(short_help="Write which image is in which part.")
+@_options(_PROTOCOL, _K, _SEED)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="split.json",
+    show_default=True,
+    help="The file; an older one is replaced.",
+)
+@output.verb
+def split(uri: str, layout: str, protocol: str | None, k: int | None, seed: int | None, out: Path) -> tuple[dict[str, Any], str]:
+    """Divide URI and write which image is in which part, to be given back as data.split of a job, or to --split."""
+    from adjobs.data import summary
+    from adjobs.data.splits import write_split
+
+    index = _open(uri, layout)
+    made = _division(index, protocol, k, seed, None)(index)
+    write_split(made, out)
+    rows = summary.parts(index, made)
+    result = {"uri": uri, "out": str(out), "protocol": made.protocol, "seed": made.seed, "k": k, "parts": rows}
+    return result, f"protocol {made.protocol}, seed {made.seed}, in {out}\n\n{_table(rows)}"
+
+
+@command.command("import", short_help="Copy to a folder or S3, with a manifest.")
+@_FORMAT
+@click.option("--exclude-bad", is_flag=True, help="Leave out images that cannot be read, and those with such labels.")
+@click.argument("source")
+@click.argument("destination")
+@output.verb
+def import_(source: str, destination: str, layout: str, exclude_bad: bool) -> tuple[dict[str, Any], str, int]:
+    """Copy the images and labels of SOURCE, in whatever layout, to DESTINATION, with one manifest.
+
+    DESTINATION is a folder, file:// or s3:// address, and empty. Every file is compared with its source, and the manifest is
+    written last: an import that was broken off is no data set, and goes on when the same command is run again.
+    """
+    from adjobs.data import importing, preflight
+
+    index = _open(source, layout)
+    importing.refuse_overlap(index, source, destination)
+    problems = [problem for problem in preflight.check(index, progress=True) if problem.kind in importing.UNREADABLE]
+    listed = [vars(problem) for problem in problems]
+    if problems and not exclude_bad:
+        text = "\n".join([*_lines("errors", problems), "nothing was copied; mend these, or leave them out with --exclude-bad"])
+        return {"source": source, "destination": destination, "copied": 0, "problems": listed}, text, output.EXIT_PROBLEMS
+    index = preflight.without(index, problems)
+    done = importing.import_index(index, destination, progress=True)
+    result = {
+        "source": source,
+        "destination": done.place,
+        "images": len(index.samples),
+        "copied": done.copied,
+        "kept": done.kept,
+        "bytes": done.size,
+        "problems": listed,
+    }
+    lines = [f"{len(index.samples)} images in {done.place}: {done.copied} files copied, {done.kept} were there"]
+    return result, "\n".join([*lines, *_lines("left out", problems)]), 0
 
 
 def _open(uri: str, layout: str) -> Index:
@@ -99,72 +225,57 @@ def _open(uri: str, layout: str) -> Index:
     return open_index(uri, layout, cache=settings.load().cache)
 
 
-def _protocol(index: Index, named: str | None) -> str:
-    """The protocol to use; a wrong name is refused here, before everything is read."""
+def _division(
+    index: Index, protocol: str | None, k: int | None, seed: int | None, stored: Path | None
+) -> Callable[[Index], Split]:
+    """A function that divides what is left of the data set; wrong options are refused here, before everything is read."""
     from adjobs.data.protocols import find_protocol
+    from adjobs.data.splits import check_split, make_split, read_split
 
-    if named:
-        find_protocol(named)
-        return named
-    return "official" if any(sample.part for sample in index.samples) else "holdout"
-
-
-def _split(index: Index, protocol: str, seed: int) -> Split:
-    from adjobs.data.splits import make_split
-
-    return make_split(index, protocol, seed=seed)
-
-
-def _part_of(split: Split | None) -> dict[str, str]:
-    return {name: part for part in ("train", "val", "test") for name in getattr(split, part, ())}
+    if stored:
+        if protocol or k is not None or seed is not None:
+            raise JobError("--split: got other options of the split, too; the file holds all; leave out --protocol, --k, --seed")
+        given = read_split(stored)
+        check_split(index, given)
+        names = {sample.id for sample in index.samples}
+        return lambda rest: check_split(rest, given, names - {sample.id for sample in rest.samples})
+    name = protocol or ("official" if any(sample.part for sample in index.samples) else "holdout")
+    find_protocol(name)
+    return lambda rest: make_split(rest, name, k=k, seed=seed or 0)
 
 
-def _counts(index: Index, split: Split | None) -> list[dict[str, Any]]:
-    part_of = _part_of(split)
-    counts = Counter((part_of.get(s.id, ""), s.label, s.defect) for s in index.samples)
-    order = ["train", "val", "test", ""]
-    keys = sorted(counts, key=lambda key: (order.index(key[0]), key[1] != "normal", key))
-    return [
-        {"part": part, "label": label, "defect": defect, "count": counts[part, label, defect]} for part, label, defect in keys
-    ]
+def _limits(method: str) -> Limits:
+    """What a method needs with its own threshold policy."""
+    from adjobs import methods
+    from adjobs.data.preflight import Limits
+
+    spec = methods.spec(method)
+    policy, value = spec.threshold
+    compares = policy in ("max_f1", "miss_cost") or (policy == "defect_ratio" and value is None)
+    return Limits(train_anomalies="none" not in spec.supervision, val_anomalies=compares)
 
 
-def _groups(index: Index, split: Split | None) -> dict[str, int]:
-    """How many groups there are, and how many the split divides; test results on those are too good."""
-    part_of = _part_of(split)
-    places: dict[str, set[str]] = {}
-    for sample in index.samples:
-        if sample.group is not None:
-            places.setdefault(sample.group, set()).update({part_of[sample.id]} if sample.id in part_of else ())
-    return {"count": len(places), "divided": sum(len(found) > 1 for found in places.values())}
-
-
-def _sizes(index: Index) -> dict[str, Any]:
-    """Smallest, largest (by pixels) and most frequent (width, height), and how many headers cannot be read."""
-    from adjobs.data.images import ImageError, image_size
-    from adjobs.data.parallel import in_threads
-
-    def measure(sample: Any) -> tuple[int, int] | None:
-        try:
-            return image_size(sample.image)
-        except ImageError:
-            return None
-
-    sizes = Counter(in_threads(measure, index.samples, text="measuring", progress=True))
-    unreadable = sizes.pop(None, 0)
-    by_area = sorted((size for size in sizes if size), key=lambda size: (size[0] * size[1], size))
-    if not by_area:
-        return {"unreadable": unreadable}
-    common, count = sizes.most_common(1)[0]
-    return {"min": by_area[0], "max": by_area[-1], "common": common, "common_count": count, "unreadable": unreadable}
+def _lines(title: str, problems: list[Problem]) -> list[str]:
+    """A heading, and a line for each problem, of one kind not too many."""
+    kinds: dict[str, list[Problem]] = defaultdict(list)
+    for problem in problems:
+        kinds[problem.kind].append(problem)
+    lines = [f"{title} ({len(problems)})"] if problems else []
+    for kind, found in kinds.items():
+        lines.extend(f"  {problem.sample or '(data set)'}: {kind}: {problem.message}" for problem in found[:LINES])
+        if len(found) > LINES:
+            lines.append(f"  … and {len(found) - LINES} more of kind {kind}; --json lists all")
+    return lines
 
 
 def _describe(result: dict[str, Any]) -> str:
     sizes, groups = result["sizes"], result["groups"]
+    words = {"masks": "with a mask", "blocks": "with blocks", "boxes": "with boxes", "unlabelled": "unlabelled"}
+    labels = "".join(f", {result[kind]} {text}" for kind, text in words.items() if result[kind] or kind == "masks")
     lines = [
         f"format       {result['format']}",
         f"fingerprint  {result['fingerprint']}",
-        f"images       {result['images']}, {result['masks']} with a mask",
+        f"images       {result['images']}{labels}",
     ]
     if "min" in sizes:
         small, large, common = (f"{size[0]} x {size[1]}" for size in (sizes["min"], sizes["max"], sizes["common"]))
@@ -179,5 +290,9 @@ def _describe(result: dict[str, Any]) -> str:
         if result["protocol"]
         else f"no split     {result['no_split']}"
     )
-    rows = [[row["part"] or "-", row["label"], row["defect"] or "-", str(row["count"])] for row in result["parts"]]
-    return "\n".join([*lines, "", output.table(rows, ["part", "label", "defect", "images"])])
+    return "\n".join([*lines, "", _table(result["parts"])])
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    cells = [[row["part"] or "-", row["label"], row["defect"] or "-", str(row["count"])] for row in rows]
+    return output.table(cells, ["part", "label", "defect", "images"])
