@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -22,6 +23,7 @@ from adjobs.errors import StorageError, one_line
 from adjobs.evaluate import Runner, evaluating, predict
 
 FORMAT = 1
+MANIFEST_FILE = "detector.json"
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Manifest:
         image_size: pictures are resized to this square, by ``resize_rule``.
         threshold: as :meth:`adjobs.metrics.threshold.Threshold.to_dict` gives it; ``value`` decides.
         data_fingerprint: of the data set that it was trained on.
+        pixel_threshold: as :meth:`adjobs.metrics.pixel_threshold.PixelThreshold.to_dict` gives it; None for methods without maps.
     """
 
     method: str
@@ -43,16 +46,26 @@ class Manifest:
     threshold: dict[str, Any]
     data_fingerprint: str
     map_floor: float | None = None
+    pixel_threshold: dict[str, Any] | None = None
     resize_rule: str = RESIZE_RULE
     format: int = FORMAT
 
 
 class Detection(NamedTuple):
-    """Scores ``(B,)``, decisions ``(B,)`` bool, and maps ``(B, H, W)`` float32 or None."""
+    """What is found on B images.
+
+    Attributes:
+        scores: ``(B,)`` float64.
+        decisions: ``(B,)`` bool, True for an alarm.
+        maps: ``(B, H, W)`` float32, or None for methods that locate nothing.
+        marked: ``(B, H, W)`` bool, pixels that reach the pixel threshold, whatever is decided on the image; None without maps or
+            without a pixel threshold.
+    """
 
     scores: np.ndarray
     decisions: np.ndarray
     maps: np.ndarray | None
+    marked: np.ndarray | None
 
 
 def save(folder: Path, method: nn.Module, manifest: Manifest) -> None:
@@ -62,15 +75,44 @@ def save(folder: Path, method: nn.Module, manifest: Manifest) -> None:
         {key: tensor.detach().cpu().contiguous() for key, tensor in method.state_dict().items()},
         folder / "weights.safetensors",
     )
-    (folder / "detector.json").write_text(json.dumps(asdict(manifest), indent=2))
+    write_manifest(folder, manifest)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write or replace what a detector's folder says of its weights."""
+    (folder / MANIFEST_FILE).write_text(json.dumps(asdict(manifest), indent=2))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """What a detector's folder says of its weights.
+
+    Raises:
+        StorageError: the folder holds no detector, or one of another format.
+    """
+    try:
+        manifest = Manifest(**json.loads((folder / MANIFEST_FILE).read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise _unreadable(folder, error) from error
+    if manifest.format != FORMAT or manifest.resize_rule != RESIZE_RULE:
+        raise StorageError(
+            f"detector {folder}: format {manifest.format}, resize rule {manifest.resize_rule}; this version reads format "
+            f"{FORMAT}, {RESIZE_RULE}; use the adjobs version that trained it"
+        )
+    return manifest
 
 
 class Detector:
-    """A loaded detector."""
+    """A loaded detector.
+
+    Attributes:
+        method: with its weights, on the runner's device.
+        runner: where it runs.
+        manifest: what its folder said.
+    """
 
     def __init__(self, method: nn.Module, manifest: Manifest, device: torch.device) -> None:
-        self._method = method.to(device).to(memory_format=torch.channels_last).eval()
-        self._runner = Runner(device)
+        self.method = method.to(device).to(memory_format=torch.channels_last).eval()
+        self.runner = Runner(device)
         self.manifest = manifest
 
     @classmethod
@@ -84,18 +126,11 @@ class Detector:
         Raises:
             StorageError: the folder holds no detector, or one of another format.
         """
+        manifest = read_manifest(folder)
         try:
-            manifest = Manifest(**json.loads((folder / "detector.json").read_text()))
-            if manifest.format != FORMAT or manifest.resize_rule != RESIZE_RULE:
-                raise StorageError(
-                    f"detector {folder}: format {manifest.format}, resize rule {manifest.resize_rule}; this version reads format "
-                    f"{FORMAT}, {RESIZE_RULE}; use the adjobs version that trained it"
-                )
             weights = load_file(folder / "weights.safetensors")
-        except (OSError, ValueError, TypeError) as error:
-            raise StorageError(
-                f"detector {folder}: cannot be read ({one_line(error)}); give a run or model that adjobs logged"
-            ) from error
+        except (OSError, ValueError, SafetensorError) as error:
+            raise _unreadable(folder, error) from error
         found = methods.load(manifest.method)
         # The weights are all here; nothing is to be downloaded only to be overwritten.
         offline = {"weights": "none"} if "weights" in found.config.model_fields else {}
@@ -108,6 +143,12 @@ class Detector:
         """An image is called anomalous when its score is at least this."""
         return float(self.manifest.threshold["value"])
 
+    @property
+    def pixel_threshold(self) -> float | None:
+        """A pixel is marked when its place in the map is at least this; None for methods without maps."""
+        found = self.manifest.pixel_threshold
+        return None if found is None else float(found["value"])
+
     def read(self, source: Path | bytes) -> np.ndarray:
         """Decode and resize a picture as in training: ``(S, S, 3)`` uint8.
 
@@ -118,9 +159,14 @@ class Detector:
 
     def __call__(self, images: np.ndarray) -> Detection:
         """Detect on ``(B, S, S, 3)`` uint8 images as ``read`` gives them."""
-        with evaluating(self._method):
-            scores, maps = predict(self._method, images, self._runner)
-        return Detection(scores, scores >= self.threshold, maps)
+        with evaluating(self.method):
+            scores, maps = predict(self.method, images, self.runner)
+        marked = None if maps is None or self.pixel_threshold is None else maps >= self.pixel_threshold
+        return Detection(scores, scores >= self.threshold, maps, marked)
+
+
+def _unreadable(folder: Path, error: Exception) -> StorageError:
+    return StorageError(f"detector {folder}: cannot be read ({one_line(error)}); give a run or model that adjobs logged")
 
 
 def _default_device() -> str:

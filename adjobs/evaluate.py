@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
 from adjobs.data.cache import ImageCache
-from adjobs.data.index import Index
+from adjobs.data.formats.loco import read_defects
+from adjobs.data.images import image_size
+from adjobs.data.index import Index, Sample
+from adjobs.data.labels import Layers
 from adjobs.data.loaders import to_float
-from adjobs.metrics import ranking, region
+from adjobs.metrics import ranking, spro, summary
+from adjobs.metrics.intervals import Estimate
 from adjobs.types import Scores
 
+NO_INTERVAL = "no interval: a mean over kinds of anomalies, or thresholds refined over all images"
+SPRO_LIMIT = 0.05  # MVTec LOCO reports up to this false-positive rate
 EVAL_BATCH = 16  # large enough to keep a processor busy, small enough for the maps of any method
 
 
@@ -115,24 +123,103 @@ def measure_images(scores: Scores) -> dict[str, float | None]:
     }
 
 
-def measure(scores: Scores, threshold: float) -> dict[str, float | None]:
-    """All measures of a part at a threshold: an image is called anomalous when its score is at least that.
+@dataclass(frozen=True)
+class Measures:
+    """All measures of one part, each with its 95 % interval.
 
-    Pixel measures are None when there is no map, no anomaly, or an anomaly without a mask.
+    Attributes:
+        overall: by name, such as ``image_auroc``.
+        by_defect: the same for each defect type beside all good images.
+        counts: images of each defect type.
     """
-    decisions = scores.scores >= threshold
-    measures = measure_images(scores) | {
-        "image_f1": ranking.f1(scores.labels, decisions),
-        "image_accuracy": ranking.accuracy(scores.labels, decisions),
-        "pixel_auroc": None,
-        "pixel_ap": None,
-        "au_pro": None,
-    }
-    if scores.maps is not None and scores.masks is not None:
-        pixels = ranking.pixel_ranking(scores.maps, scores.masks)
-        measures |= {
-            "pixel_auroc": pixels.auroc,
-            "pixel_ap": pixels.ap,
-            "au_pro": region.au_pro(scores.maps, scores.masks),
+
+    overall: dict[str, Estimate]
+    by_defect: dict[str, dict[str, Estimate]]
+    counts: dict[str, int]
+
+    def values(self) -> dict[str, float | None]:
+        """The overall values without their intervals."""
+        return {name: estimate.value for name, estimate in self.overall.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {
+            "overall": {name: estimate._asdict() for name, estimate in self.overall.items()},
+            "by_defect": {
+                defect: {"count": self.counts[defect], **{name: estimate._asdict() for name, estimate in measures.items()}}
+                for defect, measures in self.by_defect.items()
+            },
         }
-    return measures
+
+
+def measure(scores: Scores, threshold: float, pixel_threshold: float | None, index: Index | None = None) -> Measures:
+    """All measures of a part.
+
+    Args:
+        scores: its predictions.
+        threshold: an image is called anomalous when its score is at least that.
+        pixel_threshold: the same for pixels; None leaves out what depends on it.
+        index: the data set; where its masks say when a defect counts as found in full (MVTec LOCO), sPRO is measured too.
+    """
+    overall = summary.image_measures(scores.labels, scores.scores, threshold)
+    by_defect = summary.defect_measures(scores.labels, scores.scores, scores.defects, threshold)
+    if scores.maps is None or scores.masks is None:
+        missing = "the method gives no map" if scores.maps is None else "no anomalous image, or one without a mask"
+        overall |= {name: Estimate(None, reason=missing) for name in ("pixel_auroc", "pixel_ap", "au_pro")}
+    else:
+        overall |= summary.pixel_summary(scores.maps, scores.masks, pixel_threshold, defects=scores.defects)
+        for defect, measures in summary.pixel_by_defect(scores.maps, scores.masks, scores.defects).items():
+            by_defect[defect] |= measures
+    if index is not None and scores.maps is not None:
+        overall |= saturated(scores, index)
+    names = [name or summary.UNTYPED for name, label in zip(scores.defects, scores.labels, strict=True) if label]
+    return Measures(overall, by_defect, Counter(names))
+
+
+def saturated(scores: Scores, index: Index) -> dict[str, Estimate]:
+    """Area under the sPRO curve up to 0.05 at the images' own size (MVTec LOCO; Bergmann et al., IJCV 2022).
+
+    ``au_spro`` is the mean over the two kinds of anomalies, each beside all good images, as its authors report; so is
+    ``image_auroc_mean``. Empty for data sets whose masks do not say when a defect counts as found.
+    """
+    samples = {sample.id: sample for sample in index.samples}
+    masks = [samples[name].mask for name, label in zip(scores.ids, scores.labels, strict=True) if label]
+    if not masks or not all(isinstance(mask, Layers) and mask.kinds for mask in masks):
+        return {}
+
+    def area(kind: str | None) -> float | None:
+        return spro.stream_au_spro(lambda: _native(scores, samples, kind), SPRO_LIMIT)
+
+    kinds = sorted({defect for defect, label in zip(scores.defects, scores.labels, strict=True) if label})
+    areas = {kind: area(kind) for kind in kinds}
+    ranks = [ranking.auroc(scores.labels[rows], scores.scores[rows]) for rows in (_rows(scores, kind) for kind in kinds)]
+    values = {
+        "au_spro": _mean(list(areas.values())),
+        **{f"au_spro_{kind}": value for kind, value in areas.items()},
+        "au_spro_pooled": area(None),
+        "image_auroc_mean": _mean(ranks),
+    }
+    return {name: Estimate(value, reason=NO_INTERVAL) for name, value in values.items()}
+
+
+def _rows(scores: Scores, kind: str | None) -> np.ndarray:
+    """Rows of the good images and of the anomalies of one kind; of all kinds if None."""
+    chosen = [not label or kind in (None, defect) for label, defect in zip(scores.labels, scores.defects, strict=True)]
+    return np.flatnonzero(chosen)
+
+
+def _native(scores: Scores, samples: Mapping[str, Sample], kind: str | None) -> Iterator[tuple[np.ndarray, list[spro.Defect]]]:
+    """Maps at their images' own sizes, one at a time, with the defects of each."""
+    assert scores.maps is not None
+    for row in _rows(scores, kind):
+        sample = samples[scores.ids[row]]
+        defects = read_defects(sample.mask) if isinstance(sample.mask, Layers) else []
+        width, height = image_size(sample.image)
+        small = torch.from_numpy(scores.maps[row])[None, None]
+        large = torch.nn.functional.interpolate(small, (height, width), mode="bilinear", align_corners=False)[0, 0]
+        yield large.numpy(), [spro.Defect(pixels, saturation) for pixels, saturation in defects]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(values) if len(known) == len(values) else None

@@ -10,10 +10,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from adjobs import methods
+from adjobs.data.labels import Level
 from adjobs.errors import JobError, choices, one_line
 from adjobs.methods.contract import MethodConfig, Policy
-
-DEFAULT_MAX_FPR = 0.01
+from adjobs.metrics.policies import DEFAULT_MAX_FPR, DEFAULT_PIXEL_MAX_FPR, wrong_value
 
 
 class Section(BaseModel):
@@ -31,6 +31,9 @@ class DataSection(Section):
     k: int | None = Field(None, ge=0, description="most labelled anomalies in the training part; null: all of them")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of the split")
     image_size: int = Field(256, ge=32, le=4096, multiple_of=32, description="side in pixels; pictures are stretched to a square")
+    split: str | None = Field(None, description="file of a stored split, used in place of protocol, k and seed")
+    labels: Level = Field("finest", description="what the training sees of its anomalies: all that is known, or coarser labels")
+    block_size: int = Field(8, ge=2, le=512, description="side of a block in pixels, for labels: blocks")
     exclude_bad: bool = Field(
         False, description="leave out the pictures that 'adjobs data check' complains of, instead of stopping"
     )
@@ -55,20 +58,48 @@ class TrainSection(Section):
 class ThresholdSection(Section):
     """How the decision threshold is chosen on the validation part."""
 
-    policy: Policy | None = Field(None, description="max_f1, max_fpr or fixed; null: the method's own")
-    value: float | None = Field(None, description="max_fpr: largest false-alarm rate; fixed: the threshold")
+    policy: Policy | None = Field(
+        None, description="fixed, max_f1, max_fpr, miss_cost or defect_ratio; null: the method's own, with its value"
+    )
+    value: float | None = Field(
+        None,
+        description="fixed: the threshold; max_fpr: largest false-alarm rate; miss_cost: cost of a miss over that of a false "
+        "alarm; defect_ratio: share of images that is to raise an alarm, null: that of the anomalies in validation",
+    )
     confidence: float = Field(0.95, gt=0, lt=1, description="confidence of the stated bound on the false-alarm rate")
+    strict: bool = Field(False, description="max_fpr: the bound, not only the rate on validation, must keep to the value")
 
     @model_validator(mode="after")
     def _value_fits(self) -> Self:
         """A wrong value is refused before the training, not after it."""
-        if self.policy == "fixed" and self.value is None:
-            raise ValueError("policy fixed needs a value: the threshold itself")
-        if self.policy == "max_f1" and self.value is not None:
-            raise ValueError("policy max_f1 takes no value; leave it out")
-        if self.policy in ("max_fpr", None) and self.value is not None and not 0 <= self.value < 1:
-            raise ValueError(f"policy max_fpr got value {self.value}, needs a rate in [0, 1)")
+        if self.policy is not None:
+            value = DEFAULT_MAX_FPR if self.policy == "max_fpr" and self.value is None else self.value
+            _refuse(wrong_value(self.policy, value, strict=self.strict))
         return self
+
+
+class PixelThresholdSection(Section):
+    """How the threshold for the pixels of anomaly maps is chosen on the validation part."""
+
+    policy: Policy | None = Field(
+        None,
+        description=f"as for threshold; null: max_f1 where validation has masks, else max_fpr {DEFAULT_PIXEL_MAX_FPR}",
+    )
+    value: float | None = Field(None, description="as for threshold, counted in pixels; max_fpr: in those of good images")
+
+    @model_validator(mode="after")
+    def _value_fits(self) -> Self:
+        """A wrong value is refused before the training, not after it."""
+        if self.policy is None:
+            _refuse(None if self.value is None else f"got value {self.value} without a policy; give a policy, or no value")
+        elif self.policy != "max_fpr" or self.value is not None:
+            _refuse(wrong_value(self.policy, self.value))
+        return self
+
+
+def _refuse(fault: str | None) -> None:
+    if fault:
+        raise ValueError(fault)
 
 
 class TrackSection(Section):
@@ -87,6 +118,7 @@ class JobConfig(Section):
     preset: str | None = Field(None, description="named set of params: paper, or official where the published code differs")
     train: TrainSection = TrainSection()
     threshold: ThresholdSection = ThresholdSection()
+    pixel_threshold: PixelThresholdSection = PixelThresholdSection()
     track: TrackSection = TrackSection()
 
     def to_yaml(self) -> str:
@@ -160,14 +192,34 @@ def resolve(document: Mapping[str, Any], source: str = "job") -> JobConfig:
     problems += found
     if problems or job is None:
         raise JobError(f"{source}: " + "; ".join(problems))
-    policy, value = job.threshold.policy, job.threshold.value
+    sections = {"threshold": _resolve_threshold(job, source), "pixel_threshold": _resolve_pixels(job, source)}
+    return job.model_copy(update={"params": params, **sections})
+
+
+def _resolve_threshold(job: JobConfig, source: str) -> ThresholdSection:
+    """The section with the method's own policy and value in place of null, checked again with them."""
+    given = job.threshold
+    policy, value = given.policy, given.value
     if policy is None:
         policy, default = methods.spec(job.method).threshold
         value = default if value is None else value
     elif policy == "max_fpr" and value is None:
         value = DEFAULT_MAX_FPR
-    threshold = job.threshold.model_copy(update={"policy": policy, "value": value})
-    return job.model_copy(update={"params": params, "threshold": threshold})
+    fault = wrong_value(policy, value, strict=given.strict)
+    if fault:
+        raise JobError(f"{source}: threshold: {fault}")
+    return given.model_copy(update={"policy": policy, "value": value})
+
+
+def _resolve_pixels(job: JobConfig, source: str) -> PixelThresholdSection:
+    """The section with the default rate of max_fpr; a null policy stays, since only validation knows whether it has masks."""
+    given = job.pixel_threshold
+    if given.policy is not None and not methods.spec(job.method).gives_map:
+        raise JobError(
+            f"{source}: pixel_threshold: got policy {given.policy}, but {job.method} gives no maps; leave pixel_threshold out"
+        )
+    default = DEFAULT_PIXEL_MAX_FPR if given.policy == "max_fpr" else None
+    return given.model_copy(update={"value": default if given.value is None else given.value})
 
 
 def _resolve_params(document: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -8,16 +8,13 @@ Pictures are drawn; what they show does not matter here. Neither Ray nor MLflow 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import subprocess
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import torch
+from report import keep, machine, table
 from torch import nn
 
 from adjobs import methods
@@ -26,8 +23,6 @@ from adjobs.metrics.ranking import pixel_ranking
 from adjobs.metrics.region import au_pro
 from adjobs.training.loop import choose_runner
 from adjobs.types import Batch
-
-RESULTS = Path(__file__).with_name("results")
 
 
 def repeat(work: Callable[[], None], seconds: float, device: torch.device) -> float:
@@ -92,25 +87,6 @@ def measure_seconds(count: int = 100, side: int = 256) -> tuple[float, float]:
     return middle - begin, time.perf_counter() - middle
 
 
-def machine(device: torch.device) -> str:
-    """Processor, cores and GPU, as a reader of the table needs them."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        cpu = names[0] if names else cpu
-    gpu = f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
-    return f"{cpu}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}{gpu}, torch {torch.__version__}"
-
-
-def commit() -> str:
-    """The commit that was measured, with a mark when files differ from it."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False, cwd=RESULTS.parent
-    )
-    return done.stdout.strip() or "unknown"
-
-
 def main() -> None:
     """Measure, print and keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -125,30 +101,26 @@ def main() -> None:
     method = folder.build(folder.config(backbone=arguments.backbone, weights="none"), 0)
     method.to(device).to(memory_format=torch.channels_last)
     rows = [
-        f"| cdo, {arguments.backbone} | {size} | {batch} | {training_speed(method, runner, size, batch, arguments.seconds):.1f} "
-        f"| {evaluation_ms(method, runner, size, batch, arguments.seconds):.2f} |"
+        [
+            f"cdo, {arguments.backbone}",
+            f"{size}",
+            f"{batch}",
+            f"{training_speed(method, runner, size, batch, arguments.seconds):.1f}",
+            f"{evaluation_ms(method, runner, size, batch, arguments.seconds):.2f}",
+        ]
         for size in arguments.size
         for batch in arguments.batch
     ]
     region, ranking = measure_seconds()
-    now = datetime.now(UTC)
-    text = "\n".join(
+    keep(
+        f"throughput-{device.type}-{datetime.now(UTC):%Y-%m-%d}",
+        "Throughput",
+        f"{machine(device)}; precision {'bf16' if runner.autocast else 'fp32'}",
         [
-            f"# Throughput, {now:%Y-%m-%d}",
-            "",
-            f"{machine(device)}; precision {'bf16' if runner.autocast else 'fp32'}; commit {commit()}",
-            "",
-            "| method | pixels | batch | training images/s | evaluation ms/image |",
-            "|---|--:|--:|--:|--:|",
-            *rows,
-            "",
+            table("| method | pixels | batch | training images/s | evaluation ms/image |", rows),
             f"100 maps of 256²: AU-PRO {region:.2f} s, pixel AUROC and AP together {ranking:.2f} s.",
-            "",
-        ]
+        ],
     )
-    print(text)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"throughput-{device.type}-{now:%Y-%m-%d}.md").write_text(text)
 
 
 if __name__ == "__main__":

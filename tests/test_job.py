@@ -7,7 +7,7 @@ import pytest
 from adjobs.errors import JobError
 from adjobs.job import override, read_job, resolve
 from adjobs.methods.contract import Policy
-from adjobs.metrics.threshold import POLICIES
+from adjobs.metrics.policies import POLICIES
 
 JOB = {"method": "cdo", "data": {"uri": "elpv"}}
 
@@ -18,10 +18,32 @@ def test_defaults_of_method_and_threshold_are_filled_in():
     assert (job.threshold.policy, job.threshold.value) == ("max_fpr", 0.01)
 
 
+def test_rates_that_are_not_given_are_filled_in_and_a_null_pixel_policy_stays():
+    job = resolve({**JOB, "threshold": {"policy": "max_fpr", "strict": True}, "pixel_threshold": {"policy": "max_fpr"}})
+    assert (job.threshold.value, job.threshold.strict) == (0.01, True)
+    assert (job.pixel_threshold.policy, job.pixel_threshold.value) == ("max_fpr", 0.001)
+    default = resolve(JOB).pixel_threshold
+    assert (default.policy, default.value) == (None, None)
+    assert resolve({**JOB, "threshold": {"policy": "defect_ratio"}}).threshold.value is None
+
+
+def test_a_method_without_maps_has_no_pixels_to_decide_on(monkeypatch):
+    from dataclasses import replace
+
+    from adjobs import methods
+
+    spec = replace(methods.spec("cdo"), gives_map=False)
+    monkeypatch.setattr(methods, "spec", lambda name: spec)
+    assert resolve(JOB).pixel_threshold.policy is None
+    with pytest.raises(JobError, match="pixel_threshold: got policy max_f1, but cdo gives no maps; leave pixel_threshold out"):
+        resolve({**JOB, "pixel_threshold": {"policy": "max_f1"}})
+
+
 def test_the_resolved_job_resolves_to_itself():
     import yaml
 
-    job = resolve({**JOB, "preset": "official", "params": {"gamma": 1}})
+    more = {"threshold": {"policy": "max_fpr", "strict": True}, "pixel_threshold": {"policy": "max_fpr"}}
+    job = resolve({**JOB, "preset": "official", "params": {"gamma": 1}, **more})
     assert resolve(yaml.safe_load(job.to_yaml())) == job
 
 
@@ -45,10 +67,28 @@ def test_what_the_user_sets_wins_over_the_preset():
         ({"train": {"workers": 0}}, r"train\.workers: got 0; input should be greater than or equal to 1"),
         ({"train": {"cpus_per_worker": 0}}, r"train\.cpus_per_worker: got 0; input should be greater than or equal to 1"),
         ({"train": {"gpus_per_worker": -1}}, r"train\.gpus_per_worker: got -1; input should be greater than or equal to 0"),
-        ({"threshold": {"policy": "fixed"}}, "threshold: .*policy fixed needs a value"),
-        ({"threshold": {"policy": "max_fpr", "value": 2}}, "threshold: .*policy max_fpr got value 2.0, needs a rate"),
-        ({"threshold": {"policy": "max_f1", "value": 2}}, "threshold: .*policy max_f1 takes no value"),
-        ({"threshold": {"policy": "best"}}, r"threshold\.policy: got 'best'; input should be 'max_f1', 'max_fpr' or 'fixed'"),
+        ({"threshold": {"policy": "fixed"}}, "threshold: .*policy fixed: got value None, allowed is a finite number; set value"),
+        ({"threshold": {"policy": "max_fpr", "value": 2}}, "threshold: .*policy max_fpr: got value 2.0, allowed is 0 or more"),
+        ({"threshold": {"policy": "max_f1", "value": 2}}, "threshold: .*policy max_f1: got value 2.0, allowed is no value"),
+        (
+            {"threshold": {"policy": "miss_cost"}},
+            "threshold: .*policy miss_cost: got value None, allowed is a finite number above 0",
+        ),
+        (
+            {"threshold": {"policy": "defect_ratio", "value": 1}},
+            "threshold: .*policy defect_ratio: got value 1.0, allowed is above 0",
+        ),
+        ({"threshold": {"policy": "max_f1", "strict": True}}, "threshold: .*strict=true, allowed with max_fpr alone"),
+        ({"threshold": {"policy": "max_fpr", "value": 0, "strict": True}}, "threshold: .*no number of images promises that"),
+        ({"threshold": {"value": 2}}, r"threshold: policy max_fpr: got value 2\.0, allowed is 0 or more and below 1"),
+        (
+            {"threshold": {"policy": "best"}},
+            r"threshold\.policy: got 'best'; input should be 'fixed', 'max_f1', 'max_fpr', 'miss_cost' or 'defect_ratio'",
+        ),
+        ({"pixel_threshold": {"policy": "fixed"}}, "pixel_threshold: .*policy fixed: got value None"),
+        ({"pixel_threshold": {"policy": "max_fpr", "value": 1}}, "pixel_threshold: .*policy max_fpr: got value 1.0"),
+        ({"pixel_threshold": {"value": 0.1}}, "pixel_threshold: .*got value 0.1 without a policy; give a policy, or no value"),
+        ({"pixel_threshold": {"strict": True}}, r"pixel_threshold\.strict: unknown key; have policy, value"),
     ],
 )
 def test_every_mistake_says_what_was_got_and_what_is_allowed(change, message):

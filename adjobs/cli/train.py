@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from adjobs.cli.output import verb
+from adjobs.cli.output import table, verb
 from adjobs.errors import JobError
 
 
@@ -27,13 +28,13 @@ def command(
     local: bool,
     resume: str | None,
 ) -> tuple[dict[str, Any], str]:
-    r"""Train a method as a job and record the run in MLflow.
+    """Train a method as a job and record the run in MLflow.
 
     \b
     adjobs train job.yaml
     adjobs train --method cdo --data elpv --set params.epochs=4 --set data.image_size=128
     adjobs train --resume RUN
-    """
+    """  # noqa: D301 (click looks for the control character, not for a backslash)
     from adjobs import job
     from adjobs import settings as places
 
@@ -65,24 +66,38 @@ def command(
 
 def describe(summary: dict[str, Any]) -> str:
     """The summary for a person."""
-
-    def number(value: float | None, digits: int = 3) -> str:
-        return "undefined" if value is None else f"{value:.{digits}f}"
-
-    names = sorted({name.split("/", 1)[1] for name in summary["metrics"]})
+    speed = summary["images_per_s"]
+    trained = "no training" if speed is None else f"{speed:.1f} training images/s"
+    pixel = summary["pixel_threshold"]
     lines = [
         f"method      {summary['method']}",
         f"data        {summary['data']}, fingerprint {summary['data_fingerprint'][:16]}",
-        f"speed       {number(summary['images_per_s'], 1)} training images/s, {summary['ms_per_image']:.1f} ms per test image",
+        f"speed       {trained}, {summary['ms_per_image']:.1f} ms per test image",
         f"threshold   {summary['threshold']['value']:.6g}: {summary['threshold']['meaning']}",
-        f"{'':<16}{'val':>10}{'test':>10}",
-        *(
-            f"{name:<16}{number(summary['metrics'][f'val/{name}']):>10}{number(summary['metrics'][f'test/{name}']):>10}"
-            for name in names
-        ),
+        *([f"pixels      {pixel['value']:.6g}: {pixel['meaning']}"] if pixel else []),
+        "",
+        _measures(summary),
+        "",
         f"run         {summary['run_id']} (experiment {summary['experiment']}, round {summary['selected_round']} selected)",
         f"model       {summary['model']}",
         f"MLflow      {summary['run_url'] or summary['tracking_uri']}",
         f"took        {summary['seconds']:.0f} s",
     ]
     return "\n".join(lines)
+
+
+def _measures(summary: dict[str, Any]) -> str:
+    """Validation and test side by side, the test with its intervals; what is defined in neither comes last, with the reason."""
+    metrics, intervals = summary["metrics"], summary["intervals"]
+    names = list(dict.fromkeys(name.split("/", 1)[1] for name in metrics))
+    rows, missing = [], defaultdict(list)
+    for name in names:
+        val, test = metrics.get(f"val/{name}"), metrics.get(f"test/{name}")
+        if val is None and test is None:
+            missing[summary["reasons"].get(f"test/{name}", "")].append(name)
+            continue
+        low, high = intervals.get(f"test/{name}", (None, None))
+        between = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+        rows.append([name, *("-" if value is None else f"{value:.3f}" for value in (val, test)), between])
+    found = table(rows, ["measure", "val", "test", "95 % interval"])
+    return "\n".join([found, *(f"undefined: {', '.join(names)} ({reason})" for reason, names in missing.items())])

@@ -17,8 +17,8 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from adjobs.data import labels
 from adjobs.data.images import RESIZE_RULE, image_size, load_rgb
 from adjobs.data.index import Index, Sample
-from adjobs.data.parallel import in_threads
 from adjobs.errors import StorageError, one_line
+from adjobs.parallel import in_threads
 
 _IMAGES, _LABELS, _INDEX = "images.npy", "labels.npy", "index.json"
 Item = TypeVar("Item")

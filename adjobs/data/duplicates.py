@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 from scipy import fft, ndimage
 
-from adjobs.data.parallel import in_threads
+from adjobs.parallel import in_threads
 
 SIDE = 128
 """Side of the small picture whose detail is compared, in pixels. At 96 and 64 grain is blurred and alike layouts look equal."""

@@ -20,8 +20,8 @@ from adjobs.artifacts.base import PART
 from adjobs.data.files import content_hash
 from adjobs.data.formats.manifest import write_line
 from adjobs.data.index import Index
-from adjobs.data.parallel import in_threads
 from adjobs.errors import DataError
+from adjobs.parallel import in_threads
 
 UNREADABLE = frozenset({"unreadable", "truncated", "too large", "mask unreadable", "blocks unreadable", "box empty"})
 """Kinds of problems that must not be copied: nothing could be trained on these samples, or the manifest be read back."""

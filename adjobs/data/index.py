@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlsplit
 from adjobs.data import formats
 from adjobs.data.files import IMAGE_SUFFIXES, content_hash, subfolders
 from adjobs.data.labels import Box, Mask, Shapes, files_of
-from adjobs.data.parallel import in_threads
 from adjobs.errors import DataError, choices
+from adjobs.parallel import in_threads
 
 Label = Literal["normal", "anomalous", "unlabelled"]
 

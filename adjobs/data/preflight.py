@@ -15,10 +15,10 @@ from adjobs.data.files import content_hash
 from adjobs.data.images import ImageError, decode
 from adjobs.data.index import Index, Sample
 from adjobs.data.label_checks import label_problems
-from adjobs.data.parallel import in_threads
 from adjobs.data.protocols import Parts
 from adjobs.data.splits import Split
 from adjobs.errors import DataError
+from adjobs.parallel import in_threads
 
 MIN_NORMALS = 10
 """Fewer good images than this say too little of what varies among good ones."""

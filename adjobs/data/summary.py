@@ -7,9 +7,9 @@ from typing import Any
 
 from adjobs.data.images import ImageError, image_size
 from adjobs.data.index import Index, Sample
-from adjobs.data.parallel import in_threads
 from adjobs.data.protocols import Parts
 from adjobs.data.splits import Split
+from adjobs.parallel import in_threads
 
 
 def parts(index: Index, split: Split | None) -> list[dict[str, Any]]:

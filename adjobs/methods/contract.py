@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from adjobs.types import Batch, Prediction, StepLoss
 
 Supervision = Literal["none", "image labels", "masks", "blocks", "boxes"]
-Policy = Literal["max_f1", "max_fpr", "fixed"]
+Policy = Literal["fixed", "max_f1", "max_fpr", "miss_cost", "defect_ratio"]
 
 
 @dataclass(frozen=True)

@@ -8,3 +8,6 @@ no pixel is anomalous, is None: 0 would look like a failure, 1 like a success. N
 # Stored with every run. Raise it when the same labels and scores would give another figure or another threshold than
 # before, beyond rounding: figures of two versions must be computed anew before one model is judged against the other.
 METRICS_VERSION = 1
+
+# Of all intervals, unless a caller asks for another.
+CONFIDENCE = 0.95

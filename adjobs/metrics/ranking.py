@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn import metrics as sklearn_metrics
 
 from adjobs.metrics.inputs import Bools, Floats, image_decisions, image_scores, pixel_scores
+from adjobs.metrics.order import rank
 
 
 class RocCurve(NamedTuple):
@@ -78,7 +79,7 @@ def confusion(labels: ArrayLike, decisions: ArrayLike) -> dict[str, int]:
 def f1(labels: ArrayLike, decisions: ArrayLike) -> float | None:
     """Harmonic mean of precision and recall of the anomalous class, in [0, 1]; None where a class is missing."""
     count = confusion(labels, decisions)
-    if count["tp"] + count["fn"] == 0 or count["tn"] + count["fp"] == 0:
+    if not _both_counted(count):
         return None
     return 2 * count["tp"] / (2 * count["tp"] + count["fp"] + count["fn"])
 
@@ -87,6 +88,27 @@ def accuracy(labels: ArrayLike, decisions: ArrayLike) -> float | None:
     """Share of right decisions, in [0, 1]; None without images."""
     truth, alarms = image_decisions(labels, decisions)
     return float((truth == alarms).mean()) if truth.size else None
+
+
+def precision(labels: ArrayLike, decisions: ArrayLike) -> float | None:
+    """Share of the alarms that are anomalies, in [0, 1]; None without alarms or where a class is missing."""
+    count = confusion(labels, decisions)
+    alarms = count["tp"] + count["fp"]
+    return count["tp"] / alarms if alarms and _both_counted(count) else None
+
+
+def sensitivity(labels: ArrayLike, decisions: ArrayLike) -> float | None:
+    """Share of the anomalies that raise an alarm (recall), in [0, 1]; None without anomalies."""
+    count = confusion(labels, decisions)
+    anomalous = count["tp"] + count["fn"]
+    return count["tp"] / anomalous if anomalous else None
+
+
+def specificity(labels: ArrayLike, decisions: ArrayLike) -> float | None:
+    """Share of the good images that pass, in [0, 1]; None without good images."""
+    count = confusion(labels, decisions)
+    normal = count["tn"] + count["fp"]
+    return count["tn"] / normal if normal else None
 
 
 def roc_curve(labels: ArrayLike, scores: ArrayLike) -> RocCurve | None:
@@ -108,27 +130,12 @@ def pr_curve(labels: ArrayLike, scores: ArrayLike) -> PrCurve | None:
 def pixel_ranking(maps: ArrayLike, masks: ArrayLike) -> PixelRanking:
     """AUROC and AP over all pixels, exact, from one sort.
 
-    Only the thresholds at which a defect pixel joins move either figure. So the defect-free pixels, nearly all of them,
-    are sorted without carrying labels or indices along, and looked up at the distinct scores of the defect pixels.
-
     Args:
         maps: ``(N, H, W)`` floating-point scores.
         masks: ``(N, H, W)`` bool, True on defect pixels.
     """
-    scores, truth = pixel_scores(maps, masks)
-    if not _both_classes(truth):
-        return PixelRanking(None, None)
-    thresholds, hits = np.unique(scores[truth], return_counts=True)
-    free = scores[~truth]
-    above, reaching = exceedances(free, thresholds)
-    # Twice the number of (defect, free) pairs in the right order, ties counted half: an exact integer.
-    twice_ordered = int(np.dot(hits, 2 * free.size - above - reaching))
-    n_defect = int(hits.sum())
-    found = np.cumsum(hits[::-1])[::-1]
-    return PixelRanking(
-        auroc=twice_ordered / (2 * n_defect * free.size),
-        ap=float(np.dot(hits, found / (found + reaching)) / n_defect),
-    )
+    ranks = rank(*pixel_scores(maps, masks))
+    return PixelRanking(None, None) if ranks is None else PixelRanking(ranks.auroc(), ranks.ap())
 
 
 def pixel_auroc(maps: ArrayLike, masks: ArrayLike) -> float | None:
@@ -141,16 +148,9 @@ def pixel_ap(maps: ArrayLike, masks: ArrayLike) -> float | None:
     return pixel_ranking(maps, masks).ap
 
 
-def exceedances(scores: NDArray[Any], thresholds: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count, for each of the thresholds ``(K,)``, the scores strictly above it and those that reach it, ``(K,)`` each.
-
-    ``scores`` ``(N,)`` of the same type is sorted in place, which spares a copy of millions of pixels.
-    """
-    scores.sort()
-    above = scores.size - np.searchsorted(scores, thresholds, side="right")
-    reaching = scores.size - np.searchsorted(scores, thresholds, side="left")
-    return above, reaching
-
-
 def _both_classes(truth: Bools) -> bool:
     return bool(truth.any() and not truth.all())
+
+
+def _both_counted(count: dict[str, int]) -> bool:
+    return count["tp"] + count["fn"] > 0 and count["tn"] + count["fp"] > 0

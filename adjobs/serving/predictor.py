@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, TextIO
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from adjobs.data.images import decode, stretch
 from adjobs.detector import Detector
@@ -18,6 +20,8 @@ from adjobs.errors import AdjobsError, DataError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 LINES_FILE = "predictions.jsonl"
 OVERLAY_SIDE = 384  # pixels of an overlay's longer side: enough to see a defect, small enough to send by mail
+SPECK = 0.0002  # share of the image, 13 of 256 x 256 pixels: smaller regions are what noise leaves around the pixel threshold
+OUTLINE = (64, 224, 255)  # cyan, which the heat map's colours have not
 
 
 def find_images(paths: Sequence[str]) -> list[Path]:
@@ -45,7 +49,9 @@ def predict_files(detector: Detector, paths: Iterable[Path], out: Path) -> Itera
     """Predict one file after the other; overlays and a file of JSON lines are written to ``out``.
 
     Yields:
-        For each file: path, score, decision, threshold, milliseconds, overlay; or path and error for one that cannot be read.
+        For each file: path and error if it cannot be read, otherwise path, score, decision, threshold, milliseconds;
+        defect_area, the share of pixels at or above the pixel threshold, in [0, 1], None without maps; regions, of an image that
+        raises an alarm, see :func:`find_regions`; and for methods with maps overlay, the path of the picture drawn.
     """
     out.mkdir(parents=True, exist_ok=True)
     taken: set[str] = set()
@@ -71,11 +77,39 @@ def _predict(detector: Detector, path: Path, overlay: Path) -> dict[str, Any]:
         "threshold": detector.threshold,
         "milliseconds": round(milliseconds, 2),
     }
+    marked = None if found.marked is None else found.marked[0]
+    line["defect_area"] = None if marked is None else float(marked.mean())
+    # On an image that is called good, marked pixels are noise: its score says that there is no defect.
+    regions, kept = ([], None) if marked is None or not found.decisions[0] else find_regions(marked, picture.size)
+    line["regions"] = regions
     if found.maps is not None:
         floor = detector.manifest.map_floor or 0.0
-        draw_overlay(picture, found.maps[0], floor, detector.threshold).save(overlay)
+        draw_overlay(picture, found.maps[0], floor, detector.threshold, kept).save(overlay)
         line["overlay"] = str(overlay)
     return line
+
+
+def find_regions(marked: np.ndarray, size: tuple[int, int]) -> tuple[list[list[int]], np.ndarray]:
+    """The connected regions of marked pixels, without those smaller than `SPECK`.
+
+    Args:
+        marked: ``(S, S)`` bool.
+        size: width and height of the picture before it was stretched to the square.
+
+    Returns:
+        A box for each 8-connected region, largest first: left, top, right, bottom in the picture's pixels, right and bottom being
+        the first column and row outside, as Pillow crops; and the pixels of these regions, ``(S, S)`` bool.
+    """
+    numbers, _ = ndimage.label(marked, structure=np.ones((3, 3)))
+    areas = np.bincount(numbers.ravel())[1:]
+    places = ndimage.find_objects(numbers)
+    large = [i for i in np.argsort(-areas, kind="stable") if areas[i] >= SPECK * marked.size]
+    x, y = size[0] / marked.shape[1], size[1] / marked.shape[0]
+    boxes = [
+        [math.floor(columns.start * x), math.floor(rows.start * y), math.ceil(columns.stop * x), math.ceil(rows.stop * y)]
+        for rows, columns in (places[i] for i in large)
+    ]
+    return boxes, np.isin(numbers, [i + 1 for i in large])
 
 
 def _append(lines: TextIO, line: dict[str, Any]) -> None:
@@ -94,7 +128,9 @@ def _free_name(out: Path, path: Path, taken: set[str]) -> Path:
     return out / f"{name}.png"
 
 
-def draw_overlay(picture: Image.Image, map_: np.ndarray, floor: float, threshold: float) -> Image.Image:
+def draw_overlay(
+    picture: Image.Image, map_: np.ndarray, floor: float, threshold: float, regions: np.ndarray | None = None
+) -> Image.Image:
     """The picture beside itself with its heat map, at the picture's own proportions.
 
     The colours mean the same in all pictures of a model: the scale begins at what is usual on good parts, its middle is the
@@ -105,6 +141,7 @@ def draw_overlay(picture: Image.Image, map_: np.ndarray, floor: float, threshold
         map_: ``(S, S)`` float.
         floor: what is usual on good pixels.
         threshold: of the model.
+        regions: ``(S, S)`` bool, outlined on the heat map; None for none.
     """
     from matplotlib import colormaps
 
@@ -115,4 +152,13 @@ def draw_overlay(picture: Image.Image, map_: np.ndarray, floor: float, threshold
     heat = np.clip((resized - floor) / (2 * max(threshold - floor, 1e-12)), 0, 1)  # 0.5 at the threshold
     alpha = np.clip((heat - 0.25) * 2, 0, 0.65)[..., None]
     mixed = (1 - alpha) * pixels + alpha * 255 * colormaps["inferno"](heat)[..., :3]
+    if regions is not None:
+        mixed[_outline(regions, size)] = OUTLINE
     return Image.fromarray(np.concatenate([pixels, mixed], axis=1).round().astype(np.uint8))
+
+
+def _outline(regions: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A line of two pixels around the regions, not on them: a scratch is no wider than the line."""
+    shape = Image.fromarray(regions.astype(np.uint8) * 255).resize(size, Image.Resampling.BILINEAR)
+    inside = np.asarray(shape) > 63  # a quarter, so that thin regions survive being made smaller
+    return np.asarray(ndimage.binary_dilation(inside, iterations=2) & ~inside)

@@ -72,6 +72,7 @@ def _signature() -> Any:
         ColSpec(DataType.boolean, "decision"),
         ColSpec(DataType.double, "threshold"),
         ColSpec(Array(Array(DataType.float)), "heat_map", required=False),
+        ColSpec(DataType.double, "pixel_threshold", required=False),
     ]
     return ModelSignature(inputs=Schema([ColSpec(DataType.binary, "image")]), outputs=Schema(outputs))
 
@@ -111,4 +112,6 @@ def _model_uri(client: Any, model: str) -> str:
     outputs = run.outputs.model_outputs if run.outputs else []
     if not outputs:
         raise TrackingError(f"run {run_id} ({run.info.status}): has no model; finish it with 'adjobs train --resume {run_id}'")
-    return f"models:/{outputs[-1].model_id}"
+    # MLflow lists a run's models by their random ids; a resume and 'adjobs threshold' add to them.
+    newest = max((client.get_logged_model(output.model_id) for output in outputs), key=lambda model: model.creation_timestamp)
+    return f"models:/{newest.model_id}"

@@ -32,7 +32,8 @@ class AnomalyModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             params: unused.
 
         Returns:
-            ``score``, ``decision``, ``threshold`` and ``heat_map`` ((S, S) float32; None for methods that locate nothing).
+            ``score``, ``decision``, ``threshold``, ``heat_map`` ((S, S) float32) and ``pixel_threshold``, at which a place of the
+            heat map is marked as defective; these two are None for methods that locate nothing.
         """
         pictures = [base64.b64decode(item) if isinstance(item, str) else bytes(item) for item in model_input["image"]]
         # One at a time: a batch of large pictures must not decide how much memory a server needs.
@@ -43,6 +44,7 @@ class AnomalyModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
                 "decision": np.array([bool(f.decisions[0]) for f in found]),
                 "threshold": self.detector.threshold,
                 "heat_map": [None if f.maps is None else f.maps[0] for f in found],
+                "pixel_threshold": self.detector.pixel_threshold,
             }
         )
 

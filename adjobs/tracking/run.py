@@ -22,7 +22,8 @@ from adjobs.tracking.client import connect, experiment_id, talking
 from adjobs.types import Scores
 
 TAG = "adjobs."
-JOB_FILE, SPLIT_FILE, EXCLUDED_FILE = "job.yaml", "split.json", "excluded.json"
+JOB_FILE, SPLIT_FILE, PREFLIGHT_FILE = "job.yaml", "split.json", "preflight.json"
+MEASURES_FILE, THRESHOLDS_FILE = "measures.json", "thresholds.json"
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class DataFacts:
     format: str
     counts: dict[str, int]
     split: Split
-    excluded: Sequence[Problem] = ()
+    problems: Sequence[Problem] = ()
 
 
 def start(uri: str, job: JobConfig, data: DataFacts, storage: str, tags: Mapping[str, str]) -> str:
@@ -61,7 +62,8 @@ def start(uri: str, job: JobConfig, data: DataFacts, storage: str, tags: Mapping
         "version": __version__,
         "metrics_version": str(METRICS_VERSION),
         "git_commit": git_commit() or "unknown",
-        "excluded": str(len(data.excluded)),
+        "excluded": str(sum(problem.severity == "error" for problem in data.problems)),
+        "warnings": str(sum(problem.severity == "warning" for problem in data.problems)),
         **tags,
     }
     with talking(uri):
@@ -99,8 +101,8 @@ def _record(client: Any, run_id: str, job: JobConfig, data: DataFacts) -> None:
     client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
     client.log_text(run_id, job.to_yaml(), JOB_FILE)
     client.log_dict(run_id, data.split.to_dict(), SPLIT_FILE)
-    if data.excluded:
-        client.log_dict(run_id, {"excluded": [problem.__dict__ for problem in data.excluded]}, EXCLUDED_FILE)
+    found = {severity: [vars(p) for p in data.problems if p.severity == severity] for severity in ("error", "warning")}
+    client.log_dict(run_id, {"excluded": found["error"], "warnings": found["warning"]}, PREFLIGHT_FILE)
 
 
 def flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -187,7 +189,7 @@ class Recorder:
     """Writes into an open run. Used on rank 0; safe to repeat after a restart, because every name is written again."""
 
     def __init__(self, uri: str, run_id: str) -> None:
-        self._uri, self.run_id = uri, run_id
+        self.uri, self.run_id = uri, run_id
         self.client = connect(uri)
 
     def metrics(self, values: Mapping[str, float | None], step: int) -> None:
@@ -196,23 +198,30 @@ class Recorder:
 
         now = int(time.time() * 1000)
         metrics = [Metric(key, float(value), now, step) for key, value in values.items() if value is not None]
-        with talking(self._uri):
+        with talking(self.uri):
             self.client.log_batch(self.run_id, metrics=metrics)
+
+    def history(self) -> dict[str, list[tuple[int, float]]]:
+        """What was recorded round by round, also before a resume: (round, value) by metric."""
+        with talking(self.uri):
+            names = [name for name in self.client.get_run(self.run_id).data.metrics if name.startswith(("train/", "val/"))]
+            points = {name: self.client.get_metric_history(self.run_id, name) for name in names}
+        return {name: [(point.step, point.value) for point in found] for name, found in points.items()}
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags under our prefix."""
-        with talking(self._uri):
+        with talking(self.uri):
             for key, value in values.items():
                 self.client.set_tag(self.run_id, f"{TAG}{key}", value)
 
     def document(self, value: Mapping[str, Any], name: str) -> None:
         """Store a mapping as a JSON artifact."""
-        with talking(self._uri):
+        with talking(self.uri):
             self.client.log_dict(self.run_id, dict(value), name)
 
     def figure(self, figure: Any, name: str) -> None:
         """Store a matplotlib figure as a PNG artifact."""
-        with talking(self._uri):
+        with talking(self.uri):
             self.client.log_figure(self.run_id, figure, name)
 
     def scores(self, scores: Scores, threshold: float, part: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -20,11 +21,14 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from adjobs import __version__, methods
 from adjobs.data.index import INSTALLED, Index, fingerprint, open_index
-from adjobs.data.preflight import Problem, check, without
-from adjobs.data.splits import Split, make_split
+from adjobs.data.preflight import Limits, Problem, check, without
+from adjobs.data.splits import Split, check_split, make_split, read_split
 from adjobs.errors import EXIT_STOPPED, DataError, JobError, Stopped, TrackingError
 from adjobs.job import JobConfig
+from adjobs.metrics.pixel_threshold import check_pixels_possible
+from adjobs.metrics.threshold import check_possible
 from adjobs.settings import Settings
 from adjobs.tracking import run as tracking
 from adjobs.training import cluster
@@ -42,7 +46,7 @@ class Data(NamedTuple):
 
     samples: Index
     fingerprint: str
-    excluded: list[Problem]
+    problems: list[Problem]
     split: Split
 
 
@@ -67,9 +71,9 @@ def train(job: JobConfig, settings: Settings, *, local: bool, tell: Callable[[Ti
             "driver": _this_process(),
             "ray_job": cluster.ray_job() or "none",
         }
-        facts = tracking.DataFacts(data.fingerprint, data.samples.format, _counts(data), data.split, data.excluded)
+        facts = tracking.DataFacts(data.fingerprint, data.samples.format, _counts(data), data.split, data.problems)
         run_id = tracking.start(settings.tracking_uri, job, facts, f"{settings.artifacts}/checkpoints/{{run}}", tags)
-        task = _task(job, data.split, data.fingerprint, settings, run_id, data.excluded)
+        task = _task(job, data.split, data.fingerprint, settings, run_id, data.problems)
         summary = _closing(task, lambda: launcher(task, f"{settings.artifacts}/checkpoints/{run_id}", tell))
     return _describe(task, settings, summary, time.perf_counter() - begin)
 
@@ -96,7 +100,7 @@ def resume(run_id: str, settings: Settings, *, tell: Callable[[Tick], None]) -> 
     local = stored.tags.get("launcher") == "local"
     with _launcher(stored.job, settings, local=local) as launcher:
         tracking.reopen(settings.tracking_uri, run_id, {"driver": _this_process(), "ray_job": cluster.ray_job() or "none"})
-        task = _task(stored.job, stored.split, stored.fingerprint, settings, run_id, data.excluded)
+        task = _task(stored.job, stored.split, stored.fingerprint, settings, run_id, data.problems)
         summary = _closing(task, lambda: launcher(task, stored.storage, tell))
     return _describe(task, settings, summary, time.perf_counter() - begin)
 
@@ -104,35 +108,72 @@ def resume(run_id: str, settings: Settings, *, tell: Callable[[Tick], None]) -> 
 def look(job: JobConfig, settings: Settings, split: Split | None = None) -> Data:
     """Open, check and split the data, before anything is started.
 
+    Args:
+        job: the resolved job.
+        settings: where the cache is.
+        split: of an earlier run that is to go on; None makes or reads the job's own.
+
     Raises:
         DataError: there are problems and ``data.exclude_bad`` is off, or a part lacks what the job needs.
+        JobError: the split or the threshold cannot be had from these data.
     """
     index = open_index(job.data.uri, job.data.format, cache=settings.cache)
-    problems = _check_once(index, settings.cache)
-    if problems and not job.data.exclude_bad:
-        raise DataError(
-            f"data '{job.data.uri}': {len(problems)} problems, first: {problems[0].sample}: {problems[0].message}; "
-            f"see all with 'adjobs data check {job.data.uri}', mend them, or set data.exclude_bad=true"
-        )
-    index = without(index, problems)
-    found = split or make_split(index, job.data.protocol, k=job.data.k, seed=job.data.seed)
-    labels = {sample.id: sample.label for sample in index.samples}
-    counts = Counter(labels[name] for name in found.val)
-    if job.threshold.policy == "max_f1" and not counts["anomalous"]:
-        raise JobError(
-            "threshold.policy max_f1: validation has 0 anomalous images, needs at least 1; use max_fpr, or label anomalies"
-        )
-    if job.threshold.policy == "max_fpr" and not counts["normal"]:
-        raise JobError("threshold.policy max_fpr: validation has 0 normal images, needs at least 1; use another data.protocol")
-    return Data(index, fingerprint(index), problems, found)
+    if split is None and job.data.split is not None:
+        split = read_split(Path(job.data.split))
+    limits = Limits(train_anomalies="none" not in methods.spec(job.method).supervision)
+    problems = _check_once(index, job, split, limits, settings.cache)
+    _refuse(job, problems)
+    rest = without(index, problems)
+    found = _divide(rest, job, split, index)
+    _check_thresholds(job, rest, found)
+    return Data(rest, fingerprint(rest), problems, found)
 
 
-def _check_once(index: Index, cache: Path) -> list[Problem]:
-    """All problems of a data set; reading every image takes a while, so the answer is kept for the same content."""
-    kept = cache / "checked" / f"{fingerprint(index)}.json"
+def _divide(rest: Index, job: JobConfig, split: Split | None, index: Index) -> Split:
+    """The job's split of what is left after exclusions."""
+    if split is None:
+        return make_split(rest, job.data.protocol, k=job.data.k, seed=job.data.seed)
+    kept = {sample.id for sample in rest.samples}
+    return check_split(rest, split, excluded=[sample.id for sample in index.samples if sample.id not in kept])
+
+
+def _refuse(job: JobConfig, problems: list[Problem]) -> None:
+    errors = [problem for problem in problems if problem.severity == "error"]
+    of_all = [problem for problem in errors if not problem.sample]
+    if not errors or (job.data.exclude_bad and not of_all):
+        return
+    first = (of_all if job.data.exclude_bad else errors)[0]
+    got = f"{len(errors)} problems, first: {first.sample or 'the data set'}: {first.message}"
+    todo = f"see all with 'adjobs data check {job.data.uri}', mend them"
+    raise DataError(f"data '{job.data.uri}': {got}; {todo}" + (", or set data.exclude_bad=true" if not of_all else ""))
+
+
+def _check_thresholds(job: JobConfig, index: Index, split: Split) -> None:
+    """Refuse thresholds that the validation part cannot give, before hours of training."""
+    names = set(split.val)
+    val = [sample for sample in index.samples if sample.id in names]
+    anomalies = [sample for sample in val if sample.label == "anomalous"]
+    n_normal, asked, pixels = len(val) - len(anomalies), job.threshold, job.pixel_threshold
+    check_possible(
+        str(asked.policy), n_normal, len(anomalies), value=asked.value, confidence=asked.confidence, strict=asked.strict
+    )
+    if pixels.policy is not None:
+        has_masks = bool(anomalies) and all(sample.mask is not None for sample in anomalies)
+        check_pixels_possible(pixels.policy, n_normal, has_masks, value=pixels.value)
+
+
+def _check_once(index: Index, job: JobConfig, split: Split | None, limits: Limits, cache: Path) -> list[Problem]:
+    """All problems of a data set; reading every image takes a while, so the answer is kept for the same question."""
+    question = [
+        __version__,
+        fingerprint(index, progress=True),
+        split.to_dict() if split else [job.data.protocol, job.data.k, job.data.seed],
+        asdict(limits),
+    ]
+    kept = cache / "checked" / f"{hashlib.sha256(json.dumps(question).encode()).hexdigest()[:32]}.json"
     if kept.exists():
         return [Problem(**item) for item in json.loads(kept.read_text())]
-    problems = check(index, progress=True)
+    problems = check(index, lambda rest: _divide(rest, job, split, index), limits=limits, progress=True)
     kept.parent.mkdir(parents=True, exist_ok=True)
     beside = kept.with_suffix(f".{os.getpid()}")
     beside.write_text(json.dumps([asdict(problem) for problem in problems]))
@@ -196,8 +237,8 @@ def _closing(task: Task, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return summary
 
 
-def _task(job: JobConfig, split: Split, found: str, settings: Settings, run_id: str, excluded: list[Problem]) -> Task:
-    names = tuple(sorted({problem.sample for problem in excluded}))
+def _task(job: JobConfig, split: Split, found: str, settings: Settings, run_id: str, problems: list[Problem]) -> Task:
+    names = tuple(sorted({problem.sample for problem in problems if problem.severity == "error"}))
     return Task(job, split, found, settings.cache, settings.tracking_uri, run_id, names)
 
 

@@ -133,7 +133,7 @@ def test_bad_pictures_can_be_excluded_and_the_run_says_so(tmp_path):
 
     summary = json.loads(result.stdout)
     mlflow.set_tracking_uri(summary["tracking_uri"])
-    (excluded,) = mlflow.artifacts.load_dict(f"runs:/{summary['run_id']}/excluded.json")["excluded"]
+    (excluded,) = mlflow.artifacts.load_dict(f"runs:/{summary['run_id']}/preflight.json")["excluded"]
     assert excluded["sample"] == "good/000.png"
     split = mlflow.artifacts.load_dict(f"runs:/{summary['run_id']}/split.json")
     assert not any("good/000.png" in split[part] for part in ("train", "val", "test"))
@@ -176,7 +176,7 @@ def test_help_is_light_and_lists_every_verb():
         "assert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for verb in ("data", "down", "methods", "predict", "status", "train", "up"):
+    for verb in ("data", "down", "methods", "predict", "report", "status", "threshold", "train", "up"):
         assert f"\n  {verb} " in done.stdout
 
 

@@ -25,6 +25,7 @@ def random_pixels(seed, levels=None, shape=(4, 16, 12), dtype=np.float32):
     return (maps if levels is None else np.round(maps * levels) / levels).astype(dtype), masks
 
 
+@settings(max_examples=50, deadline=None)
 @given(IMAGES)
 def test_image_figures_agree_with_scikit_learn(pairs):
     labels, scores = unzip(pairs)
@@ -42,6 +43,7 @@ def test_average_precision_by_hand():
     assert ranking.average_precision([1, 0, 1], [3, 2, 1]) == pytest.approx(1 / 2 + 1 / 2 * 2 / 3)
 
 
+@settings(max_examples=50, deadline=None)
 @given(IMAGES)
 def test_f1_max_is_the_best_over_all_thresholds(pairs):
     labels, scores = unzip(pairs)
@@ -63,6 +65,24 @@ def test_confusion_f1_and_accuracy_by_hand():
     assert ranking.f1(labels, decisions) == 6 / 8
     assert ranking.accuracy(labels, decisions) == 5 / 7
     assert ranking.f1([0, 1], [0, 0]) == 0.0
+
+
+def test_rates_by_hand():
+    """Good: 2 of 3 pass. Anomalies: 3 of 4 are found. Alarms: 3 of 4 are right."""
+    labels, decisions = [0, 0, 0, 1, 1, 1, 1], [0, 0, 1, 0, 1, 1, 1]
+    assert ranking.specificity(labels, decisions) == 2 / 3
+    assert ranking.sensitivity(labels, decisions) == 3 / 4
+    assert ranking.precision(labels, decisions) == 3 / 4
+
+
+def test_rates_are_undefined_without_what_they_are_shares_of():
+    assert ranking.precision([0, 1], [0, 0]) is None
+    assert ranking.sensitivity([0, 1], [0, 0]) == 0.0
+    assert (ranking.sensitivity([0, 0], [0, 1]), ranking.specificity([0, 0], [0, 1])) == (None, 0.5)
+    assert (ranking.sensitivity([1, 1], [0, 1]), ranking.specificity([1, 1], [0, 1])) == (0.5, None)
+    # Of alarms where nothing can be a false one, or a right one, the share is no news.
+    assert ranking.precision([0, 0], [0, 1]) is None
+    assert ranking.precision([1, 1], [0, 1]) is None
 
 
 @pytest.mark.parametrize("labels", [[], [0, 0], [1, 1]])
@@ -116,7 +136,7 @@ def test_negative_zero_ties_with_zero():
     assert ranking.pixel_ranking(maps, np.array([[[False, True]]])) == (0.5, 0.5)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([None, 3]))
 def test_pixel_figures_depend_on_order_alone(seed, levels):
     maps, masks = random_pixels(seed, levels, shape=(3, 5, 4), dtype=np.float64)
@@ -159,6 +179,6 @@ def test_faulty_image_scores_are_refused(labels, scores, message):
 
 @pytest.mark.parametrize(("decisions", "message"), [([0, 0.5], "decisions: got 0.5"), ([1], "labels and decisions: got shapes")])
 def test_faulty_decisions_are_refused(decisions, message):
-    for figure in (ranking.confusion, ranking.f1, ranking.accuracy):
+    for figure in (ranking.confusion, ranking.f1, ranking.accuracy, ranking.precision, ranking.sensitivity, ranking.specificity):
         with pytest.raises(ValueError, match=message):
             figure([0, 1], decisions)

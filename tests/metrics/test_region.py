@@ -1,55 +1,15 @@
 """AU-PRO against closed forms and against a slow implementation of the definition."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adjobs.metrics.region import au_pro, pro_curve
+from adjobs.metrics.order import rank
+from adjobs.metrics.region import SIZES, area_under, au_pro, find_regions, pro_curve, pro_of
+from tests.metrics.oracles import slow_area, slow_pro_curve
 
 LIMITS = [0.01, 0.05, 0.3, 0.77, 1.0]
-
-
-def flood_fill(mask):
-    """Lists of the pixels of each 8-connected region."""
-    left = {(int(y), int(x)) for y, x in np.argwhere(mask)}
-    regions = []
-    while left:
-        region, frontier = [], [left.pop()]
-        while frontier:
-            y, x = frontier.pop()
-            region.append((y, x))
-            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
-            left -= near
-            frontier.extend(near)
-        regions.append(region)
-    return regions
-
-
-def slow_curve(maps, masks):
-    """One threshold after another: mean share of each region that alarms, share of all defect-free pixels that do."""
-    regions = [(i, region) for i, mask in enumerate(masks) for region in flood_fill(mask)]
-    n_free = sum(1 for defect in masks.ravel() if not defect)
-    points = [(0.0, 0.0)]
-    for threshold in sorted(set(maps.ravel().tolist()), reverse=True):
-        alarms = maps >= threshold
-        overlaps = [sum(bool(alarms[i][pixel]) for pixel in region) / len(region) for i, region in regions]
-        points.append((int((alarms & ~masks).sum()) / n_free, sum(overlaps) / len(overlaps)))
-    return points
-
-
-def slow_au_pro(maps, masks, limit):
-    area = 0.0
-    points = slow_curve(maps, masks)
-    for (x0, y0), (x1, y1) in pairwise(points):
-        if x1 <= limit:
-            area += (x1 - x0) * (y0 + y1) / 2
-        elif x0 < limit:
-            at_limit = y0 + (y1 - y0) * (limit - x0) / (x1 - x0)
-            area += (limit - x0) * (y0 + at_limit) / 2
-    return area / limit
 
 
 def random_case(seed, levels, shape=(3, 9, 8)):
@@ -66,19 +26,54 @@ def random_case(seed, levels, shape=(3, 9, 8)):
 def test_agrees_with_the_definition(seed, levels):
     maps, masks = random_case(seed, levels)
     for limit in LIMITS:
-        assert au_pro(maps, masks, limit) == pytest.approx(slow_au_pro(maps, masks, limit), abs=1e-12)
+        assert au_pro(maps, masks, limit) == pytest.approx(slow_area(slow_pro_curve(maps, masks), limit), abs=1e-12)
 
 
 @pytest.mark.parametrize("levels", [None, 2])
 def test_curve_is_the_polyline_of_the_definition(levels):
     maps, masks = random_case(7, levels)
     fpr, pro = pro_curve(maps, masks)
-    slow_fpr, slow_pro = np.array(slow_curve(maps, masks)).T
+    slow_fpr, slow_pro = np.array(slow_pro_curve(maps, masks)).T
     between = np.linspace(0, 1, 997)  # prime, so that no point is also a vertex but the ends
     np.testing.assert_allclose(np.interp(between, fpr, pro), np.interp(between, slow_fpr, slow_pro), atol=1e-12)
     assert (fpr[0], pro[0], fpr[-1], pro[-1]) == (0, 0, 1, 1)
     assert (np.diff(fpr) >= 0).all()
     assert (np.diff(pro) >= 0).all()
+
+
+@pytest.mark.parametrize("levels", [None, 2])
+def test_curve_of_one_size_leaves_the_other_regions_out(levels):
+    """Regions of 1, 12 and 150 pixels in images of 1,600: below 0.1 %, below 1 %, and more. The others are no false alarms."""
+    rng = np.random.default_rng(3)
+    masks = np.zeros((2, 40, 40), dtype=bool)
+    masks[0, 2, 2] = masks[1, 20:22, 5:11] = masks[1, 2:12, 20:35] = True
+    maps = rng.normal(size=masks.shape) + masks
+    maps = (maps if levels is None else np.round(maps * levels) / levels).astype(np.float32)
+    ranks, regions = rank(maps, masks), find_regions(masks)
+    areas = {"small": 1, "medium": 12, "large": 150}
+    for size, area in areas.items():
+        curve = pro_of(ranks, regions, regions.of_size(size))
+        slow = slow_pro_curve(maps, masks, keep=lambda found, wanted=area: found == wanted)
+        for limit in LIMITS:
+            assert area_under(curve, limit) == pytest.approx(slow_area(slow, limit), abs=1e-12), size
+
+
+def test_sizes_meet_without_a_gap():
+    """In an image of 10,000 pixels: 9 small, 10 and 99 medium, 100 large."""
+    masks = np.zeros((4, 100, 100), dtype=bool)
+    for mask, area in zip(masks, (9, 10, 99, 100), strict=True):
+        mask.ravel()[:area] = True
+    regions = find_regions(masks)
+    assert {size: regions.of_size(size).tolist() for size in SIZES} == {
+        "small": [True, False, False, False],
+        "medium": [False, True, True, False],
+        "large": [False, False, False, True],
+    }
+
+
+def test_no_region_of_a_size_is_no_curve():
+    maps, masks = random_case(0, None)
+    assert pro_of(rank(maps, masks), find_regions(masks), np.zeros(len(find_regions(masks).areas), dtype=bool)) is None
 
 
 @pytest.mark.parametrize("limit", LIMITS)
@@ -159,7 +154,7 @@ def test_good_images_lower_the_false_positive_rate():
     assert au_pro(maps, masks, 0.3) == pytest.approx((0.3 - 1 / 7) / 0.3)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([None, 2]), st.sampled_from(LIMITS))
 def test_depends_on_order_alone(seed, levels, limit):
     maps, masks = random_case(seed, levels)
@@ -169,7 +164,7 @@ def test_depends_on_order_alone(seed, levels, limit):
     assert au_pro(3 * wide - 50, masks, limit) == before
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([None, 2]), st.sampled_from(LIMITS))
 def test_order_of_images_and_orientation_do_not_matter(seed, levels, limit):
     maps, masks = random_case(seed, levels)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from adjobs.errors import JobError
-from adjobs.metrics.threshold import POLICIES, choose, describe, false_alarm_bound
+from adjobs.metrics.policies import POLICIES
+from adjobs.metrics.threshold import check_possible, choose, describe, false_alarm_bound, images_needed
 
 
 def normals(scores, **options):
@@ -120,13 +121,139 @@ def test_bound_of_max_fpr_holds_as_often_as_it_says():
     assert np.mean(held) == pytest.approx(0.95, abs=0.015)  # three standard errors
 
 
+@pytest.mark.parametrize(
+    ("rate", "confidence", "fewest"), [(0.01, 0.95, 299), (0.01, 0.99, 459), (0.05, 0.95, 59), (0.95, 0.95, 1)]
+)
+def test_images_needed_are_the_fewest(rate, confidence, fewest):
+    assert images_needed(rate, confidence) == fewest
+    assert false_alarm_bound(0, fewest, confidence) <= rate
+    assert fewest == 1 or false_alarm_bound(0, fewest - 1, confidence) > rate
+
+
+@given(st.floats(0, 1, exclude_max=True), st.floats(0.01, 0.999))
+def test_images_needed_keep_their_promise(rate, confidence):
+    needed = images_needed(rate, confidence)
+    assert needed is None or false_alarm_bound(0, needed, confidence) <= rate * (1 + 1e-12)
+
+
+def test_the_share_on_validation_promises_less_than_was_asked_for():
+    """3 of 301 are 1 %, but 3 of 301 also come of a rate of 2.5 %."""
+    threshold = normals(np.arange(301.0), value=0.01)
+    assert (threshold.false_alarms, threshold.promised, threshold.needed, threshold.strict) == (3, False, 299, False)
+    assert threshold.false_alarm_bound > 0.025
+
+
+def test_strict_keeps_the_bound_below_the_rate():
+    strict = normals(np.arange(301.0), value=0.01, strict=True)
+    assert (strict.false_alarms, strict.promised, strict.strict) == (0, True, True)
+    assert strict.false_alarm_bound <= 0.01
+    # From 473 on, one alarm may be allowed.
+    assert [normals(np.arange(n), value=0.01, strict=True).false_alarms for n in (472, 473)] == [0, 1]
+    assert false_alarm_bound(1, 473) <= 0.01 < false_alarm_bound(1, 472)
+
+
+@given(st.lists(st.integers(-9, 9) | st.floats(-1, 1), min_size=9, max_size=40), st.floats(0.3, 1, exclude_max=True))
+def test_strict_is_the_lowest_threshold_that_keeps_the_promise(scores, value):
+    scores = np.array(scores, dtype=float)
+    threshold = normals(scores, value=value, strict=True)
+    assert threshold.promised
+    assert false_alarm_bound(threshold.false_alarms, scores.size) <= value
+    lower = int((scores >= scores[scores < threshold.value].max()).sum())
+    assert false_alarm_bound(lower, scores.size) > value
+
+
+def test_strict_names_how_many_images_it_takes():
+    with pytest.raises(JobError) as caught:
+        normals(np.arange(59.0), value=0.01, strict=True)
+    assert str(caught.value) == (
+        "threshold.strict: at most 1 % false alarms with 95 % confidence takes 299 good validation images without an alarm, "
+        "got 59, which promise 5.0 % at best; add good images, set value to 0.0496, or strict to false"
+    )
+    assert normals(np.arange(59.0), value=0.0496, strict=True).promised
+
+
+def test_miss_cost_by_hand():
+    """A miss at 3 false alarms: the cut at 4 costs 3 (a miss), at 3 it costs 1 (a false alarm). At half of one: 0.5 and 1."""
+    labels, scores = [0, 0, 0, 1, 1], [1, 2, 3, 3, 4]
+    assert choose("miss_cost", labels, scores, value=3).value == 3.0
+    assert choose("miss_cost", labels, scores, value=0.5).value == 4.0
+    assert choose("miss_cost", labels, scores, value=3).misses == 0
+    assert choose("miss_cost", labels, scores, value=0.5).misses == 1
+
+
+def test_miss_cost_may_be_too_small_for_any_alarm():
+    """Each alarm on the anomaly at 1 raises two false ones, dearer than the miss."""
+    threshold = choose("miss_cost", [0, 0, 1], np.array([1, 2, 1], np.float32), value=1.5)
+    assert threshold.value == np.nextafter(np.float32(2), np.float32(np.inf))
+    assert (threshold.false_alarms, threshold.misses) == (0, 1)
+
+
+labelled = st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=2, max_size=20).filter(
+    lambda rows: len({label for label, _ in rows}) == 2
+)
+
+
+@given(labelled, st.integers(1, 40))
+def test_miss_cost_is_least_and_the_highest_of_equals(rows, value):
+    labels, scores = np.array(rows, dtype=float).T
+
+    def cost(cut):
+        return value * ((labels == 1) & (scores < cut)).sum() + ((labels == 0) & (scores >= cut)).sum()
+
+    chosen = choose("miss_cost", labels, scores, value=value).value
+    all_cuts = [np.inf, *np.unique(scores)[::-1]]
+    costs = [cost(cut) for cut in all_cuts]
+    assert cost(chosen) == min(costs)
+    first = all_cuts[int(np.argmin(costs))]
+    assert ((scores >= chosen) == (scores >= first)).all()
+
+
+@given(labelled)
+def test_max_f1_is_the_best_and_the_highest_of_equals(rows):
+    labels, scores = np.array(rows, dtype=float).T
+
+    def f1(cut):
+        alarms = scores >= cut
+        return 2 * (alarms & (labels == 1)).sum() / (alarms.sum() + (labels == 1).sum())
+
+    all_cuts = np.unique(scores)[::-1]
+    assert choose("max_f1", labels, scores).value == all_cuts[int(np.argmax([f1(cut) for cut in all_cuts]))]
+
+
+def test_defect_ratio_of_validation_makes_as_many_alarms_as_defects():
+    """3 of 7 are defective, so the 3 highest alarm: precision, recall and F1 are equal."""
+    threshold = choose("defect_ratio", [0, 0, 1, 0, 1, 0, 1], [1, 2, 3, 4, 5, 6, 7])
+    assert (threshold.value, threshold.requested) == (5.0, None)
+    assert (threshold.false_alarms, threshold.misses) == (1, 1)
+
+
+@given(labelled, st.floats(0, 1, exclude_min=True, exclude_max=True))
+def test_defect_ratio_comes_as_near_as_the_scores_allow(rows, value):
+    labels, scores = np.array(rows, dtype=float).T
+    chosen = choose("defect_ratio", labels, scores, value=value).value
+    counts = np.array([(scores >= cut).sum() for cut in [np.inf, *np.unique(scores)[::-1]]])
+    wanted = value * len(scores)
+    assert (scores >= chosen).sum() == counts[np.argmin(np.abs(counts - wanted))]
+
+
+def test_defect_ratio_needs_no_labels_when_it_is_told_the_share():
+    assert choose("defect_ratio", [0] * 10, np.arange(10.0), value=0.3).value == 7.0
+
+
 def test_describe():
     scores = np.arange(301.0)
     assert describe(normals(scores, value=0.01)) == (
-        "max_fpr 0.01: 3 of 301 good validation images raise an alarm (1.0 %, at most 2.6 % with 95 % confidence)"
+        "max_fpr 0.01: 3 of 301 good validation images raise an alarm (1.0 %, at most 2.6 % with 95 % confidence); "
+        "1 % is not promised, strict=true would"
     )
+    assert describe(normals(scores, value=0.01, strict=True)).endswith("1.0 % with 95 % confidence); 1 % is promised")
+    assert describe(normals(scores[:50], value=0.01)).endswith(
+        "; 1 % is not promised, that takes 299 good images without an alarm"
+    )
+    assert describe(normals(scores, value=0)).endswith("; 0 % cannot be promised")
     assert describe(choose("max_f1", [0, 1], [1, 2], confidence=0.99)) == (
-        "max_f1: 0 of 1 good validation image raises an alarm (0.0 %, at most 99.0 % with 99 % confidence)"
+        "max_f1: 0 of 1 good validation image raises an alarm (0.0 %, at most 99.0 % with 99 % confidence), "
+        "0 of 1 anomalous do not"
     )
 
 
@@ -139,27 +266,46 @@ def test_to_dict_is_json_and_complete():
         threshold.value = 0.0
 
 
-@pytest.mark.parametrize(
-    ("policy", "labels", "options", "message"),
-    [
-        ("max_f2", [0, 1], {}, r"'max_f2': no such policy; have fixed, max_f1, max_fpr; did you mean max_f1\?"),
-        ("max_f1", [0, 0], {}, "has 0 anomalous images, needs at least 1; use max_fpr or label anomalies"),
-        ("max_f1", [1, 1], {}, "has 0 good images, needs at least 1"),
-        ("max_f1", [0, 1], {"value": 0.5}, "takes no value, got 0.5; leave threshold.value out"),
-        ("max_fpr", [1, 1], {"value": 0.1}, "has 0 good images, needs at least 1"),
-        ("max_fpr", [0, 1], {}, "max_fpr: got value None, allowed is 0 or more and below 1; set threshold.value"),
-        ("max_fpr", [0, 1], {"value": 1.0}, "max_fpr: got value 1.0, allowed"),
-        ("max_fpr", [0, 1], {"value": -0.1}, "max_fpr: got value -0.1, allowed"),
-        ("max_fpr", [0, 1], {"value": float("nan")}, "max_fpr: got value nan, allowed"),
-        ("fixed", [0, 1], {}, "fixed: got value None, needs a finite number"),
-        ("fixed", [0, 1], {"value": float("inf")}, "fixed: got value inf, needs a finite number"),
-        ("max_f1", [0, 1], {"confidence": 1.0}, "threshold.confidence: got 1.0, allowed"),
-    ],
-)
+def test_records_of_old_are_still_read():
+    old = {"policy": "fixed", "value": 0.5, "requested": 0.5, "n_normal": 0, "n_anomalous": 0, "false_alarms": 0}
+    unknown = {"false_alarm_rate": None, "false_alarm_bound": None, "confidence": 0.95, "scores_from": "val"}
+    assert "not known" in describe(type(choose("fixed", [], [], value=1))(**old, **unknown))
+
+
+IMPOSSIBLE = [
+    ("max_f2", [0, 1], {}, r"'max_f2': no such policy; have defect_ratio, fixed, .*; did you mean max_f1\?"),
+    ("max_f1", [0, 0], {}, "has 0 anomalous images, needs at least 1; use max_fpr, or label anomalies"),
+    ("max_f1", [1, 1], {}, "has 0 good images, needs at least 1"),
+    ("max_f1", [0, 1], {"value": 0.5}, "max_f1: got value 0.5, allowed is no value; leave it out"),
+    ("max_fpr", [1, 1], {"value": 0.1}, "has 0 good images, needs at least 1"),
+    ("max_fpr", [0, 1], {}, "max_fpr: got value None, allowed is 0 or more and below 1; set value"),
+    ("max_fpr", [0, 1], {"value": 1.0}, "max_fpr: got value 1.0, allowed"),
+    ("max_fpr", [0, 1], {"value": -0.1}, "max_fpr: got value -0.1, allowed"),
+    ("max_fpr", [0, 1], {"value": float("nan")}, "max_fpr: got value nan, allowed"),
+    ("fixed", [0, 1], {}, "fixed: got value None, allowed is a finite number; set value"),
+    ("fixed", [0, 1], {"value": float("inf")}, "fixed: got value inf, allowed is a finite number"),
+    ("max_f1", [0, 1], {"confidence": 1.0}, "threshold.confidence: got 1.0, allowed"),
+    ("miss_cost", [0, 1], {}, "miss_cost: got value None, allowed is a finite number above 0; set value"),
+    ("miss_cost", [0, 1], {"value": 0.0}, "miss_cost: got value 0.0, allowed"),
+    ("miss_cost", [0, 1], {"value": float("inf")}, "miss_cost: got value inf, allowed"),
+    ("miss_cost", [0, 0], {"value": 2}, "miss_cost: validation has 0 anomalous images"),
+    ("miss_cost", [1, 1], {"value": 2}, "miss_cost: validation has 0 good images"),
+    ("defect_ratio", [0, 0], {}, "defect_ratio: validation has 0 anomalous images, needs at least 1; give it a value"),
+    ("defect_ratio", [0, 1], {"value": 1.0}, "defect_ratio: got value 1.0, allowed is above 0 and below 1"),
+    ("max_f1", [0, 1], {"strict": True}, "max_f1: got strict=true, allowed with max_fpr alone"),
+    ("max_fpr", [0, 1], {"strict": True, "value": 0}, "got value 0 with strict=true, but no number of images promises that"),
+    ("max_fpr", [0, 1], {"strict": True, "value": 0.9}, "takes 2 good validation images without an alarm, got 1"),
+]
+
+
+@pytest.mark.parametrize(("policy", "labels", "options", "message"), IMPOSSIBLE)
 def test_what_a_policy_cannot_do_is_the_users_error(policy, labels, options, message):
     with pytest.raises(JobError, match=message) as caught:
         choose(policy, labels, [0.1, 0.2], **options)
     assert "\n" not in str(caught.value)
+    with pytest.raises(JobError) as before:
+        check_possible(policy, labels.count(0), labels.count(1), **options)
+    assert str(before.value) == str(caught.value)
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -16,6 +16,7 @@ from adjobs import settings
 from adjobs.cli.main import main
 from adjobs.detector import Detector
 from adjobs.errors import TrackingError
+from adjobs.metrics import METRICS_VERSION
 from adjobs.tracking.client import connect
 from adjobs.tracking.package import download
 from adjobs.tracking.run import stored
@@ -70,8 +71,11 @@ def test_json_is_one_object_with_the_promised_keys(summary):
     promised = {"run_id", "method", "data_fingerprint", "metrics", "threshold", "images_per_s", "seconds"}
     assert promised <= set(summary)
     names = ("image_auroc", "image_ap", "image_f1", "image_f1max", "image_accuracy", "pixel_auroc", "pixel_ap", "au_pro")
-    assert set(summary["metrics"]) == {f"{part}/{name}" for part in ("val", "test") for name in names}
-    assert all(value is not None for value in summary["metrics"].values())
+    for name in (f"{part}/{name}" for part in ("val", "test") for name in names):
+        low, high = summary["intervals"][name]
+        assert name in summary["reasons"] if low is None else low <= summary["metrics"][name] <= high
+    undefined = {name for name, value in summary["metrics"].items() if value is None}
+    assert {"val/au_pro_small", "test/au_pro_medium"} <= undefined <= set(summary["reasons"])
 
 
 def test_the_run_is_closed_and_says_what_it_was(run, summary):
@@ -106,12 +110,18 @@ def test_files_of_the_run(run, summary, tmp_path):
     folder = Path(client.download_artifacts(run.info.run_id, "", str(tmp_path)))
     assert yaml.safe_load((folder / "job.yaml").read_text())["params"]["gamma"] == 2.0
     thresholds = json.loads((folder / "thresholds.json").read_text())
-    assert thresholds["max_fpr"]["value"] == summary["threshold"]["value"]
+    assert thresholds["image"]["value"] == summary["threshold"]["value"]
+    assert thresholds["pixel"]["policy"] == "max_f1"
+    measures = json.loads((folder / "measures.json").read_text())
+    assert measures["metrics_version"] == METRICS_VERSION
+    assert measures["parts"]["test"]["by_defect"]["scratch"]["count"] == 4
+    low, high = run.data.metrics["test/image_auroc_low"], run.data.metrics["test/image_auroc_high"]
+    assert [low, high] == summary["intervals"]["test/image_auroc"]
     table = json.loads((folder / "scores" / "test.json").read_text())
     split = json.loads((folder / "split.json").read_text())
     assert sorted(row[0] for row in table["data"]) == sorted(split["test"])
     for part in ("val", "test"):
-        for name in ("histogram", "roc", "pr", "pro", "confusion"):
+        for name in ("histogram", "roc", "pr", "pro", "confusion", "defects"):
             assert np.asarray(Image.open(folder / "figures" / f"{part}_{name}.png").convert("L")).std() > 5
 
 
@@ -151,7 +161,7 @@ def test_predict_writes_lines_and_overlays_and_survives_a_bad_file(summary, plac
     lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
     assert lines == result["predictions"]
     assert len(lines) == 21
-    assert set(lines[0]) == {"path", "score", "decision", "threshold", "milliseconds", "overlay"}
+    assert set(lines[0]) == {"path", "score", "decision", "threshold", "milliseconds", "overlay", "defect_area", "regions"}
     assert "is no image" in lines[-1]["error"]
     overlay = np.asarray(Image.open(lines[0]["overlay"]))
     assert overlay.shape == (384, 768, 3)

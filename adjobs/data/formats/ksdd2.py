@@ -7,8 +7,8 @@ from pathlib import Path
 from adjobs.data.files import PARTS, image_files, refuse_strays, subfolders
 from adjobs.data.images import decode_mask
 from adjobs.data.index import Sample
-from adjobs.data.parallel import in_threads
 from adjobs.errors import DataError
+from adjobs.parallel import in_threads
 
 NAME = "ksdd2"
 DESCRIPTION = "train/ and test/ with 10000.png and its mask 10000_GT.png; anomalous where the mask marks any pixel"

@@ -1,4 +1,4 @@
-"""Work on many files in threads: hashing, decoding and resizing all leave Python's lock."""
+"""Work on many items in threads: hashing, decoding, resizing and sorting all leave Python's lock."""
 
 from __future__ import annotations
 

@@ -1,0 +1,457 @@
+"""The report: what it says of a run, that nothing from outside gets in, and that it needs nothing from outside."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+from PIL import Image
+
+from adjobs import methods
+from adjobs.cli.main import main
+from adjobs.data.splits import Split
+from adjobs.errors import TrackingError
+from adjobs.metrics.intervals import Estimate
+from adjobs.metrics.threshold import choose, describe
+from adjobs.tracking import page
+from adjobs.tracking.client import connect
+from adjobs.tracking.report import Group, Part, RunReport, gather
+
+EVIL = "<script>alert(1)</script>\"'&"
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+THRESHOLD = choose("max_fpr", [0] * 50 + [1] * 4, np.arange(54.0), value=0.02)
+
+
+class Page(HTMLParser):
+    """A page's text, tags and attributes; every tag that opens must close in its order."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.text, self.tags, self.attributes, self.stack = "", [], [], []
+        self.feed(source)
+        assert self.stack == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.stack:
+            self.text += f" {data}"
+
+    def of(self, tag: str, name: str) -> list[str]:
+        return [value for t, n, value in self.attributes if (t, n) == (tag, name)]
+
+
+def png(grey: int = 128) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((30, 40), grey, dtype=np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def report(**changes) -> RunReport:
+    """A finished run."""
+    part = Part(
+        {"image_auroc": Estimate(0.912, 0.88, 0.94), "pixel_ap": Estimate(None, reason="no masks")},
+        {"crack": Group(7, {"image_sensitivity": Estimate(0.4286, 0.1, 0.8)})},
+        {"small": Group(None, {"au_pro": Estimate(0.5, 0.25, 0.75)})},
+    )
+    whole = RunReport(
+        run_id="a" * 32,
+        name="cdo-tiles",
+        experiment="line 3",
+        status="FINISHED",
+        started=datetime(2026, 11, 22, 14, 3, tzinfo=UTC),
+        ended=datetime(2026, 11, 22, 14, 5, 30, tzinfo=UTC),
+        tags={"method": "cdo", "version": "0.1.0", "git_commit": "b695732", "metrics_version": "1", "selected_round": "2"},
+        job="method: cdo\n",
+        split=Split("holdout", 5, ("good/0.png",), ("good/1.png",), ("good/2.png", "bad/3.png")),
+        data={
+            "uri": "s3://factory/tiles",
+            "format": "folder",
+            "fingerprint": "9f86d081",
+            "counts": {"train/normal": 1, "test/normal": 1, "test/anomalous": 7},
+        },
+        parts={"test": part, "val": Part({"image_auroc": Estimate(0.8)})},
+        confidence=0.95,
+        thresholds={"image": THRESHOLD.to_dict(), "pixel": None, "history": []},
+        excluded=({"sample": "good/9.png", "kind": "truncated", "message": "ends early; copy it again"},),
+        warnings=({"sample": "", "kind": "few", "message": "has 12 good images"},),
+        history={"train/loss": [(1, 2.0), (2, 1.0)]},
+        figures={"test_roc": png(), "test_gallery_misses": png(), "val_roc": png()},
+        card="# cdo\n\nIdea.",
+    )
+    return replace(whole, **changes)
+
+
+def shown(*reports: RunReport) -> Page:
+    return Page(page.render(reports or [report()]))
+
+
+def row(found: Page, name: str) -> str:
+    """The page's text from a word on, in single spaces."""
+    text = " ".join(found.text.split())
+    return text[text.index(name) :]
+
+
+def test_a_finished_run_is_told_in_full():
+    text = " ".join(shown().text.split())
+    for expected in (
+        "cdo on tiles",
+        "Collaborative Discrepancy Optimization, trained on s3://factory/tiles",
+        "experiment line 3",
+        "started 2026-11-22 14:03 UTC",
+        "took 2 min 30 s",
+        "commit b695732",
+        "Split by protocol holdout , seed 5. Images: 1 for training, 1 for validation, 2 for the test.",
+        "good/9.png truncated ends early; copy it again",
+        "the whole data set few has 12 good images",
+        "Card of cdo",
+        describe(THRESHOLD),
+        "bad/3.png",
+    ):
+        assert expected in text
+
+
+def test_measures_stand_with_their_intervals_and_undefined_ones_with_the_reason():
+    found = shown()
+    assert row(found, "Measures").startswith(
+        "Measures test validation image AUROC 0.912 0.880 to 0.940 0.800 pixel AP not defined: no masks –"
+    )
+    assert "crack 7 0.429 0.100 to 0.800" in row(found, "Defect types")
+    assert "small (below 0.1 % of the image) 0.500 0.250 to 0.750" in row(found, "Sizes of defect regions")
+
+
+def test_images_are_counted_by_label_and_type():
+    assert row(shown(), "images training validation test").startswith(
+        "images training validation test normal 1 0 1 anomalous 0 0 7 crack 0 7"
+    )
+
+
+def test_all_figures_are_inside_with_their_size_and_words_for_those_who_cannot_see_them():
+    found = shown()
+    sources = found.of("img", "src")
+    assert len(sources) == 4  # the course of the training was drawn from its history
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert all(found.of("img", "alt"))
+    assert found.of("img", "width")[0] == str(round(40 * 108 / 150))
+
+
+def test_the_page_needs_nothing_from_outside():
+    card = "![x](http://evil/x.png) [out](https://doi.org/1) [in](javascript:alert(1)) <img src=http://evil/y.png>"
+    found = shown(report(card=card, link="http://127.0.0.1:5000/#/experiments/1"))
+    assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & set(found.tags)
+    assert not [name for _, name, _ in found.attributes if name.startswith("on") or name in ("srcset", "background", "action")]
+    assert all(source.startswith("data:") for tag, name, source in found.attributes if name == "src")
+    assert set(found.of("a", "href")) == {"https://doi.org/1", "http://127.0.0.1:5000/#/experiments/1"}
+    source = page.render([report()])
+    assert "url(" not in source
+    assert "@import" not in source
+    assert "default-src 'none'" in source
+
+
+def test_names_from_outside_are_shown_and_not_obeyed():
+    estimate = Estimate(0.5, reason=EVIL)
+    hostile = report(
+        run_id=EVIL,
+        name=EVIL,
+        experiment=EVIL,
+        status=EVIL,
+        link=None,
+        tags=dict.fromkeys(("method", "version", "git_commit", "error", "preset", "model", "metrics_version"), EVIL),
+        job=EVIL,
+        split=Split(EVIL, 0, (EVIL,), (), (EVIL,)),
+        data={"uri": EVIL, "format": EVIL, "fingerprint": EVIL, "counts": {f"train/{EVIL}": 3}},
+        parts={"test": Part({EVIL: estimate, "x": Estimate(None, reason=EVIL)}, {EVIL: Group(1, {EVIL: estimate})})},
+        thresholds={"image": {"policy": EVIL, "value": 1.0}, "history": [{"time": EVIL, "by": EVIL, "level": EVIL, "new": {}}]},
+        excluded=({"sample": EVIL, "kind": EVIL, "message": EVIL},),
+        figures={EVIL: png()},
+        card=f"# {EVIL}\n\n`{EVIL}` {EVIL}",
+    )
+    for found in (shown(hostile), shown(hostile, report())):
+        assert not {"script"} & set(found.tags)
+        assert found.text.count("alert(1)") > 20
+        # Quotes cannot end an attribute.
+        allowed = {"class", "scope", "colspan", "src", "style", "width", "height", "alt", "href", "id", "open", "lang", "charset"}
+        assert {name for _, name, _ in found.attributes} <= allowed | {"name", "content", "http-equiv"}
+
+
+def test_a_run_that_left_nothing_says_so_in_every_section():
+    bare = RunReport(
+        "b" * 32, "cdo-x", "e", "FAILED", tags={"method": "gone", "error": "storage 's3://x': full; make room"}, job=None
+    )
+    text = " ".join(shown(bare).text.split())
+    for expected in (
+        "FAILED",
+        "storage 's3://x': full; make room",
+        "The run has no measures",
+        "The run has no threshold",
+        "The run has no galleries",
+        "The run has no figures of its test images",
+        "The run recorded no round",
+        "The run recorded no data",
+        "The run recorded no split",
+        "The run recorded no job",
+        "This adjobs has no card of the method",
+    ):
+        assert expected in text
+
+
+def test_several_runs_are_compared_at_the_top():
+    failed = RunReport("c" * 32, "cdo-failed", "e", "FAILED", tags={"method": "cdo"})
+    found = shown(report(), report(run_id="b" * 32, name="cdo-2"), failed)
+    assert row(found, "Comparison").startswith(
+        "Comparison test images run image AUROC cdo-tiles run aaaaaaaa data 9f86d081 0.912 0.880 to 0.940 cdo-2 run bbbbbbbb"
+    )
+    assert "cdo-failed run cccccccc, FAILED –" in row(found, "cdo-failed")
+    assert [f"#{target}" for target in found.of("article", "id")] == found.of("a", "href")
+    assert "different" not in found.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "caution"),
+    [
+        ({"data": {"fingerprint": "other"}, "tags": {"method": "cdo", "data_fingerprint": "x"}}, "saw different data"),
+        ({"split": Split("holdout", 1, (), (), ("good/0.png",))}, "tested on different images"),
+        ({"tags": {"method": "cdo", "metrics_version": "2"}}, "different versions of their definitions"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(changes, caution):
+    assert caution in shown(report(), report(run_id="b" * 32, **changes)).text
+
+
+def test_changes_of_the_threshold_are_told():
+    new = choose("fixed", [0, 1], [0.0, 1.0], value=0.25)
+    change = {
+        "time": "2026-11-23T08:12:44+00:00",
+        "by": "mia",
+        "level": "image",
+        "old": THRESHOLD.to_dict(),
+        "new": new.to_dict(),
+    }
+    text = row(shown(report(thresholds={"image": new.to_dict(), "history": [change]})), "Changed since the training: 1")
+    assert f"2026-11-23 08:12 mia images {THRESHOLD.value:.6g} 0.25 {describe(new)}" in text
+
+
+def test_a_threshold_of_an_unknown_kind_is_shown_without_a_promise():
+    assert "Policy quantile." in shown(report(thresholds={"image": {"policy": "quantile", "value": 3.5}})).text
+
+
+def test_cards_of_all_methods_are_shown_as_they_are_meant():
+    for name in methods.names():
+        text = (Path(methods.__file__).parent / name / "README.md").read_text()
+        found = Page(page.markdown(text))
+        assert not {"h1", "h2", "h3", "script"} & set(found.tags)
+        assert ("table" in found.tags) == ("\n|--" in text)
+
+
+def test_an_older_page_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    out = tmp_path / "new" / "report.html"
+    assert page.write([report()], out) == out.stat().st_size
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    before = out.read_bytes()
+    with pytest.raises(OSError, match="full"):
+        page.write([report(name="other")], out)
+    assert out.read_bytes() == before
+    assert [path.name for path in out.parent.iterdir()] == ["report.html"]
+
+
+# ---- from MLflow
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A home of its own."""
+    root = tmp_path_factory.mktemp("report")
+    patch = pytest.MonkeyPatch()
+    patch.setattr("os.environ", os.environ.copy())
+    patch.setenv("ADJOBS_HOME", str(root))
+    for name in ("MLFLOW_TRACKING_URI", "ADJOBS_ARTIFACTS", "RAY_ADDRESS", "AWS_ENDPOINT_URL"):
+        patch.delenv(name, raising=False)
+    yield root
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def uri(place):
+    return f"sqlite:///{place / 'mlflow' / 'mlflow.db'}"
+
+
+@pytest.fixture(scope="module")
+def client(uri):
+    return connect(uri)
+
+
+@pytest.fixture(scope="module")
+def experiment(client, place):
+    return client.create_experiment("line 3", artifact_location=(place / "artifacts").as_uri())
+
+
+@pytest.fixture(scope="module")
+def finished(client, experiment, tmp_path_factory):
+    """A run with everything that this version leaves."""
+    from mlflow.entities import Dataset, DatasetInput
+
+    tags = {"method": "cdo", "data_fingerprint": "9f86", "selected_round": "2"}
+    run_id = client.create_run(
+        experiment, run_name="cdo-tiles", tags={f"adjobs.{key}": value for key, value in tags.items()}
+    ).info.run_id
+    for step, value in ((1, 2.0), (2, 1.0)):
+        client.log_metric(run_id, "train/loss", value, step=step)
+    client.log_metric(run_id, "test/image_auroc", 0.9, step=2)
+    source = json.dumps({"uri": "s3://factory/tiles", "format": "folder"})
+    dataset = Dataset("tiles", "9f86", "adjobs", source, profile=json.dumps({"train/normal": 3}))
+    client.log_inputs(run_id, [DatasetInput(dataset)])
+    estimate = {"value": 0.9, "low": 0.8, "high": 0.95, "reason": ""}
+    size = {"value": None, "low": None, "high": None, "reason": "no regions of this size"}
+    test = {
+        "overall": {"image_auroc": estimate, "au_pro_small": size},
+        "by_defect": {"crack": {"count": 4, "image_auroc": estimate}},
+    }
+    client.log_dict(run_id, {"metrics_version": 1, "confidence": 0.95, "parts": {"test": test}}, "measures.json")
+    client.log_dict(run_id, {"image": THRESHOLD.to_dict(), "pixel": None, "history": []}, "thresholds.json")
+    client.log_dict(run_id, Split("holdout", 0, ("a",), ("b",), ("c",)).to_dict(), "split.json")
+    problem = {"sample": "x.png", "kind": "truncated", "message": "m", "severity": "error"}
+    client.log_dict(run_id, {"excluded": [problem], "warnings": [problem]}, "preflight.json")
+    client.log_text(run_id, yaml.safe_dump({"method": "cdo"}), "job.yaml")
+    folder = tmp_path_factory.mktemp("figures")
+    (folder / "test_roc.png").write_bytes(png())
+    (folder / "broken.png").write_bytes(b"no picture")
+    client.log_artifacts(run_id, str(folder), "figures")
+    client.set_terminated(run_id, "FINISHED")
+    return run_id
+
+
+def test_a_run_is_read_back(uri, finished):
+    found = gather(uri, finished)
+    assert (found.name, found.experiment, found.status, found.link) == ("cdo-tiles", "line 3", "FINISHED", None)
+    assert found.started is not None
+    assert found.ended is not None
+    assert found.started <= found.ended
+    assert found.history == {"train/loss": [(1, 2.0), (2, 1.0)]}
+    assert found.data == {"uri": "s3://factory/tiles", "format": "folder", "counts": {"train/normal": 3}, "fingerprint": "9f86"}
+    assert found.split == Split("holdout", 0, ("a",), ("b",), ("c",))
+    assert found.parts["test"].overall == {"image_auroc": Estimate(0.9, 0.8, 0.95)}
+    assert found.parts["test"].by_defect["crack"].count == 4
+    assert found.parts["test"].by_region_size["small"].measures["au_pro"].reason == "no regions of this size"
+    assert found.thresholds["image"]["value"] == THRESHOLD.value
+    assert len(found.excluded) == len(found.warnings) == 1
+    assert list(found.figures) == ["test_roc"]
+    assert found.job == "method: cdo\n"
+    assert found.card is not None
+    assert "0.900 0.800 to 0.950" in row(shown(found), "image AUROC")
+
+
+def test_a_run_of_version_0_1_is_read_with_what_it_has(uri, client, experiment):
+    tags = {"method": "cdo", "undefined_metrics": "test/pixel_ap, val/image_auroc"}
+    run_id = client.create_run(experiment, tags={f"adjobs.{key}": value for key, value in tags.items()}).info.run_id
+    client.log_metric(run_id, "test/image_auroc", 0.75)
+    client.log_metric(run_id, "test/ms_per_image", 12.0)
+    client.log_metric(run_id, "test/image_f1", float("nan"))
+    client.log_dict(run_id, {"max_fpr": THRESHOLD.to_dict()}, "thresholds.json")
+    client.log_dict(run_id, {"excluded": [{"sample": "x.png", "kind": "k", "message": "m"}]}, "excluded.json")
+    client.log_text(run_id, '{"protocol": "hold', "split.json")  # killed while it wrote
+    found = gather(uri, run_id)
+    assert found.parts["test"].overall == {"pixel_ap": Estimate(None), "image_auroc": Estimate(0.75)}
+    assert found.parts["val"].overall == {"image_auroc": Estimate(None)}
+    assert found.thresholds == {"image": asdict(THRESHOLD)}
+    assert found.excluded[0]["sample"] == "x.png"
+    assert found.split is None
+    text = row(shown(found), "Measures")
+    assert "pixel AP not defined" in text
+    assert "The run recorded no split." in text
+
+
+def test_a_run_that_has_just_begun_can_be_shown(uri, client, experiment):
+    run_id = client.create_run(experiment, tags={"adjobs.method": "cdo"}).info.run_id
+    found = gather(uri, run_id)
+    assert (found.status, found.ended, found.parts) == ("RUNNING", None, {})
+    assert "RUNNING" in shown(found).text
+
+
+def test_a_foreign_run_is_refused(uri, client, experiment):
+    run_id = client.create_run(experiment).info.run_id
+    with pytest.raises(TrackingError, match="not a run of adjobs; give the run id"):
+        gather(uri, run_id)
+
+
+def invoke(*args: object):
+    return CliRunner().invoke(main, ["report", *map(str, args)])
+
+
+def test_the_command_writes_the_page(place, finished, tmp_path):
+    out = tmp_path / "folder" / "page.html"
+    done = invoke(finished, f"runs:/{finished}", "--out", out, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == {"out": str(out), "runs": [finished]}
+    assert "cdo on tiles" in Page(out.read_text()).text
+    assert re.fullmatch(rf"1 run in {re.escape(str(out))} \(\d+\.\d MB\)\n", invoke(finished, "--out", out).stdout)
+
+
+@pytest.mark.parametrize("run", ["0" * 32, "../etc", "x"])
+def test_an_unknown_run_is_one_line_and_nothing_is_written(place, tmp_path, run):
+    out = tmp_path / "page.html"
+    done = invoke(run, "--out", out)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: MLflow at sqlite:")
+    assert done.stderr.count("\n") == 1
+    assert not out.exists()
+
+
+# ---- in a browser
+
+
+def browse(path: Path, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    quiet = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    profile = f"--user-data-dir={folder / 'profile'}"
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", *quiet, profile, *more, path.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium or google-chrome")
+@pytest.mark.parametrize("width", [1200, 500])
+def test_a_browser_shows_the_page_with_all_its_pictures(tmp_path, width):
+    source = tmp_path / "page.html"
+    page.write([report(), report(run_id="b" * 32, name="cdo-2")], source)
+    shot = tmp_path / "shot.png"
+    done = browse(
+        source, tmp_path, "--enable-logging=stderr", f"--window-size={width},1500", "--hide-scrollbars", f"--screenshot={shot}"
+    )
+    assert "CONSOLE" not in done.stderr  # no error, no refused request
+    pixels = np.asarray(Image.open(shot).convert("L"))
+    assert pixels.shape[1] == width
+    assert pixels.std() > 10
+
+    # A copy that may run a script measures itself.
+    policy = '<meta http-equiv="Content-Security-Policy"'
+    script = """<script>onload = () => { document.body.dataset.found = JSON.stringify({
+        images: [...document.images].map(image => image.naturalWidth),
+        headings: [...document.querySelectorAll("h1, h2, h3")].map(heading => heading.textContent),
+        wide: document.documentElement.scrollWidth - document.documentElement.clientWidth }) }</script>"""
+    measured = tmp_path / "measured.html"
+    measured.write_text(re.sub(f"{policy}[^>]*>", "", source.read_text()).replace("</body>", f"{script}</body>"))
+    found = Page(browse(measured, tmp_path, f"--window-size={width},1500", "--dump-dom").stdout).of("body", "data-found")
+    facts = json.loads(found[0])
+    assert len(facts["images"]) == 8
+    assert all(facts["images"])
+    assert facts["headings"][:3] == ["2 runs compared", "Comparison", "cdo on tiles"]
+    assert facts["wide"] == 0  # wide tables and pictures scroll by themselves
