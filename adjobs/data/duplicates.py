@@ -6,8 +6,8 @@ says little, so a pair counts only if the fine detail agrees as well, place by p
 The numbers were chosen on ELPV (2624 pictures) and the magnetic tiles (1344), 300 pictures of each copied in four ways: JPEG of
 quality 70, scaled to 90 %, 5 % brighter, all three. Every copy is found; of those shifted by 1 %, 91 % are found in ELPV and 98 %
 of the tiles (or the same tile under another exposure). Of 898,195 pairs of tiles with different names 33 are called near
-duplicates; none that was looked at shows two. In ELPV 732 pairs are; the 30 that were looked at show one crystal, in cells cut next to each
-other or photographed twice.
+duplicates; none that was looked at shows two. In ELPV 732 pairs are; the 30 that were looked at show one crystal, in cells cut
+next to each other or photographed twice.
 """
 
 from __future__ import annotations

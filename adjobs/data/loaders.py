@@ -118,18 +118,19 @@ class TrainingData:
         """The batch of these cache rows on the device."""
         images = to_float(self._cache.images[rows], self._device)
         labels = torch.tensor([self._label[int(row)] for row in rows], device=self._device)
-        pixels = torch.from_numpy(np.stack([self._pixel_labels(int(row)) for row in rows])[:, None]).to(self._device)
+        pixels = torch.from_numpy(self._pixel_labels(rows)).to(self._device)
         where = torch.from_numpy(simulate).to(self._device)
         return Batch(images, labels, pixels == ANOMALOUS, pixels == UNKNOWN, where, generator)
 
-    def _pixel_labels(self, row: int) -> np.ndarray:
-        """What the training may know of each pixel, ``(size, size)`` uint8."""
-        size = self._cache.images.shape[1:3]
-        if not self._label[row]:
-            return np.full(size, NORMAL, dtype=np.uint8)
-        if row not in self._label_row:
-            return np.full(size, UNKNOWN, dtype=np.uint8)
-        return coarsen(np.array(self._cache.labels[self._label_row[row]]), self._level, self._block)
+    def _pixel_labels(self, rows: np.ndarray) -> np.ndarray:
+        """What the training may know of each pixel, ``(B, 1, size, size)`` uint8."""
+        labels = np.full((len(rows), 1, *self._cache.images.shape[1:3]), NORMAL, dtype=np.uint8)
+        for i, row in enumerate(map(int, rows)):
+            if self._label[row]:
+                drawn = self._label_row.get(row)
+                known = None if drawn is None else np.array(self._cache.labels[drawn])
+                labels[i, 0] = UNKNOWN if known is None else coarsen(known, self._level, self._block)
+        return labels
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ class Plan:
 def to_float(images: np.ndarray, device: torch.device) -> torch.Tensor:
     """``(B, H, W, 3)`` uint8 of the cache to ``(B, 3, H, W)`` float32 in [0, 1] on the device, in channels-last memory.
 
-    The array is copied first: the cache is shared, and nothing may write to it.
+    A read-only view into the cache is copied first, since tensors know no read-only memory.
     """
-    tensor = torch.from_numpy(np.array(images)).to(device, non_blocking=True)
+    tensor = torch.from_numpy(np.require(images, requirements="W")).to(device, non_blocking=True)
     return tensor.permute(0, 3, 1, 2).to(torch.float32).div_(255)

@@ -107,7 +107,8 @@ def choose_pixel_threshold(job: JobConfig, val: Scores) -> PixelThreshold | None
     if val.maps is None:
         return None
     asked = job.pixel_threshold
-    policy, value = (asked.policy, asked.value) if asked.policy else default_pixel_policy(val.masks is not None and bool(val.masks.any()))
+    seen = val.masks is not None and bool(val.masks.any())
+    policy, value = (asked.policy, asked.value) if asked.policy else default_pixel_policy(seen)
     return choose_pixels(policy, val.maps, val.masks, val.labels, value=value, confidence=job.threshold.confidence)
 
 

@@ -135,7 +135,7 @@ def puts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     limit = [7]
     monkeypatch.setattr(LocalStore, "put", note)
-    monkeypatch.setattr("adjobs.data.parallel.cores", lambda: 1)
+    monkeypatch.setattr("adjobs.parallel.cores", lambda: 1)
     return keys
 
 
