@@ -105,3 +105,50 @@ def test_images_arrive_as_floats_and_the_cache_is_not_written_to(data):
     tensor = to_float(pixels, CPU)
     torch.testing.assert_close(tensor.flatten(), torch.tensor([0, 128 / 255, 1]))
     assert tensor.shape == (1, 3, 1, 1)
+
+
+def anomalies(root, cache, **options):
+    """A batch of all ten anomalies."""
+    data = drawn_data(root, cache, size=32, **options)[1]
+    return data.load(data.anomalous_pool.rows, np.zeros(10, dtype=bool), torch.Generator())
+
+
+def test_coarser_labels_leave_more_open(folder_root, tmp_path):
+    masks, blocks, boxes, image = (
+        anomalies(folder_root, tmp_path / "cache", labels=level, block=4) for level in ("masks", "blocks", "boxes", "image")
+    )
+    assert not masks.unknown.any()
+    assert blocks.masks.any()
+    assert blocks.unknown.any()
+    assert not (masks.masks & ~blocks.masks & ~blocks.unknown).float().mean() > 0.02  # few defect pixels in blocks called normal
+    assert not boxes.masks.any()
+    assert (boxes.unknown & masks.masks).sum() == masks.masks.sum()  # no defect outside the boxes
+    assert not boxes.unknown.all()
+    assert image.unknown.all()
+    assert not image.masks.any()
+
+
+def test_an_anomaly_without_a_mask_is_unknown_everywhere_and_a_good_image_nowhere(tmp_path):
+    from tests.drawing import draw_folder
+
+    root = draw_folder(tmp_path / "d", 4, 2)
+    (root / "masks" / "scratch" / "001.png").unlink()
+    data = drawn_data(root, tmp_path / "cache", 32)[1]
+    batch = data.load(data.natural_pool.rows, np.zeros(6, dtype=bool), torch.Generator())
+    shares = batch.unknown.flatten(1).float().mean(1)
+    assert shares[batch.labels == 0].sum() == 0
+    assert sorted(shares[batch.labels == 1].tolist()) == [0, 1]
+
+
+@pytest.mark.parametrize("layout", ["coco", "labelstudio", "manifest", "yolo"])
+def test_boxes_say_that_the_rest_is_good(layout, tmp_path):
+    from tests.drawing import LAYOUTS
+
+    index, data = drawn_data(LAYOUTS[layout](tmp_path / "d"), tmp_path / "cache", 32)
+    boxed = [sample.id for sample in index.samples if sample.boxes and sample.mask is None]
+    assert boxed
+    rows = np.array([i for i, sample in enumerate(index.samples) if sample.id in boxed])
+    batch = data.load(rows, np.zeros(len(rows), dtype=bool), torch.Generator())
+    assert not batch.masks.any()
+    shares = batch.unknown.flatten(1).float().mean(1)
+    assert ((shares > 0) & (shares < 1)).all()

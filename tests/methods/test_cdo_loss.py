@@ -114,3 +114,12 @@ def test_labelled_masks_are_driven_apart_only_when_asked():
     assert method.stages()[0].mix == (0, 0, 4, 0)
     _, method = tiny("cdo", use_labelled_masks=True)
     assert method.stages()[0].mix == (0, 0, 3, 1)
+
+
+def test_what_a_label_leaves_open_teaches_nothing():
+    _, method = tiny("cdo")
+    batch = random_batch()
+    plain = batch._replace(masks=torch.zeros_like(batch.masks), simulate=torch.zeros_like(batch.simulate))
+    open_ = method(plain._replace(unknown=batch.masks))
+    assert open_.total != method(plain).total
+    assert open_.parts["d_synthetic"] == 0

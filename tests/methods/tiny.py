@@ -25,11 +25,11 @@ def tiny(name: str, **params: Any) -> tuple[Folder, torch.nn.Module]:
     return folder, folder.build(folder.config(**{**small, **params}), 0)
 
 
-def drawn_data(root: Path, cache: Path, size: int = 64) -> tuple[Index, TrainingData]:
+def drawn_data(root: Path, cache: Path, size: int = 64, **options: Any) -> tuple[Index, TrainingData]:
     """All images of a drawn folder as one training part."""
     index = open_index(str(root), cache=cache)
     images = open_cache(index, fingerprint(index), size, cache, progress=False)
-    return index, TrainingData(images, index, [sample.id for sample in index.samples], torch.device("cpu"))
+    return index, TrainingData(images, index, [sample.id for sample in index.samples], torch.device("cpu"), **options)
 
 
 def random_batch(size: int = 4, side: int = 64, seed: int = 0) -> Batch:
