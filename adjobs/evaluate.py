@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -66,7 +67,7 @@ def evaluate(method: nn.Module, cache: ImageCache, index: Index, part: Sequence[
     """
     samples = {sample.id: sample for sample in index.samples}
     rows = np.array([cache.row[name] for name in part], dtype=np.int64)
-    scores, found, seconds = np.empty(len(part)), [], 0.0
+    scores, maps, seconds = np.empty(len(part)), None, 0.0
     with evaluating(method):
         for start in range(0, len(rows), EVAL_BATCH):
             begin = time.perf_counter()
@@ -74,14 +75,17 @@ def evaluate(method: nn.Module, cache: ImageCache, index: Index, part: Sequence[
             seconds += time.perf_counter() - begin
             scores[start : start + EVAL_BATCH] = score
             if map_ is not None:
-                found.append(map_)
+                # All at once: to join batches at the end would take twice the memory.
+                maps = np.empty((len(part), *map_.shape[1:]), dtype=map_.dtype) if maps is None else maps
+                maps[start : start + EVAL_BATCH] = map_
     return Timed(
         Scores(
             ids=tuple(part),
             labels=np.array([int(samples[name].label == "anomalous") for name in part], dtype=np.int64),
             scores=scores,
-            defects=tuple(samples[name].defect for name in part),
-            maps=np.concatenate(found) if found else None,
+            # A manifest may call good images "none": that is no type of defect.
+            defects=tuple(samples[name].defect if samples[name].label == "anomalous" else "" for name in part),
+            maps=maps,
             masks=_masks(cache, index, part),
         ),
         1000 * seconds / max(1, len(part)),
@@ -180,7 +184,8 @@ def saturated(scores: Scores, index: Index) -> dict[str, Estimate]:
     """Area under the sPRO curve up to 0.05 at the images' own size (MVTec LOCO; Bergmann et al., IJCV 2022).
 
     ``au_spro`` is the mean over the two kinds of anomalies, each beside all good images, as its authors report; so is
-    ``image_auroc_mean``. Empty for data sets whose masks do not say when a defect counts as found.
+    ``image_auroc_mean``. In the names of the kinds, what MLflow takes for no part of a name is ``_``. Empty for data sets whose
+    masks do not say when a defect counts as found.
     """
     samples = {sample.id: sample for sample in index.samples}
     masks = [samples[name].mask for name, label in zip(scores.ids, scores.labels, strict=True) if label]
@@ -195,11 +200,16 @@ def saturated(scores: Scores, index: Index) -> dict[str, Estimate]:
     ranks = [ranking.auroc(scores.labels[rows], scores.scores[rows]) for rows in (_rows(scores, kind) for kind in kinds)]
     values = {
         "au_spro": _mean(list(areas.values())),
-        **{f"au_spro_{kind}": value for kind, value in areas.items()},
+        **{f"au_spro_{_word(kind)}": value for kind, value in areas.items()},
         "au_spro_pooled": area(None),
         "image_auroc_mean": _mean(ranks),
     }
     return {name: Estimate(value, reason=NO_INTERVAL) for name, value in values.items()}
+
+
+def _word(kind: str) -> str:
+    """A kind of anomaly as a part of a metric's name: a manifest's text may hold signs that MLflow refuses, and be any length."""
+    return re.sub(r"[^\w.\- ]", "_", kind)[:200] or summary.UNTYPED
 
 
 def _rows(scores: Scores, kind: str | None) -> np.ndarray:

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from mlflow.utils.validation import _validate_metric_name
+from torch import nn
 
+from adjobs.data.cache import open_cache
 from adjobs.data.formats.loco import read_defects
 from adjobs.data.index import Index, open_index
-from adjobs.evaluate import measure, saturated
+from adjobs.evaluate import Runner, evaluate, measure, saturated
 from adjobs.metrics.spro import au_spro
-from adjobs.types import Scores
-from tests.drawing import draw_loco
+from adjobs.types import Prediction, Scores
+from tests.drawing import draw_folder, draw_loco
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +59,42 @@ def test_saturated_overlap_is_the_mean_over_the_two_kinds_of_anomalies(index):
     assert found["au_spro_logical_anomalies"] < found["au_spro_structural_anomalies"]
     assert 0 < found["au_spro_pooled"] < 1
     assert 0 <= found["image_auroc_mean"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("bent, broken", "bent_ broken"), ("../é", ".._é"), ("", "untyped"), ("x" * 300, "x" * 200)]
+)
+def test_kinds_have_names_that_mlflow_takes(index, kind, name):
+    """A manifest may call its kinds as it likes; a metric that MLflow refuses would end the run after its training."""
+    scores = predicted(index)
+    renamed = scores._replace(defects=tuple(kind if label else "" for label in scores.labels))
+    found = saturated(renamed, index)
+    assert set(found) == {"au_spro", f"au_spro_{name}", "au_spro_pooled", "image_auroc_mean"}
+    for measure_ in found:
+        _validate_metric_name(f"test/{measure_}_high")
+        assert len(f"test/{measure_}_high") <= 250
+    assert found[f"au_spro_{name}"].value == found["au_spro_pooled"].value
+
+
+class Brightness(nn.Module):
+    """The map is the picture's brightness."""
+
+    def predict(self, images: torch.Tensor) -> Prediction:
+        grey = images.mean(1, keepdim=True)
+        return Prediction(grey.amax((1, 2, 3)), grey)
+
+
+def test_every_image_is_predicted_in_its_place_and_good_ones_have_no_type_of_defect(tmp_path):
+    drawn = open_index(str(draw_folder(tmp_path / "data", 18, 3, size=32)), cache=tmp_path)
+    index = dataclasses.replace(drawn, samples=tuple(dataclasses.replace(s, defect=s.defect or "none") for s in drawn.samples))
+    cache = open_cache(index, "f" * 64, 32, tmp_path, progress=False)
+    part = tuple(sample.id for sample in index.samples)[::-1]
+    scores, _ = evaluate(Brightness(), cache, index, part, Runner(torch.device("cpu")))
+    images = np.stack([cache.images[cache.row[name]] for name in part])
+    np.testing.assert_allclose(scores.maps, images.mean(3) / 255, atol=1e-6)
+    np.testing.assert_array_equal(scores.scores, scores.maps.max((1, 2)))
+    assert {(label, defect) for label, defect in zip(scores.labels, scores.defects, strict=True)} == {(0, ""), (1, "scratch")}
+    assert set(measure(scores, 0.9, 0.9).by_defect) == {"scratch"}
 
 
 def test_measures_of_a_part_hold_everything_once(index):

@@ -94,7 +94,8 @@ def _measures(summary: dict[str, Any]) -> str:
     for name in names:
         val, test = metrics.get(f"val/{name}"), metrics.get(f"test/{name}")
         if val is None and test is None:
-            missing[summary["reasons"].get(f"test/{name}", "")].append(name)
+            reasons = summary["reasons"]
+            missing[reasons.get(f"test/{name}") or reasons.get(f"val/{name}", "")].append(name)
             continue
         low, high = intervals.get(f"test/{name}", (None, None))
         between = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"

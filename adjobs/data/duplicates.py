@@ -116,13 +116,12 @@ def across(looks: Sequence[Look], parts: Sequence[str], kin: Sequence[str], *, p
     """
     if not looks:
         return {}
-    details = np.stack([each.detail for each in looks])
     names = [np.unique(np.array(values), return_inverse=True)[1] for values in (parts, kin)]
     pairs = _candidates(np.array([each.hash for each in looks], dtype=np.uint64), names)
     if not len(pairs):
         return {}
-    alike = _compare(details, pairs, progress)
-    typical = _typical(details, names[1])
+    alike = _compare(looks, pairs, progress)
+    typical = _typical(looks, names[1])
     found: dict[int, Match] = {}
     for index in np.flatnonzero(alike >= typical + (1 - typical) * SIMILARITY):
         for one, other in (pairs[index], pairs[index][::-1]):
@@ -145,21 +144,25 @@ def _candidates(hashes: np.ndarray, names: list[np.ndarray]) -> np.ndarray:
     return np.unique(np.concatenate(pairs), axis=0)
 
 
-def _typical(details: np.ndarray, kin: np.ndarray) -> float:
-    """Similarity that one in ten pairs of different pictures exceeds, by a sample of pairs."""
-    pairs = np.random.default_rng(0).integers(len(details), size=(_TYPICAL_PAIRS, 2))
-    alike = _compare(details, pairs[kin[pairs[:, 0]] != kin[pairs[:, 1]]], progress=False)
+def _typical(looks: Sequence[Look], kin: np.ndarray) -> float:
+    """Similarity that one in ten pairs of different pictures exceeds, by a sample of pairs; 0 where one group is nearly all."""
+    pairs = np.random.default_rng(0).integers(len(looks), size=(_TYPICAL_PAIRS, 2))
+    pairs = pairs[kin[pairs[:, 0]] != kin[pairs[:, 1]]]
+    if not len(pairs):
+        return 0.0
+    alike = _compare(looks, pairs, progress=False)
     return float(np.clip(np.quantile(alike, 0.9), 0, _MOST_TYPICAL))
 
 
-def _compare(details: np.ndarray, pairs: np.ndarray, progress: bool) -> np.ndarray:
+def _compare(looks: Sequence[Look], pairs: np.ndarray, progress: bool) -> np.ndarray:
     chunks = [pairs[start : start + _CHUNK] for start in range(0, len(pairs), _CHUNK)]
-    compare = partial(_similarities, details)
+    compare = partial(_similarities, looks)
     return np.concatenate(in_threads(compare, chunks, text="comparing", progress=progress))
 
 
-def _similarities(details: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    return similarity(details[pairs[:, 0]], details[pairs[:, 1]])
+def _similarities(looks: Sequence[Look], pairs: np.ndarray) -> np.ndarray:
+    first, second = (np.stack([looks[place].detail for place in places]) for places in pairs.T)
+    return similarity(first, second)
 
 
 def _moved(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -29,10 +29,15 @@ def is_image(path: Path) -> bool:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """All images under ``folder``, sorted, none if there is no such folder; hidden ones are left out, links followed once.
+    """All images under ``folder``, as :func:`files_under` finds them."""
+    return files_under(folder, is_image)
+
+
+def files_under(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
+    """Files under ``folder``, sorted, none if there is no such folder; hidden folders are left out, links followed once.
 
     Raises:
-        DataError: a folder cannot be listed; leaving its images out silently would change the data set.
+        DataError: a folder cannot be listed; leaving its files out silently would change the data set.
     """
     found: list[Path] = []
     if not folder.is_dir():
@@ -44,8 +49,9 @@ def image_files(folder: Path) -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found.extend(path for path in (Path(place) / name for name in names) if is_image(path))
+        # Sorted: which of two links to one folder is followed must not depend on the machine.
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found.extend(path for path in (Path(place) / name for name in names) if wanted(path))
     return sorted(found)
 
 
@@ -187,9 +193,16 @@ class MaskFiles:
                 raise DataError(f"{root}: {self._name(other)} and {self._name(path)} are masks of one image; keep one of them")
 
     def find(self, *stems: str) -> Path | None:
-        """The mask with the first of these stems that exists."""
+        """The mask with the first of these stems that exists.
+
+        Raises:
+            DataError: another image has it already.
+        """
         for name in stems:
             if name in self._paths:
+                if name in self._used:
+                    got = f"mask {self._name(self._paths[name])} belongs to two images, whose names differ in the suffix alone"
+                    raise DataError(f"{self._root}: {got}; a mask is that of one image; rename one of the two, or remove it")
                 self._used.add(name)
                 return self._paths[name]
         return None

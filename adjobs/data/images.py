@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -74,6 +74,19 @@ def image_size(path: Path) -> tuple[int, int]:
         turnable = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
         sideways = turnable and image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
         return (height, width) if sideways else (width, height)
+
+
+def refuse_other_size(path: Path, width: int, height: int) -> None:
+    """Refuse boxes that were drawn on the image at another size: nothing else tells that they lie in wrong places.
+
+    Raises:
+        ValueError: what was got and what is needed; an image that is unreadable is left to the check of the data.
+    """
+    with suppress(ImageError):
+        real = image_size(path)
+        if real != (width, height):
+            got = f"boxes of {path.name} are for {width} x {height} pixels, the upright image has {real[0]} x {real[1]}"
+            raise ValueError(f"{got}; both must be equal")
 
 
 def decode(source: Path | bytes) -> Image.Image:

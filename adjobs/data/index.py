@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from adjobs.data import formats
 from adjobs.data.files import IMAGE_SUFFIXES, content_hash, subfolders
-from adjobs.data.labels import Box, Mask, Shapes, files_of
+from adjobs.data.labels import Box, Layers, Mask, Shapes, files_of
 from adjobs.errors import DataError, choices
 from adjobs.parallel import in_threads
 
@@ -97,6 +97,8 @@ def fingerprint(index: Index, *, progress: bool = False) -> str:
     for s in sorted(index.samples, key=lambda sample: sample.id):
         drawn = s.mask if isinstance(s.mask, Shapes) else None
         row = [s.id, s.label, s.defect, s.group, s.part, s.boxes, drawn and vars(drawn), *(hashes[path] for path in s.files)]
+        # One file can be a mask or a block grid, and the last of several a mask or their kinds.
+        row += [word for word, there in (("kinds", isinstance(s.mask, Layers) and s.mask.kinds), ("blocks", s.blocks)) if there]
         total.update(json.dumps(row).encode() + b"\n")
     return total.hexdigest()
 
@@ -175,7 +177,8 @@ def _refuse_unusable(root: Path, reader: formats.Format, samples: tuple[Sample, 
     if count > 1:
         raise DataError(f"{root}: {name} is listed {count} times; an image is one sample; remove the repetitions")
     for sample in samples:
-        try:
-            sample.id.encode()
-        except UnicodeEncodeError as error:
-            raise DataError(f"{root}: file name {sample.id!r} is not UTF-8; only UTF-8 names are allowed; rename it") from error
+        for what, name in (("file name", sample.id), ("defect type", sample.defect), ("group", sample.group or "")):
+            try:
+                name.encode()
+            except UnicodeEncodeError as error:
+                raise DataError(f"{root}: {what} {name!r} is not UTF-8; only UTF-8 names are allowed; rename it") from error

@@ -107,7 +107,7 @@ class TrainingData:
                 "choose params.batch_size or train.workers so that it can"
             )
         per_step = min(per_step, len(pool) // world * world)  # a part smaller than one batch is one batch
-        if per_step + anomalous < 2 * world:
+        if not per_step or per_step + anomalous < 2 * world:
             raise DataError(
                 f"a global batch has {per_step + anomalous} images, each of {world} workers needs at least 2; "
                 f"use fewer workers, a larger params.batch_size, or more training images ({len(pool)} now)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -103,8 +104,14 @@ def check(
 
     Returns:
         Errors, then warnings; of both, those of samples by id, then those of the whole data set.
+
+    Raises:
+        JobError: the split cannot be had, whatever the images are.
     """
     limits = limits or Limits()
+    if callable(split):
+        with suppress(DataError):  # said with all others below; a wrong k or seed is no fault of the data and is said at once
+            split(index)
     results = in_threads(_inspect, index.samples, text="checking", progress=progress)
     seen = [result for result, _ in results if result]
     problems = [problem for _, found in results for problem in found]
@@ -171,8 +178,9 @@ def _coloured(small: Image.Image) -> bool | None:
 def _duplicates(same: list[Sample]) -> Iterator[Problem]:
     """Problems of images with equal content: labels that contradict each other, copies in two published parts."""
     if len({sample.label for sample in same}) > 1:
+        first = {sample.label: sample for sample in reversed(same)}
         for sample in same:
-            other = next(s for s in same if s.label != sample.label)
+            other = next(first[label] for label in first if label != sample.label)
             got = f"is {sample.label}, and the same image {other.id} is {other.label}"
             yield Problem(sample.id, "duplicate label", f"{got}; an image has one label; correct or remove one of the two")
         return
@@ -268,16 +276,16 @@ def _divided_groups(samples: Iterable[Sample], part_of: dict[str, str]) -> Itera
 
 def _leaks(seen: list[_Seen], part_of: dict[str, str], progress: bool) -> Iterator[Problem]:
     """Images that another part of the split has, too: the same file, or nearly the same picture; not those of one group."""
-    copies: dict[str, list[str]] = defaultdict(list)
+    copies: dict[str, dict[str, str]] = defaultdict(dict)  # the first image of this content in each part
     for one in seen:
-        copies[one.digest].append(one.sample.id)
+        copies[one.digest].setdefault(part_of[one.sample.id], one.sample.id)
     todo = "results on it are too good; keep one of the two, or give both one group"
     parts = [part_of[one.sample.id] for one in seen]
     kin = [one.sample.group or one.sample.id for one in seen]
     matches = duplicates.across([one.look for one in seen], parts, kin, progress=progress)
     for place, one in enumerate(seen):
         name = one.sample.id
-        other = next((copy for copy in copies[one.digest] if part_of[copy] != part_of[name]), None)
+        other = next((copy for part, copy in copies[one.digest].items() if part != part_of[name]), None)
         if other:
             got = f"is in part {part_of[name]}, and the same image {other} in part {part_of[other]}"
             yield Problem(name, "duplicate in split", f"{got}; {todo}", "warning")

@@ -119,14 +119,18 @@ def liac(index: Index, seed: int) -> Parts:
 
 
 def _liac_published(published: Parts, seed: int) -> Parts:
-    """Validation like the published test part, out of the rest; what shares a group with it does not train."""
-    rest, tested = published.train + published.val, {s.group for s in published.test if s.group is not None}
+    """Validation like the published test part, out of the rest; what shares a group with it does not train.
+
+    What shares a group with the test part does neither.
+    """
+    tested = {sample.group for sample in published.test if sample.group is not None}
+    rest = [sample for sample in published.train + published.val if sample.group not in tested]
     normals, types = _shuffled(_normal(rest), seed, 0), _types(rest, seed)
     wanted = Counter(sample.defect for sample in _anomalous(published.test))
     val = normals[: min(len(_normal(published.test)), len(normals) // 2)]
     for name, found in types.items():
         val = val + found[: min(wanted[name], len(found) // 2)]
-    apart = tested | {sample.group for sample in val if sample.group is not None}
+    apart = {sample.group for sample in val if sample.group is not None}
     chosen = {sample.id for sample in val}
 
     def left(samples: list[Sample]) -> list[Sample]:
@@ -157,7 +161,7 @@ def dpae(index: Index, seed: int) -> Parts:
 
 
 def budget(index: Index, seed: int) -> Parts:
-    """Ten labelled anomalies to train on (SemiREST, section V), over ``official``, or ``holdout`` where nothing is published.
+    """Up to ten labelled anomalies to train on (SemiREST, section V), over ``official``, or ``holdout`` if nothing is published.
 
     They come out of the training part where it has anomalies (KolektorSDD2); otherwise they leave the test part. Anomalies of
     the training part beyond the ten are not used. ``data.labels`` says whether they are shown as masks, blocks or boxes.

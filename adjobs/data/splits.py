@@ -43,7 +43,7 @@ class Split:
         try:
             parts = [tuple(sorted(_names(values[part]))) for part in Parts._fields]
             return cls(str(values["protocol"]), int(values["seed"]), *parts)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"stored split: {error!r}; needed are protocol, seed, train, val and test; store it again") from error
 
 
@@ -87,8 +87,8 @@ def read_split(path: Path) -> Split:
         DataError: it cannot be read, or holds no split.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         got = error.strerror if isinstance(error, OSError) else one_line(error)
         raise DataError(f"split {path}: cannot be read ({got}); give a JSON file that 'adjobs data split' wrote") from error
     if not isinstance(document, dict):

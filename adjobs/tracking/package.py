@@ -104,14 +104,19 @@ def download(uri: str, model: str, folder: Path) -> Path:
 
 
 def _model_uri(client: Any, model: str) -> str:
-    """The URI that MLflow downloads from; a run stands for the model it logged last."""
+    """The URI that MLflow downloads from; a run stands for the model it logged last, and in full."""
+    from mlflow.entities import LoggedModelStatus
+
     if model.startswith("models:/"):
         return model
     run_id = model.removeprefix("runs:/").split("/")[0]
     run = client.get_run(run_id)
     outputs = run.outputs.model_outputs if run.outputs else []
-    if not outputs:
+    # A model belongs to its run before it is uploaded: one whose upload failed or was cut off is none.
+    models = [client.get_logged_model(output.model_id) for output in outputs]
+    whole = [model for model in models if model.status == LoggedModelStatus.READY]
+    if not whole:
         raise TrackingError(f"run {run_id} ({run.info.status}): has no model; finish it with 'adjobs train --resume {run_id}'")
     # MLflow lists a run's models by their random ids; a resume and 'adjobs threshold' add to them.
-    newest = max((client.get_logged_model(output.model_id) for output in outputs), key=lambda model: model.creation_timestamp)
+    newest = max(whole, key=lambda model: model.creation_timestamp)
     return f"models:/{newest.model_id}"

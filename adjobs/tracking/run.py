@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -177,12 +178,14 @@ def reopen(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
 
 
 def url(uri: str, run_id: str) -> str | None:
-    """The run's page in the MLflow UI; None without a server."""
+    """The run's page in the MLflow UI, without a password that the URI may hold: reports are handed on; None without a server."""
     if not uri.startswith("http"):
         return None
     client = connect(uri)
+    parts = urlsplit(uri.rstrip("/"))
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     with talking(uri):
-        return f"{uri.rstrip('/')}/#/experiments/{client.get_run(run_id).info.experiment_id}/runs/{run_id}"
+        return f"{bare}/#/experiments/{client.get_run(run_id).info.experiment_id}/runs/{run_id}"
 
 
 class Recorder:

@@ -65,6 +65,7 @@ def train(job: JobConfig, settings: Settings, *, local: bool, tell: Callable[[Ti
     begin = time.perf_counter()
     job = _anywhere(job)
     data = look(job, settings)
+    job = _as_divided(job, data.split)
     with _launcher(job, settings, local=local) as launcher:
         tags = {
             "launcher": "local" if local else "ray",
@@ -117,16 +118,35 @@ def look(job: JobConfig, settings: Settings, split: Split | None = None) -> Data
         DataError: there are problems and ``data.exclude_bad`` is off, or a part lacks what the job needs.
         JobError: the split or the threshold cannot be had from these data.
     """
-    index = open_index(job.data.uri, job.data.format, cache=settings.cache)
     if split is None and job.data.split is not None:
-        split = read_split(Path(job.data.split))
+        split = _given_split(job.data.split, job.data.k)
+    index = open_index(job.data.uri, job.data.format, cache=settings.cache)
+    _divide(index, job, split, index)  # what cannot be divided with all its images is said before they are read
     limits = Limits(train_anomalies="none" not in methods.spec(job.method).supervision)
-    problems = _check_once(index, job, split, limits, settings.cache)
+    whole = _known(index)
+    problems = _check_once(index, whole, job, split, limits, settings.cache)
     _refuse(job, problems)
     rest = without(index, problems)
     found = _divide(rest, job, split, index)
     _check_thresholds(job, rest, found)
-    return Data(rest, fingerprint(rest), problems, found)
+    all_there = len(rest.samples) == len(index.samples)
+    return Data(rest, whole if whole and all_there else fingerprint(rest), problems, found)
+
+
+def _given_split(path: str, k: int | None) -> Split:
+    if k is not None:
+        raise JobError(
+            f"data.k: got {k} beside data.split {path}, which says itself which anomalies train; leave out one of both"
+        )
+    return read_split(Path(path).expanduser())
+
+
+def _known(index: Index) -> str | None:
+    """The fingerprint; None where a file cannot be read, which the check tells with all other problems."""
+    try:
+        return fingerprint(index, progress=True)
+    except DataError:
+        return None
 
 
 def _divide(rest: Index, job: JobConfig, split: Split | None, index: Index) -> Split:
@@ -162,16 +182,20 @@ def _check_thresholds(job: JobConfig, index: Index, split: Split) -> None:
         check_pixels_possible(pixels.policy, n_normal, has_masks, value=pixels.value)
 
 
-def _check_once(index: Index, job: JobConfig, split: Split | None, limits: Limits, cache: Path) -> list[Problem]:
+def _check_once(
+    index: Index, whole: str | None, job: JobConfig, split: Split | None, limits: Limits, cache: Path
+) -> list[Problem]:
     """All problems of a data set; reading every image takes a while, so the answer is kept for the same question."""
+    if whole is None:
+        return check(index, lambda rest: _divide(rest, job, split, index), limits=limits, progress=True)
     question = [
         __version__,
-        fingerprint(index, progress=True),
+        whole,
         split.to_dict() if split else [job.data.protocol, job.data.k, job.data.seed],
         asdict(limits),
     ]
     kept = cache / "checked" / f"{hashlib.sha256(json.dumps(question).encode()).hexdigest()[:32]}.json"
-    if kept.exists():
+    with contextlib.suppress(OSError, ValueError, TypeError):  # not there, or damaged by a power failure
         return [Problem(**item) for item in json.loads(kept.read_text())]
     problems = check(index, lambda rest: _divide(rest, job, split, index), limits=limits, progress=True)
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -242,11 +266,16 @@ def _task(job: JobConfig, split: Split, found: str, settings: Settings, run_id: 
     return Task(job, split, found, settings.cache, settings.tracking_uri, run_id, names)
 
 
+def _as_divided(job: JobConfig, split: Split) -> JobConfig:
+    """The job with the protocol and seed of its split, which a file of its own may have brought."""
+    return job.model_copy(update={"data": job.data.model_copy(update={"protocol": split.protocol, "seed": split.seed})})
+
+
 def _anywhere(job: JobConfig) -> JobConfig:
     """The job with the full path of its data: workers and a later resume run in other folders."""
     if "://" in job.data.uri or job.data.uri == INSTALLED:
         return job
-    return job.model_copy(update={"data": job.data.model_copy(update={"uri": str(Path(job.data.uri).absolute())})})
+    return job.model_copy(update={"data": job.data.model_copy(update={"uri": str(Path(job.data.uri).expanduser().absolute())})})
 
 
 def _describe(task: Task, settings: Settings, summary: dict[str, Any], seconds: float) -> dict[str, Any]:

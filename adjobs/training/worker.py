@@ -133,5 +133,6 @@ def _open_data(task: Task) -> tuple[Index, ImageCache]:
 
 
 def _has_both(index: Index, part: tuple[str, ...]) -> bool:
-    labels = {sample.label for sample in index.samples if sample.id in set(part)}
+    names = set(part)
+    labels = {sample.label for sample in index.samples if sample.id in names}
     return {"normal", "anomalous"} <= labels

@@ -72,7 +72,10 @@ def huge_png(path: Path) -> None:
         (["--method", "cdo", "--data", "no/such/folder"], "no/such/folder"),
         (["--method", "cdo", "--data", "ftp://x/y"], "ftp.*allowed are"),
         (["--method", "cdo", "--data", "elpv", "--set", "data.format=mvtek"], "mvtek.*did you mean mvtec"),
-        (["--method", "cdo", "--data", "elpv", "--set", "data.protocol=hold"], "hold.*have holdout, liac, official"),
+        (
+            ["--method", "cdo", "--data", "elpv", "--set", "data.protocol=hold"],
+            "hold.*have budget, dpae, holdout, liac, official",
+        ),
         (["--method", "cdo", "--data", "elpv", "--set", "train.workers=2", "--local"], "--local trains with 1"),
         ([], "nothing to train"),
         (["no.yaml"], "job file 'no.yaml': cannot be read"),

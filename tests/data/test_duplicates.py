@@ -143,3 +143,9 @@ def test_similarity(seed, down, right):
 def test_nothing_to_compare():
     assert across([], [], []) == {}
     assert across([look(cloud(0))], ["train"], ["0"]) == {}
+
+
+def test_a_lone_picture_beside_one_large_group():
+    looks = [look(cloud(0))] * 2000 + [look(jpeg(cloud(0)))]
+    found = across(looks, ["train"] * 2000 + ["test"], ["line 1"] * 2000 + ["line 2"])
+    assert 2000 in found

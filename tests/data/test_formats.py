@@ -310,6 +310,8 @@ def _remove(name):
         ("folder", _add("scratches/x.png"), r"scratches/x.png has no meaning here; images belong in good/ .*; move or remove"),
         ("folder", _add("masks/scratch/099.png"), r"mask masks/scratch/099.png belongs to no image; .*; rename or remove it$"),
         ("folder", _add("masks/scratch/000.bmp"), r"000.bmp and masks/scratch/000.png are masks of one image; keep one of them$"),
+        ("folder", _add("bad/scratch/000.bmp"), r"mask masks/scratch/000.png belongs to two images, whose names differ in"),
+        ("folder", _add("Good/000.png"), r"has Good/ and good/; their names mean the same; put the images of both into one$"),
         ("mvtec", _add("test/flat.png"), r"test/flat.png has no meaning here; images belong in train/good/"),
         ("mvtec", _remove("test/scratch/000.png"), r"mask ground_truth/scratch/000_mask.png belongs to no image"),
         ("mtd", _remove("MT_Break/Imgs/exp1_num_9000.jpg"), r"MT_Break/Imgs/exp1_num_9000.png belongs to no image \(one of 1\)"),

@@ -112,6 +112,7 @@ def test_mistakes_name_the_annotation(change, message, tmp_path):
     ("name", "message"),
     [
         ("../bad0.jpg", r"image path '../bad0.jpg' is not inside the data set; .*; correct file_name$"),
+        ("x" * 300 + ".jpg", r"image x{80} is neither beside it nor in images/"),
         ("bad9.jpg", r"image bad9.jpg is neither beside it nor in images/; all images are needed; copy it there$"),
     ],
 )
@@ -128,3 +129,20 @@ def test_that_is_cut_off(tmp_path):
     assert coco.recognises(tmp_path)
     with pytest.raises(DataError, match=r"instances_default.json: is no JSON \(.* line 1 column .*\); export it again$"):
         coco.read(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["images", "categories"])
+def test_an_id_that_is_there_twice(key, tmp_path):
+    root = draw_coco(tmp_path)
+    edit(root / COCO_FILE, lambda document: document[key][1].update(id=document[key][0]["id"]))
+    with pytest.raises(DataError, match=rf"is 2 times under {key}; allowed is once"):
+        coco.read(root)
+
+
+def test_boxes_for_another_size_of_the_image(tmp_path):
+    root = draw_coco(tmp_path)
+    edit(root / COCO_FILE, lambda document: document["images"][2].update(width=64, height=64))
+    with pytest.raises(DataError, match=r"boxes of bad2.jpg are for 64 x 64 pixels, the upright image has 32 x 32; both must"):
+        coco.read(root)
+    (root / "images" / "bad2.jpg").write_bytes(b"no image")  # left to the check of the data
+    assert by_name(coco.read(root))["images/bad2.jpg"].boxes

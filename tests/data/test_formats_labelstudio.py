@@ -195,3 +195,15 @@ def test_two_exports(tmp_path):
         DataError, match=r"has 2 exports of Label Studio \(again.json, project.*\); allowed is one; remove the others$"
     ):
         labelstudio.read(tmp_path)
+
+
+def test_a_rectangle_on_another_size_of_the_image(tmp_path):
+    value = {"x": 0, "y": 0, "width": 25, "height": 25, "rectanglelabels": ["Dent"]}
+    with pytest.raises(DataError, match=r"task .*: boxes of bad0.png are for 64 x 64 pixels, the upright image has 32 x 32;"):
+        result_of(tmp_path, {"type": "rectanglelabels", "value": value, "original_width": 64, "original_height": 64})
+
+
+@pytest.mark.parametrize("choice", ["No defect", "OK", "none"])
+def test_choices_that_say_there_is_no_defect(choice, tmp_path):
+    sample = result_of(tmp_path, {"type": "choices", "value": {"choices": [choice]}})
+    assert (sample.label, sample.defect) == ("normal", "")

@@ -80,7 +80,7 @@ fields = {
     | st.builds(Layers, st.lists(paths, min_size=1, max_size=3).map(tuple), st.none() | st.just(Path("kinds.json")))
     | st.builds(Shapes, st.lists(outlines, max_size=2).map(tuple), st.just(500), st.just(500)),
     "defect": st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
-    "group": st.none() | st.text(max_size=5),
+    "group": st.none() | st.text(min_size=1, max_size=5),
     "part": st.none() | st.sampled_from(["train", "val", "test"]),
     "blocks": st.none() | paths,
     "boxes": st.none() | st.lists(boxes, max_size=2).map(tuple),
@@ -214,3 +214,12 @@ def test_files_that_no_line_names_are_left_alone(tmp_path):
     draw_manifest(tmp_path)
     save(tmp_path / "images" / "other.png", texture(16, np.random.default_rng(0)))
     assert "images/other.png" not in {sample.id for sample in read(tmp_path)}
+
+
+def test_an_empty_group_is_none(root):
+    assert lines_of(root, {"image": "a.png", "label": "normal", "group": ""})[0].group is None
+
+
+def test_a_key_that_is_there_twice(root):
+    with pytest.raises(DataError, match=r"line 1: key 'label' is there twice; allowed is once; correct the header$"):
+        csv_of(root, "image,label,label\na.png,normal,anomalous\n")

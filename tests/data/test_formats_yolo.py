@@ -138,3 +138,26 @@ def test_files_without_meaning(tmp_path):
     shutil.copy(root / "images" / "train" / "bad.jpg", root / "images" / "bad.jpg")
     with pytest.raises(DataError, match=r"images/bad.jpg has no meaning here; images belong in images/x.jpg"):
         yolo.read(root)
+
+
+def test_two_images_of_one_stem_would_share_a_label_file(tmp_path):
+    yolo_of(tmp_path, "0 0.5 0.5 0.5 0.5\n")
+    save(tmp_path / "images" / "sub" / "x.jpg", np.zeros((20, 40), dtype=np.uint8))
+    with pytest.raises(DataError, match=r"images/sub/x.jpg and images/sub/x.png would have one label file, sub/x.txt; rename"):
+        yolo.read(tmp_path)
+
+
+def test_labels_behind_a_link_and_with_a_capital_suffix(tmp_path):
+    yolo_of(tmp_path / "set", "0 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "set" / "labels" / "sub").rename(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "x.txt").rename(tmp_path / "elsewhere" / "x.TXT")
+    (tmp_path / "set" / "labels" / "sub").symlink_to(tmp_path / "elsewhere")
+    assert yolo.recognises(tmp_path / "set")
+    assert by_name(yolo.read(tmp_path / "set"))["images/sub/x.png"].label == "anomalous"
+
+
+def test_an_image_that_is_unreadable_is_left_to_the_check(tmp_path):
+    yolo_of(tmp_path, "0 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "images" / "sub" / "x.png").write_bytes(b"no image")
+    (sample,) = yolo.read(tmp_path)
+    assert (sample.label, sample.boxes, sample.defect) == ("anomalous", None, "class 0")

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 from adjobs.data.index import Index, fingerprint, open_index
+from adjobs.data.labels import Layers
 from adjobs.errors import DataError
 from tests.drawing import draw_elpv, draw_folder, draw_mvtec, save, texture
 
@@ -174,3 +177,43 @@ def test_fingerprint_of_an_unreadable_file(folder_root):
     (folder_root / "good" / "003.png").unlink()
     with pytest.raises(DataError, match=r"003.png: cannot be read \(No such file or directory\); restore the file"):
         fingerprint(index)
+
+
+def test_which_of_two_links_is_followed_does_not_depend_on_the_order_of_a_listing(folder_root, tmp_path, monkeypatch):
+    save(tmp_path / "elsewhere" / "x.png", texture(16, np.random.default_rng(0)))
+    for name in ("left", "right"):
+        (folder_root / "good" / name).symlink_to(tmp_path / "elsewhere")
+    walk = os.walk
+
+    def listed(backwards: bool) -> set[str]:
+        def ordered(*args, **options):
+            for place, folders, names in walk(*args, **options):
+                folders.sort(reverse=backwards)
+                yield place, folders, names
+
+        monkeypatch.setattr("adjobs.data.files.os.walk", ordered)
+        return {sample.id for sample in opened(folder_root).samples}
+
+    assert listed(backwards=True) == listed(backwards=False)
+
+
+def test_fingerprint_tells_a_mask_from_a_block_grid(folder_root):
+    index = opened(folder_root)
+    first, *others = index.samples
+    assert isinstance(first.mask, Path)
+    layers = Layers((first.mask, others[0].image))
+    kinds = [
+        first,
+        dataclasses.replace(first, mask=None, blocks=first.mask),
+        dataclasses.replace(first, mask=layers),
+        dataclasses.replace(first, mask=Layers(layers.paths[:1], layers.paths[1])),
+        dataclasses.replace(first, blocks=others[0].image),
+    ]
+    assert len({fingerprint(dataclasses.replace(index, samples=(kind, *others))) for kind in kinds}) == len(kinds)
+
+
+def test_words_that_are_no_text(tmp_path):
+    save(tmp_path / "a.png", texture(16, np.random.default_rng(0)))
+    (tmp_path / "manifest.jsonl").write_text(json.dumps({"image": "a.png", "label": "normal", "group": "\ud800"}) + "\n")
+    with pytest.raises(DataError, match=r"group '\\ud800' is not UTF-8; only UTF-8 names are allowed; rename it$"):
+        opened(tmp_path)

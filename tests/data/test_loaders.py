@@ -152,3 +152,8 @@ def test_boxes_say_that_the_rest_is_good(layout, tmp_path):
     assert not batch.masks.any()
     shares = batch.unknown.flatten(1).float().mean(1)
     assert ((shares > 0) & (shares < 1)).all()
+
+
+def test_fewer_images_than_workers_is_an_error(data):
+    with pytest.raises(DataError, match=r"use fewer workers, .* more training images \(20 now\)"):
+        data.plan((0, 0, 32, 64), 32)

@@ -266,6 +266,8 @@ def test_given_back_as_a_file(tmp_path):
     [
         ("[", r"cannot be read \(Expecting value"),
         ("[]", "holds list, needs a mapping"),
+        ("[" * 100_000, "cannot be read"),
+        ('{"protocol": "x", "seed": Infinity, "train": [], "val": [], "test": []}', "stored split: OverflowError"),
         ('{"protocol": "x", "seed": 0, "train": "abc", "val": [], "test": []}', "train, val and test are lists"),
     ],
 )
@@ -276,3 +278,15 @@ def test_broken_split_files(tmp_path, text, message):
         read_split(path)
     with pytest.raises(DataError, match=r"cannot be read \(No such file"):
         read_split(tmp_path / "missing.json")
+
+
+def test_liac_validates_on_nothing_of_a_published_test_group():
+    samples = [Sample(f"train/N/{i}", Path("x"), "normal", part="train", group=f"p{i % 20}") for i in range(60)]
+    samples += [Sample(f"train/A/{i}", Path("x"), "anomalous", defect="a", part="train", group=f"p{i % 20}") for i in range(60)]
+    samples += [Sample(f"test/N/{i}", Path("x"), "normal", part="test", group=f"p{i}") for i in range(10)]
+    samples += [Sample(f"test/A/{i}", Path("x"), "anomalous", defect="a", part="test", group=f"p{i}") for i in range(10)]
+    index = Index(Path("root"), "oct", tuple(sorted(samples, key=lambda sample: sample.id)))
+    split = make_split(index, "liac")
+    groups = [{sample.group for sample in samples if sample.id in part} for part in (split.train, split.val, split.test)]
+    assert not groups[0] & groups[1] | groups[1] & groups[2] | groups[0] & groups[2]
+    assert counts(index, split)[1:] == [(10, 10), (10, 10)]

@@ -266,12 +266,6 @@ def test_to_dict_is_json_and_complete():
         threshold.value = 0.0
 
 
-def test_records_of_old_are_still_read():
-    old = {"policy": "fixed", "value": 0.5, "requested": 0.5, "n_normal": 0, "n_anomalous": 0, "false_alarms": 0}
-    unknown = {"false_alarm_rate": None, "false_alarm_bound": None, "confidence": 0.95, "scores_from": "val"}
-    assert "not known" in describe(type(choose("fixed", [], [], value=1))(**old, **unknown))
-
-
 IMPOSSIBLE = [
     ("max_f2", [0, 1], {}, r"'max_f2': no such policy; have defect_ratio, fixed, .*; did you mean max_f1\?"),
     ("max_f1", [0, 0], {}, "has 0 anomalous images, needs at least 1; use max_fpr, or label anomalies"),

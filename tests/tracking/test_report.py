@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from adjobs.metrics.threshold import choose, describe
 from adjobs.tracking import page
 from adjobs.tracking.client import connect
 from adjobs.tracking.report import Group, Part, RunReport, gather
+from adjobs.tracking.run import url
 
 EVIL = "<script>alert(1)</script>\"'&"
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -249,6 +251,20 @@ def test_changes_of_the_threshold_are_told():
     }
     text = row(shown(report(thresholds={"image": new.to_dict(), "history": [change]})), "Changed since the training: 1")
     assert f"2026-11-23 08:12 mia images {THRESHOLD.value:.6g} 0.25 {describe(new)}" in text
+
+
+@pytest.mark.parametrize(("level", "told"), [("image", True), ("pixel", False)])
+def test_galleries_are_of_another_threshold_only_after_a_change_for_images(level, told):
+    change = {"time": "2026-11-23T08:12:44+00:00", "by": "mia", "level": level, "old": None, "new": {"policy": "x", "value": 1}}
+    text = shown(report(thresholds={"image": THRESHOLD.to_dict(), "history": [change]})).text
+    assert ("Chosen at the threshold of the training, which has changed since." in text) == told
+
+
+def test_the_link_to_mlflow_holds_no_password(monkeypatch):
+    client = SimpleNamespace(get_run=lambda _: SimpleNamespace(info=SimpleNamespace(experiment_id="7")))
+    monkeypatch.setattr("adjobs.tracking.run.connect", lambda _: client)
+    assert url("https://mia:secret@host:5000/", "abc") == "https://host:5000/#/experiments/7/runs/abc"
+    assert url("http://host", "abc") == "http://host/#/experiments/7/runs/abc"
 
 
 def test_a_threshold_of_an_unknown_kind_is_shown_without_a_promise():

@@ -15,25 +15,34 @@ from click.testing import CliRunner
 
 from adjobs.cli.main import main
 from adjobs.detector import Detector
+from adjobs.errors import TrackingError
 from adjobs.metrics import ranking
 from adjobs.metrics.threshold import choose
 from adjobs.tracking.client import connect
+from adjobs.tracking.figures import confusion, histogram
 from adjobs.tracking.package import download
 from tests.drawing import draw_folder
 
 SMALL = {"backbone": "resnet18", "weights": "none", "epochs": 1, "batch_size": 4}
 
 
+def two_figures(scores, level, part, measures):
+    """Of those that show decisions."""
+    return {"histogram": histogram(scores, level, part), "confusion": confusion(scores, level, part)}
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A home of its own, and a drawn data set."""
     root = tmp_path_factory.mktemp("recalibrate")
-    draw_folder(root / "data", 20, 10)
+    draw_folder(root / "data", 20, 10, size=32)
     patch = pytest.MonkeyPatch()
     patch.setenv("ADJOBS_HOME", str(root / "home"))
     for name in ("MLFLOW_TRACKING_URI", "ADJOBS_ARTIFACTS", "RAY_ADDRESS", "AWS_ENDPOINT_URL"):
         patch.delenv(name, raising=False)
-    patch.setattr("adjobs.tracking.figures.galleries", lambda *_: {})  # of no use here, and slow to draw
+    # Those that are looked at here; the others are slow to draw.
+    patch.setattr("adjobs.tracking.figures.galleries", lambda *_: {})
+    patch.setattr("adjobs.tracking.figures.of_part", two_figures)
     yield root
     patch.undo()
 
@@ -43,7 +52,7 @@ def summary(place):
     """A finished run with the pixel threshold at its default, the image threshold so low that everything is an alarm."""
     job = {
         "method": "cdo",
-        "data": {"uri": str(place / "data"), "image_size": 64},
+        "data": {"uri": str(place / "data"), "image_size": 32},
         "params": SMALL,
         "threshold": {"policy": "fixed", "value": -1e9},
         "track": {"model": "line"},
@@ -163,9 +172,9 @@ def test_the_new_model_has_the_old_weights_and_decides_by_the_new_threshold(imag
     old, new = (json.loads((s.detector / "detector.json").read_text()) for s in (before, after))
     assert {**old, "threshold": after.thresholds["image"]} == new
     detector = Detector.load(after.detector, "cpu")
-    found = [bool(detector(detector.read(place / "data" / row[0])[None]).decisions[0]) for row in after.scores["test"]]
-    assert found == [bool(row[4]) for row in after.scores["test"]]
-    assert 0 < sum(found) < len(found)
+    found = detector(np.stack([detector.read(place / "data" / row[0]) for row in after.scores["test"]])).decisions
+    assert found.tolist() == [bool(row[4]) for row in after.scores["test"]]
+    assert 0 < found.sum() < len(found)
 
 
 def test_metrics_keep_both_thresholds(images, summary):
@@ -208,6 +217,24 @@ def test_only_register_makes_a_new_version(pixels, summary, tmp_path):
     assert (pixels[2]["registered"], len(connect(summary["tracking_uri"]).search_model_versions("name='line'"))) == ("line", 2)
     folder = download(summary["tracking_uri"], "models:/line/2", tmp_path)
     assert json.loads((folder / "detector.json").read_text())["pixel_threshold"] == pixels[1].thresholds["pixel"]
+
+
+def test_a_run_stands_for_its_newest_whole_model(pixels, summary, tmp_path):
+    """Trained once, given another threshold twice, and then a third time, of which the upload was cut off."""
+    from mlflow.entities import LoggedModelOutput
+
+    client, run = connect(summary["tracking_uri"]), pixels[1].run
+    cut = client.create_logged_model(run.info.experiment_id, "model", source_run_id=run.info.run_id)
+    client.log_outputs(run.info.run_id, [LoggedModelOutput(cut.model_id, 0)])
+    folder = download(summary["tracking_uri"], run.info.run_id, tmp_path)
+    manifest = json.loads((folder / "detector.json").read_text())
+    assert {"image": manifest["threshold"], "pixel": manifest["pixel_threshold"]} == {
+        level: pixels[1].thresholds[level] for level in ("image", "pixel")
+    }
+    fresh = client.create_run(run.info.experiment_id, tags={"adjobs.storage": "x"}).info.run_id
+    client.log_outputs(fresh, [LoggedModelOutput(cut.model_id, 0)])
+    with pytest.raises(TrackingError, match="has no model; finish it with"):
+        download(summary["tracking_uri"], fresh, tmp_path)
 
 
 def test_what_is_no_longer_defined_is_not_left_as_it_was(pixels, summary, monkeypatch):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from adjobs.data import outlines
 from adjobs.data.files import PARTS, image_files, inside, json_files, read_json, type_name, validated
+from adjobs.data.images import refuse_other_size
 from adjobs.data.index import Sample
 from adjobs.data.labels import Box, Mask, Shapes
 from adjobs.errors import DataError
@@ -81,6 +83,8 @@ def _documents(root: Path) -> list[Path]:
 
 def _read(root: Path, path: Path) -> list[Sample]:
     document = validated(_Document, read_json(path), path)
+    _refuse_repeated(path, "images", [image.id for image in document.images])
+    _refuse_repeated(path, "categories", [category.id for category in document.categories])
     categories = {category.id: category.name for category in document.categories}
     found: dict[_Id, list[_Annotation]] = defaultdict(list)
     for annotation in document.annotations:
@@ -94,12 +98,24 @@ def _read(root: Path, path: Path) -> list[Sample]:
     return [_sample(root, path, image, found.get(image.id, []), categories) for image in document.images]
 
 
+def _refuse_repeated(path: Path, key: str, ids: list[_Id]) -> None:
+    """Of two entries with one id, as in files joined by hand, each would get the annotations of both."""
+    for name, count in Counter(ids).most_common(1):
+        if count > 1:
+            raise DataError(f"{path}: id {name} is {count} times under {key}; allowed is once; give new ids or export it again")
+
+
 def _sample(root: Path, path: Path, image: _Image, annotations: list[_Annotation], categories: dict[_Id, str]) -> Sample:
     file = _find(root, path, image.file_name)
     name = file.relative_to(root)
     mask, boxes, defect = None, None, ""
     if annotations:
         mask, boxes, largest = _labels(path, image, annotations)
+        if boxes:
+            try:
+                refuse_other_size(file, image.width, image.height)
+            except ValueError as error:
+                raise DataError(f"{path}: {error}; correct width and height, or export the file again") from error
         defect = type_name(categories[largest.category_id])
     return Sample(
         id=name.as_posix(),
@@ -118,10 +134,11 @@ def _find(root: Path, path: Path, name: str) -> Path:
         places = [inside(folder, name) for folder in (path.parent, root, path.parent / "images", root / "images")]
     except ValueError as error:
         raise DataError(f"{path}: image {error}; correct file_name") from error
-    for place in places:
-        if place.is_file():
-            return place
-    raise DataError(f"{path}: image {name} is neither beside it nor in images/; all images are needed; copy it there")
+    with suppress(OSError):  # of a name that is too long
+        for place in places:
+            if place.is_file():
+                return place
+    raise DataError(f"{path}: image {name[:80]} is neither beside it nor in images/; all images are needed; copy it there")
 
 
 def _labels(path: Path, image: _Image, annotations: list[_Annotation]) -> tuple[Mask | None, tuple[Box, ...] | None, _Annotation]:

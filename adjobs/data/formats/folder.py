@@ -6,6 +6,7 @@ from pathlib import Path
 
 from adjobs.data.files import MaskFiles, image_files, refuse_strays, stem, subfolders
 from adjobs.data.index import Label, Sample
+from adjobs.errors import DataError
 
 NAME = "folder"
 DESCRIPTION = "good/ (or normal, ok), bad/ (or anomalous, ng, defect) with bad/<defect type>/ if known, masks/ like bad/ if drawn"
@@ -29,7 +30,11 @@ def recognises(root: Path) -> bool:
 
 def read(root: Path) -> list[Sample]:
     """List the samples; the first folder inside ``bad`` is the defect type."""
-    folders = {folder.name.lower(): folder for folder in subfolders(root)}
+    folders: dict[str, Path] = {}
+    for folder in subfolders(root):
+        if folders.setdefault(folder.name.lower(), folder) != folder:
+            both = f"{folders[folder.name.lower()].name}/ and {folder.name}/"
+            raise DataError(f"{root}: has {both}; their names mean the same; put the images of both into one")
     masks = MaskFiles(root, folders.get(_MASKS, root / _MASKS))
     samples: list[Sample] = []
     for name, folder in folders.items():

@@ -15,6 +15,7 @@ from pydantic import BaseModel, RootModel
 from adjobs.data import outlines
 from adjobs.data.brush import decode_brush
 from adjobs.data.files import image_files, is_image, json_files, read_json, type_name, validated
+from adjobs.data.images import refuse_other_size
 from adjobs.data.index import Sample
 from adjobs.data.labels import Box, Shapes
 from adjobs.errors import DataError
@@ -24,7 +25,7 @@ DESCRIPTION = (
     "one .json (export as JSON) beside the images, found by name; submitted without a mark is good, not submitted unlabelled"
 )
 
-_GOOD = {"good", "ok", "normal", "pass"}
+_GOOD = {"good", "ok", "normal", "pass", "no defect", "no defects", "defect-free", "no anomaly", "none"}
 _BAD = {"bad", "ng", "anomalous", "anomaly", "abnormal", "defect", "defective", "fail"}  # say that there is a defect, not which
 _DRAWN = {"rectangle", "rectanglelabels", "polygon", "polygonlabels", "brush", "brushlabels"}
 _SAID = {"choices", "labels", "textarea", "rating", "number", "taxonomy", "datetime", "relation"}
@@ -153,6 +154,7 @@ def _sample(root: Path, image: Path, task: _Task) -> Sample:
     if all(mark.segmentation for mark in marks):
         mask = Shapes(tuple(json.dumps(mark.segmentation) for mark in marks), *marks[0].size)
         return Sample(name, image, "anomalous", mask, largest.name)
+    refuse_other_size(image, *marks[0].size)
     return Sample(name, image, "anomalous", defect=largest.name, boxes=tuple(mark.box for mark in marks))
 
 

@@ -140,7 +140,7 @@ def _sample(root: Path, values: dict[str, Any]) -> Sample:
         label=cast("Label", _one_of(values, "label", _LABELS)),
         mask=_mask(root, values),
         defect=_text(values, "defect") or "",
-        group=_text(values, "group"),
+        group=_text(values, "group") or None,
         part=_one_of(values, "part", _PARTS),
         blocks=_file(root, values["blocks"], "blocks") if values.get("blocks") is not None else None,
         boxes=_boxes(values.get("boxes")),
@@ -148,9 +148,13 @@ def _sample(root: Path, values: dict[str, Any]) -> Sample:
 
 
 def _refuse_unknown(keys: Iterable[str]) -> None:
+    known: set[str] = set()
     for key in keys:
         if key not in _KEYS:
             raise ValueError(f"key {key!r} is unknown; {choices(key, _KEYS)}")
+        if key in known:
+            raise ValueError(f"key {key!r} is there twice; allowed is once")
+        known.add(key)
 
 
 def _mask(root: Path, values: dict[str, Any]) -> Mask | None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from adjobs.data.files import PARTS, image_files, read_text, refuse_strays, stem, type_name
-from adjobs.data.images import image_size
+from adjobs.data.files import PARTS, files_under, image_files, read_text, refuse_strays, stem, type_name
+from adjobs.data.images import ImageError, image_size
 from adjobs.data.index import Sample
-from adjobs.data.labels import Box, Shapes
+from adjobs.data.labels import Box, Mask, Shapes
 from adjobs.errors import DataError, one_line
 
 NAME = "yolo"
@@ -37,7 +38,7 @@ class _Shape(NamedTuple):
 
 def recognises(root: Path) -> bool:
     """Whether there are ``images`` and ``labels`` side by side, and a text file in ``labels``, which may also hold masks."""
-    return any(images.is_dir() and any(labels.rglob("*.txt")) for images, labels, _ in _places(root))
+    return any(images.is_dir() and bool(_texts(labels)) for images, labels, _ in _places(root))
 
 
 def read(root: Path) -> list[Sample]:
@@ -69,10 +70,15 @@ def _places(root: Path) -> list[tuple[Path, Path, str | None]]:
 
 
 def _samples(root: Path, images: Path, labels: Path, part: str | None, name_of: Callable[[int], str | None]) -> list[Sample]:
-    texts = {stem(path, labels): path for path in sorted(labels.rglob("*.txt"))}
+    texts = {stem(path, labels): path for path in _texts(labels)}
     samples: list[Sample] = []
+    seen: dict[str, Path] = {}
     for image in image_files(images):
-        path = texts.pop(stem(image, images), None)
+        name = stem(image, images)
+        if seen.setdefault(name, image) != image:
+            both = " and ".join(path.relative_to(root).as_posix() for path in (seen[name], image))
+            raise DataError(f"{root}: {both} would have one label file, {name}.txt; rename one of the two, or remove it")
+        path = texts.pop(name, None)
         shapes = _lines(path, name_of) if path else []
         samples.append(_sample(root, image, part, shapes, name_of) if labels.is_dir() else _unlabelled(root, image, part))
     texts.pop("classes", None)  # labelImg keeps the names here
@@ -84,22 +90,31 @@ def _samples(root: Path, images: Path, labels: Path, part: str | None, name_of: 
     return samples
 
 
+def _texts(labels: Path) -> list[Path]:
+    return files_under(labels, lambda path: path.suffix.lower() == ".txt" and not path.name.startswith("."))
+
+
 def _unlabelled(root: Path, image: Path, part: str | None) -> Sample:
     return Sample(image.relative_to(root).as_posix(), image, "unlabelled", part=part)
 
 
 def _sample(root: Path, image: Path, part: str | None, shapes: list[_Shape], name_of: Callable[[int], str | None]) -> Sample:
-    mask, boxes, defect = None, None, ""
+    mask: Mask | None = None
+    boxes, defect = None, ""
     if shapes:
-        width, height = image_size(image)
-        if all(len(shape.points) > 4 for shape in shapes):
-            mask = Shapes(tuple(json.dumps([_pixels(shape.points, width, height)]) for shape in shapes), width, height)
-        else:
-            boxes = tuple(Box(*_pixels(shape.corners, width, height)) for shape in shapes)
+        with suppress(ImageError):  # the check of the data names all images that cannot be read, and they can be left out
+            mask, boxes = _drawn(shapes, *image_size(image))
         largest = max(shapes, key=lambda shape: _area(*shape.corners))
         defect = name_of(largest.number) or ""
     name = image.relative_to(root).as_posix()
     return Sample(name, image, "anomalous" if shapes else "normal", mask, defect, part=part, boxes=boxes)
+
+
+def _drawn(shapes: list[_Shape], width: int, height: int) -> tuple[Mask | None, tuple[Box, ...] | None]:
+    """Outlines in pixels, or boxes where one shape is a box."""
+    if all(len(shape.points) > 4 for shape in shapes):
+        return Shapes(tuple(json.dumps([_pixels(shape.points, width, height)]) for shape in shapes), width, height), None
+    return None, tuple(Box(*_pixels(shape.corners, width, height)) for shape in shapes)
 
 
 def _area(left: float, top: float, right: float, bottom: float) -> float:
