@@ -1,0 +1,202 @@
+"""Those who take part in accuracy.py: our methods, trained here, and anomalib's models, trained in their own environment."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from neighbours.memory import peak_mib
+from safetensors.torch import save_file
+from torch import nn
+
+from adjobs import evaluate, methods, settings
+from adjobs.backbones import LEVELS, create
+from adjobs.data.cache import ImageCache, open_cache
+from adjobs.data.index import Index, fingerprint, open_index
+from adjobs.data.loaders import TrainingData, to_float
+from adjobs.data.preflight import check, without
+from adjobs.data.splits import Split, make_split
+from adjobs.evaluate import EVAL_BATCH, Runner
+from adjobs.job import JobConfig, override, resolve
+from adjobs.methods.contract import Stage
+from adjobs.training.loop import Round, Tick, Validation, Worker, choose_runner, fit
+from adjobs.types import Prediction, Scores
+
+NEIGHBOURS = {"patchcore": "anomalib PatchCore, coreset 1 %", "padim": "anomalib PaDiM"}
+
+
+class Data(NamedTuple):
+    """A data set, divided."""
+
+    uri: str
+    index: Index
+    fingerprint: str
+    split: Split
+    excluded: int
+
+    def open(self, size: int) -> ImageCache:
+        """The decoded pictures."""
+        return open_cache(self.index, self.fingerprint, size, settings.load().cache)
+
+
+class Result(NamedTuple):
+    """One line of the table, before it is measured."""
+
+    method: str
+    learns_from: str
+    scores: Scores
+    ms_per_image: float
+    train_seconds: float
+    peak_mib: float
+    ours: bool
+
+
+def look(uri: str, protocol: str, seed: int, k: int | None) -> Data:
+    """Open a data set, leave out what ``adjobs data check`` complains of, and divide it."""
+    index = open_index(uri, cache=settings.load().cache)
+    problems = check(index, progress=True)
+    usable = without(index, problems)
+    excluded = len(index.samples) - len(usable.samples)
+    return Data(uri, usable, fingerprint(usable), make_split(usable, protocol, k=k, seed=seed), excluded)
+
+
+class Aloud:
+    """Says on standard error how far a training is."""
+
+    def tick(self, tick: Tick) -> None:
+        """Too often to be said."""
+
+    def round(self, finished: Round) -> None:
+        """One line per round."""
+        loss = next((value for name, value in finished.metrics.items() if name.endswith("loss")), float("nan"))
+        print(f"  round {finished.number}: loss {loss:.4g}", file=sys.stderr)
+
+
+class Nowhere:
+    """Checkpoints that are not kept: a benchmark that is stopped begins anew."""
+
+    def load(self) -> Path | None:
+        """There is none."""
+        return None
+
+    def save(self, folder: Path | None, metrics: Mapping[str, float]) -> None:
+        """Forget it."""
+
+
+class Replay(nn.Module):
+    """A method that answers with scores ``(N,)`` and maps ``(N, H, W)`` computed elsewhere, in their order."""
+
+    def __init__(self, scores: np.ndarray, maps: np.ndarray) -> None:
+        super().__init__()
+        self.scores, self.maps, self.at = torch.from_numpy(scores), torch.from_numpy(maps), 0
+
+    def predict(self, images: torch.Tensor) -> Prediction:
+        """The next answers."""
+        here = slice(self.at, self.at + len(images))
+        self.at = here.stop
+        return Prediction(self.scores[here], self.maps[here, None])
+
+
+def train_ours(job: JobConfig, data: Data) -> Result:
+    """Train one of our methods and score the test part. Called in a process of its own, so that its peak memory is its own."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    cache, spec = data.open(job.data.image_size), methods.spec(job.method)
+    for seed in (random.seed, np.random.seed, torch.manual_seed):  # for code of others; ours draws from its own generators
+        seed(job.train.seed)
+    method = methods.load(job.method).build(job.method_config(), job.train.seed)
+    method.to(device).to(memory_format=torch.channels_last)
+
+    def validate() -> Mapping[str, float | None]:
+        return evaluate.measure_images(evaluate.evaluate(method, cache, data.index, data.split.val, Runner(device)).scores)
+
+    training = TrainingData(cache, data.index, data.split.train, device)
+    begin = time.perf_counter()
+    fit(
+        method,
+        training,
+        Worker(choose_runner(job.train.precision, device), seed=job.train.seed),
+        # Where the last checkpoint becomes the model, validation only costs time.
+        validation=Validation(spec.selection, validate if spec.selection.rule == "best" else None),
+        checkpoints=Nowhere(),
+        listener=Aloud(),
+    )
+    seconds = time.perf_counter() - begin
+    timed = evaluate.evaluate(method, cache, data.index, data.split.test, Runner(device))
+    stages: Sequence[Stage] = method.stages()  # type: ignore[operator]
+    labelled = training.n_anomalous if any(stage.mix.natural or stage.mix.anomalous for stage in stages) else 0
+    peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_mib()
+    return Result(job.method, learnt(training.n_normal, labelled), timed.scores, timed.ms_per_image, seconds, peak, True)
+
+
+def learnt(normal: int, anomalous: int = 0) -> str:
+    """What a method learns from, in words."""
+    return f"{normal} normal" + (f" + {anomalous} anomalous" if anomalous else "")
+
+
+def run_ours(name: str, data: Data, arguments: argparse.Namespace) -> Result:
+    """Train and score one of our methods."""
+    given = [setting for setting in arguments.set if setting.startswith(f"{name}.")]
+    if arguments.epochs is not None and "epochs" in methods.config_class(name).model_fields:
+        given.insert(0, f"{name}.epochs={arguments.epochs}")
+    document = {"method": name, "data": {"uri": data.uri, "image_size": arguments.size}, "train": {"seed": arguments.seed}}
+    job = resolve(override(document, ["params." + setting.removeprefix(f"{name}.") for setting in given]))
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(train_ours, job, data).result()
+
+
+def write_exchange(folder: Path, data: Data, arguments: argparse.Namespace) -> int:
+    """What the neighbours may see; returns the number of training images."""
+    cache, labels = data.open(arguments.size), {sample.id: sample.label for sample in data.index.samples}
+    train = [cache.row[name] for name in data.split.train if labels[name] == "normal"]
+    np.save(folder / "train.npy", cache.images[train])
+    np.save(folder / "test.npy", cache.images[[cache.row[name] for name in data.split.test]])
+    backbone = create(arguments.backbone).eval()
+    save_file(
+        {key: tensor.contiguous() for key, tensor in backbone.features.state_dict().items()}, folder / "weights.safetensors"
+    )
+    with torch.inference_mode():
+        features = backbone(to_float(cache.images[train[:1]], torch.device("cpu")))
+    np.savez(folder / "probe.npz", **{str(level): map_.numpy() for level, map_ in zip(LEVELS, features, strict=True)})
+    channels = sum(map_.shape[1] for map_ in features)
+    document = {
+        "backbone": arguments.backbone,
+        "levels": {"patchcore": arguments.patchcore_levels, "padim": LEVELS},
+        "padim_features": arguments.padim_features or channels,
+        "coreset": 0.01,
+        "mean": backbone.mean.flatten().tolist(),
+        "std": backbone.std.flatten().tolist(),
+        "batch": EVAL_BATCH,
+        "seed": arguments.seed,
+    }
+    (folder / "settings.json").write_text(json.dumps(document))
+    return len(train)
+
+
+def run_neighbours(data: Data, arguments: argparse.Namespace) -> Iterator[Result]:
+    """Have anomalib's environment train and score, and read its answers."""
+    program = Path(__file__).with_name("neighbours") / "anomalib_scores.py"
+    with TemporaryDirectory(prefix="adjobs-exchange-") as temporary:
+        folder = Path(temporary)
+        normal = write_exchange(folder, data, arguments)
+        for name in arguments.neighbours:
+            print(f"{data.index.format}: {NEIGHBOURS[name]}", file=sys.stderr)
+            command = [arguments.anomalib_python, "-W", "ignore", str(program), str(folder), "--model", name]
+            subprocess.run(command, check=True)
+            with np.load(folder / f"{name}.npz") as found:
+                replay = Replay(found["scores"], found["maps"])
+                costs = [float(found[key]) for key in ("ms_per_image", "train_seconds", "peak_mib")]
+            cache = data.open(arguments.size)
+            scores = evaluate.evaluate(replay, cache, data.index, data.split.test, Runner(torch.device("cpu"))).scores
+            yield Result(NEIGHBOURS[name], learnt(normal), scores, costs[0], costs[1], costs[2], ours=False)

@@ -1,0 +1,113 @@
+"""Scores and maps of anomalib's PatchCore and PaDiM for the images of an exchange folder that accuracy.py wrote.
+
+    python -m venv DIR && DIR/bin/pip install -r benchmarks/neighbours/requirements.txt
+    DIR/bin/python benchmarks/neighbours/anomalib_scores.py EXCHANGE --model patchcore
+
+It runs in that environment, without adjobs. anomalib's own torch modules are driven as its Lightning modules drive them; only the
+backbone's weights, the normalisation and the pixels are handed in. The exchange folder holds no labels of test images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from anomalib.models.image.padim.torch_model import PadimModel
+from anomalib.models.image.patchcore.torch_model import PatchcoreModel
+from memory import peak_mib
+from safetensors.torch import load_file
+
+Model = PatchcoreModel | PadimModel
+
+
+def build(name: str, settings: dict[str, Any], weights: Path) -> Model:
+    """An untrained model on the backbone of the exchange folder."""
+    layers, backbone = settings["levels"][name], settings["backbone"]
+    if name == "patchcore":
+        model: Model = PatchcoreModel(layers, backbone, pre_trained=False)
+    else:
+        model = PadimModel(backbone, layers, pre_trained=False, n_features=settings["padim_features"])
+    model.feature_extractor.feature_extractor.load_state_dict(load_file(weights))
+    return model
+
+
+def check_backbone(model: Model, image: torch.Tensor, expected: Any) -> None:
+    """Stop unless the features of one image are those that adjobs computes."""
+    features = model.feature_extractor(image)
+    for layer in model.layers:
+        error = float((features[layer].cpu() - torch.from_numpy(expected[str(layer)])).abs().max())
+        if error > 1e-3:
+            raise SystemExit(f"level {layer}: features differ by {error:.2g} from those of adjobs, at most 1e-3 is rounding")
+
+
+def fit(model: Model, batches: list[np.ndarray], prepare: Any, coreset: float) -> float:
+    """Train; returns seconds."""
+    begin = time.perf_counter()
+    model.train()
+    for images in batches:
+        model(prepare(images))
+    if isinstance(model, PatchcoreModel):
+        model.subsample_embedding(coreset)
+    else:
+        model.fit()
+    model.eval()
+    wait()
+    return time.perf_counter() - begin
+
+
+@torch.inference_mode()
+def predict(model: Model, batches: list[np.ndarray], prepare: Any) -> tuple[np.ndarray, np.ndarray, float]:
+    """Scores ``(N,)``, maps ``(N, H, W)`` and seconds, from uint8 pixels to arrays in memory."""
+    scores, maps, seconds = [], [], 0.0
+    for images in batches:
+        begin = time.perf_counter()
+        found = model(prepare(images))
+        scores.append(found.pred_score.reshape(-1).double().cpu().numpy())
+        maps.append(found.anomaly_map[:, 0].float().cpu().numpy())
+        seconds += time.perf_counter() - begin
+    return np.concatenate(scores), np.concatenate(maps), seconds
+
+
+def wait() -> None:
+    """Let the GPU finish what was asked of it."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def main() -> None:
+    """Train on ``train.npy``, score ``test.npy``, write ``MODEL.npz``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("exchange", type=Path)
+    parser.add_argument("--model", choices=["patchcore", "padim"], required=True)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    arguments = parser.parse_args()
+    folder, device = arguments.exchange, torch.device(arguments.device)
+    settings = json.loads((folder / "settings.json").read_text())
+    torch.manual_seed(settings["seed"])
+    np.random.seed(settings["seed"])  # the coreset's projection draws from NumPy's global generator
+    mean, std = (torch.tensor(settings[name], device=device).view(1, 3, 1, 1) for name in ("mean", "std"))
+
+    def prepare(images: np.ndarray) -> torch.Tensor:
+        pixels = torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2)
+        return (pixels.float() / 255 - mean) / std
+
+    def batches(name: str) -> list[np.ndarray]:
+        images = np.load(folder / f"{name}.npy", mmap_mode="r")
+        return [images[start : start + settings["batch"]] for start in range(0, len(images), settings["batch"])]
+
+    model = build(arguments.model, settings, folder / "weights.safetensors").to(device)
+    check_backbone(model, prepare(batches("train")[0][:1]), np.load(folder / "probe.npz"))
+    seconds = fit(model, batches("train"), prepare, settings["coreset"])
+    scores, maps, predicting = predict(model, batches("test"), prepare)
+    peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_mib()
+    costs = {"train_seconds": seconds, "ms_per_image": 1000 * predicting / len(scores), "peak_mib": peak}
+    np.savez(folder / f"{arguments.model}.npz", scores=scores, maps=maps, **costs)
+
+
+if __name__ == "__main__":
+    main()
