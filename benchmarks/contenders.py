@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import random
 import subprocess
@@ -10,6 +11,8 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,7 +40,8 @@ from adjobs.types import Prediction, Scores
 NEIGHBOURS = {"patchcore": "anomalib PatchCore, coreset 1 %", "padim": "anomalib PaDiM"}
 
 
-class Data(NamedTuple):
+@dataclass(frozen=True)
+class Data:
     """A data set, divided."""
 
     uri: str
@@ -184,16 +188,37 @@ def write_exchange(folder: Path, data: Data, arguments: argparse.Namespace) -> i
     return len(train)
 
 
+def exchange_folder(data: Data, arguments: argparse.Namespace, stack: ExitStack) -> Path:
+    """Where questions and answers lie: a folder that is kept, or one that goes when ``stack`` does."""
+    if arguments.exchange is None:
+        return Path(stack.enter_context(TemporaryDirectory(prefix="adjobs-exchange-")))
+    folder: Path = arguments.exchange / data.index.format
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def digest(folder: Path) -> str:
+    """Sha256 of what the neighbours are asked: answers to another question are not taken."""
+    total = hashlib.sha256()
+    for name in ("settings.json", "train.npy", "test.npy", "weights.safetensors"):
+        total.update((folder / name).read_bytes())
+    return total.hexdigest()
+
+
 def run_neighbours(data: Data, arguments: argparse.Namespace) -> Iterator[Result]:
     """Have anomalib's environment train and score, and read its answers."""
     program = Path(__file__).with_name("neighbours") / "anomalib_scores.py"
-    with TemporaryDirectory(prefix="adjobs-exchange-") as temporary:
-        folder = Path(temporary)
+    with ExitStack() as stack:
+        folder = exchange_folder(data, arguments, stack)
         normal = write_exchange(folder, data, arguments)
+        question = digest(folder)
         for name in arguments.neighbours:
             print(f"{data.index.format}: {NEIGHBOURS[name]}", file=sys.stderr)
-            command = [arguments.anomalib_python, "-W", "ignore", str(program), str(folder), "--model", name]
-            subprocess.run(command, check=True)
+            asked = folder / f"{name}.question"
+            if not asked.exists() or asked.read_text() != question:
+                command = [arguments.anomalib_python, "-W", "ignore", str(program), str(folder), "--model", name]
+                subprocess.run(command, check=True)
+                asked.write_text(question)
             with np.load(folder / f"{name}.npz") as found:
                 replay = Replay(found["scores"], found["maps"])
                 costs = [float(found[key]) for key in ("ms_per_image", "train_seconds", "peak_mib")]

@@ -82,3 +82,13 @@ def test_synchronised_normalisation_computes_the_same(name):
     assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in converted.modules())
     for one, other in zip(backbone(IMAGES), converted(IMAGES), strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(("name", "mean"), [("tf_efficientnet_lite0", [0.5, 0.5, 0.5]), ("resnet18", [0.485, 0.456, 0.406])])
+def test_images_are_normalised_as_the_weights_expect_and_the_state_says_how(name, mean):
+    backbone = create(name, "none", levels=1)
+    assert backbone.state_dict()["mean"].flatten().tolist() == pytest.approx(mean)
+    seen = []
+    backbone.features.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    backbone(torch.tensor(mean).view(1, 3, 1, 1).expand(1, 3, 64, 64))
+    assert seen[0].abs().max() < 1e-6

@@ -15,7 +15,7 @@ import torch
 
 from adjobs.data.cache import ImageCache
 from adjobs.data.index import Index
-from adjobs.data.labels import ANOMALOUS, NORMAL, UNKNOWN, Level, coarsen
+from adjobs.data.labels import ANOMALOUS, UNKNOWN, Level, coarsen
 from adjobs.errors import DataError
 from adjobs.types import Batch
 
@@ -118,19 +118,18 @@ class TrainingData:
         """The batch of these cache rows on the device."""
         images = to_float(self._cache.images[rows], self._device)
         labels = torch.tensor([self._label[int(row)] for row in rows], device=self._device)
-        pixels = torch.from_numpy(self._pixel_labels(rows)).to(self._device)
-        where = torch.from_numpy(simulate).to(self._device)
-        return Batch(images, labels, pixels == ANOMALOUS, pixels == UNKNOWN, where, generator)
-
-    def _pixel_labels(self, rows: np.ndarray) -> np.ndarray:
-        """What the training may know of each pixel, ``(B, 1, size, size)`` uint8."""
-        labels = np.full((len(rows), 1, *self._cache.images.shape[1:3]), NORMAL, dtype=np.uint8)
+        masks, unknown = (torch.zeros(len(rows), 1, *images.shape[-2:], dtype=torch.bool, device=self._device) for _ in range(2))
         for i, row in enumerate(map(int, rows)):
-            if self._label[row]:
-                drawn = self._label_row.get(row)
-                known = None if drawn is None else np.array(self._cache.labels[drawn])
-                labels[i, 0] = UNKNOWN if known is None else coarsen(known, self._level, self._block)
-        return labels
+            if self._label[row]:  # of a normal image there is nothing to say
+                pixels = torch.from_numpy(self._pixel_labels(row)).to(self._device)
+                masks[i, 0], unknown[i, 0] = pixels == ANOMALOUS, pixels == UNKNOWN
+        return Batch(images, labels, masks, unknown, torch.from_numpy(simulate).to(self._device), generator)
+
+    def _pixel_labels(self, row: int) -> np.ndarray:
+        """What the training may know of each pixel of an anomalous image, ``(size, size)`` uint8."""
+        if row not in self._label_row:
+            return np.full(self._cache.images.shape[1:3], UNKNOWN, dtype=np.uint8)
+        return coarsen(np.array(self._cache.labels[self._label_row[row]]), self._level, self._block)
 
 
 @dataclass(frozen=True)

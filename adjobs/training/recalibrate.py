@@ -28,8 +28,8 @@ from adjobs.tracking import figures, package
 from adjobs.tracking import run as tracking
 from adjobs.tracking.client import talking
 from adjobs.tracking.run import MEASURES_FILE, THRESHOLDS_FILE, Recorder
-from adjobs.training import launch
 from adjobs.training.conclude import Look, flat
+from adjobs.training.data import look
 from adjobs.types import Scores
 
 Level = Literal["image", "pixel"]
@@ -187,7 +187,7 @@ def _choose_pixels(run: _Run, settings: Settings, wanted: Wanted) -> _Chosen:
     # As a part of the job, what is wanted is checked against the data before the model is run.
     policy: Any = wanted.policy
     asked = PixelThresholdSection.model_construct(policy=policy, value=wanted.value)
-    data = launch.look(stored.job.model_copy(update={"pixel_threshold": asked}), settings, split=stored.split)
+    data = look(stored.job.model_copy(update={"pixel_threshold": asked}), settings, split=stored.split)
     if data.fingerprint != stored.fingerprint:
         raise DataError(
             f"data '{stored.job.data.uri}': fingerprint {data.fingerprint[:16]}, run {run_id} was trained on "
@@ -195,8 +195,8 @@ def _choose_pixels(run: _Run, settings: Settings, wanted: Wanted) -> _Chosen:
         )
     loaded = detector.Detector.load(run.folder)
     cache = open_cache(data.samples, data.fingerprint, stored.job.data.image_size, settings.cache)
-    look = Look(loaded.method, cache, data.samples, loaded.runner)
-    scores = {part: look.at(getattr(stored.split, part)).scores for part in PARTS}
+    seen = Look(loaded.method, cache, data.samples, loaded.runner)
+    scores = {part: seen.at(getattr(stored.split, part)).scores for part in PARTS}
     maps, masks, labels = scores["val"].maps, scores["val"].masks, scores["val"].labels
     found = choose_pixels(wanted.policy, np.asarray(maps), masks, labels, value=wanted.value, confidence=wanted.confidence)
     return _Chosen(found, describe_pixels(found), scores)
