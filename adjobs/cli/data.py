@@ -248,11 +248,10 @@ def _limits(method: str) -> Limits:
     """What a method needs with its own threshold policy."""
     from adjobs import methods
     from adjobs.data.preflight import Limits
+    from adjobs.metrics.policies import needs_anomalies
 
     spec = methods.spec(method)
-    policy, value = spec.threshold
-    compares = policy in ("max_f1", "miss_cost") or (policy == "defect_ratio" and value is None)
-    return Limits(train_anomalies="none" not in spec.supervision, val_anomalies=compares)
+    return Limits(train_anomalies="none" not in spec.supervision, val_anomalies=needs_anomalies(*spec.threshold))
 
 
 def _lines(title: str, problems: list[Problem]) -> list[str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from adjobs.artifacts.base import beside, disk
 from adjobs.data.index import Index, Sample
 from adjobs.data.protocols import Parts, find_protocol
 from adjobs.errors import DataError, JobError, one_line
@@ -99,10 +99,13 @@ def read_split(path: Path) -> Split:
 
 
 def write_split(split: Split, path: Path) -> None:
-    """Write a split beside its place and rename it."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(split.to_dict(), indent=1) + "\n", encoding="utf-8")
-    beside.replace(path)
+    """Write a split as a whole or not at all.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    with disk("write", path), beside(path) as part:
+        part.write_text(json.dumps(split.to_dict(), indent=1) + "\n", encoding="utf-8")
 
 
 def check_split(index: Index, split: Split, excluded: Iterable[str] = ()) -> Split:

@@ -13,6 +13,7 @@ All of them take images as independent draws: pictures of the same part should n
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -21,13 +22,14 @@ from scipy import stats
 
 from adjobs.metrics import CONFIDENCE
 from adjobs.metrics.binned import count_pixels
-from adjobs.metrics.bootstrap import ROUNDING, Seed, draws, outcomes, percentiles
+from adjobs.metrics.bootstrap import ROUNDING, Outcomes, Seed, draws, outcomes, percentiles
 from adjobs.metrics.delong import delong
 from adjobs.metrics.inputs import Bools, Floats, image_scores, pixel_scores
 from adjobs.metrics.ranking import auroc
 from adjobs.metrics.region import check_limit, with_defects
 
 _BAND_POINTS = 201
+_BAND_AT = np.linspace(0, 1, _BAND_POINTS)
 
 
 class Estimate(NamedTuple):
@@ -157,19 +159,13 @@ def roc_band(
     Returns:
         None with fewer than two images of a class.
     """
-    truth, values = image_scores(labels, scores)
-    if few(truth):
-        return None
-    x = np.linspace(0, 1, _BAND_POINTS)
-    rows: list[Floats] = []
-    for weights in draws(truth, resamples, seed):
-        result = outcomes(truth, values, weights)
+
+    def curves(result: Outcomes) -> Iterable[Floats]:
         # np.interp takes the upper end of a vertical piece, as the figure does.
-        rows.extend(
-            np.interp(x, np.append(0, fpr), np.append(0, recall))
-            for fpr, recall in zip(result.fpr(), result.recall(), strict=True)
-        )
-    return Band(x, *percentiles(np.array(rows), confidence))
+        for fpr, recall in zip(result.fpr(), result.recall(), strict=True):
+            yield np.interp(_BAND_AT, np.append(0, fpr), np.append(0, recall))
+
+    return _band(labels, scores, curves, confidence, resamples, seed)
 
 
 def pr_band(
@@ -182,20 +178,29 @@ def pr_band(
     Returns:
         None with fewer than two images of a class.
     """
+
+    def curves(result: Outcomes) -> Iterable[Floats]:
+        wanted = np.maximum(_BAND_AT, 1e-12)  # the first threshold that finds any anomaly stands for recall 0
+        for recall, precision in zip(result.recall(), result.precision(), strict=True):
+            yield precision[np.searchsorted(recall, wanted)]
+
+    return _band(labels, scores, curves, confidence, resamples, seed)
+
+
+def _band(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    curves: Callable[[Outcomes], Iterable[Floats]],
+    confidence: float,
+    resamples: int,
+    seed: Seed,
+) -> Band | None:
+    """The band of the curves that resamples give, each at ``_BAND_AT``; None with fewer than two images of a class."""
     truth, values = image_scores(labels, scores)
     if few(truth):
         return None
-    x = np.linspace(0, 1, _BAND_POINTS)
-    rows: list[Floats] = []
-    for weights in draws(truth, resamples, seed):
-        result = outcomes(truth, values, weights)
-        # The first threshold that finds any anomaly stands for recall 0.
-        wanted = np.maximum(x, 1e-12)
-        rows.extend(
-            precision[np.searchsorted(recall, wanted)]
-            for recall, precision in zip(result.recall(), result.precision(), strict=True)
-        )
-    return Band(x, *percentiles(np.array(rows), confidence))
+    rows = [row for weights in draws(truth, resamples, seed) for row in curves(outcomes(truth, values, weights))]
+    return Band(_BAND_AT, *percentiles(np.array(rows), confidence))
 
 
 def pro_band(

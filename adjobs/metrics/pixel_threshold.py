@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from adjobs.errors import JobError, choices
 from adjobs.metrics import cuts
 from adjobs.metrics.inputs import Bools, binary, pixel_scores
-from adjobs.metrics.policies import DEFAULT_PIXEL_MAX_FPR, POLICIES, wrong_value
+from adjobs.metrics.policies import DEFAULT_PIXEL_MAX_FPR, POLICIES, needs_anomalies, wrong_value
 from adjobs.metrics.threshold import check_confidence, false_alarm_bound, percent_up
 
 
@@ -82,7 +82,7 @@ def check_pixels_possible(policy: str, n_normal: int, has_masks: bool, *, value:
     fault = wrong_value(policy, value)
     if fault:
         raise JobError(f"pixel_threshold.{fault}")
-    if not has_masks and (policy in ("max_f1", "miss_cost") or (policy == "defect_ratio" and value is None)):
+    if not has_masks and needs_anomalies(policy, value):
         raise JobError(
             f"pixel_threshold.policy {policy}: needs a mask for each anomaly of the validation part, and at least one; "
             "use max_fpr, or add masks"

@@ -47,6 +47,11 @@ _ALLOWED = {
 }
 
 
+def needs_anomalies(policy: str, value: float | None) -> bool:
+    """Whether a policy weighs misses against false alarms, and so needs anomalous validation images (for pixels: masks)."""
+    return policy in ("max_f1", "miss_cost") or (policy == "defect_ratio" and value is None)
+
+
 def _fits(policy: str, value: float | None) -> bool:
     if policy == "max_f1" or value is None:
         return value is None and policy in ("max_f1", "defect_ratio")

@@ -16,7 +16,7 @@ from scipy import stats
 from adjobs.errors import JobError, choices
 from adjobs.metrics import cuts
 from adjobs.metrics.inputs import Floats, image_scores
-from adjobs.metrics.policies import POLICIES, wrong_value
+from adjobs.metrics.policies import POLICIES, needs_anomalies, wrong_value
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def check_possible(
     fault = wrong_value(policy, value, strict=strict)
     if fault:
         raise JobError(f"threshold.{fault}")
-    compares = policy in ("max_f1", "miss_cost") or (policy == "defect_ratio" and value is None)
+    compares = needs_anomalies(policy, value)
     if compares and not n_anomalous:
         instead = "give it a value" if policy == "defect_ratio" else "use max_fpr, or label anomalies"
         raise JobError(f"threshold.policy {policy}: validation has 0 anomalous images, needs at least 1; {instead}")

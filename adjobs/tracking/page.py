@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from importlib.resources import files
@@ -16,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from markdown_it import MarkdownIt
 
 from adjobs import __version__, methods
+from adjobs.artifacts.base import beside, disk
 from adjobs.metrics.intervals import Estimate
 from adjobs.metrics.pixel_threshold import PixelThreshold, describe_pixels
 from adjobs.metrics.region import SIZES
@@ -94,15 +94,14 @@ def render(reports: Sequence[RunReport]) -> str:
 
 
 def write(reports: Sequence[RunReport], out: Path) -> int:
-    """Write the page beside its place, then rename, so that no half page is ever seen. Returns its size in bytes."""
+    """Write the page as a whole or not at all; returns its size in bytes.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
     content = render(reports).encode()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content)
-        beside.replace(out)
-    finally:
-        beside.unlink(missing_ok=True)
+    with disk("write", out), beside(out) as part:
+        part.write_bytes(content)
     return len(content)
 
 

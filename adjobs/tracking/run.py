@@ -143,8 +143,8 @@ def stored(uri: str, run_id: str) -> Stored:
     if "storage" not in tags:
         raise TrackingError(f"run {run_id}: not a run of adjobs; give the run id that 'adjobs train' printed")
     return Stored(
-        job=resolve(yaml.safe_load(_text(client, uri, run_id, JOB_FILE)), source=f"run {run_id}"),
-        split=Split.from_dict(json.loads(_text(client, uri, run_id, SPLIT_FILE))),
+        job=resolve(yaml.safe_load(read_text(client, uri, run_id, JOB_FILE)), source=f"run {run_id}"),
+        split=Split.from_dict(json.loads(read_text(client, uri, run_id, SPLIT_FILE))),
         fingerprint=tags["data_fingerprint"],
         storage=tags["storage"],
         status=str(run.info.status),
@@ -152,7 +152,8 @@ def stored(uri: str, run_id: str) -> Stored:
     )
 
 
-def _text(client: Any, uri: str, run_id: str, name: str) -> str:
+def read_text(client: Any, uri: str, run_id: str, name: str) -> str:
+    """A text artifact of a run."""
     from tempfile import TemporaryDirectory
 
     with talking(uri), TemporaryDirectory() as folder:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
 from adjobs import __version__, methods
+from adjobs.artifacts.base import beside, disk
 from adjobs.data.index import Index, fingerprint, open_index
 from adjobs.data.preflight import Limits, Problem, check, without
 from adjobs.data.splits import Split, check_split, make_split, read_split
@@ -122,8 +122,6 @@ def _check_once(
     with contextlib.suppress(OSError, ValueError, TypeError):  # not there, or damaged by a power failure
         return [Problem(**item) for item in json.loads(kept.read_text())]
     problems = check(index, lambda rest: _divide(rest, job, split, index), limits=limits, progress=True)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    beside = kept.with_suffix(f".{os.getpid()}")
-    beside.write_text(json.dumps([asdict(problem) for problem in problems]))
-    beside.replace(kept)
+    with disk("write", kept), beside(kept) as part:
+        part.write_text(json.dumps([asdict(problem) for problem in problems]))
     return problems

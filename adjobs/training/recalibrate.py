@@ -149,8 +149,7 @@ def _open(run_id: str, settings: Settings) -> Iterator[_Run]:
 def _document(recorder: Recorder, name: str) -> dict[str, Any]:
     """A JSON artifact of the run."""
     try:
-        with talking(recorder.uri), TemporaryDirectory(prefix="adjobs-") as folder:
-            return dict(json.loads(Path(recorder.client.download_artifacts(recorder.run_id, name, folder)).read_text()))
+        return dict(json.loads(tracking.read_text(recorder.client, recorder.uri, recorder.run_id, name)))
     except (OSError, ValueError, AdjobsError) as error:
         raise TrackingError(f"run {recorder.run_id}: has no readable {name}; train it anew with this version") from error
 
