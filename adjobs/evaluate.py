@@ -68,16 +68,20 @@ def evaluate(method: nn.Module, cache: ImageCache, index: Index, part: Sequence[
     samples = {sample.id: sample for sample in index.samples}
     rows = np.array([cache.row[name] for name in part], dtype=np.int64)
     scores, maps, seconds = np.empty(len(part)), None, 0.0
+    others: dict[str, np.ndarray] = {}
     with evaluating(method):
         for start in range(0, len(rows), EVAL_BATCH):
+            here = slice(start, start + EVAL_BATCH)
             begin = time.perf_counter()
-            score, map_ = predict(method, cache.images[rows[start : start + EVAL_BATCH]], runner)
+            found = predict(method, cache.images[rows[here]], runner)
             seconds += time.perf_counter() - begin
-            scores[start : start + EVAL_BATCH] = score
-            if map_ is not None:
+            scores[here] = found.scores
+            for name, values in found.others.items():
+                others.setdefault(name, np.empty(len(part)))[here] = values
+            if found.maps is not None:
                 # All at once: to join batches at the end would take twice the memory.
-                maps = np.empty((len(part), *map_.shape[1:]), dtype=map_.dtype) if maps is None else maps
-                maps[start : start + EVAL_BATCH] = map_
+                maps = np.empty((len(part), *found.maps.shape[1:]), dtype=found.maps.dtype) if maps is None else maps
+                maps[here] = found.maps
     return Timed(
         Scores(
             ids=tuple(part),
@@ -87,17 +91,27 @@ def evaluate(method: nn.Module, cache: ImageCache, index: Index, part: Sequence[
             defects=tuple(samples[name].defect if samples[name].label == "anomalous" else "" for name in part),
             maps=maps,
             masks=_masks(cache, index, part),
+            others=others,
         ),
         1000 * seconds / max(1, len(part)),
     )
 
 
-def predict(method: nn.Module, images: np.ndarray, runner: Runner) -> tuple[np.ndarray, np.ndarray | None]:
-    """Scores ``(B,)`` float64 and maps ``(B, H, W)`` float32 or None for ``(B, H, W, 3)`` uint8 images."""
+class Predicted(NamedTuple):
+    """A method's answers as arrays: scores ``(B,)`` float64, maps ``(B, H, W)`` float32 or None, further scores by name."""
+
+    scores: np.ndarray
+    maps: np.ndarray | None
+    others: dict[str, np.ndarray]
+
+
+def predict(method: nn.Module, images: np.ndarray, runner: Runner) -> Predicted:
+    """Ask a method about ``(B, H, W, 3)`` uint8 images."""
     with torch.autocast(runner.device.type, runner.autocast or torch.bfloat16, enabled=runner.autocast is not None):
         prediction = method.predict(to_float(images, runner.device))  # type: ignore[operator]
     map_ = None if prediction.map is None else prediction.map[:, 0].float().cpu().numpy()
-    return prediction.score.double().cpu().numpy(), map_
+    others = {name: score.double().cpu().numpy() for name, score in (prediction.others or {}).items()}
+    return Predicted(prediction.score.double().cpu().numpy(), map_, others)
 
 
 def _masks(cache: ImageCache, index: Index, part: Sequence[str]) -> np.ndarray | None:
@@ -117,14 +131,23 @@ def _masks(cache: ImageCache, index: Index, part: Sequence[str]) -> np.ndarray |
     return masks
 
 
-def measure_images(scores: Scores) -> dict[str, float | None]:
-    """Image measures that need no threshold; None where a class is missing."""
+def measure_images(scores: Scores, own_threshold: float | None = None) -> dict[str, float | None]:
+    """Image measures that need no chosen threshold; None where a class is missing.
+
+    Args:
+        scores: of a part.
+        own_threshold: where the method itself decides, see :class:`adjobs.methods.contract.Spec`; adds F1 there, such as
+            ``image_f1_at_0.5``, and the AUROC of the method's further scores is ``image_auroc_NAME``.
+    """
     best = ranking.f1_max(scores.labels, scores.scores)
-    return {
+    found = {
         "image_auroc": ranking.auroc(scores.labels, scores.scores),
         "image_ap": ranking.average_precision(scores.labels, scores.scores),
         "image_f1max": None if best is None else best[0],
     }
+    if own_threshold is not None:
+        found[f"image_f1_at_{own_threshold:g}"] = ranking.f1(scores.labels, scores.scores >= own_threshold)
+    return found | {f"image_auroc_{name}": ranking.auroc(scores.labels, other) for name, other in scores.others.items()}
 
 
 @dataclass(frozen=True)
@@ -167,6 +190,9 @@ def measure(scores: Scores, threshold: float, pixel_threshold: float | None, ind
     """
     overall = summary.image_measures(scores.labels, scores.scores, threshold)
     by_defect = summary.defect_measures(scores.labels, scores.scores, scores.defects, threshold)
+    for name, other in scores.others.items():
+        found = summary.image_measures(scores.labels, other, None)
+        overall |= {f"{measure}_{name}": found[measure] for measure in ("image_auroc", "image_ap")}
     if scores.maps is None or scores.masks is None:
         missing = "the method gives no map" if scores.maps is None else "no anomalous image, or one without a mask"
         overall |= {name: Estimate(None, reason=missing) for name in ("pixel_auroc", "pixel_ap", "au_pro")}

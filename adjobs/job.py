@@ -192,7 +192,7 @@ def resolve(document: Mapping[str, Any], source: str = "job") -> JobConfig:
     problems += found
     if problems or job is None:
         raise JobError(f"{source}: " + "; ".join(problems))
-    sections = {"threshold": _resolve_threshold(job, source), "pixel_threshold": _resolve_pixels(job, source)}
+    sections = {"threshold": _resolve_threshold(job, source), "pixel_threshold": _resolve_pixels(job, params, source)}
     return job.model_copy(update={"params": params, **sections})
 
 
@@ -211,15 +211,21 @@ def _resolve_threshold(job: JobConfig, source: str) -> ThresholdSection:
     return given.model_copy(update={"policy": policy, "value": value})
 
 
-def _resolve_pixels(job: JobConfig, source: str) -> PixelThresholdSection:
+def _resolve_pixels(job: JobConfig, params: Mapping[str, Any], source: str) -> PixelThresholdSection:
     """The section with the default rate of max_fpr; a null policy stays, since only validation knows whether it has masks."""
     given = job.pixel_threshold
-    if given.policy is not None and not methods.spec(job.method).gives_map:
+    if given.policy is not None and not methods.gives_map(job.method, params):
         raise JobError(
-            f"{source}: pixel_threshold: got policy {given.policy}, but {job.method} gives no maps; leave pixel_threshold out"
+            f"{source}: pixel_threshold: got policy {given.policy}, but {job.method} gives no maps{_switch(job.method)}; "
+            "leave pixel_threshold out"
         )
     default = DEFAULT_PIXEL_MAX_FPR if given.policy == "max_fpr" else None
     return given.model_copy(update={"value": default if given.value is None else given.value})
+
+
+def _switch(method: str) -> str:
+    switch = methods.spec(method).map_switch
+    return f" without params.{switch}: true" if switch else ""
 
 
 def _resolve_params(document: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -51,10 +53,17 @@ class StepLoss(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """``score`` ``(B,)`` and ``map`` ``(B, 1, H, W)`` at the input's size, or None for methods that locate nothing."""
+    """What a method says of B images.
+
+    Attributes:
+        score: ``(B,)``.
+        map: ``(B, 1, H, W)`` at the input's size, or None for methods that locate nothing.
+        others: further scores ``(B,)`` of the images by name, measured beside ``score`` but deciding nothing.
+    """
 
     score: Tensor
     map: Tensor | None
+    others: Mapping[str, Tensor] | None = None
 
 
 class Scores(NamedTuple):
@@ -67,6 +76,7 @@ class Scores(NamedTuple):
         defects: N defect types ("" for normal images).
         maps: ``(N, H, W)`` float32, or None.
         masks: ``(N, H, W)`` bool, or None when no sample of the part has a mask.
+        others: the method's further scores by name, each ``(N,)`` float64.
     """
 
     ids: tuple[str, ...]
@@ -75,3 +85,4 @@ class Scores(NamedTuple):
     defects: tuple[str, ...]
     maps: np.ndarray | None
     masks: np.ndarray | None
+    others: Mapping[str, np.ndarray] = MappingProxyType({})

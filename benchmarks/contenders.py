@@ -34,7 +34,7 @@ from adjobs.data.splits import Split, make_split
 from adjobs.evaluate import EVAL_BATCH, Runner
 from adjobs.job import JobConfig, override, resolve
 from adjobs.methods.contract import Stage
-from adjobs.training.loop import Round, Tick, Validation, Worker, choose_runner, fit
+from adjobs.training.loop import Round, Tick, Trained, Validation, Worker, choose_runner, fit
 from adjobs.types import Prediction, Scores
 
 NEIGHBOURS = {"patchcore": "anomalib PatchCore, coreset 1 %", "padim": "anomalib PaDiM"}
@@ -84,8 +84,12 @@ class Aloud:
 
     def round(self, finished: Round) -> None:
         """One line per round."""
-        loss = next((value for name, value in finished.metrics.items() if name.endswith("loss")), float("nan"))
-        print(f"  round {finished.number}: loss {loss:.4g}", file=sys.stderr)
+        said = [
+            f"{name} {value:.4g}"
+            for name, value in finished.metrics.items()
+            if name.endswith("loss") or name.startswith(("val/", "train/d_"))
+        ]
+        print(f"  round {finished.number}: {', '.join(said)}", file=sys.stderr)
 
 
 class Nowhere:
@@ -113,21 +117,33 @@ class Replay(nn.Module):
         return Prediction(self.scores[here], self.maps[here, None])
 
 
-def train_ours(job: JobConfig, data: Data) -> Result:
-    """Train one of our methods and score the test part. Called in a process of its own, so that its peak memory is its own."""
+class Fitted(NamedTuple):
+    """One of our methods, trained."""
+
+    method: nn.Module
+    cache: ImageCache
+    training: TrainingData
+    rounds: Trained
+    seconds: float
+    device: torch.device
+
+
+def fit_ours(job: JobConfig, data: Data) -> Fitted:
+    """Train one of our methods, without MLflow and Ray; the checkpoint is chosen as a job chooses it."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cache, spec = data.open(job.data.image_size), methods.spec(job.method)
     for seed in (random.seed, np.random.seed, torch.manual_seed):  # for code of others; ours draws from its own generators
         seed(job.train.seed)
-    method = methods.load(job.method).build(job.method_config(), job.train.seed)
+    method = methods.load(job.method).build(job.method_config(), image_size=job.data.image_size, seed=job.train.seed)
     method.to(device).to(memory_format=torch.channels_last)
 
     def validate() -> Mapping[str, float | None]:
-        return evaluate.measure_images(evaluate.evaluate(method, cache, data.index, data.split.val, Runner(device)).scores)
+        seen = evaluate.evaluate(method, cache, data.index, data.split.val, Runner(device))
+        return evaluate.measure_images(seen.scores, spec.own_threshold)
 
     training = TrainingData(cache, data.index, data.split.train, device)
     begin = time.perf_counter()
-    fit(
+    rounds = fit(
         method,
         training,
         Worker(choose_runner(job.train.precision, device), seed=job.train.seed),
@@ -136,12 +152,22 @@ def train_ours(job: JobConfig, data: Data) -> Result:
         checkpoints=Nowhere(),
         listener=Aloud(),
     )
-    seconds = time.perf_counter() - begin
+    return Fitted(method, cache, training, rounds, time.perf_counter() - begin, device)
+
+
+def train_ours(job: JobConfig, data: Data) -> Result:
+    """Train one of our methods and score the test part. Called in a process of its own, so that its peak memory is its own."""
+    method, cache, training, _, seconds, device = fit_ours(job, data)
     timed = evaluate.evaluate(method, cache, data.index, data.split.test, Runner(device))
     stages: Sequence[Stage] = method.stages()  # type: ignore[operator]
     labelled = training.n_anomalous if any(stage.mix.natural or stage.mix.anomalous for stage in stages) else 0
-    peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_mib()
-    return Result(job.method, learnt(training.n_normal, labelled), timed.scores, timed.ms_per_image, seconds, peak, True)
+    learns = learnt(training.n_normal, labelled)
+    return Result(job.method, learns, timed.scores, timed.ms_per_image, seconds, peak_memory(device), True)
+
+
+def peak_memory(device: torch.device) -> float:
+    """Peak of the GPU, or of this process, in MiB."""
+    return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_mib()
 
 
 def learnt(normal: int, anomalous: int = 0) -> str:

@@ -98,15 +98,18 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     runner = choose_runner("auto", device)
     folder = methods.load("cdo")
-    method = folder.build(folder.config(backbone=arguments.backbone, weights="none"), 0)
-    method.to(device).to(memory_format=torch.channels_last)
+
+    def build(size: int) -> nn.Module:
+        config = folder.config(backbone=arguments.backbone, weights="none")
+        return folder.build(config, image_size=size, seed=0).to(device).to(memory_format=torch.channels_last)
+
     rows = [
         [
             f"cdo, {arguments.backbone}",
             f"{size}",
             f"{batch}",
-            f"{training_speed(method, runner, size, batch, arguments.seconds):.1f}",
-            f"{evaluation_ms(method, runner, size, batch, arguments.seconds):.2f}",
+            f"{training_speed(build(size), runner, size, batch, arguments.seconds):.1f}",
+            f"{evaluation_ms(build(size), runner, size, batch, arguments.seconds):.2f}",
         ]
         for size in arguments.size
         for batch in arguments.batch

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from adjobs.backbones import create
 from adjobs.errors import DataError, JobError
-from adjobs.nn.world import synchronised
+from adjobs.nn.norm import GlobalBatchNorm, synchronised
 
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -74,12 +74,13 @@ def test_a_pickle_with_code_is_not_run(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize(("device", "kind"), [("cpu", GlobalBatchNorm), ("cuda", torch.nn.SyncBatchNorm)])
 @pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0"])
-def test_synchronised_normalisation_computes_the_same(name):
+def test_synchronised_normalisation_computes_the_same(name, device, kind):
     """timm fuses activations into some normalisation layers; a conversion must not lose them."""
     backbone = create(name, "none").eval()
-    converted = synchronised(copy.deepcopy(backbone)).eval()
-    assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in converted.modules())
+    converted = synchronised(copy.deepcopy(backbone), torch.device(device)).eval()
+    assert any(isinstance(module, kind) for module in converted.modules())
     for one, other in zip(backbone(IMAGES), converted(IMAGES), strict=True):
         torch.testing.assert_close(one, other)
 

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from adjobs.cli.output import verb
+from adjobs.methods.contract import Spec
 
 
 @click.command()
@@ -22,8 +23,7 @@ def command(name: str | None) -> tuple[dict[str, Any], str]:
     keys = ("title", "paper", "supervision", "gives_map")
     result = {each: {key: getattr(s, key) for key in keys} for each, s in found.items()}
     lines = [
-        [each, f"  {s.title}", f"  labels: {', '.join(s.supervision)}; {_output(s.gives_map)}", f"  {s.paper}"]
-        for each, s in found.items()
+        [each, f"  {s.title}", f"  labels: {', '.join(s.supervision)}; {_output(s)}", f"  {s.paper}"] for each, s in found.items()
     ]
     text = "\n".join(line for block in lines for line in block)
     return {"methods": result}, text
@@ -38,5 +38,7 @@ def _params(name: str) -> tuple[dict[str, Any], str]:
     return {"method": name, "params": result}, text
 
 
-def _output(gives_map: bool) -> str:
-    return "heat maps" if gives_map else "image scores only"
+def _output(spec: Spec) -> str:
+    if not spec.gives_map:
+        return "image scores only"
+    return "heat maps" if spec.map_switch is None else f"heat maps with params.{spec.map_switch}"

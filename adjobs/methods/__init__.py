@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 
 from adjobs.errors import JobError, choices
 from adjobs.methods.contract import Folder, MethodConfig, Spec
@@ -38,6 +39,12 @@ def presets(name: str) -> dict[str, dict[str, object]]:
     config_class(name)
     found: dict[str, dict[str, object]] = importlib.import_module(f"{__name__}.{name}.config").PRESETS
     return found
+
+
+def gives_map(name: str, params: Mapping[str, object]) -> bool:
+    """Whether a method with these (resolved) parameters gives heat maps."""
+    found = spec(name)
+    return found.gives_map and (found.map_switch is None or bool(params[found.map_switch]))
 
 
 def load(name: str) -> Folder:

@@ -28,7 +28,8 @@ class Selection:
 
     Attributes:
         rule: ``last`` (the last iterate) or ``best`` (the best on validation; the last where validation has no anomalies).
-        metric: the image metric on validation, higher is better, that ranks checkpoints and searches.
+        metric: the image metric on validation, higher is better, that ranks checkpoints and searches: ``image_auroc``,
+            ``image_ap``, ``image_f1max``, or ``image_f1_at_0.5`` and the like for a method whose own threshold is fixed.
     """
 
     rule: Literal["last", "best"]
@@ -44,6 +45,7 @@ class Spec:
         paper: authors, venue and year.
         supervision: label kinds that it can learn from; ``none`` means that normal images alone are enough.
         gives_map: whether it locates what it finds.
+        map_switch: boolean parameter without which it gives no map; None where it always does, or never.
         selection: which checkpoint becomes the model.
         threshold: default policy and its value.
     """
@@ -54,6 +56,13 @@ class Spec:
     gives_map: bool
     selection: Selection
     threshold: tuple[Policy, float | None]
+    map_switch: str | None = None
+
+    @property
+    def own_threshold(self) -> float | None:
+        """Where the method itself decides, whatever the job asks for; None for methods whose scale means nothing."""
+        policy, value = self.threshold
+        return value if policy == "fixed" else None
 
 
 class MethodConfig(BaseModel):
@@ -147,10 +156,25 @@ class Method(Protocol):
         ...
 
 
+class Build(Protocol):
+    """Makes a method with its pretrained and its random weights."""
+
+    def __call__(self, config: Any, *, image_size: int, seed: int) -> nn.Module:
+        """A method of this configuration."""
+        ...
+
+
 class Folder(NamedTuple):
-    """A loaded method: its name, what it states, its configuration class, and ``build(config, seed) -> Method``."""
+    """A loaded method.
+
+    Attributes:
+        name: its name.
+        spec: what it states of itself.
+        config: its configuration class.
+        build: ``build(config, image_size=…, seed=…) -> Method``; images are squares of ``image_size`` pixels, a multiple of 32.
+    """
 
     name: str
     spec: Spec
     config: type[MethodConfig]
-    build: Callable[[Any, int], nn.Module]
+    build: Build

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 
 class _GlobalSum(torch.autograd.Function):
@@ -21,17 +21,6 @@ class _GlobalSum(torch.autograd.Function):
         # Every worker computes the same function of the same sum, so the incoming gradient is the same everywhere.
         # DistributedDataParallel will average over the workers; the sum's gradient needs the sum, hence the factor.
         return grads[0] * dist.get_world_size()
-
-
-def synchronised(module: nn.Module) -> nn.Module:
-    """Replace batch normalisation by one whose statistics are those of all GPUs' shares.
-
-    timm's converter, because PyTorch's own drops the activation that timm fuses into some of its normalisation layers.
-    """
-    from timm.layers import convert_sync_batchnorm
-
-    converted: nn.Module = convert_sync_batchnorm(module)
-    return converted
 
 
 def global_sum(value: Tensor) -> Tensor:

@@ -70,17 +70,19 @@ def conclude(
     threshold, pixel = choose_threshold(job, val), choose_pixel_threshold(job, val)
     measures = {part: measure(t.scores, threshold, pixel, look.index) for part, t in timed.items()}
     costs = {"test/ms_per_image": timed["test"].ms_per_image, "train/selected_round": float(trained.selected_round)}
-    recorder.metrics(flat(measures) | costs | levels(threshold, pixel), trained.selected_round)
+    _draw_course(recorder, trained)  # before the model's own measures are recorded at the last round
+    recorder.metrics(flat(measures) | costs | levels(threshold, pixel), trained.rounds)
     record_thresholds(recorder, threshold, pixel)
     record_measures(recorder, measures)
     for part, t in timed.items():
         recorder.scores(t.scores, threshold.value, part)
         for name, figure in figures.of_part(t.scores, threshold.value, part, measures[part]).items():
             recorder.figure(figure, f"figures/{part}_{name}.png")
-    _draw_course(recorder, trained)
     _draw_galleries(recorder, timed["test"].scores, threshold.value, look.cache)
     model = _log_detector(job, fingerprint, recorder, look.method, (threshold, pixel), val)
-    recorder.tags({"model": model, "selected_round": str(trained.selected_round), **_undefined(measures)})
+    recorder.tags(
+        {"model": model, "selected_round": str(trained.selected_round), "rounds": str(trained.rounds), **_undefined(measures)}
+    )
     named = {f"{part}/{name}": estimate for part, found in measures.items() for name, estimate in found.overall.items()}
     return {
         "metrics": {name: estimate.value for name, estimate in named.items()},

@@ -25,7 +25,7 @@ from adjobs.data.loaders import Plan, TrainingData
 from adjobs.errors import AdjobsError
 from adjobs.evaluate import Runner
 from adjobs.methods.contract import Progress, Selection, Stage
-from adjobs.nn.world import synchronised
+from adjobs.nn.norm import synchronised
 from adjobs.training import checkpoint
 from adjobs.training.checkpoint import Checkpoints
 
@@ -81,13 +81,18 @@ class Trained(NamedTuple):
 
     Attributes:
         selected_round: the round that became the model.
-        is_last: whether that is the last one, whose weights the method had when it was last validated.
+        rounds: how many there were.
         images_per_s: mean training speed of this process's part of the run; nan when there was nothing left to train.
     """
 
     selected_round: int
-    is_last: bool
+    rounds: int
     images_per_s: float
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the model is the last round, whose weights the method had when it was last validated."""
+        return self.selected_round == self.rounds
 
 
 class Validation(NamedTuple):
@@ -210,9 +215,9 @@ class _Run:
     def _distributed(self, module: nn.Module) -> nn.Module:
         if self.worker.world == 1:
             return module
-        if self.worker.runner.device.type == "cuda":
-            return DistributedDataParallel(synchronised(module), device_ids=[self.worker.runner.device.index or 0])
-        return DistributedDataParallel(module)
+        device = self.worker.runner.device
+        own = [device.index or 0] if device.type == "cuda" else None
+        return DistributedDataParallel(synchronised(module, device), device_ids=own)
 
     def _round(self, run: _StageRun, steps: range) -> dict[str, float]:
         """Take the steps of one round; returns mean losses, learning rates and speed."""
@@ -297,8 +302,8 @@ class _Run:
         speed = self.images / self.seconds if self.seconds else math.nan
         if self.validation.selection.rule == "best" and self.best is not None and self.progress.best_round is not None:
             self.method.load_state_dict(self.best)
-            return Trained(self.progress.best_round, self.progress.best_round == self.progress.round, speed)
-        return Trained(self.progress.round, True, speed)
+            return Trained(self.progress.best_round, self.progress.round, speed)
+        return Trained(self.progress.round, self.progress.round, speed)
 
 
 def peak_memory_mb(device: torch.device) -> float:

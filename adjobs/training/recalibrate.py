@@ -181,7 +181,7 @@ def _choose_pixels(run: _Run, settings: Settings, wanted: Wanted) -> _Chosen:
     stored, run_id = run.stored, run.recorder.run_id
     if wanted.strict:
         raise JobError("--strict: pixels have no bound to keep to; leave --strict or --pixel out")
-    if not methods.spec(stored.job.method).gives_map:
+    if not methods.gives_map(stored.job.method, stored.job.params):
         raise JobError(f"--pixel: {stored.job.method} gives no maps; leave --pixel out")
     # As a part of the job, what is wanted is checked against the data before the model is run.
     policy: Any = wanted.policy
@@ -267,8 +267,8 @@ def _loggable(recorder: Recorder, values: Mapping[str, float | None]) -> dict[st
 
 
 def _step(run: _Run) -> int:
-    """The round of the final measures: MLflow shows the newest value of the highest round."""
-    return int(run.stored.tags.get("selected_round", 0))
+    """The round of the final measures, the last: MLflow shows the newest value of the highest round."""
+    return int(run.stored.tags.get("rounds", 0))
 
 
 def _meaning(level: Level, threshold: dict[str, Any]) -> str:

@@ -77,14 +77,14 @@ def run(
     index, cache = _open_data(task)
     worker = Worker(choose_runner(job.train.precision, device), rank, world, job.train.seed)
     seed_everything(job.train.seed)
-    method = methods.load(job.method).build(job.method_config(), job.train.seed)
+    method = methods.load(job.method).build(job.method_config(), image_size=job.data.image_size, seed=job.train.seed)
     method.to(device).to(memory_format=torch.channels_last)
     recorder = Recorder(task.tracking_uri, task.run_id) if rank == 0 else None
 
     look = Look(method, cache, index, Runner(device))  # in float32, as the logged model will decide
 
     def validate() -> Mapping[str, float | None]:
-        return evaluate.measure_images(look.at(task.split.val).scores)
+        return evaluate.measure_images(look.at(task.split.val).scores, spec.own_threshold)
 
     trained = fit(
         method,

@@ -17,22 +17,24 @@ from adjobs.types import Batch
 # Values for the fields that several methods share; a method without the field does not get it. Random weights: no network.
 SMALL: dict[str, Any] = {"weights": "none", "backbone": "resnet18", "batch_size": 4, "epochs": 2, "lr": 1e-3}
 
+SIDE = 64  # of the images, in pixels
+
 
 def tiny(name: str, **params: Any) -> tuple[Folder, torch.nn.Module]:
     """A method of the smallest kind."""
     folder = methods.load(name)
     small = {key: value for key, value in SMALL.items() if key in folder.config.model_fields}
-    return folder, folder.build(folder.config(**{**small, **params}), 0)
+    return folder, folder.build(folder.config(**{**small, **params}), image_size=SIDE, seed=0)
 
 
-def drawn_data(root: Path, cache: Path, size: int = 64, **options: Any) -> tuple[Index, TrainingData]:
+def drawn_data(root: Path, cache: Path, size: int = SIDE, **options: Any) -> tuple[Index, TrainingData]:
     """All images of a drawn folder as one training part."""
     index = open_index(str(root), cache=cache)
     images = open_cache(index, fingerprint(index), size, cache, progress=False)
     return index, TrainingData(images, index, [sample.id for sample in index.samples], torch.device("cpu"), **options)
 
 
-def random_batch(size: int = 4, side: int = 64, seed: int = 0) -> Batch:
+def random_batch(size: int = 4, side: int = SIDE, seed: int = 0) -> Batch:
     """Half simulated, half labelled anomalous with a square mask."""
     generator = torch.Generator().manual_seed(seed)
     masks = torch.zeros(size, 1, side, side, dtype=torch.bool)

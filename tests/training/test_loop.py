@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import socket
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,9 +14,11 @@ import torch
 import torch.distributed as dist
 from torch import multiprocessing, nn
 
+from adjobs import methods
 from adjobs.errors import StorageError
 from adjobs.evaluate import Runner
 from adjobs.methods.contract import Mix, Selection, Stage
+from adjobs.nn.norm import synchronised
 from adjobs.training import checkpoint
 from adjobs.training.checkpoint import StoreCheckpoints
 from adjobs.training.loop import TrainingError, Validation, Worker, choose_runner, fit
@@ -229,24 +232,14 @@ def test_automatic_precision_on_a_cpu_is_float32():
     assert choose_runner("bf16", CPU).autocast is torch.bfloat16
 
 
-def independent_of_neighbours(module: nn.Module) -> nn.Module:
-    """Replace batch normalisation, which on CPUs is each worker's own, by normalisation within each image."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            setattr(module, name, nn.GroupNorm(1, child.num_features))
-        else:
-            independent_of_neighbours(child)
-    return module
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def five_steps(rank: int, world: int, root: str, out: str, port: int = 0) -> None:
-    """Five steps of CDO on labelled anomalies, whose masks need no random draw, on one of ``world`` workers.
+def five_steps(rank: int, world: int, name: str, root: str, out: str, port: int = 0) -> None:
+    """Five steps of a method without random draws, which differ from worker to worker, on one of ``world`` workers.
 
     In float64: Adam divides gradients by their size, so that float32 rounding of a gradient near zero moves its weight by up to
     the learning rate.
@@ -256,12 +249,17 @@ def five_steps(rank: int, world: int, root: str, out: str, port: int = 0) -> Non
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         dist.init_process_group("gloo", rank=rank, world_size=world)
     _, data = drawn_data(Path(root) / "d", Path(root) / "cache")
-    _, method = tiny("cdo", rectangles=0)
-    independent_of_neighbours(method.apprentice)
+    _, method = tiny(name, **({"rectangles": 0} if name == "cdo" else {}))
+    model = sys.modules[type(method).__module__]
+    if hasattr(model, "random_flip"):
+        model.random_flip = lambda images, generator: images
     method.double()
     stage = method.stages()[0]
-    plan, losses = data.plan(Mix(simulated=4, anomalous=4), world), []
-    module = nn.parallel.DistributedDataParallel(method) if world > 1 else method
+    if stage.prepare is not None:
+        stage.prepare(data)
+    natural = Mix(natural=8) if stage.mix.natural else Mix(simulated=4, anomalous=4)
+    plan, losses = data.plan(natural, world), []
+    module = nn.parallel.DistributedDataParallel(synchronised(method, CPU)) if world > 1 else method
     optimizer = stage.optimizer()
     for step in range(5):
         batch = plan.batch(step, seed=0, stage=0, rank=rank, device=CPU)
@@ -276,19 +274,22 @@ def five_steps(rank: int, world: int, root: str, out: str, port: int = 0) -> Non
         dist.destroy_process_group()
 
 
-def test_two_workers_with_batch_four_equal_one_with_batch_eight(tmp_path):
+@pytest.mark.parametrize("name", methods.names())
+def test_two_workers_with_batch_four_equal_one_with_batch_eight(name, tmp_path):
+    """Batch normalisation included; every statistic is that of the global batch."""
     draw_folder(tmp_path / "d", 16, 8)
     drawn_data(tmp_path / "d", tmp_path / "cache")
-    five_steps(0, 1, str(tmp_path), str(tmp_path / "one"))
-    multiprocessing.spawn(five_steps, (2, str(tmp_path), str(tmp_path / "two"), free_port()), nprocs=2)
-    one, two = (torch.load(tmp_path / name, weights_only=True) for name in ("one", "two"))
+    five_steps(0, 1, name, str(tmp_path), str(tmp_path / "one"))
+    multiprocessing.spawn(five_steps, (2, name, str(tmp_path), str(tmp_path / "two"), free_port()), nprocs=2)
+    one, two = (torch.load(tmp_path / part, weights_only=True) for part in ("one", "two"))
     torch.testing.assert_close(torch.tensor(one["losses"]), torch.tensor(two["losses"]), rtol=0, atol=1e-5)
     for key, value in one["weights"].items():
         torch.testing.assert_close(value, two["weights"][key], rtol=0, atol=1e-5, msg=key)
 
 
-def test_cdo_resumes_exactly_with_batch_norm_and_optimizer_state(data, tmp_path):
-    _, start = tiny("cdo")
+@pytest.mark.parametrize("name", methods.names())
+def test_a_method_resumes_exactly_with_batch_norm_and_optimizer_state(name, data, tmp_path):
+    _, start = tiny(name)
     whole, broken, resumed = (copy.deepcopy(start) for _ in range(3))
     train(whole, data, tmp_path / "whole")
     with pytest.raises(DiedError):

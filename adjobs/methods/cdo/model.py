@@ -103,7 +103,7 @@ def _mean(d: Tensor, where: Tensor) -> Tensor:
     return (d * where).sum() / where.sum().clamp_min(1)
 
 
-def build(config: Config, seed: int = 0) -> CDO:
+def build(config: Config, *, image_size: int, seed: int) -> CDO:
     """Expert with its pretrained weights, apprentice with random ones.
 
     Raises:

@@ -1,0 +1,119 @@
+"""LIAC's equations, and the losses that it is compared with.
+
+Throughout, ``delta`` is the logit of "anomalous" minus that of "normal", z₁ − z₀, and ``margin`` is log(p₀ / p₁) of the
+training part's label frequencies. Every loss is given for each image; all are computed at least in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# From this probability on, the bonus of the encouraging loss grows linearly instead of without bound: the "conservative bonus"
+# of Zhao et al., AAAI 2022, with the value that their published code defaults to.
+ENCOURAGING_LIMIT = 0.75
+
+
+def logit_inducing(delta: Tensor, anomalous: Tensor, margin: Tensor) -> Tensor:
+    """Logit inducing loss, eq. (4).
+
+    With y = 1 the printed 1 − y leaves log(exp(·)), which is linear: the pull on labelled anomalies never fades, and the loss has
+    no lower bound. With y = 0 it is the logit-adjusted cross entropy. Neither is computed as the logarithm of an exponential.
+
+    Args:
+        delta: z₁ − z₀, ``(B,)``.
+        anomalous: ``(B,)`` bool.
+        margin: log(p₀ / p₁), a scalar.
+
+    Returns:
+        ``(B,)``.
+    """
+    return torch.where(anomalous, margin - delta, F.softplus(delta - margin))
+
+
+def logit_adjustment(delta: Tensor, anomalous: Tensor, margin: Tensor) -> Tensor:
+    """Cross entropy of logits shifted by the label frequencies (Menon et al., ICLR 2021, eq. 10 with τ = 1)."""
+    return F.softplus(torch.where(anomalous, margin - delta, delta - margin))
+
+
+def weighted_ce(delta: Tensor, anomalous: Tensor, margin: Tensor) -> Tensor:
+    """Cross entropy with weights 1 / (2 p_y), whose mean over the training part is one."""
+    weight = torch.where(anomalous, 1 + margin.exp(), 1 + (-margin).exp()) / 2  # 1 / p₁ = 1 + p₀ / p₁
+    return weight * _cross_entropy(delta, anomalous)
+
+
+def focal(delta: Tensor, anomalous: Tensor, gamma: float, alpha: float) -> Tensor:
+    """Focal loss (Lin et al., ICCV 2017, eq. 5): α_y (1 − p_y)^γ of the cross entropy."""
+    wrong = torch.sigmoid(torch.where(anomalous, -delta, delta))
+    weight = torch.where(anomalous, alpha, 1 - alpha)
+    return weight * wrong.pow(gamma) * _cross_entropy(delta, anomalous)
+
+
+def asymmetric(delta: Tensor, anomalous: Tensor, gamma: float) -> Tensor:
+    """Focal loss that spares anomalies: easy normal images fade with p₁^γ, anomalies keep their cross entropy.
+
+    The paper names the loss without its formula (ref. 37, "much more weight to the loss of anomalous images"); this is the form
+    with focusing exponents 0 and γ (Ridnik et al., ICCV 2021, eq. 7 without its shift).
+    """
+    weight = torch.where(anomalous, torch.ones_like(delta), torch.sigmoid(delta).pow(gamma))
+    return weight * _cross_entropy(delta, anomalous)
+
+
+def encouraging(delta: Tensor, anomalous: Tensor, limit: float = ENCOURAGING_LIMIT) -> Tensor:
+    """Cross entropy plus a bonus log(1 − p_y) for what is right (Zhao et al., AAAI 2022), linear in p_y beyond ``limit``."""
+    right = torch.where(anomalous, delta, -delta)
+    p = torch.sigmoid(right)
+    at_limit = torch.log1p(torch.tensor(-limit, dtype=delta.dtype, device=delta.device))
+    bonus = torch.where(p < limit, F.logsigmoid(-right), at_limit - (p - limit) / (1 - limit))
+    return _cross_entropy(delta, anomalous) + bonus
+
+
+def distance(teacher: Tensor, student: Tensor, norm: str = "l2") -> Tensor:
+    """Distance of the two networks' features, eq. (10).
+
+    Args:
+        teacher: f_T, ``(B, C)``.
+        student: f_S, ``(B, C)``.
+        norm: ``l2`` divides features by their length, so that D = 1 − cos(f_T, f_S), in [0, 1] for features without negative
+            elements; ``l2sq`` by its square, as printed, where D has no such bound and hardly differs from 0 for long features.
+
+    Returns:
+        D, ``(B,)``, float32 or better.
+    """
+
+    def scaled(features: Tensor) -> Tensor:
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
+        unit = F.normalize(features, dim=1)
+        return unit if norm == "l2" else unit / features.norm(dim=1, keepdim=True).clamp_min(1e-6)
+
+    return (scaled(teacher) - scaled(student)).square().sum(1) / 2
+
+
+def abnormality_capturing(d: Tensor, anomalous: Tensor, sign: str = "corrected") -> Tensor:
+    """Abnormality capturing loss, eq. (11), ``(B,)``: D for normal images, 1 − D for anomalies.
+
+    Printed the other way round (``as_printed``), against the text and Fig. 3, which drive anomalies apart.
+    """
+    apart = anomalous if sign == "corrected" else ~anomalous
+    return torch.where(apart, 1 - d, d)
+
+
+def classification(name: str, gamma: float, alpha: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The loss called ``name``, as a function of delta, labels and margin."""
+    by_name: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+        "logit_inducing": logit_inducing,
+        "logit_adjustment": logit_adjustment,
+        "weighted_ce": weighted_ce,
+        "focal": lambda delta, anomalous, margin: focal(delta, anomalous, gamma, alpha),
+        "asymmetric": lambda delta, anomalous, margin: asymmetric(delta, anomalous, gamma),
+        "encouraging": lambda delta, anomalous, margin: encouraging(delta, anomalous),
+    }
+    return by_name[name]
+
+
+def _cross_entropy(delta: Tensor, anomalous: Tensor) -> Tensor:
+    """−log p_y of two classes, eq. (5)."""
+    return F.softplus(torch.where(anomalous, -delta, delta))

@@ -1,0 +1,148 @@
+"""LIAC's couple of networks, training step and score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from adjobs.backbones import Embedder, create_embedder
+from adjobs.errors import DataError
+from adjobs.methods.contract import Mix, Progress, Stage, TrainingImages
+from adjobs.methods.liac.config import Config
+from adjobs.methods.liac.loss import abnormality_capturing, classification, distance
+from adjobs.nn.flips import random_flip
+from adjobs.nn.world import global_sum
+from adjobs.types import Batch, Prediction, StepLoss
+
+
+class _Answer(NamedTuple):
+    """Logit difference z₁ − z₀ ``(B,)``, distance D ``(B,)`` (0 for a single network), and what was pooled by each network."""
+
+    delta: Tensor
+    d: Tensor
+    maps: list[Tensor]
+
+
+class LIAC(nn.Module):
+    """A classifier on [f_T, f_S, D], eq. (12); both networks are trained with it."""
+
+    margin: Tensor
+
+    def __init__(self, teacher: Embedder, student: Embedder | None, config: Config) -> None:
+        super().__init__()
+        self.teacher, self.student = teacher, student
+        self.features = teacher.width + (student.width if student else 0)
+        self.head = nn.Linear(self.features + (1 if student else 0), 2)
+        self.config = config
+        self.classification = classification(config.loss, config.focal_gamma, config.focal_alpha)
+        # log(p₀ / p₁) of the training part, counted before the first step.
+        self.register_buffer("margin", torch.zeros(()))
+
+    def forward(self, batch: Batch) -> StepLoss:
+        """One step's loss, eq. (13), as a mean over the global batch."""
+        config = self.config
+        answer = self._answer(random_flip(batch.images, batch.generator))
+        anomalous = batch.labels.bool()
+        induced = self.classification(answer.delta, anomalous, self.margin)
+        captured = abnormality_capturing(answer.d, anomalous, config.acl_sign)
+        count = global_sum(torch.ones_like(induced).sum())
+        loss = global_sum(induced.sum()) / count
+        parts = {"classification": loss.detach()}
+        if config.couple:
+            acl = global_sum(captured.sum()) / count
+            loss = loss + config.w_acl * acl if config.acl else loss
+            parts |= {"acl": acl.detach(), **_by_class(answer.d.detach(), anomalous)}
+        return StepLoss(loss, parts)
+
+    def _answer(self, images: Tensor) -> _Answer:
+        maps = [network(images) for network in (self.teacher, self.student) if network is not None]
+        features = [each.mean((2, 3)) for each in maps]
+        if self.student is not None:
+            d = distance(features[0], features[1], self.config.norm)
+            logits = self.head(torch.cat([*features, d.to(features[0].dtype)[:, None]], 1))
+        else:
+            logits = self.head(features[0])
+            d = torch.zeros(len(images), device=images.device)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return _Answer(logits[:, 1] - logits[:, 0], d, maps)
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Prediction:
+        """The probability of "anomalous", eq. (1), in float64: beyond 17 a float32 has no value between it and 1."""
+        answer = self._answer(images)
+        maps = self._activation(answer, images.shape[-2:]) if self.config.heat_map else None
+        others = {"distance": answer.d} if self.config.couple else None
+        return Prediction(torch.sigmoid(answer.delta.double()), maps, others)
+
+    def _activation(self, answer: _Answer, size: torch.Size) -> Tensor:
+        """Class activation map ``(B, 1, H, W)``: each position's part of z₁ − z₀, whose mean over the positions it is.
+
+        The pooled feature is a mean over positions, hence the logit difference, too; D and the bias count everywhere alike.
+        """
+        weight = self.head.weight[1] - self.head.weight[0]
+        local = torch.einsum("bchw,c->bhw", torch.cat(answer.maps, 1), weight[: self.features])
+        everywhere = answer.delta - local.mean((1, 2))
+        activation = (local + everywhere[:, None, None]).float()
+        return F.interpolate(activation[:, None], size, mode="bilinear", align_corners=False)
+
+    def stages(self) -> Sequence[Stage]:
+        """One stage: SGD on both networks and the head, the learning rate halved at half time (Sec. IV-B)."""
+        config = self.config
+
+        def optimizer() -> SGD:
+            return SGD(self.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+
+        return [
+            Stage(
+                name="classify",
+                module=self,
+                optimizer=optimizer,
+                mix=Mix(natural=config.batch_size),
+                epochs=config.epochs,
+                schedule=_halved,
+                clip_norm=config.clip_norm,
+                prepare=self._count,
+            )
+        ]
+
+    def _count(self, data: TrainingImages) -> None:
+        """Take the label frequencies of the whole training part, whatever a worker's share."""
+        if not (data.n_normal and data.n_anomalous):
+            raise DataError(
+                f"training part: {data.n_normal} normal and {data.n_anomalous} anomalous images; LIAC learns from both kinds, "
+                "label some of each or choose a protocol that puts some into the training part (liac, holdout)"
+            )
+        self.margin.fill_(math.log(data.n_normal / data.n_anomalous))
+
+
+def _halved(progress: Progress) -> float:
+    return 0.5 if progress.done >= 0.5 else 1.0
+
+
+@torch.no_grad()
+def _by_class(d: Tensor, anomalous: Tensor) -> dict[str, Tensor]:
+    """Mean distance of the normal and of the anomalous images of the global batch; 0 where there are none."""
+    kinds = torch.stack([~anomalous, anomalous]).to(d.dtype)
+    sums, counts = global_sum(torch.stack([kinds @ d, kinds.sum(1)]))
+    means = sums / counts.clamp_min(1)
+    return {"d_normal": means[0], "d_anomalous": means[1]}
+
+
+def build(config: Config, *, image_size: int, seed: int) -> LIAC:
+    """Both networks with their weights, and a head of random ones.
+
+    Raises:
+        JobError, DataError: see :func:`adjobs.backbones.create`.
+    """
+    weights = config.weights if config.student_init == "pretrained" else "none"
+    teacher = create_embedder(config.backbone, config.weights, seed=seed)
+    student = create_embedder(config.backbone, weights, seed=seed + 1) if config.couple else None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LIAC(teacher, student, config)

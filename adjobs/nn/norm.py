@@ -1,0 +1,102 @@
+"""Batch normalisation with the statistics of the global batch, so that k workers with batch b / k agree with one with batch b."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class _SumOfWorkers(torch.autograd.Function):
+    """Sum over the workers of something that each of them goes on with differently, so that gradients are summed as well."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        total = grads[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+
+class GlobalBatchNorm(_BatchNorm):
+    """Takes the place of a batch normalisation layer, with its parameters and buffers, and its activation where timm fuses one.
+
+    For processors: PyTorch's own ``SyncBatchNorm`` wants GPUs.
+    """
+
+    def __init__(self, replaced: _BatchNorm) -> None:
+        super().__init__(replaced.num_features, replaced.eps, replaced.momentum, replaced.affine, replaced.track_running_stats)
+        self._parameters.update(replaced._parameters)
+        self._buffers.update(replaced._buffers)
+        # timm's BatchNormAct2d holds them; neither has a state.
+        self.drop, self.act = getattr(replaced, "drop", nn.Identity()), getattr(replaced, "act", nn.Identity())
+        self.training = replaced.training
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``(B, C, …)`` over all but the channels, in training over all workers' shares."""
+        if self.training:
+            y = self._normalised(x)
+        else:
+            y = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        activated: Tensor = self.act(self.drop(y))
+        return activated
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        dims = [0, *range(2, x.ndim)]
+        shape = [1, -1, *([1] * (x.ndim - 2))]
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        count = torch.full((1,), x.numel() / x.shape[1], dtype=wide.dtype, device=x.device)
+        sums = _sum_of_workers(torch.cat([wide.sum(dims), count]))
+        total = sums[-1].detach()
+        mean = sums[:-1] / total
+        centred = wide - mean.view(shape)
+        # In two passes: E[x²] − E[x]² loses the variance of channels that are far from zero.
+        variance = _sum_of_workers(centred.square().sum(dims)) / total
+        self._follow(mean.detach(), variance.detach(), float(total))
+        y = centred * (variance + self.eps).rsqrt().view(shape)
+        if self.affine:
+            y = y * self.weight.view(shape) + self.bias.view(shape)
+        return y.to(x.dtype)
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, variance: Tensor, total: float) -> None:
+        """Move the running statistics, the variance without bias as PyTorch does."""
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked.add_(1)
+        rate = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), rate)
+        self.running_var.lerp_((variance * total / max(1.0, total - 1)).to(self.running_var.dtype), rate)
+
+
+def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
+    """Replace batch normalisation by one whose statistics are those of all workers' shares; parameters stay the same objects.
+
+    On GPUs by PyTorch's, through timm's converter, because PyTorch's own drops the activation that timm fuses into some of its
+    layers; elsewhere by `GlobalBatchNorm`.
+    """
+    if device.type == "cuda":
+        from timm.layers import convert_sync_batchnorm
+
+        converted: nn.Module = convert_sync_batchnorm(module)
+        return converted
+    if isinstance(module, _BatchNorm):
+        return module if isinstance(module, GlobalBatchNorm) else GlobalBatchNorm(module)
+    for name, child in module.named_children():
+        setattr(module, name, synchronised(child, device))
+    return module
+
+
+def _sum_of_workers(value: Tensor) -> Tensor:
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return value
+    return _SumOfWorkers.apply(value)  # type: ignore[no-any-return]
