@@ -251,7 +251,11 @@ def _limits(method: str) -> Limits:
     from adjobs.metrics.policies import needs_anomalies
 
     spec = methods.spec(method)
-    return Limits(train_anomalies="none" not in spec.supervision, val_anomalies=needs_anomalies(*spec.threshold))
+    return Limits(
+        train_anomalies="none" not in spec.supervision,
+        val_anomalies=needs_anomalies(*spec.threshold),
+        val_choice=spec.selection.rule == "best",
+    )
 
 
 def _lines(title: str, problems: list[Problem]) -> list[str]:

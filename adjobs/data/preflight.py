@@ -66,13 +66,15 @@ class Limits:
     Attributes:
         min_normal: usable normal images in the whole data set.
         train_anomalies: whether the method needs labelled anomalies to train on.
-        val_anomalies: whether the threshold or the choice of the checkpoint needs anomalies in validation.
+        val_anomalies: whether the threshold needs anomalies in validation.
+        val_choice: whether validation is to choose the checkpoint; without anomalies there it will be the last.
         val_normals: normal images in validation.
     """
 
     min_normal: int = MIN_NORMALS
     train_anomalies: bool = False
     val_anomalies: bool = False
+    val_choice: bool = False
     val_normals: int = 1
 
 
@@ -258,6 +260,9 @@ def _lacking(counts: Counter[tuple[str, str]], limits: Limits) -> Iterator[Probl
             got = f"part {part} has {have or 'no'} {label} images; at least {least} needed"
             todo = "label more, or choose another protocol, k, method or threshold"
             yield Problem("", f"few {label} in {part}", f"{got}; {todo}")
+    if limits.val_choice and not limits.val_anomalies and not counts["val", "anomalous"]:
+        message = "part val has no anomalous images, so the last checkpoint becomes the model instead of the best; label some anomalies"
+        yield Problem("", "no choice of checkpoint", message, "warning")
 
 
 def _divided_groups(samples: Iterable[Sample], part_of: dict[str, str]) -> Iterator[Problem]:

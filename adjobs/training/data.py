@@ -46,7 +46,8 @@ def look(job: JobConfig, settings: Settings, split: Split | None = None) -> Data
         split = _given_split(job.data.split, job.data.k)
     index = open_index(job.data.uri, job.data.format, cache=settings.cache)
     _divide(index, job, split, index)  # what cannot be divided with all its images is said before they are read
-    limits = Limits(train_anomalies="none" not in methods.spec(job.method).supervision)
+    spec = methods.spec(job.method)
+    limits = Limits(train_anomalies="none" not in spec.supervision, val_choice=spec.selection.rule == "best")
     whole = _known(index)
     problems = _check_once(index, whole, job, split, limits, settings.cache)
     _refuse(job, problems)

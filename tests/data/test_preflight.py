@@ -270,6 +270,14 @@ def test_limits(folder_root):
     assert found(None, min_normal=21, train_anomalies=True) == {"few normals": "20 usable normal images (of 20)"}
 
 
+def test_a_choice_that_validation_cannot_make_is_a_warning(folder_root):
+    index = opened(folder_root)
+    split = parted(index, val="015 016", test="017 018")
+    assert check(index, split) == check(index, make_split(index, "holdout"), limits=Limits(val_choice=True)) == []
+    (found,) = check(index, split, limits=Limits(val_choice=True))
+    assert (found.kind, found.severity) == ("no choice of checkpoint", "warning")
+
+
 def test_errors_come_first_and_only_they_exclude(tmp_path):
     root = draw_folder(tmp_path, 14, 0)
     (root / "good" / "009.png").write_bytes(b"")

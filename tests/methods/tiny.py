@@ -23,8 +23,12 @@ SIDE = 64  # of the images, in pixels
 def tiny(name: str, **params: Any) -> tuple[Folder, torch.nn.Module]:
     """A method of the smallest kind."""
     folder = methods.load(name)
-    small = {key: value for key, value in SMALL.items() if key in folder.config.model_fields}
-    return folder, folder.build(folder.config(**{**small, **params}), image_size=SIDE, seed=0)
+    return folder, folder.build(folder.config(**{**small_params(name), **params}), image_size=SIDE, seed=0)
+
+
+def small_params(name: str) -> dict[str, Any]:
+    """Parameters of the smallest kind."""
+    return {key: value for key, value in SMALL.items() if key in methods.config_class(name).model_fields}
 
 
 def drawn_data(root: Path, cache: Path, size: int = SIDE, **options: Any) -> tuple[Index, TrainingData]:

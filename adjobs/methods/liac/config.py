@@ -27,6 +27,12 @@ class Config(MethodConfig):
     )
     couple: bool = Field(True, description="two networks and their distance; false: one, as the paper's baselines have")
     loss: Loss = Field("logit_inducing", description="classification loss; all but logit_inducing are the paper's baselines")
+    floor: float | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="logit beyond the margin at which logit_inducing lets go of an anomaly; null: never, eq. (4)",
+    )
     acl: bool = Field(True, description="abnormality capturing loss, eq. (11); false: Fig. 7's ablation")
     w_acl: float = Field(1.0, gt=0, le=100, description="weight λ of the abnormality capturing loss; eq. (13): 1")
     acl_sign: Literal["corrected", "as_printed"] = Field(

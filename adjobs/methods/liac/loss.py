@@ -6,8 +6,6 @@ training part's label frequencies. Every loss is given for each image; all are c
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,7 +15,7 @@ from torch import Tensor
 ENCOURAGING_LIMIT = 0.75
 
 
-def logit_inducing(delta: Tensor, anomalous: Tensor, margin: Tensor) -> Tensor:
+def logit_inducing(delta: Tensor, anomalous: Tensor, margin: Tensor, floor: float | None = None) -> Tensor:
     """Logit inducing loss, eq. (4).
 
     With y = 1 the printed 1 − y leaves log(exp(·)), which is linear: the pull on labelled anomalies never fades, and the loss has
@@ -27,11 +25,13 @@ def logit_inducing(delta: Tensor, anomalous: Tensor, margin: Tensor) -> Tensor:
         delta: z₁ − z₀, ``(B,)``.
         anomalous: ``(B,)`` bool.
         margin: log(p₀ / p₁), a scalar.
+        floor: an anomaly whose delta exceeds the margin by this much costs −floor and pulls no more; None: as printed.
 
     Returns:
         ``(B,)``.
     """
-    return torch.where(anomalous, margin - delta, F.softplus(delta - margin))
+    pull = margin - delta if floor is None else (margin - delta).clamp_min(-floor)
+    return torch.where(anomalous, pull, F.softplus(delta - margin))
 
 
 def logit_adjustment(delta: Tensor, anomalous: Tensor, margin: Tensor) -> Tensor:
@@ -99,19 +99,6 @@ def abnormality_capturing(d: Tensor, anomalous: Tensor, sign: str = "corrected")
     """
     apart = anomalous if sign == "corrected" else ~anomalous
     return torch.where(apart, 1 - d, d)
-
-
-def classification(name: str, gamma: float, alpha: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """The loss called ``name``, as a function of delta, labels and margin."""
-    by_name: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-        "logit_inducing": logit_inducing,
-        "logit_adjustment": logit_adjustment,
-        "weighted_ce": weighted_ce,
-        "focal": lambda delta, anomalous, margin: focal(delta, anomalous, gamma, alpha),
-        "asymmetric": lambda delta, anomalous, margin: asymmetric(delta, anomalous, gamma),
-        "encouraging": lambda delta, anomalous, margin: encouraging(delta, anomalous),
-    }
-    return by_name[name]
 
 
 def _cross_entropy(delta: Tensor, anomalous: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,8 +14,9 @@ from torch.optim import SGD
 from adjobs.backbones import Embedder, create_embedder
 from adjobs.errors import DataError
 from adjobs.methods.contract import Mix, Progress, Stage, TrainingImages
-from adjobs.methods.liac.config import Config
-from adjobs.methods.liac.loss import abnormality_capturing, classification, distance
+from adjobs.methods.liac import loss as losses
+from adjobs.methods.liac.config import Config, Loss
+from adjobs.methods.liac.loss import abnormality_capturing, distance
 from adjobs.nn.flips import random_flip
 from adjobs.nn.world import global_sum
 from adjobs.types import Batch, Prediction, StepLoss
@@ -40,7 +41,6 @@ class LIAC(nn.Module):
         self.features = teacher.width + (student.width if student else 0)
         self.head = nn.Linear(self.features + (1 if student else 0), 2)
         self.config = config
-        self.classification = classification(config.loss, config.focal_gamma, config.focal_alpha)
         # log(p₀ / p₁) of the training part, counted before the first step.
         self.register_buffer("margin", torch.zeros(()))
 
@@ -49,7 +49,7 @@ class LIAC(nn.Module):
         config = self.config
         answer = self._answer(random_flip(batch.images, batch.generator))
         anomalous = batch.labels.bool()
-        induced = self.classification(answer.delta, anomalous, self.margin)
+        induced = self._classified(answer.delta, anomalous)
         captured = abnormality_capturing(answer.d, anomalous, config.acl_sign)
         count = global_sum(torch.ones_like(induced).sum())
         loss = global_sum(induced.sum()) / count
@@ -59,6 +59,19 @@ class LIAC(nn.Module):
             loss = loss + config.w_acl * acl if config.acl else loss
             parts |= {"acl": acl.detach(), **_by_class(answer.d.detach(), anomalous)}
         return StepLoss(loss, parts)
+
+    def _classified(self, delta: Tensor, anomalous: Tensor) -> Tensor:
+        """The classification loss of each image."""
+        config = self.config
+        by_name: dict[Loss, Callable[[], Tensor]] = {
+            "logit_inducing": lambda: losses.logit_inducing(delta, anomalous, self.margin, config.floor),
+            "logit_adjustment": lambda: losses.logit_adjustment(delta, anomalous, self.margin),
+            "weighted_ce": lambda: losses.weighted_ce(delta, anomalous, self.margin),
+            "focal": lambda: losses.focal(delta, anomalous, config.focal_gamma, config.focal_alpha),
+            "asymmetric": lambda: losses.asymmetric(delta, anomalous, config.focal_gamma),
+            "encouraging": lambda: losses.encouraging(delta, anomalous),
+        }
+        return by_name[config.loss]()
 
     def _answer(self, images: Tensor) -> _Answer:
         maps = [network(images) for network in (self.teacher, self.student) if network is not None]

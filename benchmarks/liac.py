@@ -1,0 +1,178 @@
+"""LIAC's Tables III and V again: accuracy, F1, AUCPR and AUCROC on validation and test, mean and spread over several seeds.
+
+    python benchmarks/liac.py TILES elpv --epochs 12 8 --size 128 --runs DIR
+
+TILES is the folder of the magnetic tiles, elpv the installed package. Every run is kept in DIR as soon as it is done, and not
+repeated. The split is the protocol `liac` with one seed for all runs, so that settings chosen on its validation part have never
+seen a test image; the runs differ in the seed of initialisation, order and flips. ``--losses`` adds the supervised baselines,
+a single network each, as in the paper. The paper's figures (``liac_paper.csv``, mean of three runs) stand beside ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from contenders import Data, fit_ours, look, peak_memory
+from report import keep, machine, table
+
+from adjobs import evaluate
+from adjobs.evaluate import EVAL_BATCH, Runner
+from adjobs.job import JobConfig, override, resolve
+from adjobs.methods.liac.config import Loss
+from adjobs.metrics import ranking
+from adjobs.types import Scores
+
+PAPER = Path(__file__).with_name("liac_paper.csv")
+OURS = "logit_inducing"
+MEASURES = ("accuracy", "f1", "ap", "auroc")
+THRESHOLD = 0.5  # eq. (2)
+HEAD = (
+    "| data | K | loss | source | val Acc | val F1 | val AUCPR | val AUCROC "
+    "| test Acc | test F1 | test AUCPR | test AUCROC | ms/image | train s | peak MiB |"
+)
+
+
+def measured(scores: Scores) -> dict[str, float | None]:
+    """The paper's four measures."""
+    decisions = scores.scores >= THRESHOLD
+    return {
+        "accuracy": ranking.accuracy(scores.labels, decisions),
+        "f1": ranking.f1(scores.labels, decisions),
+        "ap": ranking.average_precision(scores.labels, scores.scores),
+        "auroc": ranking.auroc(scores.labels, scores.scores),
+    }
+
+
+def train(job: JobConfig, data: Data, threads: int) -> dict[str, Any]:
+    """One run, in a process of its own."""
+    torch.set_num_threads(threads)
+    fitted = fit_ours(job, data)
+    parts = {"val": data.split.val, "test": data.split.test}
+    timed = {
+        p: evaluate.evaluate(fitted.method, fitted.cache, data.index, ids, Runner(fitted.device)) for p, ids in parts.items()
+    }
+    return {
+        **{part: measured(found.scores) for part, found in timed.items()},
+        "ms_per_image": timed["test"].ms_per_image,
+        "seconds": fitted.seconds,
+        "peak_mib": peak_memory(fitted.device),
+        "selected_round": fitted.rounds.selected_round,
+    }
+
+
+def once(job: JobConfig, data: Data, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train, unless ``--runs`` holds the result of this very job on these very data."""
+    key = hashlib.sha256(f"{job.to_yaml()}{data.fingerprint}".encode()).hexdigest()[:12]
+    place = arguments.runs / f"{data.index.format}-{job.params['loss']}-k{job.data.k}-s{job.train.seed}-{key}.json"
+    if place.is_file():
+        found: dict[str, Any] = json.loads(place.read_text())
+        return found
+    print(place.stem, file=sys.stderr)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        result = pool.submit(train, job, data, arguments.threads).result()
+    unfinished = place.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(result))
+    unfinished.rename(place)
+    return result
+
+
+def job_of(uri: str, k: int, loss: str, seed: int, epochs: int, arguments: argparse.Namespace) -> JobConfig:
+    """The job of one run; baselines have a single network."""
+    params = {"loss": loss, "epochs": epochs, **({} if loss == OURS else {"couple": False})}
+    data = {"uri": uri, "protocol": "liac", "k": k, "image_size": arguments.size}
+    document = {"method": "liac", "data": data, "params": params, "train": {"seed": seed}}
+    return resolve(override(document, [f"params.{setting}" for setting in arguments.set]))
+
+
+def paper() -> dict[tuple[str, str, str], dict[tuple[str, str], str]]:
+    """The paper's figures: (data, K, loss) to (part, measure) to the figure."""
+    found: dict[tuple[str, str, str], dict[tuple[str, str], str]] = {}
+    with PAPER.open(newline="") as file:
+        for line in csv.DictReader(file):
+            for loss in get_args(Loss):
+                found.setdefault((line["data"], line["k"], loss), {})[line["part"], line["measure"]] = line[loss]
+    return found
+
+
+def row(name: str, k: int, loss: str, runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Mean and spread of the runs."""
+    cells = [spread([run[part][measure] for run in runs]) for part in ("val", "test") for measure in MEASURES]
+    costs = [f"{statistics.mean(run[key] for run in runs):.{digits}f}" for key, digits in COSTS.items()]
+    return [name, str(k), loss, f"ours, {len(runs)} seeds", *cells, *costs]
+
+
+COSTS = {"ms_per_image": 1, "seconds": 0, "peak_mib": 0}
+
+
+def spread(values: Sequence[float | None]) -> str:
+    """Mean ± standard deviation of runs; a dash where a run has no value."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return "–"
+    deviation = f" ± {statistics.stdev(known):.3f}" if len(known) > 1 else ""
+    return f"{statistics.mean(known):.3f}{deviation}"
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="+", help="data sets as 'adjobs train --data' takes them")
+    parser.add_argument("--k", type=int, nargs="+", default=[40, 80], help="labelled anomalies in the training part")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--losses", nargs="*", choices=get_args(Loss), default=[OURS])
+    parser.add_argument("--size", type=int, default=128, help="side of the images in pixels")
+    parser.add_argument("--epochs", type=int, nargs="+", default=[100], help="one for all data sets, or one for each")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter of LIAC")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of finished runs")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of each run")
+    parser.add_argument("--name", default="liac", help="of the file in results/")
+    arguments = parser.parse_args()
+    if len(arguments.epochs) == 1:
+        arguments.epochs *= len(arguments.data)
+    if len(arguments.epochs) != len(arguments.data):
+        parser.error(
+            f"--epochs: got {len(arguments.epochs)} numbers for {len(arguments.data)} data sets; give one, or one for each"
+        )
+    return arguments
+
+
+def main() -> None:
+    """Train, measure, print and keep."""
+    arguments = parse()
+    arguments.runs.mkdir(parents=True, exist_ok=True)
+    known, rows = paper(), []
+    for uri, epochs in zip(arguments.data, arguments.epochs, strict=True):
+        for k in arguments.k:
+            data = look(uri, "liac", 0, k)
+            for loss in arguments.losses:
+                runs = [once(job_of(uri, k, loss, seed, epochs, arguments), data, arguments) for seed in arguments.seeds]
+                name = data.index.format
+                rows.append(row(name, k, loss, runs))
+                theirs = known.get((name, str(k), loss))
+                if theirs:
+                    figures = [theirs[part, measure] for part in ("val", "test") for measure in MEASURES]
+                    rows.append([name, str(k), loss, "paper", *figures, "", "", ""])
+    lengths = ", ".join(f"{n} for {Path(uri).name}" for uri, n in zip(arguments.data, arguments.epochs, strict=True))
+    about = (
+        f"Images stretched to {arguments.size} px; epochs: {lengths}; split `liac` with seed 0, training seeds "
+        f"{', '.join(map(str, arguments.seeds))}; checkpoint of the best validation F1; threshold {THRESHOLD}. "
+        f"Parameters: {', '.join(arguments.set) or 'the defaults'}. ms/image: batches of {EVAL_BATCH}, float32, "
+        f"{arguments.threads} threads. The paper: ResNet34, 224 px, 100 epochs; 1.75 ms per image on a Titan V."
+    )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    keep(arguments.name, "LIAC", machine(device), [about, table(HEAD, rows, left=4)])
+
+
+if __name__ == "__main__":
+    main()
