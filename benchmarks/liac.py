@@ -12,19 +12,15 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
-import json
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from contenders import Data, fit_ours, look, peak_memory
 from report import keep, machine, table
+from runs import once, spread
 
 from adjobs import evaluate
 from adjobs.evaluate import EVAL_BATCH, Runner
@@ -54,9 +50,8 @@ def measured(scores: Scores) -> dict[str, float | None]:
     }
 
 
-def train(job: JobConfig, data: Data, threads: int) -> dict[str, Any]:
-    """One run, in a process of its own."""
-    torch.set_num_threads(threads)
+def train(job: JobConfig, data: Data) -> dict[str, Any]:
+    """One run."""
     fitted = fit_ours(job, data)
     parts = {"val": data.split.val, "test": data.split.test}
     timed = {
@@ -69,22 +64,6 @@ def train(job: JobConfig, data: Data, threads: int) -> dict[str, Any]:
         "peak_mib": peak_memory(fitted.device),
         "selected_round": fitted.rounds.selected_round,
     }
-
-
-def once(job: JobConfig, data: Data, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train, unless ``--runs`` holds the result of this very job on these very data."""
-    key = hashlib.sha256(f"{job.to_yaml()}{data.fingerprint}".encode()).hexdigest()[:12]
-    place = arguments.runs / f"{data.index.format}-{job.params['loss']}-k{job.data.k}-s{job.train.seed}-{key}.json"
-    if place.is_file():
-        found: dict[str, Any] = json.loads(place.read_text())
-        return found
-    print(place.stem, file=sys.stderr)
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        result = pool.submit(train, job, data, arguments.threads).result()
-    unfinished = place.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(result))
-    unfinished.rename(place)
-    return result
 
 
 def job_of(uri: str, k: int, loss: str, seed: int, epochs: int, arguments: argparse.Namespace) -> JobConfig:
@@ -115,15 +94,6 @@ def row(name: str, k: int, loss: str, runs: Sequence[Mapping[str, Any]]) -> list
 COSTS = {"ms_per_image": 1, "seconds": 0, "peak_mib": 0}
 
 
-def spread(values: Sequence[float | None]) -> str:
-    """Mean ± standard deviation of runs; a dash where a run has no value."""
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        return "–"
-    deviation = f" ± {statistics.stdev(known):.3f}" if len(known) > 1 else ""
-    return f"{statistics.mean(known):.3f}{deviation}"
-
-
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -150,14 +120,15 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Train, measure, print and keep."""
     arguments = parse()
-    arguments.runs.mkdir(parents=True, exist_ok=True)
     known, rows = paper(), []
     for uri, epochs in zip(arguments.data, arguments.epochs, strict=True):
         for k in arguments.k:
             data = look(uri, "liac", 0, k)
             for loss in arguments.losses:
-                runs = [once(job_of(uri, k, loss, seed, epochs, arguments), data, arguments) for seed in arguments.seeds]
-                name = data.index.format
+                name, runs = data.index.format, []
+                for seed in arguments.seeds:
+                    job, called = job_of(uri, k, loss, seed, epochs, arguments), f"{name}-{loss}-k{k}-s{seed}"
+                    runs.append(once(arguments.runs, called, job, data, train, arguments.threads))
                 rows.append(row(name, k, loss, runs))
                 theirs = known.get((name, str(k), loss))
                 if theirs:

@@ -65,7 +65,9 @@ def legend_below(figure: Figure, axes: Axes) -> None:
 def measure_name(key: str) -> str:
     """A measure's name for readers: ``image AUROC`` for ``image_auroc``."""
     name, _, limit = key.partition("@")
-    words = NAMES.get(name, name.replace("au_pro", "AU-PRO").replace("au_spro", "AU-sPRO").replace("auroc", "AUROC"))
+    words = NAMES.get(name, name)
+    for short, long in {"au_pro": "AU-PRO", "au_spro": "AU-sPRO", "auroc": "AUROC", "_f1_": "_F1_", "_ap_": "_AP_"}.items():
+        words = words.replace(short, long)
     return words.replace("_", " ") + (f" up to {limit}" if limit else "")
 
 

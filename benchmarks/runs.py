@@ -1,0 +1,55 @@
+"""Runs of a long benchmark: each in a process of its own, kept when it is done, and not repeated."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from contenders import Data
+
+from adjobs.job import JobConfig
+
+Work = Callable[[JobConfig, Data], dict[str, Any]]
+
+
+def once(folder: Path, name: str, job: JobConfig, data: Data, work: Work, threads: int) -> dict[str, Any]:
+    """Do the work, unless ``folder`` holds the result of this very job on these very data.
+
+    Args:
+        folder: of finished runs.
+        name: what the file is called, before a hash of job and data.
+        job: the job.
+        data: the data.
+        work: function at the top of a module; gives what JSON can hold.
+        threads: of the process.
+    """
+    key = hashlib.sha256(f"{job.to_yaml()}{data.fingerprint}".encode()).hexdigest()[:12]
+    place = folder / f"{name}-{key}.json"
+    if place.is_file():
+        found: dict[str, Any] = json.loads(place.read_text())
+        return found
+    print(place.stem, file=sys.stderr)
+    folder.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        result = pool.submit(work, job, data).result()
+    unfinished = place.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(result))
+    unfinished.rename(place)
+    return result
+
+
+def spread(values: Sequence[float | None]) -> str:
+    """Mean ± standard deviation of runs; a dash where a run has no value."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return "–"
+    deviation = f" ± {statistics.stdev(known):.3f}" if len(known) > 1 else ""
+    return f"{statistics.mean(known):.3f}{deviation}"
