@@ -1,0 +1,72 @@
+"""Global batch normalisation with one worker is PyTorch's; with two, see the training loop's tests."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from adjobs.nn.flips import random_flip
+from adjobs.nn.norm import GlobalBatchNorm, synchronised
+
+CPU = torch.device("cpu")
+
+
+def layers() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
+    from timm.layers import BatchNormAct2d
+
+    return {
+        "2d": (nn.BatchNorm2d(3), (4, 3, 5, 6)),
+        "1d": (nn.BatchNorm1d(3), (6, 3)),
+        "without affine": (nn.BatchNorm2d(3, affine=False), (4, 3, 5, 6)),
+        "cumulative": (nn.BatchNorm1d(3, momentum=None), (6, 3)),
+        "with activation": (BatchNormAct2d(3, act_layer=nn.ReLU6), (4, 3, 5, 6)),
+    }
+
+
+@pytest.mark.parametrize("name", layers())
+def test_one_worker_gets_what_pytorch_gives(name):
+    layer, shape = layers()[name]
+    layer = layer.double()
+    generator = torch.Generator().manual_seed(0)
+    for parameter in layer.parameters():
+        parameter.data.uniform_(0.5, 2, generator=generator)
+    ours = synchronised(copy.deepcopy(layer), CPU)
+    assert isinstance(ours, GlobalBatchNorm)
+    # Far from zero, where a variance in one pass would lose its digits.
+    inputs = [5 + torch.rand(shape, generator=generator, dtype=torch.float64) for _ in range(3)]
+    for module in (layer, ours):
+        module.train()
+    for x in inputs:
+        one, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+        first, second = layer(one), ours(other)
+        torch.testing.assert_close(first, second)
+        first.square().sum().backward()
+        second.square().sum().backward()
+        torch.testing.assert_close(one.grad, other.grad, atol=1e-9, rtol=1e-6)
+    assert layer.state_dict().keys() == ours.state_dict().keys()
+    for key, value in layer.state_dict().items():
+        torch.testing.assert_close(value, ours.state_dict()[key])
+    for mine, theirs in zip(ours.parameters(), layer.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad)
+    torch.testing.assert_close(layer.eval()(inputs[0]), ours.eval()(inputs[0]))
+
+
+def test_parameters_stay_the_same_objects_and_a_second_conversion_changes_nothing():
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Sequential(nn.BatchNorm2d(4)))
+    before = list(net.parameters())
+    converted = synchronised(net, CPU)
+    assert all(one is other for one, other in zip(before, converted.parameters(), strict=True))
+    layer = converted[1]
+    assert synchronised(converted, CPU)[1] is layer
+
+
+def test_half_of_the_images_are_mirrored_and_the_generator_says_which():
+    images = torch.arange(400.0).view(100, 1, 1, 4)
+    flipped = random_flip(images, torch.Generator().manual_seed(0))
+    same = (flipped == images).flatten(1).all(1)
+    assert 30 < int(same.sum()) < 70
+    torch.testing.assert_close(flipped[~same], images[~same].flip(3))
+    torch.testing.assert_close(flipped, random_flip(images, torch.Generator().manual_seed(0)))
