@@ -132,12 +132,12 @@ def _masks(cache: ImageCache, index: Index, part: Sequence[str]) -> np.ndarray |
 
 
 def measure_images(scores: Scores, own_threshold: float | None = None) -> dict[str, float | None]:
-    """Image measures that need no chosen threshold; None where a class is missing.
+    """Image measures that need no chosen threshold, of further scores ``image_auroc_NAME``; None where a class is missing.
 
     Args:
         scores: of a part.
         own_threshold: where the method itself decides, see :class:`adjobs.methods.contract.Spec`; adds F1 there, such as
-            ``image_f1_at_0.5``, and the AUROC of the method's further scores is ``image_auroc_NAME``.
+            ``image_f1_at_0.5``.
     """
     best = ranking.f1_max(scores.labels, scores.scores)
     found = {

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from adjobs.backbones import create
+from adjobs.backbones import create, create_embedder
 from adjobs.errors import DataError, JobError
 from adjobs.nn.norm import GlobalBatchNorm, synchronised
 
@@ -93,3 +93,13 @@ def test_images_are_normalised_as_the_weights_expect_and_the_state_says_how(name
     backbone.features.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     backbone(torch.tensor(mean).view(1, 3, 1, 1).expand(1, 3, 64, 64))
     assert seen[0].abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("name", ["hrnet_w18", "resnet18", "tf_efficientnet_lite0", "wide_resnet50_2"])
+def test_an_embedder_gives_the_last_maps_none_of_them_negative(name):
+    embedder = create_embedder(name, "none").train()
+    maps = embedder(torch.rand(2, 3, 64, 64))
+    assert maps.shape == (2, embedder.width, 2, 2)
+    assert float(maps.min().detach()) >= 0
+    maps.sum().backward()
+    assert [key for key, p in embedder.named_parameters() if p.grad is None] == []

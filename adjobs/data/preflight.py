@@ -261,7 +261,8 @@ def _lacking(counts: Counter[tuple[str, str]], limits: Limits) -> Iterator[Probl
             todo = "label more, or choose another protocol, k, method or threshold"
             yield Problem("", f"few {label} in {part}", f"{got}; {todo}")
     if limits.val_choice and not limits.val_anomalies and not counts["val", "anomalous"]:
-        message = "part val has no anomalous images, so the last checkpoint becomes the model instead of the best; label some anomalies"
+        got = "part val has no anomalous images, so the last checkpoint becomes the model"
+        message = f"{got}; label some, or choose a protocol that puts some there"
         yield Problem("", "no choice of checkpoint", message, "warning")
 
 

@@ -47,6 +47,12 @@ def gives_map(name: str, params: Mapping[str, object]) -> bool:
     return found.gives_map and (found.map_switch is None or bool(params[found.map_switch]))
 
 
+def without_switch(name: str) -> str:
+    """End of the sentence that a method gives no maps, where a parameter would change that."""
+    switch = spec(name).map_switch
+    return f" without params.{switch}: true" if switch else ""
+
+
 def load(name: str) -> Folder:
     """A method with all that is needed to build it; imports torch.
 

@@ -43,7 +43,7 @@ class GlobalBatchNorm(_BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``(B, C, …)`` over all but the channels, in training over all workers' shares."""
-        if self.training:
+        if self.training or self.running_mean is None:
             y = self._normalised(x)
         else:
             y = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)

@@ -206,11 +206,12 @@ class Recorder:
             self.client.log_batch(self.run_id, metrics=metrics)
 
     def history(self) -> dict[str, list[tuple[int, float]]]:
-        """What was recorded round by round, also before a resume: (round, value) by metric."""
+        """What was recorded round by round, also before a resume: (round, value) by metric, in the order of recording."""
         with talking(self.uri):
             names = [name for name in self.client.get_run(self.run_id).data.metrics if name.startswith(("train/", "val/"))]
             points = {name: self.client.get_metric_history(self.run_id, name) for name in names}
-        return {name: [(point.step, point.value) for point in found] for name, found in points.items()}
+        in_time = {name: sorted(found, key=lambda point: (point.step, point.timestamp)) for name, found in points.items()}
+        return {name: [(point.step, point.value) for point in found] for name, found in in_time.items()}
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags under our prefix."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from adjobs import detector, evaluate
+from adjobs import detector, evaluate, methods
 from adjobs.data.cache import ImageCache
 from adjobs.data.index import Index
 from adjobs.evaluate import Measures, Runner, Timed
@@ -70,8 +70,11 @@ def conclude(
     threshold, pixel = choose_threshold(job, val), choose_pixel_threshold(job, val)
     measures = {part: measure(t.scores, threshold, pixel, look.index) for part, t in timed.items()}
     costs = {"test/ms_per_image": timed["test"].ms_per_image, "train/selected_round": float(trained.selected_round)}
-    _draw_course(recorder, trained)  # before the model's own measures are recorded at the last round
-    recorder.metrics(flat(measures) | costs | levels(threshold, pixel), trained.rounds)
+    _draw_course(recorder, trained)
+    # Round by round these were measured, too; MLflow's newest are now those of the model.
+    of_rounds = evaluate.measure_images(val, methods.spec(job.method).own_threshold)
+    newest = {f"val/{name}": value for name, value in of_rounds.items()} | flat(measures)
+    recorder.metrics(newest | costs | levels(threshold, pixel), trained.rounds)
     record_thresholds(recorder, threshold, pixel)
     record_measures(recorder, measures)
     for part, t in timed.items():

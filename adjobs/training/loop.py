@@ -292,7 +292,8 @@ class _Run:
             return {}
         measured = {name: value for name, value in self.validation.measure().items() if value is not None}
         value = measured.get(self.validation.selection.metric)
-        if value is not None and (self.progress.best is None or value > self.progress.best):
+        # Of equals the later: F1 of few images has many equals, and without any alarm it is 0 from the first round on.
+        if value is not None and (self.progress.best is None or value >= self.progress.best):
             self.progress.best, self.progress.best_round = value, self.progress.round
             self.best = checkpoint.snapshot(self.method)
         return {f"val/{name}": value for name, value in measured.items()}

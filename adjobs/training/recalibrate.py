@@ -182,7 +182,9 @@ def _choose_pixels(run: _Run, settings: Settings, wanted: Wanted) -> _Chosen:
     if wanted.strict:
         raise JobError("--strict: pixels have no bound to keep to; leave --strict or --pixel out")
     if not methods.gives_map(stored.job.method, stored.job.params):
-        raise JobError(f"--pixel: {stored.job.method} gives no maps; leave --pixel out")
+        raise JobError(
+            f"--pixel: {stored.job.method} gives no maps{methods.without_switch(stored.job.method)}; leave --pixel out"
+        )
     # As a part of the job, what is wanted is checked against the data before the model is run.
     policy: Any = wanted.policy
     asked = PixelThresholdSection.model_construct(policy=policy, value=wanted.value)

@@ -57,16 +57,30 @@ def test_a_job_reaches_mlflow_and_its_model_predicts(name, home):
     assert done.exit_code == 0, done.output
     lines = [json.loads(line) for line in (home / name / "predictions.jsonl").read_text().splitlines()]
     assert len({line["score"] for line in lines}) > 1
-    assert all(("overlay" in line) == methods.gives_map(name, methods.load(name).config().model_dump()) for line in lines)
+    trained_with = methods.config_class(name)(**small_params(name)).model_dump()
+    assert all(("overlay" in line) == methods.gives_map(name, trained_with) for line in lines)
 
 
 def test_liac_chooses_the_round_of_the_best_f1_and_measures_its_distance(home):
     summary = train(home, "liac", heat_map=True, epochs=3)
     client = connect(summary["tracking_uri"])
     rounds = client.get_metric_history(summary["run_id"], "val/image_f1_at_0.5")
-    best = max(rounds, key=lambda point: (point.value, -point.step))
+    in_time = sorted(rounds, key=lambda point: (point.step, point.timestamp))
+    *of_rounds, of_model = in_time
+    assert [point.step for point in in_time] == [1, 2, 3, 3]
+    best = max(of_rounds, key=lambda point: (point.value, point.step))
     assert summary["selected_round"] == best.step
-    assert summary["metrics"]["val/image_f1"] == pytest.approx(best.value)
+    newest = client.get_run(summary["run_id"]).data.metrics["val/image_f1_at_0.5"]
+    assert summary["metrics"]["val/image_f1"] == pytest.approx(best.value) == of_model.value == newest
     assert summary["threshold"]["value"] == 0.5
     assert summary["metrics"]["test/image_auroc_distance"] is not None
     assert summary["metrics"]["test/pixel_auroc"] is not None
+
+
+def test_pixels_of_a_method_whose_maps_are_off(home):
+    summary = train(home, "liac")
+    done = CliRunner().invoke(main, ["threshold", summary["run_id"], "--pixel", "--policy", "max_f1"])
+    assert done.stderr == "error: --pixel: liac gives no maps without params.heat_map: true; leave --pixel out\n"
+    job = ["train", str(home / "liac.yaml"), "--local", "--set", "pixel_threshold.policy=max_f1"]
+    assert "liac gives no maps without params.heat_map: true; leave pixel_threshold out" in CliRunner().invoke(main, job).stderr
+    assert "heat maps with params.heat_map" in CliRunner().invoke(main, ["methods"]).stdout

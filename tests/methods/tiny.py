@@ -16,14 +16,16 @@ from adjobs.types import Batch
 
 # Values for the fields that several methods share; a method without the field does not get it. Random weights: no network.
 SMALL: dict[str, Any] = {"weights": "none", "backbone": "resnet18", "batch_size": 4, "epochs": 2, "lr": 1e-3}
+# What keeps a method from drawing at random in its steps.
+STILL: dict[str, Any] = {"rectangles": 0, "flip": False}
 
 SIDE = 64  # of the images, in pixels
 
 
-def tiny(name: str, **params: Any) -> tuple[Folder, torch.nn.Module]:
+def tiny(name: str, side: int = SIDE, **params: Any) -> tuple[Folder, torch.nn.Module]:
     """A method of the smallest kind."""
     folder = methods.load(name)
-    return folder, folder.build(folder.config(**{**small_params(name), **params}), image_size=SIDE, seed=0)
+    return folder, folder.build(folder.config(**{**small_params(name), **params}), image_size=side, seed=0)
 
 
 def small_params(name: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ def layers() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
         "2d": (nn.BatchNorm2d(3), (4, 3, 5, 6)),
         "1d": (nn.BatchNorm1d(3), (6, 3)),
         "without affine": (nn.BatchNorm2d(3, affine=False), (4, 3, 5, 6)),
+        "untracked": (nn.BatchNorm2d(3, track_running_stats=False), (4, 3, 5, 6)),
         "cumulative": (nn.BatchNorm1d(3, momentum=None), (6, 3)),
         "with activation": (BatchNormAct2d(3, act_layer=nn.ReLU6), (4, 3, 5, 6)),
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import socket
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from adjobs.training.checkpoint import StoreCheckpoints
 from adjobs.training.loop import TrainingError, Validation, Worker, choose_runner, fit
 from adjobs.types import Batch, StepLoss
 from tests.drawing import draw_folder
-from tests.methods.tiny import drawn_data, tiny
+from tests.methods.tiny import STILL, drawn_data, tiny
 
 CPU = torch.device("cpu")
 
@@ -238,8 +237,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def five_steps(rank: int, world: int, name: str, root: str, out: str, port: int = 0) -> None:
-    """Five steps of a method without random draws, which differ from worker to worker, on one of ``world`` workers.
+def three_steps(rank: int, world: int, name: str, root: str, out: str, port: int = 0) -> None:
+    """Three steps of a method without random draws, which differ from worker to worker, on one of ``world`` workers.
 
     In float64: Adam divides gradients by their size, so that float32 rounding of a gradient near zero moves its weight by up to
     the learning rate.
@@ -248,11 +247,8 @@ def five_steps(rank: int, world: int, name: str, root: str, out: str, port: int 
     if world > 1:
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         dist.init_process_group("gloo", rank=rank, world_size=world)
-    _, data = drawn_data(Path(root) / "d", Path(root) / "cache")
-    _, method = tiny(name, **({"rectangles": 0} if name == "cdo" else {}))
-    model = sys.modules[type(method).__module__]
-    if hasattr(model, "random_flip"):
-        model.random_flip = lambda images, generator: images
+    _, data = drawn_data(Path(root) / "d", Path(root) / "cache", 32)
+    _, method = tiny(name, 32, **{key: value for key, value in STILL.items() if key in methods.config_class(name).model_fields})
     method.double()
     stage = method.stages()[0]
     if stage.prepare is not None:
@@ -261,7 +257,7 @@ def five_steps(rank: int, world: int, name: str, root: str, out: str, port: int 
     plan, losses = data.plan(natural, world), []
     module = nn.parallel.DistributedDataParallel(synchronised(method, CPU)) if world > 1 else method
     optimizer = stage.optimizer()
-    for step in range(5):
+    for step in range(3):
         batch = plan.batch(step, seed=0, stage=0, rank=rank, device=CPU)
         loss = module(batch._replace(images=batch.images.double()))
         optimizer.zero_grad()
@@ -278,9 +274,11 @@ def five_steps(rank: int, world: int, name: str, root: str, out: str, port: int 
 def test_two_workers_with_batch_four_equal_one_with_batch_eight(name, tmp_path):
     """Batch normalisation included; every statistic is that of the global batch."""
     draw_folder(tmp_path / "d", 16, 8)
-    drawn_data(tmp_path / "d", tmp_path / "cache")
-    five_steps(0, 1, name, str(tmp_path), str(tmp_path / "one"))
-    multiprocessing.spawn(five_steps, (2, name, str(tmp_path), str(tmp_path / "two"), free_port()), nprocs=2)
+    drawn_data(tmp_path / "d", tmp_path / "cache", 32)
+    threads = torch.get_num_threads()
+    three_steps(0, 1, name, str(tmp_path), str(tmp_path / "one"))
+    torch.set_num_threads(threads)
+    multiprocessing.spawn(three_steps, (2, name, str(tmp_path), str(tmp_path / "two"), free_port()), nprocs=2)
     one, two = (torch.load(tmp_path / part, weights_only=True) for part in ("one", "two"))
     torch.testing.assert_close(torch.tensor(one["losses"]), torch.tensor(two["losses"]), rtol=0, atol=1e-5)
     for key, value in one["weights"].items():

@@ -55,8 +55,8 @@ def focal(delta: Tensor, anomalous: Tensor, gamma: float, alpha: float) -> Tenso
 def asymmetric(delta: Tensor, anomalous: Tensor, gamma: float) -> Tensor:
     """Focal loss that spares anomalies: easy normal images fade with p₁^γ, anomalies keep their cross entropy.
 
-    The paper names the loss without its formula (ref. 37, "much more weight to the loss of anomalous images"); this is the form
-    with focusing exponents 0 and γ (Ridnik et al., ICCV 2021, eq. 7 without its shift).
+    The paper names the loss of Lin, Ye, Zhan, Huang (Appl. Sci. 2020) and says of it "much more weight to the loss of anomalous
+    images", without a formula. This one has focusing exponents 0 and γ, as Ridnik et al., ICCV 2021, eq. 7 without its shift.
     """
     weight = torch.where(anomalous, torch.ones_like(delta), torch.sigmoid(delta).pow(gamma))
     return weight * _cross_entropy(delta, anomalous)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import SGD
+from torch.optim import SGD, AdamW, Optimizer
 
 from adjobs.backbones import Embedder, create_embedder
 from adjobs.errors import DataError
@@ -47,7 +47,7 @@ class LIAC(nn.Module):
     def forward(self, batch: Batch) -> StepLoss:
         """One step's loss, eq. (13), as a mean over the global batch."""
         config = self.config
-        answer = self._answer(random_flip(batch.images, batch.generator))
+        answer = self._answer(random_flip(batch.images, batch.generator) if config.flip else batch.images)
         anomalous = batch.labels.bool()
         induced = self._classified(answer.delta, anomalous)
         captured = abnormality_capturing(answer.d, anomalous, config.acl_sign)
@@ -56,9 +56,19 @@ class LIAC(nn.Module):
         parts = {"classification": loss.detach()}
         if config.couple:
             acl = global_sum(captured.sum()) / count
-            loss = loss + config.w_acl * acl if config.acl else loss
-            parts |= {"acl": acl.detach(), **_by_class(answer.d.detach(), anomalous)}
+            loss = loss + config.w_acl * acl
+            parts |= {"acl": acl.detach(), **self._by_class(answer.d.detach(), anomalous, count)}
         return StepLoss(loss, parts)
+
+    @torch.no_grad()
+    def _by_class(self, d: Tensor, anomalous: Tensor, count: Tensor) -> dict[str, Tensor]:
+        """Distances of normal and of anomalous images, such that their averages over an epoch's batches are the classes' means.
+
+        Hence divided by how many of the class a batch of ``count`` images has on average: a batch may have no anomaly at all.
+        """
+        share = torch.sigmoid(-self.margin)  # p₁
+        sums = global_sum(torch.stack([~anomalous, anomalous]).to(d.dtype) @ d)
+        return {"d_normal": sums[0] / (count * (1 - share)), "d_anomalous": sums[1] / (count * share)}
 
     def _classified(self, delta: Tensor, anomalous: Tensor) -> Tensor:
         """The classification loss of each image."""
@@ -75,41 +85,48 @@ class LIAC(nn.Module):
 
     def _answer(self, images: Tensor) -> _Answer:
         maps = [network(images) for network in (self.teacher, self.student) if network is not None]
-        features = [each.mean((2, 3)) for each in maps]
-        if self.student is not None:
-            d = distance(features[0], features[1], self.config.norm)
-            logits = self.head(torch.cat([*features, d.to(features[0].dtype)[:, None]], 1))
-        else:
-            logits = self.head(features[0])
-            d = torch.zeros(len(images), device=images.device)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        # In bfloat16 a logit of 20 has steps of an eighth, and networks that hardly differ yet have no distance at all.
+        with torch.autocast(images.device.type, enabled=False):
+            maps = [each.to(torch.promote_types(each.dtype, torch.float32)) for each in maps]
+            features = [each.mean((2, 3)) for each in maps]
+            if self.student is not None:
+                d = distance(features[0], features[1], self.config.norm)
+                logits = self.head(torch.cat([*features, d[:, None]], 1))
+            else:
+                d = torch.zeros(len(images), device=images.device)
+                logits = self.head(features[0])
         return _Answer(logits[:, 1] - logits[:, 0], d, maps)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
-        """The probability of "anomalous", eq. (1), in float64: beyond 17 a float32 has no value between it and 1."""
+        """The probability of "anomalous", eq. (1), in float64: from 17 on, float32 has no value between a logit's and 1."""
         answer = self._answer(images)
-        maps = self._activation(answer, images.shape[-2:]) if self.config.heat_map else None
         others = {"distance": answer.d} if self.config.couple else None
+        maps = None
+        if self.config.heat_map:
+            # As probabilities, like the score, so that one threshold means the same for both.
+            maps = F.interpolate(self._activation(answer), images.shape[-2:], mode="bilinear", align_corners=False).sigmoid()
         return Prediction(torch.sigmoid(answer.delta.double()), maps, others)
 
-    def _activation(self, answer: _Answer, size: torch.Size) -> Tensor:
-        """Class activation map ``(B, 1, H, W)``: each position's part of z₁ − z₀, whose mean over the positions it is.
+    def _activation(self, answer: _Answer) -> Tensor:
+        """Class activation map ``(B, 1, h, w)``: each position's part of z₁ − z₀, whose mean over the positions it is.
 
         The pooled feature is a mean over positions, hence the logit difference, too; D and the bias count everywhere alike.
         """
         weight = self.head.weight[1] - self.head.weight[0]
         local = torch.einsum("bchw,c->bhw", torch.cat(answer.maps, 1), weight[: self.features])
         everywhere = answer.delta - local.mean((1, 2))
-        activation = (local + everywhere[:, None, None]).float()
-        return F.interpolate(activation[:, None], size, mode="bilinear", align_corners=False)
+        return (local + everywhere[:, None, None])[:, None]
 
     def stages(self) -> Sequence[Stage]:
-        """One stage: SGD on both networks and the head, the learning rate halved at half time (Sec. IV-B)."""
+        """One stage: both networks and the head, the learning rate halved at half time (Sec. IV-B)."""
         config = self.config
 
-        def optimizer() -> SGD:
-            return SGD(self.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+        def optimizer() -> Optimizer:
+            if config.optimizer == "sgd":
+                return SGD(self.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+            betas = (config.momentum, 0.999)
+            return AdamW(self.parameters(), lr=config.lr, betas=betas, weight_decay=config.weight_decay)
 
         return [
             Stage(
@@ -136,15 +153,6 @@ class LIAC(nn.Module):
 
 def _halved(progress: Progress) -> float:
     return 0.5 if progress.done >= 0.5 else 1.0
-
-
-@torch.no_grad()
-def _by_class(d: Tensor, anomalous: Tensor) -> dict[str, Tensor]:
-    """Mean distance of the normal and of the anomalous images of the global batch; 0 where there are none."""
-    kinds = torch.stack([~anomalous, anomalous]).to(d.dtype)
-    sums, counts = global_sum(torch.stack([kinds @ d, kinds.sum(1)]))
-    means = sums / counts.clamp_min(1)
-    return {"d_normal": means[0], "d_anomalous": means[1]}
 
 
 def build(config: Config, *, image_size: int, seed: int) -> LIAC:

@@ -46,8 +46,8 @@ def training(history: History, selected: int | None = None) -> Figure | None:
 
 
 def _sorted_out(history: History) -> dict[str, dict[str, list[tuple[int, float]]]]:
-    """Curves by panel. Where a round was recorded twice, as after a resume, the last record counts."""
-    series = {name: sorted(dict(points).items()) for name, points in history.items() if points}
+    """Curves by panel. Where a round was recorded twice, the first record counts: the last round's second is of the model."""
+    series = {name: sorted(dict(reversed(points)).items()) for name, points in history.items() if points}
     losses, rates, validation = {}, {}, {}
     for name, points in sorted(series.items(), key=lambda item: (item[0].split("/")[-1] != "loss", item[0])):
         part, _, measure = name.partition("/")
