@@ -15,7 +15,15 @@ from adjobs.methods.contract import Folder
 from adjobs.types import Batch
 
 # Values for the fields that several methods share; a method without the field does not get it. Random weights: no network.
-SMALL: dict[str, Any] = {"weights": "none", "backbone": "resnet18", "batch_size": 4, "epochs": 2, "lr": 1e-3}
+SMALL: dict[str, Any] = {
+    "weights": "none",
+    "backbone": "resnet18",
+    "width": 8,
+    "latent": 16,
+    "batch_size": 4,
+    "epochs": 2,
+    "lr": 1e-3,
+}
 # What keeps a method from drawing at random in its steps.
 STILL: dict[str, Any] = {"rectangles": 0, "flip": False}
 

@@ -287,7 +287,7 @@ def test_two_workers_with_batch_four_equal_one_with_batch_eight(name, tmp_path):
 
 @pytest.mark.parametrize("name", methods.names())
 def test_a_method_resumes_exactly_with_batch_norm_and_optimizer_state(name, data, tmp_path):
-    _, start = tiny(name)
+    _, start = tiny(name, 32)
     whole, broken, resumed = (copy.deepcopy(start) for _ in range(3))
     train(whole, data, tmp_path / "whole")
     with pytest.raises(DiedError):

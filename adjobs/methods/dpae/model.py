@@ -1,0 +1,206 @@
+"""DPAE's networks, training step and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, Optimizer
+
+from adjobs.methods.contract import Mix, Stage, TrainingImages
+from adjobs.methods.dpae.config import Config
+from adjobs.methods.dpae.loss import batch_mean, moved, squared_distance, whitening
+from adjobs.nn.blur import gaussian_blur
+from adjobs.nn.flips import random_flip
+from adjobs.nn.world import global_sum
+from adjobs.types import Batch, Prediction, StepLoss
+
+STRIDE = 32  # five halvings
+MEASURE_BATCH = 64
+
+
+class _Answer(NamedTuple):
+    """Picture and reconstruction ``(B, 3, H, W)``, and the latent vectors of both ``(B, d)``."""
+
+    x: Tensor
+    x_hat: Tensor
+    z: Tensor
+    z_hat: Tensor
+
+
+class Spread(nn.Module):
+    """Distance in units of the spread over normal images; plain Euclidean from the origin until it is measured."""
+
+    centre: Tensor
+    whiten: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(size))
+        self.register_buffer("whiten", torch.eye(size))
+
+    def measure(self, samples: Tensor, shrinkage: float) -> None:
+        """Take centre and spread of ``(N, d)`` vectors of normal images."""
+        centre, whiten = whitening(samples, shrinkage)
+        self.centre.copy_(centre)
+        self.whiten.copy_(whiten)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Squared Mahalanobis distance of ``(B, d)`` vectors, ``(B,)``."""
+        return ((vectors - self.centre) @ self.whiten.T).square().sum(1)
+
+
+class DPAE(nn.Module):
+    """Encoder 1, decoder, encoder 2 (Fig. 3), a prototype for each encoder, and the spread of both and of their difference."""
+
+    prototype_1: Tensor
+    prototype_2: Tensor
+
+    def __init__(self, config: Config, side: int) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder_1, self.encoder_2 = _encoder(config, side), _encoder(config, side)
+        self.decoder = _decoder(config, side)
+        first = torch.randn if config.prototype_init == "random" else torch.zeros
+        self.register_buffer("prototype_1", first(config.latent))
+        self.register_buffer("prototype_2", first(config.latent))
+        names = ("z", "z_hat", "gap") if config.distance == "mahalanobis" else ()
+        self.spread = nn.ModuleDict({name: Spread(config.latent) for name in names})
+
+    def forward(self, batch: Batch) -> StepLoss:
+        """One step's loss, eq. (9), as a mean over the global batch, with the term that Sec. 3.3 names beside it."""
+        config = self.config
+        answer = self._answer(random_flip(batch.images, batch.generator) if config.flip else batch.images)
+        z, z_hat = answer.z, answer.z_hat
+        terms = {
+            "rec": squared_distance(answer.x, answer.x_hat) / answer.x[0].numel(),
+            "proto_1": squared_distance(z, self.prototype_1.expand_as(z)) / 2,
+            "proto_2": squared_distance(z_hat, self.prototype_2.expand_as(z_hat)) / 2,
+            # z stands still: encoder 2 learns to undo the decoder on normal images, and z is not drawn to what is easily undone.
+            "align": squared_distance(z_hat, z.detach()),
+        }
+        means = {name: batch_mean(values, global_sum) for name, values in terms.items()}
+        weights = {"rec": config.rec_scale, "proto_1": config.lam, "proto_2": config.gam, "align": config.align}
+        loss = torch.stack([weights[name] * mean for name, mean in means.items()]).sum()
+        self.prototype_1.copy_(moved(self.prototype_1, z.detach(), config.alpha, global_sum))
+        self.prototype_2.copy_(moved(self.prototype_2, z_hat.detach(), config.alpha, global_sum))
+        parts = {name: mean.detach() for name, mean in means.items()}
+        return StepLoss(loss, parts | {"std_z": _deviation(z), "std_z_hat": _deviation(z_hat)})
+
+    def _answer(self, images: Tensor) -> _Answer:
+        x = standardised(images) if self.config.standardise else images
+        z = self.encoder_1(x)
+        x_hat = self.decoder(z)
+        return _Answer(x, x_hat, z, self.encoder_2(x_hat))
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Prediction:
+        """All scores of Table 6 in float32, since the latent vectors of an image and its reconstruction nearly agree."""
+        with torch.autocast(images.device.type, enabled=False):
+            answer = self._answer(images.float())
+            scores = self._scores(answer)
+            error = (answer.x - answer.x_hat).square().mean(1, keepdim=True)
+            smooth = gaussian_blur(error, self.config.sigma * min(images.shape[-2:]) / 256)
+        return Prediction(scores[self.config.score], smooth, scores)
+
+    def _scores(self, answer: _Answer) -> dict[str, Tensor]:
+        """RLZ (eq. 10), RLX (eq. 4, as a mean over the values), PL1 and PL2 (Table 6), each ``(B,)`` and ≥ 0."""
+        z, z_hat = answer.z, answer.z_hat
+        rlx = squared_distance(answer.x, answer.x_hat) / answer.x[0].numel()
+        if self.spread:
+            spread = self.spread
+            return {"rlz": spread["gap"](z - z_hat), "rlx": rlx, "pl1": spread["z"](z), "pl2": spread["z_hat"](z_hat)}
+        return {
+            "rlz": squared_distance(z, z_hat),
+            "rlx": rlx,
+            "pl1": squared_distance(z, self.prototype_1.expand_as(z)),
+            "pl2": squared_distance(z_hat, self.prototype_2.expand_as(z_hat)),
+        }
+
+    def stages(self) -> Sequence[Stage]:
+        """Training at a constant learning rate (Sec. 4.2); then, for Mahalanobis distances, one look at the normal images."""
+        config = self.config
+
+        def optimizer() -> Optimizer:
+            if config.optimizer == "adam":
+                betas = (config.momentum, 0.999)
+                return Adam(self.parameters(), lr=config.lr, betas=betas, weight_decay=config.weight_decay)
+            return SGD(self.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+
+        train = Stage(
+            name="reconstruct",
+            module=self,
+            optimizer=optimizer,
+            mix=Mix(normal=config.batch_size),
+            epochs=config.epochs,
+        )
+        return [train, Stage("measure", self, None, prepare=self._measure)] if self.spread else [train]
+
+    @torch.no_grad()
+    def _measure(self, data: TrainingImages) -> None:
+        """Centre and spread of z, ẑ and z − ẑ over the normal training images, unmirrored as predictions are."""
+        was_training = self.training
+        self.eval()
+        found: list[dict[str, Tensor]] = []
+        for batch in data.normal(MEASURE_BATCH):
+            answer = self._answer(batch.images)
+            found.append({"z": answer.z, "z_hat": answer.z_hat, "gap": answer.z - answer.z_hat})
+        for name, spread in self.spread.items():
+            assert isinstance(spread, Spread)
+            spread.measure(torch.cat([each[name] for each in found]), self.config.shrinkage)
+        self.train(was_training)
+
+
+def standardised(images: Tensor) -> Tensor:
+    """Each of ``(B, 3, H, W)`` pictures in [0, 1] to mean 0 and deviation 1; a hundredth more, so that black stays finite."""
+    mean, deviation = images.mean((1, 2, 3), keepdim=True), images.std((1, 2, 3), keepdim=True)
+    return (images - mean) / (deviation + 0.01)
+
+
+def _deviation(z: Tensor) -> Tensor:
+    """Standard deviation over this worker's images, mean over the dimensions: shows a collapse."""
+    return z.detach().float().std(0).mean()
+
+
+def _encoder(config: Config, side: int) -> nn.Sequential:
+    """``(B, 3, side, side)`` to ``(B, d)``: the decoder of Table 1 mirrored; the figure that shows the layers has no numbers."""
+    d, corner = config.latent, side // STRIDE
+    layers: list[nn.Module] = []
+    for before, after in pairwise([3, config.width, 2 * config.width, d, d, d]):
+        # Batch normalisation has its own bias, here and below.
+        layers += [
+            nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.LeakyReLU(config.slope),
+        ]
+    layers += [nn.Flatten(), nn.Linear(d * corner**2, d, bias=config.last_norm == "none")]
+    if config.last_norm != "none":
+        layers.append(nn.BatchNorm1d(d, affine=config.last_norm == "affine"))
+    return nn.Sequential(*layers)
+
+
+def _decoder(config: Config, side: int) -> nn.Sequential:
+    """``(B, d)`` to ``(B, 3, side, side)``, Table 1."""
+    d, corner = config.latent, side // STRIDE
+    layers: list[nn.Module] = [
+        nn.Linear(d, d * corner**2, bias=False),
+        nn.BatchNorm1d(d * corner**2),
+        nn.Unflatten(1, (d, corner, corner)),
+    ]
+    printed = config.out_act == "printed"
+    for before, after in pairwise([d, d, d, 2 * config.width, config.width, 3]):
+        plain = after == 3 and not printed
+        layers.append(nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=1, bias=plain))
+        if not plain:
+            layers += [nn.BatchNorm2d(after), nn.LeakyReLU(config.slope)]
+    return nn.Sequential(*layers)
+
+
+def build(config: Config, *, image_size: int, seed: int) -> DPAE:
+    """All networks with random weights, made for square pictures of ``image_size`` pixels, a multiple of 32."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return DPAE(config, image_size)

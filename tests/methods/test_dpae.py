@@ -1,0 +1,267 @@
+"""DPAE's equations, its prototypes, and where its losses reach: what the printed design cannot learn and the default does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from adjobs.methods import dpae, presets
+from adjobs.methods.dpae.config import Config
+from adjobs.methods.dpae.loss import batch_mean, moved, squared_distance, whitening
+from adjobs.methods.dpae.model import DPAE, build, standardised
+from tests.drawing import draw_folder
+from tests.methods.tiny import SIDE, drawn_data, random_batch
+
+SMALL = {"width": 8, "latent": 16, "batch_size": 4, "epochs": 2}
+PAPER = {**presets("dpae")["paper"], "latent": 16}
+
+
+def small(**params) -> DPAE:
+    return build(Config(**{**SMALL, **params}), image_size=SIDE, seed=0)
+
+
+def train(method: DPAE, data, steps: int) -> dict[str, torch.Tensor]:
+    """Seeded steps of the first stage, then the measuring if there is one; the parts of the last step's loss."""
+    stage, *rest = method.stages()
+    optimizer, plan = stage.optimizer(), data.plan(stage.mix, 1)
+    method.train()
+    for step in range(steps):
+        loss = method(plan.batch(step, seed=0, stage=0, rank=0, device=torch.device("cpu")))
+        optimizer.zero_grad()
+        loss.total.backward()
+        optimizer.step()
+    for after in rest:
+        after.prepare(data)
+    return loss.parts
+
+
+def collapsed(method: DPAE, images: torch.Tensor) -> list[str]:
+    """Scores that are practically one value, whatever the picture: deviation below a thousandth of the mean."""
+    scores = method.eval().predict(images).others
+    return [name for name, score in scores.items() if score.double().std() <= 1e-3 * score.double().mean().abs()]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("drawn")
+    return drawn_data(draw_folder(root / "d", 24, 4), root / "cache")[1]
+
+
+@pytest.fixture(scope="module")
+def pictures(data) -> torch.Tensor:
+    return next(data.normal(24)).images
+
+
+def gradients(method: DPAE, *names: str) -> dict[str, float]:
+    """Norm of the gradient that these parts of the loss send into the weights of convolutions and of the last linear layer."""
+    weights = {"rec_scale": "rec", "lam": "proto_1", "gam": "proto_2", "align": "align"}
+    method.config = method.config.model_copy(update={weight: float(part in names) for weight, part in weights.items()})
+    method.zero_grad()
+    method.train()(random_batch(8)).total.backward()
+    found: dict[str, float] = {}
+    for key, parameter in method.named_parameters():
+        if parameter.ndim > 1 and parameter.grad is not None:
+            network = key.split(".")[0]
+            found[network] = found.get(network, 0.0) + float(parameter.grad.square().sum())
+    return {network: value**0.5 for network, value in found.items()}
+
+
+def test_squared_distance_is_a_sum_over_the_values():
+    """‖(1, 2) − (4, 6)‖² = 9 + 16; a picture's values count alike."""
+    a, b = torch.tensor([[1.0, 2.0]]), torch.tensor([[4.0, 6.0]])
+    assert squared_distance(a, b).tolist() == [25.0]
+    assert squared_distance(torch.zeros(2, 3, 4, 4), torch.full((2, 3, 4, 4), 0.5)).tolist() == [12.0, 12.0]
+    assert squared_distance(a.bfloat16(), b.bfloat16()).dtype == torch.float32
+
+
+def test_prototype_moves_by_alpha_towards_the_mean_of_the_batch():
+    """Eq. (7): v = (1, 0), mean z = (3, 4): Δv = v − mean = (−2, −4); α = 0.5 gives (2, 2), α = 1 the mean itself."""
+    v, z = torch.tensor([1.0, 0.0]), torch.tensor([[2.0, 4.0], [4.0, 4.0]], requires_grad=True)
+    assert moved(v, z, 0.5).tolist() == [2.0, 2.0]
+    assert moved(v, z, 1.0).tolist() == [3.0, 4.0]
+    assert not moved(v, z, 0.5).requires_grad
+
+
+def test_means_are_those_of_all_workers():
+    """Two workers with (1, 3) and (5, 7), each of which sees the sums doubled by its like: the mean stays a mean."""
+    assert float(batch_mean(torch.tensor([1.0, 3.0]))) == 2.0
+    other = iter([torch.tensor(12.0), torch.tensor(2.0)])
+    assert float(batch_mean(torch.tensor([1.0, 3.0]), lambda value: value + next(other))) == 4.0
+
+
+def test_whitened_distance_is_mahalanobis():
+    """Deviations 1 and 10 along the axes: (1, 0) and (0, 10) are equally far from the centre (5, 5)."""
+    samples = torch.tensor([[1.0, 10.0], [-1.0, 10.0], [1.0, -10.0], [-1.0, -10.0]]) + 5
+    centre, whiten = whitening(samples, 1e-9)
+    assert centre.tolist() == [5.0, 5.0]
+    # Variances with N − 1: 4/3 and 400/3, hence squared distances 1 / (4/3) = 0.75 each.
+    far = (torch.tensor([[1.0, 0.0], [0.0, 10.0]]) @ whiten.T).square().sum(1)
+    torch.testing.assert_close(far, torch.tensor([0.75, 0.75]))
+
+
+def test_whitening_stands_fewer_samples_than_dimensions_and_samples_that_are_all_alike():
+    few = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
+    assert all(torch.isfinite(t).all() for t in whitening(few, 1e-4))
+    assert all(torch.isfinite(t).all() for t in whitening(torch.ones(8, 16), 1e-4))
+
+
+def test_loss_is_equation_9_of_its_parts():
+    for params in ({}, PAPER, {"lam": 0.5, "gam": 2.0, "last_norm": "none"}):
+        method = small(**params).train()
+        loss, config = method(random_batch()), method.config
+        weights = {"rec": config.rec_scale, "proto_1": config.lam, "proto_2": config.gam, "align": config.align}
+        expected = sum(weight * loss.parts[name] for name, weight in weights.items())
+        torch.testing.assert_close(loss.total.detach(), expected)
+
+
+def test_parts_are_the_printed_terms():
+    method = small(**PAPER).eval()  # running statistics: the same answers twice
+    batch = random_batch()
+    upright = batch._replace(images=batch.images + batch.images.flip(3))  # flips change nothing
+    parts, v1, v2 = method(upright).parts, small(**PAPER).prototype_1, small(**PAPER).prototype_2
+    answer = method._answer(upright.images)
+    torch.testing.assert_close(parts["rec"], (answer.x - answer.x_hat).square().mean())
+    torch.testing.assert_close(parts["proto_1"], 0.5 * (answer.z - v1).square().sum() / 4)
+    torch.testing.assert_close(parts["proto_2"], 0.5 * (answer.z_hat - v2).square().sum() / 4)
+    torch.testing.assert_close(method.prototype_1, (v1 + answer.z.mean(0).detach()) / 2)
+
+
+@pytest.mark.parametrize(("image_size", "latent", "width"), [(32, 16, 4), (64, 32, 8), (96, 16, 6)])
+def test_shapes_follow_size_latent_and_width(image_size, latent, width):
+    method = build(Config(latent=latent, width=width), image_size=image_size, seed=0).eval()
+    images = torch.rand(2, 3, image_size, image_size)
+    answer = method._answer(images)
+    assert answer.z.shape == answer.z_hat.shape == (2, latent)
+    assert answer.x_hat.shape == images.shape
+    assert method.encoder_1[0].weight.shape == (width, 3, 3, 3)
+    found = method.predict(images)
+    assert found.map.shape == (2, 1, image_size, image_size)
+    assert set(found.others) == {"rlz", "rlx", "pl1", "pl2"}
+    assert all(score.shape == (2,) and (score >= 0).all() for score in found.others.values())
+
+
+def test_score_names_one_of_the_four():
+    images = random_batch().images
+    for name in ("rlz", "rlx", "pl1", "pl2"):
+        found = small(score=name).eval().predict(images)
+        assert torch.equal(found.score, found.others[name])
+
+
+def test_printed_scores_are_squared_distances_of_latents_and_prototypes():
+    method, images = small(**PAPER).eval(), random_batch().images
+    found, answer = method.predict(images).others, method._answer(images)
+    torch.testing.assert_close(found["rlz"], (answer.z - answer.z_hat).square().sum(1))
+    torch.testing.assert_close(found["rlx"], (answer.x - answer.x_hat).square().flatten(1).mean(1))
+    torch.testing.assert_close(found["pl1"], (answer.z - method.prototype_1).square().sum(1))
+    torch.testing.assert_close(found["pl2"], (answer.z_hat - method.prototype_2).square().sum(1))
+
+
+def test_map_is_the_error_of_the_reconstruction():
+    found = small(sigma=0.0).eval().predict(random_batch().images)
+    torch.testing.assert_close(found.map.mean((1, 2, 3)), found.others["rlx"])
+
+
+def test_pictures_are_standardised_and_black_ones_stay_finite():
+    images = torch.cat([torch.rand(1, 3, 32, 32) * 0.1 + 0.6, torch.zeros(1, 3, 32, 32)])
+    x = standardised(images)
+    assert abs(float(x[0].mean())) < 1e-4
+    assert 0.7 < float(x[0].std()) <= 1  # the added hundredth counts beside a deviation of 0.03
+    assert torch.equal(x[1], torch.zeros_like(x[1]))
+
+
+def test_prototype_losses_reach_no_weight_before_a_batch_normalisation():
+    """The finding of the card: with batch normalisation last, the pull to the prototypes teaches the encoders nothing."""
+    printed, plain = small(**PAPER), small(**{**PAPER, "last_norm": "none"})
+    with_norm, without = gradients(printed, "proto_1", "proto_2"), gradients(plain, "proto_1", "proto_2")
+    for network in ("encoder_1", "encoder_2"):
+        assert with_norm[network] < 1e-2 * without[network]
+    fixed, aligned = gradients(small(), "proto_1", "proto_2"), gradients(small(), "align")
+    assert max(fixed.values()) < 1e-3 * min(aligned.values())
+
+
+def test_alignment_teaches_the_second_encoder_and_does_not_draw_z_to_z_hat():
+    """Only through the reconstruction does it reach decoder and encoder 1; without that way encoder 1 feels nothing."""
+    assert min(gradients(small(), "align").values()) > 0.01
+
+    class Cut(torch.nn.Sequential):
+        def forward(self, z):
+            return super().forward(z).detach()
+
+    method = small()
+    method.decoder = Cut(*method.decoder)
+    found = gradients(method, "align")
+    assert found["encoder_2"] > 0.01
+    assert found["encoder_1"] == 0
+
+
+def test_the_default_learns_and_its_scores_do_not_collapse(data, pictures):
+    """At ten times the learning rate, so that a few steps are enough."""
+    first = train(small(lr=0.01), data, 1)
+    method = small(lr=0.01)
+    last = train(method, data, 60)
+    assert last["rec"] < 0.9 * first["rec"]
+    assert last["align"] < 0.1 * first["align"]
+    assert last["std_z"] > 0.5
+    assert last["std_z_hat"] > 0.5
+    assert collapsed(method, pictures) == []
+
+
+def test_a_collapse_is_noticed(data, pictures):
+    """The same check, on encoders that give one value and on the printed design, whose scale falls (fast, at this rate).
+
+    Its prototypes start apart, and what is left of ‖z − ẑ‖² is their distance.
+    """
+    method = small(last_norm="affine", distance="euclidean")
+    for encoder in (method.encoder_1, method.encoder_2):
+        encoder[-1].weight.data.zero_()
+        encoder[-1].bias.data.fill_(1.0)
+    assert set(collapsed(method, pictures)) >= {"pl1", "pl2"}
+    printed = small(**{**PAPER, "lr": 0.05})
+    parts = train(printed, data, 150)
+    assert parts["std_z_hat"] < 0.01
+    assert "rlz" in collapsed(printed, pictures)
+
+
+def test_training_brings_the_printed_scale_down_and_leaves_the_fixed_one(data):
+    fixed, printed = train(small(), data, 30), train(small(**{**PAPER, "lr": 0.01}), data, 30)
+    assert printed["std_z_hat"] < 0.5 * fixed["std_z_hat"]
+
+
+def test_measuring_takes_all_normal_pictures(data, pictures):
+    method = small()
+    train(method, data, 2)
+    method.eval()
+    z = method._answer(pictures).z
+    torch.testing.assert_close(method.spread["z"].centre, z.mean(0), rtol=1e-4, atol=1e-5)
+    # Mean squared Mahalanobis distance of the samples themselves is close to d, but for N − 1 and the shrinkage.
+    assert 0.8 * 16 < float(method.spread["z"](z).mean().detach()) <= 16
+
+
+def test_state_round_trip_keeps_prototypes_spread_and_scores(data, pictures):
+    method = small(prototype_init="random")
+    train(method, data, 3)
+    other = build(method.config, image_size=SIDE, seed=5)
+    other.load_state_dict(method.state_dict())
+    assert torch.equal(other.prototype_2, method.prototype_2)
+    found, expected = other.eval().predict(pictures).others, method.eval().predict(pictures).others
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_paper_preset_is_the_printed_design():
+    method = small(**PAPER)
+    assert [stage.name for stage in method.stages()] == ["reconstruct"]
+    assert isinstance(method.encoder_1[-1], torch.nn.BatchNorm1d)
+    assert method.encoder_1[-1].affine
+    assert isinstance(method.decoder[-1], torch.nn.LeakyReLU)
+    assert float(method.prototype_1.std()) > 0.5
+    assert isinstance(method.stages()[0].optimizer(), torch.optim.SGD)
+    assert dpae.SPEC.supervision == ("none",)
+
+
+def test_scores_rank_a_foreign_picture_last(data, pictures):
+    method = small()
+    train(method, data, 60)
+    foreign = torch.from_numpy(np.random.default_rng(0).random((1, 3, SIDE, SIDE))).float()
+    score = method.eval().predict(torch.cat([pictures, foreign])).score
+    assert int(score.argmax()) == len(pictures)
