@@ -6,6 +6,10 @@ TILES is the folder of the magnetic tiles, elpv the installed package. Every run
 repeated. The split is the protocol `liac` with one seed for all runs, so that settings chosen on its validation part have never
 seen a test image; the runs differ in the seed of initialisation, order and flips. ``--losses`` adds the supervised baselines,
 a single network each, as in the paper. The paper's figures (``liac_paper.csv``, mean of three runs) stand beside ours.
+
+The paper's F1 is that of the normal class. With n images and accuracy A, F1 = 2a / (2a + n (1 − A)) gives the number a of images
+rightly put into its class: for magnetic tiles and K = 80 (A = 0.926, F1 = 0.936, n = 349) a = 189, but the test part has 158
+anomalies and 191 normal images. All supervised rows of both tables agree. Hence its figures stand in the column of that name.
 """
 
 from __future__ import annotations
@@ -31,20 +35,21 @@ from adjobs.types import Scores
 
 PAPER = Path(__file__).with_name("liac_paper.csv")
 OURS = "logit_inducing"
-MEASURES = ("accuracy", "f1", "ap", "auroc")
+MEASURES = ("accuracy", "f1", "f1_normal", "ap", "auroc")
 THRESHOLD = 0.5  # eq. (2)
 HEAD = (
-    "| data | K | loss | source | val Acc | val F1 | val AUCPR | val AUCROC "
-    "| test Acc | test F1 | test AUCPR | test AUCROC | ms/image | train s | peak MiB |"
+    "| data | K | loss | source | val Acc | val F1 | val F1 of normal | val AUCPR | val AUCROC "
+    "| test Acc | test F1 | test F1 of normal | test AUCPR | test AUCROC | ms/image | train s | peak MiB |"
 )
 
 
 def measured(scores: Scores) -> dict[str, float | None]:
-    """The paper's four measures."""
+    """The paper's four measures, F1 of either class."""
     decisions = scores.scores >= THRESHOLD
     return {
         "accuracy": ranking.accuracy(scores.labels, decisions),
         "f1": ranking.f1(scores.labels, decisions),
+        "f1_normal": ranking.f1(1 - scores.labels, ~decisions),
         "ap": ranking.average_precision(scores.labels, scores.scores),
         "auroc": ranking.auroc(scores.labels, scores.scores),
     }
@@ -132,7 +137,7 @@ def main() -> None:
                 rows.append(row(name, k, loss, runs))
                 theirs = known.get((name, str(k), loss))
                 if theirs:
-                    figures = [theirs[part, measure] for part in ("val", "test") for measure in MEASURES]
+                    figures = [theirs.get((part, measure), "") for part in ("val", "test") for measure in MEASURES]
                     rows.append([name, str(k), loss, "paper", *figures, "", "", ""])
     lengths = ", ".join(f"{n} for {Path(uri).name}" for uri, n in zip(arguments.data, arguments.epochs, strict=True))
     about = (
