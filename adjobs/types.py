@@ -57,8 +57,7 @@ class Prediction(NamedTuple):
 
     Attributes:
         score: ``(B,)``.
-        map: ``(B, 1, H, W)`` at the input's size, on the scale of the score as far as there is one; None for methods that locate
-            nothing.
+        map: ``(B, 1, H, W)`` at the input's size, not always on the scale of the score; None for methods that locate nothing.
         others: further scores ``(B,)`` of the images by name, measured beside ``score`` but deciding nothing.
     """
 

@@ -84,7 +84,9 @@ def _predict(detector: Detector, path: Path, overlay: Path) -> dict[str, Any]:
     line["regions"] = regions
     if found.maps is not None:
         floor = detector.manifest.map_floor or 0.0
-        draw_overlay(picture, found.maps[0], floor, detector.threshold, kept).save(overlay)
+        # Not every method's map is on the scale of its score.
+        turns = detector.threshold if detector.pixel_threshold is None else detector.pixel_threshold
+        draw_overlay(picture, found.maps[0], floor, turns, kept).save(overlay)
         line["overlay"] = str(overlay)
     return line
 
@@ -134,13 +136,13 @@ def draw_overlay(
     """The picture beside itself with its heat map, at the picture's own proportions.
 
     The colours mean the same in all pictures of a model: the scale begins at what is usual on good parts, its middle is the
-    threshold, where a decision turns. Up to half way to the threshold the picture alone is seen.
+    threshold from which a pixel is marked. Up to half way to the threshold the picture alone is seen.
 
     Args:
         picture: decoded.
         map_: ``(S, S)`` float.
         floor: what is usual on good pixels.
-        threshold: of the model.
+        threshold: for pixels.
         regions: ``(S, S)`` bool, outlined on the heat map; None for none.
     """
     from matplotlib import colormaps

@@ -101,6 +101,16 @@ def test_the_overlay_outlines_the_regions_and_leaves_them_visible(tmp_path):
     assert not (left_half == OUTLINE).all(-1).any()
 
 
+def test_colours_turn_at_the_threshold_for_pixels_whatever_the_scores_scale(tmp_path):
+    """A score may count in thousands and the map in hundredths."""
+    path = picture(tmp_path, "a.png", (40, 24, 80, 48))
+    overlays = []
+    for image in (0.8, -1000.0):
+        (line,) = predict(tmp_path, path, image=image)
+        overlays.append(np.asarray(Image.open(line["overlay"])).copy())
+    assert np.array_equal(*overlays)
+
+
 def test_diagonal_neighbours_are_one_region_and_specks_are_none():
     marked = np.zeros((256, 256), bool)
     marked[10:14, 10:14] = marked[14:18, 14:18] = True  # touch at a corner
