@@ -24,7 +24,7 @@ from typing import Any, get_args
 import torch
 from contenders import Data, fit_ours, look, peak_memory
 from report import keep, machine, table
-from runs import once, spread
+from runs import once, origins, spread
 
 from adjobs import evaluate
 from adjobs.evaluate import EVAL_BATCH, Runner
@@ -126,6 +126,7 @@ def main() -> None:
     """Train, measure, print and keep."""
     arguments = parse()
     known, rows = paper(), []
+    every: list[dict[str, Any]] = []
     for uri, epochs in zip(arguments.data, arguments.epochs, strict=True):
         for k in arguments.k:
             data = look(uri, "liac", 0, k)
@@ -135,6 +136,7 @@ def main() -> None:
                     job, called = job_of(uri, k, loss, seed, epochs, arguments), f"{name}-{loss}-k{k}-s{seed}"
                     runs.append(once(arguments.runs, called, job, data, train, arguments.threads))
                 rows.append(row(name, k, loss, runs))
+                every += runs
                 theirs = known.get((name, str(k), loss))
                 if theirs:
                     figures = [theirs.get((part, measure), "") for part in ("val", "test") for measure in MEASURES]
@@ -143,11 +145,11 @@ def main() -> None:
     about = (
         f"Images stretched to {arguments.size} px; epochs: {lengths}; split `liac` with seed 0, training seeds "
         f"{', '.join(map(str, arguments.seeds))}; checkpoint of the best validation F1; threshold {THRESHOLD}. "
-        f"Parameters: {', '.join(arguments.set) or 'the defaults'}. ms/image: batches of {EVAL_BATCH}, float32, "
-        f"{arguments.threads} threads. The paper: ResNet34, 224 px, 100 epochs; 1.75 ms per image on a Titan V."
+        f"Parameters: {', '.join(arguments.set) or 'the defaults'}. ms/image: batches of {EVAL_BATCH}, float32. "
+        f"The paper: ResNet34, 224 px, 100 epochs; 1.75 ms per image on a Titan V."
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    keep(arguments.name, "LIAC", machine(device), [about, table(HEAD, rows, left=4)])
+    keep(arguments.name, "LIAC", machine(device), [about, origins(every), table(HEAD, rows, left=4)])
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import hashlib
 import json
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from contenders import Data
+from report import commit
 
 from adjobs.job import JobConfig
 
@@ -39,11 +40,16 @@ def once(folder: Path, name: str, job: JobConfig, data: Data, work: Work, thread
     print(place.stem, file=sys.stderr)
     folder.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)) as pool:
-        result = pool.submit(work, job, data).result()
+        result = pool.submit(work, job, data).result() | {"origin": f"commit {commit()} with {threads} threads"}
     unfinished = place.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(result))
     unfinished.rename(place)
     return result
+
+
+def origins(runs: Iterable[Mapping[str, Any]]) -> str:
+    """What the runs were made with: a kept run may be older than the table."""
+    return f"Runs: {'; '.join(sorted({run['origin'] for run in runs}))}."
 
 
 def spread(values: Sequence[float | None]) -> str:
