@@ -136,8 +136,9 @@ def measure_images(scores: Scores, own_threshold: float | None = None) -> dict[s
 
     Args:
         scores: of a part.
-        own_threshold: where the method itself decides, see :class:`adjobs.methods.contract.Spec`; adds F1 there, such as
-            ``image_f1_at_0.5``.
+        own_threshold: where the method itself decides, see :class:`adjobs.methods.contract.Spec`; adds the
+            mean F1 of the two classes there, such as ``image_macro_f1_at_0.5``. F1 of anomalies alone is no measure to choose by:
+            where they are many, as in validation parts of published protocols, "all anomalous" has a good one.
     """
     best = ranking.f1_max(scores.labels, scores.scores)
     found = {
@@ -146,7 +147,7 @@ def measure_images(scores: Scores, own_threshold: float | None = None) -> dict[s
         "image_f1max": None if best is None else best[0],
     }
     if own_threshold is not None:
-        found[f"image_f1_at_{own_threshold:g}"] = ranking.f1(scores.labels, scores.scores >= own_threshold)
+        found[f"image_macro_f1_at_{own_threshold:g}"] = ranking.macro_f1(scores.labels, scores.scores >= own_threshold)
     return found | {f"image_auroc_{name}": ranking.auroc(scores.labels, other) for name, other in scores.others.items()}
 
 

@@ -144,8 +144,8 @@ def main() -> None:
     lengths = ", ".join(f"{n} for {Path(uri).name}" for uri, n in zip(arguments.data, arguments.epochs, strict=True))
     about = (
         f"Images stretched to {arguments.size} px; epochs: {lengths}; split `liac` with seed 0, training seeds "
-        f"{', '.join(map(str, arguments.seeds))}; checkpoint of the best validation F1; threshold {THRESHOLD}. "
-        f"Parameters: {', '.join(arguments.set) or 'the defaults'}. ms/image: batches of {EVAL_BATCH}, float32. "
+        f"{', '.join(map(str, arguments.seeds))}; checkpoint of the best mean F1 of both classes on validation; threshold "
+        f"{THRESHOLD}. Parameters: {', '.join(arguments.set) or 'the defaults'}. ms/image: batches of {EVAL_BATCH}, float32. "
         f"The paper: ResNet34, 224 px, 100 epochs; 1.75 ms per image on a Titan V."
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

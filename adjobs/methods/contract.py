@@ -30,7 +30,7 @@ class Selection:
         rule: ``last`` (the last iterate) or ``best`` (the best on validation, of equals the latest; the last where validation has
             no anomalies).
         metric: the image metric on validation, higher is better, that ranks checkpoints and searches: ``image_auroc``,
-            ``image_ap``, ``image_f1max``, or ``image_f1_at_0.5`` and the like for a method whose own threshold is fixed.
+            ``image_ap``, ``image_f1max``, or ``image_macro_f1_at_0.5`` and the like for a method whose own threshold is fixed.
     """
 
     rule: Literal["last", "best"]

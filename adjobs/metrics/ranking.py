@@ -84,6 +84,13 @@ def f1(labels: ArrayLike, decisions: ArrayLike) -> float | None:
     return 2 * count["tp"] / (2 * count["tp"] + count["fp"] + count["fn"])
 
 
+def macro_f1(labels: ArrayLike, decisions: ArrayLike) -> float | None:
+    """Mean of the F1 of the anomalous and of the normal class, in [0, 1]; None where a class is missing."""
+    truth, alarms = image_decisions(labels, decisions)
+    anomalous, normal = f1(truth, alarms), f1(~truth, ~alarms)
+    return None if anomalous is None or normal is None else (anomalous + normal) / 2
+
+
 def accuracy(labels: ArrayLike, decisions: ArrayLike) -> float | None:
     """Share of right decisions, in [0, 1]; None without images."""
     truth, alarms = image_decisions(labels, decisions)

@@ -182,3 +182,11 @@ def test_faulty_decisions_are_refused(decisions, message):
     for figure in (ranking.confusion, ranking.f1, ranking.accuracy, ranking.precision, ranking.sensitivity, ranking.specificity):
         with pytest.raises(ValueError, match=message):
             figure([0, 1], decisions)
+
+
+def test_macro_f1_is_the_mean_of_both_classes_and_does_not_reward_calling_all_anomalous():
+    labels, decisions = np.array([0, 0, 1, 1, 1, 1]), np.array([0, 1, 1, 1, 1, 0], dtype=bool)
+    # Anomalous: 3 right, 1 false, 1 missed; normal: 1 right, 1 false, 1 missed.
+    assert ranking.macro_f1(labels, decisions) == pytest.approx((2 * 3 / 8 + 2 * 1 / 4) / 2)
+    assert ranking.macro_f1(labels, np.ones(6, bool)) == pytest.approx((2 * 4 / 10 + 0) / 2)
+    assert ranking.macro_f1(np.ones(6), decisions) is None

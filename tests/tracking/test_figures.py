@@ -263,7 +263,7 @@ def test_a_single_round_is_a_point_and_no_round_is_no_figure():
         ("au_pro@0.05", "AU-PRO up to 0.05"),
         ("au_pro_small", "AU-PRO small"),
         ("au_spro_logical", "AU-sPRO logical"),
-        ("image_f1_at_0.5", "image F1 at 0.5"),
+        ("image_macro_f1_at_0.5", "image macro F1 at 0.5"),
         ("image_ap_distance", "image AP distance"),
         ("something_new", "something new"),
     ],

@@ -10,7 +10,7 @@ SPEC = Spec(
     paper="Wan, Gao, Li: Logit Inducing With Abnormality Capturing for Semi-Supervised Image Anomaly Detection, IEEE TIM 2022",
     supervision=("image labels",),
     gives_map=True,
-    selection=Selection("best", "image_f1_at_0.5"),
+    selection=Selection("best", "image_macro_f1_at_0.5"),
     threshold=("fixed", 0.5),
     map_switch="heat_map",
 )
