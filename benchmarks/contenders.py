@@ -34,7 +34,8 @@ from adjobs.data.splits import Split, make_split
 from adjobs.evaluate import EVAL_BATCH, Runner
 from adjobs.job import JobConfig, override, resolve
 from adjobs.methods.contract import Stage
-from adjobs.training.loop import Round, Tick, Trained, Validation, Worker, choose_runner, fit
+from adjobs.training.device import choose_runner
+from adjobs.training.loop import Round, Tick, Trained, Validation, Worker, fit
 from adjobs.types import Prediction, Scores
 
 NEIGHBOURS = {"patchcore": "anomalib PatchCore, coreset 1 %", "padim": "anomalib PaDiM"}

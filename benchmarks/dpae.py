@@ -13,16 +13,14 @@ Every run is kept in DIR as soon as it is done, and not repeated.
 from __future__ import annotations
 
 import argparse
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from contenders import Data, fit_ours, look, peak_memory
 from report import keep, machine, table
-from runs import once, origins, spread
+from runs import costs, once, origins, spread
 
 from adjobs import evaluate
 from adjobs.evaluate import EVAL_BATCH, Runner
@@ -65,7 +63,6 @@ def train(job: JobConfig, data: Data) -> dict[str, Any]:
         **{part: aurocs(found.scores) for part, found in timed.items()},
         "score": job.params["score"],
         "f1": ranking.f1(test.labels, test.scores >= share.value),
-        "spread": float(np.ptp(test.scores)),
         "pixel_auroc": pixels,
         "ms_per_image": timed["test"].ms_per_image,
         "seconds": fitted.seconds,
@@ -76,18 +73,14 @@ def train(job: JobConfig, data: Data) -> dict[str, Any]:
 def row(names: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Mean and spread of the runs."""
     cells = [spread([run[part].get(score) for run in runs]) for part in ("val", "test") for score in SCORES]
-    costs = [f"{statistics.mean(run[key] for run in runs):.{digits}f}" for key, digits in COSTS.items()]
     return [
         *names,
         runs[0]["score"].upper(),
         *cells,
         spread([r["f1"] for r in runs]),
         spread([r["pixel_auroc"] for r in runs]),
-        *costs,
+        *costs(runs),
     ]
-
-
-COSTS = {"ms_per_image": 1, "seconds": 0, "peak_mib": 0}
 
 
 def parse() -> argparse.Namespace:

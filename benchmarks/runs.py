@@ -39,8 +39,9 @@ def once(folder: Path, name: str, job: JobConfig, data: Data, work: Work, thread
         return found
     print(place.stem, file=sys.stderr)
     folder.mkdir(parents=True, exist_ok=True)
+    origin = f"commit {commit()} with {threads} threads"
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)) as pool:
-        result = pool.submit(work, job, data).result() | {"origin": f"commit {commit()} with {threads} threads"}
+        result = pool.submit(work, job, data).result() | {"origin": origin}
     unfinished = place.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(result))
     unfinished.rename(place)
@@ -50,6 +51,12 @@ def once(folder: Path, name: str, job: JobConfig, data: Data, work: Work, thread
 def origins(runs: Iterable[Mapping[str, Any]]) -> str:
     """What the runs were made with: a kept run may be older than the table."""
     return f"Runs: {'; '.join(sorted({run['origin'] for run in runs}))}."
+
+
+def costs(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Milliseconds per image, seconds of training and peak memory in MiB, means over the runs."""
+    digits = {"ms_per_image": 1, "seconds": 0, "peak_mib": 0}
+    return [f"{statistics.mean(run[key] for run in runs):.{places}f}" for key, places in digits.items()]
 
 
 def spread(values: Sequence[float | None]) -> str:

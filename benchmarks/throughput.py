@@ -21,7 +21,7 @@ from adjobs import methods
 from adjobs.evaluate import Runner, evaluating, predict
 from adjobs.metrics.ranking import pixel_ranking
 from adjobs.metrics.region import au_pro
-from adjobs.training.loop import choose_runner
+from adjobs.training.device import choose_runner
 from adjobs.types import Batch
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, Protocol
 
-import psutil
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -28,6 +27,7 @@ from adjobs.methods.contract import Progress, Selection, Stage
 from adjobs.nn.norm import synchronised
 from adjobs.training import checkpoint
 from adjobs.training.checkpoint import Checkpoints
+from adjobs.training.device import peak_memory_mb
 
 ROUND_STEPS = 100
 TICK_SECONDS = 0.5
@@ -305,16 +305,3 @@ class _Run:
             self.method.load_state_dict(self.best)
             return Trained(self.progress.best_round, self.progress.round, speed)
         return Trained(self.progress.round, self.progress.round, speed)
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """Peak memory: allocated on the GPU, or resident in this process now, in MiB."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return float(psutil.Process().memory_info().rss) / 2**20
-
-
-def choose_runner(precision: str, device: torch.device) -> Runner:
-    """Resolve ``auto``, ``fp32`` or ``bf16`` for a device: bf16 is automatic only on GPUs that compute in it."""
-    automatic = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return Runner(device, torch.bfloat16 if precision == "bf16" or (precision == "auto" and automatic) else None)

@@ -22,7 +22,8 @@ from adjobs.job import JobConfig
 from adjobs.tracking.run import Recorder
 from adjobs.training.checkpoint import Checkpoints
 from adjobs.training.conclude import Look, conclude
-from adjobs.training.loop import Round, Tick, Validation, Worker, choose_runner, fit
+from adjobs.training.device import choose_runner
+from adjobs.training.loop import Round, Tick, Validation, Worker, fit
 
 
 @dataclass(frozen=True)

@@ -207,7 +207,7 @@ def test_the_heat_map_averages_to_the_logit_difference():
     torch.testing.assert_close(method._activation(answer).mean((1, 2, 3)), answer.delta, rtol=1e-4, atol=1e-5)
     found = method.predict(images)
     torch.testing.assert_close(found.score, torch.sigmoid(answer.delta.double()))
-    assert 0 <= float(found.map.min()) < float(found.map.max()) <= 1
+    assert float(found.map.min()) < float(found.map.max())
 
 
 def test_learning_rate_is_halved_at_half_time():
@@ -229,7 +229,7 @@ def test_the_logged_distances_average_to_the_means_of_the_classes():
     assert mean == {"d_normal": pytest.approx(7), "d_anomalous": pytest.approx(1)}
 
 
-def test_a_single_precision_of_the_training_does_not_reach_the_head():
+def test_bfloat16_of_the_training_does_not_reach_the_head():
     _, method = tiny("liac", student_init="random")
     with torch.autocast("cpu", torch.bfloat16):
         answer = method._answer(random_batch().images)

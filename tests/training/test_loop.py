@@ -20,7 +20,8 @@ from adjobs.methods.contract import Mix, Selection, Stage
 from adjobs.nn.norm import synchronised
 from adjobs.training import checkpoint
 from adjobs.training.checkpoint import StoreCheckpoints
-from adjobs.training.loop import TrainingError, Validation, Worker, choose_runner, fit
+from adjobs.training.device import choose_runner
+from adjobs.training.loop import TrainingError, Validation, Worker, fit
 from adjobs.types import Batch, StepLoss
 from tests.drawing import draw_folder
 from tests.methods.tiny import STILL, drawn_data, tiny
@@ -285,13 +286,14 @@ def test_two_workers_with_batch_four_equal_one_with_batch_eight(name, tmp_path):
         torch.testing.assert_close(value, two["weights"][key], rtol=0, atol=1e-5, msg=key)
 
 
+@pytest.mark.parametrize("after", [1, 2])
 @pytest.mark.parametrize("name", methods.names())
-def test_a_method_resumes_exactly_with_batch_norm_and_optimizer_state(name, data, tmp_path):
+def test_a_method_resumes_exactly_with_batch_norm_and_optimizer_state(name, after, data, tmp_path):
     _, start = tiny(name, 32)
     whole, broken, resumed = (copy.deepcopy(start) for _ in range(3))
     train(whole, data, tmp_path / "whole")
     with pytest.raises(DiedError):
-        train(broken, data, tmp_path / "broken", after=1)
+        train(broken, data, tmp_path / "broken", after=after)
     train(resumed, data, tmp_path / "broken")
     for key, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key

@@ -27,13 +27,15 @@ PRESETS: dict[str, dict[str, object]] = {
 
 
 class Config(MethodConfig):
-    """Defaults are the smallest change of the printed design (preset ``paper``) under which its distances tell anything."""
+    """Defaults are a change of the printed design (preset ``paper``) under which its distances tell something."""
 
     latent: int = Field(256, ge=16, le=1024, description="size d of the latent vectors (Fig. 6: 16 to 1024; magnetic tiles 32)")
     width: int = Field(128, ge=4, le=512, description="channels of the first convolution, the second has twice as many (Table 1)")
     slope: float = Field(0.2, ge=0, lt=1, description="negative slope of the LeakyReLU; not in the paper, GANomaly's")
     flip: bool = Field(True, description="mirror training images left to right with a chance of one half (Sec. 4.2)")
-    standardise: bool = Field(True, description="bring each picture to mean 0 and deviation 1 first; paper: no")
+    standardise: bool = Field(
+        True, description="bring each picture to mean 0 and deviation 1 first, blind to overall brightness; paper: no"
+    )
     last_norm: Literal["affine", "fixed", "none"] = Field(
         "fixed", description="last layer of the encoders: affine batch normalisation (Sec. 3.2), one that keeps the scale 1, none"
     )
@@ -48,8 +50,12 @@ class Config(MethodConfig):
     align: float = Field(
         0.01, ge=0, le=1e4, description="weight of ‖ẑ − z‖², z held still; named in Sec. 3.3 but not in eq. (9): 0"
     )
-    alpha: float = Field(0.5, gt=0, le=1, description="rate of the prototypes, eq. (7); 1 is to the letter, 0.5 center loss's")
-    prototype_init: Literal["zeros", "random"] = Field("zeros", description="first prototypes (Sec. 3.3: random)")
+    alpha: float = Field(
+        0.5, gt=0, le=1, description="rate of the prototypes, eq. (7): 1 to the letter, 0.5 center loss's; idle with the defaults"
+    )
+    prototype_init: Literal["zeros", "random"] = Field(
+        "zeros", description="first prototypes (Sec. 3.3: random); idle with the defaults"
+    )
     distance: Literal["euclidean", "mahalanobis"] = Field(
         "mahalanobis", description="of latent vectors: as printed, eq. (10), or in units of their spread over normal images"
     )

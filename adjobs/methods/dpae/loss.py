@@ -53,8 +53,9 @@ def whitening(samples: Tensor, shrinkage: float) -> tuple[Tensor, Tensor]:
     centre = exact.mean(0)
     centred = exact - centre
     covariance = centred.T @ centred / max(1, len(exact) - 1)
-    # Samples that are all alike have no spread at all: then the distance is the Euclidean one, times 1e6.
-    floor = (shrinkage * covariance.diagonal().mean()).clamp_min(1e-12)
+    mean = covariance.diagonal().mean()
+    # Samples that are all alike have no spread to count in: then the distance is the Euclidean one.
+    floor = torch.where(mean > 0, shrinkage * mean, torch.ones_like(mean))
     unit = torch.eye(len(covariance), dtype=exact.dtype, device=exact.device)
     lower = torch.linalg.cholesky(covariance + floor * unit)
     return centre.float(), torch.linalg.solve_triangular(lower, unit, upper=False).float()

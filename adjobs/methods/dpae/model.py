@@ -88,7 +88,9 @@ class DPAE(nn.Module):
         self.prototype_1.copy_(moved(self.prototype_1, z.detach(), config.alpha, global_sum))
         self.prototype_2.copy_(moved(self.prototype_2, z_hat.detach(), config.alpha, global_sum))
         parts = {name: mean.detach() for name, mean in means.items()}
-        return StepLoss(loss, parts | {"std_z": _deviation(z), "std_z_hat": _deviation(z_hat)})
+        if config.last_norm != "fixed":  # which has deviation one, whatever comes in
+            parts |= {"std_z": _deviation(z), "std_z_hat": _deviation(z_hat)}
+        return StepLoss(loss, parts)
 
     def _answer(self, images: Tensor) -> _Answer:
         x = standardised(images) if self.config.standardise else images
@@ -170,7 +172,7 @@ def _encoder(config: Config, side: int) -> nn.Sequential:
     d, corner = config.latent, side // STRIDE
     layers: list[nn.Module] = []
     for before, after in pairwise([3, config.width, 2 * config.width, d, d, d]):
-        # Batch normalisation has its own bias, here and below.
+        # Batch normalisation takes a bias away, here and below.
         layers += [
             nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(after),

@@ -62,7 +62,7 @@ class LIAC(nn.Module):
 
     @torch.no_grad()
     def _by_class(self, d: Tensor, anomalous: Tensor, count: Tensor) -> dict[str, Tensor]:
-        """Distances of normal and of anomalous images, such that their averages over an epoch's batches are the classes' means.
+        """Distances of normal and of anomalous images, such that their averages over batches of one size are the classes' means.
 
         Hence divided by how many of the class a batch of ``count`` images has on average: a batch may have no anomaly at all.
         """
@@ -99,13 +99,13 @@ class LIAC(nn.Module):
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
-        """The probability of "anomalous", eq. (1), in float64: from 17 on, float32 has no value between a logit's and 1."""
+        """The probability of "anomalous", eq. (1), in float64: float32 rounds those of logits from 17 on to 1."""
         answer = self._answer(images)
         others = {"distance": answer.d} if self.config.couple else None
         maps = None
         if self.config.heat_map:
-            # As probabilities, like the score, so that one threshold means the same for both.
-            maps = F.interpolate(self._activation(answer), images.shape[-2:], mode="bilinear", align_corners=False).sigmoid()
+            # As logits: a position's is not bounded as the mean is, and as probabilities many would be 1.
+            maps = F.interpolate(self._activation(answer), images.shape[-2:], mode="bilinear", align_corners=False)
         return Prediction(torch.sigmoid(answer.delta.double()), maps, others)
 
     def _activation(self, answer: _Answer) -> Tensor:
