@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,7 +53,9 @@ def test_states_what_it_is(name):
     assert isinstance(spec, Spec)
     assert spec.title
     assert spec.paper
-    assert (Path(methods.__file__).parent / name / "README.md").read_text().startswith(f"# {name}")
+    card = (Path(methods.__file__).parent / name / "README.md").read_text()
+    assert card.startswith(f"# {name}")
+    assert re.findall("^[A-Z_]+$", card, re.MULTILINE) == []  # what is still to be filled in
 
 
 def test_lists_without_torch(name):
