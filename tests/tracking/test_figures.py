@@ -228,13 +228,13 @@ def test_a_mask_that_covers_everything_is_outlined_without_complaint(recwarn):
     assert not [warning for warning in recwarn if "contour" in str(warning.message)]
 
 
-def test_training_curves_are_sorted_into_panels_and_the_last_record_of_a_round_counts():
+def test_training_curves_are_sorted_into_panels_and_the_first_record_of_a_round_counts():
     history = {
-        "train/loss": [(1, 3.0), (2, 2.0), (2, 1.5), (3, 1.0)],
+        "train/loss": [(1, 3.0), (2, 1.5), (2, 2.0), (3, 1.0)],
         "train/level_1": [(1, 1.0), (2, 1.0), (3, 1.0)],
         "train/lr": [(1, 1e-3), (2, 1e-4), (3, 1e-5)],
         "train/images_per_s": [(1, 9.0)],
-        "val/image_auroc": [(1, 0.5), (3, 0.7)],
+        "val/image_auroc": [(1, 0.5), (3, 0.7), (3, 0.5)],  # the model is not the last round
         "val/pixel_ap": [(3, 0.6)],
     }
     figure = figures.training(history, selected=2)
@@ -243,6 +243,7 @@ def test_training_curves_are_sorted_into_panels_and_the_last_record_of_a_round_c
     named = {line.get_label(): line for axes in figure.axes for line in axes.lines if not line.get_label().startswith("_")}
     assert set(named) == {"loss", "level 1", "image AUROC", "lr"}
     assert list(named["loss"].get_ydata()) == [3.0, 1.5, 1.0]
+    assert list(named["image AUROC"].get_ydata()) == [0.5, 0.7]
     assert figure.axes[2].get_yscale() == "log"
     assert "the model, round 2" in figure.axes[-1].get_xlabel()
     assert pixels(figure).std() > 5
