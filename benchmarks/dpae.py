@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from contenders import Data, fit_ours, look, peak_memory
 from report import keep, machine, table
-from runs import costs, once, origins, spread
+from runs import command_line, costs, once, origins, spread
 
 from adjobs import evaluate
 from adjobs.evaluate import EVAL_BATCH, Runner
@@ -85,16 +84,9 @@ def row(names: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="+", help="data sets as 'adjobs train --data' takes them")
+    parser = command_line(__doc__, (0, 1), "dpae")
     parser.add_argument("--protocols", nargs="+", default=["dpae", "liac", "holdout"])
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--size", type=int, default=128, help="side of the images in pixels")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter of DPAE, for all variants")
-    parser.add_argument("--runs", type=Path, required=True, help="folder of finished runs")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of each run")
-    parser.add_argument("--name", default="dpae", help="of the file in results/")
     return parser.parse_args()
 
 

@@ -24,7 +24,7 @@ from typing import Any, get_args
 import torch
 from contenders import Data, fit_ours, look, peak_memory
 from report import keep, machine, table
-from runs import costs, once, origins, spread
+from runs import command_line, costs, once, origins, spread
 
 from adjobs import evaluate
 from adjobs.evaluate import EVAL_BATCH, Runner
@@ -97,17 +97,10 @@ def row(name: str, k: int, loss: str, runs: Sequence[Mapping[str, Any]]) -> list
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="+", help="data sets as 'adjobs train --data' takes them")
+    parser = command_line(__doc__, (0, 1, 2), "liac")
     parser.add_argument("--k", type=int, nargs="+", default=[40, 80], help="labelled anomalies in the training part")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--losses", nargs="*", choices=get_args(Loss), default=[OURS])
-    parser.add_argument("--size", type=int, default=128, help="side of the images in pixels")
     parser.add_argument("--epochs", type=int, nargs="+", default=[100], help="one for all data sets, or one for each")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter of LIAC")
-    parser.add_argument("--runs", type=Path, required=True, help="folder of finished runs")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of each run")
-    parser.add_argument("--name", default="liac", help="of the file in results/")
     arguments = parser.parse_args()
     if len(arguments.epochs) == 1:
         arguments.epochs *= len(arguments.data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import statistics
@@ -51,6 +52,19 @@ def once(folder: Path, name: str, job: JobConfig, data: Data, work: Work, thread
 def origins(runs: Iterable[Mapping[str, Any]]) -> str:
     """What the runs were made with: a kept run may be older than the table."""
     return f"Runs: {'; '.join(sorted({run['origin'] for run in runs}))}."
+
+
+def command_line(text: str | None, seeds: Sequence[int], name: str) -> argparse.ArgumentParser:
+    """What the programs that keep their runs have in common."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="+", help="data sets as 'adjobs train --data' takes them")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(seeds), help="of the training")
+    parser.add_argument("--size", type=int, default=128, help="side of the images in pixels")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter of the method")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of finished runs")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of each run")
+    parser.add_argument("--name", default=name, help="of the file in results/")
+    return parser
 
 
 def costs(runs: Sequence[Mapping[str, Any]]) -> list[str]:

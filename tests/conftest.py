@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,3 +20,14 @@ def folder_root(tmp_path: Path) -> Path:
 def mvtec_root(tmp_path: Path) -> Path:
     """Fifteen good squares for training, five good and ten scratched ones with masks for testing, in MVTec AD's layout."""
     return draw_mvtec(tmp_path / "mvtec", 20, 10)
+
+
+@pytest.fixture(scope="module")
+def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with adjobs' home in it; no service of the surroundings is seen."""
+    root = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADJOBS_HOME", str(root / "home"))
+        for name in ("MLFLOW_TRACKING_URI", "ADJOBS_ARTIFACTS", "RAY_ADDRESS", "AWS_ENDPOINT_URL"):
+            patch.delenv(name, raising=False)
+        yield root

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -247,15 +248,11 @@ def _division(
 def _limits(method: str) -> Limits:
     """What a method needs with its own threshold policy."""
     from adjobs import methods
-    from adjobs.data.preflight import Limits
     from adjobs.metrics.policies import needs_anomalies
+    from adjobs.training.data import needs
 
     spec = methods.spec(method)
-    return Limits(
-        train_anomalies="none" not in spec.supervision,
-        val_anomalies=needs_anomalies(*spec.threshold),
-        val_choice=spec.selection.rule == "best",
-    )
+    return replace(needs(spec), val_anomalies=needs_anomalies(*spec.threshold))
 
 
 def _lines(title: str, problems: list[Problem]) -> list[str]:

@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-
-class _SumOfWorkers(torch.autograd.Function):
-    """Sum over the workers of something that each of them goes on with differently, so that gradients are summed as well."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:
-        total = value.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        total = grads[0].contiguous().clone()
-        dist.all_reduce(total)
-        return total
+from adjobs.nn.world import global_sum
 
 
 class GlobalBatchNorm(_BatchNorm):
@@ -55,12 +38,12 @@ class GlobalBatchNorm(_BatchNorm):
         shape = [1, -1, *([1] * (x.ndim - 2))]
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         count = torch.full((1,), x.numel() / x.shape[1], dtype=wide.dtype, device=x.device)
-        sums = _sum_of_workers(torch.cat([wide.sum(dims), count]))
+        sums = global_sum(torch.cat([wide.sum(dims), count]))
         total = sums[-1].detach()
         mean = sums[:-1] / total
         centred = wide - mean.view(shape)
         # In two passes: E[x²] − E[x]² loses the variance of channels that are far from zero.
-        variance = _sum_of_workers(centred.square().sum(dims)) / total
+        variance = global_sum(centred.square().sum(dims)) / total
         self._follow(mean.detach(), variance.detach(), float(total))
         y = centred * (variance + self.eps).rsqrt().view(shape)
         if self.affine:
@@ -94,9 +77,3 @@ def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
     for name, child in module.named_children():
         setattr(module, name, synchronised(child, device))
     return module
-
-
-def _sum_of_workers(value: Tensor) -> Tensor:
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return value
-    return _SumOfWorkers.apply(value)  # type: ignore[no-any-return]

@@ -12,23 +12,30 @@ from torch import Tensor
 class _GlobalSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
-        total = value.clone()
-        dist.all_reduce(total)
-        return total
+        return _all_reduced(value)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        # Every worker computes the same function of the same sum, so the incoming gradient is the same everywhere.
-        # DistributedDataParallel will average over the workers; the sum's gradient needs the sum, hence the factor.
-        return grads[0] * dist.get_world_size()
+        # What each worker makes of the sum counts. DistributedDataParallel will average the gradients over the workers.
+        return _all_reduced(grads[0])
+
+
+def _all_reduced(value: Tensor) -> Tensor:
+    total = value.contiguous().clone()
+    dist.all_reduce(total)
+    return total
 
 
 def global_sum(value: Tensor) -> Tensor:
     """Sum over all workers, differentiable under DistributedDataParallel; the value itself when there is one worker.
 
-    The gradient is scaled for a loss that every worker computes from global sums and that
-    DistributedDataParallel then averages.
+    The gradient is right for a loss that every worker computes from global sums and that DistributedDataParallel then averages.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return value
     return _GlobalSum.apply(value)  # type: ignore[no-any-return]
+
+
+def global_mean(values: Tensor) -> Tensor:
+    """Mean over the images of all workers of ``(B, …)`` values, one row for each image of this worker."""
+    return global_sum(values.sum(0)) / global_sum(torch.full((), float(len(values)), device=values.device))

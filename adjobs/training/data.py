@@ -16,6 +16,7 @@ from adjobs.data.preflight import Limits, Problem, check, without
 from adjobs.data.splits import Split, check_split, make_split, read_split
 from adjobs.errors import DataError, JobError
 from adjobs.job import JobConfig
+from adjobs.methods.contract import Spec
 from adjobs.metrics.pixel_threshold import check_pixels_possible
 from adjobs.metrics.threshold import check_possible
 from adjobs.settings import Settings
@@ -46,8 +47,7 @@ def look(job: JobConfig, settings: Settings, split: Split | None = None) -> Data
         split = _given_split(job.data.split, job.data.k)
     index = open_index(job.data.uri, job.data.format, cache=settings.cache)
     _divide(index, job, split, index)  # what cannot be divided with all its images is said before they are read
-    spec = methods.spec(job.method)
-    limits = Limits(train_anomalies="none" not in spec.supervision, val_choice=spec.selection.rule == "best")
+    limits = needs(methods.spec(job.method))
     whole = _known(index)
     problems = _check_once(index, whole, job, split, limits, settings.cache)
     _refuse(job, problems)
@@ -56,6 +56,11 @@ def look(job: JobConfig, settings: Settings, split: Split | None = None) -> Data
     _check_thresholds(job, rest, found)
     all_there = len(rest.samples) == len(index.samples)
     return Data(rest, whole if whole and all_there else fingerprint(rest), problems, found)
+
+
+def needs(spec: Spec) -> Limits:
+    """What a method needs of its data, whatever the threshold's policy."""
+    return Limits(train_anomalies="none" not in spec.supervision, val_choice=spec.selection.rule == "best")
 
 
 def _given_split(path: str, k: int | None) -> Split:

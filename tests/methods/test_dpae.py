@@ -8,7 +8,7 @@ import torch
 
 from adjobs.methods import dpae, presets
 from adjobs.methods.dpae.config import Config
-from adjobs.methods.dpae.loss import batch_mean, moved, squared_distance, whitening
+from adjobs.methods.dpae.loss import moved, squared_distance, whitening
 from adjobs.methods.dpae.model import DPAE, build, standardised
 from adjobs.nn.blur import gaussian_blur
 from tests.drawing import draw_folder
@@ -78,17 +78,10 @@ def test_squared_distance_is_a_sum_over_the_values():
 
 def test_prototype_moves_by_alpha_towards_the_mean_of_the_batch():
     """Eq. (7): v = (1, 0), mean z = (3, 4): Δv = v − mean = (−2, −4); α = 0.5 gives (2, 2), α = 1 the mean itself."""
-    v, z = torch.tensor([1.0, 0.0]), torch.tensor([[2.0, 4.0], [4.0, 4.0]], requires_grad=True)
-    assert moved(v, z, 0.5).tolist() == [2.0, 2.0]
-    assert moved(v, z, 1.0).tolist() == [3.0, 4.0]
-    assert not moved(v, z, 0.5).requires_grad
-
-
-def test_means_are_those_of_all_workers():
-    """Two workers with (1, 3) and (5, 7), each of which sees the sums doubled by its like: the mean stays a mean."""
-    assert float(batch_mean(torch.tensor([1.0, 3.0]))) == 2.0
-    other = iter([torch.tensor(12.0), torch.tensor(2.0)])
-    assert float(batch_mean(torch.tensor([1.0, 3.0]), lambda value: value + next(other))) == 4.0
+    v, mean = torch.tensor([1.0, 0.0]), torch.tensor([3.0, 4.0], requires_grad=True)
+    assert moved(v, mean, 0.5).tolist() == [2.0, 2.0]
+    assert moved(v, mean, 1.0).tolist() == [3.0, 4.0]
+    assert not moved(v, mean, 0.5).requires_grad
 
 
 def test_whitened_distance_is_mahalanobis():

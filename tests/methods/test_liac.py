@@ -224,7 +224,7 @@ def test_the_logged_distances_average_to_the_means_of_the_classes():
     method.stages()[0].prepare(Counts(9, 3))
     d = torch.arange(12.0)
     anomalous = torch.arange(12) < 3
-    batches = [method._by_class(d[i : i + 4], anomalous[i : i + 4], torch.tensor(4.0)) for i in (0, 4, 8)]
+    batches = [method._by_class(d[i : i + 4], anomalous[i : i + 4]) for i in (0, 4, 8)]
     mean = {name: float(torch.stack([batch[name] for batch in batches]).mean()) for name in batches[0]}
     assert mean == {"d_normal": pytest.approx(7), "d_anomalous": pytest.approx(1)}
 

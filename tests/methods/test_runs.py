@@ -18,16 +18,10 @@ from tests.methods.tiny import small_params
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory) -> Path:
+def home(own_home) -> Path:
     """A home of its own with a drawn data set."""
-    root = tmp_path_factory.mktemp("runs")
-    draw_folder(root / "data", 20, 10, size=64)
-    patch = pytest.MonkeyPatch()
-    patch.setenv("ADJOBS_HOME", str(root / "home"))
-    for name in ("MLFLOW_TRACKING_URI", "ADJOBS_ARTIFACTS", "RAY_ADDRESS", "AWS_ENDPOINT_URL"):
-        patch.delenv(name, raising=False)
-    yield root
-    patch.undo()
+    draw_folder(own_home / "data", 20, 10, size=64)
+    return own_home
 
 
 def train(home: Path, name: str, **params: object) -> dict:

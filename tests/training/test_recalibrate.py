@@ -32,19 +32,14 @@ def two_figures(scores, level, part, measures):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(own_home):
     """A home of its own, and a drawn data set."""
-    root = tmp_path_factory.mktemp("recalibrate")
-    draw_folder(root / "data", 20, 10, size=32)
-    patch = pytest.MonkeyPatch()
-    patch.setenv("ADJOBS_HOME", str(root / "home"))
-    for name in ("MLFLOW_TRACKING_URI", "ADJOBS_ARTIFACTS", "RAY_ADDRESS", "AWS_ENDPOINT_URL"):
-        patch.delenv(name, raising=False)
-    # Those that are looked at here; the others are slow to draw.
-    patch.setattr("adjobs.tracking.figures.galleries", lambda *_: {})
-    patch.setattr("adjobs.tracking.figures.of_part", two_figures)
-    yield root
-    patch.undo()
+    draw_folder(own_home / "data", 20, 10, size=32)
+    with pytest.MonkeyPatch.context() as patch:
+        # Those that are looked at here; the others are slow to draw.
+        patch.setattr("adjobs.tracking.figures.galleries", lambda *_: {})
+        patch.setattr("adjobs.tracking.figures.of_part", two_figures)
+        yield own_home
 
 
 @pytest.fixture(scope="module")

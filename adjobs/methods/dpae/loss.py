@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -14,27 +12,15 @@ def squared_distance(a: Tensor, b: Tensor) -> Tensor:
     return (a.to(precise) - b.to(precise)).square().flatten(1).sum(1)
 
 
-def batch_mean(values: Tensor, total: Callable[[Tensor], Tensor] = lambda value: value) -> Tensor:
-    """Mean of ``(B, …)`` over the images.
-
-    Args:
-        values: one row an image of this worker.
-        total: sum over the workers, so that the mean is that of the global batch.
-    """
-    return total(values.sum(0)) / total(torch.full((), float(len(values)), device=values.device))
-
-
-def moved(prototype: Tensor, z: Tensor, alpha: float, total: Callable[[Tensor], Tensor] = lambda value: value) -> Tensor:
+def moved(prototype: Tensor, mean: Tensor, alpha: float) -> Tensor:
     """The prototype after a batch: v − α · mean(v − z), eq. (7) with the rate of center loss; carries no gradient.
 
     Args:
         prototype: ``(d,)``.
-        z: latent vectors ``(B, d)``.
+        mean: of the latent vectors of the global batch, ``(d,)``.
         alpha: rate α in (0, 1].
-        total: sum over the workers.
     """
-    with torch.no_grad():
-        return prototype - alpha * (prototype - batch_mean(z.to(prototype.dtype), total))
+    return prototype - alpha * (prototype - mean.detach().to(prototype.dtype))
 
 
 def whitening(samples: Tensor, shrinkage: float) -> tuple[Tensor, Tensor]:

@@ -12,10 +12,10 @@ from torch.optim import SGD, Adam, Optimizer
 
 from adjobs.methods.contract import Mix, Stage, TrainingImages
 from adjobs.methods.dpae.config import Config
-from adjobs.methods.dpae.loss import batch_mean, moved, squared_distance, whitening
+from adjobs.methods.dpae.loss import moved, squared_distance, whitening
 from adjobs.nn.blur import gaussian_blur
 from adjobs.nn.flips import random_flip
-from adjobs.nn.world import global_sum
+from adjobs.nn.world import global_mean
 from adjobs.types import Batch, Prediction, StepLoss
 
 STRIDE = 32  # five halvings
@@ -82,11 +82,11 @@ class DPAE(nn.Module):
             # z stands still: encoder 2 learns to undo the decoder on normal images, and z is not drawn to what is easily undone.
             "align": squared_distance(z_hat, z.detach()),
         }
-        means = {name: batch_mean(values, global_sum) for name, values in terms.items()}
+        means = {name: global_mean(values) for name, values in terms.items()}
         weights = {"rec": config.rec_scale, "proto_1": config.lam, "proto_2": config.gam, "align": config.align}
         loss = torch.stack([weights[name] * mean for name, mean in means.items()]).sum()
-        self.prototype_1.copy_(moved(self.prototype_1, z.detach(), config.alpha, global_sum))
-        self.prototype_2.copy_(moved(self.prototype_2, z_hat.detach(), config.alpha, global_sum))
+        self.prototype_1.copy_(moved(self.prototype_1, global_mean(z.detach()), config.alpha))
+        self.prototype_2.copy_(moved(self.prototype_2, global_mean(z_hat.detach()), config.alpha))
         parts = {name: mean.detach() for name, mean in means.items()}
         if config.last_norm != "fixed":  # which has deviation one, whatever comes in
             parts |= {"std_z": _deviation(z), "std_z_hat": _deviation(z_hat)}

@@ -64,6 +64,5 @@ class Config(MethodConfig):
     lr: float = Field(3e-4, gt=0, le=1, description="learning rate, halved after half of the epochs (Sec. IV-B: 1e-3 with sgd)")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd, AdamW's β₁; the paper does not say")
     weight_decay: float = Field(0.01, ge=0, le=1, description="the paper does not say; 0.01 is PyTorch's for AdamW")
-    clip_norm: float | None = Field(None, gt=0, description="largest gradient norm of a step; the paper has none")
     batch_size: int = Field(16, ge=2, le=4096, description="global batch over all workers, drawn as the data are (Sec. IV-B: 64)")
     epochs: int = Field(10, ge=1, le=100_000, description="passes over the training images (Sec. IV-B: 100)")

@@ -18,7 +18,7 @@ from adjobs.methods.liac import loss as losses
 from adjobs.methods.liac.config import Config, Loss
 from adjobs.methods.liac.loss import abnormality_capturing, distance
 from adjobs.nn.flips import random_flip
-from adjobs.nn.world import global_sum
+from adjobs.nn.world import global_mean
 from adjobs.types import Batch, Prediction, StepLoss
 
 
@@ -51,24 +51,22 @@ class LIAC(nn.Module):
         anomalous = batch.labels.bool()
         induced = self._classified(answer.delta, anomalous)
         captured = abnormality_capturing(answer.d, anomalous, config.acl_sign)
-        count = global_sum(torch.ones_like(induced).sum())
-        loss = global_sum(induced.sum()) / count
+        loss = global_mean(induced)
         parts = {"classification": loss.detach()}
         if config.couple:
-            acl = global_sum(captured.sum()) / count
+            acl = global_mean(captured)
             loss = loss + config.w_acl * acl
-            parts |= {"acl": acl.detach(), **self._by_class(answer.d.detach(), anomalous, count)}
+            parts |= {"acl": acl.detach(), **self._by_class(answer.d.detach(), anomalous)}
         return StepLoss(loss, parts)
 
     @torch.no_grad()
-    def _by_class(self, d: Tensor, anomalous: Tensor, count: Tensor) -> dict[str, Tensor]:
+    def _by_class(self, d: Tensor, anomalous: Tensor) -> dict[str, Tensor]:
         """Distances of normal and of anomalous images, such that their averages over batches of one size are the classes' means.
 
-        Hence divided by how many of the class a batch of ``count`` images has on average: a batch may have no anomaly at all.
+        Hence divided by the share of the class in the training part: a batch may have no anomaly at all.
         """
         share = torch.sigmoid(-self.margin)  # p₁
-        sums = global_sum(torch.stack([~anomalous, anomalous]).to(d.dtype) @ d)
-        return {"d_normal": sums[0] / (count * (1 - share)), "d_anomalous": sums[1] / (count * share)}
+        return {"d_normal": global_mean(d * ~anomalous) / (1 - share), "d_anomalous": global_mean(d * anomalous) / share}
 
     def _classified(self, delta: Tensor, anomalous: Tensor) -> Tensor:
         """The classification loss of each image."""
@@ -136,7 +134,6 @@ class LIAC(nn.Module):
                 mix=Mix(natural=config.batch_size),
                 epochs=config.epochs,
                 schedule=_halved,
-                clip_norm=config.clip_norm,
                 prepare=self._count,
             )
         ]
