@@ -105,7 +105,8 @@ def test_loss_is_equation_9_of_its_parts():
         method = small(**params).train()
         loss, config = method(random_batch()), method.config
         weights = {"rec": config.rec_scale, "proto_1": config.lam, "proto_2": config.gam, "align": config.align}
-        expected = sum(weight * loss.parts[name] for name, weight in weights.items())
+        expected = sum(weight * loss.parts[name] for name, weight in weights.items() if name in loss.parts)
+        assert ("proto_1" in loss.parts) == (config.last_norm != "fixed")
         torch.testing.assert_close(loss.total.detach(), expected)
 
 
@@ -170,8 +171,6 @@ def test_prototype_losses_reach_no_weight_before_a_batch_normalisation():
     with_norm, without = gradients(printed, "proto_1", "proto_2"), gradients(plain, "proto_1", "proto_2")
     for network in ("encoder_1", "encoder_2"):
         assert with_norm[network] < 1e-2 * without[network]
-    fixed, aligned = gradients(small(), "proto_1", "proto_2"), gradients(small(), "align")
-    assert max(fixed.values()) < 1e-3 * min(aligned.values())
 
 
 def test_alignment_teaches_the_second_encoder_and_does_not_draw_z_to_z_hat():

@@ -77,18 +77,19 @@ class DPAE(nn.Module):
         z, z_hat = answer.z, answer.z_hat
         terms = {
             "rec": squared_distance(answer.x, answer.x_hat) / answer.x[0].numel(),
-            "proto_1": squared_distance(z, self.prototype_1.expand_as(z)) / 2,
-            "proto_2": squared_distance(z_hat, self.prototype_2.expand_as(z_hat)) / 2,
             # z stands still: encoder 2 learns to undo the decoder on normal images, and z is not drawn to what is easily undone.
             "align": squared_distance(z_hat, z.detach()),
         }
+        if config.last_norm != "fixed":  # behind which they are constants, and the deviations below one
+            terms["proto_1"] = squared_distance(z, self.prototype_1.expand_as(z)) / 2
+            terms["proto_2"] = squared_distance(z_hat, self.prototype_2.expand_as(z_hat)) / 2
         means = {name: global_mean(values) for name, values in terms.items()}
         weights = {"rec": config.rec_scale, "proto_1": config.lam, "proto_2": config.gam, "align": config.align}
         loss = torch.stack([weights[name] * mean for name, mean in means.items()]).sum()
         self.prototype_1.copy_(moved(self.prototype_1, global_mean(z.detach()), config.alpha))
         self.prototype_2.copy_(moved(self.prototype_2, global_mean(z_hat.detach()), config.alpha))
         parts = {name: mean.detach() for name, mean in means.items()}
-        if config.last_norm != "fixed":  # which has deviation one, whatever comes in
+        if config.last_norm != "fixed":
             parts |= {"std_z": _deviation(z), "std_z_hat": _deviation(z_hat)}
         return StepLoss(loss, parts)
 
