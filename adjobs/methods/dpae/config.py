@@ -7,20 +7,23 @@ from typing import Literal
 from pydantic import Field
 
 from adjobs.methods.contract import MethodConfig
+from adjobs.types import BackboneName
 
-Score = Literal["rlz", "rlx", "pl1", "pl2"]
+Score = Literal["rlz", "rlx", "pl1", "pl2", "peak"]
 
 # What a preset changes; everything else stays at its default, and what the user sets wins.
 PRESETS: dict[str, dict[str, object]] = {
-    # As printed: eq. (9) with λ = γ = 1, latent vectors behind an affine batch normalisation, Euclidean distances.
+    # As printed: pixels, eq. (9) with λ = γ = 1, latent vectors behind an affine batch normalisation, Euclidean distances.
     "paper": {
+        "reconstruct": "pixels",
         "latent": 32,
-        "standardise": False,
         "last_norm": "affine",
         "out_act": "printed",
         "align": 0.0,
         "distance": "euclidean",
         "prototype_init": "random",
+        "optimizer": "sgd",
+        "weight_decay": 5e-4,
         "epochs": 50,
     },
 }
@@ -29,13 +32,15 @@ PRESETS: dict[str, dict[str, object]] = {
 class Config(MethodConfig):
     """Defaults are a change of the printed design (preset ``paper``) under which its distances tell something."""
 
-    latent: int = Field(256, ge=16, le=1024, description="size d of the latent vectors (Fig. 6: 16 to 1024; magnetic tiles 32)")
+    reconstruct: Literal["features", "pixels"] = Field(
+        "features", description="what is encoded and decoded: maps of a frozen pretrained network, or the picture (Sec. 3)"
+    )
+    backbone: BackboneName = Field("tf_efficientnet_lite0", description="features: the network, its maps of strides 8 and 16")
+    weights: str = Field("auto", description="features: its weights: auto, packaged, timm, none, a file or s3:// URI")
+    latent: int = Field(128, ge=16, le=1024, description="size d of the latent vectors (Fig. 6: 16 to 1024; magnetic tiles 32)")
     width: int = Field(128, ge=4, le=512, description="channels of the first convolution, the second has twice as many (Table 1)")
     slope: float = Field(0.2, ge=0, lt=1, description="negative slope of the LeakyReLU; not in the paper, GANomaly's")
     flip: bool = Field(True, description="mirror training images left to right with a chance of one half (Sec. 4.2)")
-    standardise: bool = Field(
-        True, description="bring each picture to mean 0 and deviation 1 first, blind to overall brightness; paper: no"
-    )
     last_norm: Literal["affine", "fixed", "none"] = Field(
         "fixed", description="last layer of the encoders: affine batch normalisation (Sec. 3.2), one that keeps the scale 1, none"
     )
@@ -60,13 +65,15 @@ class Config(MethodConfig):
         "mahalanobis", description="of latent vectors: as printed, eq. (10), or in units of their spread over normal images"
     )
     shrinkage: float = Field(
-        1e-4, gt=0, le=1, description="mahalanobis: part of the mean variance that is added to every direction's"
+        1e-3, gt=0, le=1, description="mahalanobis: part of the mean variance that is added to every direction's"
     )
-    score: Score = Field("rlz", description="image score: z to ẑ, x to x̂, z or ẑ to its prototype (Table 6: rlz)")
+    score: Score = Field(
+        "rlz", description="image score: z to ẑ, x to x̂, z or ẑ to its prototype (Table 6: rlz), peak of the map"
+    )
     sigma: float = Field(4.0, ge=0, le=32, description="Gaussian smoothing of the map, pixels at 256²; scaled with the image")
-    optimizer: Literal["adam", "sgd"] = Field("sgd", description="Sec. 4.2: SGD")
+    optimizer: Literal["adam", "sgd"] = Field("adam", description="Sec. 4.2: sgd")
     lr: float = Field(1e-3, gt=0, le=1, description="learning rate (Sec. 4.2)")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD (Sec. 4.2); Adam's β₁")
-    weight_decay: float = Field(5e-4, ge=0, le=1, description="Sec. 4.2")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="Sec. 4.2: 5e-4 with sgd")
     batch_size: int = Field(8, ge=2, le=1024, description="global batch over all workers (Sec. 4.2)")
     epochs: int = Field(10, ge=1, le=100_000, description="passes over the normal training images (Sec. 4.2: 50)")

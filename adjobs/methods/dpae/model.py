@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
+from adjobs.backbones import Backbone, create
 from adjobs.methods.contract import Mix, Stage, TrainingImages
 from adjobs.methods.dpae.config import Config
 from adjobs.methods.dpae.loss import moved, squared_distance, whitening
@@ -18,12 +20,12 @@ from adjobs.nn.flips import random_flip
 from adjobs.nn.world import global_mean
 from adjobs.types import Batch, Prediction, StepLoss
 
-STRIDE = 32  # five halvings
+STRIDE = 32  # of the last maps before the latent vector: five halvings of the picture, or two of maps of stride 8
 MEASURE_BATCH = 64
 
 
 class _Answer(NamedTuple):
-    """Picture and reconstruction ``(B, 3, H, W)``, and the latent vectors of both ``(B, d)``."""
+    """What is reconstructed and its reconstruction ``(B, C, H, W)``, and the latent vectors of both ``(B, d)``."""
 
     x: Tensor
     x_hat: Tensor
@@ -53,17 +55,61 @@ class Spread(nn.Module):
         return ((vectors - self.centre) @ self.whiten.T).square().sum(1)
 
 
+class Features(nn.Module):
+    """Maps of a frozen network, every channel brought to mean 0 and deviation 1 over the normal images once that is measured."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone.requires_grad_(False).eval()
+        with torch.no_grad():
+            self.channels = self._maps(torch.zeros(1, 3, STRIDE, STRIDE)).shape[1]
+        self.register_buffer("mean", torch.zeros(1, self.channels, 1, 1))
+        self.register_buffer("deviation", torch.ones(1, self.channels, 1, 1))
+
+    def train(self, mode: bool = True) -> Self:
+        """Always evaluates."""
+        return super().train(False)
+
+    def _maps(self, images: Tensor) -> Tensor:
+        """Maps of strides 8 and 16 side by side, each smoothed over 3 × 3 positions, as PatchCore takes them."""
+        fine, coarse = (F.avg_pool2d(level, 3, 1, 1, count_include_pad=False) for level in self.backbone(images)[1:])
+        return torch.cat([fine, F.interpolate(coarse, fine.shape[-2:], mode="bilinear", align_corners=False)], 1)
+
+    @torch.no_grad()
+    def measure(self, data: TrainingImages) -> None:
+        """Take mean and deviation of every channel over the normal training images."""
+        total, squares, count = torch.zeros(self.channels), torch.zeros(self.channels), 0
+        for batch in data.normal(MEASURE_BATCH):
+            maps = self._maps(batch.images).double()
+            total, squares = total + maps.sum((0, 2, 3)).cpu(), squares + maps.square().sum((0, 2, 3)).cpu()
+            count += maps[:, 0].numel()
+        mean = total / count
+        self.mean.copy_(mean.view(1, -1, 1, 1))
+        # A channel that is always the same stays what it is.
+        self.deviation.copy_((squares / count - mean.square()).clamp_min(0).sqrt().add(1e-3).view(1, -1, 1, 1))
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """``(B, C, H / 8, W / 8)`` for ``(B, 3, H, W)`` images in [0, 1]."""
+        return (self._maps(images) - self.mean) / self.deviation
+
+
 class DPAE(nn.Module):
     """Encoder 1, decoder, encoder 2 (Fig. 3), a prototype for each encoder, and the spread of both and of their difference."""
 
     prototype_1: Tensor
     prototype_2: Tensor
 
-    def __init__(self, config: Config, side: int) -> None:
+    def __init__(self, config: Config, features: Features | None, side: int) -> None:
         super().__init__()
         self.config = config
-        self.encoder_1, self.encoder_2 = _encoder(config, side), _encoder(config, side)
-        self.decoder = _decoder(config, side)
+        self.features = features
+        channels, corner = _channels(config, features), side // STRIDE
+        self.encoder_1, self.encoder_2 = _encoder(config, channels, corner), _encoder(config, channels, corner)
+        self.decoder = _decoder(config, channels, corner)
         first = torch.randn if config.prototype_init == "random" else torch.zeros
         self.register_buffer("prototype_1", first(config.latent))
         self.register_buffer("prototype_2", first(config.latent))
@@ -94,19 +140,21 @@ class DPAE(nn.Module):
         return StepLoss(loss, parts)
 
     def _answer(self, images: Tensor) -> _Answer:
-        x = standardised(images) if self.config.standardise else images
+        x = self.features(images) if self.features is not None else images
         z = self.encoder_1(x)
         x_hat = self.decoder(z)
         return _Answer(x, x_hat, z, self.encoder_2(x_hat))
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
-        """All scores of Table 6 in float32, since the latent vectors of an image and its reconstruction nearly agree."""
+        """All scores in float32, since the latent vectors of an image and its reconstruction nearly agree."""
         with torch.autocast(images.device.type, enabled=False):
             answer = self._answer(images.float())
-            scores = self._scores(answer)
             error = (answer.x - answer.x_hat).square().mean(1, keepdim=True)
+            if error.shape[-2:] != images.shape[-2:]:
+                error = F.interpolate(error, images.shape[-2:], mode="bilinear", align_corners=False)
             smooth = gaussian_blur(error, self.config.sigma * min(images.shape[-2:]) / 256)
+            scores = self._scores(answer) | {"peak": smooth.amax((1, 2, 3))}
         return Prediction(scores[self.config.score], smooth, scores)
 
     def _scores(self, answer: _Answer) -> dict[str, Tensor]:
@@ -139,6 +187,7 @@ class DPAE(nn.Module):
             optimizer=optimizer,
             mix=Mix(normal=config.batch_size),
             epochs=config.epochs,
+            prepare=self.features.measure if self.features is not None else None,
         )
         return [train, Stage("measure", self, None, prepare=self._measure)] if self.spread else [train]
 
@@ -157,45 +206,45 @@ class DPAE(nn.Module):
         self.train(was_training)
 
 
-def standardised(images: Tensor) -> Tensor:
-    """Each of ``(B, 3, H, W)`` pictures in [0, 1] to mean 0 and deviation 1; a hundredth more, so that black stays finite."""
-    mean, deviation = images.mean((1, 2, 3), keepdim=True), images.std((1, 2, 3), keepdim=True)
-    return (images - mean) / (deviation + 0.01)
-
-
 def _deviation(z: Tensor) -> Tensor:
     """Standard deviation over this worker's images, mean over the dimensions: shows a collapse."""
     return z.detach().float().std(0).mean()
 
 
-def _encoder(config: Config, side: int) -> nn.Sequential:
-    """``(B, 3, side, side)`` to ``(B, d)``: the decoder of Table 1 mirrored; the figure that shows the layers has no numbers."""
-    d, corner = config.latent, side // STRIDE
+def _channels(config: Config, features: Features | None) -> list[int]:
+    """Before and after each halving: Table 1's for pictures, its first two steps for features, which come at stride 8."""
+    w, d = config.width, config.latent
+    return [3, w, 2 * w, d, d, d] if features is None else [features.channels, w, 2 * w]
+
+
+def _encoder(config: Config, channels: Sequence[int], corner: int) -> nn.Sequential:
+    """To ``(B, d)``: the decoder of Table 1 mirrored; the figure that shows the layers has no numbers."""
+    d = config.latent
     layers: list[nn.Module] = []
-    for before, after in pairwise([3, config.width, 2 * config.width, d, d, d]):
+    for before, after in pairwise(channels):
         # Batch normalisation takes a bias away, here and below.
         layers += [
             nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(after),
             nn.LeakyReLU(config.slope),
         ]
-    layers += [nn.Flatten(), nn.Linear(d * corner**2, d, bias=config.last_norm == "none")]
+    layers += [nn.Flatten(), nn.Linear(channels[-1] * corner**2, d, bias=config.last_norm == "none")]
     if config.last_norm != "none":
         layers.append(nn.BatchNorm1d(d, affine=config.last_norm == "affine"))
     return nn.Sequential(*layers)
 
 
-def _decoder(config: Config, side: int) -> nn.Sequential:
-    """``(B, d)`` to ``(B, 3, side, side)``, Table 1."""
-    d, corner = config.latent, side // STRIDE
+def _decoder(config: Config, channels: Sequence[int], corner: int) -> nn.Sequential:
+    """From ``(B, d)``, Table 1."""
+    size = channels[-1] * corner**2
     layers: list[nn.Module] = [
-        nn.Linear(d, d * corner**2, bias=False),
-        nn.BatchNorm1d(d * corner**2),
-        nn.Unflatten(1, (d, corner, corner)),
+        nn.Linear(config.latent, size, bias=False),
+        nn.BatchNorm1d(size),
+        nn.Unflatten(1, (channels[-1], corner, corner)),
     ]
     printed = config.out_act == "printed"
-    for before, after in pairwise([d, d, d, 2 * config.width, config.width, 3]):
-        plain = after == 3 and not printed
+    for i, (before, after) in enumerate(pairwise(reversed(channels)), start=2):
+        plain = i == len(channels) and not printed
         layers.append(nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=1, bias=plain))
         if not plain:
             layers += [nn.BatchNorm2d(after), nn.LeakyReLU(config.slope)]
@@ -203,7 +252,12 @@ def _decoder(config: Config, side: int) -> nn.Sequential:
 
 
 def build(config: Config, *, image_size: int, seed: int) -> DPAE:
-    """All networks with random weights, made for square pictures of ``image_size`` pixels, a multiple of 32."""
+    """All networks with random weights but the one whose features are reconstructed, for pictures of ``image_size`` pixels.
+
+    Raises:
+        JobError, DataError: see :func:`adjobs.backbones.create`.
+    """
+    features = Features(create(config.backbone, config.weights, seed=seed)) if config.reconstruct == "features" else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return DPAE(config, image_size)
+        return DPAE(config, features, image_size)
