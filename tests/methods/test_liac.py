@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from adjobs.errors import DataError
+from adjobs.methods.contract import Progress
 from adjobs.methods.liac.loss import (
     abnormality_capturing,
     asymmetric,
@@ -210,12 +211,12 @@ def test_the_heat_map_averages_to_the_logit_difference():
     assert float(found.map.min()) < float(found.map.max())
 
 
-def test_learning_rate_is_halved_at_half_time():
-    from adjobs.methods.contract import Progress
-
-    _, method = tiny("liac")
+@pytest.mark.parametrize(("name", "factors"), [("halved", [1.0, 1.0, 0.5, 0.5]), ("cosine", [1.0, 0.75, 0.5, 0.0])])
+def test_learning_rate_falls_as_asked(name, factors):
+    """cos(π / 3) = 1/2, hence (1 + 1/2) / 2 after a third."""
+    _, method = tiny("liac", schedule=name)
     schedule = method.stages()[0].schedule
-    assert [schedule(Progress(0, done)) for done in (0.0, 0.49, 0.5, 0.99)] == [1.0, 1.0, 0.5, 0.5]
+    assert [schedule(Progress(0, done)) for done in (0.0, 1 / 3, 0.5, 1.0)] == pytest.approx(factors)
 
 
 def test_the_logged_distances_average_to_the_means_of_the_classes():

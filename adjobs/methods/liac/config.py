@@ -19,6 +19,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "optimizer": "sgd",
         "lr": 1e-3,
         "weight_decay": 1e-4,
+        "schedule": "halved",
         "batch_size": 64,
         "epochs": 100,
     },
@@ -61,7 +62,10 @@ class Config(MethodConfig):
         description="give class activation maps; not in the paper, coarse (1/32 of the image), trained on image labels only",
     )
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="Sec. IV-B: sgd, which needs many more epochs")
-    lr: float = Field(3e-4, gt=0, le=1, description="learning rate, halved after half of the epochs (Sec. IV-B: 1e-3 with sgd)")
+    lr: float = Field(3e-4, gt=0, le=1, description="learning rate (Sec. IV-B: 1e-3 with sgd)")
+    schedule: Literal["cosine", "halved"] = Field(
+        "cosine", description="of the learning rate: down to 0 along a cosine, or halved after half of the epochs (Sec. IV-B)"
+    )
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd, AdamW's β₁; the paper does not say")
     weight_decay: float = Field(0.01, ge=0, le=1, description="the paper does not say; 0.01 is PyTorch's for AdamW")
     batch_size: int = Field(16, ge=2, le=4096, description="global batch over all workers, drawn as the data are (Sec. IV-B: 64)")

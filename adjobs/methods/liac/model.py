@@ -117,7 +117,7 @@ class LIAC(nn.Module):
         return (local + everywhere[:, None, None])[:, None]
 
     def stages(self) -> Sequence[Stage]:
-        """One stage: both networks and the head, the learning rate halved at half time (Sec. IV-B)."""
+        """One stage: both networks and the head."""
         config = self.config
 
         def optimizer() -> Optimizer:
@@ -133,7 +133,7 @@ class LIAC(nn.Module):
                 optimizer=optimizer,
                 mix=Mix(natural=config.batch_size),
                 epochs=config.epochs,
-                schedule=_halved,
+                schedule=_halved if config.schedule == "halved" else _cosine,
                 prepare=self._count,
             )
         ]
@@ -149,7 +149,13 @@ class LIAC(nn.Module):
 
 
 def _halved(progress: Progress) -> float:
+    """Half the learning rate from half time on (Sec. IV-B)."""
     return 0.5 if progress.done >= 0.5 else 1.0
+
+
+def _cosine(progress: Progress) -> float:
+    """From the whole learning rate to nothing along half a cosine."""
+    return (1 + math.cos(math.pi * progress.done)) / 2
 
 
 def build(config: Config, *, image_size: int, seed: int) -> LIAC:
