@@ -76,4 +76,4 @@ class Config(MethodConfig):
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD (Sec. 4.2); Adam's β₁")
     weight_decay: float = Field(0.0, ge=0, le=1, description="Sec. 4.2: 5e-4 with sgd")
     batch_size: int = Field(8, ge=2, le=1024, description="global batch over all workers (Sec. 4.2)")
-    epochs: int = Field(10, ge=1, le=100_000, description="passes over the normal training images (Sec. 4.2: 50)")
+    epochs: int = Field(20, ge=1, le=100_000, description="passes over the normal training images (Sec. 4.2: 50)")
