@@ -1,0 +1,113 @@
+"""Simulated anomalies (SLSG, Sec. 3.2, eq. 1): structural ones, foreign or shuffled, and logical ones, taken from other parts.
+
+I_A = (1 − M) I + M (δ I_N + (1 − δ) I) with a mask M of Perlin noise on the foreground, a source I_N and an opacity δ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from adjobs.synthesis.perlin import perlin_masks
+from adjobs.synthesis.sources import shuffled_patches, toned, turned
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How anomalies are simulated. Shares are probabilities; numbers are those of the authors' code where nothing else is said.
+
+    Attributes:
+        logical: share of logical anomalies (the paper: "the same probability").
+        shuffled: share of structural anomalies whose source is the picture itself with its patches shuffled (as MemSeg).
+        structural_exponent, logical_exponent: largest power of two of Perlin cells over a side.
+        structural_threshold, logical_threshold: of the noise; a lower one gives larger regions.
+        faint: a quarter of the structural anomalies keep three quarters of the picture (1 − δ), the others up to this share.
+        logical_faint: logical anomalies keep up to this share.
+        grid: rows and columns of patches to shuffle.
+        rotation: of other pictures, degrees either way.
+        tone: change of the source's contrast and brightness ("traditional augmentation"; no number is published).
+        least_area: smallest mask, pixels at 256 × 256.
+        visible: pixels that change by less than this in every channel do not count as anomalous.
+    """
+
+    logical: float = 0.5
+    shuffled: float = 0.5
+    structural_exponent: int = 3
+    logical_exponent: int = 2
+    structural_threshold: float = 0.5
+    logical_threshold: float = 0.4
+    faint: float = 0.9
+    logical_faint: float = 0.25
+    grid: tuple[int, int] = (4, 8)
+    rotation: float = 90.0
+    tone: float = 0.2
+    least_area: int = 49
+    visible: float = 1 / 255
+
+
+class Simulated(NamedTuple):
+    """What was simulated.
+
+    Attributes:
+        images: ``(B, 3, H, W)`` in [0, 1].
+        masks: ``(B, 1, H, W)`` bool, True where a pixel was visibly changed; nothing else was changed.
+        logical: ``(B,)`` bool, which of them are logical anomalies.
+    """
+
+    images: Tensor
+    masks: Tensor
+    logical: Tensor
+
+
+def simulate(
+    images: Tensor,
+    generator: Generator,
+    strategy: Strategy,
+    *,
+    textures: Tensor,
+    others: Tensor,
+    foreground: Tensor | None = None,
+) -> Simulated:
+    """Put an anomaly on every image.
+
+    Args:
+        images: ``(B, 3, H, W)`` normal images in [0, 1].
+        generator: source of all draws, on the images' device.
+        strategy: shares and ranges.
+        textures: ``(T, 3, H, W)`` in [0, 1], T ≥ 1, foreign sources of structural anomalies.
+        others: ``(B, 3, H, W)`` for each image a normal one of another part, the source of logical anomalies.
+        foreground: ``(B, 1, H, W)`` bool, where anomalies may lie; None: everywhere.
+    """
+    batch, _, height, width = images.shape
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, device=images.device)
+
+    logical = uniform(batch) < strategy.logical
+    masks = perlin_masks(
+        generator,
+        torch.where(logical, strategy.logical_exponent, strategy.structural_exponent),
+        torch.where(logical, strategy.logical_threshold, strategy.structural_threshold),
+        (height, width),
+        allowed=foreground,
+        least=round(strategy.least_area * height * width / 256**2),
+    )
+    sources = _sources(images, generator, strategy, textures, others, logical)
+    kept = uniform(batch) * torch.where(logical, strategy.logical_faint, strategy.faint)
+    kept = torch.where(~logical & (uniform(batch) < 0.25), 0.75, kept).view(-1, 1, 1, 1)
+    changed = torch.where(masks, torch.lerp(toned(sources, generator, strategy.tone), images, kept), images)
+    seen = (changed - images).abs().amax(1, keepdim=True) >= strategy.visible
+    return Simulated(torch.where(seen, changed, images), seen, logical)
+
+
+def _sources(
+    images: Tensor, generator: Generator, strategy: Strategy, textures: Tensor, others: Tensor, logical: Tensor
+) -> Tensor:
+    """I_N of each image: another part, the image with its patches shuffled, or a texture."""
+    foreign = textures[torch.randint(len(textures), (len(images),), generator=generator, device=images.device)]
+    itself = torch.rand(len(images), generator=generator, device=images.device) < strategy.shuffled
+    structural = torch.where(itself.view(-1, 1, 1, 1), shuffled_patches(images, generator, strategy.grid), foreign)
+    return torch.where(logical.view(-1, 1, 1, 1), turned(others, generator, strategy.rotation), structural)

@@ -1,0 +1,60 @@
+"""What is put in place of good pixels: shuffled patches of the picture, turned pictures of other parts, other tones.
+
+Textures of their own are in :mod:`adjobs.synthesis.textures`. Everything is batched, and each image has draws of its own.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+
+def shuffled_patches(images: Tensor, generator: Generator, grid: tuple[int, int]) -> Tensor:
+    """Each of ``(B, C, H, W)`` images with the patches of a grid in another order (MemSeg, SLSG: 4 rows, 8 columns).
+
+    Sides that the grid does not divide leave a rest at the lower and right border, which stays.
+    """
+    batch, channels, height, width = images.shape
+    rows, columns = grid
+    h, w = height // rows, width // columns
+    inner = images[:, :, : rows * h, : columns * w]
+    patches = inner.reshape(batch, channels, rows, h, columns, w).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+    order = torch.rand(batch, rows * columns, generator=generator, device=images.device).argsort(1)
+    patches = patches.gather(1, order.view(batch, -1, 1, 1, 1).expand_as(patches))
+    shuffled = images.clone()
+    inner = patches.view(batch, rows, columns, channels, h, w).permute(0, 3, 1, 4, 2, 5).reshape(inner.shape)
+    shuffled[:, :, : rows * h, : columns * w] = inner
+    return shuffled
+
+
+def others(images: Tensor, generator: Generator) -> Tensor:
+    """For each of ``(B, C, H, W)`` images another one of the batch, any as likely as any; itself where it is alone."""
+    batch = len(images)
+    if batch == 1:
+        return images
+    step = torch.randint(1, batch, (batch,), generator=generator, device=images.device)
+    return images[(torch.arange(batch, device=images.device) + step) % batch]
+
+
+def turned(images: Tensor, generator: Generator, degrees: float) -> Tensor:
+    """Each of ``(B, C, H, W)`` images turned about its centre by up to so many degrees either way, mirrored at the border."""
+    angle = torch.deg2rad(degrees * (2 * torch.rand(len(images), generator=generator, device=images.device) - 1))
+    cos, sin, zero = torch.cos(angle), torch.sin(angle), torch.zeros_like(angle)
+    aspect = images.shape[-1] / images.shape[-2]
+    rows = torch.stack([torch.stack([cos, -sin / aspect, zero], 1), torch.stack([sin * aspect, cos, zero], 1)], 1)
+    grid = F.affine_grid(rows.to(images.dtype), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def toned(images: Tensor, generator: Generator, strength: float) -> Tensor:
+    """Other contrast and brightness for each of ``(B, C, H, W)`` images in [0, 1]: (x − mean)·a + mean + b, kept in [0, 1].
+
+    Args:
+        images: in [0, 1].
+        generator: on the images' device.
+        strength: a is in 1 ± strength, b in ± strength / 2.
+    """
+    a, b = (2 * torch.rand(2, len(images), 1, 1, 1, generator=generator, device=images.device) - 1).unbind(0)
+    mean = images.mean((1, 2, 3), keepdim=True)
+    return ((images - mean) * (1 + strength * a) + mean + strength / 2 * b).clamp(0, 1)
