@@ -45,6 +45,20 @@ class Batch(NamedTuple):
     generator: Generator
 
 
+class Simulated(NamedTuple):
+    """Images on which anomalies were simulated.
+
+    Attributes:
+        images: ``(B, 3, H, W)`` in [0, 1].
+        masks: ``(B, 1, H, W)`` bool, True where a pixel was changed and on labelled defects; nothing else was changed.
+        logical: ``(B,)`` bool, which of them are logical anomalies, for methods that tell them apart.
+    """
+
+    images: Tensor
+    masks: Tensor
+    logical: Tensor | None = None
+
+
 class StepLoss(NamedTuple):
     """What a training step returns: ``total`` to differentiate (scalar), ``parts`` to log (detached scalars)."""
 

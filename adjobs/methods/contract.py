@@ -47,6 +47,8 @@ class Spec:
         supervision: label kinds that it can learn from; ``none`` means that normal images alone are enough.
         gives_map: whether it locates what it finds.
         map_switch: boolean parameter without which it gives no map; None where it always does, or never.
+        simulates: whether it trains on simulated anomalies; then ``simulate(batch) -> Simulated`` puts them on the images that
+            ``batch.simulate`` marks.
         selection: which checkpoint becomes the model.
         threshold: default policy and its value.
     """
@@ -58,6 +60,7 @@ class Spec:
     selection: Selection
     threshold: tuple[Policy, float | None]
     map_switch: str | None = None
+    simulates: bool = False
 
     @property
     def own_threshold(self) -> float | None:

@@ -6,13 +6,13 @@ I_A = (1 − M) I + M (δ I_N + (1 − δ) I) with a mask M of Perlin noise on t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
 from adjobs.synthesis.perlin import perlin_masks
 from adjobs.synthesis.sources import shuffled_patches, toned, turned
+from adjobs.types import Simulated
 
 
 @dataclass(frozen=True)
@@ -46,20 +46,6 @@ class Strategy:
     tone: float = 0.2
     least_area: int = 49
     visible: float = 1 / 255
-
-
-class Simulated(NamedTuple):
-    """What was simulated.
-
-    Attributes:
-        images: ``(B, 3, H, W)`` in [0, 1].
-        masks: ``(B, 1, H, W)`` bool, True where a pixel was visibly changed; nothing else was changed.
-        logical: ``(B,)`` bool, which of them are logical anomalies.
-    """
-
-    images: Tensor
-    masks: Tensor
-    logical: Tensor
 
 
 def simulate(

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
+
+from adjobs.types import Simulated
 
 # Side lengths as shares of the image, from the authors' code at 256 px: half sides of 6 to 24 px.
 MIN_HALF, MAX_HALF = 1 / 40, 1 / 10
 TRIES = 200  # centres tried before a rectangle that must lie on foreground is given up
 
 
-class Perturbed(NamedTuple):
-    """``images`` ``(B, 3, H, W)`` in [0, 1] and ``masks`` ``(B, 1, H, W)`` bool, True where the image was replaced."""
-
-    images: Tensor
-    masks: Tensor
-
-
 def perturb(
     images: Tensor, generator: Generator, *, most: int = 4, fill: str = "uniform", skip_background: bool = False
-) -> Perturbed:
+) -> Simulated:
     """Replace 0 to ``most`` rectangles of each image by noise.
 
     Args:
@@ -33,9 +26,9 @@ def perturb(
         skip_background: centres must lie on foreground, see ``foreground``.
     """
     if most == 0:
-        return Perturbed(images, torch.zeros_like(images[:, :1], dtype=torch.bool))
+        return Simulated(images, torch.zeros_like(images[:, :1], dtype=torch.bool))
     masks = rectangle_masks(images, generator, most=most, allowed=foreground(images) if skip_background else None)
-    return Perturbed(torch.where(masks, noise_like(images, generator, fill), images), masks)
+    return Simulated(torch.where(masks, noise_like(images, generator, fill), images), masks)
 
 
 def noise_like(images: Tensor, generator: Generator, fill: str) -> Tensor:

@@ -103,6 +103,21 @@ def test_same_generator_same_loss_and_other_generator_another(name):
     assert loss(1) != loss(2)
 
 
+def test_simulated_anomalies_are_on_the_images_that_are_marked(name):
+    _, method = tiny(name)
+    assert methods.spec(name).simulates == hasattr(method, "simulate")
+    assert methods.spec(name).simulates == any(stage.mix.simulated for stage in method.stages())
+    if not methods.spec(name).simulates:
+        return
+    batch = random_batch(16)  # half of them marked, the others with a labelled defect
+    found = method.simulate(batch)
+    changed = (found.images != batch.images).any(1, keepdim=True)
+    assert changed[batch.simulate].any()
+    assert not changed[~batch.simulate].any()
+    assert torch.equal(found.masks[~batch.simulate], batch.masks[~batch.simulate])
+    assert not (changed & ~found.masks).any()
+
+
 def test_training_moves_what_is_trainable_and_nothing_frozen(name, tmp_path):
     _, method = tiny(name)
     _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache")

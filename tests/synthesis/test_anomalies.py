@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from adjobs.synthesis.anomalies import Simulated, Strategy, simulate
+from adjobs.synthesis.anomalies import Strategy, simulate
+from adjobs.types import Simulated
 
 # Flat pictures of one grey, so that every source can be told by its colour.
 GOOD, TEXTURE, OTHER = 0.5, 0.9, 0.1

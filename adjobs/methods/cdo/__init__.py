@@ -10,6 +10,7 @@ SPEC = Spec(
     paper="Cao, Xu, Liu, Shen: Collaborative Discrepancy Optimization for Reliable Image Anomaly Localization, IEEE TII 2023",
     supervision=("none", "masks"),
     gives_map=True,
+    simulates=True,
     selection=Selection("last", "image_auroc"),
     threshold=("max_fpr", 0.01),
 )

@@ -17,7 +17,7 @@ from adjobs.methods.contract import Mix, Stage
 from adjobs.nn.blur import gaussian_blur
 from adjobs.nn.world import global_sum
 from adjobs.synthesis.rectangles import perturb
-from adjobs.types import Batch, Prediction, StepLoss
+from adjobs.types import Batch, Prediction, Simulated, StepLoss
 
 
 class CDO(nn.Module):
@@ -37,7 +37,7 @@ class CDO(nn.Module):
 
     def forward(self, batch: Batch) -> StepLoss:
         """One step's loss, eq. (8), summed over the hierarchies."""
-        images, masks = self._simulate(batch)
+        images, masks, _ = self.simulate(batch)
         with torch.no_grad():
             expert = self.expert(images)
         d = discrepancies(expert, self.apprentice(images), self.config.dist)
@@ -54,7 +54,7 @@ class CDO(nn.Module):
         parts["d_normal"], parts["d_synthetic"] = (_mean(d.detach().sum(0), where) for where in (normal, synthetic))
         return StepLoss(loss, parts)
 
-    def _simulate(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def simulate(self, batch: Batch) -> Simulated:
         """Images with rectangles on those meant to be simulated, and all defect pixels, simulated and labelled."""
         config = self.config
         drawn = perturb(
@@ -66,7 +66,7 @@ class CDO(nn.Module):
         )
         simulate = batch.simulate.view(-1, 1, 1, 1)
         images = torch.where(simulate, drawn.images, batch.images)
-        return images, (drawn.masks & simulate) | batch.masks
+        return Simulated(images, (drawn.masks & simulate) | batch.masks)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:

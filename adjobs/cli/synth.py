@@ -1,0 +1,100 @@
+"""``adjobs synth``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from adjobs.cli.output import verb
+from adjobs.errors import DataError, JobError
+
+if TYPE_CHECKING:
+    from adjobs.data.index import Sample
+    from adjobs.job import JobConfig
+    from adjobs.types import Batch
+
+
+@click.command()
+@click.argument("method")
+@click.option("--data", "uri", required=True, help="Folder, s3:// URI, or the word elpv.")
+@click.option(
+    "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one key of the job, such as params.rectangles=2."
+)
+@click.option("--count", type=click.IntRange(1, 512), default=16, show_default=True, help="How many pictures.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the choice of pictures and the anomalies."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="synth",
+    show_default=True,
+    help="Folder for the contact sheet; an older one is replaced.",
+)
+@verb
+def command(method: str, uri: str, changes: tuple[str, ...], count: int, seed: int, out: Path) -> tuple[dict[str, Any], str]:
+    """Look at the anomalies that a method simulates on good pictures, before it is trained with them.
+
+    \b
+    adjobs synth cdo --data elpv --set params.rectangles=2 --out look
+    """  # noqa: D301 (click looks for the control character, not for a backslash)
+    from adjobs import job, methods
+
+    document = {"method": method, "data": {"uri": uri}}
+    prepared = job.resolve(job.override(document, changes), source="job")
+    if not methods.spec(method).simulates:
+        able = [name for name in methods.names() if methods.spec(name).simulates]
+        raise JobError(f"method '{method}': simulates no anomalies; those that do: {', '.join(able)}")
+
+    from adjobs.synthesis.sheet import draw_sheet, save_sheet
+
+    samples = _choose(prepared, count, seed)
+    batch = _load(samples, prepared.data.image_size, seed)
+    built = methods.load(method).build(prepared.method_config(), image_size=prepared.data.image_size, seed=seed)
+    simulated = built.simulate(batch)  # type: ignore[operator]
+    out.mkdir(parents=True, exist_ok=True)
+    sheet = out / f"{method}.png"
+    save_sheet(draw_sheet(batch.images, simulated), sheet)
+    shares = simulated.masks.float().mean((1, 2, 3))
+    touched = int((shares > 0).sum())
+    result = {
+        "out": str(sheet),
+        "images": [sample.id for sample in samples],
+        "changed": touched,
+        "mean_share": float(shares.mean()),
+    }
+    return result, f"{sheet}: {touched} of {len(samples)} pictures changed, on average {result['mean_share']:.1%} of a picture"
+
+
+def _choose(prepared: JobConfig, count: int, seed: int) -> list[Sample]:
+    """Good pictures at random, in the order of their ids."""
+    import numpy as np
+
+    from adjobs import settings
+    from adjobs.data.index import open_index
+
+    index = open_index(prepared.data.uri, prepared.data.format, cache=settings.load().cache)
+    good = [sample for sample in index.samples if sample.label == "normal"]
+    if not good:
+        raise DataError(f"{prepared.data.uri}: has no normal pictures to put anomalies on; label some as good")
+    chosen = np.random.default_rng(seed).choice(len(good), min(count, len(good)), replace=False)
+    return [good[i] for i in sorted(chosen)]
+
+
+def _load(samples: list[Sample], size: int, seed: int) -> Batch:
+    """All of them marked to be simulated on."""
+    import numpy as np
+    import torch
+
+    from adjobs.data.images import load_rgb
+    from adjobs.data.loaders import to_float
+    from adjobs.types import Batch
+
+    device = torch.device("cpu")
+    images = to_float(np.stack([load_rgb(sample.image, size) for sample in samples]), device)
+    nothing = torch.zeros(len(images), 1, size, size, dtype=torch.bool)
+    every = torch.ones(len(images), dtype=torch.bool)
+    generator = torch.Generator().manual_seed(seed)
+    return Batch(images, torch.zeros(len(images), dtype=torch.long), nothing, nothing, every, generator)
