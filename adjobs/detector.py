@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -134,7 +135,14 @@ class Detector:
         found = methods.load(manifest.method)
         # The weights are all here; nothing is to be downloaded only to be overwritten.
         offline = {"weights": "none"} if "weights" in found.config.model_fields else {}
-        method = found.build(found.config(**{**manifest.params, **offline}), image_size=manifest.image_size, seed=0)
+        try:
+            config = found.config(**{**manifest.params, **offline})
+        except ValidationError as error:
+            raise StorageError(
+                f"detector {folder}: parameters that {manifest.method} does not have here ({one_line(error)[:120]}); "
+                "use the adjobs version that trained it"
+            ) from error
+        method = found.build(config, image_size=manifest.image_size, seed=0)
         method.load_state_dict(weights)
         return cls(method, manifest, torch.device(_default_device() if device == "auto" else device))
 

@@ -30,8 +30,7 @@ from adjobs.metrics.threshold import choose
 from adjobs.types import Scores
 
 SCORES = ("rlz", "rlx", "pl1", "pl2", "peak")
-# Adam, because the plain autoencoder does better with it than with DPAE's SGD.
-PLAIN = {"lam": 0, "gam": 0, "align": 0, "distance": "euclidean", "score": "rlx", "optimizer": "adam", "weight_decay": 0}
+PLAIN = {"lam": 0, "gam": 0, "align": 0, "distance": "euclidean", "score": "rlx"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "as printed": {"preset": "paper"},
     "as shipped": {},

@@ -160,7 +160,7 @@ def draw_scenes(root: Path, normal: int, anomalies: int, size: int = 256, seed: 
 
     Args:
         root: an empty or a new folder.
-        normal: good trays: two thirds to train, a sixth each to validate and to test.
+        normal: good trays, three or more: two thirds to train, a sixth each to validate and to test.
         anomalies: bad ones, all to test, as many of each kind as of any other.
         size: side of the pictures in pixels.
         seed: of everything.
@@ -199,10 +199,14 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="side in pixels")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    if arguments.folder.exists() and any(arguments.folder.iterdir()):
-        parser.error(f"{arguments.folder}: is not empty; give a new folder")
-    draw_scenes(arguments.folder, arguments.normal, arguments.anomalous, arguments.size, arguments.seed)
-    print(f"{arguments.normal} good and {arguments.anomalous} bad trays in {arguments.folder}")
+    folder = arguments.folder
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        parser.error(f"{folder}: is a file or not empty; give a new folder")
+    for name, least in (("normal", 3), ("anomalous", 0), ("size", 32), ("seed", 0)):
+        if getattr(arguments, name) < least:
+            parser.error(f"--{name}: got {getattr(arguments, name)}, allowed are numbers from {least} on")
+    draw_scenes(folder, arguments.normal, arguments.anomalous, arguments.size, arguments.seed)
+    print(f"{arguments.normal} good and {arguments.anomalous} bad trays in {folder}")
 
 
 if __name__ == "__main__":

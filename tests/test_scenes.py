@@ -35,7 +35,7 @@ def test_the_program_writes_a_data_set_that_is_recognised(tmp_path):
     assert counts == {**good, ("test", "logical_anomalies"): 6, ("test", "structural_anomalies"): 4}
     again = subprocess.run([sys.executable, str(PROGRAM), *words], capture_output=True, text=True, check=False)
     assert again.returncode == 2
-    assert "is not empty" in again.stderr
+    assert "is a file or not empty" in again.stderr
 
 
 def test_every_defect_is_there_and_small(scenes):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adjobs.cli.output import verb
-from adjobs.errors import DataError, JobError
+from adjobs.errors import JobError
 
 if TYPE_CHECKING:
     from adjobs.data.index import Sample
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 )
 @click.option("--count", type=click.IntRange(1, 512), default=16, show_default=True, help="How many pictures.")
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the choice of pictures and the anomalies."
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the choice of pictures and the anomalies."
 )
 @click.option(
     "--out",
@@ -44,6 +44,7 @@ def command(method: str, uri: str, changes: tuple[str, ...], count: int, seed: i
 
     document = {"method": method, "data": {"uri": uri}}
     prepared = job.resolve(job.override(document, changes), source="job")
+    method = prepared.method
     if not methods.spec(method).simulates:
         able = [name for name in methods.names() if methods.spec(name).simulates]
         raise JobError(f"method '{method}': simulates no anomalies; those that do: {', '.join(able)}")
@@ -52,7 +53,10 @@ def command(method: str, uri: str, changes: tuple[str, ...], count: int, seed: i
 
     samples = _choose(prepared, count, seed)
     batch = _load(samples, prepared.data.image_size, seed)
-    built = methods.load(method).build(prepared.method_config(), image_size=prepared.data.image_size, seed=seed)
+    config = prepared.method_config()
+    if "weights" in type(config).model_fields:
+        config = config.model_copy(update={"weights": "none"})  # no network looks at the pictures
+    built = methods.load(method).build(config, image_size=prepared.data.image_size, seed=seed)
     simulated = built.simulate(batch)  # type: ignore[operator]
     out.mkdir(parents=True, exist_ok=True)
     sheet = out / f"{method}.png"
@@ -77,8 +81,6 @@ def _choose(prepared: JobConfig, count: int, seed: int) -> list[Sample]:
 
     index = open_index(prepared.data.uri, prepared.data.format, cache=settings.load().cache)
     good = [sample for sample in index.samples if sample.label == "normal"]
-    if not good:
-        raise DataError(f"{prepared.data.uri}: has no normal pictures to put anomalies on; label some as good")
     chosen = np.random.default_rng(seed).choice(len(good), min(count, len(good)), replace=False)
     return [good[i] for i in sorted(chosen)]
 

@@ -17,19 +17,19 @@ from adjobs.types import Simulated
 
 @dataclass(frozen=True)
 class Strategy:
-    """How anomalies are simulated. Shares are probabilities; numbers are those of the authors' code where nothing else is said.
+    """How anomalies are simulated. Shares are probabilities. Exponents, thresholds, weights and area are the authors' code's.
 
     Attributes:
         logical: share of logical anomalies (the paper: "the same probability").
-        shuffled: share of structural anomalies whose source is the picture itself with its patches shuffled (as MemSeg).
+        shuffled: share of structural anomalies whose source is the picture itself with its patches shuffled (half, as MemSeg).
         structural_exponent, logical_exponent: largest power of two of Perlin cells over a side.
         structural_threshold, logical_threshold: of the noise; a lower one gives larger regions.
         faint: a quarter of the structural anomalies keep three quarters of the picture (1 − δ), the others up to this share.
         logical_faint: logical anomalies keep up to this share.
         grid: rows and columns of patches to shuffle.
-        rotation: of other pictures, degrees either way.
-        tone: change of the source's contrast and brightness ("traditional augmentation"; no number is published).
-        least_area: smallest mask, pixels at 256 × 256.
+        rotation: of other pictures, degrees either way ("a random rotation", without a number).
+        tone: change of the source's contrast and brightness ("adjustments of brightness and contrast"; ours).
+        least_area: smallest mask, pixels at 256 × 256, before what is not visible is taken out of it.
         visible: pixels that change by less than this in every channel do not count as anomalous.
     """
 
@@ -57,7 +57,7 @@ def simulate(
     others: Tensor,
     foreground: Tensor | None = None,
 ) -> Simulated:
-    """Put an anomaly on every image.
+    """Put an anomaly on every image; one whose source does not differ from the image stays without.
 
     Args:
         images: ``(B, 3, H, W)`` normal images in [0, 1].
@@ -78,6 +78,7 @@ def simulate(
         torch.where(logical, strategy.logical_exponent, strategy.structural_exponent),
         torch.where(logical, strategy.logical_threshold, strategy.structural_threshold),
         (height, width),
+        most=max(strategy.logical_exponent, strategy.structural_exponent),
         allowed=foreground,
         least=round(strategy.least_area * height * width / 256**2),
     )

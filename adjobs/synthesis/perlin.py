@@ -11,13 +11,14 @@ TURN = math.pi / 2  # noise is turned by up to so much either way, as in the pub
 CALM = math.sqrt(2)  # gradients of length one give values in ± 1/√2; times this, in ± 1
 
 
-def perlin_noise(generator: Generator, scales: Tensor, size: tuple[int, int]) -> Tensor:
+def perlin_noise(generator: Generator, scales: Tensor, size: tuple[int, int], *, largest: float) -> Tensor:
     """Smooth noise in [−1, 1], each image with a scale and a turn of its own.
 
     Args:
         generator: source of all draws, on the device that the noise is wanted on.
         scales: ``(B, 2)``, cells over the height and the width of the image, ≥ 1.
         size: height and width H, W in pixels.
+        largest: no scale is larger; given as a number, so that nothing waits for the device.
 
     Returns:
         ``(B, H, W)`` float32. Where an image is turned, the cells are: their corners go on beyond the border.
@@ -29,7 +30,7 @@ def perlin_noise(generator: Generator, scales: Tensor, size: tuple[int, int]) ->
     # Turned coordinates lie within ± 1/√2; counted in cells from a corner outside.
     reach = 0.75
     rows, columns = ((c + reach) * scales[:, i].to(device).view(-1, 1, 1) for i, c in enumerate((y, x)))
-    corners = math.ceil(2 * reach * float(scales.max())) + 2
+    corners = math.ceil(2 * reach * largest) + 2
     turn = 2 * math.pi * torch.rand(batch, corners * corners, generator=generator, device=device)
     row, column = rows.floor(), columns.floor()
     fy, fx = rows - row, columns - column
@@ -51,6 +52,7 @@ def perlin_masks(
     threshold: Tensor,
     size: tuple[int, int],
     *,
+    most: int,
     allowed: Tensor | None = None,
     least: int = 0,
 ) -> Tensor:
@@ -61,6 +63,7 @@ def perlin_masks(
         exponents: ``(B,)`` int; an image has 2^i by 2^j cells with i, j uniform on {0, …, exponent}.
         threshold: ``(B,)``, in (−1, 1).
         size: height and width in pixels.
+        most: no exponent is larger.
         allowed: ``(B, 1, H, W)`` bool, where the mask may lie; where an image allows nothing, everything is allowed.
         least: smallest area in pixels. A mask that falls short of it gets the highest points of its noise, in place of another
             draw: that costs no wait for the device. Where less is allowed, all that is.
@@ -70,7 +73,7 @@ def perlin_masks(
     """
     device = generator.device
     draw = torch.rand(len(exponents), 2, generator=generator, device=device)
-    noise = perlin_noise(generator, 2.0 ** (draw * (exponents.to(device)[:, None] + 1)).floor(), size)
+    noise = perlin_noise(generator, 2.0 ** (draw * (exponents.to(device)[:, None] + 1)).floor(), size, largest=2.0**most)
     if allowed is not None:
         somewhere = allowed.flatten(1).any(1).view(-1, 1, 1)
         noise = torch.where(allowed[:, 0] | ~somewhere, noise, -math.inf)

@@ -21,7 +21,7 @@ def shuffled_patches(images: Tensor, generator: Generator, grid: tuple[int, int]
     inner = images[:, :, : rows * h, : columns * w]
     patches = inner.reshape(batch, channels, rows, h, columns, w).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
     order = torch.rand(batch, rows * columns, generator=generator, device=images.device).argsort(1)
-    patches = patches.gather(1, order.view(batch, -1, 1, 1, 1).expand_as(patches))
+    patches = patches[torch.arange(batch, device=images.device)[:, None], order]
     shuffled = images.clone()
     inner = patches.view(batch, rows, columns, channels, h, w).permute(0, 3, 1, 4, 2, 5).reshape(inner.shape)
     shuffled[:, :, : rows * h, : columns * w] = inner
@@ -40,10 +40,12 @@ def others(images: Tensor, generator: Generator) -> Tensor:
 def turned(images: Tensor, generator: Generator, degrees: float) -> Tensor:
     """Each of ``(B, C, H, W)`` images turned about its centre by up to so many degrees either way, mirrored at the border."""
     angle = torch.deg2rad(degrees * (2 * torch.rand(len(images), generator=generator, device=images.device) - 1))
-    cos, sin, zero = torch.cos(angle), torch.sin(angle), torch.zeros_like(angle)
-    aspect = images.shape[-1] / images.shape[-2]
-    rows = torch.stack([torch.stack([cos, -sin / aspect, zero], 1), torch.stack([sin * aspect, cos, zero], 1)], 1)
-    grid = F.affine_grid(rows.to(images.dtype), list(images.shape), align_corners=False)
+    cos, sin = torch.cos(angle).view(-1, 1, 1), torch.sin(angle).view(-1, 1, 1)
+    height, width = images.shape[-2:]
+    y, x = (((2 * torch.arange(n, device=images.device) + 1) / n - 1) for n in (height, width))
+    y = y[:, None]
+    # Not by affine_grid, which is a matrix product: autocast would round the places to bfloat16.
+    grid = torch.stack([cos * x - sin * (height / width) * y, sin * (width / height) * x + cos * y], -1).to(images.dtype)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 

@@ -23,7 +23,7 @@ def textures(generator: Generator, count: int, size: tuple[int, int]) -> Tensor:
 
     Args:
         generator: source of all draws, on the device that the textures are wanted on.
-        count: how many, B.
+        count: how many, B ≥ 1.
         size: height and width H, W in pixels.
 
     Returns:
@@ -31,21 +31,21 @@ def textures(generator: Generator, count: int, size: tuple[int, int]) -> Tensor:
     """
     families = list(FAMILIES.values())
     kind = torch.randint(len(families), (count,), generator=generator, device=generator.device).tolist()
-    pattern = torch.stack([families[k](generator, size) for k in kind]) if count else torch.zeros(0, *size)
+    pattern = torch.stack([families[k](generator, size) for k in kind])
     return _coloured(generator, pattern)
 
 
 def fractal(generator: Generator, size: tuple[int, int]) -> Tensor:
     """Perlin noise of five octaves, ``(H, W)`` in [0, 1]."""
     first = float(_between(generator, 1, 6))
-    octaves = [perlin_noise(generator, torch.full((1, 2), first * 2**i), size)[0] / 2**i for i in range(5)]
+    octaves = [perlin_noise(generator, torch.full((1, 2), first * 2**i), size, largest=first * 2**i)[0] / 2**i for i in range(5)]
     return _stretched(torch.stack(octaves).sum(0))
 
 
 def stripes(generator: Generator, size: tuple[int, int]) -> Tensor:
     """Stripes of one direction, bent a little, between soft and hard edges."""
     _, x = _turned(generator, size)
-    bend = perlin_noise(generator, torch.full((1, 2), 2.0), size)[0] * _between(generator, 0, 0.08)
+    bend = perlin_noise(generator, torch.full((1, 2), 2.0), size, largest=2)[0] * _between(generator, 0, 0.08)
     wave = torch.sin(2 * math.pi * _between(generator, 4, 40) * (x + bend))
     return torch.sigmoid(wave * _between(generator, 1, 12))
 

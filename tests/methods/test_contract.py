@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from adjobs import detector, methods
-from adjobs.errors import JobError
+from adjobs.errors import JobError, StorageError
 from adjobs.job import resolve
 from adjobs.methods.contract import Spec
 from tests.drawing import draw_folder, scratch, texture
@@ -170,3 +170,11 @@ def test_a_saved_detector_predicts_the_same(name, tmp_path):
     expected = method.to(memory_format=torch.channels_last).predict(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
     found = detector.Detector.load(tmp_path, "cpu")(images)
     np.testing.assert_allclose(found.scores, expected.score.numpy(), rtol=0, atol=1e-5)
+
+
+def test_a_detector_with_parameters_of_another_version_is_refused_in_a_line(name, tmp_path):
+    _, method = tiny(name)
+    manifest = detector.Manifest(name, {**method.config.model_dump(mode="json"), "gone": 1}, 64, {"value": 0.5}, "0" * 64)
+    detector.save(tmp_path, method, manifest)
+    with pytest.raises(StorageError, match=r"parameters that .* does not have here .*gone.*use the adjobs version"):
+        detector.Detector.load(tmp_path, "cpu")

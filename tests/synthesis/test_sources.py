@@ -53,6 +53,13 @@ def test_turning_keeps_lengths_also_in_oblong_pictures():
     assert float((turned(half, gen(), 90) - half).abs().mean()) > 0.1
 
 
+def test_mixed_precision_moves_nothing():
+    images = torch.rand(4, 3, 64, 64, generator=gen())
+    exact = turned(images, gen(), 90)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(turned(images, gen(), 90), exact)
+
+
 def test_tones_stay_in_range_and_leave_the_order_of_grey_values():
     images = torch.rand(16, 3, 8, 8, generator=gen()) * 0.4 + 0.3
     found = toned(images, gen(1), 0.3)

@@ -21,7 +21,8 @@ from adjobs.nn.world import global_mean
 from adjobs.types import Batch, Prediction, StepLoss
 
 STRIDE = 32  # of the last maps before the latent vector: five halvings of the picture, or two of maps of stride 8
-MEASURE_BATCH = 64
+MEASURE_BATCH = 16  # as many as evaluation takes at once
+QUIET = 0.05  # channels whose deviation is below this share of the median one
 
 
 class _Answer(NamedTuple):
@@ -87,9 +88,11 @@ class Features(nn.Module):
             total, squares = total + maps.sum((0, 2, 3)).cpu(), squares + maps.square().sum((0, 2, 3)).cpu()
             count += maps[:, 0].numel()
         mean = total / count
+        deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
         self.mean.copy_(mean.view(1, -1, 1, 1))
-        # A channel that is always the same stays what it is.
-        self.deviation.copy_((squares / count - mean.square()).clamp_min(0).sqrt().add(1e-3).view(1, -1, 1, 1))
+        # What hardly moves on good pictures, such as a unit that never fires, is not blown up where it does.
+        quiet = deviation < QUIET * deviation.median()
+        self.deviation.copy_(torch.where(quiet, deviation.median().clamp_min(1e-3), deviation + 1e-3).view(1, -1, 1, 1))
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
