@@ -27,7 +27,7 @@ PRESETS: dict[str, dict[str, object]] = {
 
 
 class Config(MethodConfig):
-    """Defaults are what the card's figures were measured with; preset ``paper`` is as printed."""
+    """Defaults are those of the card's figures where it says nothing else; preset ``paper`` is as printed."""
 
     backbone: BackboneName = Field("tf_efficientnet_lite0", description="both networks; paper: resnet34 (Sec. IV-B)")
     weights: str = Field("auto", description="their first weights: auto, packaged, timm, none, a file or s3:// URI")
