@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 def command(method: str, uri: str, changes: tuple[str, ...], count: int, seed: int, out: Path) -> tuple[dict[str, Any], str]:
     """Look at the anomalies that a method simulates on good pictures, before it is trained with them.
 
+    The pictures are drawn from all good ones of the data set, whatever part they would be in.
+
     \b
     adjobs synth cdo --data elpv --set params.rectangles=2 --out look
     """  # noqa: D301 (click looks for the control character, not for a backslash)
