@@ -59,12 +59,19 @@ def command_line(text: str | None, seeds: Sequence[int], name: str) -> argparse.
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", help="data sets as 'adjobs train --data' takes them")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(seeds), help="of the training")
+    parser.add_argument("--split-seeds", type=int, nargs="+", default=[0], help="of the division; each with all training seeds")
     parser.add_argument("--size", type=int, default=128, help="side of the images in pixels")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter of the method")
     parser.add_argument("--runs", type=Path, required=True, help="folder of finished runs")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of each run")
     parser.add_argument("--name", default=name, help="of the file in results/")
     return parser
+
+
+def seeds_in_words(arguments: argparse.Namespace) -> str:
+    """Which divisions and trainings the runs are of."""
+    divisions, trainings = (", ".join(map(str, seeds)) for seeds in (arguments.split_seeds, arguments.seeds))
+    return f"split seeds {divisions}, each with training seeds {trainings}"
 
 
 def costs(runs: Sequence[Mapping[str, Any]]) -> list[str]:
