@@ -102,6 +102,18 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+def read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The state of a detector's method, by name.
+
+    Raises:
+        StorageError: the folder holds no detector.
+    """
+    try:
+        return dict(load_file(folder / "weights.safetensors"))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _unreadable(folder, error) from error
+
+
 class Detector:
     """A loaded detector.
 
@@ -127,11 +139,7 @@ class Detector:
         Raises:
             StorageError: the folder holds no detector, or one of another format.
         """
-        manifest = read_manifest(folder)
-        try:
-            weights = load_file(folder / "weights.safetensors")
-        except (OSError, ValueError, SafetensorError) as error:
-            raise _unreadable(folder, error) from error
+        manifest, weights = read_manifest(folder), read_weights(folder)
         found = methods.load(manifest.method)
         # The weights are all here; nothing is to be downloaded only to be overwritten.
         offline = {"weights": "none"} if "weights" in found.config.model_fields else {}

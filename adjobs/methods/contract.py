@@ -37,6 +37,18 @@ class Selection:
     metric: str
 
 
+class Start(NamedTuple):
+    """How a method begins with what another run of it has learnt from the same data.
+
+    Attributes:
+        param: parameter that names a run or a model; its weights are given to ``start(weights)`` before the first stage.
+        equal: parameters in which both runs must agree.
+    """
+
+    param: str
+    equal: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Spec:
     """What a method states of itself.
@@ -51,6 +63,7 @@ class Spec:
             ``batch.simulate`` marks.
         selection: which checkpoint becomes the model.
         threshold: default policy and its value.
+        start: how it begins with another run's weights; None where it cannot.
     """
 
     title: str
@@ -61,6 +74,7 @@ class Spec:
     threshold: tuple[Policy, float | None]
     map_switch: str | None = None
     simulates: bool = False
+    start: Start | None = None
 
     @property
     def own_threshold(self) -> float | None:
@@ -104,7 +118,8 @@ class Stage:
 
     Attributes:
         name: shown in logs and prefixed to metrics when a method has several stages.
-        module: its ``forward(batch) -> StepLoss`` is trained; wrapped by DistributedDataParallel when there are workers.
+        module: its ``forward(batch) -> StepLoss`` is trained; wrapped by DistributedDataParallel when there are workers. Its
+            parameters that the optimizer does not hold are frozen for the rest of the training.
         optimizer: makes the optimizer, with its parameter groups and their learning rates; None for a stage that only prepares.
         mix: the global batch.
         epochs: length in passes over the normal (``natural``: all) training images; 0 when ``steps`` is given.
@@ -113,6 +128,7 @@ class Stage:
         clip_norm: largest gradient norm; None for no clipping.
         prepare: work without gradients before the first step (statistics, memory bank); its result lives in the module's
             buffers, so that a resumed stage does not repeat it.
+        predicts: whether the method can be asked for predictions after a round of this stage; else nothing is validated then.
     """
 
     name: str
@@ -124,6 +140,7 @@ class Stage:
     schedule: Callable[[Progress], float] = lambda progress: 1.0
     clip_norm: float | None = None
     prepare: Callable[[TrainingImages], None] | None = None
+    predicts: bool = True
 
 
 class TrainingImages(Protocol):

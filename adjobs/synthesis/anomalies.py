@@ -6,13 +6,19 @@ I_A = (1 − M) I + M (δ I_N + (1 − δ) I) with a mask M of Perlin noise on t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor
 
 from adjobs.synthesis.perlin import perlin_masks
+from adjobs.synthesis.rectangles import boxes
 from adjobs.synthesis.sources import shuffled_patches, toned, turned
 from adjobs.types import Simulated
+
+PIXELS = 256  # side of the pictures that areas and lengths in pixels are for
+# Sides of rectangular noise, which the paper tries (Table 5) without giving any; ours: logical ones are larger.
+STRUCTURAL_SIDES, LOGICAL_SIDES = (10 / PIXELS, 80 / PIXELS), (40 / PIXELS, 150 / PIXELS)
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,9 @@ class Strategy:
 
     Attributes:
         logical: share of logical anomalies (the paper: "the same probability").
-        shuffled: share of structural anomalies whose source is the picture itself with its patches shuffled (half, as MemSeg).
+        shuffled: share of anomalies of one kind whose source is the picture itself with its patches shuffled (half, as MemSeg).
+        shuffled_is_logical: whether that kind is the logical one (published code) or the structural one (paper).
+        shape: of the masks.
         structural_exponent, logical_exponent: largest power of two of Perlin cells over a side.
         structural_threshold, logical_threshold: of the noise; a lower one gives larger regions.
         faint: a quarter of the structural anomalies keep three quarters of the picture (1 − δ), the others up to this share.
@@ -35,6 +43,8 @@ class Strategy:
 
     logical: float = 0.5
     shuffled: float = 0.5
+    shuffled_is_logical: bool = False
+    shape: Literal["perlin", "rectangles"] = "perlin"
     structural_exponent: int = 3
     logical_exponent: int = 2
     structural_threshold: float = 0.5
@@ -63,25 +73,17 @@ def simulate(
         images: ``(B, 3, H, W)`` normal images in [0, 1].
         generator: source of all draws, on the images' device.
         strategy: shares and ranges.
-        textures: ``(T, 3, H, W)`` in [0, 1], T ≥ 1, foreign sources of structural anomalies.
+        textures: ``(T, 3, H, W)``, T ≥ 1, in [0, 1] or uint8, foreign sources of structural anomalies.
         others: ``(B, 3, H, W)`` for each image a normal one of another part, the source of logical anomalies.
         foreground: ``(B, 1, H, W)`` bool, where anomalies may lie; None: everywhere.
     """
-    batch, _, height, width = images.shape
 
     def uniform(*shape: int) -> Tensor:
         return torch.rand(shape, generator=generator, device=images.device)
 
+    batch = len(images)
     logical = uniform(batch) < strategy.logical
-    masks = perlin_masks(
-        generator,
-        torch.where(logical, strategy.logical_exponent, strategy.structural_exponent),
-        torch.where(logical, strategy.logical_threshold, strategy.structural_threshold),
-        (height, width),
-        most=max(strategy.logical_exponent, strategy.structural_exponent),
-        allowed=foreground,
-        least=round(strategy.least_area * height * width / 256**2),
-    )
+    masks = _masks(images, generator, strategy, logical, foreground)
     sources = _sources(images, generator, strategy, textures, others, logical)
     kept = uniform(batch) * torch.where(logical, strategy.logical_faint, strategy.faint)
     kept = torch.where(~logical & (uniform(batch) < 0.25), 0.75, kept).view(-1, 1, 1, 1)
@@ -90,11 +92,32 @@ def simulate(
     return Simulated(torch.where(seen, changed, images), seen, logical)
 
 
+def _masks(images: Tensor, generator: Generator, strategy: Strategy, logical: Tensor, foreground: Tensor | None) -> Tensor:
+    """M of each image, ``(B, 1, H, W)`` bool."""
+    batch, _, height, width = images.shape
+    if strategy.shape == "rectangles":
+        kinds = [boxes(generator, batch, (height, width), count=1, sides=sides) for sides in (STRUCTURAL_SIDES, LOGICAL_SIDES)]
+        found = torch.where(logical.view(-1, 1, 1, 1), kinds[1], kinds[0])
+        return found if foreground is None else found & foreground
+    return perlin_masks(
+        generator,
+        torch.where(logical, strategy.logical_exponent, strategy.structural_exponent),
+        torch.where(logical, strategy.logical_threshold, strategy.structural_threshold),
+        (height, width),
+        most=max(strategy.logical_exponent, strategy.structural_exponent),
+        allowed=foreground,
+        least=round(strategy.least_area * height * width / PIXELS**2),
+    )
+
+
 def _sources(
     images: Tensor, generator: Generator, strategy: Strategy, textures: Tensor, others: Tensor, logical: Tensor
 ) -> Tensor:
     """I_N of each image: another part, the image with its patches shuffled, or a texture."""
     foreign = textures[torch.randint(len(textures), (len(images),), generator=generator, device=images.device)]
+    if not foreign.is_floating_point():
+        foreign = foreign.to(images.dtype) / 255
     itself = torch.rand(len(images), generator=generator, device=images.device) < strategy.shuffled
-    structural = torch.where(itself.view(-1, 1, 1, 1), shuffled_patches(images, generator, strategy.grid), foreign)
-    return torch.where(logical.view(-1, 1, 1, 1), turned(others, generator, strategy.rotation), structural)
+    itself &= logical == strategy.shuffled_is_logical
+    foreign = torch.where(logical.view(-1, 1, 1, 1), turned(others, generator, strategy.rotation), foreign)
+    return torch.where(itself.view(-1, 1, 1, 1), shuffled_patches(images, generator, strategy.grid), foreign)

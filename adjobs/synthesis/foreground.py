@@ -24,8 +24,7 @@ def otsu_foreground(images: Tensor) -> Tensor:
     Returns:
         ``(B, 1, H, W)`` bool.
     """
-    grey = (0.299 * images[:, 0] + 0.587 * images[:, 1] + 0.114 * images[:, 2]).clamp(0, 1)
-    level = (grey * (LEVELS - 1)).round().long()
+    level = (_grey(images) * (LEVELS - 1)).round().long()
     threshold, separation = _cuts(level)
     bright = level > threshold.view(-1, 1, 1)
     border = torch.cat([bright[:, 0], bright[:, -1], bright[:, :, 0], bright[:, :, -1]], 1)
@@ -34,6 +33,16 @@ def otsu_foreground(images: Tensor) -> Tensor:
     share = found.float().mean((1, 2))
     everything = (share < SMALLEST) | (share > LARGEST) | (separation < SEPARATE)
     return (found | everything.view(-1, 1, 1))[:, None]
+
+
+def level_foreground(images: Tensor, level: float, *, brighter: bool) -> Tensor:
+    """Foreground where the grey of ``(B, 3, H, W)`` images is on one side of a level in (0, 1), ``(B, 1, H, W)`` bool."""
+    above = _grey(images) > level
+    return (above if brighter else ~above)[:, None]
+
+
+def _grey(images: Tensor) -> Tensor:
+    return (0.299 * images[:, 0] + 0.587 * images[:, 1] + 0.114 * images[:, 2]).clamp(0, 1)
 
 
 def _cuts(level: Tensor) -> tuple[Tensor, Tensor]:

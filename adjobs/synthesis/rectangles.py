@@ -69,6 +69,28 @@ def rectangle_masks(images: Tensor, generator: Generator, *, most: int, allowed:
     return (rows[..., :, None] & columns[..., None, :] & valid[..., None, None]).any(1, keepdim=True)
 
 
+def boxes(generator: Generator, batch: int, size: tuple[int, int], *, count: int, sides: tuple[float, float]) -> Tensor:
+    """Masks ``(B, 1, H, W)`` of ``count`` rectangles each, whose sides and places are uniform; all inside the image.
+
+    Args:
+        generator: source of all draws, on the device that the masks are wanted on.
+        batch: B.
+        size: height and width in pixels.
+        count: rectangles in each image; they may overlap.
+        sides: shortest and longest side, as shares of the image's.
+    """
+    shape = (batch, count, 4)
+    draw = torch.rand(shape, generator=generator, device=generator.device)
+    inside = []
+    for i, side in enumerate(size):
+        length = (side * (sides[0] + draw[..., i] * (sides[1] - sides[0]))).round().clamp(1, side)
+        start = (draw[..., 2 + i] * (side - length + 1)).floor()
+        position = torch.arange(side, device=generator.device)
+        inside.append((position >= start[..., None]) & (position < (start + length)[..., None]))
+    rows, columns = inside
+    return (rows[..., :, None] & columns[..., None, :]).any(1, keepdim=True)
+
+
 def _half(u: Tensor, side: int) -> Tensor:
     low = max(1, int(side * MIN_HALF))
     high = max(low, int(side * MAX_HALF) - 1)

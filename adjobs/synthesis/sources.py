@@ -60,3 +60,14 @@ def toned(images: Tensor, generator: Generator, strength: float) -> Tensor:
     a, b = (2 * torch.rand(2, len(images), 1, 1, 1, generator=generator, device=images.device) - 1).unbind(0)
     mean = images.mean((1, 2, 3), keepdim=True)
     return ((images - mean) * (1 + strength * a) + mean + strength / 2 * b).clamp(0, 1)
+
+
+def jittered(images: Tensor, generator: Generator, strength: float) -> Tensor:
+    """Other brightness and saturation for each of ``(B, 3, H, W)`` images in [0, 1], both times 1 ± strength, kept in [0, 1]."""
+    if not strength:
+        return images
+    draw = 2 * torch.rand(2, len(images), 1, 1, 1, generator=generator, device=images.device) - 1
+    brightness, saturation = (1 + strength * draw).unbind(0)
+    bright = (images * brightness).clamp(0, 1)
+    grey = 0.299 * bright[:, :1] + 0.587 * bright[:, 1:2] + 0.114 * bright[:, 2:]
+    return torch.lerp(grey, bright, saturation).clamp(0, 1)

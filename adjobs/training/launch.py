@@ -18,13 +18,16 @@ from typing import Any
 
 import psutil
 
+from adjobs import methods
 from adjobs.data.index import INSTALLED
 from adjobs.data.preflight import Problem
 from adjobs.data.splits import Split
+from adjobs.detector import read_manifest
 from adjobs.errors import EXIT_STOPPED, DataError, JobError, Stopped, TrackingError
 from adjobs.job import JobConfig
 from adjobs.settings import Settings
 from adjobs.tracking import run as tracking
+from adjobs.tracking.package import download
 from adjobs.training import cluster
 from adjobs.training.checkpoint import StoreCheckpoints
 from adjobs.training.data import Data, look
@@ -34,6 +37,7 @@ from adjobs.training.worker import run as run_worker
 
 # A cluster that died under its driver can hold up the driver's own end for minutes.
 SECONDS_TO_STOP = 10.0
+PLACES = ("weights", "textures")  # parameters of methods that may name a file or folder of this machine
 
 
 def train(job: JobConfig, settings: Settings, *, local: bool, tell: Callable[[Tick], None]) -> dict[str, Any]:
@@ -52,6 +56,7 @@ def train(job: JobConfig, settings: Settings, *, local: bool, tell: Callable[[Ti
     job = _anywhere(job)
     data = look(job, settings)
     job = _as_divided(job, data.split)
+    _check_start(job, data.fingerprint, settings)
     with _launcher(job, settings, local=local) as launcher:
         tags = {
             "launcher": "local" if local else "ray",
@@ -159,10 +164,39 @@ def _as_divided(job: JobConfig, split: Split) -> JobConfig:
 
 
 def _anywhere(job: JobConfig) -> JobConfig:
-    """The job with the full path of its data: workers and a later resume run in other folders."""
+    """The job with full paths: workers and a later resume run in other folders."""
+    places = {name: job.params[name] for name in PLACES if isinstance(job.params.get(name), str)}
+    job = job.model_copy(update={"params": job.params | {name: _full(place) for name, place in places.items()}})
     if "://" in job.data.uri or job.data.uri == INSTALLED:
         return job
     return job.model_copy(update={"data": job.data.model_copy(update={"uri": str(Path(job.data.uri).expanduser().absolute())})})
+
+
+def _full(place: str) -> str:
+    """The full path of what is on this machine; words such as auto and addresses stay."""
+    path = Path(place).expanduser()
+    return str(path.absolute()) if "://" not in place and path.exists() else place
+
+
+def _check_start(job: JobConfig, fingerprint: str, settings: Settings) -> None:
+    """Refuse to begin with weights of another method, of other data or of another shape, before a run is opened."""
+    start = methods.spec(job.method).start
+    model = None if start is None else job.params[start.param]
+    if start is None or model is None:
+        return
+    with TemporaryDirectory(prefix="adjobs-") as folder:
+        manifest = read_manifest(download(settings.tracking_uri, model, Path(folder)))
+    wrong = [
+        f"{name} {got} there, {wanted} here"
+        for name, got, wanted in [
+            ("method", manifest.method, job.method),
+            ("data fingerprint", manifest.data_fingerprint[:16], fingerprint[:16]),
+            *((name, manifest.params.get(name), job.params[name]) for name in start.equal),
+        ]
+        if got != wanted
+    ]
+    if wrong:
+        raise JobError(f"params.{start.param} '{model}': {'; '.join(wrong)}; give a run that agrees, or leave it out")
 
 
 def _describe(task: Task, settings: Settings, summary: dict[str, Any], seconds: float) -> dict[str, Any]:

@@ -199,10 +199,10 @@ class _Run:
                 self.progress.stage, self.progress.step = (index + 1, 0) if final else (index, until)
                 prefix = f"train/{stage.name}/" if several else "train/"
                 named = {f"{prefix}{name}": value for name, value in metrics.items()}
-                self._finish_round(named, None if final else run.optimizer, last=final and last)
+                self._finish_round(named, None if final else run.optimizer, stage, last=final and last)
             return
         self.progress.stage, self.progress.step = index + 1, 0
-        self._finish_round({}, None, last=last)
+        self._finish_round({}, None, stage, last=last)
 
     def _start(self, stage: Stage, index: int, optimizer: Optimizer, state: dict[str, Any] | None) -> _StageRun:
         plan = self.data.plan(stage.mix, self.worker.world)
@@ -210,6 +210,10 @@ class _Run:
         if state is not None:
             optimizer.load_state_dict(state)
         total = stage.steps or stage.epochs * plan.steps_per_epoch
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        for parameter in stage.module.parameters():
+            if id(parameter) not in held:  # what never gets a gradient stops DistributedDataParallel
+                parameter.requires_grad_(False)
         return _StageRun(stage, index, self._distributed(stage.module), optimizer, base_lr, plan, total)
 
     def _distributed(self, module: nn.Module) -> nn.Module:
@@ -273,10 +277,11 @@ class _Run:
                 "lower the learning rate, or use train.precision fp32"
             )
 
-    def _finish_round(self, metrics: dict[str, float], optimizer: Optimizer | None, *, last: bool) -> None:
+    def _finish_round(self, metrics: dict[str, float], optimizer: Optimizer | None, stage: Stage, *, last: bool) -> None:
         """Validate, keep the best, report, and store a checkpoint."""
         self.progress.round += 1
-        if self.worker.rank == 0 and (last or self.progress.round % self.validation.every == 0):
+        due = last or (stage.predicts and self.progress.round % self.validation.every == 0)
+        if self.worker.rank == 0 and due:
             metrics = metrics | self._validate()
         with TemporaryDirectory(prefix="adjobs-") as temporary:
             folder = None

@@ -6,12 +6,13 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 
-from adjobs import evaluate, methods
+from adjobs import detector, evaluate, methods
 from adjobs.data.cache import ImageCache, open_cache
 from adjobs.data.index import Index, fingerprint, open_index
 from adjobs.data.loaders import TrainingData
@@ -19,6 +20,7 @@ from adjobs.data.splits import Split
 from adjobs.errors import ClusterError
 from adjobs.evaluate import Runner
 from adjobs.job import JobConfig
+from adjobs.tracking.package import download
 from adjobs.tracking.run import Recorder
 from adjobs.training.checkpoint import Checkpoints
 from adjobs.training.conclude import Look, conclude
@@ -80,6 +82,8 @@ def run(
     seed_everything(job.train.seed)
     method = methods.load(job.method).build(job.method_config(), image_size=job.data.image_size, seed=job.train.seed)
     method.to(device).to(memory_format=torch.channels_last)
+    if spec.start is not None and job.params[spec.start.param] is not None:
+        method.start(weights_of(task.tracking_uri, job.params[spec.start.param]))  # type: ignore[operator]
     recorder = Recorder(task.tracking_uri, task.run_id) if rank == 0 else None
 
     look = Look(method, cache, index, Runner(device))  # in float32, as the logged model will decide
@@ -101,6 +105,17 @@ def run(
         return {}
     parts = {"val": task.split.val, "test": task.split.test}
     return conclude(job, task.fingerprint, parts, look, trained, recorder)
+
+
+def weights_of(tracking_uri: str, model: str) -> dict[str, torch.Tensor]:
+    """What a logged model has learnt.
+
+    Raises:
+        TrackingError: MLflow is down, or there is no such run or model.
+        StorageError: it is no detector.
+    """
+    with TemporaryDirectory(prefix="adjobs-") as folder:
+        return detector.read_weights(download(tracking_uri, model, Path(folder)))
 
 
 def seed_everything(seed: int) -> None:

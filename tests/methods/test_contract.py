@@ -25,7 +25,7 @@ pytestmark = pytest.mark.parametrize("name", methods.names())
 def pretrained(name: str) -> dict[str, str]:
     """The packaged weights, for methods that start from pretrained features."""
     fields = methods.config_class(name).model_fields
-    return {"backbone": "tf_efficientnet_lite0", "weights": "packaged"} if "weights" in fields else {}
+    return {"backbone": "tf_efficientnet_lite0", "weights": "packaged"} if {"backbone", "weights"} <= set(fields) else {}
 
 
 def trainable(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -23,6 +23,10 @@ SMALL: dict[str, Any] = {
     "batch_size": 4,
     "epochs": 2,
     "lr": 1e-3,
+    "steps": 4,
+    "pretrain_epochs": 1,
+    "pretrain_batch_size": 4,
+    "texture_count": 4,
 }
 # What keeps a method from drawing at random in its steps.
 STILL: dict[str, Any] = {"rectangles": 0, "flip": False}

@@ -1,0 +1,20 @@
+"""SLSG: an encoder learns to inpaint good pictures, then a segmentation network learns to find simulated anomalies.
+
+SLSG: Industrial Image Anomaly Detection by Learning Better Feature Embeddings and One-Class Classification, Yang et al.
+"""
+
+from adjobs.methods.contract import Selection, Spec, Start
+
+SPEC = Spec(
+    title="Self-Supervised Learning and Self-Attentive Graph Convolution",
+    paper=(
+        "Yang, Liu, Yang, Wu: SLSG: Industrial Image Anomaly Detection by Learning Better Feature Embeddings and One-Class "
+        "Classification, arXiv 2023"
+    ),
+    supervision=("none", "masks"),
+    gives_map=True,
+    simulates=True,
+    selection=Selection("last", "image_auroc"),
+    threshold=("max_fpr", 0.01),
+    start=Start("pretrain_from", equal=("width",)),
+)
