@@ -118,8 +118,8 @@ class Stage:
 
     Attributes:
         name: shown in logs and prefixed to metrics when a method has several stages.
-        module: its ``forward(batch) -> StepLoss`` is trained; wrapped by DistributedDataParallel when there are workers. Its
-            parameters that the optimizer does not hold are frozen for the rest of the training.
+        module: its ``forward(batch) -> StepLoss`` is trained; wrapped by DistributedDataParallel when there are workers. Of
+            its parameters those that the optimizer holds are trained, the others frozen.
         optimizer: makes the optimizer, with its parameter groups and their learning rates; None for a stage that only prepares.
         mix: the global batch.
         epochs: length in passes over the normal (``natural``: all) training images; 0 when ``steps`` is given.

@@ -87,7 +87,7 @@ def simulate(
     sources = _sources(images, generator, strategy, textures, others, logical)
     kept = uniform(batch) * torch.where(logical, strategy.logical_faint, strategy.faint)
     kept = torch.where(~logical & (uniform(batch) < 0.25), 0.75, kept).view(-1, 1, 1, 1)
-    changed = torch.where(masks, torch.lerp(toned(sources, generator, strategy.tone), images, kept), images)
+    changed = torch.where(masks, torch.lerp(toned(sources, generator, strategy.tone), images, kept.to(images.dtype)), images)
     seen = (changed - images).abs().amax(1, keepdim=True) >= strategy.visible
     return Simulated(torch.where(seen, changed, images), seen, logical)
 

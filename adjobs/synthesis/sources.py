@@ -70,4 +70,4 @@ def jittered(images: Tensor, generator: Generator, strength: float) -> Tensor:
     brightness, saturation = (1 + strength * draw).unbind(0)
     bright = (images * brightness).clamp(0, 1)
     grey = 0.299 * bright[:, :1] + 0.587 * bright[:, 1:2] + 0.114 * bright[:, 2:]
-    return torch.lerp(grey, bright, saturation).clamp(0, 1)
+    return (grey + saturation * (bright - grey)).clamp(0, 1)

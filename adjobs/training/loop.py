@@ -210,10 +210,7 @@ class _Run:
         if state is not None:
             optimizer.load_state_dict(state)
         total = stage.steps or stage.epochs * plan.steps_per_epoch
-        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        for parameter in stage.module.parameters():
-            if id(parameter) not in held:  # what never gets a gradient stops DistributedDataParallel
-                parameter.requires_grad_(False)
+        train_only(stage.module, optimizer)
         return _StageRun(stage, index, self._distributed(stage.module), optimizer, base_lr, plan, total)
 
     def _distributed(self, module: nn.Module) -> nn.Module:
@@ -310,3 +307,10 @@ class _Run:
             self.method.load_state_dict(self.best)
             return Trained(self.progress.best_round, self.progress.round, speed)
         return Trained(self.progress.round, self.progress.round, speed)
+
+
+def train_only(module: nn.Module, optimizer: Optimizer) -> None:
+    """Train what the optimizer holds and freeze the rest: what never gets a gradient stops DistributedDataParallel."""
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    for parameter in module.parameters():
+        parameter.requires_grad_(id(parameter) in held)

@@ -24,12 +24,12 @@ SMALL: dict[str, Any] = {
     "epochs": 2,
     "lr": 1e-3,
     "steps": 4,
-    "pretrain_epochs": 1,
+    "pretrain_epochs": 2,
     "pretrain_batch_size": 4,
     "texture_count": 4,
 }
 # What keeps a method from drawing at random in its steps.
-STILL: dict[str, Any] = {"rectangles": 0, "flip": False}
+STILL: dict[str, Any] = {"rectangles": 0, "flip": False, "mask_ratio": 0, "large_masks": 0, "jitter": 0}
 
 SIDE = 64  # of the images, in pixels
 

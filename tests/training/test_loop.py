@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 import socket
 from collections.abc import Sequence
@@ -18,10 +19,10 @@ from adjobs.errors import StorageError
 from adjobs.evaluate import Runner
 from adjobs.methods.contract import Mix, Selection, Stage
 from adjobs.nn.norm import synchronised
-from adjobs.training import checkpoint
+from adjobs.training import checkpoint, loop
 from adjobs.training.checkpoint import StoreCheckpoints
 from adjobs.training.device import choose_runner
-from adjobs.training.loop import TrainingError, Validation, Worker, fit
+from adjobs.training.loop import TrainingError, Validation, Worker, fit, train_only
 from adjobs.types import Batch, StepLoss
 from tests.drawing import draw_folder
 from tests.methods.tiny import STILL, drawn_data, tiny
@@ -205,6 +206,26 @@ def test_validation_happens_as_often_as_asked_and_always_at_the_end(data, tmp_pa
     assert ["val/image_auroc" in r.metrics for r in listener.rounds] == [False, True, True]
 
 
+class Blind(TwoStages):
+    """Cannot predict before its second stage."""
+
+    def stages(self) -> Sequence[Stage]:
+        first, second = super().stages()
+        return [dataclasses.replace(first, predicts=False), second]
+
+
+def test_a_stage_that_cannot_predict_is_not_validated(data, tmp_path):
+    validation = Validation(Selection("last", "image_auroc"), lambda: {"image_auroc": 0.5})
+    _, listener = train(Blind(), data, tmp_path / "ck", validation=validation)
+    assert ["val/image_auroc" in r.metrics for r in listener.rounds] == [False, False, True]
+
+
+def test_what_the_stages_optimizer_does_not_hold_is_frozen(data, tmp_path):
+    method = TwoStages()
+    train(method, data, tmp_path / "ck")
+    assert [p.requires_grad for p in (method.first.weight, method.second.weight)] == [False, True]
+
+
 def test_a_loss_that_is_not_finite_stops_the_training(data, tmp_path):
     method = TwoStages()
     method.scale = float("nan")
@@ -239,7 +260,7 @@ def free_port() -> int:
 
 
 def three_steps(rank: int, world: int, name: str, root: str, out: str, port: int = 0) -> None:
-    """Three steps of a method without random draws, which differ from worker to worker, on one of ``world`` workers.
+    """Three steps of each stage, on one of ``world`` workers, of a method without random draws, which differ between workers.
 
     In float64: Adam divides gradients by their size, so that float32 rounding of a gradient near zero moves its weight by up to
     the learning rate.
@@ -251,20 +272,24 @@ def three_steps(rank: int, world: int, name: str, root: str, out: str, port: int
     _, data = drawn_data(Path(root) / "d", Path(root) / "cache", 32)
     _, method = tiny(name, 32, **{key: value for key, value in STILL.items() if key in methods.config_class(name).model_fields})
     method.double()
-    stage = method.stages()[0]
-    if stage.prepare is not None:
-        stage.prepare(data)
-    natural = Mix(natural=8) if stage.mix.natural else Mix(simulated=4, anomalous=4)
-    plan, losses = data.plan(natural, world), []
-    module = nn.parallel.DistributedDataParallel(synchronised(method, CPU)) if world > 1 else method
-    optimizer = stage.optimizer()
-    for step in range(3):
-        batch = plan.batch(step, seed=0, stage=0, rank=rank, device=CPU)
-        loss = module(batch._replace(images=batch.images.double()))
-        optimizer.zero_grad()
-        loss.total.backward()
-        optimizer.step()
-        losses.append(float(loss.total.detach()))
+    losses = []
+    for number, stage in enumerate(method.stages()):
+        if stage.prepare is not None:
+            stage.prepare(data)
+        if stage.optimizer is None:
+            continue
+        plan = data.plan(Mix(natural=8) if stage.mix.natural else Mix(normal=4, anomalous=4), world)
+        optimizer = stage.optimizer()
+        train_only(stage.module, optimizer)
+        module = nn.parallel.DistributedDataParallel(synchronised(stage.module, CPU)) if world > 1 else stage.module
+        module.train()
+        for step in range(3):
+            batch = plan.batch(step, seed=0, stage=number, rank=rank, device=CPU)
+            loss = module(batch._replace(images=batch.images.double()))
+            optimizer.zero_grad()
+            loss.total.backward()
+            optimizer.step()
+            losses.append(float(loss.total.detach()))
     if rank == 0:
         torch.save({"losses": losses, "weights": method.state_dict()}, out)
     if world > 1:
@@ -286,14 +311,18 @@ def test_two_workers_with_batch_four_equal_one_with_batch_eight(name, tmp_path):
         torch.testing.assert_close(value, two["weights"][key], rtol=0, atol=1e-5, msg=key)
 
 
-@pytest.mark.parametrize("after", [1, 2])
 @pytest.mark.parametrize("name", methods.names())
-def test_a_method_resumes_exactly_with_batch_norm_and_optimizer_state(name, after, data, tmp_path):
+def test_a_method_resumes_exactly_from_any_round(name, data, tmp_path, monkeypatch):
+    """Inside stages and between them, with batch normalisation and the optimizer's state."""
+    monkeypatch.setattr(loop, "ROUND_STEPS", 2)
     _, start = tiny(name, 32)
-    whole, broken, resumed = (copy.deepcopy(start) for _ in range(3))
-    train(whole, data, tmp_path / "whole")
-    with pytest.raises(DiedError):
-        train(broken, data, tmp_path / "broken", after=after)
-    train(resumed, data, tmp_path / "broken")
-    for key, value in whole.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[key]), key
+    whole = copy.deepcopy(start)
+    trained, _ = train(whole, data, tmp_path / "whole")
+    assert trained.rounds > 1
+    for after in range(1, trained.rounds):
+        broken, resumed = copy.deepcopy(start), copy.deepcopy(start)
+        with pytest.raises(DiedError):
+            train(broken, data, tmp_path / f"broken-{after}", after=after)
+        train(resumed, data, tmp_path / f"broken-{after}")
+        for key, value in whole.state_dict().items():
+            assert torch.equal(value, resumed.state_dict()[key]), (after, key)

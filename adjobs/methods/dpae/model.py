@@ -179,10 +179,11 @@ class DPAE(nn.Module):
         config = self.config
 
         def optimizer() -> Optimizer:
+            own = [p for part in (self.encoder_1, self.decoder, self.encoder_2) for p in part.parameters()]
             if config.optimizer == "adam":
                 betas = (config.momentum, 0.999)
-                return Adam(self.parameters(), lr=config.lr, betas=betas, weight_decay=config.weight_decay)
-            return SGD(self.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+                return Adam(own, lr=config.lr, betas=betas, weight_decay=config.weight_decay)
+            return SGD(own, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
 
         train = Stage(
             name="reconstruct",
