@@ -129,13 +129,18 @@ class Fitted(NamedTuple):
     device: torch.device
 
 
-def fit_ours(job: JobConfig, data: Data) -> Fitted:
-    """Train one of our methods, without MLflow and Ray; the checkpoint is chosen as a job chooses it."""
+def fit_ours(job: JobConfig, data: Data, start: Mapping[str, torch.Tensor] | None = None) -> Fitted:
+    """Train one of our methods, without MLflow and Ray; the checkpoint is chosen as a job chooses it.
+
+    ``start`` is what another run has learnt, for methods that can begin with that.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cache, spec = data.open(job.data.image_size), methods.spec(job.method)
     for seed in (random.seed, np.random.seed, torch.manual_seed):  # for code of others; ours draws from its own generators
         seed(job.train.seed)
     method = methods.load(job.method).build(job.method_config(), image_size=job.data.image_size, seed=job.train.seed)
+    if start is not None:
+        method.start(start)  # type: ignore[operator]
     method.to(device).to(memory_format=torch.channels_last)
 
     def validate() -> Mapping[str, float | None]:

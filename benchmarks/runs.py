@@ -33,8 +33,7 @@ def once(folder: Path, name: str, job: JobConfig, data: Data, work: Work, thread
         work: function at the top of a module; gives what JSON can hold.
         threads: of the process.
     """
-    key = hashlib.sha256(f"{job.to_yaml()}{data.fingerprint}".encode()).hexdigest()[:12]
-    place = folder / f"{name}-{key}.json"
+    place = folder / f"{name}-{key(job, data)}.json"
     if place.is_file():
         found: dict[str, Any] = json.loads(place.read_text())
         return found
@@ -47,6 +46,11 @@ def once(folder: Path, name: str, job: JobConfig, data: Data, work: Work, thread
     unfinished.write_text(json.dumps(result))
     unfinished.rename(place)
     return result
+
+
+def key(job: JobConfig, data: Data) -> str:
+    """What tells this very job on these very data from others."""
+    return hashlib.sha256(f"{job.to_yaml()}{data.fingerprint}".encode()).hexdigest()[:12]
 
 
 def origins(runs: Iterable[Mapping[str, Any]]) -> str:

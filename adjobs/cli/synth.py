@@ -11,6 +11,8 @@ from adjobs.cli.output import verb
 from adjobs.errors import JobError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from adjobs.data.index import Sample
     from adjobs.job import JobConfig
     from adjobs.types import Batch
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
 @click.option("--data", "uri", required=True, help="Folder, s3:// URI, or the word elpv.")
 @click.option(
     "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one key of the job, such as params.rectangles=2."
+)
+@click.option(
+    "--model",
+    metavar="RUN_OR_URI",
+    help="A trained model of the method in place of a new one, with its own parameters.",
 )
 @click.option("--count", type=click.IntRange(1, 512), default=16, show_default=True, help="How many pictures.")
 @click.option(
@@ -34,13 +41,17 @@ if TYPE_CHECKING:
     help="Folder for the contact sheet; an older one is replaced.",
 )
 @verb
-def command(method: str, uri: str, changes: tuple[str, ...], count: int, seed: int, out: Path) -> tuple[dict[str, Any], str]:
+def command(
+    method: str, uri: str, changes: tuple[str, ...], model: str | None, count: int, seed: int, out: Path
+) -> tuple[dict[str, Any], str]:
     """Look at the anomalies that a method simulates on good pictures, before it is trained with them.
 
-    The pictures are drawn from all good ones of the data set, whatever part they would be in.
+    The pictures are drawn from all good ones of the data set, whatever part they would be in. With a trained model of a method
+    that learns by filling in what is masked, masked and filled pictures stand below.
 
     \b
     adjobs synth cdo --data elpv --set params.rectangles=2 --out look
+    adjobs synth slsg --data elpv --model RUN --out look
     """  # noqa: D301 (click looks for the control character, not for a backslash)
     from adjobs import job, methods
 
@@ -53,16 +64,14 @@ def command(method: str, uri: str, changes: tuple[str, ...], count: int, seed: i
 
     from adjobs.synthesis.sheet import draw_sheet, save_sheet
 
+    built, size = _trained(method, model, changes) if model else _new(prepared, seed)
     samples = _choose(prepared, count, seed)
-    batch = _load(samples, prepared.data.image_size, seed)
-    config = prepared.method_config()
-    if "weights" in type(config).model_fields:
-        config = config.model_copy(update={"weights": "none"})  # no network looks at the pictures
-    built = methods.load(method).build(config, image_size=prepared.data.image_size, seed=seed)
+    batch = _load(samples, size, seed)
     simulated = built.simulate(batch)  # type: ignore[operator]
+    filled = built.fill(batch.images, batch.generator) if model and hasattr(built, "fill") else ()  # type: ignore[operator]
     out.mkdir(parents=True, exist_ok=True)
     sheet = out / f"{method}.png"
-    save_sheet(draw_sheet(batch.images, simulated), sheet)
+    save_sheet(draw_sheet(batch.images, simulated, filled), sheet)
     shares = simulated.masks.float().mean((1, 2, 3))
     touched = int((shares > 0).sum())
     result = {
@@ -72,6 +81,33 @@ def command(method: str, uri: str, changes: tuple[str, ...], count: int, seed: i
         "mean_share": float(shares.mean()),
     }
     return result, f"{sheet}: {touched} of {len(samples)} pictures changed, on average {result['mean_share']:.1%} of a picture"
+
+
+def _new(prepared: JobConfig, seed: int) -> tuple[nn.Module, int]:
+    """The method before any training, and the side of its pictures."""
+    from adjobs import methods
+
+    config, size = prepared.method_config(), prepared.data.image_size
+    if "weights" in type(config).model_fields:
+        config = config.model_copy(update={"weights": "none"})  # no network looks at the pictures
+    return methods.load(prepared.method).build(config, image_size=size, seed=seed), size
+
+
+def _trained(method: str, model: str, changes: tuple[str, ...]) -> tuple[nn.Module, int]:
+    """A logged model, and the side of its pictures."""
+    from tempfile import TemporaryDirectory
+
+    from adjobs import settings
+    from adjobs.detector import Detector
+    from adjobs.tracking.package import download
+
+    if changes:
+        raise JobError("--set: a trained model has parameters of its own; leave out --set or --model")
+    with TemporaryDirectory(prefix="adjobs-") as folder:
+        found = Detector.load(download(settings.load().tracking_uri, model, Path(folder)), "cpu")
+    if found.manifest.method != method:
+        raise JobError(f"--model '{model}': is a model of {found.manifest.method}, not of {method}; give one of that method")
+    return found.method, found.manifest.image_size
 
 
 def _choose(prepared: JobConfig, count: int, seed: int) -> list[Sample]:

@@ -60,7 +60,8 @@ class Spec:
         gives_map: whether it locates what it finds.
         map_switch: boolean parameter without which it gives no map; None where it always does, or never.
         simulates: whether it trains on simulated anomalies; then ``simulate(batch) -> Simulated`` puts them on the images that
-            ``batch.simulate`` marks.
+            ``batch.simulate`` marks. One that learns by filling in what is masked also has ``fill(images, generator)``, which
+            gives masked and filled pictures to look at.
         selection: which checkpoint becomes the model.
         threshold: default policy and its value.
         start: how it begins with another run's weights; None where it cannot.

@@ -17,7 +17,7 @@ PAPER = 255
 STRUCTURAL, LOGICAL = (255, 255, 255), (90, 170, 255)  # colours of the masks
 
 
-def draw_sheet(images: Tensor, simulated: Simulated) -> np.ndarray:
+def draw_sheet(images: Tensor, simulated: Simulated, further: Sequence[Tensor] = ()) -> np.ndarray:
     """A contact sheet: bands of the good pictures, below each the same with its anomaly, below that the mask.
 
     Masks of logical anomalies are blue.
@@ -25,6 +25,7 @@ def draw_sheet(images: Tensor, simulated: Simulated) -> np.ndarray:
     Args:
         images: ``(B, 3, H, W)`` in [0, 1], as they were.
         simulated: what became of them.
+        further: more pictures of each, ``(B, 3, H, W)`` in [0, 1], to be drawn below.
 
     Returns:
         ``(height, width, 3)`` uint8.
@@ -32,7 +33,9 @@ def draw_sheet(images: Tensor, simulated: Simulated) -> np.ndarray:
     logical = [False] * len(images) if simulated.logical is None else simulated.logical.tolist()
     colours = np.array([LOGICAL if kind else STRUCTURAL for kind in logical], dtype=np.uint8)
     masks = list(simulated.masks[:, 0, :, :, None].cpu().numpy() * colours[:, None, None])
-    columns = [list(column) for column in zip(_bytes(images), _bytes(simulated.images), masks, strict=True)]
+    columns = [
+        list(column) for column in zip(_bytes(images), _bytes(simulated.images), masks, *map(_bytes, further), strict=True)
+    ]
     return _stack([_band(columns[start : start + COLUMNS], len(columns)) for start in range(0, len(columns), COLUMNS)], GAP * 4)
 
 

@@ -80,3 +80,26 @@ def test_the_generator_decides_everything():
     one, same, other = (run(Strategy(), n=8, seed=seed) for seed in (3, 3, 4))
     assert torch.equal(one.images, same.images)
     assert not torch.equal(one.images, other.images)
+
+
+def test_patches_can_be_shuffled_in_the_logical_branch():
+    """Nothing of a flat picture is seen to be shuffled, so that every anomaly that is seen is structural."""
+    found = run(dataclasses.replace(PLAIN, shuffled=1.0, shuffled_is_logical=True))
+    assert torch.equal(found.masks.flatten(1).any(1), ~found.logical)
+
+
+def test_rectangles_are_rectangles_on_the_foreground():
+    strategy = dataclasses.replace(PLAIN, shape="rectangles", shuffled=0.0)
+    masks = run(strategy).masks
+    rows, columns = masks.any(3).sum((1, 2)), masks.any(2).sum((1, 2))
+    assert torch.equal(masks.flatten(1).sum(1), rows * columns)
+    foreground = torch.zeros(200, 1, 64, 64, dtype=torch.bool)
+    foreground[..., 20:40, 10:50] = True
+    assert not (run(strategy, foreground=foreground).masks & ~foreground).any()
+
+
+def test_textures_can_be_bytes():
+    strategy = dataclasses.replace(PLAIN, logical=0.0, shuffled=0.0)
+    floats, exact = torch.rand(5, 3, 64, 64), torch.Generator().manual_seed(0)
+    found = simulate(torch.zeros(8, 3, 64, 64), exact, strategy, textures=(floats * 255).byte(), others=torch.zeros(8, 3, 64, 64))
+    assert 0 < float(found.images.max()) <= 1

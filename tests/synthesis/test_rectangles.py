@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from adjobs.synthesis.rectangles import foreground, perturb, rectangle_masks
+from adjobs.synthesis.rectangles import boxes, foreground, perturb, rectangle_masks
 
 
 def gen(seed: int = 0) -> torch.Generator:
@@ -81,3 +81,13 @@ def test_centres_lie_on_the_foreground_when_asked():
 def test_nothing_is_drawn_where_all_is_background():
     images = torch.zeros(4, 3, 64, 64)
     assert not perturb(images, gen(), skip_background=True).masks.any()
+
+
+def test_boxes_have_sides_in_their_range_and_lie_inside():
+    masks = boxes(torch.Generator().manual_seed(0), 300, (64, 128), count=1, sides=(0.25, 0.5))
+    rows, columns = masks.any(3).sum((1, 2)), masks.any(2).sum((1, 2))
+    assert (int(rows.min()), int(rows.max())) == (16, 32)
+    assert (int(columns.min()), int(columns.max())) == (32, 64)
+    assert torch.equal(masks.flatten(1).sum(1), rows * columns)
+    assert masks.any(0)[0].all()  # no place is out of reach
+    assert not boxes(torch.Generator(), 2, (8, 8), count=0, sides=(0.1, 0.2)).any()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from adjobs.synthesis.sources import others, shuffled_patches, toned, turned
+from adjobs.synthesis.sources import jittered, others, shuffled_patches, toned, turned
 
 
 def gen(seed: int = 0) -> torch.Generator:
@@ -68,3 +68,15 @@ def test_tones_stay_in_range_and_leave_the_order_of_grey_values():
     means = found.mean((1, 2, 3)) - images.mean((1, 2, 3))
     assert 0.05 < float(means.abs().max()) <= 0.15 + 1e-6
     torch.testing.assert_close(toned(images, gen(), 0.0), images)
+
+
+def test_jitter_changes_brightness_and_saturation_by_its_share():
+    images = torch.full((400, 3, 2, 2), 0.5) + torch.tensor([0.1, 0.0, -0.1]).view(1, 3, 1, 1)
+    found = jittered(images, torch.Generator().manual_seed(0), 0.2)
+    grey, before = (x[:, 0] * 0.299 + x[:, 1] * 0.587 + x[:, 2] * 0.114 for x in (found, images))
+    brightness = (grey / before)[:, 0, 0]
+    colour = ((found[:, 0] - found[:, 2]) / 0.2)[:, 0, 0] / brightness
+    for factor in (brightness, colour):
+        assert 0.8 <= float(factor.min()) < 0.82
+        assert 1.18 < float(factor.max()) <= 1.2 + 1e-6
+    assert torch.equal(jittered(images, torch.Generator(), 0), images)

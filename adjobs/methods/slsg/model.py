@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from adjobs.backbones import create_embedder
@@ -128,6 +128,10 @@ class SLSG(nn.Module):
             config = self.config
             self._bank = texture_bank(config.textures, config.texture_count, self.image_size, self.seed).to(device)
         return self._bank
+
+    def fill(self, images: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """What stage 1 is shown of ``(B, 3, H, W)`` pictures, and what it makes of that; both in [0, 1]."""
+        return self.inpainter.fill(images, generator)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
