@@ -171,9 +171,9 @@ def main() -> None:
             runs = []
             for division, seed in product(arguments.split_seeds, arguments.seeds):
                 section = {"uri": uri, "protocol": protocol, "image_size": arguments.size, "seed": division}
-                document = {"method": "slsg", "data": section, "train": {"seed": seed}}
+                document: dict[str, Any] = {"method": "slsg", "data": section, "params": {}, "train": {"seed": seed}}
                 document = override(document, [f"params.{setting}" for setting in arguments.set])
-                document["params"] = dict(document.get("params", {})) | params
+                document["params"] |= params
                 data = divided[division]
                 job, first = begun(resolve(document), data, arguments)
                 called = f"{data.index.format}-{protocol}-{slug(variant)}-d{division}-s{seed}"

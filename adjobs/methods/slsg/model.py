@@ -8,7 +8,7 @@ from typing import Self
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from adjobs.backbones import create_embedder
 from adjobs.errors import JobError
@@ -148,7 +148,7 @@ class SLSG(nn.Module):
         segment = Stage(
             name="segment",
             module=self,
-            optimizer=self._sgd,
+            optimizer=self._segmenting,
             mix=Mix(
                 normal=config.batch_size - config.batch_size // 2,
                 simulated=config.batch_size // 2,
@@ -162,14 +162,14 @@ class SLSG(nn.Module):
         inpaint = Stage(
             name="inpaint",
             module=self.inpainter,
-            optimizer=self._adam,
+            optimizer=self._inpainting,
             mix=Mix(normal=config.pretrain_batch_size),
             epochs=config.pretrain_epochs,
             predicts=False,
         )
         return [inpaint, segment]
 
-    def _adam(self) -> Optimizer:
+    def _inpainting(self) -> Optimizer:
         """Generator and discriminator, each with its learning rate."""
         net, config = self.inpainter, self.config
         generator = [p for part in (net.encoder, net.decoder, net.coarse) for p in part.parameters()]
@@ -179,10 +179,12 @@ class SLSG(nn.Module):
         ]
         return Adam(groups, betas=BETAS)
 
-    def _sgd(self) -> Optimizer:
-        """SegNet without its encoder."""
+    def _segmenting(self) -> Optimizer:
+        """For SegNet without its encoder."""
         config = self.config
         parameters = [p for part in (self.graph, self.decoder, self.auxiliary) for p in part.parameters()]
+        if config.optimizer == "adamw":
+            return AdamW(parameters, lr=config.lr, betas=(config.momentum, 0.999), weight_decay=config.weight_decay)
         return SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
 
     def start(self, weights: Mapping[str, Tensor]) -> None:
