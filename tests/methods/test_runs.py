@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner
+from PIL import Image
 
 from adjobs import methods
 from adjobs.cli.main import main
+from adjobs.detector import read_weights
+from adjobs.synthesis.sheet import GAP
 from adjobs.tracking.client import connect
+from adjobs.tracking.package import download
 from tests.drawing import draw_folder
 from tests.methods.tiny import small_params
 
@@ -78,3 +85,63 @@ def test_pixels_of_a_method_whose_maps_are_off(home):
     job = ["train", str(home / "liac.yaml"), "--local", "--set", "pixel_threshold.policy=max_f1"]
     assert "liac gives no maps without params.heat_map: true; leave pixel_threshold out" in CliRunner().invoke(main, job).stderr
     assert "heat maps with params.heat_map" in CliRunner().invoke(main, ["methods"]).stdout
+
+
+@pytest.fixture(scope="module")
+def slsg(home) -> dict:
+    """A run of both stages."""
+    return train(home, "slsg")
+
+
+def test_slsg_begins_with_the_inpainting_of_another_run(home, slsg):
+    first = slsg
+    client = connect(first["tracking_uri"])
+    assert {"train/inpaint/loss", "train/segment/loss"} <= set(client.get_run(first["run_id"]).data.metrics)
+    second = train(home, "slsg", pretrain_from=first["run_id"], top=50)
+    metrics = set(client.get_run(second["run_id"]).data.metrics)
+    assert "train/loss" in metrics
+    assert not any("inpaint" in metric for metric in metrics)
+    weights = [stored_weights(summary) for summary in (first, second)]
+    of_encoder = [key for key in weights[0] if key.startswith("inpainter.encoder.")]
+    assert of_encoder
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in of_encoder)
+    done = CliRunner().invoke(
+        main,
+        ["synth", "slsg", "--data", str(home / "data"), "--model", second["run_id"], "--count", "2", "--out", str(home / "look")],
+    )
+    assert done.exit_code == 0, done.output
+    with Image.open(home / "look" / "slsg.png") as sheet:
+        assert sheet.size == (2 * 64 + GAP, 5 * 64 + 4 * GAP)  # good, anomaly, mask, masked, filled
+
+
+def stored_weights(summary: dict) -> dict[str, torch.Tensor]:
+    with TemporaryDirectory() as folder:
+        return read_weights(download(summary["tracking_uri"], summary["model"], Path(folder)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["params.width=16"], "width 8 there, 16 here; give a run that agrees, or leave it out"),
+        (["data.uri=other"], "data fingerprint [0-9a-f]{16} there, [0-9a-f]{16} here"),
+        (["params.pretrain_from=nothing"], "nothing"),
+    ],
+)
+def test_a_start_that_does_not_fit_is_refused_before_a_run_is_opened(change, message, home, slsg, tmp_path):
+    summary = slsg
+    other = draw_folder(tmp_path / "other", 20, 10, size=64, seed=1)
+    changes = [f"params.pretrain_from={summary['run_id']}", *(each.replace("=other", f"={other}") for each in change)]
+    words = [word for each in changes for word in ("--set", each)]
+    client = connect(summary["tracking_uri"])
+    before = len(client.search_runs([e.experiment_id for e in client.search_experiments()]))
+    done = CliRunner().invoke(main, ["train", str(home / "slsg.yaml"), "--local", *words])
+    assert done.exit_code == 2
+    assert re.search(message, done.stderr), done.stderr
+    assert done.stderr.strip().count("\n") == 0
+    assert len(client.search_runs([e.experiment_id for e in client.search_experiments()])) == before
+
+
+def test_synth_with_a_model_of_another_method_is_refused(home, slsg):
+    words = ["--data", str(home / "data"), "--model", slsg["run_id"]]
+    assert "is a model of slsg, not of cdo" in CliRunner().invoke(main, ["synth", "cdo", *words]).stderr
+    assert "leave out --set or --model" in CliRunner().invoke(main, ["synth", "slsg", *words, "--set", "params.logical=0"]).stderr

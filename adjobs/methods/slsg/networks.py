@@ -10,6 +10,9 @@ from timm.models.resnet import BasicBlock
 from torch import Tensor, nn
 
 STRIDE = 16  # of the last maps: the max pooling is left out, as in the published code
+THIN = (
+    16  # fewest channels at full size, the published code's at width 64: a ReLU behind two or four easily dies for every picture
+)
 LEAK = 0.2  # slope of the discriminator's LeakyReLU; the paper does not say, pix2pix's
 
 
@@ -92,8 +95,9 @@ class PictureDecoder(nn.Module):
         super().__init__()
         w = width
         self.up3, self.up2, self.up1 = Up(8 * w, 4 * w, 4 * w), Up(4 * w, 2 * w, 2 * w), Up(2 * w, w, w)
-        self.up0 = Up(w, w // 2)
-        self.block = nn.Sequential(group(w // 2, w // 2), group(w // 2, w // 2), nn.Conv2d(w // 2, 3, 1))
+        half = max(THIN, w // 2)
+        self.up0 = Up(w, half)
+        self.block = nn.Sequential(group(half, half), group(half, half), nn.Conv2d(half, 3, 1))
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """``(B, 3, H, W)``, in the encoder's units."""
@@ -152,8 +156,9 @@ class MapDecoder(nn.Module):
         self.up2 = Up(4 * w, 2 * w, 2 * w + extra)
         self.up1 = Up(2 * w, w, w + extra)
         self.stem = group(2 * w, w)
-        self.up0 = Up(w, w // 2)
-        self.block = nn.Sequential(group(w // 2, w // 4), nn.Conv2d(w // 4, 2, 1))
+        half, quarter = max(THIN, w // 2), max(THIN, w // 4)
+        self.up0 = Up(w, half)
+        self.block = nn.Sequential(group(half, quarter), nn.Conv2d(quarter, 2, 1))
 
     def forward(self, maps: Sequence[Tensor], x: Tensor) -> Tensor:
         """``(B, 2, H, W)`` of the encoder's maps and X' ``(B, 8w, H / 16, W / 16)``."""
