@@ -30,8 +30,9 @@ from adjobs import evaluate, methods
 from adjobs.evaluate import Runner
 from adjobs.job import JobConfig, override, resolve
 from adjobs.metrics import ranking, region
-from adjobs.types import Scores
+from adjobs.types import Batch, Scores
 
+PIXELS = 256  # of the paper's pictures
 KINDS = {"logical": "logical_anomalies", "structural": "structural_anomalies"}
 # Changes of the default, with the paper's image AUROC (structural, logical, all) of each.
 VARIANTS: dict[str, tuple[dict[str, Any], tuple[float, float, float]]] = {
@@ -184,7 +185,7 @@ def main() -> None:
     seconds = sorted({round(first["seconds"]) for first in firsts})
     about = (
         f"Images stretched to {arguments.size} px; {seeds_in_words(arguments)}. Parameters: "
-        f"{', '.join(arguments.set) or 'the defaults'}. {size_in_words(arguments)} Seconds of each inpainting: "
+        f"{', '.join(arguments.set) or 'the defaults'}. {parts_in_words(arguments)} Seconds of each inpainting: "
         f"{', '.join(map(str, seconds)) or 'none'}. ms: per image, float32, from floats in memory to score and map. The paper, "
         f"256 px on a GTX 1080 Ti: 54.2 ms at batch 1, 18.5 at 16; 20.46 M parameters."
     )
@@ -192,16 +193,41 @@ def main() -> None:
     keep(arguments.name, "SLSG", machine(device), [about, origins(every), table(HEAD, rows, left=2)])
 
 
-def size_in_words(arguments: argparse.Namespace) -> str:
-    """Parameters that inference needs, and those of training alone."""
+def parts_in_words(arguments: argparse.Namespace) -> str:
+    """Parameters that inference needs and those of training alone; what simulating takes of a step at the paper's size."""
     document = override({"method": "slsg", "data": {"uri": "x"}}, [f"params.{setting}" for setting in arguments.set])
-    method = methods.load("slsg").build(resolve(document).method_config(), image_size=arguments.size, seed=0)
+    method = methods.load("slsg").build(resolve(document).method_config(), image_size=PIXELS, seed=0)
     total = sum(p.numel() for p in method.parameters())
     inpainter: Any = method.inpainter
     training = sum(
         p.numel() for part in (inpainter.decoder, inpainter.coarse, inpainter.discriminator) for p in part.parameters()
     )
-    return f"{(total - training) / 1e6:.2f} M parameters for inference, {training / 1e6:.2f} M for inpainting alone."
+    simulating, whole = step_times(method)
+    return (
+        f"{(total - training) / 1e6:.2f} M parameters for inference, {training / 1e6:.2f} M for inpainting alone. A step of 4 + 4 "
+        f"images at {PIXELS} px on the processor: {whole:.0f} ms, {simulating:.0f} ms ({simulating / whole:.1%}) of it to simulate."
+    )
+
+
+def step_times(method: torch.nn.Module, count: int = 8) -> tuple[float, float]:
+    """Milliseconds of simulating anomalies, and of a whole step of the second stage; medians of five."""
+    stage = method.stages()[-1]  # type: ignore[operator]
+    optimizer, taken = stage.optimizer(), []
+    generator = torch.Generator().manual_seed(0)
+    images, nothing = torch.rand(count, 3, PIXELS, PIXELS), torch.zeros(count, 1, PIXELS, PIXELS, dtype=torch.bool)
+    batch = Batch(images, torch.zeros(count).long(), nothing, nothing, torch.arange(count) >= count // 2, generator)
+    stage.module.train()
+    for _ in range(6):
+        begin = time.perf_counter()
+        method.simulate(batch)  # type: ignore[operator]
+        between = time.perf_counter()
+        loss = stage.module(batch)
+        optimizer.zero_grad()
+        loss.total.backward()
+        optimizer.step()
+        taken.append((1000 * (between - begin), 1000 * (time.perf_counter() - between)))
+    simulating, whole = np.median(taken[1:], 0)
+    return float(simulating), float(whole)
 
 
 def slug(variant: str) -> str:
