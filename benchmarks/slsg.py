@@ -204,8 +204,9 @@ def parts_in_words(arguments: argparse.Namespace) -> str:
     )
     simulating, whole = step_times(method)
     return (
-        f"{(total - training) / 1e6:.2f} M parameters for inference, {training / 1e6:.2f} M for inpainting alone. A step of 4 + 4 "
-        f"images at {PIXELS} px on the processor: {whole:.0f} ms, {simulating:.0f} ms ({simulating / whole:.1%}) of it to simulate."
+        f"{(total - training) / 1e6:.2f} M parameters for inference, {training / 1e6:.2f} M for inpainting alone. "
+        f"A step of 4 + 4 images at {PIXELS} px on the processor: {whole:.0f} ms, {simulating:.0f} ms of it to simulate "
+        f"({simulating / whole:.1%})."
     )
 
 
