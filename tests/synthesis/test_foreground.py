@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from adjobs.synthesis.foreground import _cuts, otsu_foreground
+from adjobs.synthesis.foreground import _cuts, level_foreground, otsu_foreground
 
 
 def disc(inside: float, outside: float, radius: int = 20) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,3 +57,9 @@ def test_the_threshold_has_the_most_variance_between_the_classes():
     for picture, found in zip(level.numpy(), _cuts(level)[0].tolist(), strict=True):
         best = max(between(picture.ravel(), t) for t in range(256))
         assert np.isclose(between(picture.ravel(), found), best)
+
+
+def test_a_level_of_grey_can_be_given_with_its_side():
+    image, mask = disc(0.8, 0.2)
+    assert torch.equal(level_foreground(image[None], 0.5, brighter=True)[0, 0], mask)
+    assert torch.equal(level_foreground(image[None], 0.5, brighter=False)[0, 0], ~mask)
