@@ -15,8 +15,15 @@ from adjobs.cli.main import main
 from adjobs.synthesis.sheet import GAP, LOGICAL, draw_sheet
 from adjobs.types import Simulated
 from tests.drawing import draw_folder
+from tests.methods.tiny import small_params
 
-SMALL = ["--set", "data.image_size=64", "--set", "params.backbone=resnet18"]
+SIDE = ["--set", "data.image_size=64"]
+
+
+def small(name: str) -> list[str]:
+    """What makes a method's networks small."""
+    params = {key: value for key, value in small_params(name).items() if key in ("backbone", "width", "texture_count")}
+    return [*SIDE, *(word for key, value in params.items() for word in ("--set", f"params.{key}={value}"))]
 
 
 def synth(*words: str):
@@ -30,7 +37,7 @@ def pictures(tmp_path_factory):
 
 @pytest.mark.parametrize("name", [name for name in methods.names() if methods.spec(name).simulates])
 def test_a_sheet_has_a_column_for_each_good_picture(name, pictures, tmp_path, own_home):
-    words = [name, "--data", str(pictures), *SMALL, "--count", "10", "--out", str(tmp_path / "new" / "look"), "--json"]
+    words = [name, "--data", str(pictures), *small(name), "--count", "10", "--out", str(tmp_path / "new" / "look"), "--json"]
     done = synth(*words)
     assert done.exit_code == 0, done.output
     result = json.loads(done.stdout)
