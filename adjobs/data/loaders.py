@@ -85,17 +85,19 @@ class TrainingData:
             rows = self.normal_pool.rows[start : start + size]
             yield self.load(rows, np.zeros(len(rows), dtype=bool), nothing)
 
-    def plan(self, mix: tuple[int, int, int, int], world: int) -> Plan:
+    def plan(self, mix: tuple[int, int, int, int], world: int, sized_by: Sequence[str] = ("batch_size",)) -> Plan:
         """Lay out the batches of a stage.
 
         Args:
             mix: global counts (natural, normal, simulated, anomalous), see :class:`adjobs.methods.contract.Mix`.
             world: number of workers.
+            sized_by: parameters that set the mix, for what is said where it does not fit.
 
         Raises:
             DataError: the training part lacks what the mix asks for, or the batch cannot be shared among the workers.
         """
         natural, normal, simulated, anomalous = mix
+        settings = " or ".join(f"params.{name}" for name in sized_by)
         if anomalous and not len(self.anomalous_pool):
             raise DataError(
                 "the method asks for labelled anomalies in each batch, the training part has none; label some or change params"
@@ -104,13 +106,13 @@ class TrainingData:
         if per_step % world or anomalous % world:
             raise DataError(
                 f"a global batch of {per_step} + {anomalous} labelled anomalies cannot be shared equally by {world} workers; "
-                "choose params.batch_size or train.workers so that it can"
+                f"choose {settings} or train.workers so that it can"
             )
         per_step = min(per_step, len(pool) // world * world)  # a part smaller than one batch is one batch
         if not per_step or per_step + anomalous < 2 * world:
             raise DataError(
                 f"a global batch has {per_step + anomalous} images, each of {world} workers needs at least 2; "
-                f"use fewer workers, a larger params.batch_size, or more training images ({len(pool)} now)"
+                f"use fewer workers, a larger {settings}, or more training images ({len(pool)} now)"
             )
         return Plan(self, mix, pool, per_step, world)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -143,3 +144,9 @@ def _refuse_empty(parts: Parts, got: str) -> None:
     listed = ", ".join(f"{name} {count['normal']} normal and {count['anomalous']} anomalous" for name, count in counts.items())
     need = "each part needs a normal image and test an anomalous one too"
     raise DataError(f"{got} {listed}; {need}; add images or choose another protocol")
+
+
+def digest_of_good(index: Index, part: Iterable[str]) -> str:
+    """Sha256 of the ids of the good pictures in a part: what was learnt from them may be used for the same ones only."""
+    good = {sample.id for sample in index.samples if sample.label == "normal"}
+    return hashlib.sha256(json.dumps(sorted(good & set(part))).encode()).hexdigest()

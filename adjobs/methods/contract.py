@@ -130,6 +130,7 @@ class Stage:
         prepare: work without gradients before the first step (statistics, memory bank); its result lives in the module's
             buffers, so that a resumed stage does not repeat it.
         predicts: whether the method can be asked for predictions after a round of this stage; else nothing is validated then.
+        sized_by: the method's parameters that set the mix, to be named where it does not fit the data or the workers.
     """
 
     name: str
@@ -142,6 +143,7 @@ class Stage:
     clip_norm: float | None = None
     prepare: Callable[[TrainingImages], None] | None = None
     predicts: bool = True
+    sized_by: tuple[str, ...] = ("batch_size",)
 
 
 class TrainingImages(Protocol):

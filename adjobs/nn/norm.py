@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -77,3 +80,34 @@ def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
     for name, child in module.named_children():
         setattr(module, name, synchronised(child, device))
     return module
+
+
+def recalibrate(module: nn.Module, inputs: Iterable[Tensor]) -> None:
+    """Take the running statistics of all batch normalisation layers anew, as means over the batches of ``inputs``."""
+    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+    for layer in layers:
+        layer.reset_running_stats()
+    with _normalising(layers, momentum=None), torch.no_grad():
+        for batch in inputs:
+            module(batch)
+
+
+@contextmanager
+def of_the_batch(module: nn.Module) -> Iterator[None]:
+    """Normalise with the statistics of the batch, as in training, and leave the running ones as they are."""
+    with _normalising([layer for layer in module.modules() if isinstance(layer, _BatchNorm)], momentum=0.0):
+        yield
+
+
+@contextmanager
+def _normalising(layers: list[_BatchNorm], momentum: float | None) -> Iterator[None]:
+    before = [(layer.training, layer.momentum) for layer in layers]
+    try:
+        for layer in layers:
+            layer.train()
+            layer.momentum = momentum  # None: the mean over all batches
+        yield
+    finally:
+        for layer, (training, own) in zip(layers, before, strict=True):
+            layer.train(training)
+            layer.momentum = own

@@ -35,7 +35,7 @@ class Strategy:
         faint: a quarter of the structural anomalies keep three quarters of the picture (1 − δ), the others up to this share.
         logical_faint: logical anomalies keep up to this share.
         grid: rows and columns of patches to shuffle.
-        rotation: of other pictures, degrees either way ("a random rotation", without a number).
+        rotation: of other pictures and of textures, degrees either way ("a random rotation", without a number).
         tone: change of the source's contrast and brightness ("adjustments of brightness and contrast"; ours).
         least_area: smallest mask, pixels at 256 × 256, before what is not visible is taken out of it.
         visible: pixels that change by less than this in every channel do not count as anomalous.
@@ -119,5 +119,5 @@ def _sources(
         foreign = foreign.to(images.dtype) / 255
     itself = torch.rand(len(images), generator=generator, device=images.device) < strategy.shuffled
     itself &= logical == strategy.shuffled_is_logical
-    foreign = torch.where(logical.view(-1, 1, 1, 1), turned(others, generator, strategy.rotation), foreign)
+    foreign = turned(torch.where(logical.view(-1, 1, 1, 1), others, foreign), generator, strategy.rotation)
     return torch.where(itself.view(-1, 1, 1, 1), shuffled_patches(images, generator, strategy.grid), foreign)

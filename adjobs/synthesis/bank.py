@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from adjobs.artifacts import open_store
-from adjobs.data.files import IMAGE_SUFFIXES
+from adjobs.data.files import is_image
 from adjobs.data.images import ImageError, load_rgb
 from adjobs.errors import DataError
 from adjobs.synthesis.textures import textures
@@ -33,8 +33,8 @@ def texture_bank(source: str, count: int, size: int, seed: int) -> Tensor:
     if source == DRAWN:
         drawn = textures(torch.Generator().manual_seed(seed), count, (size, size))
         return (drawn * 255).round().to(torch.uint8)
-    store = open_store(source)
-    keys = [entry.key for entry in store.list() if PurePosixPath(entry.key).suffix.lower() in IMAGE_SUFFIXES]
+    store = open_store(source if "://" in source else Path(source).expanduser())
+    keys = [entry.key for entry in store.list() if is_image(Path(entry.key)) and not _hidden(entry.key)]
     if not keys:
         raise DataError(f"textures '{source}': no pictures there; give a folder or s3:// prefix with some, or {DRAWN}")
     if len(keys) > count:
@@ -46,3 +46,7 @@ def texture_bank(source: str, count: int, size: int, seed: int) -> Tensor:
         except ImageError as error:
             raise DataError(f"textures '{source}': {key}: {error.reason}; replace or remove it") from error
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
+
+
+def _hidden(key: str) -> bool:
+    return any(part.startswith(".") for part in key.split("/"))

@@ -28,13 +28,18 @@ def shuffled_patches(images: Tensor, generator: Generator, grid: tuple[int, int]
     return shuffled
 
 
-def others(images: Tensor, generator: Generator) -> Tensor:
-    """For each of ``(B, C, H, W)`` images another one of the batch, any as likely as any; itself where it is alone."""
+def others(images: Tensor, generator: Generator, allowed: Tensor) -> Tensor:
+    """For each of ``(B, C, H, W)`` images another one of the batch, any that is allowed as likely as any.
+
+    Args:
+        images: ``(B, C, H, W)``.
+        generator: on the images' device.
+        allowed: ``(B,)`` bool, which ones may be taken; where that leaves none, the first of the batch is.
+    """
     batch = len(images)
-    if batch == 1:
-        return images
-    step = torch.randint(1, batch, (batch,), generator=generator, device=images.device)
-    return images[(torch.arange(batch, device=images.device) + step) % batch]
+    draw = torch.rand(batch, batch, generator=generator, device=images.device)
+    itself = torch.eye(batch, dtype=torch.bool, device=images.device)
+    return images[draw.masked_fill(itself | ~allowed, -1).argmax(1)]
 
 
 def turned(images: Tensor, generator: Generator, degrees: float) -> Tensor:

@@ -103,6 +103,29 @@ def download(uri: str, model: str, folder: Path) -> Path:
     return inside
 
 
+def exact(uri: str, model: str) -> str:
+    """The one model that a run, a version or an alias stands for now, as ``models:/m-…``; a local folder stays.
+
+    Raises:
+        TrackingError: there is no such run or model, or the run has no model.
+    """
+    if (Path(model) / "detector.json").is_file():
+        return model
+    client = connect(uri)
+    with talking(uri):
+        found = _model_uri(client, model)
+        name, _, version_or_alias = found.removeprefix("models:/").replace("@", "/").partition("/")
+        if not version_or_alias:
+            return found
+        by_alias = "@" in found
+        version = (
+            client.get_model_version_by_alias(name, version_or_alias)
+            if by_alias
+            else client.get_model_version(name, version_or_alias)
+        )
+    return f"models:/{version.model_id}"
+
+
 def _model_uri(client: Any, model: str) -> str:
     """The URI that MLflow downloads from; a run stands for the model it logged last, and in full."""
     from mlflow.entities import LoggedModelStatus

@@ -15,6 +15,7 @@ from torch import nn
 from adjobs import detector, evaluate, methods
 from adjobs.data.cache import ImageCache
 from adjobs.data.index import Index
+from adjobs.data.splits import Split, digest_of_good
 from adjobs.evaluate import Measures, Runner, Timed
 from adjobs.job import JobConfig
 from adjobs.metrics import CONFIDENCE, METRICS_VERSION
@@ -48,15 +49,13 @@ class Look:
         self._kept = None
 
 
-def conclude(
-    job: JobConfig, fingerprint: str, parts: Mapping[str, tuple[str, ...]], look: Look, trained: Trained, recorder: Recorder
-) -> dict[str, Any]:
+def conclude(job: JobConfig, fingerprint: str, split: Split, look: Look, trained: Trained, recorder: Recorder) -> dict[str, Any]:
     """Choose the thresholds on validation, measure, and store everything in the open run.
 
     Args:
         job: the resolved job.
         fingerprint: of the data.
-        parts: sample ids of ``val`` and ``test``.
+        split: which sample is in which part.
         look: the method with the selected weights, and the data.
         trained: how the training ended.
         recorder: of the open run.
@@ -65,7 +64,7 @@ def conclude(
         The summary that ``adjobs train`` prints.
     """
     begin = time.perf_counter()
-    timed = {"val": look.again(parts["val"]), "test": look.at(parts["test"])}
+    timed = {"val": look.again(split.val), "test": look.at(split.test)}
     val = timed["val"].scores
     threshold, pixel = choose_threshold(job, val), choose_pixel_threshold(job, val)
     measures = {part: measure(t.scores, threshold, pixel, look.index) for part, t in timed.items()}
@@ -82,7 +81,8 @@ def conclude(
         for name, figure in figures.of_part(t.scores, threshold.value, part, measures[part]).items():
             recorder.figure(figure, f"figures/{part}_{name}.png")
     _draw_galleries(recorder, timed["test"].scores, threshold.value, look.cache)
-    model = _log_detector(job, fingerprint, recorder, look.method, (threshold, pixel), val)
+    origin = (fingerprint, digest_of_good(look.index, split.train))
+    model = _log_detector(job, origin, recorder, look.method, (threshold, pixel), val)
     recorder.tags(
         {"model": model, "selected_round": str(trained.selected_round), "rounds": str(trained.rounds), **_undefined(measures)}
     )
@@ -175,7 +175,7 @@ def _draw_galleries(recorder: Recorder, scores: Scores, threshold: float, cache:
 
 def _log_detector(
     job: JobConfig,
-    fingerprint: str,
+    origin: tuple[str, str],
     recorder: Recorder,
     method: nn.Module,
     thresholds: tuple[Threshold, PixelThreshold | None],
@@ -190,7 +190,8 @@ def _log_detector(
         image_size=job.data.image_size,
         threshold=image.to_dict(),
         pixel_threshold=None if pixel is None else pixel.to_dict(),
-        data_fingerprint=fingerprint,
+        data_fingerprint=origin[0],
+        good_digest=origin[1],
         map_floor=float(np.median(good)) if len(good) else None,
     )
     with TemporaryDirectory(prefix="adjobs-") as temporary:

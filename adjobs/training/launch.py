@@ -21,13 +21,13 @@ import psutil
 from adjobs import methods
 from adjobs.data.index import INSTALLED
 from adjobs.data.preflight import Problem
-from adjobs.data.splits import Split
+from adjobs.data.splits import Split, digest_of_good
 from adjobs.detector import read_manifest
 from adjobs.errors import EXIT_STOPPED, DataError, JobError, Stopped, TrackingError
 from adjobs.job import JobConfig
 from adjobs.settings import Settings
 from adjobs.tracking import run as tracking
-from adjobs.tracking.package import download
+from adjobs.tracking.package import download, exact
 from adjobs.training import cluster
 from adjobs.training.checkpoint import StoreCheckpoints
 from adjobs.training.data import Data, look
@@ -37,7 +37,8 @@ from adjobs.training.worker import run as run_worker
 
 # A cluster that died under its driver can hold up the driver's own end for minutes.
 SECONDS_TO_STOP = 10.0
-PLACES = ("weights", "textures")  # parameters of methods that may name a file or folder of this machine
+PLACES = ("weights", "textures", "pretrain_from")  # parameters of methods that may name a file or folder of this machine
+WORDS = ("auto", "drawn", "none", "packaged", "timm")  # what else these parameters may say
 
 
 def train(job: JobConfig, settings: Settings, *, local: bool, tell: Callable[[Tick], None]) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def train(job: JobConfig, settings: Settings, *, local: bool, tell: Callable[[Ti
     job = _anywhere(job)
     data = look(job, settings)
     job = _as_divided(job, data.split)
-    _check_start(job, data.fingerprint, settings)
+    job = _started(job, data, settings)
     with _launcher(job, settings, local=local) as launcher:
         tags = {
             "launcher": "local" if local else "ray",
@@ -173,30 +174,41 @@ def _anywhere(job: JobConfig) -> JobConfig:
 
 
 def _full(place: str) -> str:
-    """The full path of what is on this machine; words such as auto and addresses stay."""
+    """The full path of what is on this machine; words such as auto, addresses and ids stay."""
     path = Path(place).expanduser()
-    return str(path.absolute()) if "://" not in place and path.exists() else place
+    return place if place in WORDS or "://" in place or not path.exists() else str(path.absolute())
 
 
-def _check_start(job: JobConfig, fingerprint: str, settings: Settings) -> None:
-    """Refuse to begin with weights of another method, of other data or of another shape, before a run is opened."""
+def _started(job: JobConfig, data: Data, settings: Settings) -> JobConfig:
+    """The job with the exact model that it begins with.
+
+    Raises:
+        JobError: a model of another method, of other data or another training part, or of another shape. What has seen pictures
+            of this job's validation or test part must not be begun with.
+        TrackingError: no such run or model.
+    """
     start = methods.spec(job.method).start
-    model = None if start is None else job.params[start.param]
-    if start is None or model is None:
-        return
+    asked = None if start is None else job.params[start.param]
+    if start is None or asked is None:
+        return job
+    model = exact(settings.tracking_uri, asked)
     with TemporaryDirectory(prefix="adjobs-") as folder:
         manifest = read_manifest(download(settings.tracking_uri, model, Path(folder)))
+    here, there = {**job.params, "image_size": job.data.image_size}, {**manifest.params, "image_size": manifest.image_size}
+    good = digest_of_good(data.samples, data.split.train)
     wrong = [
         f"{name} {got} there, {wanted} here"
         for name, got, wanted in [
             ("method", manifest.method, job.method),
-            ("data fingerprint", manifest.data_fingerprint[:16], fingerprint[:16]),
-            *((name, manifest.params.get(name), job.params[name]) for name in start.equal),
+            ("data fingerprint", manifest.data_fingerprint[:16], data.fingerprint[:16]),
+            ("good pictures in the training part", (manifest.good_digest or "unknown")[:16], good[:16]),
+            *((name, there.get(name), here[name]) for name in ("image_size", *start.equal)),
         ]
         if got != wanted
     ]
     if wrong:
-        raise JobError(f"params.{start.param} '{model}': {'; '.join(wrong)}; give a run that agrees, or leave it out")
+        raise JobError(f"params.{start.param} '{asked}': {'; '.join(wrong)}; give a run that agrees, or leave it out")
+    return job.model_copy(update={"params": {**job.params, start.param: model}})
 
 
 def _describe(task: Task, settings: Settings, summary: dict[str, Any], seconds: float) -> dict[str, Any]:

@@ -110,7 +110,14 @@ class Validation(NamedTuple):
 
 
 def fit(
-    method: nn.Module, data: TrainingData, worker: Worker, *, validation: Validation, checkpoints: Checkpoints, listener: Listener
+    method: nn.Module,
+    data: TrainingData,
+    worker: Worker,
+    *,
+    validation: Validation,
+    checkpoints: Checkpoints,
+    listener: Listener,
+    begin: Callable[[], None] = lambda: None,
 ) -> Trained:
     """Train all stages, from the last checkpoint if there is one, and leave the selected weights in ``method``.
 
@@ -121,6 +128,7 @@ def fit(
         validation: how checkpoints are judged.
         checkpoints: where the state goes after each round.
         listener: told of progress on rank 0.
+        begin: called before the first step of a training that starts anew, not of one that goes on from a checkpoint.
 
     Raises:
         TrainingError: the loss is not finite.
@@ -128,7 +136,10 @@ def fit(
     """
     run = _Run(method, data, worker, validation, checkpoints, listener)
     stages: Sequence[Stage] = method.stages()  # type: ignore[operator]
-    optimizer_state = run.restore()
+    for stage in stages:
+        if stage.optimizer is not None:
+            run.plan(stage)  # what does not fit is said before any work
+    optimizer_state = run.restore(begin)
     for index in range(run.progress.stage, len(stages)):
         run.train_stage(stages[index], index, optimizer_state, last=index + 1 == len(stages), several=len(stages) > 1)
         optimizer_state = None
@@ -175,10 +186,11 @@ class _Run:
         self.best: dict[str, Tensor] | None = None
         self.images, self.seconds = 0, 0.0
 
-    def restore(self) -> dict[str, Any] | None:
-        """Take up the last checkpoint; returns the optimizer's state when a stage was under way."""
+    def restore(self, begin: Callable[[], None]) -> dict[str, Any] | None:
+        """Take up the last checkpoint, or begin; returns the optimizer's state when a stage was under way."""
         folder = self.checkpoints.load()
         if folder is None:
+            begin()
             return None
         restored = checkpoint.read(folder)
         self.method.load_state_dict(restored.method)
@@ -205,13 +217,17 @@ class _Run:
         self._finish_round({}, None, stage, last=last)
 
     def _start(self, stage: Stage, index: int, optimizer: Optimizer, state: dict[str, Any] | None) -> _StageRun:
-        plan = self.data.plan(stage.mix, self.worker.world)
+        plan = self.plan(stage)
         base_lr = [group["lr"] for group in optimizer.param_groups]  # before a schedule has moved them
         if state is not None:
             optimizer.load_state_dict(state)
         total = stage.steps or stage.epochs * plan.steps_per_epoch
         train_only(stage.module, optimizer)
         return _StageRun(stage, index, self._distributed(stage.module), optimizer, base_lr, plan, total)
+
+    def plan(self, stage: Stage) -> Plan:
+        """The batches of a stage that trains."""
+        return self.data.plan(stage.mix, self.worker.world, stage.sized_by)
 
     def _distributed(self, module: nn.Module) -> nn.Module:
         if self.worker.world == 1:

@@ -82,14 +82,16 @@ def run(
     seed_everything(job.train.seed)
     method = methods.load(job.method).build(job.method_config(), image_size=job.data.image_size, seed=job.train.seed)
     method.to(device).to(memory_format=torch.channels_last)
-    if spec.start is not None and job.params[spec.start.param] is not None:
-        method.start(weights_of(task.tracking_uri, job.params[spec.start.param]))  # type: ignore[operator]
     recorder = Recorder(task.tracking_uri, task.run_id) if rank == 0 else None
 
     look = Look(method, cache, index, Runner(device))  # in float32, as the logged model will decide
 
     def validate() -> Mapping[str, float | None]:
         return evaluate.measure_images(look.at(task.split.val).scores, spec.own_threshold)
+
+    def begin() -> None:
+        if spec.start is not None and job.params[spec.start.param] is not None:
+            method.start(weights_of(task.tracking_uri, job.params[spec.start.param]))  # type: ignore[operator]
 
     trained = fit(
         method,
@@ -98,13 +100,13 @@ def run(
         validation=Validation(spec.selection, validate if _has_both(index, task.split.val) else None, job.train.validate_every),
         checkpoints=checkpoints,
         listener=_Listener(recorder, tell) if recorder else _Silent(),
+        begin=begin,
     )
     if not trained.is_last:
         look.forget()
     if recorder is None:
         return {}
-    parts = {"val": task.split.val, "test": task.split.test}
-    return conclude(job, task.fingerprint, parts, look, trained, recorder)
+    return conclude(job, task.fingerprint, task.split, look, trained, recorder)
 
 
 def weights_of(tracking_uri: str, model: str) -> dict[str, torch.Tensor]:

@@ -16,7 +16,8 @@ from adjobs.methods.slsg.inpaint import masked
 from adjobs.methods.slsg.loss import absolute, focal, mean_where
 from adjobs.methods.slsg.networks import Encoder
 from adjobs.nn.position import sincos_2d
-from tests.methods.tiny import random_batch, tiny
+from tests.drawing import draw_folder
+from tests.methods.tiny import drawn_data, random_batch, tiny
 
 
 def gen(seed: int = 0) -> torch.Generator:
@@ -154,7 +155,10 @@ def test_self_attention_is_equations_2_and_3():
     expected = graph.update(z.T.view(1, 64, 4, 4))
     torch.testing.assert_close(graph(x), expected)
     official = block(graph=False, attention="official")
-    assert official.f is official.g
+    assert official.g is None
+    f, h = (layer(x).flatten(2)[0].T for layer in (official.f, official.h))
+    z = torch.softmax(f @ f.T, 1) @ h
+    torch.testing.assert_close(official(x), official.update(z.T.view(1, 64, 4, 4)))
 
 
 @pytest.mark.parametrize("switches", [(False, False), (True, False), (False, True), (True, True)])
@@ -261,6 +265,41 @@ def test_stages_follow_where_the_encoder_comes_from():
     assert [s.predicts for s in tiny("slsg")[1].stages()] == [False, True]
 
 
+def test_the_encoders_statistics_are_those_of_whole_pictures(tmp_path):
+    """Not of masked ones, which it learnt from, nor those that it was made with."""
+    _, method = tiny("slsg", mask_ratio=0.9)
+    _, data = drawn_data(draw_folder(tmp_path / "d", 16, 0), tmp_path / "cache")
+    inpaint, segment = method.stages()
+    few_steps(inpaint, 20, data.plan(inpaint.mix, 1).batch(0, seed=0, stage=0, rank=0, device=torch.device("cpu")))
+    images = next(data.normal(16)).images
+    convolved = method.encoder.conv1(method.encoder.normalised(images))
+    wanted = convolved.mean((0, 2, 3))
+    assert (method.encoder.bn1.running_mean - wanted).norm() > 0.2 * wanted.norm()
+    segment.prepare(data)
+    torch.testing.assert_close(method.encoder.bn1.running_mean, wanted)
+    torch.testing.assert_close(method.encoder.bn1.running_var, convolved.var((0, 2, 3)))
+    assert method.encoder.bn1.momentum == 0.1
+    running = method.encoder.bn1.running_mean.clone()
+    shown, made = method.eval().fill(images, gen())
+    assert torch.equal(method.encoder.bn1.running_mean, running)
+    assert shown.shape == made.shape == images.shape
+    assert tiny("slsg", pretrain="none")[1].fill(images, gen()) == ()
+
+
+def test_what_is_wrong_with_textures_is_said_before_the_first_stage(tmp_path):
+    _, method = tiny("slsg", textures=str(tmp_path / "nothing"))
+    _, data = drawn_data(draw_folder(tmp_path / "d", 8, 0), tmp_path / "cache")
+    with pytest.raises(DataError, match="no pictures there"):
+        method.stages()[0].prepare(data)
+
+
+def test_edges_are_the_same_under_autocast():
+    graph, x = block(neighbours=3), 1 + torch.rand(1, 16, 32, generator=gen())
+    plain = graph.edges(x, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(graph.edges(x, x), plain)
+
+
 def test_a_start_takes_what_inpainting_has_learnt_and_nothing_else():
     _, giver = tiny("slsg")
     _, taker = tiny("slsg")
@@ -274,9 +313,6 @@ def test_a_start_takes_what_inpainting_has_learnt_and_nothing_else():
 
 
 def test_labelled_anomalies_can_be_learnt_from(tmp_path):
-    from tests.drawing import draw_folder
-    from tests.methods.tiny import drawn_data
-
     _, method = tiny("slsg", pretrain="none", labelled=2)
     _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache")
     batch = data.plan(method.stages()[0].mix, 1).batch(0, seed=0, stage=0, rank=0, device=torch.device("cpu"))

@@ -23,6 +23,7 @@ def test_a_folder_is_looked_through_and_of_many_pictures_some_are_drawn(tmp_path
     for i in range(6):
         save(tmp_path / "kind" / f"{i}.png", np.full((20, 30, 3), 10 * i, dtype=np.uint8))
     (tmp_path / "readme.txt").write_text("no picture")
+    (tmp_path / "kind" / "._0.png").write_bytes(b"what some systems leave beside a picture")
     every = texture_bank(str(tmp_path), 10, 16, seed=0)
     assert every[:, 0, 0, 0].tolist() == [0, 10, 20, 30, 40, 50]
     some = texture_bank(str(tmp_path), 4, 16, seed=0)

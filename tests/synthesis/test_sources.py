@@ -32,13 +32,23 @@ def test_what_the_grid_does_not_divide_stays():
 
 
 def test_another_image_is_never_the_image_itself():
+    every = torch.ones(4, dtype=torch.bool)
     images = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 3, 2, 2)
-    drawn = torch.stack([others(images, gen(seed))[:, 0, 0, 0] for seed in range(200)])
+    drawn = torch.stack([others(images, gen(seed), every)[:, 0, 0, 0] for seed in range(200)])
     assert not (drawn == torch.arange(4.0)).any()
     for i in range(4):
         counts = [int((drawn[:, i] == j).sum()) for j in range(4) if j != i]
         assert min(counts) > 40  # of 200, a third each
-    assert torch.equal(others(images[:1], gen()), images[:1])
+    assert torch.equal(others(images[:1], gen(), every[:1]), images[:1])
+
+
+def test_only_what_is_allowed_is_another_image():
+    images = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 3, 2, 2)
+    allowed = torch.tensor([True, True, False, False])
+    drawn = torch.stack([others(images, gen(seed), allowed)[:, 0, 0, 0] for seed in range(50)])
+    assert drawn[:, 0].unique().tolist() == [1]
+    assert drawn[:, 1].unique().tolist() == [0]
+    assert drawn[:, 2].unique().tolist() == [0, 1]
 
 
 def test_turning_keeps_lengths_also_in_oblong_pictures():

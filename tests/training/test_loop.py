@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import multiprocessing, nn
 
 from adjobs import methods
-from adjobs.errors import StorageError
+from adjobs.errors import DataError, StorageError
 from adjobs.evaluate import Runner
 from adjobs.methods.contract import Mix, Selection, Stage
 from adjobs.nn.norm import synchronised
@@ -142,6 +142,38 @@ def test_another_seed_trains_another_model(data, tmp_path):
     train(one, data, tmp_path / "one", seed=1)
     train(other, data, tmp_path / "other", seed=2)
     assert not torch.equal(one.first.weight, other.first.weight)
+
+
+def test_what_does_not_fit_a_later_stage_is_said_before_any_work(data, tmp_path):
+    class Demanding(TwoStages):
+        def stages(self) -> Sequence[Stage]:
+            first, second = super().stages()
+            return [first, dataclasses.replace(second, mix=Mix(natural=1), sized_by=("size_of_b",))]
+
+    with pytest.raises(DataError, match=r"a global batch has 1 images, .* a larger params.size_of_b"):
+        train(Demanding(), data, tmp_path / "ck")
+    assert not (tmp_path / "ck").exists()
+
+
+def test_a_training_begins_once(data, tmp_path):
+    began = []
+
+    def go(**options) -> None:
+        validation = Validation(Selection("last", "image_auroc"), None)
+        fit(
+            TwoStages(),
+            data,
+            Worker(Runner(CPU)),
+            validation=validation,
+            listener=Listener(),
+            begin=lambda: began.append(1),
+            **options,
+        )
+
+    with pytest.raises(DiedError):
+        go(checkpoints=Checkpoints(tmp_path / "ck", 1))
+    go(checkpoints=Checkpoints(tmp_path / "ck"))
+    assert began == [1]
 
 
 class WithBank(TwoStages):

@@ -16,5 +16,5 @@ SPEC = Spec(
     simulates=True,
     selection=Selection("last", "image_auroc"),
     threshold=("max_fpr", 0.01),
-    start=Start("pretrain_from", equal=("width",)),
+    start=Start("pretrain_from", equal=("width", "pretrain")),
 )

@@ -21,6 +21,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "sum_logits": True,
         "logical": 0.58,
         "shuffled_is": "logical",
+        "foreground": "everything",
     },
 }
 
@@ -39,7 +40,9 @@ class Config(MethodConfig):
         "gpt", description="where the encoder comes from: inpainting (Sec. 3.1), ImageNet, or random weights (Table 4)"
     )
     pretrain_from: str | None = Field(
-        None, description="gpt: take the encoder of this run or model of the same data in place of another inpainting"
+        None,
+        min_length=1,
+        description="gpt: take the encoder of this run or model of the same data in place of another inpainting",
     )
     weights: str = Field("auto", description="imagenet: the weights of ResNet18: auto, timm, none, a file or s3:// URI")
     # Stage 1, inpainting.
@@ -72,8 +75,10 @@ class Config(MethodConfig):
     faint: float = Field(0.9, ge=0, lt=1, description="1 − δ of structural anomalies: three quarters keep up to this much")
     logical_faint: float = Field(0.25, ge=0, lt=1, description="1 − δ of logical anomalies: they keep up to this much")
     rotation: float = Field(90.0, ge=0, le=180, description="other pictures are turned by up to so many degrees either way")
-    textures: str = Field("drawn", description="drawn, or a folder or s3:// prefix of pictures such as DTD (Sec. 3.2)")
-    texture_count: int = Field(64, ge=1, le=4096, description="textures held at a time")
+    textures: str = Field(
+        "drawn", min_length=1, description="drawn, or a folder or s3:// prefix of pictures such as DTD (Sec. 3.2)"
+    )
+    texture_count: int = Field(64, ge=1, le=4096, description="textures used in all; of more pictures so many are drawn")
     foreground: Literal["auto", "everything", "darker", "brighter"] = Field(
         "auto", description="where anomalies may lie: Otsu's foreground, everywhere, or one side of foreground_level (Sec. 3.2)"
     )

@@ -26,7 +26,7 @@ class SGBlock(nn.Module):
         channels = 8 * config.width
         if config.self_attention:
             self.f = nn.Conv2d(channels, channels // 2, 1)
-            self.g = self.f if config.attention == "official" else nn.Conv2d(channels, channels // 2, 1)
+            self.g = None if config.attention == "official" else nn.Conv2d(channels, channels // 2, 1)
             self.h = nn.Conv2d(channels, channels, 1)
         branches = config.self_attention + config.graph
         self.update = nn.Conv2d(branches * channels, channels, 1) if branches else None
@@ -42,7 +42,8 @@ class SGBlock(nn.Module):
         queries, keys = nodes, nodes
         found: list[Tensor] = []
         if self.config.self_attention:
-            queries, keys, values = (layer(x).flatten(2).transpose(1, 2) for layer in (self.f, self.g, self.h))
+            queries, values = (layer(x).flatten(2).transpose(1, 2) for layer in (self.f, self.h))
+            keys = queries if self.g is None else self.g(x).flatten(2).transpose(1, 2)
             found.append(self._dense(queries, keys, values))
         if self.config.graph:
             found.append(max_relative(nodes, self.edges(queries, keys)))
@@ -57,7 +58,8 @@ class SGBlock(nn.Module):
     @torch.no_grad()
     def edges(self, queries: Tensor, keys: Tensor) -> Tensor:
         """The K nodes that each node is tied to, eq. (5), ``(B, N, K)``; fewer where there are fewer."""
-        likeness = F.normalize(queries.float(), dim=2) @ F.normalize(keys.float(), dim=2).transpose(1, 2)
+        with torch.autocast(queries.device.type, enabled=False):  # near 1 bfloat16 tells steps of 0.004 apart
+            likeness = F.normalize(queries.float(), dim=2) @ F.normalize(keys.float(), dim=2).transpose(1, 2)
         if self.config.position_free:
             likeness = likeness - self.likeness
         most = min(self.config.neighbours * self.config.dilation, likeness.shape[-1])

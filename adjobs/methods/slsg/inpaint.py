@@ -9,10 +9,12 @@ from torch.func import functional_call
 
 from adjobs.methods.slsg.config import Config
 from adjobs.methods.slsg.networks import CoarsePicture, Discriminator, Encoder, PictureDecoder
+from adjobs.nn.norm import of_the_batch
 from adjobs.nn.world import global_mean
 from adjobs.synthesis.rectangles import boxes
 from adjobs.types import Batch, StepLoss
 
+FILL_BATCH = 16
 PIXELS = 256  # side of the pictures that the paper gives its sizes for
 
 
@@ -59,7 +61,8 @@ class Inpainter(nn.Module):
         """Masked pictures and what is made of them, both ``(B, 3, H, W)`` in [0, 1]."""
         encoder, real = self.encoder, self.encoder.normalised(images)
         hidden = real * ~masked(self.config, real, generator)
-        made = self.decoder(encoder(hidden))
+        with of_the_batch(self):  # the encoder's own statistics are those of whole pictures by now
+            made = torch.cat([self.decoder(encoder(part)) for part in torch.split(hidden, FILL_BATCH)])
         masks, pictures = ((each * encoder.std + encoder.mean).clamp(0, 1) for each in (hidden, made))
         return masks, pictures
 

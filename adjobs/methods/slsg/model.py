@@ -12,12 +12,13 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from adjobs.backbones import create_embedder
 from adjobs.errors import JobError
-from adjobs.methods.contract import Mix, Progress, Stage
+from adjobs.methods.contract import Mix, Progress, Stage, TrainingImages
 from adjobs.methods.slsg.config import Config
 from adjobs.methods.slsg.graph import SGBlock
 from adjobs.methods.slsg.inpaint import PIXELS, Inpainter
 from adjobs.methods.slsg.loss import absolute, focal, mean_where, probability
 from adjobs.methods.slsg.networks import STRIDE, AuxiliaryHead, Encoder, MapDecoder
+from adjobs.nn.norm import recalibrate
 from adjobs.nn.world import global_sum
 from adjobs.synthesis.anomalies import Strategy, simulate
 from adjobs.synthesis.bank import texture_bank
@@ -26,6 +27,7 @@ from adjobs.synthesis.sources import jittered, others
 from adjobs.types import Batch, Prediction, Simulated, StepLoss
 
 IMAGENET_WIDTH = 64
+SETTLE_BATCH = 16  # pictures whose statistics are taken at a time
 BETAS = (0.5, 0.999)  # of Adam, as usual for GANs (DCGAN); the paper does not say
 
 
@@ -90,13 +92,23 @@ class SLSG(nn.Module):
             batch.generator,
             self._strategy(),
             textures=self._textures(images.device),
-            others=others(images, batch.generator),
+            others=others(images, batch.generator, batch.labels == 0),
             foreground=self._foreground(images),
         )
         marked = batch.simulate.view(-1, 1, 1, 1)
         masks = (drawn.masks & marked) | batch.masks
         assert drawn.logical is not None
         return Simulated(torch.where(marked, drawn.images, images), masks, drawn.logical & batch.simulate)
+
+    def _settle(self, data: TrainingImages) -> None:
+        """Take the encoder's batch statistics from whole pictures: until now they are those of masked ones, or of none."""
+        self._open_textures()
+        device = self.encoder.mean.device
+        recalibrate(self.encoder, (self.encoder.normalised(b.images.to(device)) for b in data.normal(SETTLE_BATCH)))
+
+    def _open_textures(self) -> None:
+        """What is wrong with them is said before the first stage, not after it."""
+        self._textures(self.encoder.mean.device)
 
     def _strategy(self) -> Strategy:
         config = self.config
@@ -129,9 +141,9 @@ class SLSG(nn.Module):
             self._bank = texture_bank(config.textures, config.texture_count, self.image_size, self.seed).to(device)
         return self._bank
 
-    def fill(self, images: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        """What stage 1 is shown of ``(B, 3, H, W)`` pictures, and what it makes of that; both in [0, 1]."""
-        return self.inpainter.fill(images, generator)
+    def fill(self, images: Tensor, generator: Generator) -> tuple[Tensor, ...]:
+        """What stage 1 is shown of ``(B, 3, H, W)`` pictures, and what it makes of that, in [0, 1]; nothing without stage 1."""
+        return self.inpainter.fill(images, generator) if self.config.pretrain == "gpt" else ()
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
@@ -156,6 +168,8 @@ class SLSG(nn.Module):
             ),
             steps=config.steps,
             schedule=_cosine,
+            prepare=self._settle,
+            sized_by=("batch_size", "labelled"),
         )
         if config.pretrain != "gpt" or config.pretrain_from is not None:
             return [segment]
@@ -165,7 +179,9 @@ class SLSG(nn.Module):
             optimizer=self._inpainting,
             mix=Mix(normal=config.pretrain_batch_size),
             epochs=config.pretrain_epochs,
+            prepare=lambda data: self._open_textures(),
             predicts=False,
+            sized_by=("pretrain_batch_size",),
         )
         return [inpaint, segment]
 
