@@ -122,7 +122,7 @@ def stored_weights(summary: dict) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["params.width=16"], "width 8 there, 16 here; give a run that agrees, or leave it out"),
+        (["params.width=24"], "width 16 there, 24 here; give a run that agrees, or leave it out"),
         (["data.uri=other"], "data fingerprint [0-9a-f]{16} there, [0-9a-f]{16} here"),
         (["data.seed=1"], "good pictures in the training part [0-9a-f]{16} there, [0-9a-f]{16} here"),
         (["data.image_size=96"], "image_size 64 there, 96 here"),

@@ -18,7 +18,7 @@ from adjobs.types import Batch
 SMALL: dict[str, Any] = {
     "weights": "none",
     "backbone": "resnet18",
-    "width": 8,
+    "width": 16,
     "latent": 16,
     "batch_size": 4,
     "epochs": 2,
@@ -42,7 +42,9 @@ def tiny(name: str, side: int = SIDE, **params: Any) -> tuple[Folder, torch.nn.M
 
 def small_params(name: str) -> dict[str, Any]:
     """Parameters of the smallest kind."""
-    return {key: value for key, value in SMALL.items() if key in methods.config_class(name).model_fields}
+    fields = methods.config_class(name).model_fields
+    own = {key: value for key, value in SMALL.items() if key in fields}
+    return own | {"lr": max(own["lr"], fields["lr"].default)} if "lr" in own else own
 
 
 def drawn_data(root: Path, cache: Path, size: int = SIDE, **options: Any) -> tuple[Index, TrainingData]:

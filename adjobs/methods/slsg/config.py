@@ -9,12 +9,10 @@ from pydantic import Field, model_validator
 from adjobs.methods.contract import MethodConfig
 
 # What a preset changes; everything else stays at its default, and what the user sets wins.
-PAPER: dict[str, object] = {"optimizer": "sgd", "lr": 0.04}
 PRESETS: dict[str, dict[str, object]] = {
-    "paper": PAPER,
+    "paper": {},
     # The published code where it differs from the paper.
     "official": {
-        **PAPER,
         "attention": "official",
         "dilation": 3,
         "encoder_bn_train": True,
@@ -27,7 +25,7 @@ PRESETS: dict[str, dict[str, object]] = {
 
 
 class Config(MethodConfig):
-    """Defaults are the paper's but the second stage's optimizer; where it is silent, the published code's."""
+    """Defaults are the paper's; where it is silent, the published code's."""
 
     width: int = Field(
         64,
@@ -101,9 +99,8 @@ class Config(MethodConfig):
     alpha_focal: float = Field(0.4, ge=0, le=100, description="weight of the focal loss, eq. (11) (Table 7)")
     alpha_l1: float = Field(0.6, ge=0, le=100, description="weight of the L1 loss, eq. (11) (Table 7)")
     alpha_aux: float = Field(0.3, ge=0, le=100, description="weight of the auxiliary head's L1 loss, eq. (11) (Table 7)")
-    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="of the segmentation (Sec. 4.2: sgd)")
-    lr: float = Field(1e-3, gt=0, le=1, description="its learning rate (Sec. 4.2: 0.04), falling to 0 along a cosine")
-    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD (published code); AdamW's β₁")
+    lr: float = Field(0.04, gt=0, le=1, description="SGD's (Sec. 4.2), falling to 0 along a cosine (published code)")
+    momentum: float = Field(0.9, ge=0, lt=1, description="published code")
     weight_decay: float = Field(3e-5, ge=0, le=1, description="published code")
     batch_size: int = Field(8, ge=4, le=1024, description="global batch, half of it simulated anomalies (Sec. 4.2)")
     labelled: int = Field(0, ge=0, le=1024, description="labelled anomalies in each batch beside these; not in the paper")

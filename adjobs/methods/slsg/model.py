@@ -8,7 +8,7 @@ from typing import Self
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import SGD, Adam, Optimizer
 
 from adjobs.backbones import create_embedder
 from adjobs.errors import JobError
@@ -199,8 +199,6 @@ class SLSG(nn.Module):
         """For SegNet without its encoder."""
         config = self.config
         parameters = [p for part in (self.graph, self.decoder, self.auxiliary) for p in part.parameters()]
-        if config.optimizer == "adamw":
-            return AdamW(parameters, lr=config.lr, betas=(config.momentum, 0.999), weight_decay=config.weight_decay)
         return SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
 
     def start(self, weights: Mapping[str, Tensor]) -> None:
