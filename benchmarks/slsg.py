@@ -143,7 +143,7 @@ def begun(job: JobConfig, data: Data, arguments: argparse.Namespace) -> tuple[Jo
 
 
 def row(names: Sequence[str], paper: Sequence[float], runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Mean and spread of the runs."""
+    """Mean and spread of the runs; ``paper`` has nan for what it does not give."""
     printed = ["" if np.isnan(value) else f"{value:.3f}" for value in paper]
     kinds = ("all", "structural", "logical")
     cells = [spread([run[part][kind] for run in runs]) for part in ("val", "test") for kind in kinds]
@@ -184,7 +184,8 @@ def main() -> None:
                 called = f"{data.index.format}-{protocol}-{slug(variant)}-d{division}-s{seed}"
                 runs.append(once(arguments.runs, called, job, data, train, arguments.threads))
                 firsts += [] if first is None else [first]
-            rows.append(row([f"{data.index.format}, {protocol}", variant], paper, runs))
+            given = paper if data.index.format == "loco" else (np.nan,) * 3
+            rows.append(row([f"{data.index.format}, {protocol}", variant], given, runs))
             every += runs
     seconds = sorted({round(first["seconds"]) for first in firsts})
     about = (
