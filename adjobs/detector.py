@@ -38,8 +38,8 @@ class Manifest:
         image_size: pictures are resized to this square, by ``resize_rule``.
         threshold: as :meth:`adjobs.metrics.threshold.Threshold.to_dict` gives it; ``value`` decides.
         data_fingerprint: of the data set that it was trained on.
-        good_digest: of the good pictures that it was trained on, from :func:`adjobs.data.splits.digest_of_good`; or None.
         pixel_threshold: as :meth:`adjobs.metrics.pixel_threshold.PixelThreshold.to_dict` gives it; None for methods without maps.
+        good_digest: of the good pictures that it was trained on, from :func:`adjobs.data.splits.digest_of_good`; or None.
     """
 
     method: str
@@ -48,8 +48,8 @@ class Manifest:
     threshold: dict[str, Any]
     data_fingerprint: str
     map_floor: float | None = None
-    good_digest: str | None = None
     pixel_threshold: dict[str, Any] | None = None
+    good_digest: str | None = None
     resize_rule: str = RESIZE_RULE
     format: int = FORMAT
 
