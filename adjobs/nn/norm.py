@@ -83,13 +83,30 @@ def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def recalibrate(module: nn.Module, inputs: Iterable[Tensor]) -> None:
-    """Take the running statistics of all batch normalisation layers anew, as means over the batches of ``inputs``."""
+    """Take the running statistics of all batch normalisation layers anew, as means over the batches of ``inputs``.
+
+    Every worker gives the same inputs and gets the same statistics; none are exchanged.
+    """
     layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+    found: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in layers}
+
+    def look(layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        x = arguments[0]
+        found[layer].append(torch.var_mean(x, [0, *range(2, x.ndim)]))
+
+    hooks = [layer.register_forward_pre_hook(look) for layer in layers]
+    try:
+        with _normalising(layers, momentum=0.0), torch.no_grad():
+            for batch in inputs:
+                module(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
     for layer in layers:
-        layer.reset_running_stats()
-    with _normalising(layers, momentum=None), torch.no_grad():
-        for batch in inputs:
-            module(batch)
+        if found[layer]:
+            variance, mean = (torch.stack(values).mean(0) for values in zip(*found[layer], strict=True))
+            layer.running_mean.copy_(mean)  # type: ignore[union-attr]
+            layer.running_var.copy_(variance)  # type: ignore[union-attr]
 
 
 @contextmanager
@@ -100,12 +117,12 @@ def of_the_batch(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _normalising(layers: list[_BatchNorm], momentum: float | None) -> Iterator[None]:
+def _normalising(layers: list[_BatchNorm], momentum: float) -> Iterator[None]:
     before = [(layer.training, layer.momentum) for layer in layers]
     try:
         for layer in layers:
             layer.train()
-            layer.momentum = momentum  # None: the mean over all batches
+            layer.momentum = momentum
         yield
     finally:
         for layer, (training, own) in zip(layers, before, strict=True):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from adjobs.nn.flips import random_flip
-from adjobs.nn.norm import GlobalBatchNorm, synchronised
+from adjobs.nn.norm import GlobalBatchNorm, recalibrate, synchronised
 
 CPU = torch.device("cpu")
 
@@ -71,3 +71,16 @@ def test_half_of_the_images_are_mirrored_and_the_generator_says_which():
     assert 30 < int(same.sum()) < 70
     torch.testing.assert_close(flipped[~same], images[~same].flip(3))
     torch.testing.assert_close(flipped, random_flip(images, torch.Generator().manual_seed(0)))
+
+
+def test_statistics_taken_anew_are_those_of_the_inputs_and_the_layers_stay_as_they_were():
+    net = nn.Sequential(nn.BatchNorm2d(2, momentum=0.3), nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3)).eval()
+    batches = [torch.randn(4, 2, 5, 5, generator=torch.Generator().manual_seed(seed)) * 3 + 1 for seed in range(2)]
+    net(torch.full((2, 2, 5, 5), 100.0))
+    recalibrate(net, iter(batches))
+    torch.testing.assert_close(net[0].running_mean, torch.stack([b.mean((0, 2, 3)) for b in batches]).mean(0))
+    torch.testing.assert_close(net[0].running_var, torch.stack([b.var((0, 2, 3)) for b in batches]).mean(0))
+    assert not net[0].training
+    assert (net[0].momentum, net[2].momentum) == (0.3, 0.1)
+    out = net(torch.cat(batches))
+    torch.testing.assert_close(out.mean((0, 2, 3)), torch.zeros(3), rtol=0, atol=0.2)
