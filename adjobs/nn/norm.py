@@ -118,13 +118,16 @@ def of_the_batch(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _normalising(layers: list[_BatchNorm], momentum: float) -> Iterator[None]:
-    before = [(layer.training, layer.momentum) for layer in layers]
+    before = [(layer.training, layer.momentum, layer.num_batches_tracked) for layer in layers]
     try:
         for layer in layers:
             layer.train()
             layer.momentum = momentum
+            if layer.num_batches_tracked is not None:
+                layer.num_batches_tracked = layer.num_batches_tracked.clone()
         yield
     finally:
-        for layer, (training, own) in zip(layers, before, strict=True):
+        for layer, (training, own, count) in zip(layers, before, strict=True):
             layer.train(training)
             layer.momentum = own
+            layer.num_batches_tracked = count
