@@ -123,7 +123,8 @@ def exact(uri: str, model: str) -> str:
             if by_alias
             else client.get_model_version(name, version_or_alias)
         )
-    return f"models:/{version.model_id}"
+    # A version may have been made of something else than a logged model, and then stands for itself.
+    return f"models:/{version.model_id}" if version.model_id else f"models:/{name}/{version.version}"
 
 
 def _model_uri(client: Any, model: str) -> str:

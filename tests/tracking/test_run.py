@@ -18,7 +18,7 @@ from adjobs.detector import Detector
 from adjobs.errors import TrackingError
 from adjobs.metrics import METRICS_VERSION
 from adjobs.tracking.client import connect
-from adjobs.tracking.package import download
+from adjobs.tracking.package import download, exact
 from adjobs.tracking.run import stored
 from tests.drawing import draw_folder
 
@@ -166,6 +166,14 @@ def test_predict_writes_lines_and_overlays_and_survives_a_bad_file(summary, plac
     overlay = np.asarray(Image.open(lines[0]["overlay"]))
     assert overlay.shape == (384, 768, 3)
     assert np.ptp(overlay[:, 384:].astype(int) - overlay[:, :384].astype(int)) > 0
+
+
+def test_a_run_a_version_and_an_alias_stand_for_the_model_that_was_logged(summary):
+    uri = summary["tracking_uri"]
+    connect(uri).set_registered_model_alias("line", "now", 1)
+    found = {exact(uri, name) for name in (summary["run_id"], summary["model"], "models:/line/1", "models:/line@now")}
+    assert found == {summary["model"]}
+    assert summary["model"].startswith("models:/m-")
 
 
 def test_predict_by_registered_name(summary, place, tmp_path):
