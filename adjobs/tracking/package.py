@@ -104,7 +104,7 @@ def download(uri: str, model: str, folder: Path) -> Path:
 
 
 def exact(uri: str, model: str) -> str:
-    """The one model that a run, a version or an alias stands for now, as ``models:/m-…``; a local folder stays.
+    """What a run or an alias stands for now: a logged model or a version, neither of which changes; others stay as they are.
 
     Raises:
         TrackingError: there is no such run or model, or the run has no model.
@@ -113,18 +113,8 @@ def exact(uri: str, model: str) -> str:
         return model
     client = connect(uri)
     with talking(uri):
-        found = _model_uri(client, model)
-        name, _, version_or_alias = found.removeprefix("models:/").replace("@", "/").partition("/")
-        if not version_or_alias:
-            return found
-        by_alias = "@" in found
-        version = (
-            client.get_model_version_by_alias(name, version_or_alias)
-            if by_alias
-            else client.get_model_version(name, version_or_alias)
-        )
-    # A version may have been made of something else than a logged model, and then stands for itself.
-    return f"models:/{version.model_id}" if version.model_id else f"models:/{name}/{version.version}"
+        name, at, alias = model.removeprefix("models:/").partition("@")
+        return f"models:/{name}/{client.get_model_version_by_alias(name, alias).version}" if at else _model_uri(client, model)
 
 
 def _model_uri(client: Any, model: str) -> str:
