@@ -194,15 +194,15 @@ def main() -> None:
             rows.append(row([f"{data.index.format}, {protocol}", variant], given, runs))
             every += runs
     seconds = sorted({round(first["seconds"]) for first in firsts})
+    sizes = f"Parameters: {', '.join(arguments.set) or 'the defaults'}. {parts_in_words(arguments)}"
+    published = "The paper, 256 px on a GTX 1080 Ti: 54.2 ms at batch 1, 18.5 at 16; 20.46 M parameters."
     about = (
-        f"Images stretched to {arguments.size} px; {seeds_in_words(arguments)}. Parameters: "
-        f"{', '.join(arguments.set) or 'the defaults'}. {parts_in_words(arguments)} Seconds of each inpainting: "
-        f"{', '.join(map(str, seconds)) or 'none'}. ms: per image, float32, from floats in memory to score and map. The paper, "
-        f"256 px on a GTX 1080 Ti: 54.2 ms at batch 1, 18.5 at 16; 20.46 M parameters."
+        f"Images stretched to {arguments.size} px; {seeds_in_words(arguments)}. Seconds of each inpainting: "
+        f"{', '.join(map(str, seconds)) or 'none'}. ms: per image, float32, from floats in memory to score and map."
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    body = [about, origins(every), table(HEAD, rows, left=2)] if rows else [about]
-    keep(arguments.name, "SLSG", machine(device), body)
+    trained = [about, origins(every), table(HEAD, rows, left=2)] if rows else []
+    keep(arguments.name, "SLSG", machine(device), [f"{sizes} {published}", *trained])
 
 
 def parts_in_words(arguments: argparse.Namespace) -> str:
@@ -229,7 +229,8 @@ def step_times(method: torch.nn.Module, count: int = 8) -> tuple[float, float]:
     optimizer, taken = stage.optimizer(), []
     generator = torch.Generator().manual_seed(0)
     images, nothing = torch.rand(count, 3, PIXELS, PIXELS), torch.zeros(count, 1, PIXELS, PIXELS, dtype=torch.bool)
-    batch = Batch(images, torch.zeros(count).long(), nothing, nothing, torch.arange(count) >= count // 2, generator)
+    rows = torch.arange(count)
+    batch = Batch(images, torch.zeros(count).long(), nothing, nothing, rows >= count // 2, rows, generator)
     stage.module.train()
     for _ in range(6):
         begin = time.perf_counter()
