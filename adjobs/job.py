@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from adjobs import methods
-from adjobs.data.labels import Level
+from adjobs.data.labels import Level, coarser
 from adjobs.errors import JobError, choices, one_line
 from adjobs.methods.contract import MethodConfig, Policy
 from adjobs.metrics.policies import DEFAULT_MAX_FPR, DEFAULT_PIXEL_MAX_FPR, wrong_value
@@ -124,6 +124,20 @@ class JobConfig(Section):
     def to_yaml(self) -> str:
         """The resolved job as a job file."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    @property
+    def labels(self) -> Level:
+        """How much of its labels the training part shows: no more than ``data.labels``, and than the method learns from."""
+        wanted = self.method_config().learns_from
+        return coarser(self.data.labels, wanted) if wanted in ("masks", "blocks", "boxes") else self.data.labels
+
+    @property
+    def supervision(self) -> str:
+        """The labels of anomalies that this job learns from, in the words of :data:`adjobs.methods.contract.Supervision`."""
+        wanted = self.method_config().learns_from
+        if wanted not in ("masks", "blocks", "boxes"):
+            return wanted
+        return "image labels" if self.labels == "image" else self.labels
 
     def method_config(self) -> MethodConfig:
         """``params`` as the method's own configuration."""

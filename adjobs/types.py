@@ -34,6 +34,7 @@ class Batch(NamedTuple):
         unknown: ``(B, 1, H, W)`` bool, True where the label leaves open whether the pixel is good: inside boxes, in undecided
             blocks, everywhere on an anomalous image without them.
         simulate: ``(B,)`` bool, True for normal images on which the method is to simulate an anomaly.
+        rows: ``(B,)`` int64, which images these are: an image has the same number in every step, worker and run.
         generator: the only source of randomness in the step; lives on the images' device.
     """
 
@@ -42,6 +43,7 @@ class Batch(NamedTuple):
     masks: Tensor
     unknown: Tensor
     simulate: Tensor
+    rows: Tensor
     generator: Generator
 
 

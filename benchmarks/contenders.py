@@ -147,7 +147,7 @@ def fit_ours(job: JobConfig, data: Data, start: Mapping[str, torch.Tensor] | Non
         seen = evaluate.evaluate(method, cache, data.index, data.split.val, Runner(device))
         return evaluate.measure_images(seen.scores, spec.own_threshold)
 
-    training = TrainingData(cache, data.index, data.split.train, device)
+    training = TrainingData(cache, data.index, data.split.train, device, labels=job.labels, block=job.data.block_size)
     begin = time.perf_counter()
     rounds = fit(
         method,
@@ -159,6 +159,17 @@ def fit_ours(job: JobConfig, data: Data, start: Mapping[str, torch.Tensor] | Non
         listener=Aloud(),
     )
     return Fitted(method, cache, training, rounds, time.perf_counter() - begin, device)
+
+
+def latency(method: nn.Module, size: int, batch: int, device: torch.device, times: int = 5) -> float:
+    """Median milliseconds per image over some batches after the first, from floats in memory to score and map."""
+    images, taken = torch.rand(batch, 3, size, size, device=device), []
+    method.eval()
+    for _ in range(times + 1):
+        begin = time.perf_counter()
+        float(method.predict(images).score[0])  # type: ignore[operator]  # waits for the device
+        taken.append(1000 * (time.perf_counter() - begin) / batch)
+    return float(np.median(taken[1:]))
 
 
 def train_ours(job: JobConfig, data: Data) -> Result:

@@ -91,3 +91,8 @@ def spread(values: Sequence[float | None]) -> str:
         return "–"
     deviation = f" ± {statistics.stdev(known):.3f}" if len(known) > 1 else ""
     return f"{statistics.mean(known):.3f}{deviation}"
+
+
+def slug(variant: str) -> str:
+    """A variant's name for a file."""
+    return "".join(letter if letter.isalnum() else "-" for letter in variant)

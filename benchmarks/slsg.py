@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from contenders import Data, fit_ours, look, peak_memory
+from contenders import Data, fit_ours, latency, look, peak_memory
 from report import keep, machine, table
-from runs import command_line, costs, key, once, origins, seeds_in_words, spread
+from runs import command_line, costs, key, once, origins, seeds_in_words, slug, spread
 from safetensors.torch import load_file, save_file
 
 from adjobs import evaluate, methods
@@ -115,17 +115,6 @@ def inpaint(job: JobConfig, data: Data, place: Path) -> dict[str, Any]:
     save_file({key: value.contiguous() for key, value in fitted.method.state_dict().items()}, unfinished)
     unfinished.rename(place)
     return {"seconds": fitted.seconds}
-
-
-def latency(method: torch.nn.Module, size: int, batch: int, device: torch.device) -> float:
-    """Median milliseconds per image over five batches, from floats in memory to score and map."""
-    images, taken = torch.rand(batch, 3, size, size, device=device), []
-    method.eval()
-    for _ in range(6):
-        begin = time.perf_counter()
-        float(method.predict(images).score[0])  # type: ignore[operator]  # waits for the device
-        taken.append(1000 * (time.perf_counter() - begin) / batch)
-    return float(np.median(taken[1:]))
 
 
 def begun(job: JobConfig, data: Data, arguments: argparse.Namespace) -> tuple[JobConfig, dict[str, Any] | None]:
@@ -243,11 +232,6 @@ def step_times(method: torch.nn.Module, count: int = 8) -> tuple[float, float]:
         taken.append((1000 * (between - begin), 1000 * (time.perf_counter() - between)))
     simulating, whole = np.median(taken[1:], 0)
     return float(simulating), float(whole)
-
-
-def slug(variant: str) -> str:
-    """A variant's name for a file."""
-    return "".join(letter if letter.isalnum() else "-" for letter in variant)
 
 
 if __name__ == "__main__":

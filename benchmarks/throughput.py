@@ -51,7 +51,7 @@ def training_speed(method: nn.Module, runner: Runner, size: int, batch_size: int
     images = torch.rand(batch_size, 3, size, size, device=device).to(memory_format=torch.channels_last)
     nothing = torch.zeros(batch_size, 1, size, size, dtype=torch.bool, device=device)
     labels = torch.zeros(batch_size, dtype=torch.long, device=device)
-    batch = Batch(images, labels, nothing, nothing, labels == 0, generator)
+    batch = Batch(images, labels, nothing, nothing, labels == 0, torch.arange(len(images)), generator)
     stage = method.stages()[0]  # type: ignore[operator]
     optimizer = stage.optimizer()
     method.train()

@@ -137,4 +137,5 @@ def _load(samples: list[Sample], size: int, seed: int) -> Batch:
     nothing = torch.zeros(len(images), 1, size, size, dtype=torch.bool)
     every = torch.ones(len(images), dtype=torch.bool)
     generator = torch.Generator().manual_seed(seed)
-    return Batch(images, torch.zeros(len(images), dtype=torch.long), nothing, nothing, every, generator)
+    labels, rows = torch.zeros(len(images), dtype=torch.long), torch.arange(len(images))
+    return Batch(images, labels, nothing, nothing, every, rows, generator)

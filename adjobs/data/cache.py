@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from adjobs.data import labels
 from adjobs.data.images import RESIZE_RULE, image_size, load_rgb
 from adjobs.data.index import Index, Sample
+from adjobs.data.shared import flush, open_or_build
 from adjobs.errors import StorageError, one_line
 from adjobs.parallel import in_threads
 
 _IMAGES, _LABELS, _INDEX = "images.npy", "labels.npy", "index.json"
 Item = TypeVar("Item")
-
-_PATIENCE = 2.0  # seconds of waiting for another process before saying so
 
 
 @dataclass(frozen=True)
@@ -35,12 +31,14 @@ class ImageCache:
         labels: ``(M, size, size)`` uint8 of :mod:`adjobs.data.labels`, of the samples with a mask, blocks or boxes (the finest).
         row: sample id to row of ``images``.
         label_row: sample id to row of ``labels``.
+        derived: folder for what is computed from these images once.
     """
 
     images: np.memmap
     labels: np.memmap
     row: dict[str, int]
     label_row: dict[str, int]
+    derived: Path
 
 
 def open_cache(index: Index, fingerprint: str, size: int, root: Path, progress: bool = True) -> ImageCache:
@@ -58,14 +56,14 @@ def open_cache(index: Index, fingerprint: str, size: int, root: Path, progress: 
         StorageError: the cache cannot be written.
     """
     folder = root / "decoded" / f"{fingerprint[:16]}-{size}-{RESIZE_RULE}"
-    cache = _open(folder, index)
-    if cache:
-        return cache
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder.with_name(folder.name + ".lock"), progress):
-            cache = _open(folder, index)  # another process may have finished while this one waited
-            return cache or _build_and_open(folder, index, size, progress)
+        return open_or_build(
+            folder,
+            lambda place: _open(place, index),
+            lambda place: _build(place, index, size, progress),
+            doing="decodes the same images",
+            progress=progress,
+        )
     except OSError as error:
         got = f"the decoded images cannot be written ({error.strerror or one_line(error)})"
         need = f"{_bytes_needed(index, size) / 2**20:,.0f} MiB are needed"
@@ -86,27 +84,8 @@ def _open(folder: Path, index: Index) -> ImageCache | None:
         return None
     complete = len(images) == len(row) and len(drawn) == len(label_row)
     wanted = all(s.id in row and (not _labelled(s) or s.id in label_row) for s in index.samples)
-    return ImageCache(images, drawn, row, label_row) if complete and wanted else None
-
-
-def _build_and_open(folder: Path, index: Index, size: int, progress: bool) -> ImageCache:
-    """Write the cache beside its place and rename it, so that a half-written one never carries the name."""
-    unfinished = folder.with_name(folder.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)  # of a process that died; the lock says that none is alive
-    unfinished.mkdir()
-    try:
-        _build(unfinished, index, size, progress)
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.rename(folder)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-    cache = _open(folder, index)
-    if cache is None:
-        raise StorageError(
-            f"{folder}: the decoded images cannot be read back; check the disk, or choose another folder (ADJOBS_CACHE)"
-        )
-    return cache
+    derived = folder.parent.with_name("derived") / folder.name
+    return ImageCache(images, drawn, row, label_row, derived) if complete and wanted else None
 
 
 def _build(folder: Path, index: Index, size: int, progress: bool) -> None:
@@ -116,7 +95,7 @@ def _build(folder: Path, index: Index, size: int, progress: bool) -> None:
     _fill(folder / _LABELS, labelled, (size, size), np.dtype(np.uint8), lambda sample: _pixel_labels(sample, size), progress)
     with (folder / _INDEX).open("w", encoding="utf-8") as file:
         json.dump({"images": list(images), "labels": list(labelled)}, file)
-        _flush(file)
+        flush(file)
 
 
 def _labelled(sample: Sample) -> bool:
@@ -165,24 +144,7 @@ def _fill(
                 rest, offset = rest[written:], offset + written
 
         in_threads(write, list(enumerate(sources.values())), text=f"decoding {path.stem}", progress=progress)
-        _flush(file)
-
-
-def _flush(file: IO[Any]) -> None:
-    """Bring a file to the disk, so that after a power failure the renamed folder is not full of zeros."""
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _locked(path: Path, progress: bool) -> AcquireReturnProxy[FileLock]:
-    """Take a lock until the ``with`` block ends; say so when it must wait for another process."""
-    lock = FileLock(path)
-    try:
-        return lock.acquire(timeout=_PATIENCE)
-    except Timeout:
-        if progress:
-            print("waiting for another process that decodes the same images", file=sys.stderr)
-        return lock.acquire()
+        flush(file)
 
 
 def _bytes_needed(index: Index, size: int) -> int:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from scipy import ndimage
@@ -212,6 +212,15 @@ def _block_means(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     areas = np.outer(np.diff(np.append(rows, mask.shape[0])), np.diff(np.append(columns, mask.shape[1])))
     means: np.ndarray = sums / areas
     return means
+
+
+def coarser(one: Level, other: Level) -> Level:
+    """The one of two levels that says less.
+
+    >>> coarser("finest", "boxes")
+    'boxes'
+    """
+    return max(one, other, key=get_args(Level).index)
 
 
 def coarsen(labels: np.ndarray, level: Level, block: int) -> np.ndarray:

@@ -7,8 +7,12 @@ where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,8 +20,11 @@ import torch
 from adjobs.data.cache import ImageCache
 from adjobs.data.index import Index
 from adjobs.data.labels import ANOMALOUS, UNKNOWN, Level, coarsen
-from adjobs.errors import DataError
+from adjobs.data.shared import open_or_build
+from adjobs.errors import DataError, StorageError, one_line
 from adjobs.types import Batch
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ class TrainingData:
         self._cache = cache
         self._device = device
         self._level, self._block = labels, block
+        self._part = tuple(part)
         classes = {sample.id: int(sample.label == "anomalous") for sample in index.samples}
         rows = np.array([cache.row[name] for name in part], dtype=np.int64)
         self._label = {int(row): classes[name] for row, name in zip(rows, part, strict=True)}
@@ -80,10 +88,39 @@ class TrainingData:
 
     def normal(self, size: int) -> Iterator[Batch]:
         """All normal images in order, in batches of up to ``size``, for work without gradients."""
+        return self._in_order(self.normal_pool, size)
+
+    def anomalous(self, size: int) -> Iterator[Batch]:
+        """All labelled anomalies in order, in batches of up to ``size``, for work without gradients."""
+        return self._in_order(self.anomalous_pool, size)
+
+    def _in_order(self, pool: Pool, size: int) -> Iterator[Batch]:
         nothing = torch.Generator(self._device)
-        for start in range(0, len(self.normal_pool), size):
-            rows = self.normal_pool.rows[start : start + size]
+        for start in range(0, len(pool), size):
+            rows = pool.rows[start : start + size]
             yield self.load(rows, np.zeros(len(rows), dtype=bool), nothing)
+
+    def derived(self, name: str, key: Mapping[str, Any], read: Callable[[Path], T | None], build: Callable[[Path], None]) -> T:
+        """What is computed from this part once and kept on this machine for every run of the same part and size.
+
+        Args:
+            name: what it is, for the folder's name.
+            key: all that it depends on beside the images of the part and their size; what JSON can hold.
+            read: opens the folder; None where it is not there or damaged.
+            build: fills a new folder.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        whole = json.dumps([self._part, dict(key)], sort_keys=True)
+        folder = self._cache.derived / f"{name}-{hashlib.sha256(whole.encode()).hexdigest()[:16]}"
+        try:
+            return open_or_build(folder, read, build, doing=f"computes the same {name}")
+        except OSError as error:
+            raise StorageError(
+                f"{folder}: cannot be written ({error.strerror or one_line(error)}); free space there or choose another cache "
+                "folder (ADJOBS_CACHE)"
+            ) from error
 
     def plan(self, mix: tuple[int, int, int, int], world: int, sized_by: Sequence[str] = ("batch_size",)) -> Plan:
         """Lay out the batches of a stage.
@@ -125,7 +162,8 @@ class TrainingData:
             if self._label[row]:  # of a normal image there is nothing to say
                 pixels = torch.from_numpy(self._pixel_labels(row)).to(self._device)
                 masks[i, 0], unknown[i, 0] = pixels == ANOMALOUS, pixels == UNKNOWN
-        return Batch(images, labels, masks, unknown, torch.from_numpy(simulate).to(self._device), generator)
+        marked, which = (torch.from_numpy(array).to(self._device) for array in (simulate, rows))
+        return Batch(images, labels, masks, unknown, marked, which, generator)
 
     def _pixel_labels(self, row: int) -> np.ndarray:
         """What the training may know of each pixel of an anomalous image, ``(size, size)`` uint8."""

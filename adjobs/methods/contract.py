@@ -6,17 +6,21 @@ A method is a folder of :mod:`adjobs.methods` with ``__init__.py`` (``SPEC``), `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
     from adjobs.types import Batch, Prediction, StepLoss
+
+T = TypeVar("T")
 
 Supervision = Literal["none", "image labels", "masks", "blocks", "boxes"]
 Policy = Literal["fixed", "max_f1", "max_fpr", "miss_cost", "defect_ratio"]
@@ -89,6 +93,11 @@ class MethodConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
+    @property
+    def learns_from(self) -> Supervision:
+        """The labels of anomalies that a run with these parameters learns from; it is shown no finer ones."""
+        return "none"
+
 
 class Mix(NamedTuple):
     """How many images of each kind make one global batch.
@@ -129,6 +138,7 @@ class Stage:
         clip_norm: largest gradient norm; None for no clipping.
         prepare: work without gradients before the first step (statistics, memory bank); its result lives in the module's
             buffers, so that a resumed stage does not repeat it.
+        attach: called after that and before the first step, also of a resumed stage: opens what the stage needs beside its state.
         predicts: whether the method can be asked for predictions after a round of this stage; else nothing is validated then.
         sized_by: the method's parameters that set the mix, to be named where it does not fit the data or the workers.
     """
@@ -142,6 +152,7 @@ class Stage:
     schedule: Callable[[Progress], float] = lambda progress: 1.0
     clip_norm: float | None = None
     prepare: Callable[[TrainingImages], None] | None = None
+    attach: Callable[[TrainingImages], None] | None = None
     predicts: bool = True
     sized_by: tuple[str, ...] = ("batch_size",)
 
@@ -161,6 +172,14 @@ class TrainingImages(Protocol):
 
     def normal(self, size: int) -> Iterator[Batch]:
         """Batches of up to ``size`` normal images."""
+        ...
+
+    def anomalous(self, size: int) -> Iterator[Batch]:
+        """Batches of up to ``size`` labelled anomalies."""
+        ...
+
+    def derived(self, name: str, key: Mapping[str, Any], read: Callable[[Path], T | None], build: Callable[[Path], None]) -> T:
+        """What depends on these images and ``key`` alone: read from a folder of this machine, which ``build`` fills once."""
         ...
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 STARTS = 10  # vectors from which the first distances are taken (PatchCore's "approximate" sampling)
+CHUNK = 1 << 16  # vectors that are projected at a time
 
 
 def coreset(vectors: Tensor, count: int, generator: Generator, *, projected: int | None = 128) -> Tensor:
@@ -15,13 +16,13 @@ def coreset(vectors: Tensor, count: int, generator: Generator, *, projected: int
     ones are means over some random vectors in place of all, as in PatchCore. Of equals the first is taken.
 
     Args:
-        vectors: ``(N, d)``.
+        vectors: ``(N, d)`` of any type and on any device, such as a memory map: they are read in chunks.
         count: how many to choose, 1 to N.
-        generator: of the projection and the start, on the vectors' device.
+        generator: of the projection and the start; all is computed on its device.
         projected: dimensions of the projection; None: none.
 
     Returns:
-        ``(count,)`` int64 indices in the order of choice.
+        ``(count,)`` int64 indices in the order of choice, on the generator's device.
 
     Raises:
         ValueError: count is not in 1 to N.
@@ -29,16 +30,25 @@ def coreset(vectors: Tensor, count: int, generator: Generator, *, projected: int
     total, size = vectors.shape
     if not 1 <= count <= total:
         raise ValueError(f"count: got {count} of {total} vectors; choose 1 to {total}")
-    points = vectors.float()
+    device = generator.device
+    projection = None
     if projected is not None and projected < size:
-        points = points @ torch.randn(size, projected, generator=generator, device=points.device) / projected**0.5
-    starts = points[torch.randperm(total, generator=generator, device=points.device)[:STARTS]]
+        projection = torch.randn(size, projected, generator=generator, device=device) / projected**0.5
+    points = torch.cat([_projected(chunk.to(device).float(), projection) for chunk in torch.split(vectors, CHUNK)])
+    starts = points[torch.randperm(total, generator=generator, device=device)[:STARTS]]
     # A coarse beginning: it is replaced by distances to what has been chosen as these get shorter.
-    gaps = torch.cdist(points, starts).mean(1)
-    chosen = torch.empty(count, dtype=torch.long, device=points.device)
+    gaps = torch.cdist(points, starts).mean(1).square()
+    points -= points.mean(0)  # ‖x − c‖² from products loses digits far from the origin
+    squares = points.square().sum(1)
+    chosen = torch.empty(count, dtype=torch.long, device=device)
     for i in range(count):
         farthest = gaps.argmax()
         chosen[i] = farthest
-        gaps = torch.minimum(gaps, (points - points[farthest]).square().sum(1).sqrt())
+        # One pass over the points, which is what this costs, in place of three.
+        gaps = torch.minimum(gaps, (squares + squares[farthest]).addmv_(points, points[farthest], alpha=-2).clamp_min_(0))
         gaps[farthest] = -1  # not again, also where vectors are equal
     return chosen
+
+
+def _projected(vectors: Tensor, projection: Tensor | None) -> Tensor:
+    return vectors if projection is None else vectors @ projection

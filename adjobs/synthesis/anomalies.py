@@ -32,7 +32,8 @@ class Strategy:
         shape: of the masks.
         structural_exponent, logical_exponent: largest power of two of Perlin cells over a side.
         structural_threshold, logical_threshold: of the noise; a lower one gives larger regions.
-        faint: a quarter of the structural anomalies keep three quarters of the picture (1 − δ), the others up to this share.
+        veiled: share of the structural anomalies that keep three quarters of the picture (1 − δ).
+        faint: the others of them keep up to this share.
         logical_faint: logical anomalies keep up to this share.
         grid: rows and columns of patches to shuffle.
         rotation: of other pictures and of textures, degrees either way ("a random rotation", without a number).
@@ -49,6 +50,7 @@ class Strategy:
     logical_exponent: int = 2
     structural_threshold: float = 0.5
     logical_threshold: float = 0.4
+    veiled: float = 0.25
     faint: float = 0.9
     logical_faint: float = 0.25
     grid: tuple[int, int] = (4, 8)
@@ -86,7 +88,7 @@ def simulate(
     masks = _masks(images, generator, strategy, logical, foreground)
     sources = _sources(images, generator, strategy, textures, others, logical)
     kept = uniform(batch) * torch.where(logical, strategy.logical_faint, strategy.faint)
-    kept = torch.where(~logical & (uniform(batch) < 0.25), 0.75, kept).view(-1, 1, 1, 1)
+    kept = torch.where(~logical & (uniform(batch) < strategy.veiled), 0.75, kept).view(-1, 1, 1, 1)
     changed = torch.where(masks, torch.lerp(toned(sources, generator, strategy.tone), images, kept.to(images.dtype)), images)
     seen = (changed - images).abs().amax(1, keepdim=True) >= strategy.visible
     return Simulated(torch.where(seen, changed, images), seen, logical)

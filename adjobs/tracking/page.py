@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, StrictUndefined
 from markdown_it import MarkdownIt
+from matplotlib.figure import Figure
 
 from adjobs import __version__, methods
 from adjobs.artifacts.base import beside, disk
@@ -40,6 +41,8 @@ CAPTIONS = {
     "gallery_false_alarms": "Good images with the highest scores: those that raise an alarm.",
     "gallery_hits": "Anomalies with the highest scores.",
     "training": "The course of the training, round by round.",
+    "annotation": "How well defects are located against the labels that a run learnt from. Each mark is one run, the line its "
+    "interval.",
 }
 
 
@@ -87,6 +90,7 @@ def render(reports: Sequence[RunReport]) -> str:
         runs=[view(report) for report in reports],
         headlines=headlines,
         cautions=cautions(reports),
+        annotation=_annotation(reports),
         version=__version__,
         title=_title(reports[0]) if len(reports) == 1 else f"{len(reports)} runs compared",
         most_ids=MOST_IDS,
@@ -256,9 +260,7 @@ def _pictures(report: RunReport) -> list[Picture]:
         selected = report.tags.get("selected_round", "")
         course = figures.training(report.history, int(selected) if selected.isdigit() else None)
         if course is not None:
-            buffer = io.BytesIO()
-            course.savefig(buffer, format="png")
-            contents["training"] = buffer.getvalue()
+            contents["training"] = _png(course)
     order = list(CAPTIONS)
 
     def place(name: str) -> tuple[int, str]:
@@ -266,6 +268,27 @@ def _pictures(report: RunReport) -> list[Picture]:
         return (order.index(kind) if kind in CAPTIONS else len(order), name)
 
     return [_picture(name, contents[name]) for name in sorted(contents, key=place)]
+
+
+def _annotation(reports: Sequence[RunReport]) -> Picture | None:
+    """The picture of what labels are worth; None where the runs cannot be compared, or learnt from the same labels."""
+    if len(reports) < 2 or cautions(reports):
+        return None
+    marks = [
+        figures.Labelled(
+            report.tags.get("method", ""), report.tags.get("supervision", ""), report.parts["test"].overall["pixel_ap"]
+        )
+        for report in reports
+        if "test" in report.parts and "pixel_ap" in report.parts["test"].overall
+    ]
+    drawn = figures.annotation(marks)
+    return None if drawn is None else _picture("annotation", _png(drawn))
+
+
+def _png(drawn: Figure) -> bytes:
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 def _picture(name: str, content: bytes) -> Picture:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from adjobs import __version__, methods
+from adjobs import __version__
 from adjobs.data.preflight import Problem
 from adjobs.data.splits import Split
 from adjobs.errors import TrackingError, one_line
@@ -52,14 +52,13 @@ def start(uri: str, job: JobConfig, data: DataFacts, storage: str, tags: Mapping
         TrackingError: MLflow is down or refuses.
     """
     client = connect(uri)
-    spec = methods.spec(job.method)
     experiment = experiment_id(client, uri, job.track.experiment)
     own = {
         "method": job.method,
         "data_fingerprint": data.fingerprint,
         "data_format": data.format,
         "preset": job.preset or "none",
-        "supervision": ", ".join(spec.supervision),
+        "supervision": job.supervision,
         "version": __version__,
         "metrics_version": str(METRICS_VERSION),
         "git_commit": git_commit() or "unknown",

@@ -202,6 +202,8 @@ class _Run:
         if stage.prepare is not None and stage.name not in self.progress.prepared:
             stage.prepare(self.data)
             self.progress.prepared.append(stage.name)
+        if stage.attach is not None:
+            stage.attach(self.data)
         if stage.optimizer is not None:
             run = self._start(stage, index, stage.optimizer(), optimizer_state)
             while self.progress.stage == index:

@@ -95,7 +95,7 @@ def run(
 
     trained = fit(
         method,
-        TrainingData(cache, index, task.split.train, device, labels=job.data.labels, block=job.data.block_size),
+        TrainingData(cache, index, task.split.train, device, labels=job.labels, block=job.data.block_size),
         worker,
         validation=Validation(spec.selection, validate if _has_both(index, task.split.val) else None, job.train.validate_every),
         checkpoints=checkpoints,

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from adjobs.data import cache as cache_module
+from adjobs.data import shared
 from adjobs.data.cache import open_cache
 from adjobs.data.images import RESIZE_RULE, load_rgb
 from adjobs.data.index import Index, open_index
@@ -125,13 +126,13 @@ def test_two_processes_build_once(index, tmp_path):
 
 
 def test_waiting_for_another_process_is_said(index, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cache_module, "_PATIENCE", 0.05)
+    monkeypatch.setattr(shared, "_PATIENCE", 0.05)
     folder = tmp_path / "decoded" / f"0123456789abcdef-16-{RESIZE_RULE}"
     folder.parent.mkdir()
     taken = threading.Event()
 
     def hold() -> None:
-        with cache_module.FileLock(f"{folder}.lock"):
+        with shared.FileLock(f"{folder}.lock"):
             taken.set()
             time.sleep(0.3)
 

@@ -17,7 +17,7 @@ from adjobs.errors import JobError, StorageError
 from adjobs.job import resolve
 from adjobs.methods.contract import Spec
 from tests.drawing import draw_folder, scratch, texture
-from tests.methods.tiny import drawn_data, random_batch, small_params, tiny
+from tests.methods.tiny import drawn_data, random_batch, tiny
 
 pytestmark = pytest.mark.parametrize("name", methods.names())
 
@@ -37,6 +37,8 @@ def few_steps(method: torch.nn.Module, data, steps: int) -> None:
     for number, stage in enumerate(method.stages()):
         if stage.prepare is not None:
             stage.prepare(data)
+        if stage.attach is not None:
+            stage.attach(data)
         if stage.optimizer is None:
             continue
         optimizer, plan = stage.optimizer(), data.plan(stage.mix, 1)
@@ -80,6 +82,8 @@ def test_unknown_parameter_is_refused_by_name(name):
 def test_loss_is_finite_and_every_trainable_tensor_gets_a_gradient(name):
     _, method = tiny(name)
     for stage in method.stages():
+        if stage.optimizer is None:
+            continue
         stage.module.train()
         loss = stage.module(random_batch())
         assert torch.isfinite(loss.total)
@@ -159,12 +163,9 @@ def test_prediction_has_the_promised_shape_and_does_not_depend_on_its_neighbours
 
 
 def test_a_saved_detector_predicts_the_same(name, tmp_path):
-    folder, method = tiny(name)
-    config = folder.config(
-        **{k: v for k, v in {"weights": "none", "backbone": "resnet18"}.items() if k in folder.config.model_fields}
-    )
-    method = folder.build(config, image_size=64, seed=3).eval()
-    manifest = detector.Manifest(name, config.model_dump(mode="json"), 64, {"value": 0.5}, "0" * 64)
+    _, method = tiny(name)
+    method.eval()
+    manifest = detector.Manifest(name, method.config.model_dump(mode="json"), 64, {"value": 0.5}, "0" * 64)
     detector.save(tmp_path, method, manifest)
     images = (random_batch().images * 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
     expected = method.to(memory_format=torch.channels_last).predict(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
@@ -173,12 +174,9 @@ def test_a_saved_detector_predicts_the_same(name, tmp_path):
 
 
 def test_every_preset_can_be_saved_and_read_back(name, tmp_path):
-    folder = methods.load(name)
     for preset, params in methods.presets(name).items():
-        config = folder.config(
-            **{**params, **{k: v for k, v in small_params(name).items() if k not in params or k == "backbone"}}
-        )
-        method = folder.build(config, image_size=64, seed=3).eval()
+        _, method = tiny(name, **{k: v for k, v in params.items() if k != "backbone"})
+        config = method.eval().config
         place = tmp_path / preset
         detector.save(place, method, detector.Manifest(name, config.model_dump(mode="json"), 64, {"value": 0.5}, "0" * 64))
         images = random_batch().images

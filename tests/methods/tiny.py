@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -27,17 +29,34 @@ SMALL: dict[str, Any] = {
     "pretrain_epochs": 2,
     "pretrain_batch_size": 4,
     "texture_count": 4,
+    "features": 32,
+    "coreset": 0.1,
+    "embed": 16,
+    "heads": 2,
+    "window": 4,
+    "step": 2,
+    "attention_window": 2,
+    "refine_steps": 4,
 }
 # What keeps a method from drawing at random in its steps.
-STILL: dict[str, Any] = {"rectangles": 0, "flip": False, "mask_ratio": 0, "large_masks": 0, "jitter": 0}
+STILL: dict[str, Any] = {"rectangles": 0, "flip": False, "mask_ratio": 0, "large_masks": 0, "jitter": 0} | {
+    "windows": 1,
+    "noise": 0,
+    "first": 1,
+    "second": 1,
+}
 
 SIDE = 64  # of the images, in pixels
 
 
 def tiny(name: str, side: int = SIDE, **params: Any) -> tuple[Folder, torch.nn.Module]:
-    """A method of the smallest kind."""
+    """A method of the smallest kind, with what its stages without gradients give it."""
     folder = methods.load(name)
-    return folder, folder.build(folder.config(**{**small_params(name), **params}), image_size=side, seed=0)
+    method = folder.build(folder.config(**{**small_params(name), **params}), image_size=side, seed=0)
+    for stage in method.stages():
+        if stage.optimizer is None:
+            stage.prepare(RandomImages(side))
+    return folder, method
 
 
 def small_params(name: str) -> dict[str, Any]:
@@ -54,6 +73,34 @@ def drawn_data(root: Path, cache: Path, size: int = SIDE, **options: Any) -> tup
     return index, TrainingData(images, index, [sample.id for sample in index.samples], torch.device("cpu"), **options)
 
 
+class RandomImages:
+    """A training part of noise."""
+
+    n_normal, n_anomalous = 8, 4
+
+    def __init__(self, side: int = SIDE) -> None:
+        self.side = side
+
+    def normal(self, size: int) -> Iterator[Batch]:
+        """All at once, whatever the size."""
+        batch = random_batch(self.n_normal, self.side)
+        yield batch._replace(labels=torch.zeros_like(batch.labels), masks=torch.zeros_like(batch.masks))
+
+    def anomalous(self, size: int) -> Iterator[Batch]:
+        """The second half of a batch of both kinds; beside what is known of them, a part of each is not."""
+        batch = random_batch(2 * self.n_anomalous, self.side, seed=1)
+        batch.unknown[:, :, self.side // 2 :, self.side // 2 :] = True
+        half = slice(self.n_anomalous, None)
+        parts = (tensor[half] for tensor in batch[:-1])
+        yield Batch(*parts, batch.generator)._replace(rows=self.n_normal + torch.arange(self.n_anomalous))
+
+    def derived(self, name: str, key: Mapping[str, Any], read: Callable[[Path], Any], build: Callable[[Path], None]) -> Any:
+        """Built anew each time; a memory map outlives its file's name."""
+        with TemporaryDirectory() as folder:
+            build(Path(folder))
+            return read(Path(folder))
+
+
 def random_batch(size: int = 4, side: int = SIDE, seed: int = 0) -> Batch:
     """Half simulated, half labelled anomalous with a square mask."""
     generator = torch.Generator().manual_seed(seed)
@@ -61,5 +108,11 @@ def random_batch(size: int = 4, side: int = SIDE, seed: int = 0) -> Batch:
     masks[size // 2 :, :, side // 4 : side // 2, side // 4 : side // 2] = True
     labels = torch.arange(size) >= size // 2
     return Batch(
-        torch.rand(size, 3, side, side, generator=generator), labels.long(), masks, torch.zeros_like(masks), ~labels, generator
+        torch.rand(size, 3, side, side, generator=generator),
+        labels.long(),
+        masks,
+        torch.zeros_like(masks),
+        ~labels,
+        torch.arange(size),
+        generator,
     )

@@ -239,3 +239,18 @@ def test_a_browser_shows_the_page_with_all_its_pictures(tmp_path, width):
     assert all(facts["images"])
     assert facts["headings"][:3] == ["2 runs compared", "Comparison", "cdo on tiles"]
     assert facts["wide"] == 0  # wide tables and pictures scroll by themselves
+
+
+def labelled(run_id: str, labels: str, pixel_ap: float) -> RunReport:
+    part = Part({"pixel_ap": Estimate(pixel_ap, pixel_ap - 0.1, pixel_ap + 0.1)})
+    return report(run_id=run_id, tags={**report().tags, "method": "semirest", "supervision": labels}, parts={"test": part})
+
+
+def test_what_labels_are_worth_is_drawn_where_runs_learnt_from_different_ones():
+    runs = [labelled("a", "none", 0.2), labelled("b", "boxes", 0.3), labelled("c", "masks", 0.4)]
+    caption = "How well defects are located against the labels that a run learnt from."
+    assert any(caption in text for text in Page(page.render(runs)).of("img", "alt"))
+    assert "learnt from labels boxes" in " ".join(Page(page.render(runs)).text.split())
+    other_data = report(run_id="d", tags={**runs[0].tags, "data_fingerprint": "f" * 64}, parts=runs[2].parts)
+    for others in ([runs[0], labelled("e", "none", 0.3)], [runs[0], other_data], runs[:1]):
+        assert not any(caption in text for text in Page(page.render(others)).of("img", "alt"))

@@ -308,6 +308,8 @@ def three_steps(rank: int, world: int, name: str, root: str, out: str, port: int
     for number, stage in enumerate(method.stages()):
         if stage.prepare is not None:
             stage.prepare(data)
+        if stage.attach is not None:
+            stage.attach(data)
         if stage.optimizer is None:
             continue
         plan = data.plan(Mix(natural=8) if stage.mix.natural else Mix(normal=4, anomalous=4), world)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from adjobs.methods.contract import MethodConfig
+from adjobs.methods.contract import MethodConfig, Supervision
 from adjobs.types import BackboneName
 
 # What a preset changes; everything else stays at its default, and what the user sets wins.
@@ -42,3 +42,8 @@ class Config(MethodConfig):
     batch_size: int = Field(8, ge=2, le=1024, description="global batch over all workers (Sec. IV-A)")
     epochs: int = Field(50, ge=1, le=100_000, description="passes over the normal training images (Sec. IV-A)")
     loss_times_batch: bool = Field(False, description="multiply the loss by the batch size, as the published code does")
+
+    @property
+    def learns_from(self) -> Supervision:
+        """Masks, where they count as simulated pixels."""
+        return "masks" if self.use_labelled_masks else "none"

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from adjobs.methods.contract import MethodConfig
+from adjobs.methods.contract import MethodConfig, Supervision
 from adjobs.types import BackboneName
 
 Loss = Literal["logit_inducing", "weighted_ce", "focal", "asymmetric", "logit_adjustment", "encouraging"]
@@ -70,3 +70,8 @@ class Config(MethodConfig):
     weight_decay: float = Field(0.01, ge=0, le=1, description="the paper does not say; 0.01 is PyTorch's for AdamW")
     batch_size: int = Field(16, ge=2, le=4096, description="global batch over all workers, drawn as the data are (Sec. IV-B: 64)")
     epochs: int = Field(10, ge=1, le=100_000, description="passes over the training images (Sec. IV-B: 100)")
+
+    @property
+    def learns_from(self) -> Supervision:
+        """Of anomalous images, nothing but that they are."""
+        return "image labels"

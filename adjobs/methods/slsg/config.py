@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from adjobs.methods.contract import MethodConfig
+from adjobs.methods.contract import MethodConfig, Supervision
 
 # What a preset changes; everything else stays at its default, and what the user sets wins.
 PRESETS: dict[str, dict[str, object]] = {
@@ -116,3 +116,8 @@ class Config(MethodConfig):
         if self.pretrain_from is not None and self.pretrain != "gpt":
             raise ValueError(f"pretrain_from: got one with pretrain {self.pretrain}; leave one of them out")
         return self
+
+    @property
+    def learns_from(self) -> Supervision:
+        """Masks, where labelled anomalies are in the batches."""
+        return "masks" if self.labelled else "none"

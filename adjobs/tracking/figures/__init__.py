@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from adjobs.tracking.figures.annotation import Labelled, annotation
 from adjobs.tracking.figures.curves import confusion, histogram, pr, pro, roc
 from adjobs.tracking.figures.defects import defects
 from adjobs.tracking.figures.gallery import Case, galleries, gallery, pick
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Case",
     "History",
+    "Labelled",
+    "annotation",
     "confusion",
     "defects",
     "galleries",

@@ -1,0 +1,404 @@
+"""SemiREST's parts by their definitions, its memory, its labels, and that what is kept is what would be computed."""
+
+from __future__ import annotations
+
+import math
+from collections import namedtuple
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from adjobs.data.labels import ANOMALOUS, NORMAL, UNKNOWN
+from adjobs.errors import DataError, JobError
+from adjobs.job import resolve
+from adjobs.methods import presets
+from adjobs.methods.semirest import memory as memory_module
+from adjobs.methods.semirest.augment import LIMIT, drawn_neighbour, hidden, noisy
+from adjobs.methods.semirest.config import Config
+from adjobs.methods.semirest.loss import mixed, share_of_mix, sharpened, soft_focal
+from adjobs.methods.semirest.memory import Memory, check_memory
+from adjobs.methods.semirest.networks import ResidualSwin
+from adjobs.methods.semirest.tokens import UNDECIDED, block_targets
+from adjobs.methods.semirest.windows import bagged, cut, places, starts
+from tests.drawing import draw_folder
+from tests.methods.tiny import drawn_data, random_batch, tiny
+
+CPU = torch.device("cpu")
+
+
+def gen(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def turned_to(method, data, stage: int = -1):
+    """The method at the beginning of a stage, with what that keeps of the images."""
+    for each in method.stages()[: len(method.stages()) + stage + 1 if stage < 0 else stage + 1]:
+        each.prepare(data)
+        if each.attach is not None:
+            each.attach(data)
+    return method
+
+
+# Windows.
+
+
+@pytest.mark.parametrize(
+    ("grid", "side", "step", "expected"),
+    [(64, 32, 8, [0, 8, 16, 24, 32]), (10, 4, 4, [0, 4, 6]), (8, 8, 3, [0]), (9, 8, 8, [0, 1])],
+)
+def test_windows_reach_the_border(grid, side, step, expected):
+    assert starts(grid, side, step) == expected
+
+
+def test_the_mean_of_what_windows_say_of_a_token_is_what_it_is():
+    values = torch.rand(3, 10, 10, generator=gen())
+    at = places(3, 10, 4, 3, CPU)
+    assert len(at) == 3 * 3 * 3
+    torch.testing.assert_close(bagged(cut(values, at, 4), at, 3, 10), values)
+    once = bagged(torch.arange(len(at)).float().view(-1, 1, 1).expand(-1, 4, 4), at, 3, 10)
+    assert once[0, 0, 0] == 0
+    assert once[0, 0, 3] == 0.5  # windows 0 and 1
+
+
+# Loss.
+
+
+def test_focal_loss_of_certain_labels_is_the_focal_loss():
+    logits, labels = torch.randn(50, 2, generator=gen()), torch.arange(50) % 2
+    p = logits.softmax(1)[torch.arange(50), labels]
+    expected = torch.where(labels == 1, 0.25, 0.75) * (1 - p) ** 4 * -p.log()
+    torch.testing.assert_close(soft_focal(logits, F.one_hot(labels, 2), 0.25, 4.0), expected)
+
+
+def test_focal_loss_of_soft_labels_takes_their_mean_chance():
+    logits, q = torch.tensor([[0.3, -1.2]]), torch.tensor([[0.4, 0.6]])
+    right = (logits.softmax(1) * q).sum(1)
+    torch.testing.assert_close(soft_focal(logits, q, 0.25, 2.0), 0.25 * (1 - right) ** 2 * -right.log())
+    torch.testing.assert_close(soft_focal(logits, q.flip(1), 0.25, 0.0), -0.75 * (logits.softmax(1) * q.flip(1)).sum(1).log())
+
+
+def test_focal_loss_is_finite_where_the_network_is_sure_and_wrong():
+    logits = torch.tensor([[200.0, -200.0]], requires_grad=True)
+    loss = soft_focal(logits, torch.tensor([[0.0, 1.0]]), 0.25, 4.0).sum()
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_a_guess_is_sharpened():
+    q = torch.tensor([[0.4, 0.6], [0.5, 0.5]])
+    torch.testing.assert_close(sharpened(q, 0.5), torch.tensor([[0.16, 0.36], [0.25, 0.25]]) / torch.tensor([[0.52], [0.5]]))
+    torch.testing.assert_close(sharpened(q, 1.0), q)
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.75, 1.0])
+def test_the_share_of_a_mix_is_distributed_as_it_should_be(beta):
+    generator = gen()
+    drawn = np.array([float(share_of_mix(beta, generator)) for _ in range(4000)])
+    expected = np.random.default_rng(0).beta(beta, beta, 100_000)
+    expected = np.maximum(expected, 1 - expected)
+    assert drawn.min() >= 0.5
+    np.testing.assert_allclose(np.quantile(drawn, [0.1, 0.5, 0.9]), np.quantile(expected, [0.1, 0.5, 0.9]), atol=0.02)
+
+
+def test_a_mix_is_mostly_what_it_was():
+    values = torch.tensor([[0.0], [1.0]])
+    torch.testing.assert_close(mixed(values, torch.tensor([1, 0]), torch.tensor(0.75)), torch.tensor([[0.25], [0.75]]))
+
+
+# Augmentation.
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(1, [1.0]), (2, [0.5, 0.5]), (3, [0.5, 0.3, 0.2]), (5, [0.5, 0.3, *[0.2 / 3] * 3])]
+)
+def test_neighbours_are_drawn_with_their_chances(count, expected):
+    indices = torch.arange(count).expand(100, 100, count) * 10
+    drawn = drawn_neighbour(indices, Config(), gen())
+    shares = [float((drawn == 10 * i).float().mean()) for i in range(count)]
+    np.testing.assert_allclose(shares, expected, atol=0.02)
+
+
+def test_noise_is_bounded_and_on_its_share_of_tokens_and_dimensions():
+    residuals = torch.ones(200, 64)
+    found = noisy(residuals, Config(), gen())
+    assert math.exp(-LIMIT) - 1e-6 <= found.min() < 0.9
+    assert 1.1 < found.max() <= 1.25 + 1e-6
+    changed = found != 1
+    assert abs(float(changed.any(1).float().mean()) - 0.5) < 0.1
+    assert abs(float(changed[changed.any(1)].float().mean()) - 0.5) < 0.03
+    assert torch.equal(noisy(residuals, Config(noise=0.0), gen()), residuals)
+
+
+def test_up_to_a_share_of_tokens_is_hidden():
+    shares = [float(hidden(torch.Size((40, 40)), 0.5, gen(seed)).float().mean()) for seed in range(50)]
+    assert max(shares) < 0.55
+    assert min(shares) < 0.05
+    assert max(shares) > 0.4
+
+
+# Networks.
+
+
+def test_the_published_network_has_the_published_size():
+    config = Config(**{**presets("semirest")["paper"], "backbone": "resnet18"})
+    network = ResidualSwin(config, config.window)
+    counted = {name: p.numel() for name, p in network.named_parameters() if "relative_position" not in name}
+    assert sum(counted.values()) == 51_440_642  # paper: 51.44 M
+
+
+def test_features_are_those_of_patchcore_and_a_code_of_the_place():
+    _, method = tiny("semirest", position=0.3, standardised=False, features=48)
+    images = random_batch().images
+    features = method.features
+    maps = features.backbone(images)[1:]
+    columns = []
+    for level in maps:  # patches stretched before they are pooled, as PatchCore does it
+        patches = F.unfold(level, 3, padding=1).unflatten(2, level.shape[-2:])
+        patches = F.interpolate(patches, size=maps[0].shape[-2:], mode="bilinear", align_corners=False)
+        columns.append(F.adaptive_avg_pool1d(patches.flatten(2).transpose(1, 2), 48))
+    expected = F.adaptive_avg_pool1d(torch.cat(columns, 2), 48).view(4, 8, 8, 48)
+    place = features(images).float() - expected
+    torch.testing.assert_close(place, features.position.permute(1, 2, 0).expand(4, -1, -1, -1), rtol=0, atol=2e-3)
+    assert features.position.abs().max() == pytest.approx(0.3)
+
+
+def test_features_have_unit_deviation_and_stay_frozen():
+    _, method = tiny("semirest")
+    images = random_batch().images
+    method.features.standardise(images)
+    method.train()
+    before = method.features(images)
+    assert not method.features.backbone.training
+    torch.testing.assert_close(method.features(images), before)
+    levels = [level / scale for level, scale in zip(method.features.backbone(images)[1:], method.features.scale, strict=True)]
+    torch.testing.assert_close(torch.stack([level.std() for level in levels]), torch.ones(2))
+
+
+def test_how_far_a_token_is_from_the_memory_is_seen_only_if_it_is_quiet():
+    """The first layer norm takes the size away from what is loud beside the biases."""
+    network = ResidualSwin(Config(features=64, embed=32, heads=2), 4)
+    near = torch.rand(8, 4, 4, 64, generator=gen())
+
+    @torch.no_grad()
+    def change(gain: float) -> float:
+        few, many = (network.embed_norm(network.embed(size * gain * near)) for size in (1, 4))
+        return float((few - many).norm() / few.norm())
+
+    assert change(0.1) > 10 * change(10.0)
+
+
+# Memory.
+
+
+def test_an_image_does_not_match_itself():
+    _, method = tiny("semirest", coreset=1.0)
+    images = random_batch(8).images
+    tokens = method.features(images)
+    rows = torch.arange(8)
+    itself = method.memory.search(tokens, 1)
+    others = method.memory.search(tokens, 3, rows)
+    torch.testing.assert_close(itself.distances, torch.zeros_like(itself.distances))
+    assert others.distances.min() > 0
+    assert (method.memory.owners[others.indices] != rows.view(-1, 1, 1, 1)).all()
+
+
+def test_where_others_are_few_the_nearest_stands_for_them():
+    memory = Memory(4)
+    memory.fill(torch.eye(4)[:3], torch.tensor([0, 0, 1]))
+    found = memory.search(torch.zeros(1, 1, 1, 4), 3, torch.tensor([0]))
+    assert found.indices.flatten().tolist() == [2, 2, 2]
+
+
+def test_a_state_with_another_memory_is_taken_as_it_is():
+    memory, other = Memory(4), Memory(4)
+    memory.fill(torch.rand(7, 4, generator=gen()), torch.arange(7))
+    other.load_state_dict(memory.state_dict())
+    assert torch.equal(other.bank, memory.bank)
+    assert other.digest() == memory.digest()
+    memory.fill(torch.rand(7, 4, generator=gen(1)), torch.arange(7))
+    assert other.digest() != memory.digest()
+
+
+def test_a_memory_that_does_not_fit_is_refused_with_the_ratio_that_does(monkeypatch):
+    free = namedtuple("Free", "available")
+    monkeypatch.setattr(memory_module.psutil, "virtual_memory", lambda: free(2**30))
+    check_memory(100_000, 128, 0.1, CPU)
+    message = r"coreset: got 0.9 of 1,000,000 tokens, which needs .* MiB of 1,024 free; choose at most 0"
+    with pytest.raises(JobError, match=message) as raised:
+        check_memory(1_000_000, 128, 0.9, CPU)
+    most = float(str(raised.value).rsplit(" ", 1)[1])
+    check_memory(1_000_000, 128, most, CPU)
+    with pytest.raises(JobError, match="coreset"):
+        check_memory(1_000_000, 128, most * 1.1, CPU)
+    with pytest.raises(JobError, match=r"choose a smaller data.image_size, or train on fewer good images"):
+        check_memory(10_000_000, 128, 0.1, CPU)
+
+
+def test_one_good_image_is_not_enough(tmp_path):
+    _, method = tiny("semirest")
+    _, data = drawn_data(draw_folder(tmp_path / "d", 1, 4), tmp_path / "cache")
+    with pytest.raises(DataError, match=r"one good image fill the memory.*give more good images"):
+        method.stages()[0].prepare(data)
+
+
+def test_what_is_kept_of_the_images_is_what_would_be_computed(tmp_path):
+    _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache")
+    _, method = tiny("semirest", supervision="masks")
+    turned_to(method, data)
+    plan = data.plan(method.stages()[-1].mix, 1)
+    batch = plan.batch(0, seed=0, stage=1, rank=0, device=CPU)
+    assert batch.simulate.any()
+    assert not batch.simulate.all()
+    kept = method._tokens(batch.images, batch)
+    method._store = None
+    fresh = method._tokens(batch.images, batch)
+    torch.testing.assert_close(kept[0].float(), fresh[0].float(), rtol=0, atol=2e-3)
+    assert (kept[1] == fresh[1]).float().mean() > 0.98  # half precision may change the order of equals
+
+
+def test_runs_of_the_same_data_share_what_is_kept(tmp_path, monkeypatch):
+    _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache")
+    first = turned_to(tiny("semirest")[1], data)
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("computed again")
+
+    _, second = tiny("semirest", lr=3e-3)
+    monkeypatch.setattr(memory_module, "coreset", never)
+    monkeypatch.setattr(memory_module, "_write", never)
+    turned_to(second, data)
+    assert torch.equal(first.memory.bank, second.memory.bank)
+    folders = {path.name.rsplit("-", 1)[0] for path in (tmp_path / "cache" / "derived").glob("*/*") if path.is_dir()}
+    assert folders == {"tokens", "bank", "neighbours"}
+
+
+# Labels.
+
+
+def targets(mask: torch.Tensor, unknown: torch.Tensor, **params: object) -> torch.Tensor:
+    config = Config(**params)
+    return block_targets(mask, unknown, config.phases[-1], config)[0]
+
+
+def test_tokens_are_what_their_share_of_defect_makes_them():
+    mask, nothing = torch.zeros(1, 1, 8, 40, dtype=torch.bool), torch.zeros(1, 1, 8, 40, dtype=torch.bool)
+    for i, pixels in enumerate((0, 5, 6, 31, 32)):  # of 64: 8 % is 5.1, a half is 32
+        block = torch.zeros(64, dtype=torch.bool)
+        block[:pixels] = True
+        mask[0, 0, :, 8 * i : 8 * i + 8] = block.view(8, 8)
+    assert targets(mask, nothing).tolist() == [[NORMAL, NORMAL, UNDECIDED, UNDECIDED, ANOMALOUS]]
+    assert targets(mask, nothing, supervision="masks").tolist() == [[NORMAL, NORMAL, UNDECIDED, ANOMALOUS, ANOMALOUS]]
+
+
+def test_tokens_in_boxes_are_unknown():
+    box, nothing = torch.zeros(1, 1, 8, 24, dtype=torch.bool), torch.zeros(1, 1, 8, 24, dtype=torch.bool)
+    box[0, 0, :, 14:] = True  # a quarter of the second token, all of the third
+    assert targets(nothing, box, supervision="boxes").tolist() == [[NORMAL, UNKNOWN, UNKNOWN]]
+    assert targets(nothing, box, supervision="boxes", free=0.7).tolist() == [[NORMAL, NORMAL, UNKNOWN]]
+
+
+def test_stages_are_what_the_supervision_asks_for():
+    def stages(**params: object) -> list[tuple]:
+        return [(s.name, *s.mix) for s in tiny("semirest", **params)[1].stages()]
+
+    memory = ("memory", 0, 0, 0, 0)
+    assert stages() == [memory, ("learn", 0, 4, 2, 0)]
+    assert stages(supervision="masks") == stages(supervision="blocks") == [memory, ("learn", 0, 2, 2, 2)]
+    assert stages(supervision="boxes") == [memory, ("learn", 0, 4, 2, 0), ("refine", 0, 3, 3, 2)]
+    assert stages(supervision="boxes", unsupervised_from="x") == [("refine", 0, 3, 3, 2)]
+
+
+@pytest.mark.parametrize(
+    ("supervision", "labels", "shown", "told"),
+    [
+        ("none", "finest", "finest", "none"),
+        ("masks", "finest", "masks", "masks"),
+        ("blocks", "finest", "blocks", "blocks"),
+        ("boxes", "masks", "boxes", "boxes"),
+        ("masks", "blocks", "blocks", "blocks"),
+        ("boxes", "image", "image", "image labels"),
+    ],
+)
+def test_training_sees_no_finer_labels_than_the_supervision(supervision, labels, shown, told):
+    job = resolve({"method": "semirest", "data": {"uri": "x", "labels": labels}, "params": {"supervision": supervision}})
+    assert (job.labels, job.supervision) == (shown, told)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"unsupervised_from": "x"}, "unsupervised_from: got one with supervision none; only boxes refine another run"),
+        ({"labelled": 2}, "labelled: got 2 with supervision none; leave it out"),
+        ({"heads": 3}, "heads: got 3, must divide embed 128"),
+        ({"first": 0.9}, "first: got 0.9, must not exceed second 0.8"),
+        ({"block_normal": 0.5}, "block_normal: got 0.5, must be below block_anomalous 0.5"),
+    ],
+)
+def test_parameters_that_do_not_fit_together_are_refused(params, message):
+    with pytest.raises(JobError, match=message):
+        resolve({"method": "semirest", "data": {"uri": "x"}, "params": params})
+
+
+@pytest.mark.parametrize(("supervision", "shown"), [("masks", "image"), ("blocks", "boxes"), ("boxes", "image")])
+def test_labels_that_do_not_say_enough_are_refused_before_any_work(supervision, shown, tmp_path):
+    _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache", labels=shown)
+    _, method = tiny("semirest", supervision=supervision)
+    if (supervision, shown) == ("boxes", "image"):  # everything is unknown: that can be learnt from
+        method.stages()[0].prepare(data)
+        return
+    with pytest.raises(DataError, match=f"params.supervision {supervision}: none of 4 labelled anomalies"):
+        method.stages()[0].prepare(data)
+    assert not list((tmp_path / "cache").glob("derived/*/*"))
+
+
+def test_boxes_are_never_learnt_as_anomalous(tmp_path):
+    _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache", labels="boxes")
+    for batch in data.anomalous(4):
+        config = Config(supervision="boxes")
+        found = block_targets(batch.masks, batch.unknown, config.phases[-1], config)
+        assert (found == UNKNOWN).any()
+        assert not (found == ANOMALOUS).any()
+
+
+def test_refining_begins_with_the_mean_of_what_was_learnt(tmp_path):
+    _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache", labels="boxes")
+    _, method = tiny("semirest", supervision="boxes")
+    turned_to(method, data, 1)
+    with torch.no_grad():
+        for parameter in method.network.parameters():
+            parameter.add_(1)
+    method.steps.fill_(5)
+    mean = {key: value.clone() for key, value in method.average.state_dict().items()}
+    method.stages()[2].prepare(data)
+    method.stages()[2].attach(data)
+    assert method.steps == 0
+    assert all(torch.equal(p, mean[key.replace(".", "-")]) for key, p in method.network.named_parameters())
+
+
+def test_unknown_tokens_count_more_from_step_to_step(tmp_path):
+    _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache", labels="boxes")
+    _, method = tiny("semirest", supervision="boxes", ramp=10, refine_windows=1.0)
+    turned_to(method, data)
+    batch = data.plan(method.stages()[-1].mix, 1).batch(0, seed=0, stage=2, rank=0, device=CPU)
+    for step, weight in ((0, 0.0), (5, 2.5), (10, 5.0), (20, 5.0)):
+        method.steps.fill_(step)
+        loss = method(batch._replace(generator=gen()))
+        assert float(loss.parts["unknown"]) > 0
+        torch.testing.assert_close(loss.total.detach(), loss.parts["known"] + weight * loss.parts["unknown"])
+
+
+def test_the_guess_of_a_token_is_the_sharpened_mean_of_its_views(tmp_path):
+    _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache", labels="boxes")
+    _, method = tiny("semirest", supervision="boxes", versions=2, sharpening=0.5)
+    turned_to(method, data)
+    batch = data.plan(method.stages()[-1].mix, 1).batch(0, seed=0, stage=2, rank=0, device=CPU)
+    windows = method._windows(method.simulate(batch), batch)
+    again = batch._replace(generator=gen(7))
+    views = [method.network(method._strength(method._varied(windows, again))).softmax(-1) for _ in range(2)]
+    assert not torch.equal(*views)
+    guess = method._guess(windows, batch._replace(generator=gen(7)))
+    torch.testing.assert_close(guess, sharpened((views[0] + views[1]) / 2, 0.5))
+    assert not guess.requires_grad
