@@ -236,7 +236,8 @@ class _Run:
             return module
         device = self.worker.runner.device
         own = [device.index or 0] if device.type == "cuda" else None
-        return DistributedDataParallel(synchronised(module, device), device_ids=own)
+        # Statistics are those of the global batch, so that buffers agree by themselves; a memory bank would be sent each step.
+        return DistributedDataParallel(synchronised(module, device), device_ids=own, broadcast_buffers=False)
 
     def _round(self, run: _StageRun, steps: range) -> dict[str, float]:
         """Take the steps of one round; returns mean losses, learning rates and speed."""

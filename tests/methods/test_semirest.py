@@ -17,7 +17,7 @@ from adjobs.methods import presets
 from adjobs.methods.semirest import memory as memory_module
 from adjobs.methods.semirest.augment import LIMIT, drawn_neighbour, hidden, noisy
 from adjobs.methods.semirest.config import Config
-from adjobs.methods.semirest.loss import mixed, share_of_mix, sharpened, soft_focal
+from adjobs.methods.semirest.loss import aligned, mixed, share_of_mix, sharpened, soft_focal
 from adjobs.methods.semirest.memory import Memory, check_memory
 from adjobs.methods.semirest.networks import ResidualSwin
 from adjobs.methods.semirest.tokens import UNDECIDED, block_targets
@@ -91,6 +91,16 @@ def test_a_guess_is_sharpened():
     q = torch.tensor([[0.4, 0.6], [0.5, 0.5]])
     torch.testing.assert_close(sharpened(q, 0.5), torch.tensor([[0.16, 0.36], [0.25, 0.25]]) / torch.tensor([[0.52], [0.5]]))
     torch.testing.assert_close(sharpened(q, 1.0), q)
+
+
+def test_guesses_are_moved_so_that_a_share_of_them_is_anomalous():
+    p = torch.rand(1000, 1, generator=gen()) * 0.4
+    q = torch.cat([1 - p, p], 1)
+    moved = aligned(q, q.mean(0), 0.5)
+    torch.testing.assert_close(moved.sum(1), torch.ones(1000))
+    assert float(moved[:, 1].mean()) == pytest.approx(0.47, abs=0.03)
+    assert torch.equal(moved[:, 1].argsort(), p[:, 0].argsort())
+    torch.testing.assert_close(aligned(q, q.mean(0), float(p.mean())), q)
 
 
 @pytest.mark.parametrize("beta", [0.1, 0.75, 1.0])
@@ -392,7 +402,7 @@ def test_unknown_tokens_count_more_from_step_to_step(tmp_path):
 
 def test_the_guess_of_a_token_is_the_sharpened_mean_of_its_views(tmp_path):
     _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache", labels="boxes")
-    _, method = tiny("semirest", supervision="boxes", versions=2, sharpening=0.5)
+    _, method = tiny("semirest", supervision="boxes", versions=2, sharpening=0.5, in_boxes=None)
     turned_to(method, data)
     batch = data.plan(method.stages()[-1].mix, 1).batch(0, seed=0, stage=2, rank=0, device=CPU)
     windows = method._windows(method.simulate(batch), batch)

@@ -39,9 +39,14 @@ SMALL: dict[str, Any] = {
     "refine_steps": 4,
 }
 # What keeps a method from drawing at random in its steps.
-STILL: dict[str, Any] = {"rectangles": 0, "flip": False, "mask_ratio": 0, "large_masks": 0, "jitter": 0} | {
+STILL: dict[str, Any] = {
+    "rectangles": 0,
+    "flip": False,
+    "mask_ratio": 0,
+    "large_masks": 0,
+    "jitter": 0,
     "windows": 1,
-    "noise": 0,
+    "noise_tokens": 0,
     "first": 1,
     "second": 1,
 }

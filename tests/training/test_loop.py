@@ -315,7 +315,9 @@ def three_steps(rank: int, world: int, name: str, root: str, out: str, port: int
         plan = data.plan(Mix(natural=8) if stage.mix.natural else Mix(normal=4, anomalous=4), world)
         optimizer = stage.optimizer()
         train_only(stage.module, optimizer)
-        module = nn.parallel.DistributedDataParallel(synchronised(stage.module, CPU)) if world > 1 else stage.module
+        module = stage.module
+        if world > 1:
+            module = nn.parallel.DistributedDataParallel(synchronised(module, CPU), broadcast_buffers=False)
         module.train()
         for step in range(3):
             batch = plan.batch(step, seed=0, stage=number, rank=rank, device=CPU)
@@ -345,11 +347,12 @@ def test_two_workers_with_batch_four_equal_one_with_batch_eight(name, tmp_path):
         torch.testing.assert_close(value, two["weights"][key], rtol=0, atol=1e-5, msg=key)
 
 
-@pytest.mark.parametrize("name", methods.names())
-def test_a_method_resumes_exactly_from_any_round(name, data, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("name", "params"), [*((name, {}) for name in methods.names()), ("semirest", {"supervision": "boxes"})])
+def test_a_method_resumes_exactly_from_any_round(name, params, folder_root, tmp_path, monkeypatch):
     """Inside stages and between them, with batch normalisation and the optimizer's state."""
     monkeypatch.setattr(loop, "ROUND_STEPS", 2)
-    _, start = tiny(name, 32)
+    _, data = drawn_data(folder_root, tmp_path / "cache", size=32, labels=params.get("supervision", "finest"))
+    _, start = tiny(name, 32, **params)
     whole = copy.deepcopy(start)
     trained, _ = train(whole, data, tmp_path / "whole")
     assert trained.rounds > 1

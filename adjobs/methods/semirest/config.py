@@ -24,6 +24,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "heads": 32,
         "lr": 1e-4,
         "steps": 3000,
+        "in_boxes": None,
         "refine_lr": 3e-5,
         "refine_steps": 1500,
     },
@@ -111,6 +112,9 @@ class Config(MethodConfig):
     refine_steps: int = Field(500, ge=1, le=10_000_000, description="boxes: length; the paper does not say, its preset: 1500")
     free: float = Field(BLOCK_FREE, gt=0, le=1, description="least share of a normal token that lies outside all boxes")
     versions: int = Field(3, ge=1, le=16, description="M, augmented versions whose mean answer is the guess of unknown tokens")
+    in_boxes: float | None = Field(
+        0.5, gt=0, lt=1, description="share of unknown tokens that guesses call anomalous on the whole; null: as it comes (paper)"
+    )
     sharpening: float = Field(0.5, gt=0, le=1, description="Γ, temperature of the guess")
     unknown_weight: float = Field(5.0, ge=0, le=100, description="λ_u, weight of unknown tokens; BTAD: 10")
     ramp: int = Field(400, ge=1, le=10_000_000, description="steps in which that weight grows from 0")

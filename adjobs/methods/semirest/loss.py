@@ -36,6 +36,18 @@ def sharpened(probabilities: Tensor, temperature: float) -> Tensor:
     return powers / powers.sum(-1, keepdim=True)
 
 
+def aligned(probabilities: Tensor, usual: Tensor, share: float) -> Tensor:
+    """Guesses moved so that on the whole a ``share`` of them is anomalous (distribution alignment: ReMixMatch, Sec. 3.1).
+
+    Args:
+        probabilities: ``(…, 2)``, normal and anomalous.
+        usual: ``(2,)``, their running mean.
+        share: of anomalous ones, in (0, 1).
+    """
+    moved = probabilities * probabilities.new_tensor([1 - share, share]) / usual.clamp_min(1e-6)
+    return moved / moved.sum(-1, keepdim=True)
+
+
 def share_of_mix(beta: float, generator: Generator) -> Tensor:
     """λ' = max(λ, 1 − λ) with λ ~ Beta(β, β), β in (0, 1]: a scalar in [0.5, 1] (MixMatch, eq. 8 and 9)."""
     # Jöhnk's: of uniform u, v with u^(1/β) + v^(1/β) ≤ 1 the share of the first is distributed so.

@@ -16,7 +16,7 @@ from adjobs.errors import DataError
 from adjobs.methods.contract import Mix, Stage, TrainingImages
 from adjobs.methods.semirest.augment import drawn_neighbour, hidden, noisy
 from adjobs.methods.semirest.config import Config, Phase
-from adjobs.methods.semirest.loss import mixed, share_of_mix, sharpened, soft_focal
+from adjobs.methods.semirest.loss import aligned, mixed, share_of_mix, sharpened, soft_focal
 from adjobs.methods.semirest.memory import Memory, Store, check_memory, choose_bank, match, take_tokens
 from adjobs.methods.semirest.networks import STRIDE, PositionedFeatures, ResidualSwin
 from adjobs.methods.semirest.tokens import Windows, block_targets, certain, mean_where, order_within, told_apart
@@ -30,6 +30,7 @@ from adjobs.types import Batch, Prediction, Simulated, StepLoss
 SHUFFLED_GRID = (8, 8)  # patches of the picture that change places (published code)
 LEAST_AREA = 12  # of a simulated defect, pixels at 256² (published code: 50 at 512²)
 STANDARD = 64  # good images that give the unit of features and of what the network sees
+USUAL_RATE = 1 / 32  # of the running mean of guesses, in steps; ReMixMatch takes the last 128
 CHUNK = 64  # windows that are predicted at a time
 
 
@@ -38,6 +39,7 @@ class SemiREST(nn.Module):
 
     steps: Tensor
     gain: Tensor
+    usual: Tensor
 
     def __init__(self, config: Config, backbone: backbones.Backbone, image_size: int, seed: int) -> None:
         super().__init__()
@@ -51,6 +53,7 @@ class SemiREST(nn.Module):
         self.average = WeightAverage(self.network)
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))  # of the phase, for the averaging and the ramp
         self.register_buffer("gain", torch.ones(()))  # of what the network sees
+        self.register_buffer("usual", torch.full((2,), 0.5))  # mean of what is guessed of unknown tokens
         self._phase = config.phases[0]
         self._store: Store | None = None
         self._textures: Tensor | None = None
@@ -99,11 +102,16 @@ class SemiREST(nn.Module):
 
     @torch.no_grad()
     def _guess(self, windows: Windows, batch: Batch) -> Tensor:
-        """What the network thinks of every token, ``(N, μ, μ, 2)``: the sharpened mean over views of it."""
-        views = [
-            self.network(self._strength(self._varied(windows, batch))).float().softmax(-1) for _ in range(self.config.versions)
-        ]
-        return sharpened(torch.stack(views).mean(0), self.config.sharpening)
+        """What the network thinks of every token, ``(N, μ, μ, 2)``: the mean over views of it, aligned and sharpened."""
+        config = self.config
+        views = [self.network(self._strength(self._varied(windows, batch))).float().softmax(-1) for _ in range(config.versions)]
+        guess = torch.stack(views).mean(0)
+        if config.in_boxes is not None:
+            # The focal loss, and learning from few anomalous tokens, keep P(anomalous) low: in boxes nearly all would be normal.
+            here = torch.stack([mean_where(guess[..., c], windows.targets == UNKNOWN) for c in (0, 1)]).to(self.usual.dtype)
+            self.usual.lerp_(torch.where(here.sum() > 0, here, self.usual), USUAL_RATE)
+            guess = aligned(guess, self.usual, config.in_boxes)
+        return sharpened(guess, config.sharpening)
 
     def _windows(self, found: Simulated, batch: Batch) -> Windows:
         """Some of the batch's windows, drawn at random."""
