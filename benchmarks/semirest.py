@@ -3,6 +3,7 @@
     python benchmarks/semirest.py TILES --size 128 --runs DIR --set coreset=0.01
 
 Every level learns from the same ten anomalies of protocol ``budget``, or from none of them; all are tested on the same pictures.
+Runs with boxes refine the network of the run without labels with the same seed, whose weights are kept in DIR.
 "Nearest" is the distance to the memory of the unsupervised run: what PatchCore scores, and what the method sets out from. The
 paper's figures are means over the categories of MVTec AD, which are other pictures. Validation figures stand beside those of the
 test part, since a choice may only look at those.
@@ -12,14 +13,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from contenders import Data, fit_ours, latency, look, peak_memory
 from report import keep, machine, table
-from runs import command_line, costs, once, origins, seeds_in_words, slug, spread
+from runs import command_line, costs, key, once, origins, seeds_in_words, slug, spread
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from adjobs import evaluate, methods
@@ -39,6 +43,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], tuple[float, float, float] | None
     "none, no position": ("none", {"position": 0.0}, None),
     "none, nearest neighbour alone": ("none", {"first": 1.0, "second": 1.0}, None),
     "none, as loud as it comes": ("none", {"loudness": None}, None),
+    "boxes, guesses as they come": ("boxes", {"in_boxes": None}, None),
     "boxes, unknown tokens left out": ("boxes", {"unknown_weight": 0.0, "mixed": 0.0, "dropped": 0.0}, (0.807, 0.975, 0.993)),
     "boxes, no dropout": ("boxes", {"dropped": 0.0}, (0.821, 0.978, 0.994)),
 }
@@ -75,9 +80,14 @@ def measures(scores: Scores) -> dict[str, float | None]:
     }
 
 
-def train(job: JobConfig, data: Data) -> dict[str, Any]:
-    """One run, with what the distance to its memory scores."""
-    fitted = fit_ours(job, data)
+def train(job: JobConfig, data: Data, weights: Path | None = None) -> dict[str, Any]:
+    """One run, with what the distance to its memory scores; ``weights`` is where they go, or for boxes where it begins."""
+    begins = job.params["unsupervised_from"] is not None
+    fitted = fit_ours(job, data, load_file(weights) if begins and weights else None)
+    if weights and not begins:
+        unfinished = weights.with_suffix(".unfinished")
+        save_file({key: value.contiguous() for key, value in fitted.method.state_dict().items()}, unfinished)
+        unfinished.rename(weights)
     parts = {"val": data.split.val, "test": data.split.test}
     asked = {"": fitted.method, "distance_": Distance(fitted.method)}
     found = {
@@ -151,10 +161,18 @@ def main() -> None:
                 section = {"uri": uri, "protocol": "budget", "image_size": arguments.size, "seed": division}
                 document: dict[str, Any] = {"method": "semirest", "data": section, "params": {}, "train": {"seed": seed}}
                 document = override(document, [f"params.{setting}" for setting in arguments.set])
-                document["params"] |= {"supervision": level, **params}
                 data = divided[division]
                 called = f"{data.index.format}-{slug(variant)}-d{division}-s{seed}"
-                runs.append(once(arguments.runs, called, resolve(document), data, train, arguments.threads))
+                weights, job = None, resolve(override(document, ["params.supervision=none"]))
+                if level in ("none", "boxes") and not (level == "none" and params):
+                    weights = arguments.runs / f"unsupervised-{key(job, data)}.safetensors"
+                if level == "boxes":
+                    plain = f"{data.index.format}-none-d{division}-s{seed}"
+                    once(arguments.runs, plain, job, data, partial(train, weights=weights), arguments.threads)
+                    document["params"]["unsupervised_from"] = weights.name if weights else None
+                document["params"] |= {"supervision": level, **params}
+                work = partial(train, weights=weights)
+                runs.append(once(arguments.runs, called, resolve(document), data, work, arguments.threads))
             name = data.index.format
             if variant == "none":
                 rows.append(row([name, "nearest, the same memory"], nothing, runs, "distance_"))
