@@ -129,13 +129,13 @@ class JobConfig(Section):
     def labels(self) -> Level:
         """How much of its labels the training part shows: no more than ``data.labels``, and than the method learns from."""
         wanted = self.method_config().learns_from
-        return coarser(self.data.labels, wanted) if wanted in ("masks", "blocks", "boxes") else self.data.labels
+        return coarser(self.data.labels, "image" if wanted in ("none", "image labels") else wanted)  # type: ignore[arg-type]
 
     @property
     def supervision(self) -> str:
-        """The labels of anomalies that this job learns from, in the words of :data:`adjobs.methods.contract.Supervision`."""
+        """The labels of anomalies that this job wants to learn from; see :data:`adjobs.methods.contract.Supervision`."""
         wanted = self.method_config().learns_from
-        if wanted not in ("masks", "blocks", "boxes"):
+        if wanted in ("none", "image labels"):
             return wanted
         return "image labels" if self.labels == "image" else self.labels
 

@@ -47,10 +47,12 @@ class Start(NamedTuple):
     Attributes:
         param: parameter that names a run or a model; its weights are given to ``start(weights)`` before the first stage.
         equal: parameters in which both runs must agree.
+        there: parameters that the other run must have, with their values.
     """
 
     param: str
     equal: tuple[str, ...]
+    there: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,10 @@ def coreset(vectors: Tensor, count: int, generator: Generator, *, projected: int
     projection = None
     if projected is not None and projected < size:
         projection = torch.randn(size, projected, generator=generator, device=device) / projected**0.5
-    points = torch.cat([_projected(chunk.to(device).float(), projection) for chunk in torch.split(vectors, CHUNK)])
+    points = torch.empty(total, size if projection is None else projection.shape[1], device=device)
+    for start in range(0, total, CHUNK):
+        part = vectors[start : start + CHUNK].to(device).float()
+        points[start : start + CHUNK] = part if projection is None else part @ projection
     starts = points[torch.randperm(total, generator=generator, device=device)[:STARTS]]
     # A coarse beginning: it is replaced by distances to what has been chosen as these get shorter.
     gaps = torch.cdist(points, starts).mean(1).square()
@@ -48,7 +51,3 @@ def coreset(vectors: Tensor, count: int, generator: Generator, *, projected: int
         gaps = torch.minimum(gaps, (squares + squares[farthest]).addmv_(points, points[farthest], alpha=-2).clamp_min_(0))
         gaps[farthest] = -1  # not again, also where vectors are equal
     return chosen
-
-
-def _projected(vectors: Tensor, projection: Tensor | None) -> Tensor:
-    return vectors if projection is None else vectors @ projection

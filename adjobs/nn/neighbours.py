@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+TILE_ROWS = 1 << 14  # of the bank, squared at a time
 TILE_VALUES = 1 << 25  # products held at a time: 128 MiB in float32
 
 
@@ -47,7 +48,10 @@ def nearest(
         raise ValueError("own, owners: got one without the other; give both, or none")
     # Far from the origin the products are large against the distances; a shift changes none of these.
     centre = bank.mean(0, keepdim=True)
-    shifted, squares = bank - centre, (bank - centre).float().square().sum(1)
+    shifted = bank - centre
+    squares = torch.cat(
+        [part.float().square().sum(1) for part in torch.split(shifted, TILE_ROWS)]
+    )  # part by part: no second copy
     step = tile or max(1, TILE_VALUES // len(bank))
     found = []
     for start in range(0, len(queries), step):

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class _GlobalSum(torch.autograd.Function):
@@ -34,6 +34,17 @@ def global_sum(value: Tensor) -> Tensor:
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return value
     return _GlobalSum.apply(value)  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def take_from_first(module: nn.Module) -> None:
+    """Give every worker the buffers of the first one, which another machine may have computed a little differently."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return
+    for buffer in module.buffers():
+        sent = buffer.contiguous()
+        dist.broadcast(sent, 0)
+        buffer.copy_(sent)
 
 
 def global_mean(values: Tensor) -> Tensor:

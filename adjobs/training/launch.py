@@ -37,7 +37,7 @@ from adjobs.training.worker import run as run_worker
 
 # A cluster that died under its driver can hold up the driver's own end for minutes.
 SECONDS_TO_STOP = 10.0
-PLACES = ("weights", "textures", "pretrain_from")  # parameters of methods that may name a file or folder of this machine
+PLACES = ("weights", "textures")  # parameters of methods that may name a file or folder of this machine, beside Spec.start's
 WORDS = ("auto", "drawn", "none", "packaged", "timm")  # what else these parameters may say
 
 
@@ -166,7 +166,9 @@ def _as_divided(job: JobConfig, split: Split) -> JobConfig:
 
 def _anywhere(job: JobConfig) -> JobConfig:
     """The job with full paths: workers and a later resume run in other folders."""
-    places = {name: job.params[name] for name in PLACES if isinstance(job.params.get(name), str)}
+    start = methods.spec(job.method).start
+    names = PLACES if start is None else (*PLACES, start.param)
+    places = {name: job.params[name] for name in names if isinstance(job.params.get(name), str)}
     job = job.model_copy(update={"params": job.params | {name: _full(place) for name, place in places.items()}})
     if "://" in job.data.uri or job.data.uri == INSTALLED:
         return job
@@ -206,6 +208,7 @@ def _started(job: JobConfig, data: Data, settings: Settings) -> JobConfig:
         ]
         if got != wanted
     ]
+    wrong += [f"{name} {there.get(name)} there, must be {value}" for name, value in start.there if there.get(name) != value]
     if wrong:
         raise JobError(f"params.{start.param} '{asked}': {'; '.join(wrong)}; give a run that agrees, or leave it out")
     return job.model_copy(update={"params": {**job.params, start.param: model}})

@@ -25,6 +25,7 @@ from adjobs.errors import AdjobsError
 from adjobs.evaluate import Runner
 from adjobs.methods.contract import Progress, Selection, Stage
 from adjobs.nn.norm import synchronised
+from adjobs.nn.world import take_from_first
 from adjobs.training import checkpoint
 from adjobs.training.checkpoint import Checkpoints
 from adjobs.training.device import peak_memory_mb
@@ -201,6 +202,7 @@ class _Run:
         """Train one stage from the step that was reached."""
         if stage.prepare is not None and stage.name not in self.progress.prepared:
             stage.prepare(self.data)
+            take_from_first(self.method)
             self.progress.prepared.append(stage.name)
         if stage.attach is not None:
             stage.attach(self.data)
@@ -236,7 +238,7 @@ class _Run:
             return module
         device = self.worker.runner.device
         own = [device.index or 0] if device.type == "cuda" else None
-        # Statistics are those of the global batch, so that buffers agree by themselves; a memory bank would be sent each step.
+        # Buffers agree: they began alike, and statistics are those of the global batch. A memory would be sent in each step.
         return DistributedDataParallel(synchronised(module, device), device_ids=own, broadcast_buffers=False)
 
     def _round(self, run: _StageRun, steps: range) -> dict[str, float]:

@@ -125,6 +125,9 @@ def test_semirest_refines_another_run_with_boxes(home):
     weights = [stored_weights(summary) for summary in (first, second)]
     assert torch.equal(weights[0]["memory.bank"], weights[1]["memory.bank"])
     assert not torch.equal(weights[0]["network.head.weight"], weights[1]["network.head.weight"])
+    words = ["--set", "params.supervision=boxes", "--set", f"params.unsupervised_from={second['run_id']}"]
+    refused = CliRunner().invoke(main, ["train", str(home / "semirest.yaml"), "--local", *words])
+    assert "supervision boxes there, must be none; give a run that agrees, or leave it out" in refused.stderr
 
 
 def stored_weights(summary: dict) -> dict[str, torch.Tensor]:

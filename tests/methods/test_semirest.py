@@ -79,12 +79,13 @@ def test_focal_loss_of_soft_labels_takes_their_mean_chance():
     torch.testing.assert_close(soft_focal(logits, q.flip(1), 0.25, 0.0), -0.75 * (logits.softmax(1) * q.flip(1)).sum(1).log())
 
 
-def test_focal_loss_is_finite_where_the_network_is_sure_and_wrong():
-    logits = torch.tensor([[200.0, -200.0]], requires_grad=True)
+@pytest.mark.parametrize("gap", [10.0, 40.0, 400.0])
+def test_focal_loss_pulls_where_the_network_is_sure_and_wrong(gap):
+    logits = torch.tensor([[gap, 0.0]], requires_grad=True)
     loss = soft_focal(logits, torch.tensor([[0.0, 1.0]]), 0.25, 4.0).sum()
     loss.backward()
-    assert torch.isfinite(loss)
-    assert torch.isfinite(logits.grad).all()
+    assert loss.item() == pytest.approx(0.25 * gap, rel=1e-3)
+    torch.testing.assert_close(logits.grad, torch.tensor([[0.25, -0.25]]), rtol=0.02, atol=0)
 
 
 def test_a_guess_is_sharpened():
@@ -178,7 +179,7 @@ def test_features_are_those_of_patchcore_and_a_code_of_the_place():
 def test_features_have_unit_deviation_and_stay_frozen():
     _, method = tiny("semirest")
     images = random_batch().images
-    method.features.standardise(images)
+    method.features.standardise([images])
     method.train()
     before = method.features(images)
     assert not method.features.backbone.training
@@ -198,6 +199,26 @@ def test_how_far_a_token_is_from_the_memory_is_seen_only_if_it_is_quiet():
         return float((few - many).norm() / few.norm())
 
     assert change(0.1) > 10 * change(10.0)
+
+
+def test_the_network_is_shown_good_tokens_as_loud_as_it_should_be(tmp_path):
+    _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache")
+    _, method = tiny("semirest", loudness=0.01)
+    turned_to(method, data)
+    batch = next(data.normal(8))
+    tokens, neighbours = method._tokens(batch.images, batch._replace(simulate=torch.zeros(8, dtype=torch.bool)))
+    shown = method._strength(method.memory.residuals(tokens, neighbours[..., 0]))
+    assert float(shown.mean()) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_good_images_that_are_all_the_same_are_refused(tmp_path):
+    place = draw_folder(tmp_path / "d", 4, 4)
+    first, *rest = sorted((place / "good").iterdir())
+    for path in rest:
+        path.write_bytes(first.read_bytes())
+    _, data = drawn_data(place, tmp_path / "cache")
+    with pytest.raises(DataError, match="the good images of the training part are all the same"):
+        tiny("semirest", coreset=1.0)[1].stages()[0].prepare(data)
 
 
 # Memory.
@@ -324,7 +345,7 @@ def test_stages_are_what_the_supervision_asks_for():
 @pytest.mark.parametrize(
     ("supervision", "labels", "shown", "told"),
     [
-        ("none", "finest", "finest", "none"),
+        ("none", "finest", "image", "none"),
         ("masks", "finest", "masks", "masks"),
         ("blocks", "finest", "blocks", "blocks"),
         ("boxes", "masks", "boxes", "boxes"),
@@ -342,6 +363,7 @@ def test_training_sees_no_finer_labels_than_the_supervision(supervision, labels,
     [
         ({"unsupervised_from": "x"}, "unsupervised_from: got one with supervision none; only boxes refine another run"),
         ({"labelled": 2}, "labelled: got 2 with supervision none; leave it out"),
+        ({"step": 17}, "step: got 17, must not exceed window 16"),
         ({"heads": 3}, "heads: got 3, must divide embed 128"),
         ({"first": 0.9}, "first: got 0.9, must not exceed second 0.8"),
         ({"block_normal": 0.5}, "block_normal: got 0.5, must be below block_anomalous 0.5"),
@@ -402,13 +424,22 @@ def test_unknown_tokens_count_more_from_step_to_step(tmp_path):
 
 def test_the_guess_of_a_token_is_the_sharpened_mean_of_its_views(tmp_path):
     _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache", labels="boxes")
-    _, method = tiny("semirest", supervision="boxes", versions=2, sharpening=0.5, in_boxes=None)
+    _, method = tiny("semirest", supervision="boxes", versions=2, sharpening=0.5, in_boxes=None, refine_windows=1.0)
     turned_to(method, data)
     batch = data.plan(method.stages()[-1].mix, 1).batch(0, seed=0, stage=2, rank=0, device=CPU)
     windows = method._windows(method.simulate(batch), batch)
     again = batch._replace(generator=gen(7))
     views = [method.network(method._strength(method._varied(windows, again))).softmax(-1) for _ in range(2)]
     assert not torch.equal(*views)
+    mean = (views[0] + views[1]) / 2
     guess = method._guess(windows, batch._replace(generator=gen(7)))
-    torch.testing.assert_close(guess, sharpened((views[0] + views[1]) / 2, 0.5))
+    torch.testing.assert_close(guess, sharpened(mean, 0.5))
     assert not guess.requires_grad
+    # Aligned, it is moved by the running mean of what was guessed of unknown tokens.
+    method.config = method.config.model_copy(update={"in_boxes": 0.7})
+    unknown = windows.targets == UNKNOWN
+    usual = torch.lerp(torch.full((2,), 0.5), mean[unknown].mean(0), 1 / 32)
+    guess = method._guess(windows, batch._replace(generator=gen(7)))
+    assert unknown.any()
+    torch.testing.assert_close(method.usual, usual)
+    torch.testing.assert_close(guess, sharpened(aligned(mean, usual, 0.7), 0.5))

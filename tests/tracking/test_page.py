@@ -250,7 +250,7 @@ def test_what_labels_are_worth_is_drawn_where_runs_learnt_from_different_ones():
     runs = [labelled("a", "none", 0.2), labelled("b", "boxes", 0.3), labelled("c", "masks", 0.4)]
     caption = "How well defects are located against the labels that a run learnt from."
     assert any(caption in text for text in Page(page.render(runs)).of("img", "alt"))
-    assert "learnt from labels boxes" in " ".join(Page(page.render(runs)).text.split())
+    assert "labels to learn from boxes" in " ".join(Page(page.render(runs)).text.split())
     other_data = report(run_id="d", tags={**runs[0].tags, "data_fingerprint": "f" * 64}, parts=runs[2].parts)
     for others in ([runs[0], labelled("e", "none", 0.3)], [runs[0], other_data], runs[:1]):
         assert not any(caption in text for text in Page(page.render(others)).of("img", "alt"))

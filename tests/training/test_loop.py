@@ -19,6 +19,7 @@ from adjobs.errors import DataError, StorageError
 from adjobs.evaluate import Runner
 from adjobs.methods.contract import Mix, Selection, Stage
 from adjobs.nn.norm import synchronised
+from adjobs.nn.world import take_from_first
 from adjobs.training import checkpoint, loop
 from adjobs.training.checkpoint import StoreCheckpoints
 from adjobs.training.device import choose_runner
@@ -291,6 +292,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def open_stage(stage: Stage, method: nn.Module, data, rank: int) -> None:
+    """What the loop does before the first step, with machines that compute differently."""
+    if stage.prepare is not None:
+        stage.prepare(data)
+        if rank:
+            for buffer in method.buffers():
+                buffer.add_(1)
+        take_from_first(method)
+    if stage.attach is not None:
+        stage.attach(data)
+
+
 def three_steps(rank: int, world: int, name: str, root: str, out: str, port: int = 0) -> None:
     """Three steps of each stage, on one of ``world`` workers, of a method without random draws, which differ between workers.
 
@@ -306,10 +319,7 @@ def three_steps(rank: int, world: int, name: str, root: str, out: str, port: int
     method.double()
     losses = []
     for number, stage in enumerate(method.stages()):
-        if stage.prepare is not None:
-            stage.prepare(data)
-        if stage.attach is not None:
-            stage.attach(data)
+        open_stage(stage, method, data, rank)
         if stage.optimizer is None:
             continue
         plan = data.plan(Mix(natural=8) if stage.mix.natural else Mix(normal=4, anomalous=4), world)

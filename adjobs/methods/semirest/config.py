@@ -89,7 +89,9 @@ class Config(MethodConfig):
     embed: int = Field(128, ge=8, le=4096, description="width of the network; paper: 1024")
     depth: int = Field(4, ge=1, le=48, description="its blocks")
     heads: int = Field(4, ge=1, le=128, description="its heads; paper: 32")
-    attention_window: int = Field(8, ge=2, le=64, description="tokens along the side in which it attends")
+    attention_window: int = Field(
+        8, ge=2, le=64, description="most tokens along the side in which it attends; the window's largest divisor up to it"
+    )
     mlp_ratio: float = Field(4.0, gt=0, le=16, description="width of its perceptrons over that of the network")
     # Training without labels, or with labels that say what is anomalous.
     normal: int | None = Field(None, ge=1, le=1024, description="b1, good images of a batch; null: 4, with labels 2")
@@ -146,6 +148,10 @@ class Config(MethodConfig):
             raise ValueError(f"unsupervised_from: got one with supervision {self.supervision}; only boxes refine another run")
         if self.labelled is not None and self.supervision not in ("masks", "blocks"):
             raise ValueError(f"labelled: got {self.labelled} with supervision {self.supervision}; leave it out")
+        if self.step > self.window:
+            raise ValueError(
+                f"step: got {self.step}, must not exceed window {self.window}, or tokens between windows are left out"
+            )
         if self.embed % self.heads:
             raise ValueError(f"heads: got {self.heads}, must divide embed {self.embed}")
         if self.first > self.second:

@@ -25,7 +25,7 @@ def soft_focal(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> T
     dtype = torch.promote_types(logits.dtype, torch.float32)
     log_p, targets = logits.to(dtype).log_softmax(-1), targets.to(dtype)
     # log Σ p q without leaving the logarithm: p may be 0 in float32 where the network is sure and wrong.
-    log_right = (log_p + targets.clamp_min(1e-12).log()).logsumexp(-1)
+    log_right = (log_p + targets.log()).logsumexp(-1)
     weight = torch.where(targets[..., 1] > targets[..., 0], alpha, 1 - alpha)
     return -weight * (1 - log_right.exp()).clamp_min(0).pow(gamma) * log_right
 

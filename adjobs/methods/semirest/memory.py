@@ -58,7 +58,9 @@ class Memory(nn.Module):
         own, owners = None, None
         if rows is not None:
             own, owners = rows.repeat_interleave(tokens[0, ..., 0].numel()), self.owners
-        found = nearest(flat, bank, k, own=own, owners=owners)
+        # As without autocast: bfloat16 would lose the nearest ones, and matches that are kept are searched without it.
+        with torch.autocast(bank.device.type, enabled=False):
+            found = nearest(flat, bank, k, own=own, owners=owners)
         indices = torch.where(found.distances.isinf(), found.indices[:, :1], found.indices)
         return Neighbours(*(part.view(*tokens.shape[:3], k) for part in (found.distances, indices)))
 
@@ -112,7 +114,7 @@ def take_tokens(data: TrainingImages, features: nn.Module, key: Mapping[str, Any
                 yield features(batch.images).cpu().numpy()
 
         _write(folder / "tokens.npy", total, values())
-        np.save(folder / "rows.npy", np.array(rows, dtype=np.int64))
+        _write(folder / "rows.npy", total, iter([np.array(rows, dtype=np.int64)]))
 
     def read(folder: Path) -> Tokens | None:
         values, rows = _mapped(folder / "tokens.npy"), _mapped(folder / "rows.npy")
@@ -136,14 +138,14 @@ def choose_bank(
     def build(folder: Path) -> None:
         flat = good.flatten(0, 2)
         chosen = coreset(flat, bank_size(len(flat), ratio), Generator(device).manual_seed(seed), projected=PROJECTED).cpu()
-        np.save(folder / "bank.npy", flat[chosen].numpy())
-        np.save(folder / "owners.npy", tokens.rows[: tokens.n_normal][chosen.numpy() // per_image])
+        _write(folder / "bank.npy", len(chosen), iter([flat[chosen].numpy()]))
+        _write(folder / "owners.npy", len(chosen), iter([tokens.rows[: tokens.n_normal][chosen.numpy() // per_image]]))
 
     def read(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
         bank, owners = _mapped(folder / "bank.npy"), _mapped(folder / "owners.npy")
         return (bank, owners) if bank is not None and owners is not None and len(bank) == len(owners) else None
 
-    bank, owners = data.derived("bank", {**key, "coreset": ratio, "seed": seed}, read, build)
+    bank, owners = data.derived("bank", {**key, "coreset": ratio, "seed": seed, "device": device.type}, read, build)
     if len(np.unique(owners)) < 2:
         raise DataError(
             f"{len(bank)} tokens of one good image fill the memory, so that it would match nothing else; "
@@ -204,7 +206,7 @@ def check_memory(tokens: int, dims: int, ratio: float, device: torch.device) -> 
     """
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     choosing = tokens * (min(PROJECTED, dims) * 4 + 3 * 4)  # projected tokens, their norms, distances and the new distances
-    # On a processor the search holds the memory in float32, too, and once more moved to its mean.
+    # The search moves the memory to its mean; on a processor it holds it in float32, too.
     each = dims * (2 + 2 if device.type == "cuda" else 2 + 4 + 4)
     needed = choosing + bank_size(tokens, ratio) * each
     if needed <= USABLE * free:

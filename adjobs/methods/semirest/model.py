@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from adjobs.methods.contract import Mix, Stage, TrainingImages
 from adjobs.methods.semirest.augment import drawn_neighbour, hidden, noisy
 from adjobs.methods.semirest.config import Config, Phase
 from adjobs.methods.semirest.loss import aligned, mixed, share_of_mix, sharpened, soft_focal
-from adjobs.methods.semirest.memory import Memory, Store, check_memory, choose_bank, match, take_tokens
+from adjobs.methods.semirest.memory import BATCH, Memory, Store, Tokens, check_memory, choose_bank, match, take_tokens
 from adjobs.methods.semirest.networks import STRIDE, PositionedFeatures, ResidualSwin
 from adjobs.methods.semirest.tokens import Windows, block_targets, certain, mean_where, order_within, told_apart
 from adjobs.methods.semirest.windows import bagged, cut, places
@@ -31,6 +32,7 @@ SHUFFLED_GRID = (8, 8)  # patches of the picture that change places (published c
 LEAST_AREA = 12  # of a simulated defect, pixels at 256² (published code: 50 at 512²)
 STANDARD = 64  # good images that give the unit of features and of what the network sees
 USUAL_RATE = 1 / 32  # of the running mean of guesses, in steps; ReMixMatch takes the last 128
+TOKENS_RULE = 1  # of tokens and of choosing among them; another number where either is computed otherwise
 CHUNK = 64  # windows that are predicted at a time
 
 
@@ -209,15 +211,26 @@ class SemiREST(nn.Module):
         self._check_labels(data, self.config.phases)
         check_memory(data.n_normal * self.grid**2, config.features, config.coreset, device)
         if config.standardised:
-            self.features.standardise(next(data.normal(STANDARD)).images)
+            self.features.standardise(batch.images for batch in islice(data.normal(BATCH), STANDARD // BATCH))
         key = self._key()
         tokens = take_tokens(data, self.features, key)
         self.memory.fill(*choose_bank(data, tokens, config.coreset, self.seed, key, device))
         if config.loudness is not None:
-            some, rows = (torch.from_numpy(values[:STANDARD]).to(device) for values in (tokens.values, tokens.rows))
-            nearest = self.memory.search(some, 1, rows).indices[..., 0]
-            self.gain.fill_(1)
-            self.gain.copy_(config.loudness / self._strength(self.memory.residuals(some, nearest)).mean())
+            self._quieten(tokens, config.loudness)
+
+    def _quieten(self, tokens: Tokens, loudness: float) -> None:
+        """Choose the gain by good images, so that what the network sees of their tokens has this mean."""
+        self.gain.fill_(1)
+        total, device = torch.zeros((), device=self.gain.device), self.gain.device
+        count = min(STANDARD, tokens.n_normal)
+        for start in range(0, count, BATCH):
+            part = slice(start, min(start + BATCH, count))
+            values, rows = (torch.from_numpy(array[part]).to(device) for array in (tokens.values, tokens.rows))
+            nearest = self.memory.search(values, 1, rows).indices[..., 0]
+            total += self._strength(self.memory.residuals(values, nearest)).mean((1, 2, 3)).sum()
+        if not total:
+            raise DataError("the good images of the training part are all the same; give others, or leave out params.loudness")
+        self.gain.copy_(loudness * count / total)
 
     def _check_labels(self, data: TrainingImages, phases: Sequence[Phase]) -> None:
         """That there is anything to learn from in the labelled anomalies."""
@@ -227,7 +240,7 @@ class SemiREST(nn.Module):
                 continue
             wanted = UNKNOWN if phase.refines else ANOMALOUS
             found = 0
-            for batch in data.anomalous(16):
+            for batch in data.anomalous(BATCH):
                 found += int((block_targets(batch.masks, batch.unknown, phase, self.config) == wanted).sum())
             if not found:
                 raise DataError(
@@ -254,7 +267,7 @@ class SemiREST(nn.Module):
         digest = hashlib.sha256()
         for name, tensor in sorted(self.features.state_dict().items()):
             digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-        return {"features": digest.hexdigest(), "dims": self.config.features}
+        return {"rule": TOKENS_RULE, "features": digest.hexdigest(), "dims": self.config.features}
 
     def start(self, weights: Mapping[str, Tensor]) -> None:
         """Take another run's memory and what its network has learnt."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Self
 
 import torch
@@ -39,9 +40,10 @@ class PositionedFeatures(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def standardise(self, images: Tensor) -> None:
-        """From now on both hierarchies have the deviation that they have on these images as their unit."""
-        self.scale.copy_(torch.stack([level.std() for level in self.backbone(images)[1:]]))
+    def standardise(self, batches: Iterable[Tensor]) -> None:
+        """From now on the deviation of both hierarchies on these images is their unit, as a mean over the batches."""
+        found = [torch.stack([level.var() for level in self.backbone(images)[1:]]) for images in batches]
+        self.scale.copy_(torch.stack(found).mean(0).sqrt())
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
@@ -68,7 +70,9 @@ class ResidualSwin(nn.Module):
         # Heavy, and not needed to list methods.
         from timm.models.swin_transformer import SwinTransformerBlock
 
-        width, window = config.embed, min(config.attention_window, side)
+        width = config.embed
+        # A divisor: what else is filled up with zeros, which would be attended to.
+        window = max(n for n in range(1, min(config.attention_window, side) + 1) if side % n == 0)
         self.embed = nn.Linear(config.features, width)
         self.embed_norm = nn.LayerNorm(width)
         self.blocks = nn.Sequential(
