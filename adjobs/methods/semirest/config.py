@@ -111,7 +111,7 @@ class Config(MethodConfig):
     refine_windows: float = Field(0.1, gt=0, le=1, description="boxes: p, share of a batch's windows that is learnt from")
     refine_block_anomalous: float = Field(BLOCK_ANOMALOUS, gt=0, le=1, description="boxes: ε+ of simulated defects")
     refine_lr: float = Field(3e-4, gt=0, le=1, description="boxes: AdamW's learning rate; paper: 3e-5")
-    refine_steps: int = Field(500, ge=1, le=10_000_000, description="boxes: length; the paper does not say, its preset: 1500")
+    refine_steps: int = Field(250, ge=1, le=10_000_000, description="boxes: length; the paper does not say, its preset: 1500")
     free: float = Field(BLOCK_FREE, gt=0, le=1, description="least share of a normal token that lies outside all boxes")
     versions: int = Field(3, ge=1, le=16, description="M, augmented versions whose mean answer is the guess of unknown tokens")
     in_boxes: float | None = Field(
