@@ -164,7 +164,7 @@ def main() -> None:
                 data = divided[division]
                 called = f"{data.index.format}-{slug(variant)}-d{division}-s{seed}"
                 weights, job = None, resolve(override(document, ["params.supervision=none"]))
-                if level in ("none", "boxes") and not (level == "none" and params):
+                if variant == "none" or level == "boxes":
                     weights = arguments.runs / f"unsupervised-{key(job, data)}.safetensors"
                 if level == "boxes":
                     plain = f"{data.index.format}-none-d{division}-s{seed}"
