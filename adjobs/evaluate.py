@@ -21,7 +21,9 @@ from adjobs.data.index import Index, Sample
 from adjobs.data.labels import Layers
 from adjobs.data.loaders import to_float
 from adjobs.metrics import ranking, spro, summary
+from adjobs.metrics.binned import DEFAULT_LIMIT
 from adjobs.metrics.intervals import Estimate
+from adjobs.metrics.pixel import pixel_measures
 from adjobs.types import Scores
 
 NO_INTERVAL = "no interval: a mean over kinds of anomalies, or thresholds refined over all images"
@@ -149,6 +151,14 @@ def measure_images(scores: Scores, own_threshold: float | None = None) -> dict[s
     if own_threshold is not None:
         found[f"image_macro_f1_at_{own_threshold:g}"] = ranking.macro_f1(scores.labels, scores.scores >= own_threshold)
     return found | {f"image_auroc_{name}": ranking.auroc(scores.labels, other) for name, other in scores.others.items()}
+
+
+def measure_pixels(scores: Scores) -> dict[str, float | None]:
+    """Pixel measures without their intervals; empty where there are no maps or no masks to measure by."""
+    if scores.maps is None or scores.masks is None:
+        return {}
+    found = pixel_measures(scores.maps, scores.masks, limits=(DEFAULT_LIMIT,))
+    return {"pixel_auroc": found.auroc, "pixel_ap": found.ap, "au_pro": found.au_pro[DEFAULT_LIMIT]}
 
 
 @dataclass(frozen=True)

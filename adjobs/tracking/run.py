@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import yaml
@@ -38,7 +38,15 @@ class DataFacts:
     problems: Sequence[Problem] = ()
 
 
-def start(uri: str, job: JobConfig, data: DataFacts, storage: str, tags: Mapping[str, str]) -> str:
+class Under(NamedTuple):
+    """The search that a run belongs to: its run id, this run's part in it, and what follows the name of the run."""
+
+    search: str
+    kind: str
+    suffix: str
+
+
+def start(uri: str, job: JobConfig, data: DataFacts, storage: str, tags: Mapping[str, str], under: Under | None = None) -> str:
     """Open a run and record the job: parameters, tags, data set, split. Returns its id.
 
     Args:
@@ -47,6 +55,7 @@ def start(uri: str, job: JobConfig, data: DataFacts, storage: str, tags: Mapping
         data: what is known of the data.
         storage: where checkpoints go; ``{run}`` stands for the run's id.
         tags: more tags, such as the Ray job's id.
+        under: the search that it belongs to.
 
     Raises:
         TrackingError: MLflow is down or refuses.
@@ -67,16 +76,31 @@ def start(uri: str, job: JobConfig, data: DataFacts, storage: str, tags: Mapping
         **tags,
     }
     with talking(uri):
-        name = f"{job.method}-{Path(job.data.uri.rstrip('/')).name}"
-        run = client.create_run(experiment, run_name=name, tags={f"{TAG}{key}": value for key, value in own.items()})
+        name = name_of(job)
+        nested = {}
+        if under is not None:
+            own["kind"], name = under.kind, f"{name}-{under.suffix}"
+            nested = {"mlflow.parentRunId": under.search}
+        run = client.create_run(experiment, run_name=name, tags={f"{TAG}{key}": value for key, value in own.items()} | nested)
         run_id = str(run.info.run_id)
         try:
             client.set_tag(run_id, f"{TAG}storage", storage.replace("{run}", run_id))
-            _record(client, run_id, job, data)
+            record(uri, run_id, job, data)
         except BaseException:
             client.set_terminated(run_id, "FAILED")
             raise
     return run_id
+
+
+def name_of(job: JobConfig) -> str:
+    """A name for runs of a job: method and data."""
+    return f"{job.method}-{Path(job.data.uri.rstrip('/')).name}"
+
+
+def record(uri: str, run_id: str, job: JobConfig, data: DataFacts) -> None:
+    """Record a job in its run; once more does no harm."""
+    with talking(uri):
+        _record(connect(uri), run_id, job, data)
 
 
 def _record(client: Any, run_id: str, job: JobConfig, data: DataFacts) -> None:

@@ -130,7 +130,7 @@ def run(task: Task, storage: str, wanted: Share, tell: Callable[[Tick], None]) -
     from ray.train.torch import TorchTrainer
 
     parent, _, name = storage.rpartition("/")
-    path, filesystem = _filesystem(parent)
+    path, through = filesystem(parent)
     retries = task.job.train.max_retries
     with _ticks(tell) as ticks:
         trainer = TorchTrainer(
@@ -144,7 +144,7 @@ def run(task: Task, storage: str, wanted: Share, tell: Callable[[Tick], None]) -
             run_config=RunConfig(
                 name=name,
                 storage_path=path,
-                storage_filesystem=filesystem,
+                storage_filesystem=through,
                 failure_config=FailureConfig(max_failures=retries, controller_failure_limit=3),
                 checkpoint_config=CheckpointConfig(num_to_keep=1),
             ),
@@ -173,7 +173,7 @@ def _cause(error: BaseException) -> AdjobsError:
     return ClusterError(f"training failed: {type(error).__name__}: {one_line(error)}; --debug shows the traceback")
 
 
-def _filesystem(parent: str) -> tuple[str, Any]:
+def filesystem(parent: str) -> tuple[str, Any]:
     """Ray stores through pyarrow: its path and file system for a folder or ``s3://`` URI."""
     if not parent.startswith("s3://"):
         Path(parent).mkdir(parents=True, exist_ok=True)

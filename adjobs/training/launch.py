@@ -9,12 +9,12 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -41,7 +41,72 @@ PLACES = ("weights", "textures")  # parameters of methods that may name a file o
 WORDS = ("auto", "drawn", "none", "packaged", "timm")  # what else these parameters may say
 
 
-def train(job: JobConfig, settings: Settings, *, local: bool, tell: Callable[[Tick], None]) -> dict[str, Any]:
+class Prepared(NamedTuple):
+    """A job as it will be trained, and its data: nothing that can be found before a run is opened stands in the way."""
+
+    job: JobConfig
+    data: Data
+
+
+def prepare(job: JobConfig, settings: Settings, data: Data | None = None) -> Prepared:
+    """Look at all that a job names.
+
+    Args:
+        job: the resolved job.
+        settings: where MLflow and the cache are.
+        data: what an earlier look at the same data section found.
+
+    Raises:
+        AdjobsError: anything that stands in the way.
+    """
+    job = _anywhere(job)
+    data = look(job, settings) if data is None else data
+    return Prepared(_started(_as_divided(job, data.split), data, settings), data)
+
+
+def open_run(prepared: Prepared, settings: Settings, tags: Mapping[str, str], under: tracking.Under | None = None) -> Task:
+    """Open a run of a prepared job; returns what its workers are told.
+
+    Args:
+        prepared: the job and its data.
+        settings: where MLflow and the checkpoints are.
+        tags: more tags of the run.
+        under: the search that it belongs to.
+    """
+    job, data = prepared
+    storage = storage_of(settings, "{run}")
+    return task_of(
+        prepared, settings, tracking.start(settings.tracking_uri, job, _facts(data), storage, {**of_driver(), **tags}, under)
+    )
+
+
+def task_of(prepared: Prepared, settings: Settings, run_id: str) -> Task:
+    """What the workers of an open run are told."""
+    job, data = prepared
+    return _task(job, data.split, data.fingerprint, settings, run_id, data.problems)
+
+
+def reopen_run(prepared: Prepared, settings: Settings, run_id: str) -> Task:
+    """Open a run again that was opened for this job, perhaps by a process that did not live to record it."""
+    job, data = prepared
+    tracking.reopen(settings.tracking_uri, run_id, of_driver())
+    tracking.record(settings.tracking_uri, run_id, job, _facts(data))
+    return task_of(prepared, settings, run_id)
+
+
+def storage_of(settings: Settings, run_id: str) -> str:
+    """Where the checkpoints of a run go."""
+    return f"{settings.artifacts}/checkpoints/{run_id}"
+
+
+def train(
+    job: JobConfig,
+    settings: Settings,
+    *,
+    local: bool,
+    tell: Callable[[Tick], None],
+    under: tracking.Under | None = None,
+) -> dict[str, Any]:
     """Train a job from its beginning; returns the summary.
 
     Args:
@@ -49,25 +114,17 @@ def train(job: JobConfig, settings: Settings, *, local: bool, tell: Callable[[Ti
         settings: where MLflow, storage and Ray are.
         local: in this process, without Ray.
         tell: called with the progress.
+        under: the search that it belongs to.
 
     Raises:
         AdjobsError: anything that stands in the way; most of it is found before a run is opened.
     """
     begin = time.perf_counter()
-    job = _anywhere(job)
-    data = look(job, settings)
-    job = _as_divided(job, data.split)
-    job = _started(job, data, settings)
-    with _launcher(job, settings, local=local) as launcher:
-        tags = {
-            "launcher": "local" if local else "ray",
-            "driver": _this_process(),
-            "ray_job": cluster.ray_job() or "none",
-        }
-        facts = tracking.DataFacts(data.fingerprint, data.samples.format, _counts(data), data.split, data.problems)
-        run_id = tracking.start(settings.tracking_uri, job, facts, f"{settings.artifacts}/checkpoints/{{run}}", tags)
-        task = _task(job, data.split, data.fingerprint, settings, run_id, data.problems)
-        summary = _closing(task, lambda: launcher(task, f"{settings.artifacts}/checkpoints/{run_id}", tell))
+    prepared = prepare(job, settings)
+    with _launcher(prepared.job, settings, local=local) as launcher:
+        task = open_run(prepared, settings, {"launcher": "local" if local else "ray"}, under)
+        with closing(task.tracking_uri, task.run_id, f"adjobs train --resume {task.run_id}"):
+            summary = launcher(task, storage_of(settings, task.run_id), tell)
     return _describe(task, settings, summary, time.perf_counter() - begin)
 
 
@@ -80,10 +137,11 @@ def resume(run_id: str, settings: Settings, *, tell: Callable[[Tick], None]) -> 
     """
     begin = time.perf_counter()
     stored = tracking.stored(settings.tracking_uri, run_id)
+    if stored.tags.get("kind") == "trial":
+        raise TrackingError(f"run {run_id}: is a trial of a search; go on with the search: 'adjobs tune --resume NAME'")
     if stored.status == "FINISHED":
         raise TrackingError(f"run {run_id}: is FINISHED, there is nothing to resume; start a new one with 'adjobs train'")
-    if stored.status == "RUNNING" and _alive(stored.tags.get("driver", "")):
-        raise TrackingError(f"run {run_id}: its driver {stored.tags['driver']} is still at work; stop it first")
+    refuse_alive(f"run {run_id}", stored.status, stored.tags)
     data = look(stored.job, settings, split=stored.split)
     if data.fingerprint != stored.fingerprint:
         raise DataError(
@@ -92,9 +150,10 @@ def resume(run_id: str, settings: Settings, *, tell: Callable[[Tick], None]) -> 
         )
     local = stored.tags.get("launcher") == "local"
     with _launcher(stored.job, settings, local=local) as launcher:
-        tracking.reopen(settings.tracking_uri, run_id, {"driver": _this_process(), "ray_job": cluster.ray_job() or "none"})
+        tracking.reopen(settings.tracking_uri, run_id, of_driver())
         task = _task(stored.job, stored.split, stored.fingerprint, settings, run_id, data.problems)
-        summary = _closing(task, lambda: launcher(task, stored.storage, tell))
+        with closing(task.tracking_uri, run_id, f"adjobs train --resume {run_id}"):
+            summary = launcher(task, stored.storage, tell)
     return _describe(task, settings, summary, time.perf_counter() - begin)
 
 
@@ -125,9 +184,16 @@ def _train_here(task: Task, storage: str, tell: Callable[[Tick], None]) -> dict[
         return run_worker(task, device=device, rank=0, world=1, checkpoints=checkpoints, tell=tell)
 
 
-def _closing(task: Task, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Do the work and close the run, whatever happens."""
-    stopped = Stopped(f"stopped; go on with: adjobs train --resume {task.run_id}")
+@contextmanager
+def closing(tracking_uri: str, run_id: str, again: str) -> Iterator[None]:
+    """Work of an open run, which is closed whatever happens.
+
+    Args:
+        tracking_uri: MLflow.
+        run_id: the run.
+        again: the command that goes on with it, for whoever stopped it.
+    """
+    stopped = Stopped(f"stopped; go on with: {again}")
     last = threading.Timer(SECONDS_TO_STOP, os._exit, (EXIT_STOPPED,))
     last.daemon = True
 
@@ -135,23 +201,22 @@ def _closing(task: Task, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         last.start()
         # Whoever sent this may kill in a moment (Ray: after three seconds), so the run is closed before anything is torn down.
         with contextlib.suppress(TrackingError):
-            tracking.close(task.tracking_uri, task.run_id, "KILLED", stopped)
+            tracking.close(tracking_uri, run_id, "KILLED", stopped)
         raise KeyboardInterrupt  # the one exception that Ray lets through when a signal comes while it waits
 
     before = signal.signal(signal.SIGTERM, terminate)
     try:
-        summary = work()
+        yield
     except KeyboardInterrupt as error:
-        tracking.close(task.tracking_uri, task.run_id, "KILLED", stopped)
+        tracking.close(tracking_uri, run_id, "KILLED", stopped)
         raise stopped from error
     except BaseException as error:
-        tracking.close(task.tracking_uri, task.run_id, "FAILED", error)
+        tracking.close(tracking_uri, run_id, "FAILED", error)
         raise
     finally:
         last.cancel()
         signal.signal(signal.SIGTERM, before)
-    tracking.close(task.tracking_uri, task.run_id, "FINISHED")
-    return summary
+    tracking.close(tracking_uri, run_id, "FINISHED")
 
 
 def _task(job: JobConfig, split: Split, found: str, settings: Settings, run_id: str, problems: list[Problem]) -> Task:
@@ -229,6 +294,10 @@ def _describe(task: Task, settings: Settings, summary: dict[str, Any], seconds: 
     return {**head, **summary, "seconds": seconds, **place}
 
 
+def _facts(data: Data) -> tracking.DataFacts:
+    return tracking.DataFacts(data.fingerprint, data.samples.format, _counts(data), data.split, data.problems)
+
+
 def _counts(data: Data) -> dict[str, int]:
     """Images per part and label, such as ``train/normal``."""
     labels = {sample.id: sample.label for sample in data.samples.samples}
@@ -236,8 +305,20 @@ def _counts(data: Data) -> dict[str, int]:
     return dict(Counter(f"{part}/{labels[name]}" for part, names in parts.items() for name in names))
 
 
-def _this_process() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+def of_driver() -> dict[str, str]:
+    """Tags that say which process drives a run."""
+    this = f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+    return {"driver": this, "ray_job": cluster.ray_job() or "none"}
+
+
+def refuse_alive(what: str, status: str, tags: Mapping[str, str]) -> None:
+    """Refuse to go on with what another process is at work on.
+
+    Raises:
+        TrackingError: its driver is alive.
+    """
+    if status == "RUNNING" and _alive(tags.get("driver", "")):
+        raise TrackingError(f"{what}: its driver {tags['driver']} is still at work; stop it first")
 
 
 def _alive(driver: str) -> bool:

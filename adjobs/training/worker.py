@@ -25,7 +25,7 @@ from adjobs.tracking.run import Recorder
 from adjobs.training.checkpoint import Checkpoints
 from adjobs.training.conclude import Look, conclude
 from adjobs.training.device import choose_runner
-from adjobs.training.loop import Round, Tick, Validation, Worker, fit
+from adjobs.training.loop import Round, Tick, Trained, Validation, Worker, fit
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,29 @@ class _Listener:
         self._recorder.metrics(finished.metrics, finished.number)
 
 
+Finish = Callable[[JobConfig, str, Split, Look, Trained, Recorder], dict[str, Any]]
+
+
 def run(
-    task: Task, *, device: torch.device, rank: int, world: int, checkpoints: Checkpoints, tell: Callable[[Tick], None]
+    task: Task,
+    *,
+    device: torch.device,
+    rank: int,
+    world: int,
+    checkpoints: Checkpoints,
+    tell: Callable[[Tick], None],
+    finish: Finish = conclude,
 ) -> dict[str, Any]:
     """Do a whole job on this worker.
+
+    Args:
+        task: what to do.
+        device: to do it on.
+        rank: of this worker.
+        world: how many workers there are.
+        checkpoints: where the state goes after each round.
+        tell: called with the progress on rank 0.
+        finish: what rank 0 does with the trained method; the same arguments as :func:`adjobs.training.conclude.conclude`.
 
     Returns:
         On rank 0 the summary that ``adjobs train`` prints, elsewhere nothing.
@@ -106,7 +125,7 @@ def run(
         look.forget()
     if recorder is None:
         return {}
-    return conclude(job, task.fingerprint, task.split, look, trained, recorder)
+    return finish(job, task.fingerprint, task.split, look, trained, recorder)
 
 
 def weights_of(tracking_uri: str, model: str) -> dict[str, torch.Tensor]:

@@ -1,0 +1,1 @@
+"""Searches for hyperparameters: many training jobs, of which validation chooses one."""

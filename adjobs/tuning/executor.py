@@ -1,0 +1,252 @@
+"""Ray Tune as the hands of a search: it starts trials where there is room, and stops those that are to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from ray import tune
+from ray.tune.callback import Callback
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from adjobs.artifacts import open_store
+from adjobs.errors import AdjobsError, ClusterError, one_line
+from adjobs.training import cluster
+from adjobs.tuning.trial import Order, run
+from adjobs.tuning.trials import SLACK, Queue, Trial
+
+# Read by Tune when it starts. Its own loggers would write every report to files; MLflow has them. Its snapshots serve its own way
+# of going on, which needs pickles; ours needs MLflow alone.
+ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+# In Ray's words of a process that ended, other than by an exception of its program.
+DEATHS = ("RayActorError", "ActorDiedError", "ActorUnavailableError", "WorkerCrashedError", "NodeDiedError", "OutOfMemoryError")
+MOST = 10_000_000  # Tune wants a number of trials; the queue ends the search
+
+
+class Room(NamedTuple):
+    """What a trial gets: processors, GPUs (0 or 1 until its memory is known), and what a GPU and a node hold in MiB."""
+
+    cpus: int
+    gpus: int
+    gpu_mib: float
+    node_mib: float
+
+    def share(self, peak_mib: float | None, *, alone: bool) -> dict[str, float]:
+        """Ray's resources for a trial, so that as many run on a node as its memory holds."""
+        if self.gpus:
+            known = peak_mib is not None and not alone and self.gpu_mib > 0
+            part = min(1.0, math.ceil(100 * SLACK * (peak_mib or 0) / self.gpu_mib) / 100) if known else 1.0
+            return {"CPU": self.cpus, "GPU": max(0.01, part)}
+        if peak_mib is None or alone:
+            return {"CPU": self.cpus}
+        wanted = min(self.node_mib, 64 * math.ceil(SLACK * peak_mib / 64))
+        return {"CPU": self.cpus, "memory": wanted * 2**20}
+
+
+def room(job: Any) -> Room:
+    """What the cluster has for trials of a job.
+
+    Raises:
+        ClusterError: not even one fits.
+    """
+    import ray
+
+    trains = job.train
+    cpus = 1 if trains.cpus_per_worker == "auto" else int(trains.cpus_per_worker)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    with_gpu = any(node.get("GPU", 0) >= 1 for node in nodes)
+    gpus = int(with_gpu) if trains.gpus_per_worker == "auto" else math.ceil(trains.gpus_per_worker)
+    fitting = [node for node in nodes if node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus]
+    if not fitting:
+        have = ", ".join(f"{node.get('CPU', 0):g} CPU {node.get('GPU', 0):g} GPU" for node in nodes)
+        raise ClusterError(
+            f"a trial needs {cpus} CPU and {gpus} GPU, no node has them (nodes: {have}); ask for less, or add nodes"
+        )
+    return Room(cpus, gpus, _gpu_mib() if gpus else 0.0, max(node.get("memory", 0) for node in fitting) / 2**20)
+
+
+def _gpu_mib() -> float:
+    """Memory of a GPU of the cluster in MiB, asked there."""
+    import ray
+
+    def ask() -> float:
+        import torch
+
+        return float(torch.cuda.mem_get_info()[1] / 2**20)
+
+    return float(ray.get(ray.remote(num_gpus=1, num_cpus=0)(ask).remote()))
+
+
+def execute(
+    queue: Queue, order_of: Callable[[Trial, float], Order], where: Room, storage: str, heard: Callable[[], None]
+) -> None:
+    """Run the trials of a queue until it is over.
+
+    Args:
+        queue: says which trial starts next, and is told what becomes of it.
+        order_of: what the process of a trial is told, with its share of a GPU.
+        where: what a trial gets.
+        storage: folder or ``s3://`` URI that all nodes reach, for Tune's own files; removed afterwards.
+        heard: called after every change.
+
+    Raises:
+        AdjobsError: what the queue or MLflow raises.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    parent, _, name = storage.rpartition("/")
+    path, filesystem = cluster.filesystem(parent)
+    hands = _Hands(queue, order_of, where, heard)
+    trainable = tune.with_resources(run, lambda config: tune.PlacementGroupFactory([config["share"]]))
+    with _swept(storage):
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(search_alg=_Asks(hands), scheduler=_Stops(hands), num_samples=MOST, reuse_actors=True),
+            run_config=tune.RunConfig(
+                name=name,
+                storage_path=path,
+                storage_filesystem=filesystem,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=0),
+                callbacks=[_Hears(hands)],
+            ),
+        )
+        tuner.fit()
+    if hands.error is not None:
+        raise hands.error
+    if not queue.over:
+        raise ClusterError("the search ended before its trials did; go on with 'adjobs tune --resume'")
+
+
+@contextlib.contextmanager
+def _swept(storage: str) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        parent, _, name = storage.rpartition("/")
+        open_store(parent).delete(name)
+
+
+class _Hands:
+    """What the three ends that Tune asks for share. An error of ours ends the search, and is raised when Tune has cleared up."""
+
+    def __init__(self, queue: Queue, order_of: Callable[[Trial, float], Order], where: Room, heard: Callable[[], None]) -> None:
+        self.queue, self.order_of, self.where, self.heard = queue, order_of, where, heard
+        self.error: AdjobsError | None = None
+        self.share: dict[str, float] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its searcher to go on by itself, which nobody asks it to."""
+        return {}
+
+    @contextlib.contextmanager
+    def minding(self) -> Iterator[None]:
+        try:
+            yield
+        except AdjobsError as error:
+            self.error = self.error or error
+
+    def start(self) -> dict[str, Any] | str | None:
+        """The configuration of the trial to start now."""
+        if self.error is not None:
+            return str(Searcher.FINISHED)
+        trial = self.queue.next()
+        if trial is None:
+            return str(Searcher.FINISHED) if self.queue.over else None
+        share = self.where.share(self.queue.peak_mib, alone=trial.alone)
+        order = self.order_of(trial, share.get("GPU", 0.0))
+        return {"order": order, "share": share}
+
+    def reported(self, number: int, result: Mapping[str, Any]) -> bool:
+        """Take a report; returns whether the trial is to stop."""
+        if self.error is not None:
+            return True
+        if "memory" in result:
+            self.queue.died(number, result["memory"], memory=True)
+        elif "refused" in result:
+            self.queue.refused(number, result["refused"])
+        elif "values" in result:
+            self.queue.finished(number, json.loads(result["values"]))
+        elif result.get("value") is not None:
+            return self.queue.reported(number, int(result["round"]), float(result["value"]))
+        return False
+
+
+class _Asks(Searcher):  # type: ignore[misc]
+    """Tune's question for the next trial."""
+
+    def __init__(self, hands: _Hands) -> None:
+        super().__init__()
+        self._hands = hands
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next configuration, None to wait, or the word for the end."""
+        found: Any = Searcher.FINISHED
+        with self._hands.minding():
+            found = self._hands.start()
+            self._hands.heard()
+        return found
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Told by ``_Hears``."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: MLflow holds it."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing."""
+
+
+class _Stops(FIFOScheduler):  # type: ignore[misc]
+    """Tune's question whether a trial goes on."""
+
+    def __init__(self, hands: _Hands) -> None:
+        super().__init__()
+        self._hands = hands
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Stop or go on."""
+        stop = True
+        with self._hands.minding():
+            stop = self._hands.reported(trial.config["order"].number, result)
+            self._hands.heard()
+        return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
+
+
+class _Hears(Callback):  # type: ignore[misc]
+    """Tune's word of trials whose process ended."""
+
+    def __init__(self, hands: _Hands) -> None:
+        self._hands = hands
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial that said nothing at its end, which none should, must not hold up the search."""
+        with self._hands.minding():
+            self._hands.queue.died(trial.config["order"].number, "it ended without a word", memory=False)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Try it again, or mark it."""
+        trace = str(trial.get_error() or "no word of it")
+        reason = one_line(RuntimeError(trace.strip().splitlines()[-1]))
+        with self._hands.minding():
+            queue, number = self._hands.queue, trial.config["order"].number
+            if any(word in trace for word in DEATHS):
+                # Ray's own watch kills a process before the system does, and says so.
+                queue.died(number, reason, memory="OutOfMemoryError" in trace)
+            else:
+                queue.refused(number, reason)
+            self._hands.heard()

@@ -1,0 +1,407 @@
+"""A search from its job and space to the trained choice: run the trials, choose on validation, train in full, test once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from adjobs.artifacts import open_store
+from adjobs.errors import DataError, JobError, TrackingError
+from adjobs.job import JobConfig
+from adjobs.settings import Settings
+from adjobs.tracking import run as tracking
+from adjobs.tracking import search as records
+from adjobs.tracking.search import SearchRecorder, StoredSearch
+from adjobs.training import cluster, launch
+from adjobs.training.data import Data
+from adjobs.training.loop import Tick
+from adjobs.tuning import executor
+from adjobs.tuning.objective import COSTS, Objective, objectives
+from adjobs.tuning.space import Point, Space, overlaps, parse_space
+from adjobs.tuning.study import Rules, Sampler, Stopper, Study
+from adjobs.tuning.trial import Order
+from adjobs.tuning.trials import Limits, Queue, Trial
+
+DEFAULT_TRIALS = 30
+MOST_AT_ONCE = 64  # where nothing is said, beside what the machines hold
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to search; None where the search decides.
+
+    Attributes:
+        metrics: objectives such as ``image_auroc:max``; the first chooses.
+        sampler: what suggests points.
+        stopper: what stops trials early; None: ASHA where the one objective is known after every round.
+        grace: rounds that every trial gets.
+        seed: of what the sampler draws.
+        trials: in all.
+        concurrent: at once.
+    """
+
+    metrics: tuple[str, ...] = ()
+    sampler: Sampler = "tpe"
+    stopper: Stopper | None = None
+    grace: int = 3
+    seed: int = 0
+    trials: int | None = None
+    concurrent: int | None = None
+
+
+class Watch:
+    """Whoever looks on; this one does not."""
+
+    def begin(self, name: str, queue: Queue) -> None:
+        """The search starts."""
+
+    def changed(self) -> None:
+        """A trial started, reported or ended."""
+
+    def end(self) -> None:
+        """No more trials."""
+
+    def tick(self, tick: Tick) -> None:
+        """The training of what was chosen goes on."""
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A search that was opened."""
+
+    name: str
+    run_id: str
+    job: JobConfig
+    space: Space
+    goals: tuple[Objective, ...]
+    options: Options
+    data: Mapping[str, Data]
+    settings: Settings
+
+    def prepared(self, point: Point) -> launch.Prepared:
+        """A point's job and data."""
+        job = self.space.job_at(point, self.job)
+        return launch.prepare(job, self.settings, self.data[_section(job)])
+
+
+def start(
+    job: JobConfig,
+    space: Space,
+    options: Options,
+    settings: Settings,
+    watch: Watch,
+    *,
+    name: str | None = None,
+    hours: float | None = None,
+) -> dict[str, Any]:
+    """Search from the beginning; returns the summary.
+
+    Args:
+        job: the resolved job, whose values are the first trial.
+        space: what varies.
+        options: how.
+        settings: where MLflow, storage and Ray are.
+        watch: told of all that happens.
+        name: of the search, to go on with; None makes one.
+        hours: in which trials and final training are to end; None: no limit.
+
+    Raises:
+        AdjobsError: anything that stands in the way; most of it is found before a run is opened.
+    """
+    begin = time.perf_counter()
+    options, goals = _resolved(options, job, space)
+    space.check(job)
+    data = _look(space, job, goals, settings)
+    name = name or f"{tracking.name_of(job)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    with cluster.connected(settings):
+        where = executor.room(job)
+        told = {**asdict(options), "metrics": [str(goal) for goal in goals]}
+        of_data = {"data_fingerprint": next(iter(data.values())).fingerprint}
+        document = {"method": space.method, "axes": {axis.key: _told(axis) for axis in space.axes}}
+        run_id = records.open_search(settings.tracking_uri, name, job, document, told, {**launch.of_driver(), **of_data})
+        found = _Search(name, run_id, job, space, goals, options, data, settings)
+        with _closing(found):
+            return _go_on(found, None, where, watch, hours) | {"seconds": time.perf_counter() - begin}
+
+
+def resume(
+    name: str,
+    settings: Settings,
+    watch: Watch,
+    *,
+    trials: int | None = None,
+    concurrent: int | None = None,
+    hours: float | None = None,
+) -> dict[str, Any]:
+    """Go on with a search: finished trials stay, running ones go on from their checkpoints.
+
+    Args:
+        name: of the search, or the id of its run.
+        settings: where MLflow, storage and Ray are.
+        watch: told of all that happens.
+        trials: in all, in place of what the search was started with.
+        concurrent: at once, likewise.
+        hours: from now on.
+
+    Raises:
+        TrackingError: no such search, it is finished, or its driver is alive.
+        DataError: the data are not those that it was started with.
+    """
+    begin = time.perf_counter()
+    stored = records.find_search(settings.tracking_uri, name)
+    name = stored.tags["search"]
+    launch.refuse_alive(f"search '{name}'", stored.status, stored.tags)
+    if stored.status == "FINISHED":
+        raise TrackingError(f"search '{name}': is FINISHED, its test part was looked at; start a new one with 'adjobs tune JOB'")
+    given = Options(**{**stored.options, "metrics": tuple(stored.options["metrics"])})
+    given = replace(given, trials=trials or given.trials, concurrent=concurrent or given.concurrent)
+    job, space = stored.job, parse_space(stored.space, f"space of search '{name}'")
+    options, goals = _resolved(given, job, space)
+    data = _look(space, job, goals, settings)
+    seen = next(iter(data.values())).fingerprint
+    if seen != stored.tags["data_fingerprint"]:
+        was = stored.tags["data_fingerprint"]
+        raise DataError(
+            f"data '{job.data.uri}': fingerprint {seen[:16]}, search '{name}' was started with {was[:16]}; bring them back"
+        )
+    with cluster.connected(settings):
+        where = executor.room(job)
+        tracking.reopen(settings.tracking_uri, stored.run_id, launch.of_driver())
+        found = _Search(name, stored.run_id, job, space, goals, options, data, settings)
+        with _closing(found):
+            return _go_on(found, stored, where, watch, hours) | {"seconds": time.perf_counter() - begin}
+
+
+def _resolved(options: Options, job: JobConfig, space: Space) -> tuple[Options, tuple[Objective, ...]]:
+    """Options with all that the search decides, and the objectives.
+
+    Raises:
+        JobError: they do not fit together.
+    """
+    goals = objectives(options.metrics, job)
+    late = [goal.metric for goal in goals if not goal.every_round]
+    if options.stopper in ("asha", "median") and (late or len(goals) > 1):
+        why = f"{', '.join(late)} is known at the end only" if late else "with several objectives nothing is below its peers"
+        raise JobError(f"--stopper {options.stopper}: {why}; give --stopper none")
+    stopper: Stopper = options.stopper or ("none" if late or len(goals) > 1 else "asha")
+    if job.train.workers != 1:
+        raise JobError(f"train.workers: got {job.train.workers}, a trial trains with 1; set 1, and train the best job with more")
+    trials = options.trials
+    if options.sampler == "grid":
+        size = len(space.grid(job))
+        if trials is not None and trials < size:
+            raise JobError(f"--trials: got {trials}, the grid has {size} points; give that many, or fewer values in the space")
+        trials = size
+    return replace(options, stopper=stopper, trials=trials or DEFAULT_TRIALS), goals
+
+
+def _look(space: Space, job: JobConfig, goals: tuple[Objective, ...], settings: Settings) -> dict[str, Data]:
+    """All divisions of the data that the space leads to, by section; the job's own first.
+
+    Raises:
+        JobError: one chooses by pictures that another tests on; nothing to measure on in a validation part.
+    """
+    found: dict[str, Data] = {}
+    names: dict[str, str] = {}
+    for point in [{}, *space.sections(job)]:
+        one = space.job_at(point, job)
+        if _section(one) not in found:
+            found[_section(one)] = launch.prepare(one, settings).data
+            names[_section(one)] = ", ".join(f"{key} {value}" for key, value in point.items()) or "the job as it is"
+    parts = [(names[key], frozenset((*d.split.train, *d.split.val)), frozenset(d.split.test)) for key, d in found.items()]
+    leak = overlaps(parts)
+    if leak:
+        raise JobError(f"{space.source}: {leak}, so that test pictures would choose; leave one of them out")
+    if any(goal.metric not in COSTS for goal in goals):
+        for key, data in found.items():
+            labels = {sample.id: sample.label for sample in data.samples.samples}
+            if {labels[name] for name in data.split.val} != {"normal", "anomalous"}:
+                raise JobError(f"{names[key]}: the validation part lacks good or anomalous pictures, nothing can be chosen by it")
+    return found
+
+
+def _section(job: JobConfig) -> str:
+    """What of a job decides on its data; not the size."""
+    return json.dumps(job.data.model_dump(mode="json", exclude={"image_size", "labels", "block_size"}), sort_keys=True)
+
+
+def _told(axis: Any) -> dict[str, Any]:
+    """An axis as a space file tells it."""
+    return {axis.kind: list(axis.values), **({"when": {key: list(v) for key, v in axis.when.items()}} if axis.when else {})}
+
+
+@contextlib.contextmanager
+def _closing(search: _Search) -> Iterator[None]:
+    with launch.closing(search.settings.tracking_uri, search.run_id, f"adjobs tune --resume {search.name}"):
+        yield
+
+
+def _go_on(
+    search: _Search, stored: StoredSearch | None, where: executor.Room, watch: Watch, hours: float | None
+) -> dict[str, Any]:
+    """Run what is left of a search."""
+    queue = _queue(search, stored, where, hours)
+    if stored is None or stored.final is None:
+        _run_trials(search, queue, where, watch)
+    best = queue.best()
+    if not best:
+        reasons = "; ".join(sorted({trial.reason for trial in queue.trials.values() if trial.reason}))
+        raise JobError(f"search '{search.name}': none of {len(queue.trials)} trials finished ({reasons[:500]})")
+    chosen = search.space.job_at(best[0].point, search.job)
+    document = _document(search, queue, best)
+    recorder = SearchRecorder(search.settings.tracking_uri, search.run_id)
+    recorder.outcome(chosen, document, {"best_trial": str(best[0].number), "best_run": best[0].run_id})
+    final = _train_choice(search, stored, chosen, watch)
+    measured = _optimism(search, best[0], final)
+    recorder.progress({f"chosen/{name}": value for name, value in measured.items() if value is not None}, len(queue.trials))
+    return {**document, "chosen": measured, "final_run": final.run_id, "model": final.tags.get("model")}
+
+
+def _queue(search: _Search, stored: StoredSearch | None, where: executor.Room, hours: float | None) -> Queue:
+    """The trials, those of an earlier part of the search among them."""
+    options, uri = search.options, search.settings.tracking_uri
+    recorder = SearchRecorder(uri, search.run_id)
+    study = Study(
+        search.space, search.job, search.goals, Rules(options.sampler, options.stopper or "none", options.grace, options.seed)
+    )
+
+    def opened(number: int, point: Point) -> Trial:
+        tags = {"launcher": "search", "trial": str(number), "point": json.dumps(point)}
+        under = records.under(search.run_id, number)
+        return Trial(number, point, launch.open_run(search.prepared(point), search.settings, tags, under).run_id)
+
+    def closed(trial: Trial) -> None:
+        status = "FAILED" if trial.outcome in ("failed", "out of memory") else "FINISHED"
+        recorder.settle(trial.run_id, status, {"outcome": str(trial.outcome), "reason": trial.reason})
+        open_store(launch.storage_of(search.settings, "")).delete(trial.run_id)  # nobody goes on from there
+        best = queue.best()
+        if best:
+            metric = search.goals[0].metric
+            recorder.progress(
+                {f"best/{metric}": best[0].values[metric]}, sum(t.outcome is not None for t in queue.trials.values())
+            )
+
+    limits = Limits(
+        options.trials or DEFAULT_TRIALS,
+        options.concurrent or MOST_AT_ONCE,
+        None if hours is None else 3600 * hours,
+        search.job.train.max_retries,
+    )
+    queue = Queue(study, limits, opened, closed, crowded=where.gpus > 0)
+    for nested in () if stored is None else stored.trials:
+        queue.known(_known(search, nested))
+    return queue
+
+
+def _known(search: _Search, nested: records.Nested) -> Trial:
+    """A trial as MLflow holds it."""
+    outcome = nested.tags.get("outcome")
+    metric = search.goals[0].metric
+    return Trial(
+        number=int(nested.tags["trial"]),
+        point=json.loads(nested.tags["point"]),
+        run_id=nested.run_id,
+        history=records.history(search.settings.tracking_uri, nested.run_id, metric) if search.goals[0].every_round else {},
+        outcome=outcome,  # type: ignore[arg-type]
+        reason=nested.tags.get("reason", ""),
+        values=nested.values if outcome == "finished" else {},
+        seconds=nested.metrics.get("costs/train_seconds", 0.0),
+    )
+
+
+def _run_trials(search: _Search, queue: Queue, where: executor.Room, watch: Watch) -> None:
+    settings, fresh = search.settings, set(queue.trials)
+
+    def order_of(trial: Trial, gpus: float) -> Order:
+        prepared = search.prepared(trial.point)
+        if trial.number in fresh:
+            task = launch.reopen_run(prepared, settings, trial.run_id)
+        else:
+            task = launch.task_of(prepared, settings, trial.run_id)
+        task = replace(task, split=replace(task.split, test=()))
+        return Order(trial.number, task, launch.storage_of(settings, trial.run_id), search.goals[0].metric, gpus)
+
+    watch.begin(search.name, queue)
+    try:
+        storage = f"{settings.artifacts}/searches/{search.run_id}-{uuid.uuid4().hex[:8]}"
+        executor.execute(queue, order_of, where, storage, watch.changed)
+    except KeyboardInterrupt:
+        recorder = SearchRecorder(settings.tracking_uri, search.run_id)
+        for trial in queue.running:
+            recorder.settle(trial.run_id, "KILLED", {})
+        raise
+    finally:
+        watch.end()
+
+
+def _document(search: _Search, queue: Queue, best: list[Trial]) -> dict[str, Any]:
+    """What became of the trials, ready for JSON."""
+    goal = search.goals[0]
+    first = queue.trials.get(0)
+    rows = [
+        {
+            "number": trial.number,
+            "run_id": trial.run_id,
+            "point": trial.point,
+            "outcome": trial.outcome,
+            "reason": trial.reason,
+            "rounds": max(trial.history, default=None),
+            "seconds": trial.seconds,
+            "values": {key: value for key, value in trial.values.items() if key in {g.metric for g in search.goals} | set(COSTS)},
+        }
+        for trial in sorted(queue.trials.values(), key=lambda trial: trial.number)
+    ]
+    return {
+        "search": search.name,
+        "run_id": search.run_id,
+        "run_url": tracking.url(search.settings.tracking_uri, search.run_id),
+        "tracking_uri": search.settings.tracking_uri,
+        "method": search.job.method,
+        "data": search.job.data.uri,
+        "metrics": [str(one) for one in search.goals],
+        "best": {
+            "number": best[0].number,
+            "run_id": best[0].run_id,
+            "point": best[0].point,
+            "value": best[0].values[goal.metric],
+        },
+        "as_it_was": None if first is None or search.options.sampler == "grid" else first.values.get(goal.metric),
+        "importance": queue.study.importance(),
+        "refused_draws": queue.study.refused,
+        "trials": rows,
+    }
+
+
+def _train_choice(search: _Search, stored: StoredSearch | None, chosen: JobConfig, watch: Watch) -> records.Nested:
+    """Train the choice in full and test it, once; returns its run."""
+    settings = search.settings
+    if stored is None or stored.final is None:
+        launch.train(chosen, settings, local=False, tell=watch.tick, under=records.under(search.run_id, None))
+    elif stored.final.status != "FINISHED":
+        launch.resume(stored.final.run_id, settings, tell=watch.tick)
+    final = records.find_search(settings.tracking_uri, search.run_id).final
+    assert final is not None
+    return final
+
+
+def _optimism(search: _Search, best: Trial, final: records.Nested) -> dict[str, float | None]:
+    """How much better the choice looks on validation, which chose it among many, than on the test part, which chose nothing."""
+    measures = [goal for goal in search.goals if goal.metric not in COSTS]
+    found: dict[str, float | None] = {}
+    for goal in measures:
+        name = goal.metric
+        test = final.metrics.get(f"test/{name}")
+        found |= {
+            f"search/{name}": best.values.get(name),
+            f"val/{name}": final.metrics.get(f"val/{name}"),
+            f"test/{name}": test,
+            f"test/{name}_low": final.metrics.get(f"test/{name}_low"),
+            f"test/{name}_high": final.metrics.get(f"test/{name}_high"),
+            f"optimism/{name}": None if test is None or name not in best.values else best.values[name] - test,
+        }
+    return found
