@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,9 +16,10 @@ from adjobs.errors import AdjobsError, ClusterError, DataError, JobError, one_li
 from adjobs.job import TrainSection
 from adjobs.settings import Settings
 from adjobs.training.checkpoint import Checkpoints
+from adjobs.training.conclude import conclude
 from adjobs.training.last import Last
 from adjobs.training.loop import Tick, TrainingError
-from adjobs.training.worker import Task
+from adjobs.training.worker import Finish, Task
 
 POLL_SECONDS = 0.5
 MAX_AUTO_CPUS = 8  # more cores than this hardly speed up one worker, and others want them
@@ -56,12 +57,33 @@ def connected(settings: Settings) -> Iterator[None]:
                 f"Ray at {settings.ray_address}: refused ({one_line(error)[:200]}); "
                 "check RAY_ADDRESS, RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH"
             ) from error
+        sweep()
     else:
         ray.init(include_dashboard=False, object_store_memory=200 * 2**20, **quiet)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def sweep() -> None:
+    """Free what jobs that are no more have reserved.
+
+    A search whose trials have several workers, killed, leaves their placement groups to the cluster for ever: Ray frees what a
+    driver reserved, but not what a driver within one of its actors did. All later jobs would wait for that room.
+    """
+    import ray
+    from ray.util.placement_group import PlacementGroup, remove_placement_group
+    from ray.util.state import list_jobs, list_placement_groups
+
+    try:
+        over = {job.job_id for job in list_jobs() if job.job_id and str(job.status) not in ("RUNNING", "PENDING")}
+        groups = [group for group in list_placement_groups(detail=True) if group.state != "REMOVED"]
+    except Exception:  # a cluster without dashboard cannot say, by an error of Ray's, of requests' or of asyncio's
+        return
+    for group in groups:
+        if group.creator_job_id in over:
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group.placement_group_id))))
 
 
 def _check_listening(address: str) -> None:
@@ -104,13 +126,27 @@ def share(train: TrainSection) -> Share:
     return wanted
 
 
+def room(wanted: Share) -> int:
+    """How many workers the cluster can hold."""
+    import ray
+
+    return sum(_fit(node["Resources"], wanted) for node in ray.nodes() if node["Alive"])
+
+
 def _fit(node: Mapping[str, float], wanted: Share) -> int:
     """How many workers one node can hold."""
     by_gpu = int(node.get("GPU", 0) / wanted.gpus) if wanted.gpus else 10**9
     return min(int(node.get("CPU", 0) // wanted.cpus), by_gpu)
 
 
-def run(task: Task, storage: str, wanted: Share, tell: Callable[[Tick], None]) -> dict[str, Any]:
+def run(
+    task: Task,
+    storage: str,
+    wanted: Share,
+    tell: Callable[[Tick], None],
+    finish: Finish = conclude,
+    callbacks: Sequence[Any] = (),
+) -> dict[str, Any]:
     """Run a task on Ray workers; returns rank 0's summary.
 
     Rerun with the same task and storage, it goes on from the last checkpoint.
@@ -120,6 +156,8 @@ def run(task: Task, storage: str, wanted: Share, tell: Callable[[Tick], None]) -
         storage: folder or ``s3://`` URI of this run's checkpoints; its last part is the run's name for Ray.
         wanted: from ``share``.
         tell: called here, on the driver, with the progress.
+        finish: see :func:`adjobs.training.worker.run`.
+        callbacks: of Ray Train.
 
     Raises:
         AdjobsError: whatever a worker found wrong.
@@ -135,7 +173,7 @@ def run(task: Task, storage: str, wanted: Share, tell: Callable[[Tick], None]) -
     with _ticks(tell) as ticks:
         trainer = TorchTrainer(
             _worker,
-            train_loop_config={"task": task, "ticks": ticks},
+            train_loop_config={"task": task, "ticks": ticks, "finish": finish},
             scaling_config=ScalingConfig(
                 num_workers=task.job.train.workers,
                 use_gpu=wanted.gpus > 0,
@@ -147,6 +185,7 @@ def run(task: Task, storage: str, wanted: Share, tell: Callable[[Tick], None]) -
                 storage_filesystem=through,
                 failure_config=FailureConfig(max_failures=retries, controller_failure_limit=3),
                 checkpoint_config=CheckpointConfig(num_to_keep=1),
+                callbacks=list(callbacks),
             ),
         )
         try:
@@ -223,6 +262,7 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
             world=context.get_world_size(),
             checkpoints=_RayCheckpoints(),
             tell=lambda tick: config["ticks"].put.remote(tuple(tick)),
+            finish=config["finish"],
         )
     except (JobError, DataError, TrainingError) as error:
         # Every worker finds the same wrong, and trying again would end the same way: returned, so that Ray does not.

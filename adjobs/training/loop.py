@@ -307,7 +307,7 @@ class _Run:
                 self.listener.round(Round(self.progress.round, metrics))
                 folder = Path(temporary) / "checkpoint"
                 checkpoint.write(folder, self.method, optimizer, self.best, self.progress)
-            self.checkpoints.save(folder, metrics)
+            self.checkpoints.save(folder, metrics | {"round": float(self.progress.round)})
 
     def _validate(self) -> dict[str, float]:
         """Measure on the validation part; the best weights so far are kept whatever the selection rule."""

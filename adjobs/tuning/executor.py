@@ -8,6 +8,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ray import tune
@@ -17,7 +18,9 @@ from ray.tune.search import Searcher
 
 from adjobs.artifacts import open_store
 from adjobs.errors import AdjobsError, ClusterError, one_line
+from adjobs.job import TrainSection
 from adjobs.training import cluster
+from adjobs.training.cluster import Share
 from adjobs.tuning.trial import Order, run
 from adjobs.tuning.trials import SLACK, Queue, Trial
 
@@ -28,6 +31,7 @@ ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
     "TUNE_MAX_PENDING_TRIALS_PG": "1",
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "30",  # a stopped trial ends its thread; only then does its process take the next
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
@@ -37,26 +41,41 @@ MOST = 10_000_000  # Tune wants a number of trials; the queue ends the search
 
 
 class Room(NamedTuple):
-    """What a trial gets: processors, GPUs (0 or 1 until its memory is known), and what a GPU and a node hold in MiB."""
+    """What a trial gets.
 
-    cpus: int
-    gpus: int
+    Attributes:
+        wanted: processors and GPUs of each worker; in one process a whole GPU until its memory is known, then a part.
+        most: trials that fit at once.
+        workers: of a trial.
+        gpu_mib: what a GPU holds.
+        node_mib: what the largest node holds.
+    """
+
+    wanted: Share
+    most: int
+    workers: int
     gpu_mib: float
     node_mib: float
 
+    @property
+    def crowded(self) -> bool:
+        """Whether several trials may run before one was measured: each has its GPU or its workers for itself."""
+        return self.workers > 1 or self.wanted.gpus > 0
+
     def share(self, peak_mib: float | None, *, alone: bool) -> dict[str, float]:
-        """Ray's resources for a trial, so that as many run on a node as its memory holds."""
-        if self.gpus:
-            known = peak_mib is not None and not alone and self.gpu_mib > 0
-            part = min(1.0, math.ceil(100 * SLACK * (peak_mib or 0) / self.gpu_mib) / 100) if known else 1.0
-            return {"CPU": self.cpus, "GPU": max(0.01, part)}
+        """Ray's resources for a trial's own process, so that as many run on a node as its memory holds."""
+        if self.workers > 1:
+            return {"memory": 2**20}  # it waits for its workers: any part of a processor would be taken from them
         if peak_mib is None or alone:
-            return {"CPU": self.cpus}
-        wanted = min(self.node_mib, 64 * math.ceil(SLACK * peak_mib / 64))
-        return {"CPU": self.cpus, "memory": wanted * 2**20}
+            return {"CPU": self.wanted.cpus, **({"GPU": self.wanted.gpus} if self.wanted.gpus else {})}
+        if self.wanted.gpus:
+            part = math.ceil(100 * SLACK * peak_mib / self.gpu_mib) / 100
+            return {"CPU": self.wanted.cpus, "GPU": part if part < 1 else self.wanted.gpus}
+        memory = min(self.node_mib, 64 * math.ceil(SLACK * peak_mib / 64))
+        return {"CPU": self.wanted.cpus, "memory": memory * 2**20}
 
 
-def room(job: Any) -> Room:
+def room(train: TrainSection) -> Room:
     """What the cluster has for trials of a job.
 
     Raises:
@@ -64,18 +83,14 @@ def room(job: Any) -> Room:
     """
     import ray
 
-    trains = job.train
-    cpus = 1 if trains.cpus_per_worker == "auto" else int(trains.cpus_per_worker)
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    with_gpu = any(node.get("GPU", 0) >= 1 for node in nodes)
-    gpus = int(with_gpu) if trains.gpus_per_worker == "auto" else math.ceil(trains.gpus_per_worker)
-    fitting = [node for node in nodes if node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus]
-    if not fitting:
-        have = ", ".join(f"{node.get('CPU', 0):g} CPU {node.get('GPU', 0):g} GPU" for node in nodes)
-        raise ClusterError(
-            f"a trial needs {cpus} CPU and {gpus} GPU, no node has them (nodes: {have}); ask for less, or add nodes"
-        )
-    return Room(cpus, gpus, _gpu_mib() if gpus else 0.0, max(node.get("memory", 0) for node in fitting) / 2**20)
+    if train.workers == 1 and train.cpus_per_worker == "auto":
+        train = train.model_copy(update={"cpus_per_worker": 1})  # more trials at once do more than more processors for each
+    wanted = cluster.share(train)
+    one = train.workers == 1
+    # Parts of a GPU: as many trials as processors.
+    most = cluster.room(wanted._replace(gpus=0.0) if one else wanted) // train.workers
+    largest = max(node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"])
+    return Room(wanted, most, train.workers, _gpu_mib() if one and wanted.gpus else 0.0, largest / 2**20)
 
 
 def _gpu_mib() -> float:
@@ -90,14 +105,12 @@ def _gpu_mib() -> float:
     return float(ray.get(ray.remote(num_gpus=1, num_cpus=0)(ask).remote()))
 
 
-def execute(
-    queue: Queue, order_of: Callable[[Trial, float], Order], where: Room, storage: str, heard: Callable[[], None]
-) -> None:
+def execute(queue: Queue, order_of: Callable[[Trial], Order], where: Room, storage: str, heard: Callable[[], None]) -> None:
     """Run the trials of a queue until it is over.
 
     Args:
         queue: says which trial starts next, and is told what becomes of it.
-        order_of: what the process of a trial is told, with its share of a GPU.
+        order_of: what the process of a trial is told.
         where: what a trial gets.
         storage: folder or ``s3://`` URI that all nodes reach, for Tune's own files; removed afterwards.
         heard: called after every change.
@@ -115,7 +128,7 @@ def execute(
     with _swept(storage):
         tuner = tune.Tuner(
             trainable,
-            tune_config=tune.TuneConfig(search_alg=_Asks(hands), scheduler=_Stops(hands), num_samples=MOST, reuse_actors=True),
+            tune_config=tune.TuneConfig(search_alg=_Asks(hands), scheduler=_Stops(hands), num_samples=MOST, reuse_actors=where.workers == 1),
             run_config=tune.RunConfig(
                 name=name,
                 storage_path=path,
@@ -144,7 +157,7 @@ def _swept(storage: str) -> Iterator[None]:
 class _Hands:
     """What the three ends that Tune asks for share. An error of ours ends the search, and is raised when Tune has cleared up."""
 
-    def __init__(self, queue: Queue, order_of: Callable[[Trial, float], Order], where: Room, heard: Callable[[], None]) -> None:
+    def __init__(self, queue: Queue, order_of: Callable[[Trial], Order], where: Room, heard: Callable[[], None]) -> None:
         self.queue, self.order_of, self.where, self.heard = queue, order_of, where, heard
         self.error: AdjobsError | None = None
         self.share: dict[str, float] | None = None
@@ -168,8 +181,7 @@ class _Hands:
         if trial is None:
             return str(Searcher.FINISHED) if self.queue.over else None
         share = self.where.share(self.queue.peak_mib, alone=trial.alone)
-        order = self.order_of(trial, share.get("GPU", 0.0))
-        return {"order": order, "share": share}
+        return {"order": self.order_of(trial), "share": share}
 
     def reported(self, number: int, result: Mapping[str, Any]) -> bool:
         """Take a report; returns whether the trial is to stop."""
@@ -181,8 +193,10 @@ class _Hands:
             self.queue.refused(number, result["refused"])
         elif "values" in result:
             self.queue.finished(number, json.loads(result["values"]))
-        elif result.get("value") is not None:
-            return self.queue.reported(number, int(result["round"]), float(result["value"]))
+        else:
+            value = result.get(f"val/{self.queue.study.goals[0].metric}")
+            if value is not None:
+                return self.queue.reported(number, int(result["round"]), float(value))
         return False
 
 
@@ -240,7 +254,8 @@ class _Hears(Callback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Try it again, or mark it."""
-        trace = str(trial.get_error() or "no word of it")
+        # What Tune's own get_error() reads comes to its place later.
+        trace = Path(trial.error_file).read_text() if trial.error_file else "no word of it"
         reason = one_line(RuntimeError(trace.strip().splitlines()[-1]))
         with self._hands.minding():
             queue, number = self._hands.queue, trial.config["order"].number

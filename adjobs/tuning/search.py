@@ -28,7 +28,6 @@ from adjobs.tuning.trial import Order
 from adjobs.tuning.trials import Limits, Queue, Trial
 
 DEFAULT_TRIALS = 30
-MOST_AT_ONCE = 64  # where nothing is said, beside what the machines hold
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def start(
     data = _look(space, job, goals, settings)
     name = name or f"{tracking.name_of(job)}-{time.strftime('%Y%m%d-%H%M%S')}"
     with cluster.connected(settings):
-        where = executor.room(job)
+        where = executor.room(job.train)
         told = {**asdict(options), "metrics": [str(goal) for goal in goals]}
         of_data = {"data_fingerprint": next(iter(data.values())).fingerprint}
         document = {"method": space.method, "axes": {axis.key: _told(axis) for axis in space.axes}}
@@ -170,7 +169,7 @@ def resume(
             f"data '{job.data.uri}': fingerprint {seen[:16]}, search '{name}' was started with {was[:16]}; bring them back"
         )
     with cluster.connected(settings):
-        where = executor.room(job)
+        where = executor.room(job.train)
         tracking.reopen(settings.tracking_uri, stored.run_id, launch.of_driver())
         found = _Search(name, stored.run_id, job, space, goals, options, data, settings)
         with _closing(found):
@@ -189,8 +188,6 @@ def _resolved(options: Options, job: JobConfig, space: Space) -> tuple[Options, 
         why = f"{', '.join(late)} is known at the end only" if late else "with several objectives nothing is below its peers"
         raise JobError(f"--stopper {options.stopper}: {why}; give --stopper none")
     stopper: Stopper = options.stopper or ("none" if late or len(goals) > 1 else "asha")
-    if job.train.workers != 1:
-        raise JobError(f"train.workers: got {job.train.workers}, a trial trains with 1; set 1, and train the best job with more")
     trials = options.trials
     if options.sampler == "grid":
         size = len(space.grid(job))
@@ -288,11 +285,11 @@ def _queue(search: _Search, stored: StoredSearch | None, where: executor.Room, h
 
     limits = Limits(
         options.trials or DEFAULT_TRIALS,
-        options.concurrent or MOST_AT_ONCE,
+        min(options.concurrent or where.most, where.most),
         None if hours is None else 3600 * hours,
         search.job.train.max_retries,
     )
-    queue = Queue(study, limits, opened, closed, crowded=where.gpus > 0)
+    queue = Queue(study, limits, opened, closed, crowded=where.crowded)
     for nested in () if stored is None else stored.trials:
         queue.known(_known(search, nested))
     return queue
@@ -317,18 +314,19 @@ def _known(search: _Search, nested: records.Nested) -> Trial:
 def _run_trials(search: _Search, queue: Queue, where: executor.Room, watch: Watch) -> None:
     settings, fresh = search.settings, set(queue.trials)
 
-    def order_of(trial: Trial, gpus: float) -> Order:
+    def order_of(trial: Trial) -> Order:
         prepared = search.prepared(trial.point)
         if trial.number in fresh:
             task = launch.reopen_run(prepared, settings, trial.run_id)
         else:
             task = launch.task_of(prepared, settings, trial.run_id)
         task = replace(task, split=replace(task.split, test=()))
-        return Order(trial.number, task, launch.storage_of(settings, trial.run_id), search.goals[0].metric, gpus)
+        return Order(trial.number, task, launch.storage_of(settings, trial.run_id), where.wanted)
 
     watch.begin(search.name, queue)
     try:
-        storage = f"{settings.artifacts}/searches/{search.run_id}-{uuid.uuid4().hex[:8]}"
+        open_store(f"{settings.artifacts}/searches").delete(search.run_id)  # of a part that was killed
+        storage = f"{settings.artifacts}/searches/{search.run_id}/{uuid.uuid4().hex[:8]}"
         executor.execute(queue, order_of, where, storage, watch.changed)
     except KeyboardInterrupt:
         recorder = SearchRecorder(settings.tracking_uri, search.run_id)

@@ -20,8 +20,9 @@ from adjobs.data.splits import Split
 from adjobs.errors import DataError, JobError
 from adjobs.job import JobConfig
 from adjobs.tracking.run import Recorder
-from adjobs.training import worker
+from adjobs.training import cluster, worker
 from adjobs.training.checkpoint import StoreCheckpoints
+from adjobs.training.cluster import Share
 from adjobs.training.conclude import Look, choose_pixel_threshold, choose_threshold, record_thresholds
 from adjobs.training.loop import Trained, TrainingError
 from adjobs.training.worker import Task
@@ -35,15 +36,13 @@ class Order:
         number: of the trial.
         task: what to do; its split has no test part, which no trial has any business with.
         storage: where the checkpoints go.
-        metric: of validation, reported after each round.
-        gpus: that the process has.
+        wanted: what each worker gets.
     """
 
     number: int
     task: Task
     storage: str
-    metric: str
-    gpus: float
+    wanted: Share
 
 
 def run(config: Mapping[str, Any]) -> None:
@@ -51,27 +50,39 @@ def run(config: Mapping[str, Any]) -> None:
     from ray import tune
 
     order: Order = config["order"]
-    device = torch.device("cuda" if order.gpus and torch.cuda.is_available() else "cpu")
     begin = time.perf_counter()
-    _fresh(device)
     try:
-        with TemporaryDirectory(prefix="adjobs-") as scratch:
-            checkpoints = _Reporting(order, Path(scratch))
-            summary = worker.run(
-                order.task, device=device, rank=0, world=1, checkpoints=checkpoints, tell=lambda tick: None, finish=judge
-            )
+        summary = _here(order) if order.task.job.train.workers == 1 else _on_workers(order)
     except torch.OutOfMemoryError as error:
         tune.report({"memory": str(error).split(". ")[0]})
         return
     except (JobError, DataError, TrainingError) as error:
         tune.report({"refused": str(error)})
         return
-    costs = {"train_seconds": time.perf_counter() - begin - summary["judged_in"], "peak_memory_mb": peak_memory_mb(device)}
+    costs = {**summary["costs"], "train_seconds": time.perf_counter() - begin - summary["judged_in"]}
     recorder = Recorder(order.task.tracking_uri, order.task.run_id)
-    recorder.metrics({f"costs/{name}": value for name, value in {**costs, **summary["costs"]}.items()}, summary["rounds"])
+    recorder.metrics({f"costs/{name}": value for name, value in costs.items()}, summary["rounds"])
     recorder.tags({"outcome": "finished"})  # from here on nothing of this trial is done again
     # As text: Tune takes mappings apart.
-    tune.report({"values": json.dumps({**summary["values"], **summary["costs"], **costs})})
+    tune.report({"values": json.dumps({**summary["values"], **costs})})
+
+
+def _here(order: Order) -> dict[str, Any]:
+    """Train in this process."""
+    device = torch.device("cuda" if order.wanted.gpus and torch.cuda.is_available() else "cpu")
+    _fresh(device)
+    with TemporaryDirectory(prefix="adjobs-") as scratch:
+        checkpoints = _Reporting(order.storage, Path(scratch))
+        return worker.run(
+            order.task, device=device, rank=0, world=1, checkpoints=checkpoints, tell=lambda tick: None, finish=judge
+        )
+
+
+def _on_workers(order: Order) -> dict[str, Any]:
+    """Train with Ray Train, whose reports go on to Tune."""
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    return cluster.run(order.task, order.storage, order.wanted, lambda tick: None, judge, [TuneReportCallback()])
 
 
 def judge(job: JobConfig, fingerprint: str, split: Split, look: Look, trained: Trained, recorder: Recorder) -> dict[str, Any]:
@@ -87,7 +98,7 @@ def judge(job: JobConfig, fingerprint: str, split: Split, look: Look, trained: T
     recorder.tags({"selected_round": str(trained.selected_round), "rounds": str(trained.rounds)})
     return {
         "values": {name: value for name, value in values.items() if value is not None},
-        "costs": {"ms_per_image": timed.ms_per_image},
+        "costs": {"ms_per_image": timed.ms_per_image, "peak_memory_mb": peak_memory_mb(next(look.method.parameters()).device)},
         "rounds": trained.rounds,
         "judged_in": time.perf_counter() - begin,
     }
@@ -96,25 +107,12 @@ def judge(job: JobConfig, fingerprint: str, split: Split, look: Look, trained: T
 class _Reporting(StoreCheckpoints):
     """Checkpoints that are followed by a report: whoever stops the trial then knows that the round is safe."""
 
-    def __init__(self, order: Order, scratch: Path) -> None:
-        super().__init__(order.storage, scratch)
-        self._metric = f"val/{order.metric}"
-
     def save(self, folder: Path | None, metrics: Mapping[str, float]) -> None:
         """Store, then report; Tune ends the thread here when the trial is to stop."""
         from ray import tune
 
         super().save(folder, metrics)
-        self.rounds += 1
-        tune.report({"round": self.rounds, "value": metrics.get(self._metric)})
-
-    def load(self) -> Path | None:
-        """The last checkpoint, and the number of its round."""
-        from adjobs.training import checkpoint
-
-        folder = super().load()
-        self.rounds = 0 if folder is None else checkpoint.read(folder).progress.round
-        return folder
+        tune.report(dict(metrics))
 
 
 def _fresh(device: torch.device) -> None:

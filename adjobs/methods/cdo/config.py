@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from adjobs.methods.contract import MethodConfig, Supervision
 from adjobs.types import BackboneName
@@ -22,7 +22,11 @@ class Config(MethodConfig):
 
     backbone: BackboneName = Field("tf_efficientnet_lite0", description="expert and apprentice; paper: hrnet_w32 (Sec. IV-A)")
     weights: str = Field("auto", description="the expert's weights: auto, packaged, timm, none, a file or s3:// URI")
-    levels: int = Field(3, ge=1, le=3, description="hierarchies used, from stride 4 on (Sec. IV-A: the first three)")
+    apprentice: Literal["random", "pretrained"] = Field(
+        "random", description="where the apprentice starts (Sec. III-A: random); pretrained: as the expert; ours"
+    )
+    first: int = Field(1, ge=1, le=3, description="first hierarchy used: 1, 2, 3 for the strides 4, 8, 16 (Sec. IV-A: 1)")
+    levels: int = Field(3, ge=1, le=3, description="last hierarchy used (Sec. IV-A: the first three)")
     gamma: float = Field(2.0, ge=0, le=8, description="modulation γ of eq. (7); 0 weighs all pixels alike")
     mom: bool = Field(True, description="margin optimisation: maximise discrepancy on simulated pixels, eq. (5)")
     oom: bool = Field(True, description="overlap optimisation: weigh pixels by eq. (7)")
@@ -36,12 +40,24 @@ class Config(MethodConfig):
         False, description="a quarter of each batch are labelled anomalies whose masks count as simulated pixels"
     )
     sigma: float = Field(4.0, ge=0, le=32, description="Gaussian smoothing of the map, pixels at 256²; scaled with the image")
+    top: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="an image scores the mean of this share of its map, the largest; 0: the maximum (published code)",
+    )
     lr: float = Field(2e-4, gt=0, le=1, description="AdamW learning rate (Sec. IV-A)")
     weight_decay: float = Field(1e-4, ge=0, le=1, description="published code")
     lr_decay: float = Field(0.95, gt=0, le=1, description="factor on the learning rate per epoch (published code)")
     batch_size: int = Field(8, ge=2, le=1024, description="global batch over all workers (Sec. IV-A)")
     epochs: int = Field(50, ge=1, le=100_000, description="passes over the normal training images (Sec. IV-A)")
     loss_times_batch: bool = Field(False, description="multiply the loss by the batch size, as the published code does")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.first > self.levels:
+            raise ValueError(f"first: got {self.first}, must not exceed levels {self.levels}")
+        return self
 
     @property
     def learns_from(self) -> Supervision:

@@ -38,9 +38,7 @@ class CDO(nn.Module):
     def forward(self, batch: Batch) -> StepLoss:
         """One step's loss, eq. (8), summed over the hierarchies."""
         images, masks, _ = self.simulate(batch)
-        with torch.no_grad():
-            expert = self.expert(images)
-        d = discrepancies(expert, self.apprentice(images), self.config.dist)
+        d = self.discrepancies(images)
         synthetic = F.interpolate(masks.float(), d.shape[-2:], mode="nearest")[:, 0].bool()
         # Where nobody knows whether a pixel is good, it says nothing.
         unknown = F.adaptive_max_pool2d(batch.unknown.float(), d.shape[-2:])[:, 0].bool()
@@ -53,6 +51,13 @@ class CDO(nn.Module):
         parts = {f"level_{i + 1}": value.detach() for i, value in enumerate(by_level)}
         parts["d_normal"], parts["d_synthetic"] = (_mean(d.detach().sum(0), where) for where in (normal, synthetic))
         return StepLoss(loss, parts)
+
+    def discrepancies(self, images: Tensor) -> Tensor:
+        """Distances ``(L, B, h, w)`` of the two networks on ``(B, 3, H, W)`` images, one map for each hierarchy used."""
+        used = slice(self.config.first - 1, None)
+        with torch.no_grad():
+            expert = self.expert(images)
+        return discrepancies(expert[used], self.apprentice(images)[used], self.config.dist)
 
     def simulate(self, batch: Batch) -> Simulated:
         """Images with rectangles on those meant to be simulated, and all defect pixels, simulated and labelled."""
@@ -70,12 +75,13 @@ class CDO(nn.Module):
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
-        """Discrepancies summed over the hierarchies and smoothed, eq. (10); an image scores the maximum of its map."""
-        d = discrepancies(self.expert(images), self.apprentice(images), self.config.dist)
+        """Discrepancies summed over the hierarchies and smoothed, eq. (10); an image scores the top of its map."""
+        d = self.discrepancies(images)
         size = images.shape[-2:]
         maps = F.interpolate(d.transpose(0, 1), size, mode="bilinear", align_corners=False).sum(1, keepdim=True)
         smooth = gaussian_blur(maps, self.config.sigma * min(size) / 256)
-        return Prediction(smooth.flatten(1).amax(1), smooth)
+        largest = max(1, round(self.config.top * smooth[0].numel()))
+        return Prediction(smooth.flatten(1).topk(largest).values.mean(1), smooth)
 
     def stages(self) -> Sequence[Stage]:
         """One stage: AdamW on the apprentice, learning rate falling by a constant factor per epoch."""
@@ -104,10 +110,11 @@ def _mean(d: Tensor, where: Tensor) -> Tensor:
 
 
 def build(config: Config, *, image_size: int, seed: int) -> CDO:
-    """Expert with its pretrained weights, apprentice with random ones.
+    """Expert with its pretrained weights, apprentice with random ones or the same.
 
     Raises:
         JobError, DataError: see :func:`adjobs.backbones.create`.
     """
     expert = create(config.backbone, config.weights, levels=config.levels, seed=seed)
-    return CDO(expert, create(config.backbone, "none", levels=config.levels, seed=seed), config)
+    start = "none" if config.apprentice == "random" else config.weights
+    return CDO(expert, create(config.backbone, start, levels=config.levels, seed=seed), config)
