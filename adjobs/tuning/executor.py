@@ -128,7 +128,9 @@ def execute(queue: Queue, order_of: Callable[[Trial], Order], where: Room, stora
     with _swept(storage):
         tuner = tune.Tuner(
             trainable,
-            tune_config=tune.TuneConfig(search_alg=_Asks(hands), scheduler=_Stops(hands), num_samples=MOST, reuse_actors=where.workers == 1),
+            tune_config=tune.TuneConfig(
+                search_alg=_Asks(hands), scheduler=_Stops(hands), num_samples=MOST, reuse_actors=where.workers == 1
+            ),
             run_config=tune.RunConfig(
                 name=name,
                 storage_path=path,

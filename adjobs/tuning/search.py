@@ -20,7 +20,7 @@ from adjobs.tracking.search import SearchRecorder, StoredSearch
 from adjobs.training import cluster, launch
 from adjobs.training.data import Data
 from adjobs.training.loop import Tick
-from adjobs.tuning import executor
+from adjobs.tuning import executor, outcome
 from adjobs.tuning.objective import COSTS, Objective, objectives
 from adjobs.tuning.space import Point, Space, overlaps, parse_space
 from adjobs.tuning.study import Rules, Sampler, Stopper, Study
@@ -249,14 +249,19 @@ def _go_on(
     if not best:
         reasons = "; ".join(sorted({trial.reason for trial in queue.trials.values() if trial.reason}))
         raise JobError(f"search '{search.name}': none of {len(queue.trials)} trials finished ({reasons[:500]})")
+    uri = search.settings.tracking_uri
     chosen = search.space.job_at(best[0].point, search.job)
-    document = _document(search, queue, best)
-    recorder = SearchRecorder(search.settings.tracking_uri, search.run_id)
+    document = outcome.document(queue)
+    recorder = SearchRecorder(uri, search.run_id)
     recorder.outcome(chosen, document, {"best_trial": str(best[0].number), "best_run": best[0].run_id})
+    recorder.figures(outcome.pictures(queue, document))
+    outcome.show_best(uri, best)
     final = _train_choice(search, stored, chosen, watch)
-    measured = _optimism(search, best[0], final)
+    measured = outcome.optimism(search.goals, best[0], final)
     recorder.progress({f"chosen/{name}": value for name, value in measured.items() if value is not None}, len(queue.trials))
-    return {**document, "chosen": measured, "final_run": final.run_id, "model": final.tags.get("model")}
+    place = {"search": search.name, "run_id": search.run_id, "run_url": tracking.url(uri, search.run_id), "tracking_uri": uri}
+    what = {"method": search.job.method, "data": search.job.data.uri}
+    return {**place, **what, **document, "chosen": measured, "final_run": final.run_id, "model": final.tags.get("model")}
 
 
 def _queue(search: _Search, stored: StoredSearch | None, where: executor.Room, hours: float | None) -> Queue:
@@ -337,44 +342,6 @@ def _run_trials(search: _Search, queue: Queue, where: executor.Room, watch: Watc
         watch.end()
 
 
-def _document(search: _Search, queue: Queue, best: list[Trial]) -> dict[str, Any]:
-    """What became of the trials, ready for JSON."""
-    goal = search.goals[0]
-    first = queue.trials.get(0)
-    rows = [
-        {
-            "number": trial.number,
-            "run_id": trial.run_id,
-            "point": trial.point,
-            "outcome": trial.outcome,
-            "reason": trial.reason,
-            "rounds": max(trial.history, default=None),
-            "seconds": trial.seconds,
-            "values": {key: value for key, value in trial.values.items() if key in {g.metric for g in search.goals} | set(COSTS)},
-        }
-        for trial in sorted(queue.trials.values(), key=lambda trial: trial.number)
-    ]
-    return {
-        "search": search.name,
-        "run_id": search.run_id,
-        "run_url": tracking.url(search.settings.tracking_uri, search.run_id),
-        "tracking_uri": search.settings.tracking_uri,
-        "method": search.job.method,
-        "data": search.job.data.uri,
-        "metrics": [str(one) for one in search.goals],
-        "best": {
-            "number": best[0].number,
-            "run_id": best[0].run_id,
-            "point": best[0].point,
-            "value": best[0].values[goal.metric],
-        },
-        "as_it_was": None if first is None or search.options.sampler == "grid" else first.values.get(goal.metric),
-        "importance": queue.study.importance(),
-        "refused_draws": queue.study.refused,
-        "trials": rows,
-    }
-
-
 def _train_choice(search: _Search, stored: StoredSearch | None, chosen: JobConfig, watch: Watch) -> records.Nested:
     """Train the choice in full and test it, once; returns its run."""
     settings = search.settings
@@ -385,21 +352,3 @@ def _train_choice(search: _Search, stored: StoredSearch | None, chosen: JobConfi
     final = records.find_search(settings.tracking_uri, search.run_id).final
     assert final is not None
     return final
-
-
-def _optimism(search: _Search, best: Trial, final: records.Nested) -> dict[str, float | None]:
-    """How much better the choice looks on validation, which chose it among many, than on the test part, which chose nothing."""
-    measures = [goal for goal in search.goals if goal.metric not in COSTS]
-    found: dict[str, float | None] = {}
-    for goal in measures:
-        name = goal.metric
-        test = final.metrics.get(f"test/{name}")
-        found |= {
-            f"search/{name}": best.values.get(name),
-            f"val/{name}": final.metrics.get(f"val/{name}"),
-            f"test/{name}": test,
-            f"test/{name}_low": final.metrics.get(f"test/{name}_low"),
-            f"test/{name}_high": final.metrics.get(f"test/{name}_high"),
-            f"optimism/{name}": None if test is None or name not in best.values else best.values[name] - test,
-        }
-    return found

@@ -51,9 +51,9 @@ class Study:
         self._trials: dict[int, optuna.Trial] = {}
 
     @property
-    def size(self) -> int | None:
-        """Trials of a grid; None where there is no end of them."""
-        return None if self._points is None else len(self._points)
+    def begins_with_the_job(self) -> bool:
+        """Whether trial 0 is the job as it was given."""
+        return self._points is None
 
     def ask(self, number: int) -> Point | None:
         """The point of a new trial: the job as it is first, then what the sampler suggests. None where nothing new is left.
@@ -111,7 +111,7 @@ class Study:
         if trial is None or len(self.goals) > 1 or self.rules.stopper == "none":
             return False
         trial.report(value, round_)
-        return bool(trial.should_prune()) and not (number == 0 and self._points is None)
+        return bool(trial.should_prune()) and not (number == 0 and self.begins_with_the_job)
 
     def finish(self, number: int, values: tuple[float, ...] | None) -> None:
         """Tell of a trial's end; values are None where it has none."""

@@ -10,6 +10,7 @@ from adjobs.tracking.figures.annotation import Labelled, annotation
 from adjobs.tracking.figures.curves import confusion, histogram, pr, pro, roc
 from adjobs.tracking.figures.defects import defects
 from adjobs.tracking.figures.gallery import Case, galleries, gallery, pick
+from adjobs.tracking.figures.search import Tried, of_search
 from adjobs.tracking.figures.training import History, training
 from adjobs.types import Scores
 
@@ -20,6 +21,7 @@ __all__ = [
     "Case",
     "History",
     "Labelled",
+    "Tried",
     "annotation",
     "confusion",
     "defects",
@@ -27,6 +29,7 @@ __all__ = [
     "gallery",
     "histogram",
     "of_part",
+    "of_search",
     "pick",
     "pr",
     "pro",
