@@ -271,6 +271,9 @@ def explain(error: ValidationError, model: type[BaseModel], prefix: str = "") ->
         key = ".".join([prefix, *path] if prefix else path)
         if item["type"] == "extra_forbidden":
             lines.append(f"{key}: unknown key; {choices(path[-1], _fields(model, path[:-1]))}")
+        elif item["type"] == "value_error" and isinstance(item["input"], dict):
+            # Of a whole section: its text names the key, and what was got is that section with all its defaults.
+            lines.append(f"{key}{': ' if path else '.'}{item['ctx']['error']}")
         elif item["type"] == "missing":
             lines.append(f"{key}: missing; {_describe(model, path)}")
         else:

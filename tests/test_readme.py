@@ -32,6 +32,8 @@ ELSEWHERE = {
     "adjobs up": "tests/integration/conftest.py",
     "adjobs status": "tests/integration/test_stack.py",
     "adjobs down": "tests/integration/conftest.py",
+    "adjobs tune examples/elpv.yaml --space tune_spaces/cdo.yaml --trials 30 --hours 2": "tests/integration/test_tuning.py",
+    "adjobs tune --resume NAME": "tests/integration/test_tuning.py",
     'eval "$(adjobs status --env)"': "tests/integration/test_stack.py reads the same lines",
     "cd examples && ray job submit --working-dir . -- adjobs train elpv.yaml": "tests/integration/test_training.py",
 }

@@ -72,11 +72,13 @@ class Study:
                 self.begin(number, as_it_is)
             return as_it_is or {}
         reason: JobError | None = None
+        twice = False
         for again in range(DRAWS):
             self._study.sampler = _sampler(self.rules, number, again)
             trial = self._study.ask()
             point = self.space.draw(trial, self.job)
             if point in self._known:
+                twice = True
                 self._study.tell(trial, state=TrialState.FAIL)
                 continue
             try:
@@ -88,7 +90,7 @@ class Study:
             self._trials[number] = trial
             self._known.append(point)
             return point
-        if reason is None:
+        if reason is None or twice:
             return None
         raise JobError(
             f"{self.space.source}: {DRAWS} points in a row do not fit the method, the last: {reason}; narrow the space"

@@ -1,0 +1,174 @@
+"""Real Ray, MLflow and S3: a search that is killed goes on, its trials see no test part, and it leaves no room taken."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from adjobs.artifacts import open_store
+from adjobs.errors import TrackingError
+from adjobs.job import resolve
+from adjobs.tracking import search
+from adjobs.tracking.client import connect
+from adjobs.tracking.run import read_text
+from tests.drawing import draw_folder
+from tests.integration.test_training import wait_for
+
+pytestmark = pytest.mark.slow
+ADJOBS = str(Path(sys.executable).with_name("adjobs"))
+EPOCHS = 5
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A job with small networks, and what varies of it."""
+    folder = tmp_path_factory.mktemp("search")
+    draw_folder(folder / "data", 30, 15)
+    params = {"backbone": "resnet18", "weights": "none", "epochs": EPOCHS, "batch_size": 4, "lr": 0.001}
+    document = {"method": "cdo", "data": {"uri": "data", "image_size": 64}, "params": params, "track": {"experiment": "searched"}}
+    (folder / "job.yaml").write_text(yaml.safe_dump(document))
+    axes = {
+        "params.gamma": {"uniform": [0, 4]},
+        "params.lr": {"loguniform": [1e-4, 1e-2]},
+        "data.image_size": {"choice": [32, 64]},
+    }
+    (folder / "space.yaml").write_text(yaml.safe_dump({"method": "cdo", "axes": axes}))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _client(stack_env) -> None:
+    """Every test is a client of the stack."""
+
+
+def tune(place: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [ADJOBS, "tune", *arguments, "--json"], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def outcome(process: subprocess.Popen[str]) -> dict[str, Any]:
+    out, err = process.communicate(timeout=500)
+    assert process.returncode == 0, err[-3000:]
+    return json.loads(out)
+
+
+def found(name: str) -> search.StoredSearch | None:
+    try:
+        return search.find_search(os.environ["MLFLOW_TRACKING_URI"], name)
+    except TrackingError:
+        return None
+
+
+def begun(name: str) -> bool | None:
+    """Whether a trial of a search has ended a round."""
+    stored = found(name)
+    return any(trial.values for trial in stored.trials) or None if stored else None
+
+
+def half_way(name: str) -> dict[str, Any] | None:
+    """The ended trials of a search, by number, once one has ended and another has a checkpoint."""
+    stored = found(name)
+    trials = stored.trials if stored else []
+    ended = [trial for trial in trials if "outcome" in trial.tags]
+    under_way = [t for t in trials if "outcome" not in t.tags and t.values]
+    return {trial.tags["trial"]: trial for trial in ended} if ended and under_way else None
+
+
+@pytest.fixture(scope="module")
+def gone_on(stack, place) -> dict[str, Any]:
+    """A search whose driver was killed in the middle, and that went on."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (stack["environment"] | {"ADJOBS_HOME": stack["home"]}).items():
+            patch.setenv(name, value)
+        first = tune(place, "job.yaml", "--space", "space.yaml", "--trials", "4", "--grace", "2", "--name", "killed")
+        try:
+            before = wait_for(lambda: half_way("killed"))
+        finally:
+            first.kill()
+        first.communicate()
+        summary = outcome(tune(place, "--resume", "killed"))
+        return {"before": before, "summary": summary, "after": found("killed")}
+
+
+def test_what_had_finished_is_not_done_again_and_no_trial_is_there_twice(gone_on):
+    after = {trial.tags["trial"]: trial for trial in gone_on["after"].trials}
+    assert list(after) == ["0", "1", "2", "3"]
+    assert len(gone_on["after"].trials) == 4
+    client = connect(os.environ["MLFLOW_TRACKING_URI"])
+    for number, trial in gone_on["before"].items():
+        assert after[number].run_id == trial.run_id
+        assert after[number].values == trial.values
+        rounds = [point.step for point in client.get_metric_history(trial.run_id, "train/loss")]
+        assert len(rounds) == len(set(rounds))
+    assert {trial.tags["outcome"] for trial in after.values()} <= {"finished", "stopped early"}
+    assert {trial.status for trial in after.values()} == {"FINISHED"}
+
+
+def test_trials_see_no_test_part_and_the_choice_is_tested_once(gone_on):
+    stored = gone_on["after"]
+    assert not [key for trial in stored.trials for key in trial.metrics if key.startswith("test/")]
+    assert {"test/image_auroc", "val/image_auroc"} <= set(stored.final.metrics)
+    chosen = gone_on["summary"]["chosen"]
+    assert chosen["optimism/image_auroc"] == pytest.approx(chosen["search/image_auroc"] - chosen["test/image_auroc"])
+    assert gone_on["summary"]["final_run"] == stored.final.run_id
+
+
+def test_the_best_is_the_best_on_validation_and_its_job_file_is_ready(gone_on):
+    summary = gone_on["summary"]
+    finished = [t for t in summary["trials"] if t["outcome"] == "finished"]
+    best = max(finished, key=lambda trial: trial["values"]["image_auroc"])
+    assert summary["best"]["value"] == best["values"]["image_auroc"]
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    job = resolve(yaml.safe_load(read_text(connect(uri), uri, summary["run_id"], "best.yaml")))
+    if summary["best"]["point"]:
+        assert job.params["gamma"] == summary["best"]["point"]["params.gamma"]
+        assert job.data.image_size == summary["best"]["point"]["data.image_size"]
+
+
+def test_the_parent_run_is_closed_and_holds_the_pictures(gone_on):
+    client = connect(os.environ["MLFLOW_TRACKING_URI"])
+    run_id = gone_on["summary"]["run_id"]
+    assert client.get_run(run_id).info.status == "FINISHED"
+    names = {Path(entry.path).name for entry in client.list_artifacts(run_id, "figures")}
+    assert "history.png" in names
+    kept = {entry.path for entry in client.list_artifacts(run_id)}
+    assert {"job.yaml", "space.yaml", "search.json", "best.yaml", "trials.json"} <= kept
+
+
+def test_nothing_is_left_of_what_only_the_search_needed(gone_on):
+    home = os.environ["ADJOBS_ARTIFACTS"]
+    assert open_store(f"{home}/searches").list(gone_on["summary"]["run_id"]) == []
+    for trial in gone_on["after"].trials:
+        assert open_store(f"{home}/checkpoints").list(trial.run_id) == []
+
+
+def test_a_finished_search_does_not_go_on(gone_on, place):
+    process = tune(place, "--resume", "killed")
+    out, _ = process.communicate(timeout=100)
+    assert process.returncode == 2
+    assert "is FINISHED, its test part was looked at" in json.loads(out)["error"]
+
+
+def test_a_killed_search_on_several_workers_takes_no_room_from_later_jobs(place):
+    settings = ["--set", "train.workers=2", "--set", "train.cpus_per_worker=1"]
+    process = tune(place, "job.yaml", "--space", "space.yaml", "--trials", "2", "--name", "taken", *settings)
+    try:
+        wait_for(lambda: begun("taken"))
+    finally:
+        process.kill()
+    process.communicate()
+    time.sleep(3)  # Ray notices that the driver is gone
+    done = subprocess.run(
+        [ADJOBS, "train", "job.yaml", *settings, "--set", "params.epochs=1", "--json"],
+        cwd=place, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
