@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.drawing import draw_folder, draw_mvtec
+
+# Read by PyTorch when it is imported, here and in every process that a test starts. On pictures this small a second thread makes
+# nothing faster, and where something else is at work on a processor, threads that wait for each other take fifty times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture

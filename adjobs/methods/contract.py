@@ -143,6 +143,8 @@ class Stage:
         attach: called after that and before the first step, also of a resumed stage: opens what the stage needs beside its state.
         predicts: whether the method can be asked for predictions after a round of this stage; else nothing is validated then.
         sized_by: the method's parameters that set the mix, to be named where it does not fit the data or the workers.
+        depends_on: the parameters that decide on its outcome, where later stages have others of their own: trials of a search
+            that agree in them train it once.
     """
 
     name: str
@@ -157,6 +159,7 @@ class Stage:
     attach: Callable[[TrainingImages], None] | None = None
     predicts: bool = True
     sized_by: tuple[str, ...] = ("batch_size",)
+    depends_on: Mapping[str, Any] | None = None
 
 
 class TrainingImages(Protocol):

@@ -29,6 +29,7 @@ from adjobs.nn.world import take_from_first
 from adjobs.training import checkpoint
 from adjobs.training.checkpoint import Checkpoints
 from adjobs.training.device import peak_memory_mb
+from adjobs.training.shared import once
 
 ROUND_STEPS = 100
 TICK_SECONDS = 0.5
@@ -40,12 +41,13 @@ class TrainingError(AdjobsError):
 
 @dataclass(frozen=True)
 class Worker:
-    """This worker among its peers."""
+    """This worker among its peers; one that ``shares`` takes over stages that others of this machine have trained alike."""
 
     runner: Runner
     rank: int = 0
     world: int = 1
     seed: int = 0
+    shares: bool = False
 
 
 class Tick(NamedTuple):
@@ -206,19 +208,40 @@ class _Run:
             self.progress.prepared.append(stage.name)
         if stage.attach is not None:
             stage.attach(self.data)
-        if stage.optimizer is not None:
-            run = self._start(stage, index, stage.optimizer(), optimizer_state)
-            while self.progress.stage == index:
-                until = min(run.total, (self.progress.step // run.length + 1) * run.length)
-                metrics = self._round(run, range(self.progress.step, until))
-                final = until == run.total
-                self.progress.stage, self.progress.step = (index + 1, 0) if final else (index, until)
-                prefix = f"train/{stage.name}/" if several else "train/"
-                named = {f"{prefix}{name}": value for name, value in metrics.items()}
-                self._finish_round(named, None if final else run.optimizer, stage, last=final and last)
+        if stage.optimizer is None:
+            self.progress.stage, self.progress.step = index + 1, 0
+            self._finish_round({}, None, stage, last=last)
             return
-        self.progress.stage, self.progress.step = index + 1, 0
-        self._finish_round({}, None, stage, last=last)
+        run = self._start(stage, index, stage.optimizer(), optimizer_state)
+        prefix = f"train/{stage.name}/" if several else "train/"
+        if self._takes_over(stage, last=last):
+            luck = {"index": index, "seed": self.worker.seed, "runner": [str(part) for part in self.worker.runner]}
+            if not once(self.data, stage, luck, lambda: self._all_rounds(run, prefix, last=last)):
+                self._taken_over(run)
+        else:
+            self._all_rounds(run, prefix, last=last)
+
+    def _takes_over(self, stage: Stage, *, last: bool) -> bool:
+        """Whether a stage may be another run's: nothing of it has been done here, and no round of it could become the model."""
+        alone = self.worker.shares and self.worker.world == 1 and stage.depends_on is not None
+        could_win = last or (stage.predicts and self.validation.selection.rule == "best")
+        return alone and self.progress.step == 0 and not could_win
+
+    def _all_rounds(self, run: _StageRun, prefix: str, *, last: bool) -> None:
+        """Train the rounds of a stage that are left."""
+        while self.progress.stage == run.index:
+            until = min(run.total, (self.progress.step // run.length + 1) * run.length)
+            metrics = self._round(run, range(self.progress.step, until))
+            final = until == run.total
+            self.progress.stage, self.progress.step = (run.index + 1, 0) if final else (run.index, until)
+            named = {f"{prefix}{name}": value for name, value in metrics.items()}
+            self._finish_round(named, None if final else run.optimizer, run.stage, last=final and last)
+
+    def _taken_over(self, run: _StageRun) -> None:
+        """Go on after a stage that another run has trained; rounds are counted as if it had been trained here."""
+        self.progress.stage, self.progress.step = run.index + 1, 0
+        self.progress.round += math.ceil(run.total / run.length) - 1
+        self._finish_round({}, None, run.stage, last=False)
 
     def _start(self, stage: Stage, index: int, optimizer: Optimizer, state: dict[str, Any] | None) -> _StageRun:
         plan = self.plan(stage)

@@ -40,6 +40,7 @@ class Task:
         tracking_uri: MLflow.
         run_id: the open run.
         excluded: samples left out for their problems.
+        shares: whether stages are taken over from other runs that have trained them alike.
     """
 
     job: JobConfig
@@ -49,6 +50,7 @@ class Task:
     tracking_uri: str
     run_id: str
     excluded: tuple[str, ...] = ()
+    shares: bool = False
 
 
 class _Listener:
@@ -97,7 +99,7 @@ def run(
     """
     job, spec = task.job, methods.spec(task.job.method)
     index, cache = _open_data(task)
-    worker = Worker(choose_runner(job.train.precision, device), rank, world, job.train.seed)
+    worker = Worker(choose_runner(job.train.precision, device), rank, world, job.train.seed, task.shares)
     seed_everything(job.train.seed)
     method = methods.load(job.method).build(job.method_config(), image_size=job.data.image_size, seed=job.train.seed)
     method.to(device).to(memory_format=torch.channels_last)

@@ -325,7 +325,7 @@ def _run_trials(search: _Search, queue: Queue, where: executor.Room, watch: Watc
             task = launch.reopen_run(prepared, settings, trial.run_id)
         else:
             task = launch.task_of(prepared, settings, trial.run_id)
-        task = replace(task, split=replace(task.split, test=()))
+        task = replace(task, split=replace(task.split, test=()), shares=True)
         return Order(trial.number, task, launch.storage_of(settings, trial.run_id), where.wanted)
 
     watch.begin(search.name, queue)

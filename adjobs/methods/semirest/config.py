@@ -31,6 +31,30 @@ PRESETS: dict[str, dict[str, object]] = {
 }
 
 
+# What only refining with boxes and predicting depend on.
+LATER = (
+    "refine_normal",
+    "refine_simulated",
+    "refine_labelled",
+    "refine_windows",
+    "refine_block_anomalous",
+    "refine_lr",
+    "refine_steps",
+    "free",
+    "versions",
+    "in_boxes",
+    "sharpening",
+    "unknown_weight",
+    "ramp",
+    "mixed",
+    "beta",
+    "dropped",
+    "unknown_alpha",
+    "bagging",
+    "sigma",
+)
+
+
 class Phase(NamedTuple):
     """One part of the training with gradients.
 

@@ -16,7 +16,7 @@ from adjobs.data.labels import ANOMALOUS, UNKNOWN
 from adjobs.errors import DataError
 from adjobs.methods.contract import Mix, Stage, TrainingImages
 from adjobs.methods.semirest.augment import drawn_neighbour, hidden, noisy
-from adjobs.methods.semirest.config import Config, Phase
+from adjobs.methods.semirest.config import LATER, Config, Phase
 from adjobs.methods.semirest.loss import aligned, mixed, share_of_mix, sharpened, soft_focal
 from adjobs.methods.semirest.memory import BATCH, Memory, Store, Tokens, check_memory, choose_bank, match, take_tokens
 from adjobs.methods.semirest.networks import STRIDE, PositionedFeatures, ResidualSwin
@@ -199,6 +199,7 @@ class SemiREST(nn.Module):
             prepare=lambda data: self._start_phase(phase, data),
             attach=lambda data: self._attach(phase, data),
             sized_by=tuple(f"refine_{name}" for name in names) if phase.refines else names,
+            depends_on=None if phase.refines else self.config.model_dump(mode="json", exclude=set(LATER)),
         )
 
     def _optimizer(self, phase: Phase) -> Optimizer:

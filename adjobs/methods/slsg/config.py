@@ -24,6 +24,25 @@ PRESETS: dict[str, dict[str, object]] = {
 }
 
 
+# What the first stage depends on.
+INPAINTING = (
+    "width",
+    "mask_ratio",
+    "cells",
+    "grid_mode",
+    "large_masks",
+    "large_min",
+    "large_max",
+    "alpha_adv",
+    "alpha_rec",
+    "alpha_bottleneck",
+    "pretrain_lr",
+    "discriminator_lr",
+    "pretrain_batch_size",
+    "pretrain_epochs",
+)
+
+
 class Config(MethodConfig):
     """Defaults are the paper's; where it is silent, the published code's."""
 

@@ -13,7 +13,7 @@ from torch.optim import SGD, Adam, Optimizer
 from adjobs.backbones import create_embedder
 from adjobs.errors import JobError
 from adjobs.methods.contract import Mix, Progress, Stage, TrainingImages
-from adjobs.methods.slsg.config import Config
+from adjobs.methods.slsg.config import INPAINTING, Config
 from adjobs.methods.slsg.graph import SGBlock
 from adjobs.methods.slsg.inpaint import PIXELS, Inpainter
 from adjobs.methods.slsg.loss import absolute, focal, mean_where, probability
@@ -182,6 +182,7 @@ class SLSG(nn.Module):
             prepare=lambda data: self._open_textures(),
             predicts=False,
             sized_by=("pretrain_batch_size",),
+            depends_on={name: getattr(config, name) for name in INPAINTING},
         )
         return [inpaint, segment]
 

@@ -1,0 +1,117 @@
+"""Stages that trials have in common are trained once, and a trial ends as if it had trained them itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from adjobs import methods
+from adjobs.evaluate import Runner
+from adjobs.methods.contract import Selection, Stage
+from adjobs.training.checkpoint import StoreCheckpoints, snapshot
+from adjobs.training.loop import Validation, Worker, fit
+from adjobs.training.shared import once
+from tests.drawing import draw_folder
+from tests.methods.tiny import drawn_data, small_params
+from tests.training.test_loop import CPU, Checkpoints, DiedError, Listener, TwoStages
+
+SIDE = 32
+BOXES = {"semirest": {"supervision": "boxes"}}
+
+
+class Common(TwoStages):
+    """Its first stage is one that trials may have in common."""
+
+    def stages(self) -> Sequence[Stage]:
+        first, second = super().stages()
+        return [dataclasses.replace(first, depends_on={"x": 1}), second]
+
+
+def build(name: str) -> torch.nn.Module:
+    folder = methods.load(name)
+    return folder.build(folder.config(**{**small_params(name), **BOXES.get(name, {})}), image_size=SIDE, seed=0)
+
+
+def sharing() -> list[str]:
+    return [name for name in methods.names() if any(stage.depends_on is not None for stage in build(name).stages()[:-1])]
+
+
+@pytest.fixture
+def data(tmp_path):
+    draw_folder(tmp_path / "pictures", 12, 6)
+    return drawn_data(tmp_path / "pictures", tmp_path / "cache", SIDE, labels="boxes")[1]
+
+
+def train(method, data, root: Path, *, shares: bool = True, rule="last", seed=0, after=None) -> list[tuple[int, bool]]:
+    """Train; returns the numbers of the rounds, and whether anything was trained in them."""
+    torch.manual_seed(0)
+    listener = Listener()
+    checkpoints = Checkpoints(root, after) if after else StoreCheckpoints(str(root), root.parent / f"{root.name}-scratch")
+    fit(
+        method,
+        data,
+        Worker(Runner(CPU), seed=seed, shares=shares),
+        validation=Validation(Selection(rule, "image_auroc"), None),
+        checkpoints=checkpoints,
+        listener=listener,
+    )
+    return [(done.number, any(name.endswith("loss") for name in done.metrics)) for done in listener.rounds]
+
+
+def assert_same(one: torch.nn.Module, other: torch.nn.Module) -> None:
+    weights, others = snapshot(one), snapshot(other)
+    assert [key for key in weights if not torch.equal(weights[key], others[key])] == []
+
+
+@pytest.mark.parametrize("name", ["a toy", *sharing()])
+def test_a_stage_taken_over_leaves_the_same_weights_and_the_same_last_round(name, data, tmp_path):
+    alone, first, second = ((Common() if name == "a toy" else build(name)) for _ in range(3))
+    rounds = train(alone, data, tmp_path / "alone", shares=False)
+    assert train(first, data, tmp_path / "first") == rounds
+    taken = train(second, data, tmp_path / "second")
+    assert taken[-1] == rounds[-1]
+    assert sum(trained for _, trained in taken) < sum(trained for _, trained in rounds)
+    assert_same(alone, first)
+    assert_same(alone, second)
+
+
+def test_another_seed_is_another_stage(data, tmp_path):
+    one, other, alone = Common(), Common(), Common()
+    train(one, data, tmp_path / "one")
+    train(other, data, tmp_path / "other", seed=1)
+    train(alone, data, tmp_path / "alone", seed=1, shares=False)
+    assert_same(other, alone)
+
+
+def test_a_stage_whose_rounds_could_become_the_model_is_trained(data, tmp_path):
+    rounds = train(Common(), data, tmp_path / "one", rule="best")
+    assert train(Common(), data, tmp_path / "two", rule="best") == rounds
+
+
+def test_a_trial_that_died_in_a_common_stage_goes_on_where_it_was(data, tmp_path):
+    alone, again = Common(), Common()
+    train(alone, data, tmp_path / "alone", shares=False)
+    with pytest.raises(DiedError):
+        train(Common(), data, tmp_path / "died", after=1)
+    assert train(again, data, tmp_path / "died")[0] == (2, True)
+    assert_same(alone, again)
+
+
+@pytest.mark.parametrize("change", [{"depends_on": {"x": 2}}, {"name": "b"}])
+def test_another_parameter_is_another_stage(data, change):
+    stage, _ = Common().stages()
+    assert once(data, stage, {"seed": 0}, lambda: None)
+    assert not once(data, stage, {"seed": 0}, lambda: None)
+    assert once(data, dataclasses.replace(stage, **change), {"seed": 0}, lambda: None)
+
+
+def test_a_damaged_outcome_is_trained_again(data):
+    stage, _ = Common().stages()
+    once(data, stage, {}, lambda: None)
+    for weights in data._cache.derived.glob("trained-a-*/weights.safetensors"):
+        weights.write_bytes(b"half")
+    assert once(data, stage, {}, lambda: None)
