@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +69,14 @@ def command(
     from adjobs.tuning.space import read_space
 
     limits = {"hours": given["hours"]}
-    if resume is not None:
-        summary = search.resume(resume, found, Display(), trials=given["trials"], concurrent=given["concurrent"], **limits)
-    else:
-        assert prepared is not None
-        assert space is not None
-        options = search.Options(**{key: given[key] for key in search.Options.__dataclass_fields__})
-        summary = search.start(prepared, read_space(space), options, found, Display(), name=given["name"], **limits)
+    with Display() as display:
+        if resume is not None:
+            summary = search.resume(resume, found, display, trials=given["trials"], concurrent=given["concurrent"], **limits)
+        else:
+            assert prepared is not None
+            assert space is not None
+            options = search.Options(**{key: given[key] for key in search.Options.__dataclass_fields__})
+            summary = search.start(prepared, read_space(space), options, found, display, name=given["name"], **limits)
     return summary, describe(summary)
 
 
@@ -90,47 +92,46 @@ def _only_limits(context: click.Context, resume: str) -> None:
 
 def describe(summary: dict[str, Any]) -> str:
     """The summary for a person."""
-    best, chosen = summary["best"], summary["chosen"]
+    best, chosen, was = summary["best"], summary["chosen"], summary["as_it_was"]
     metric = summary["metrics"][0].partition(":")[0]
-    counts = {
-        outcome: sum(t["outcome"] == outcome for t in summary["trials"])
-        for outcome in ("finished", "stopped early", "failed", "out of memory")
-    }
-    was = summary["as_it_was"]
-    ended = [trial for trial in summary["trials"] if metric in trial["values"]]
-    ended.sort(key=lambda trial: trial["values"][metric], reverse=summary["metrics"][0].endswith(":max"))
-    rows = [
-        [
-            str(t["number"]),
-            f"{t['values'][metric]:.4f}",
-            f"{t['seconds']:.0f}",
-            ", ".join(f"{k}={v}" for k, v in t["point"].items()) or "-",
-        ]
-        for t in ended[:SHOWN]
-    ]
+    outcomes = Counter(trial["outcome"] for trial in summary["trials"])
     lines = [
         f"search      {summary['search']}",
-        f"trials      {len(summary['trials'])}: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count),
+        f"trials      {len(summary['trials'])}: " + ", ".join(f"{count} {name}" for name, count in outcomes.items()),
         f"best        trial {best['number']}, {metric} {best['value']:.4f}"
         + ("" if was is None else f"; the job as it was: {was:.4f}"),
         "",
-        table(rows, ["trial", metric, "seconds", "changed"]),
+        _trials(summary),
         "",
+        *([_tested(chosen, metric), ""] if f"test/{metric}" in chosen else []),
+        f"run         {summary['run_id']}, its best.yaml is ready for 'adjobs train'; trained: {summary['final_run']}",
+        f"model       {summary['model']}",
+        f"MLflow      {summary['run_url'] or summary['tracking_uri']}",
+        f"took        {summary['seconds']:.0f} s",
     ]
-    if f"test/{metric}" in chosen:
-        lines += [_tested(chosen, metric), ""]
-    front = summary.get("pareto") or []
-    if front:
-        lines += ["Not beaten in every objective: " + ", ".join(f"trial {number}" for number in front), ""]
-    return "\n".join(
+    return "\n".join(lines)
+
+
+def _trials(summary: dict[str, Any]) -> str:
+    """The best trials with all objectives; of several objectives those that nothing beats have a mark."""
+    from adjobs.tuning.space import in_words
+
+    names = [metric.partition(":")[0] for metric in summary["metrics"]]
+    ended = [trial for trial in summary["trials"] if trial["outcome"] == "finished" and names[0] in trial["values"]]
+    ended.sort(key=lambda trial: trial["values"][names[0]], reverse=summary["metrics"][0].endswith(":max"))
+    front = summary["pareto"]
+    shown = [trial for i, trial in enumerate(ended) if i < SHOWN or trial["number"] in front]
+    rows = [
         [
-            *lines,
-            f"run         {summary['run_id']}, its best.yaml is ready for 'adjobs train'; trained: {summary['final_run']}",
-            f"model       {summary['model']}",
-            f"MLflow      {summary['run_url'] or summary['tracking_uri']}",
-            f"took        {summary['seconds']:.0f} s",
+            f"{trial['number']}{'*' if trial['number'] in front else ''}",
+            *(f"{trial['values'][name]:.4f}" if name in trial["values"] else "-" for name in names),
+            f"{trial['seconds']:.0f}",
+            in_words(trial["point"]),
         ]
-    )
+        for trial in shown
+    ]
+    note = "\n* beaten by no other in all objectives" if front else ""
+    return table(rows, ["trial", *names, "seconds", "values"]) + note
 
 
 def _tested(chosen: dict[str, float | None], metric: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,7 +14,7 @@ from rich.table import Table
 from adjobs.training.loop import Tick
 from adjobs.training.progress import Bar
 from adjobs.tuning.search import Watch
-from adjobs.tuning.space import Point
+from adjobs.tuning.space import in_words
 from adjobs.tuning.trials import Queue, Trial
 
 ROWS = 12  # of the table: those at work, then the best
@@ -29,6 +30,13 @@ class Display(Watch):
         self._name = ""
         self._told: set[int] = set()
         self._bar = Bar()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.end()
+        self._bar.__exit__(kind, error, trace)
 
     def begin(self, name: str, queue: Queue) -> None:
         """Say how the search is called, and show the table."""
@@ -56,8 +64,7 @@ class Display(Watch):
 
     def tick(self, tick: Tick) -> None:
         """The bar of the final training."""
-        with self._bar:
-            self._bar(tick)
+        self._bar(tick)
 
     def _place(self) -> str:
         assert self._queue is not None
@@ -81,7 +88,7 @@ class Display(Watch):
                 str(max(trial.history, default=0)),
                 "" if value is None else f"{value:.4f}",
                 f"{seconds:.0f}",
-                words(trial.point),
+                in_words(trial.point),
             )
         counts = {
             name: sum(t.outcome == name for t in queue.trials.values()) for name in ("stopped early", "failed", "out of memory")
@@ -108,12 +115,4 @@ def line(trial: Trial, queue: Queue) -> str:
     value = trial.values.get(goal.metric)
     found = f"{goal.metric} {value:.4f}" if value is not None else trial.reason
     mark = " (best so far)" if best and best[0] is trial else ""
-    return f"trial {trial.number} {trial.outcome} after {trial.seconds:.0f} s: {found}{mark}; {words(trial.point)}"
-
-
-def words(point: Point) -> str:
-    """A point in short: ``gamma 2.46, lr 0.000213``."""
-    return (
-        ", ".join(f"{key.split('.', 1)[1]} {f'{v:.3g}' if isinstance(v, float) else v}" for key, v in point.items())
-        or "the job as it is"
-    )
+    return f"trial {trial.number} {trial.outcome} after {trial.seconds:.0f} s: {found}{mark}; {in_words(trial.point)}"

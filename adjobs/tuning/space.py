@@ -291,6 +291,12 @@ def _right(kind: str, values: tuple[Any, ...]) -> bool:
     return low < high and (not step or (step[0] > 0 and math.isclose((high - low) / step[0], round((high - low) / step[0]))))
 
 
+def in_words(point: Mapping[str, Any]) -> str:
+    """A point in short: ``gamma 2.46, lr 0.000213``."""
+    short = [f"{key.split('.', 1)[1]} {f'{value:.3g}' if isinstance(value, float) else value}" for key, value in point.items()]
+    return ", ".join(short) or "the job as it is"
+
+
 def _near(key: str, method: str) -> str:
     names = [f"params.{name}" for name in methods.config_class(method).model_fields]
     return choices(key if "." in key else f"params.{key}", names)

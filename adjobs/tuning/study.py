@@ -24,6 +24,7 @@ SAMPLERS: tuple[Sampler, ...] = ("tpe", "random", "grid")
 STOPPERS: tuple[Stopper, ...] = ("asha", "median", "none")
 REDUCTION = 3  # ASHA keeps the best third at each rung (Li et al. 2020 use 4, Hyperband 3)
 UNSTOPPED = 4  # trials that the median needs before it stops any
+FEW = 5  # finished trials say nothing of what mattered
 DRAWS = 200  # in a row that the method's configuration may refuse
 
 
@@ -128,13 +129,15 @@ class Study:
             self._study.tell(trial, state=TrialState.PRUNED)
 
     def importance(self) -> dict[str, float]:
-        """Share of the first objective's variance that each key explains (PED-ANOVA's or fANOVA's); empty where unknown."""
+        """Share of the first objective's variance that each key explains (fANOVA, Hutter et al. 2014); empty where unknown."""
+        if len(self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < FEW:
+            return {}
         try:
             first = None if len(self.goals) == 1 else (lambda trial: trial.values[0])
             found = optuna.importance.get_param_importances(
                 self._study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=self.rules.seed), target=first
             )
-        except (RuntimeError, ValueError):  # fewer than two finished trials, or no key that all of them have
+        except (RuntimeError, ValueError):  # no key that all of them have, or all are equally good
             return {}
         return {key: float(value) for key, value in found.items()}
 
