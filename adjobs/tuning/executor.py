@@ -35,8 +35,18 @@ ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
-# In Ray's words of a process that ended, other than by an exception of its program.
-DEATHS = ("RayActorError", "ActorDiedError", "ActorUnavailableError", "WorkerCrashedError", "NodeDiedError", "OutOfMemoryError")
+# What ends a trial that may go well another time: Ray's words of a process that is gone, and ours of a service that was.
+DEATHS = (
+    "RayActorError",
+    "ActorDiedError",
+    "ActorUnavailableError",
+    "WorkerCrashedError",
+    "NodeDiedError",
+    "OutOfMemoryError",
+    "errors.TrackingError",
+    "errors.StorageError",
+    "errors.ClusterError",
+)
 MOST = 10_000_000  # Tune wants a number of trials; the queue ends the search
 
 

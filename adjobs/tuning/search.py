@@ -296,7 +296,10 @@ def _queue(search: _Search, stored: StoredSearch | None, where: executor.Room, h
     )
     queue = Queue(study, limits, opened, closed, crowded=where.crowded)
     for nested in () if stored is None else stored.trials:
-        queue.known(_known(search, nested))
+        trial = _known(search, nested)
+        queue.known(trial)
+        if trial.outcome is not None and nested.status == "RUNNING":
+            closed(trial)  # the driver ended between the trial's last word and this
     return queue
 
 
@@ -317,17 +320,19 @@ def _known(search: _Search, nested: records.Nested) -> Trial:
 
 
 def _run_trials(search: _Search, queue: Queue, where: executor.Room, watch: Watch) -> None:
-    settings, fresh = search.settings, set(queue.trials)
+    settings, earlier = search.settings, set(queue.trials)
 
     def order_of(trial: Trial) -> Order:
         prepared = search.prepared(trial.point)
-        if trial.number in fresh:
+        if trial.number in earlier:
             task = launch.reopen_run(prepared, settings, trial.run_id)
         else:
             task = launch.task_of(prepared, settings, trial.run_id)
         task = replace(task, split=replace(task.split, test=()), shares=True)
         return Order(trial.number, task, launch.storage_of(settings, trial.run_id), where.wanted)
 
+    if queue.over:
+        return
     watch.begin(search.name, queue)
     try:
         open_store(f"{settings.artifacts}/searches").delete(search.run_id)  # of a part that was killed

@@ -6,25 +6,29 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import yaml
 
+from adjobs import settings
 from adjobs.artifacts import open_store
 from adjobs.errors import TrackingError
 from adjobs.job import resolve
+from adjobs.service import processes
 from adjobs.tracking import search
 from adjobs.tracking.client import connect
 from adjobs.tracking.run import read_text
+from adjobs.training import cluster
 from tests.drawing import draw_folder
 from tests.integration.test_training import wait_for
 
 pytestmark = pytest.mark.slow
 ADJOBS = str(Path(sys.executable).with_name("adjobs"))
 EPOCHS = 5
+ROOM = ("CPU", "memory")
 
 
 @pytest.fixture(scope="module")
@@ -158,17 +162,17 @@ def test_a_finished_search_does_not_go_on(gone_on, place):
     assert "is FINISHED, its test part was looked at" in json.loads(out)["error"]
 
 
-def test_a_killed_search_on_several_workers_takes_no_room_from_later_jobs(place):
-    settings = ["--set", "train.workers=2", "--set", "train.cpus_per_worker=1"]
-    process = tune(place, "job.yaml", "--space", "space.yaml", "--trials", "2", "--name", "taken", *settings)
+def test_a_killed_search_on_several_workers_takes_no_room_and_no_memory_from_later_jobs(place, stack):
+    several = ["--set", "train.workers=2", "--set", "train.cpus_per_worker=1"]
+    process = tune(place, "job.yaml", "--space", "space.yaml", "--trials", "2", "--name", "taken", *several)
     try:
         wait_for(lambda: begun("taken"))
     finally:
         process.kill()
     process.communicate()
-    time.sleep(3)  # Ray notices that the driver is gone
-    done = subprocess.run(
-        [ADJOBS, "train", "job.yaml", *settings, "--set", "params.epochs=1", "--json"],
-        cwd=place, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
+    command = [ADJOBS, "train", "job.yaml", *several, "--set", "params.epochs=1", "--json"]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
+    with cluster.connected(settings.load()):
+        wait_for(lambda: all(ray.available_resources().get(kind) == ray.cluster_resources()[kind] for kind in ROOM) or None, 60)
+    assert not [one for one in processes.of_stack(stack["id"]) if "ImplicitFunc" in " ".join(one.cmdline())]
