@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import resource
@@ -118,6 +119,10 @@ class _Reporting(StoreCheckpoints):
 def _fresh(device: torch.device) -> None:
     """Give back what an earlier trial of this process left behind."""
     gc.collect()
+    # Each trial is a thread with a heap of its own, and glibc keeps what is freed there.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)

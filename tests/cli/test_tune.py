@@ -71,8 +71,7 @@ def test_divisions_between_which_test_pictures_would_choose(place):
 
 
 def test_a_validation_part_without_anomalies(place):
-    draw_folder(place / "few", 20, 1)
-    line = refusal(place, "--set", f"data.uri={place / 'few'}")
+    line = refusal(place, "--set", "data.protocol=dpae")
     assert "the validation part lacks good or anomalous pictures" in line
 
 
