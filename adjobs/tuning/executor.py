@@ -35,18 +35,8 @@ ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
-# What ends a trial that may go well another time: Ray's words of a process that is gone, and ours of a service that was.
-DEATHS = (
-    "RayActorError",
-    "ActorDiedError",
-    "ActorUnavailableError",
-    "WorkerCrashedError",
-    "NodeDiedError",
-    "OutOfMemoryError",
-    "errors.TrackingError",
-    "errors.StorageError",
-    "errors.ClusterError",
-)
+# Errors of ours that a trial may end with and go well another time: a service was away.
+PASSING = ("errors.TrackingError", "errors.StorageError", "errors.ClusterError")
 MOST = 10_000_000  # Tune wants a number of trials; the queue ends the search
 
 
@@ -267,13 +257,19 @@ class _Hears(Callback):  # type: ignore[misc]
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Try it again, or mark it."""
         # What Tune's own get_error() reads comes to its place later.
-        trace = Path(trial.error_file).read_text() if trial.error_file else "no word of it"
-        reason = one_line(RuntimeError(trace.strip().splitlines()[-1]))
+        text = Path(trial.error_file).read_text() if trial.error_file else "it ended without a word"
+        reason = one_line(RuntimeError(text.strip().splitlines()[-1]))
         with self._hands.minding():
             queue, number = self._hands.queue, trial.config["order"].number
-            if any(word in trace for word in DEATHS):
-                # Ray's own watch kills a process before the system does, and says so.
-                queue.died(number, reason, memory="OutOfMemoryError" in trace)
-            else:
+            if _of_the_program(text):
                 queue.refused(number, reason)
+            else:
+                # Ray's own watch kills a process before the system does, and says so.
+                queue.died(number, reason, memory="memory" in text)
             self._hands.heard()
+
+
+def _of_the_program(text: str) -> bool:
+    """Whether Tune's text of an error tells of an exception in a trial, which would come again, not of a process that is gone."""
+    traceback = "ray::" in text  # Ray writes the title of the process before it
+    return traceback and not any(name in text.strip().splitlines()[-1] for name in PASSING)

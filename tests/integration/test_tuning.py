@@ -27,7 +27,7 @@ from tests.integration.test_training import wait_for
 
 pytestmark = pytest.mark.slow
 ADJOBS = str(Path(sys.executable).with_name("adjobs"))
-EPOCHS = 5
+EPOCHS = 8
 ROOM = ("CPU", "memory")
 
 
@@ -87,9 +87,20 @@ def half_way(name: str) -> dict[str, Any] | None:
     return {trial.tags["trial"]: trial for trial in ended} if ended and under_way else None
 
 
+def kill_a_trial(stack_id: str) -> bool | None:
+    """Kill the process of a trial that has a checkpoint; None while there is none."""
+    stored = found("killed")
+    if stored is None or not any("outcome" not in trial.tags and trial.values for trial in stored.trials):
+        return None
+    trials = [one for one in processes.of_stack(stack_id) if "ImplicitFunc" in " ".join(one.cmdline())]
+    for one in trials:
+        one.kill()
+    return bool(trials) or None
+
+
 @pytest.fixture(scope="module")
 def gone_on(stack, place) -> dict[str, Any]:
-    """A search whose driver was killed in the middle, and that went on."""
+    """A search whose driver was killed in the middle, that went on, and whose trials' processes were killed then."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (stack["environment"] | {"ADJOBS_HOME": stack["home"]}).items():
             patch.setenv(name, value)
@@ -99,8 +110,9 @@ def gone_on(stack, place) -> dict[str, Any]:
         finally:
             first.kill()
         first.communicate()
-        summary = outcome(tune(place, "--resume", "killed"))
-        return {"before": before, "summary": summary, "after": found("killed")}
+        second = tune(place, "--resume", "killed")
+        wait_for(lambda: kill_a_trial(stack["id"]))
+        return {"before": before, "summary": outcome(second), "after": found("killed")}
 
 
 def test_what_had_finished_is_not_done_again_and_no_trial_is_there_twice(gone_on):
