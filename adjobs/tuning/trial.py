@@ -18,7 +18,7 @@ import torch
 
 from adjobs import evaluate, methods
 from adjobs.data.splits import Split
-from adjobs.errors import DataError, JobError
+from adjobs.errors import DataError, JobError, one_line
 from adjobs.job import JobConfig
 from adjobs.tracking.run import Recorder
 from adjobs.training import cluster, worker
@@ -54,8 +54,10 @@ def run(config: Mapping[str, Any]) -> None:
     begin = time.perf_counter()
     try:
         summary = _here(order) if order.task.job.train.workers == 1 else _on_workers(order)
-    except torch.OutOfMemoryError as error:
-        tune.report({"memory": str(error).split(". ")[0]})
+    except (MemoryError, RuntimeError) as error:
+        if not _is_of_memory(error):
+            raise
+        tune.report({"memory": one_line(error)})
         return
     except (JobError, DataError, TrainingError) as error:
         tune.report({"refused": str(error)})
@@ -66,6 +68,11 @@ def run(config: Mapping[str, Any]) -> None:
     recorder.tags({"outcome": "finished"})  # from here on nothing of this trial is done again
     # As text: Tune takes mappings apart.
     tune.report({"values": json.dumps({**summary["values"], **costs})})
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: on processors PyTorch says so in words alone."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _here(order: Order) -> dict[str, Any]:
