@@ -59,7 +59,7 @@ def prepare(job: JobConfig, settings: Settings, data: Data | None = None) -> Pre
     Raises:
         AdjobsError: anything that stands in the way.
     """
-    job = _anywhere(job)
+    job = anywhere(job)
     data = look(job, settings) if data is None else data
     return Prepared(_started(_as_divided(job, data.split), data, settings), data)
 
@@ -229,7 +229,7 @@ def _as_divided(job: JobConfig, split: Split) -> JobConfig:
     return job.model_copy(update={"data": job.data.model_copy(update={"protocol": split.protocol, "seed": split.seed})})
 
 
-def _anywhere(job: JobConfig) -> JobConfig:
+def anywhere(job: JobConfig) -> JobConfig:
     """The job with full paths: workers and a later resume run in other folders."""
     start = methods.spec(job.method).start
     names = PLACES if start is None else (*PLACES, start.param)

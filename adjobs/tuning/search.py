@@ -113,6 +113,7 @@ def start(
         AdjobsError: anything that stands in the way; most of it is found before a run is opened.
     """
     begin = time.perf_counter()
+    job = launch.anywhere(job)
     options, goals = _resolved(options, job, space)
     space.check(job)
     data = _look(space, job, goals, settings)

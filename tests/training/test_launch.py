@@ -71,4 +71,4 @@ def test_a_split_from_a_file(folder_root, settings, tmp_path, monkeypatch):
 
 def test_the_home_folder_is_meant_by_a_tilde(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert launch._anywhere(job(Path("~/pictures"))).data.uri == str(tmp_path / "pictures")
+    assert launch.anywhere(job(Path("~/pictures"))).data.uri == str(tmp_path / "pictures")
