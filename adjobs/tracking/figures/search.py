@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from adjobs.tracking.figures.style import (
     BAD,
@@ -79,6 +80,7 @@ def history(tried: Sequence[Tried], metric: str, *, higher: bool) -> Figure | No
     axes.step([n for n, _ in ended], best([v for _, v in ended]), where="post", color=MARK, label="best so far")
     for number in lost:
         axes.axvline(number, color=BAD, linewidth=0.8, alpha=0.6, label="failed" if number == lost[0] else None)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_below(figure, axes)
     return figure
 
@@ -119,9 +121,11 @@ def pareto(tried: Sequence[Tried], metrics: Sequence[str], front: Sequence[int])
 
 
 def parallel(tried: Sequence[Tried], metric: str, importance: Mapping[str, float], *, higher: bool) -> Figure | None:
-    """Each finished trial as a line over its keys, the better the darker; None for fewer than two trials or keys."""
+    """Each finished trial as a line over the keys in which they differ, the better the darker; None for fewer than two."""
     ended = sorted((one for one in tried if one.values), key=lambda one: one.values[0])
-    keys = list(dict.fromkeys(key for one in ended for key in one.point))
+    keys = [
+        key for key in dict.fromkeys(key for one in ended for key in one.point) if len({one.point.get(key) for one in ended}) > 1
+    ]
     keys = sorted(keys, key=lambda key: -importance.get(key, 0.0))[:MOST_AXES]
     if len(ended) < 2 or len(keys) < 2:
         return None
