@@ -11,12 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
 from safetensors.numpy import load_file
 
 from adjobs.artifacts import open_store
+from adjobs.service import processes
 from adjobs.tracking.client import connect
 from adjobs.tracking.package import download
 from tests.drawing import draw_folder
@@ -122,13 +122,13 @@ def test_last_and_best_state_lie_in_s3_and_nothing_older(undisturbed):
     assert sum(name.endswith("best.safetensors") for name in names) == 1
 
 
-def test_a_killed_worker_and_then_a_killed_driver_change_nothing(undisturbed, job, tmp_path):
+def test_a_killed_worker_and_then_a_killed_driver_change_nothing(stack, undisturbed, job, tmp_path):
     client = connect(os.environ["MLFLOW_TRACKING_URI"])
     first = undisturbed["run"]
     process = train(str(job), cwd=job.parent)
     run_id = wait_for(lambda: new_run({first.info.run_id}))
     wait_for(lambda: epochs_of(run_id) >= 2 or None)
-    workers = [p for p in psutil.process_iter(["cmdline"]) if "ray::RayTrainWorker" in " ".join(p.info["cmdline"] or [])]
+    workers = [one for one in processes.of_stack(stack["id"]) if "ray::RayTrainWorker" in " ".join(one.cmdline())]
     assert len(workers) == 2
     workers[0].kill()
     # While Ray starts new workers there is time to see that a second driver is refused.
