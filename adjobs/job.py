@@ -150,15 +150,29 @@ def read_job(path: Path) -> dict[str, Any]:
     Raises:
         JobError: no such file, not YAML, or not a mapping.
     """
-    try:
-        document = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise JobError(f"job file '{path}': cannot be read ({error.strerror}); give the path of a YAML job file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise JobError(f"job file '{path}': not YAML ({one_line(error)})") from error
+    document = read_yaml(path, "job file", "the path of a YAML job file")
     if not isinstance(document, dict):
         raise JobError(f"job file '{path}': got {type(document).__name__}, needs a mapping with the keys method and data")
     return document
+
+
+def read_yaml(path: Path, what: str, give: str) -> Any:
+    """What a YAML file holds.
+
+    Args:
+        path: the file.
+        what: it is, for the error.
+        give: what to give in its place, for the error.
+
+    Raises:
+        JobError: no such file, or not YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise JobError(f"{what} '{path}': cannot be read ({error.strerror}); give {give}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise JobError(f"{what} '{path}': not YAML ({one_line(error)})") from error
 
 
 def override(document: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:

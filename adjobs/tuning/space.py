@@ -21,11 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-
 from adjobs import methods
-from adjobs.errors import AdjobsError, JobError, choices, one_line
-from adjobs.job import JobConfig, resolve
+from adjobs.errors import AdjobsError, JobError, choices
+from adjobs.job import JobConfig, read_yaml, resolve
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -218,14 +216,7 @@ def read_space(path: Path) -> Space:
     Raises:
         JobError: it cannot be read, or is no space; every problem at once.
     """
-    source = f"space '{path}'"
-    try:
-        document = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise JobError(f"{source}: cannot be read ({error.strerror}); give a YAML file such as tune_spaces/cdo.yaml") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise JobError(f"{source}: not YAML ({one_line(error)})") from error
-    return parse_space(document, source)
+    return parse_space(read_yaml(path, "space", "a YAML file such as tune_spaces/cdo.yaml"), f"space '{path}'")
 
 
 def parse_space(document: object, source: str) -> Space:

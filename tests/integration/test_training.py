@@ -43,10 +43,12 @@ def job(tmp_path_factory) -> Path:
     return folder / "job.yaml"
 
 
+def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen([ADJOBS, *arguments, "--json"], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
 def train(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [ADJOBS, "train", *arguments, "--json"], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return start("train", *arguments, cwd=cwd)
 
 
 def outcome(process: subprocess.Popen[str]) -> dict[str, Any]:

@@ -20,10 +20,9 @@ from adjobs.tracking import search
 from adjobs.tracking.client import connect
 from adjobs.tracking.run import read_text
 from tests.drawing import draw_folder
-from tests.integration.test_training import wait_for
+from tests.integration.test_training import ADJOBS, outcome, start, wait_for
 
 pytestmark = pytest.mark.slow
-ADJOBS = str(Path(sys.executable).with_name("adjobs"))
 EPOCHS = 8
 ROOM = """
 import json, os, ray
@@ -54,15 +53,7 @@ def _client(stack_env) -> None:
 
 
 def tune(place: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [ADJOBS, "tune", *arguments, "--json"], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def outcome(process: subprocess.Popen[str]) -> dict[str, Any]:
-    out, err = process.communicate(timeout=500)
-    assert process.returncode == 0, err[-3000:]
-    return json.loads(out)
+    return start("tune", *arguments, cwd=place)
 
 
 def found(name: str) -> search.StoredSearch | None:
