@@ -22,6 +22,8 @@ from adjobs.training.loop import Tick, TrainingError
 from adjobs.training.worker import Finish, Task
 
 POLL_SECONDS = 0.5
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")  # of Ray's states of a job
+MOST_LISTED = 10_000  # by Ray in one answer; a list that is cut short is an error
 MAX_AUTO_CPUS = 8  # more cores than this hardly speed up one worker, and others want them
 
 
@@ -67,20 +69,21 @@ def connected(settings: Settings) -> Iterator[None]:
 
 
 def sweep() -> None:
-    """Free what jobs that are no more have reserved.
+    """Free what jobs that are no more still reserve or wait for.
 
-    A search whose trials have several workers, killed, leaves their placement groups to the cluster for ever: Ray frees what a
-    driver reserved, but not what a driver within one of its actors did. All later jobs would wait for that room.
+    A search whose trials have several workers reserves room from within its trials' processes. When it is killed, Ray frees what
+    it was given; but what still waited for room goes on waiting, is given it one day, and keeps it: later jobs wait for that room.
     """
     import ray
     from ray.util.placement_group import PlacementGroup, remove_placement_group
     from ray.util.state import list_jobs, list_placement_groups
+    from ray.util.state.exception import RayStateApiException
 
     try:
-        over = {job.job_id for job in list_jobs() if job.job_id and str(job.status) not in ("RUNNING", "PENDING")}
-        groups = [group for group in list_placement_groups(detail=True) if group.state != "REMOVED"]
-    except Exception:  # a cluster without dashboard cannot say, by an error of Ray's, of requests' or of asyncio's
-        return
+        over = {job.job_id for job in list_jobs(limit=MOST_LISTED) if job.job_id and str(job.status) in ENDED}
+        groups = list_placement_groups(filters=[("state", "!=", "REMOVED")], limit=MOST_LISTED, detail=True)
+    except (RayStateApiException, ConnectionError, ValueError):
+        return  # a cluster without dashboard cannot say
     for group in groups:
         if group.creator_job_id in over:
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group.placement_group_id))))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from types import TracebackType
 from typing import Any, Self
 
@@ -81,13 +80,12 @@ class Display(Watch):
         best = queue.best()
         for trial in [*queue.running, *best][:ROWS]:
             value = trial.values.get(goal.metric, list(trial.history.values())[-1] if trial.history else None)
-            seconds = trial.seconds + (time.monotonic() - trial.begun if trial.running and trial.begun is not None else 0)
             table.add_row(
                 str(trial.number),
                 "running" if trial.running else ("best" if best and trial is best[0] else str(trial.outcome)),
                 str(max(trial.history, default=0)),
                 "" if value is None else f"{value:.4f}",
-                f"{seconds:.0f}",
+                f"{queue.seconds(trial):.0f}",
                 in_words(trial.point),
             )
         counts = {

@@ -36,7 +36,7 @@ ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
 }
 # Errors of ours that a trial may end with and go well another time: a service was away.
-PASSING = ("errors.TrackingError", "errors.StorageError", "errors.ClusterError")
+PASSING = ("errors.TrackingError", "errors.StorageError")
 MOST = 10_000_000  # Tune wants a number of trials; the queue ends the search
 
 
@@ -162,7 +162,6 @@ class _Hands:
     def __init__(self, queue: Queue, order_of: Callable[[Trial], Order], where: Room, heard: Callable[[], None]) -> None:
         self.queue, self.order_of, self.where, self.heard = queue, order_of, where, heard
         self.error: AdjobsError | None = None
-        self.share: dict[str, float] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its searcher to go on by itself, which nobody asks it to."""

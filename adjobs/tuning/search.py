@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from adjobs.artifacts import open_store
@@ -81,11 +80,15 @@ class _Search:
     options: Options
     data: Mapping[str, Data]
     settings: Settings
+    _prepared: dict[str, launch.Prepared] = field(default_factory=dict)
 
     def prepared(self, point: Point) -> launch.Prepared:
-        """A point's job and data."""
-        job = self.space.job_at(point, self.job)
-        return launch.prepare(job, self.settings, self.data[_section(job)])
+        """A point's job and data, looked at once: a model to begin with is fetched for that."""
+        key = json.dumps(point)
+        if key not in self._prepared:
+            job = self.space.job_at(point, self.job)
+            self._prepared[key] = launch.prepare(job, self.settings, self.data[_section(job)])
+        return self._prepared[key]
 
 
 def start(
@@ -125,8 +128,8 @@ def start(
         document = {"method": space.method, "axes": {axis.key: _told(axis) for axis in space.axes}}
         run_id = records.open_search(settings.tracking_uri, name, job, document, told, {**launch.of_driver(), **of_data})
         found = _Search(name, run_id, job, space, goals, options, data, settings)
-        with _closing(found):
-            return _go_on(found, None, where, watch, hours) | {"seconds": time.perf_counter() - begin}
+        summary = _go_on(found, None, where, watch, hours)
+    return summary | {"seconds": time.perf_counter() - begin}
 
 
 def resume(
@@ -173,8 +176,8 @@ def resume(
         where = executor.room(job.train)
         tracking.reopen(settings.tracking_uri, stored.run_id, launch.of_driver())
         found = _Search(name, stored.run_id, job, space, goals, options, data, settings)
-        with _closing(found):
-            return _go_on(found, stored, where, watch, hours) | {"seconds": time.perf_counter() - begin}
+        summary = _go_on(found, stored, where, watch, hours)
+    return summary | {"seconds": time.perf_counter() - begin}
 
 
 def _resolved(options: Options, job: JobConfig, space: Space) -> tuple[Options, tuple[Objective, ...]]:
@@ -233,16 +236,18 @@ def _told(axis: Any) -> dict[str, Any]:
     return {axis.kind: list(axis.values), **({"when": {key: list(v) for key, v in axis.when.items()}} if axis.when else {})}
 
 
-@contextlib.contextmanager
-def _closing(search: _Search) -> Iterator[None]:
-    with launch.closing(search.settings.tracking_uri, search.run_id, f"adjobs tune --resume {search.name}"):
-        yield
-
-
 def _go_on(
     search: _Search, stored: StoredSearch | None, where: executor.Room, watch: Watch, hours: float | None
 ) -> dict[str, Any]:
-    """Run what is left of a search."""
+    """Run what is left of a search, and close its run whatever happens."""
+    with launch.closing(search.settings.tracking_uri, search.run_id, f"adjobs tune --resume {search.name}"):
+        return _find_and_train(search, stored, where, watch, hours)
+
+
+def _find_and_train(
+    search: _Search, stored: StoredSearch | None, where: executor.Room, watch: Watch, hours: float | None
+) -> dict[str, Any]:
+    """Trials, choice, training, test."""
     queue = _queue(search, stored, where, hours)
     if stored is None or stored.final is None:
         _run_trials(search, queue, where, watch)

@@ -20,8 +20,6 @@ from adjobs.tuning.space import Point, Space
 
 Sampler = Literal["tpe", "random", "grid"]
 Stopper = Literal["asha", "median", "none"]
-SAMPLERS: tuple[Sampler, ...] = ("tpe", "random", "grid")
-STOPPERS: tuple[Stopper, ...] = ("asha", "median", "none")
 REDUCTION = 3  # ASHA keeps the best third at each rung (Li et al. 2020 use 4, Hyperband 3)
 UNSTOPPED = 4  # trials that the median needs before it stops any
 FEW = 5  # finished trials say nothing of what mattered

@@ -125,10 +125,11 @@ class Queue:
     @property
     def longest(self) -> float:
         """Seconds of the longest trial so far, running ones as far as they are."""
-        now = self._clock()
-        return max(
-            (t.seconds + (now - t.begun if t.running and t.begun is not None else 0) for t in self.trials.values()), default=0.0
-        )
+        return max(map(self.seconds, self.trials.values()), default=0.0)
+
+    def seconds(self, trial: Trial) -> float:
+        """What a trial has taken so far."""
+        return trial.seconds + (self._since(trial) if trial.running else 0.0)
 
     def next(self) -> Trial | None:
         """The trial to start now; None to wait, or, when nothing runs, because the search is at its end."""

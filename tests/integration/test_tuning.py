@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,26 @@ from tests.integration.test_training import ADJOBS, outcome, start, wait_for
 
 pytestmark = pytest.mark.slow
 EPOCHS = 8
-ROOM = """
+CONNECT = """
 import json, os, ray
 ray.init(os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level="ERROR")
-print(json.dumps([ray.cluster_resources(), ray.available_resources()]))"""
+"""
+FREE = """
+whole, free = ray.cluster_resources(), ray.available_resources()
+print(json.dumps(all(free.get(kind) == whole[kind] for kind in ("CPU", "memory"))))
+"""
+GROUPS = """
+from ray.util.state import list_placement_groups
+print(json.dumps([group.state for group in list_placement_groups(filters=[("state", "!=", "REMOVED")])]))
+"""
+HOLD = """
+@ray.remote(num_cpus=1)
+class Holder:
+    def held(self): return "held"
+holder = Holder.remote()
+print(ray.get(holder.held.remote()), flush=True)
+input()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +81,6 @@ def found(name: str) -> search.StoredSearch | None:
         return None
 
 
-def begun(name: str) -> bool | None:
-    """Whether a trial of a search has ended a round."""
-    stored = found(name)
-    return any(trial.values for trial in stored.trials) or None if stored else None
-
-
 def half_way(name: str) -> dict[str, Any] | None:
     """The ended trials of a search, by number, once one has ended and another has a checkpoint."""
     stored = found(name)
@@ -89,11 +101,31 @@ def kill_a_trial(stack_id: str) -> bool | None:
     return bool(trials) or None
 
 
-def room_is_free() -> bool | None:
-    """Whether all processors and memory are free; a process of its own asks, since Ray reads the environment when imported."""
-    asked = subprocess.run([sys.executable, "-c", ROOM], capture_output=True, text=True, check=True, timeout=100)
-    whole, free = json.loads(asked.stdout)
-    return all(free.get(kind) == whole[kind] for kind in ("CPU", "memory")) or None
+def asked(text: str) -> Any:
+    """What a process of its own says of Ray, which reads the environment when it is imported."""
+    done = subprocess.run([sys.executable, "-c", CONNECT + text], capture_output=True, text=True, check=True, timeout=100)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def groups() -> list[str]:
+    """States of the placement groups that have not been removed."""
+    return asked(GROUPS)
+
+
+@contextmanager
+def holding_a_processor() -> Iterator[Callable[[], None]]:
+    """Another job has one of the two processors, until the function is called."""
+    holder = subprocess.Popen([sys.executable, "-c", CONNECT + HOLD], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+
+    def free() -> None:
+        holder.kill()
+        holder.communicate()
+
+    try:
+        assert holder.stdout.readline() == "held\n"
+        yield free
+    finally:
+        free()
 
 
 @pytest.fixture(scope="module")
@@ -172,16 +204,17 @@ def test_a_finished_search_does_not_go_on(gone_on, place):
     assert "is FINISHED, its test part was looked at" in json.loads(out)["error"]
 
 
-def test_a_killed_search_on_several_workers_takes_no_room_and_no_memory_from_later_jobs(place, stack):
+def test_a_killed_search_whose_workers_waited_for_room_takes_none_from_later_jobs(place, stack):
     several = ["--set", "train.workers=2", "--set", "train.cpus_per_worker=1"]
-    process = tune(place, "job.yaml", "--space", "space.yaml", "--trials", "2", "--name", "taken", *several)
-    try:
-        wait_for(lambda: begun("taken"))
-    finally:
+    with holding_a_processor() as free:
+        process = tune(place, "job.yaml", "--space", "space.yaml", "--trials", "2", "--name", "taken", *several)
+        wait_for(lambda: "PENDING" in groups() or None)
         process.kill()
-    process.communicate()
+        process.communicate()
+        free()
+    wait_for(lambda: groups() == ["CREATED"] or None)  # nobody is left to use it
     command = [ADJOBS, "train", "job.yaml", *several, "--set", "params.epochs=1", "--json"]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    wait_for(room_is_free, 60)
+    wait_for(lambda: asked(FREE) or None, 60)
     assert not [one for one in processes.of_stack(stack["id"]) if "ImplicitFunc" in " ".join(one.cmdline())]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from adjobs import methods
 from adjobs.evaluate import Runner
@@ -31,9 +33,16 @@ class Common(TwoStages):
         return [dataclasses.replace(first, depends_on={"x": 1}), second]
 
 
-def build(name: str) -> torch.nn.Module:
+def build(name: str, **params: object) -> torch.nn.Module:
     folder = methods.load(name)
-    return folder.build(folder.config(**{**small_params(name), **BOXES.get(name, {})}), image_size=SIDE, seed=0)
+    return folder.build(folder.config(**{**small_params(name), **BOXES.get(name, {}), **params}), image_size=SIDE, seed=0)
+
+
+def near(value: object) -> list[object]:
+    """Other values of the same kind."""
+    if isinstance(value, bool):
+        return [not value]
+    return [value + 1, value - 1, value / 2] if isinstance(value, int | float) else []
 
 
 def sharing() -> list[str]:
@@ -77,6 +86,47 @@ def test_a_stage_taken_over_leaves_the_same_weights_and_the_same_last_round(name
     assert sum(trained for _, trained in taken) < sum(trained for _, trained in rounds)
     assert_same(alone, first)
     assert_same(alone, second)
+
+
+@pytest.mark.parametrize("name", sharing())
+def test_nothing_but_what_it_says_decides_on_a_common_stage(name, data, tmp_path):
+    stage = next(stage for stage in build(name).stages() if stage.depends_on is not None)
+    other = build(name, **others(name, stage))
+    outcomes = []
+    for i, method in enumerate((build(name), other)):
+        stages = [one for one in method.stages() if one.name == stage.name or one.optimizer is None]
+        method.stages = lambda stages=stages: stages
+        train(method, data, tmp_path / str(i), shares=False)
+        outcomes.append(snapshot(stages[-1].module))
+    assert [key for key in outcomes[0] if not torch.equal(outcomes[0][key], outcomes[1][key])] == []
+
+
+def others(name: str, stage: Stage) -> dict[str, object]:
+    """Another value for every parameter that the stage does not depend on, where one is easily found and fits."""
+    config = methods.config_class(name)
+    found: dict[str, object] = {**small_params(name), **BOXES.get(name, {})}
+    start = len(found)
+    for key, info in config.model_fields.items():
+        if key in stage.depends_on or key in (
+            "weights",
+            "textures",
+            "pretrain",
+            "pretrain_from",
+            "supervision",
+            "unsupervised_from",
+        ):
+            continue
+        now = getattr(config(**found), key)
+        options = get_args(info.annotation) if get_origin(info.annotation) is Literal else near(now)
+        for value in options:
+            try:
+                if value != now and config(**{**found, key: value}):
+                    found[key] = value
+                    break
+            except ValidationError:
+                continue
+    assert len(found) > start + 10
+    return found
 
 
 def test_another_seed_is_another_stage(data, tmp_path):
