@@ -6,6 +6,7 @@ stage of an HRNet (the fourth is dropped, CDO Sec. IV-A), the stages of stride 4
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
@@ -99,6 +100,14 @@ def create_embedder(name: str, weights: str = "auto", *, seed: int = 0) -> Embed
     """Build a backbone of which the last maps are wanted; arguments and errors are those of `create`."""
     network = _network(name, weights, seed, {"num_classes": 0})
     return Embedder(network, *_normalisation(name))
+
+
+def weights_digest(module: nn.Module) -> str:
+    """What tells a network's weights from others: names what was computed with it once and kept."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _network(name: str, weights: str, seed: int, options: Mapping[str, Any]) -> Any:

@@ -15,6 +15,15 @@ from tests.drawing import draw_folder, draw_mvtec
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """For several processes (``-n``): a file stays with one; so do all that need the stack, which takes longest and begins."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: "integration" not in item.path.parts)
+        for item in items:
+            group = "stack" if "integration" in item.path.parts else item.nodeid.partition("::")[0]
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture
 def folder_root(tmp_path: Path) -> Path:
     """Twenty good and ten scratched squares with masks, in plain folders."""

@@ -8,9 +8,11 @@ import torch
 
 from adjobs.methods import dpae, presets
 from adjobs.methods.dpae.config import Config
+from adjobs.methods.dpae.features import Features
 from adjobs.methods.dpae.loss import moved, squared_distance, whitening
 from adjobs.methods.dpae.model import DPAE, build
 from adjobs.nn.blur import gaussian_blur
+from adjobs.nn.flips import flip
 from tests.drawing import draw_folder
 from tests.methods.tiny import SIDE, drawn_data, random_batch
 
@@ -27,6 +29,8 @@ def train(method: DPAE, data, steps: int) -> dict[str, torch.Tensor]:
     stage, *rest = method.stages()
     if stage.prepare is not None:
         stage.prepare(data)
+    if stage.attach is not None:
+        stage.attach(data)
     optimizer, plan = stage.optimizer(), data.plan(stage.mix, 1)
     method.train()
     for step in range(steps):
@@ -130,7 +134,7 @@ def test_shapes_follow_size_latent_and_width(image_size, latent, width, reconstr
     params = {**SMALL, "latent": latent, "width": width, "reconstruct": reconstruct}
     method = build(Config(**params), image_size=image_size, seed=0).eval()
     images = torch.rand(2, 3, image_size, image_size)
-    answer = method._answer(images)
+    answer = method._answer(method._x(images))
     assert answer.z.shape == answer.z_hat.shape == (2, latent)
     assert answer.x_hat.shape == answer.x.shape == (2, channels, image_size // stride, image_size // stride)
     assert method.encoder_1[0].weight.shape == (width, channels, 3, 3)
@@ -149,7 +153,7 @@ def test_score_names_one_of_the_five():
 
 def test_printed_scores_are_squared_distances_of_latents_and_prototypes():
     method, images = small(**PAPER).eval(), random_batch().images
-    found, answer = method.predict(images).others, method._answer(images)
+    found, answer = method.predict(images).others, method._answer(method._x(images))
     torch.testing.assert_close(found["rlz"], (answer.z - answer.z_hat).square().sum(1))
     torch.testing.assert_close(found["rlx"], (answer.x - answer.x_hat).square().flatten(1).mean(1))
     torch.testing.assert_close(found["pl1"], (answer.z - method.prototype_1).square().sum(1))
@@ -165,7 +169,7 @@ def test_map_is_the_error_of_the_reconstruction():
 def test_features_are_brought_to_mean_0_and_deviation_1_over_the_normal_pictures(data, pictures):
     features = small().features
     features.measure(data)
-    raw, maps = features._maps(pictures), features(pictures)  # all normal pictures of the data
+    raw, maps = features._maps(pictures).float(), features(pictures)  # all normal pictures of the data
     torch.testing.assert_close(maps.mean((0, 2, 3)), torch.zeros(384), rtol=0, atol=1e-3)
     spread, before = maps.std((0, 2, 3), correction=0), raw.std((0, 2, 3), correction=0)
     loud = before > 0.1 * before.median()
@@ -173,7 +177,7 @@ def test_features_are_brought_to_mean_0_and_deviation_1_over_the_normal_pictures
 
 
 def test_a_channel_that_is_silent_on_good_pictures_is_not_blown_up_on_others(data, pictures):
-    features = small().features
+    features = small(keep_gib=0).features
     maps = features._maps
     silent = torch.ones(384).view(1, -1, 1, 1)
     silent[:, 5] = 0
@@ -245,7 +249,7 @@ def test_training_brings_the_printed_scale_down_and_leaves_the_fixed_one(data, p
 
     def deviation(method: DPAE) -> float:
         train(method, data, 30)
-        return float(method.train()._answer(pictures).z_hat.detach().std(0, correction=0).mean())
+        return float(method.train()._answer(method._x(pictures)).z_hat.detach().std(0, correction=0).mean())
 
     printed = {**PAPER, "lr": 0.01}
     assert deviation(small(**printed)) < 0.5
@@ -278,7 +282,7 @@ def test_measuring_takes_all_normal_pictures(data, pictures):
     method = small()
     train(method, data, 2)
     method.eval()
-    z = method._answer(pictures).z
+    z = method._answer(method._x(pictures)).z
     torch.testing.assert_close(method.spread["z"].centre, z.mean(0), rtol=1e-4, atol=1e-5)
     # Mean squared Mahalanobis distance of the samples themselves is close to d, but for N − 1 and the shrinkage.
     assert 0.8 * 16 < float(method.spread["z"](z).mean().detach()) <= 16
@@ -311,3 +315,31 @@ def test_scores_rank_a_foreign_picture_last(data, pictures):
     foreign = torch.from_numpy(np.random.default_rng(0).random((1, 3, SIDE, SIDE))).float()
     score = method.eval().predict(torch.cat([pictures, foreign])).score
     assert int(score.argmax()) == len(pictures)
+
+
+def test_kept_maps_are_those_of_the_mirrored_and_the_upright_image(data):
+    features = small().features
+    features.measure(data)
+    batch, flipped = next(data.normal(5)), torch.tensor([True, False, True, False, False])
+    torch.testing.assert_close(features.of(batch.rows, flipped), features(flip(batch.images, flipped)), rtol=2e-3, atol=2e-3)
+
+
+def test_training_with_kept_maps_is_training_without(data):
+    kept, made = small(optimizer="sgd"), small(optimizer="sgd", keep_gib=0)
+    for method in (kept, made):
+        train(method, data, 3)
+    assert kept.features.kept is not None
+    assert made.features.kept is None
+    for network in ("encoder_1", "decoder", "encoder_2"):
+        first, second = (getattr(method, network).state_dict() for method in (kept, made))
+        torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-4)
+
+
+def test_the_network_looks_at_all_training_images_once_on_a_machine(data, monkeypatch):
+    train(small(), data, 1)
+    method, seen, maps = small(), [], Features._maps
+    monkeypatch.setattr(Features, "_maps", lambda self, images: seen.append(len(images)) or maps(self, images))
+    train(method, data, 3)
+    assert set(seen) == {1}  # for the room that maps take, which is asked before they are opened
+    method.predict(next(data.normal(4)).images)
+    assert seen[-1] == 4

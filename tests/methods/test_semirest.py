@@ -178,7 +178,7 @@ def test_runs_of_the_same_data_share_what_is_kept(tmp_path, monkeypatch):
 
     _, second = tiny("semirest", lr=3e-3)
     monkeypatch.setattr(memory_module, "coreset", never)
-    monkeypatch.setattr(memory_module, "_write", never)
+    monkeypatch.setattr(memory_module, "write_array", never)
     turned_to(second, data)
     assert torch.equal(first.memory.bank, second.memory.bank)
     folders = {path.name.rsplit("-", 1)[0] for path in (tmp_path / "cache" / "derived").glob("*/*") if path.is_dir()}

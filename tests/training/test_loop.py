@@ -304,6 +304,13 @@ def open_stage(stage: Stage, method: nn.Module, data, rank: int) -> None:
         stage.attach(data)
 
 
+def like(mix: Mix) -> Mix:
+    """Eight images of the kinds that a stage wants, labelled anomalies for simulated ones, which differ between workers."""
+    if mix.natural:
+        return Mix(natural=8)
+    return Mix(normal=4, anomalous=4) if mix.simulated or mix.anomalous else Mix(normal=8)
+
+
 def three_steps(rank: int, world: int, name: str, root: str, out: str, port: int = 0) -> None:
     """Three steps of each stage, on one of ``world`` workers, of a method without random draws, which differ between workers.
 
@@ -322,7 +329,7 @@ def three_steps(rank: int, world: int, name: str, root: str, out: str, port: int
         open_stage(stage, method, data, rank)
         if stage.optimizer is None:
             continue
-        plan = data.plan(Mix(natural=8) if stage.mix.natural else Mix(normal=4, anomalous=4), world)
+        plan = data.plan(like(stage.mix), world)
         optimizer = stage.optimizer()
         train_only(stage.module, optimizer)
         module = stage.module

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
-from adjobs.backbones import Backbone, create
+from adjobs.backbones import create
 from adjobs.methods.contract import Mix, Stage, TrainingImages
 from adjobs.methods.dpae.config import Config
+from adjobs.methods.dpae.features import MEASURE_BATCH, STRIDE, Features
 from adjobs.methods.dpae.loss import moved, squared_distance, whitening
 from adjobs.nn.blur import gaussian_blur
-from adjobs.nn.flips import random_flip
+from adjobs.nn.flips import draw_flips, flip
 from adjobs.nn.world import global_mean
 from adjobs.types import Batch, Prediction, StepLoss
-
-STRIDE = 32  # of the last maps before the latent vector: five halvings of the picture, or two of maps of stride 8
-MEASURE_BATCH = 16  # as many as evaluation takes at once
-QUIET = 0.05  # channels whose deviation is below this share of the median one
 
 
 class _Answer(NamedTuple):
@@ -56,50 +53,6 @@ class Spread(nn.Module):
         return ((vectors - self.centre) @ self.whiten.T).square().sum(1)
 
 
-class Features(nn.Module):
-    """Maps of a frozen network, every channel brought to mean 0 and deviation 1 over the normal images once that is measured."""
-
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, backbone: Backbone) -> None:
-        super().__init__()
-        self.backbone = backbone.requires_grad_(False).eval()
-        with torch.no_grad():
-            self.channels = self._maps(torch.zeros(1, 3, STRIDE, STRIDE)).shape[1]
-        self.register_buffer("mean", torch.zeros(1, self.channels, 1, 1))
-        self.register_buffer("deviation", torch.ones(1, self.channels, 1, 1))
-
-    def train(self, mode: bool = True) -> Self:
-        """Always evaluates."""
-        return super().train(False)
-
-    def _maps(self, images: Tensor) -> Tensor:
-        """Maps of strides 8 and 16 side by side, each smoothed over 3 × 3 positions, as PatchCore takes them."""
-        fine, coarse = (F.avg_pool2d(level, 3, 1, 1, count_include_pad=False) for level in self.backbone(images)[1:])
-        return torch.cat([fine, F.interpolate(coarse, fine.shape[-2:], mode="bilinear", align_corners=False)], 1)
-
-    @torch.no_grad()
-    def measure(self, data: TrainingImages) -> None:
-        """Take mean and deviation of every channel over the normal training images."""
-        total, squares, count = torch.zeros(self.channels), torch.zeros(self.channels), 0
-        for batch in data.normal(MEASURE_BATCH):
-            maps = self._maps(batch.images).double()
-            total, squares = total + maps.sum((0, 2, 3)).cpu(), squares + maps.square().sum((0, 2, 3)).cpu()
-            count += maps[:, 0].numel()
-        mean = total / count
-        deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
-        self.mean.copy_(mean.view(1, -1, 1, 1))
-        # What hardly moves on good pictures, such as a unit that never fires, is not blown up where it does.
-        quiet = deviation < QUIET * deviation.median()
-        self.deviation.copy_(torch.where(quiet, deviation.median().clamp_min(1e-3), deviation + 1e-3).view(1, -1, 1, 1))
-
-    @torch.no_grad()
-    def forward(self, images: Tensor) -> Tensor:
-        """``(B, C, H / 8, W / 8)`` for ``(B, 3, H, W)`` images in [0, 1]."""
-        return (self._maps(images) - self.mean) / self.deviation
-
-
 class DPAE(nn.Module):
     """Encoder 1, decoder, encoder 2 (Fig. 3), a prototype for each encoder, and the spread of both and of their difference."""
 
@@ -122,7 +75,7 @@ class DPAE(nn.Module):
     def forward(self, batch: Batch) -> StepLoss:
         """One step's loss, eq. (9), as a mean over the global batch, with the term that Sec. 3.3 names beside it."""
         config = self.config
-        answer = self._answer(random_flip(batch.images, batch.generator) if config.flip else batch.images)
+        answer = self._answer(self._seen(batch, draw_flips(len(batch.images), batch.generator) if config.flip else None))
         z, z_hat = answer.z, answer.z_hat
         terms = {
             "rec": squared_distance(answer.x, answer.x_hat) / answer.x[0].numel(),
@@ -142,8 +95,17 @@ class DPAE(nn.Module):
             parts |= {"std_z": _deviation(z), "std_z_hat": _deviation(z_hat)}
         return StepLoss(loss, parts)
 
-    def _answer(self, images: Tensor) -> _Answer:
-        x = self.features(images) if self.features is not None else images
+    def _seen(self, batch: Batch, flipped: Tensor | None) -> Tensor:
+        """What is to be reconstructed of a training batch, mirrored where it says so: maps, kept or made now, or pixels."""
+        if self.features is not None and self.features.kept is not None:
+            return self.features.of(batch.rows, flipped)
+        return self._x(batch.images if flipped is None else flip(batch.images, flipped))
+
+    def _x(self, images: Tensor) -> Tensor:
+        """What is to be reconstructed of ``(B, 3, H, W)`` images in [0, 1]."""
+        return images if self.features is None else self.features(images)
+
+    def _answer(self, x: Tensor) -> _Answer:
         z = self.encoder_1(x)
         x_hat = self.decoder(z)
         return _Answer(x, x_hat, z, self.encoder_2(x_hat))
@@ -152,7 +114,7 @@ class DPAE(nn.Module):
     def predict(self, images: Tensor) -> Prediction:
         """All scores in float32, since the latent vectors of an image and its reconstruction nearly agree."""
         with torch.autocast(images.device.type, enabled=False):
-            answer = self._answer(images.float())
+            answer = self._answer(self._x(images.float()))
             error = (answer.x - answer.x_hat).square().mean(1, keepdim=True)
             if error.shape[-2:] != images.shape[-2:]:
                 error = F.interpolate(error, images.shape[-2:], mode="bilinear", align_corners=False)
@@ -192,6 +154,7 @@ class DPAE(nn.Module):
             mix=Mix(normal=config.batch_size),
             epochs=config.epochs,
             prepare=self.features.measure if self.features is not None else None,
+            attach=self.features.keep if self.features is not None else None,
         )
         return [train, Stage("measure", self, None, prepare=self._measure)] if self.spread else [train]
 
@@ -200,9 +163,11 @@ class DPAE(nn.Module):
         """Centre and spread of z, ẑ and z − ẑ over the normal training images, unmirrored as predictions are."""
         was_training = self.training
         self.eval()
+        if self.features is not None:
+            self.features.keep(data)
         found: list[dict[str, Tensor]] = []
         for batch in data.normal(MEASURE_BATCH):
-            answer = self._answer(batch.images)
+            answer = self._answer(self._seen(batch, None))
             found.append({"z": answer.z, "z_hat": answer.z_hat, "gap": answer.z - answer.z_hat})
         for name, spread in self.spread.items():
             assert isinstance(spread, Spread)
@@ -261,7 +226,10 @@ def build(config: Config, *, image_size: int, seed: int) -> DPAE:
     Raises:
         JobError, DataError: see :func:`adjobs.backbones.create`.
     """
-    features = Features(create(config.backbone, config.weights, seed=seed)) if config.reconstruct == "features" else None
+    features = None
+    if config.reconstruct == "features":
+        backbone = create(config.backbone, config.weights, seed=seed)
+        features = Features(backbone, ways=2 if config.flip else 1, most=config.keep_gib * 2**30)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return DPAE(config, features, image_size)

@@ -13,7 +13,7 @@ import psutil
 import torch
 from torch import Generator, Tensor, nn
 
-from adjobs.data.shared import flush
+from adjobs.data.arrays import map_array, write_array
 from adjobs.errors import DataError, JobError
 from adjobs.methods.contract import TrainingImages
 from adjobs.nn.coreset import coreset
@@ -113,11 +113,11 @@ def take_tokens(data: TrainingImages, features: nn.Module, key: Mapping[str, Any
                 rows.extend(batch.rows.tolist())
                 yield features(batch.images).cpu().numpy()
 
-        _write(folder / "tokens.npy", total, values())
-        _write(folder / "rows.npy", total, iter([np.array(rows, dtype=np.int64)]))
+        write_array(folder / "tokens.npy", total, values())
+        write_array(folder / "rows.npy", total, iter([np.array(rows, dtype=np.int64)]))
 
     def read(folder: Path) -> Tokens | None:
-        values, rows = _mapped(folder / "tokens.npy"), _mapped(folder / "rows.npy")
+        values, rows = map_array(folder / "tokens.npy"), map_array(folder / "rows.npy")
         whole = values is not None and rows is not None and len(values) == len(rows) == total
         return Tokens(np.array(rows), values, data.n_normal) if whole and values is not None else None
 
@@ -138,11 +138,11 @@ def choose_bank(
     def build(folder: Path) -> None:
         flat = good.flatten(0, 2)
         chosen = coreset(flat, bank_size(len(flat), ratio), Generator(device).manual_seed(seed), projected=PROJECTED).cpu()
-        _write(folder / "bank.npy", len(chosen), iter([flat[chosen].numpy()]))
-        _write(folder / "owners.npy", len(chosen), iter([tokens.rows[: tokens.n_normal][chosen.numpy() // per_image]]))
+        write_array(folder / "bank.npy", len(chosen), iter([flat[chosen].numpy()]))
+        write_array(folder / "owners.npy", len(chosen), iter([tokens.rows[: tokens.n_normal][chosen.numpy() // per_image]]))
 
     def read(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
-        bank, owners = _mapped(folder / "bank.npy"), _mapped(folder / "owners.npy")
+        bank, owners = map_array(folder / "bank.npy"), map_array(folder / "owners.npy")
         return (bank, owners) if bank is not None and owners is not None and len(bank) == len(owners) else None
 
     bank, owners = data.derived("bank", {**key, "coreset": ratio, "seed": seed, "device": device.type}, read, build)
@@ -170,10 +170,10 @@ def match(data: TrainingImages, tokens: Tokens, memory: Memory, k: int, key: Map
                 values, rows = torch.from_numpy(tokens.values[part]).to(device), torch.from_numpy(tokens.rows[part]).to(device)
                 yield memory.search(values, k, rows).indices.int().cpu().numpy()
 
-        _write(folder / "neighbours.npy", len(tokens.rows), found())
+        write_array(folder / "neighbours.npy", len(tokens.rows), found())
 
     def read(folder: Path) -> np.ndarray | None:
-        found = _mapped(folder / "neighbours.npy")
+        found = map_array(folder / "neighbours.npy")
         return found if found is not None and len(found) == len(tokens.rows) else None
 
     return data.derived("neighbours", {**key, "bank": memory.digest(), "k": k}, read, build)
@@ -226,25 +226,3 @@ def _floor(value: float) -> str:
 def _batches(data: TrainingImages) -> Iterator[Batch]:
     yield from data.normal(BATCH)
     yield from data.anomalous(BATCH)
-
-
-def _write(path: Path, count: int, parts: Iterator[np.ndarray]) -> None:
-    """Write ``count`` rows part by part; not through a memory map, which kills the process where the disk is full."""
-    with path.open("wb") as file:
-        for i, part in enumerate(parts):
-            if not i:
-                descr = np.lib.format.dtype_to_descr(part.dtype)
-                header = {"descr": descr, "fortran_order": False, "shape": (count, *part.shape[1:])}
-                np.lib.format.write_array_header_1_0(file, header)
-            file.write(np.ascontiguousarray(part).tobytes())
-        flush(file)
-
-
-def _mapped(path: Path) -> np.ndarray | None:
-    try:
-        found: np.ndarray = np.load(
-            path, mmap_mode="c"
-        )  # torch knows no read-only memory; what it wrote would stay in the process
-    except (OSError, ValueError, EOFError):
-        return None
-    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
@@ -265,10 +264,7 @@ class SemiREST(nn.Module):
 
     def _key(self) -> dict[str, str | int | float]:
         """What tokens depend on beside the images."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.features.state_dict().items()):
-            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-        return {"rule": TOKENS_RULE, "features": digest.hexdigest(), "dims": self.config.features}
+        return {"rule": TOKENS_RULE, "features": backbones.weights_digest(self.features), "dims": self.config.features}
 
     def start(self, weights: Mapping[str, Tensor]) -> None:
         """Take another run's memory and what its network has learnt."""
