@@ -66,6 +66,7 @@ def command(
 
     from adjobs.tuning import search
     from adjobs.tuning.display import Display
+    from adjobs.tuning.plan import Options
     from adjobs.tuning.space import read_space
 
     limits = {"hours": given["hours"]}
@@ -75,7 +76,7 @@ def command(
         else:
             assert prepared is not None
             assert space is not None
-            options = search.Options(**{key: given[key] for key in search.Options.__dataclass_fields__})
+            options = Options(**{key: given[key] for key in Options.__dataclass_fields__})
             summary = search.start(prepared, read_space(space), options, found, display, name=given["name"], **limits)
     return summary, describe(summary)
 

@@ -48,6 +48,7 @@ class Room(NamedTuple):
         most: trials that fit at once.
         workers: of a trial.
         gpu_mib: what a GPU holds.
+        context_mib: what a process takes there beside its tensors.
         node_mib: what the largest node holds.
     """
 
@@ -55,6 +56,7 @@ class Room(NamedTuple):
     most: int
     workers: int
     gpu_mib: float
+    context_mib: float
     node_mib: float
 
     @property
@@ -69,7 +71,7 @@ class Room(NamedTuple):
         if peak_mib is None or alone:
             return {"CPU": self.wanted.cpus, **({"GPU": self.wanted.gpus} if self.wanted.gpus else {})}
         if self.wanted.gpus:
-            part = math.ceil(100 * SLACK * peak_mib / self.gpu_mib) / 100
+            part = math.ceil(100 * SLACK * (peak_mib + self.context_mib) / self.gpu_mib) / 100
             return {"CPU": self.wanted.cpus, "GPU": part if part < 1 else self.wanted.gpus}
         memory = min(self.node_mib, 64 * math.ceil(SLACK * peak_mib / 64))
         return {"CPU": self.wanted.cpus, "memory": memory * 2**20}
@@ -90,19 +92,22 @@ def room(train: TrainSection) -> Room:
     # Parts of a GPU: as many trials as processors.
     most = cluster.room(wanted._replace(gpus=0.0) if one else wanted) // train.workers
     largest = max(node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"])
-    return Room(wanted, most, train.workers, _gpu_mib() if one and wanted.gpus else 0.0, largest / 2**20)
+    gpu, context = _of_a_gpu() if one and wanted.gpus else (0.0, 0.0)
+    return Room(wanted, most, train.workers, gpu, context, largest / 2**20)
 
 
-def _gpu_mib() -> float:
-    """Memory of a GPU of the cluster in MiB, asked there."""
+def _of_a_gpu() -> tuple[float, float]:
+    """Memory of a GPU of the cluster, and what a process that has it all takes there before its first tensor, in MiB."""
     import ray
 
-    def ask() -> float:
+    def ask() -> tuple[float, float]:
         import torch
 
-        return float(torch.cuda.mem_get_info()[1] / 2**20)
+        free, total = torch.cuda.mem_get_info()
+        return total / 2**20, (total - free) / 2**20
 
-    return float(ray.get(ray.remote(num_gpus=1, num_cpus=0)(ask).remote()))
+    found: tuple[float, float] = ray.get(ray.remote(num_gpus=1, num_cpus=0)(ask).remote())
+    return found
 
 
 def execute(queue: Queue, order_of: Callable[[Trial], Order], where: Room, storage: str, heard: Callable[[], None]) -> None:

@@ -20,36 +20,12 @@ from adjobs.training import cluster, launch
 from adjobs.training.data import Data
 from adjobs.training.loop import Tick
 from adjobs.tuning import executor, outcome
-from adjobs.tuning.objective import COSTS, Objective, objectives
-from adjobs.tuning.space import Point, Space, overlaps, parse_space
-from adjobs.tuning.study import Rules, Sampler, Stopper, Study
+from adjobs.tuning.objective import Objective
+from adjobs.tuning.plan import DEFAULT_TRIALS, Options, look, resolved, section
+from adjobs.tuning.space import Point, Space, parse_space
+from adjobs.tuning.study import Rules, Study
 from adjobs.tuning.trial import Order
 from adjobs.tuning.trials import Limits, Queue, Trial
-
-DEFAULT_TRIALS = 30
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to search; None where the search decides.
-
-    Attributes:
-        metrics: objectives such as ``image_auroc:max``; the first chooses.
-        sampler: what suggests points.
-        stopper: what stops trials early; None: ASHA where the one objective is known after every round.
-        grace: rounds that every trial gets.
-        seed: of what the sampler draws.
-        trials: in all.
-        concurrent: at once.
-    """
-
-    metrics: tuple[str, ...] = ()
-    sampler: Sampler = "tpe"
-    stopper: Stopper | None = None
-    grace: int = 3
-    seed: int = 0
-    trials: int | None = None
-    concurrent: int | None = None
 
 
 class Watch:
@@ -87,7 +63,7 @@ class _Search:
         key = json.dumps(point)
         if key not in self._prepared:
             job = self.space.job_at(point, self.job)
-            self._prepared[key] = launch.prepare(job, self.settings, self.data[_section(job)])
+            self._prepared[key] = launch.prepare(job, self.settings, self.data[section(job)])
         return self._prepared[key]
 
 
@@ -117,9 +93,9 @@ def start(
     """
     begin = time.perf_counter()
     job = launch.anywhere(job)
-    options, goals = _resolved(options, job, space)
+    options, goals = resolved(options, job, space)
     space.check(job)
-    data = _look(space, job, goals, settings)
+    data = look(space, job, goals, settings)
     name = name or f"{tracking.name_of(job)}-{time.strftime('%Y%m%d-%H%M%S')}"
     with cluster.connected(settings):
         where = executor.room(job.train)
@@ -164,8 +140,8 @@ def resume(
     given = Options(**{**stored.options, "metrics": tuple(stored.options["metrics"])})
     given = replace(given, trials=trials or given.trials, concurrent=concurrent or given.concurrent)
     job, space = stored.job, parse_space(stored.space, f"space of search '{name}'")
-    options, goals = _resolved(given, job, space)
-    data = _look(space, job, goals, settings)
+    options, goals = resolved(given, job, space)
+    data = look(space, job, goals, settings)
     seen = next(iter(data.values())).fingerprint
     if seen != stored.tags["data_fingerprint"]:
         was = stored.tags["data_fingerprint"]
@@ -178,57 +154,6 @@ def resume(
         found = _Search(name, stored.run_id, job, space, goals, options, data, settings)
         summary = _go_on(found, stored, where, watch, hours)
     return summary | {"seconds": time.perf_counter() - begin}
-
-
-def _resolved(options: Options, job: JobConfig, space: Space) -> tuple[Options, tuple[Objective, ...]]:
-    """Options with all that the search decides, and the objectives.
-
-    Raises:
-        JobError: they do not fit together.
-    """
-    goals = objectives(options.metrics, job)
-    late = [goal.metric for goal in goals if not goal.every_round]
-    if options.stopper in ("asha", "median") and (late or len(goals) > 1):
-        why = f"{', '.join(late)} is known at the end only" if late else "with several objectives nothing is below its peers"
-        raise JobError(f"--stopper {options.stopper}: {why}; give --stopper none")
-    stopper: Stopper = options.stopper or ("none" if late or len(goals) > 1 else "asha")
-    trials = options.trials
-    if options.sampler == "grid":
-        size = len(space.grid(job))
-        if trials is not None and trials < size:
-            raise JobError(f"--trials: got {trials}, the grid has {size} points; give that many, or fewer values in the space")
-        trials = size
-    return replace(options, stopper=stopper, trials=trials or DEFAULT_TRIALS), goals
-
-
-def _look(space: Space, job: JobConfig, goals: tuple[Objective, ...], settings: Settings) -> dict[str, Data]:
-    """All divisions of the data that the space leads to, by section; the job's own first.
-
-    Raises:
-        JobError: one chooses by pictures that another tests on; nothing to measure on in a validation part.
-    """
-    found: dict[str, Data] = {}
-    names: dict[str, str] = {}
-    for point in [{}, *space.sections(job)]:
-        one = space.job_at(point, job)
-        if _section(one) not in found:
-            found[_section(one)] = launch.prepare(one, settings).data
-            names[_section(one)] = ", ".join(f"{key} {value}" for key, value in point.items()) or "the job as it is"
-    parts = [(names[key], frozenset((*d.split.train, *d.split.val)), frozenset(d.split.test)) for key, d in found.items()]
-    leak = overlaps(parts)
-    if leak:
-        raise JobError(f"{space.source}: {leak}, so that test pictures would choose; leave one of them out")
-    if any(goal.metric not in COSTS for goal in goals):
-        for key, data in found.items():
-            labels = {sample.id: sample.label for sample in data.samples.samples}
-            if {labels[name] for name in data.split.val} != {"normal", "anomalous"}:
-                raise JobError(f"{names[key]}: the validation part lacks good or anomalous pictures, nothing can be chosen by it")
-    return found
-
-
-def _section(job: JobConfig) -> str:
-    """What of a job decides on its data; not the size."""
-    return json.dumps(job.data.model_dump(mode="json", exclude={"image_size", "labels", "block_size"}), sort_keys=True)
 
 
 def _told(axis: Any) -> dict[str, Any]:

@@ -136,10 +136,8 @@ def _fresh(device: torch.device) -> None:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """The most that this process held, in MiB: reserved on the GPU with what CUDA itself takes there, or resident."""
-    if device.type != "cuda":
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-    free, total = torch.cuda.mem_get_info(device)
-    context = total - free - torch.cuda.memory_reserved(device)
-    return (torch.cuda.max_memory_reserved(device) + max(0, context)) / 2**20
+    """The most that this process held, in MiB: reserved on the GPU, without what CUDA takes beside, or resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device) / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

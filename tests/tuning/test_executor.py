@@ -7,8 +7,8 @@ import pytest
 from adjobs.training.cluster import Share
 from adjobs.tuning.executor import Room, _of_the_program
 
-CPU = Room(Share(2, 0.0), most=4, workers=1, gpu_mib=0.0, node_mib=8000)
-GPU = Room(Share(1, 1.0), most=8, workers=1, gpu_mib=80_000, node_mib=8000)
+CPU = Room(Share(2, 0.0), most=4, workers=1, gpu_mib=0.0, context_mib=0.0, node_mib=8000)
+GPU = Room(Share(1, 1.0), most=8, workers=1, gpu_mib=80_000, context_mib=500, node_mib=8000)
 
 
 def test_on_processors_the_measured_memory_is_asked_for():
@@ -21,14 +21,14 @@ def test_on_processors_the_measured_memory_is_asked_for():
 
 def test_on_gpus_the_measured_part_is_asked_for():
     assert GPU.share(None, alone=False) == {"CPU": 1, "GPU": 1.0}
-    assert GPU.share(10_000, alone=False) == {"CPU": 1, "GPU": 0.15}  # 11,500 of 80,000, rounded up
+    assert GPU.share(10_000, alone=False) == {"CPU": 1, "GPU": 0.16}  # 15 % more than 10,500, of 80,000, rounded up
     assert GPU.share(75_000, alone=False) == {"CPU": 1, "GPU": 1.0}
     assert GPU.share(10_000, alone=True) == {"CPU": 1, "GPU": 1.0}
     assert GPU.crowded
 
 
 def test_a_trial_that_waits_for_its_workers_takes_no_processor():
-    room = Room(Share(1, 0.0), most=1, workers=2, gpu_mib=0.0, node_mib=8000)
+    room = Room(Share(1, 0.0), most=1, workers=2, gpu_mib=0.0, context_mib=0.0, node_mib=8000)
     assert "CPU" not in room.share(None, alone=False)
     assert room.crowded
 
