@@ -26,7 +26,7 @@ def small(**params) -> DPAE:
 
 def train(method: DPAE, data, steps: int) -> dict[str, torch.Tensor]:
     """Seeded steps of the first stage with what is measured before and after; the parts of the last step's loss."""
-    stage, *rest = method.stages()
+    (stage,) = method.stages()
     if stage.prepare is not None:
         stage.prepare(data)
     if stage.attach is not None:
@@ -38,8 +38,8 @@ def train(method: DPAE, data, steps: int) -> dict[str, torch.Tensor]:
         optimizer.zero_grad()
         loss.total.backward()
         optimizer.step()
-    for after in rest:
-        after.prepare(data)
+    if stage.settle is not None:
+        stage.settle(data)
     return loss.parts
 
 

@@ -55,12 +55,14 @@ SIDE = 64  # of the images, in pixels
 
 
 def tiny(name: str, side: int = SIDE, **params: Any) -> tuple[Folder, torch.nn.Module]:
-    """A method of the smallest kind, with what its stages without gradients give it."""
+    """A method of the smallest kind, with what it takes from training images without gradients."""
     folder = methods.load(name)
     method = folder.build(folder.config(**{**small_params(name), **params}), image_size=side, seed=0)
     for stage in method.stages():
         if stage.optimizer is None:
             stage.prepare(RandomImages(side))
+        if stage.settle is not None:
+            stage.settle(RandomImages(side))
     return folder, method
 
 

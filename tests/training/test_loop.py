@@ -204,6 +204,43 @@ def test_a_stage_that_only_prepares_is_validated_and_stored_and_not_repeated(dat
     assert torch.equal(resumed.mean, method.mean)
 
 
+class Settling(TwoStages):
+    """Counts the training images that scores would need, after every round that is judged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("settled", torch.zeros(()))
+
+    def stages(self) -> Sequence[Stage]:
+        return [dataclasses.replace(stage, settle=self.settle) for stage in super().stages()]
+
+    def settle(self, data) -> None:
+        self.settled.add_(1)
+
+
+@pytest.mark.parametrize(("every", "expected"), [(1, [1, 2, 3]), (2, [1, 2])])
+def test_what_scores_need_is_taken_before_each_validation_and_is_part_of_the_state(data, tmp_path, every, expected):
+    seen = []
+
+    def validation(method) -> Validation:
+        return Validation(
+            Selection("last", "image_auroc"), lambda: seen.append(int(method.settled)) or {"image_auroc": 0.5}, every
+        )
+
+    method = Settling()
+    with pytest.raises(DiedError):
+        train(method, data, tmp_path / "ck", after=2, validation=validation(method))
+    resumed = Settling()
+    train(resumed, data, tmp_path / "ck", validation=validation(resumed))
+    assert seen == expected
+
+
+def test_what_scores_need_is_taken_once_at_the_end_where_nothing_is_validated(data, tmp_path):
+    method = Settling()
+    train(method, data, tmp_path / "ck", validation=Validation(Selection("last", "image_auroc"), None))
+    assert int(method.settled) == 1
+
+
 def test_the_best_round_on_validation_is_selected_also_after_a_resume(data, tmp_path):
     values = iter([0.6, 0.9, 0.7])
 

@@ -137,7 +137,7 @@ class DPAE(nn.Module):
         }
 
     def stages(self) -> Sequence[Stage]:
-        """Training at a constant learning rate (Sec. 4.2); then, for Mahalanobis distances, one look at the normal images."""
+        """Training at a constant learning rate (Sec. 4.2); for Mahalanobis distances the spread is measured after each round."""
         config = self.config
 
         def optimizer() -> Optimizer:
@@ -147,24 +147,24 @@ class DPAE(nn.Module):
                 return Adam(own, lr=config.lr, betas=betas, weight_decay=config.weight_decay)
             return SGD(own, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
 
-        train = Stage(
-            name="reconstruct",
-            module=self,
-            optimizer=optimizer,
-            mix=Mix(normal=config.batch_size),
-            epochs=config.epochs,
-            prepare=self.features.measure if self.features is not None else None,
-            attach=self.features.keep if self.features is not None else None,
-        )
-        return [train, Stage("measure", self, None, prepare=self._measure)] if self.spread else [train]
+        return [
+            Stage(
+                name="reconstruct",
+                module=self,
+                optimizer=optimizer,
+                mix=Mix(normal=config.batch_size),
+                epochs=config.epochs,
+                prepare=self.features.measure if self.features is not None else None,
+                attach=self.features.keep if self.features is not None else None,
+                settle=self._measure if self.spread else None,
+            )
+        ]
 
     @torch.no_grad()
     def _measure(self, data: TrainingImages) -> None:
         """Centre and spread of z, ẑ and z − ẑ over the normal training images, unmirrored as predictions are."""
         was_training = self.training
         self.eval()
-        if self.features is not None:
-            self.features.keep(data)
         found: list[dict[str, Tensor]] = []
         for batch in data.normal(MEASURE_BATCH):
             answer = self._answer(self._seen(batch, None))
