@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,13 +16,28 @@ from tests.drawing import draw_folder, draw_mvtec
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def needs_the_stack(path: str) -> bool:
+    """Whether a test, by its path or id, is one of those that share a running stack."""
+    return "tests/integration/" in path
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """For several processes (``-n``): a file stays with one; so do all that need the stack, which takes longest and begins."""
+    """Of several processes (``-n``) one begins with what takes longest."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: "integration" not in item.path.parts)
-        for item in items:
-            group = "stack" if "integration" in item.path.parts else item.nodeid.partition("::")[0]
-            item.add_marker(pytest.mark.xdist_group(group))
+        items.sort(key=lambda item: not needs_the_stack(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Several processes share the tests by files; those that need the stack, which is started once, stay together."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "stack" if needs_the_stack(nodeid) else nodeid.partition("::")[0]
+
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
 
 
 @pytest.fixture
