@@ -102,12 +102,15 @@ def create_embedder(name: str, weights: str = "auto", *, seed: int = 0) -> Embed
     return Embedder(network, *_normalisation(name))
 
 
-def weights_digest(module: nn.Module) -> str:
-    """What tells a network's weights from others: names what was computed with it once and kept."""
+def identity(module: nn.Module) -> dict[str, str]:
+    """What decides on a frozen network's maps beside the image: keys what is computed with it once and kept."""
+    import timm
+
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    device = next(module.parameters()).device.type
+    return {"weights": digest.hexdigest(), "device": device, "torch": torch.__version__, "timm": timm.__version__}
 
 
 def _network(name: str, weights: str, seed: int, options: Mapping[str, Any]) -> Any:

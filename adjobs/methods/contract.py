@@ -141,8 +141,9 @@ class Stage:
         prepare: work without gradients before the first step (statistics, memory bank); its result lives in the module's
             buffers, so that a resumed stage does not repeat it.
         attach: called after that and before the first step, also of a resumed stage: opens what the stage needs beside its state.
-        settle: work without gradients after a round, before the method is asked for predictions: what scores need to know of the
-            training images beside what was learnt. It touches nothing that training uses.
+        calibrate: work without gradients before each validation and after the last round: what scores need to know of the
+            training images beside what was learnt. Every worker does it, the first one's buffers win. It draws nothing, leaves
+            the mode and all that training uses as they are, and its result lives in buffers.
         predicts: whether the method can be asked for predictions after a round of this stage; else nothing is validated then.
         sized_by: the method's parameters that set the mix, to be named where it does not fit the data or the workers.
         depends_on: the parameters that decide on its outcome, where later stages have others of their own: trials of a search
@@ -159,7 +160,7 @@ class Stage:
     clip_norm: float | None = None
     prepare: Callable[[TrainingImages], None] | None = None
     attach: Callable[[TrainingImages], None] | None = None
-    settle: Callable[[TrainingImages], None] | None = None
+    calibrate: Callable[[TrainingImages], None] | None = None
     predicts: bool = True
     sized_by: tuple[str, ...] = ("batch_size",)
     depends_on: Mapping[str, Any] | None = None

@@ -82,8 +82,8 @@ def sweep() -> None:
     try:
         over = {job.job_id for job in list_jobs(limit=MOST_LISTED) if job.job_id and str(job.status) in ENDED}
         groups = list_placement_groups(filters=[("state", "!=", "REMOVED")], limit=MOST_LISTED, detail=True)
-    except (RayStateApiException, ConnectionError, ValueError):
-        return  # a cluster without dashboard cannot say
+    except (RayStateApiException, ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError):
+        return  # no dashboard, or it does not answer whom it does not know, or not in full: then nothing is freed
     for group in groups:
         if group.creator_job_id in over:
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group.placement_group_id))))

@@ -319,11 +319,11 @@ class _Run:
             )
 
     def _finish_round(self, metrics: dict[str, float], optimizer: Optimizer | None, stage: Stage, *, last: bool) -> None:
-        """Settle, validate, keep the best, report, and store a checkpoint."""
+        """Calibrate, validate, keep the best, report, and store a checkpoint."""
         self.progress.round += 1
         due = last or (stage.predicts and self.progress.round % self.validation.every == 0)
-        if stage.settle is not None and (last or (due and self.validation.measure is not None)):
-            stage.settle(self.data)
+        if stage.calibrate is not None and (last or (due and self.validation.measure is not None)):
+            stage.calibrate(self.data)
             take_from_first(self.method)
         if self.worker.rank == 0 and due:
             metrics = metrics | self._validate()

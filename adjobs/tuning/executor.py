@@ -37,6 +37,7 @@ ENVIRONMENT = {
 }
 # Errors of ours that a trial may end with and go well another time: a service was away.
 PASSING = ("errors.TrackingError", "errors.StorageError")
+MOST_CONTEXT = 2048  # MiB; what is above it belongs to somebody else
 MOST = 10_000_000  # Tune wants a number of trials; the queue ends the search
 
 
@@ -92,19 +93,22 @@ def room(train: TrainSection) -> Room:
     # Parts of a GPU: as many trials as processors.
     most = cluster.room(wanted._replace(gpus=0.0) if one else wanted) // train.workers
     largest = max(node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"])
-    gpu, context = _of_a_gpu() if one and wanted.gpus else (0.0, 0.0)
+    gpu, context = _gpu_memory() if one and wanted.gpus else (0.0, 0.0)
     return Room(wanted, most, train.workers, gpu, context, largest / 2**20)
 
 
-def _of_a_gpu() -> tuple[float, float]:
-    """Memory of a GPU of the cluster, and what a process that has it all takes there before its first tensor, in MiB."""
+def _gpu_memory() -> tuple[float, float]:
+    """Memory of a GPU of the cluster, and what a process takes there beside its tensors, in MiB; not others' use of it."""
     import ray
 
     def ask() -> tuple[float, float]:
         import torch
 
+        one = torch.zeros(1, 8, 8, 8, device="cuda")
+        torch.conv2d(one, one).flatten() @ one.flatten()[:1]  # loads what convolutions and products need
+        torch.cuda.synchronize()
         free, total = torch.cuda.mem_get_info()
-        return total / 2**20, (total - free) / 2**20
+        return total / 2**20, min((total - free - torch.cuda.memory_reserved()) / 2**20, MOST_CONTEXT)
 
     found: tuple[float, float] = ray.get(ray.remote(num_gpus=1, num_cpus=0)(ask).remote())
     return found

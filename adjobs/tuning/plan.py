@@ -1,4 +1,4 @@
-"""What a search will do, settled and looked at before anything starts."""
+"""What a search will do, decided and looked at before anything starts."""
 
 from __future__ import annotations
 

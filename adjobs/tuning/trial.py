@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import json
@@ -14,11 +15,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import psutil
 import torch
 
 from adjobs import evaluate, methods
 from adjobs.data.splits import Split
-from adjobs.errors import DataError, JobError, one_line
+from adjobs.errors import ClusterError, DataError, JobError, one_line
 from adjobs.job import JobConfig
 from adjobs.tracking.run import Recorder
 from adjobs.training import cluster, worker
@@ -27,6 +29,9 @@ from adjobs.training.cluster import Share
 from adjobs.training.conclude import Look, choose_pixel_threshold, choose_threshold, record_thresholds
 from adjobs.training.loop import Trained, TrainingError
 from adjobs.training.worker import Task
+
+# PyTorch's on processors; the names of PyTorch's, Ray's and Python's exceptions as ``cluster.run`` tells them.
+OF_MEMORY = ("can't allocate memory", "OutOfMemoryError", "MemoryError")
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,9 @@ def run(config: Mapping[str, Any]) -> None:
             raise
         tune.report({"memory": one_line(error)})
         return
+    except ClusterError as error:  # of a trial's workers, after Ray Train's own retries
+        tune.report({"memory" if _is_of_memory(error) else "refused": one_line(error)})
+        return
     except (JobError, DataError, TrainingError) as error:
         tune.report({"refused": str(error)})
         return
@@ -71,8 +79,8 @@ def run(config: Mapping[str, Any]) -> None:
 
 
 def _is_of_memory(error: Exception) -> bool:
-    """Whether memory ran out: on processors PyTorch says so in words alone."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """Whether memory ran out: on processors PyTorch says so in words alone, and of other processes Ray does."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in OF_MEMORY)
 
 
 def _here(order: Order) -> dict[str, Any]:
@@ -130,14 +138,18 @@ def _fresh(device: torch.device) -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+    with contextlib.suppress(OSError):  # not on Linux: then the peak of an earlier trial counts, too
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak (proc_pid_clear_refs(5))
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """The most that this process held, in MiB: reserved on the GPU, without what CUDA takes beside, or resident."""
+    """The most that this process held for itself, in MiB: reserved on the GPU without what CUDA takes beside, or resident."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device) / 2**20
     unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    # Maps of files are shared: decoded images, kept features. What is mapped now stands for what was mapped at the peak.
+    return (most - getattr(psutil.Process().memory_info(), "shared", 0)) / 2**20

@@ -208,7 +208,7 @@ def test_a_killed_search_whose_workers_waited_for_room_takes_none_from_later_job
     several = ["--set", "train.workers=2", "--set", "train.cpus_per_worker=1"]
     with holding_a_processor() as free:
         process = tune(place, "job.yaml", "--space", "space.yaml", "--trials", "2", "--name", "taken", *several)
-        wait_for(lambda: "PENDING" in groups() or None)
+        wait_for(lambda: sorted(groups()) == ["CREATED", "PENDING"] or None)  # the trial's, and that of its workers
         process.kill()
         process.communicate()
         free()

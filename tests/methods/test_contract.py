@@ -48,6 +48,8 @@ def few_steps(method: torch.nn.Module, data, steps: int) -> None:
             optimizer.zero_grad()
             loss.total.backward()
             optimizer.step()
+        if stage.calibrate is not None:
+            stage.calibrate(data)
 
 
 def test_states_what_it_is(name):

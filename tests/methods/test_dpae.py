@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from adjobs.errors import StorageError
 from adjobs.methods import dpae, presets
 from adjobs.methods.dpae.config import Config
 from adjobs.methods.dpae.features import Features
@@ -38,8 +39,8 @@ def train(method: DPAE, data, steps: int) -> dict[str, torch.Tensor]:
         optimizer.zero_grad()
         loss.total.backward()
         optimizer.step()
-    if stage.settle is not None:
-        stage.settle(data)
+    if stage.calibrate is not None:
+        stage.calibrate(data)
     return loss.parts
 
 
@@ -177,7 +178,7 @@ def test_features_are_brought_to_mean_0_and_deviation_1_over_the_normal_pictures
 
 
 def test_a_channel_that_is_silent_on_good_pictures_is_not_blown_up_on_others(data, pictures):
-    features = small(keep_gib=0).features
+    features = small(feature_cache_gib=0).features
     maps = features._maps
     silent = torch.ones(384).view(1, -1, 1, 1)
     silent[:, 5] = 0
@@ -325,11 +326,11 @@ def test_kept_maps_are_those_of_the_mirrored_and_the_upright_image(data):
 
 
 def test_training_with_kept_maps_is_training_without(data):
-    kept, made = small(optimizer="sgd"), small(optimizer="sgd", keep_gib=0)
+    kept, made = small(optimizer="sgd"), small(optimizer="sgd", feature_cache_gib=0)
     for method in (kept, made):
         train(method, data, 3)
-    assert kept.features.kept is not None
-    assert made.features.kept is None
+    assert kept.features.cache is not None
+    assert made.features.cache is None
     for network in ("encoder_1", "decoder", "encoder_2"):
         first, second = (getattr(method, network).state_dict() for method in (kept, made))
         torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-4)
@@ -340,6 +341,17 @@ def test_the_network_looks_at_all_training_images_once_on_a_machine(data, monkey
     method, seen, maps = small(), [], Features._maps
     monkeypatch.setattr(Features, "_maps", lambda self, images: seen.append(len(images)) or maps(self, images))
     train(method, data, 3)
-    assert set(seen) == {1}  # for the room that maps take, which is asked before they are opened
+    assert seen == [1]  # for the room that maps take, which is asked before they are opened
     method.predict(next(data.normal(4)).images)
     assert seen[-1] == 4
+
+
+def test_where_maps_cannot_be_kept_they_are_computed_in_every_step(data, monkeypatch, capsys):
+    def full(*_: object) -> None:
+        raise StorageError("disk: cannot be written (no space left)")
+
+    monkeypatch.setattr(data, "derived", full)
+    method = small()
+    train(method, data, 1)
+    assert method.features.cache is None
+    assert "no space left); until then features are computed in every step" in capsys.readouterr().err

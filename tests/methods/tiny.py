@@ -61,8 +61,8 @@ def tiny(name: str, side: int = SIDE, **params: Any) -> tuple[Folder, torch.nn.M
     for stage in method.stages():
         if stage.optimizer is None:
             stage.prepare(RandomImages(side))
-        if stage.settle is not None:
-            stage.settle(RandomImages(side))
+        if stage.calibrate is not None:
+            stage.calibrate(RandomImages(side))
     return folder, method
 
 

@@ -204,18 +204,18 @@ def test_a_stage_that_only_prepares_is_validated_and_stored_and_not_repeated(dat
     assert torch.equal(resumed.mean, method.mean)
 
 
-class Settling(TwoStages):
+class Calibrating(TwoStages):
     """Counts the training images that scores would need, after every round that is judged."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("settled", torch.zeros(()))
+        self.register_buffer("calibrated", torch.zeros(()))
 
     def stages(self) -> Sequence[Stage]:
-        return [dataclasses.replace(stage, settle=self.settle) for stage in super().stages()]
+        return [dataclasses.replace(stage, calibrate=self.calibrate) for stage in super().stages()]
 
-    def settle(self, data) -> None:
-        self.settled.add_(1)
+    def calibrate(self, data) -> None:
+        self.calibrated.add_(1)
 
 
 @pytest.mark.parametrize(("every", "expected"), [(1, [1, 2, 3]), (2, [1, 2])])
@@ -224,21 +224,21 @@ def test_what_scores_need_is_taken_before_each_validation_and_is_part_of_the_sta
 
     def validation(method) -> Validation:
         return Validation(
-            Selection("last", "image_auroc"), lambda: seen.append(int(method.settled)) or {"image_auroc": 0.5}, every
+            Selection("last", "image_auroc"), lambda: seen.append(int(method.calibrated)) or {"image_auroc": 0.5}, every
         )
 
-    method = Settling()
+    method = Calibrating()
     with pytest.raises(DiedError):
         train(method, data, tmp_path / "ck", after=2, validation=validation(method))
-    resumed = Settling()
+    resumed = Calibrating()
     train(resumed, data, tmp_path / "ck", validation=validation(resumed))
     assert seen == expected
 
 
 def test_what_scores_need_is_taken_once_at_the_end_where_nothing_is_validated(data, tmp_path):
-    method = Settling()
+    method = Calibrating()
     train(method, data, tmp_path / "ck", validation=Validation(Selection("last", "image_auroc"), None))
-    assert int(method.settled) == 1
+    assert int(method.calibrated) == 1
 
 
 def test_the_best_round_on_validation_is_selected_also_after_a_resume(data, tmp_path):
@@ -380,6 +380,9 @@ def three_steps(rank: int, world: int, name: str, root: str, out: str, port: int
             loss.total.backward()
             optimizer.step()
             losses.append(float(loss.total.detach()))
+        if stage.calibrate is not None:
+            stage.calibrate(data)
+            take_from_first(method)
     if rank == 0:
         torch.save({"losses": losses, "weights": method.state_dict()}, out)
     if world > 1:

@@ -38,10 +38,6 @@ def test_a_trial_that_waits_for_its_workers_takes_no_processor():
     [
         ("Failure # 1\n\x1b[36mray::ImplicitFunc.train()\x1b[39m (pid=1)\n  File x\nRuntimeError: shapes differ", True),
         ("Failure # 1\nray::ImplicitFunc.train() (pid=1)\n  File x\nadjobs.errors.TrackingError: MLflow: no answer", False),
-        (
-            "Failure # 1\nray::ImplicitFunc.train() (pid=1)\n  File x\nadjobs.errors.ClusterError: training failed on worker 0",
-            True,
-        ),
         ("Failure # 1\nThe actor died unexpectedly before finishing this task.", False),
         ("Failure # 1\nThe actor c3 is unavailable: RPC error: keepalive watchdog timeout", False),
     ],

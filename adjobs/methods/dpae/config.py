@@ -37,8 +37,10 @@ class Config(MethodConfig):
     )
     backbone: BackboneName = Field("tf_efficientnet_lite0", description="features: the network, its maps of strides 8 and 16")
     weights: str = Field("auto", description="features: its weights: auto, packaged, timm, none, a file or s3:// URI")
-    keep_gib: float = Field(
-        4.0, ge=0, description="features: maps of the training images are kept on disk if they need no more GiB, else made anew"
+    feature_cache_gib: float = Field(
+        4.0,
+        ge=0,
+        description="features: maps of a training part are kept on disk if they need no more GiB, else made anew",
     )
     latent: int = Field(128, ge=16, le=1024, description="size d of the latent vectors (Fig. 6: 16 to 1024; magnetic tiles 32)")
     width: int = Field(128, ge=4, le=512, description="channels of the first convolution, the second has twice as many (Table 1)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -11,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adjobs.backbones import Backbone, weights_digest
+from adjobs.backbones import Backbone, identity
 from adjobs.data.arrays import map_array, write_array
+from adjobs.errors import StorageError
 from adjobs.methods.contract import TrainingImages
 
 STRIDE = 32  # of the last maps before the latent vector: five halvings of the picture, or two of maps of stride 8
@@ -21,12 +23,12 @@ QUIET = 0.05  # channels whose deviation is below this share of the median one
 RULE = 1  # how maps are made of images; to be raised where that changes
 
 
-class Kept:
+class FeatureCache:
     """Maps of the normal training images, in a memory map.
 
     Args:
         rows: ``(N,)``, which images they are of.
-        maps: ``(N, ways, C, H / 8, W / 8)`` half: as the image is, and mirrored.
+        maps: ``(N, views, C, H / 8, W / 8)`` half: as the image is, and mirrored.
     """
 
     def __init__(self, rows: np.ndarray, maps: np.ndarray) -> None:
@@ -35,8 +37,8 @@ class Kept:
 
     def get(self, rows: Tensor, flipped: Tensor | None) -> Tensor:
         """``(B, C, H / 8, W / 8)`` half of these images, mirrored where it says so."""
-        ways = [0] * len(rows) if flipped is None else flipped.int().tolist()
-        found = self.maps[[self._at[row] for row in rows.tolist()], ways]
+        views = [0] * len(rows) if flipped is None else flipped.int().tolist()
+        found = self.maps[[self._at[row] for row in rows.tolist()], views]
         return torch.from_numpy(found).to(rows.device)
 
 
@@ -45,18 +47,18 @@ class Features(nn.Module):
 
     Args:
         backbone: the network.
-        ways: 2 where training mirrors images, else 1.
-        most: bytes of training images' maps that may be kept; what needs more is computed in every step.
+        views: 2 where training mirrors images, else 1.
+        max_bytes: of training images' maps that may be kept; what needs more is computed in every step.
     """
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, backbone: Backbone, *, ways: int, most: float) -> None:
+    def __init__(self, backbone: Backbone, *, views: int, max_bytes: float) -> None:
         super().__init__()
         self.backbone = backbone.requires_grad_(False).eval()
-        self.ways, self.most = ways, most
-        self.kept: Kept | None = None
+        self.views, self.max_bytes = views, max_bytes
+        self.cache: FeatureCache | None = None
         with torch.no_grad():
             self.channels = self._maps(torch.zeros(1, 3, STRIDE, STRIDE)).shape[1]
         self.register_buffer("mean", torch.zeros(1, self.channels, 1, 1))
@@ -77,9 +79,11 @@ class Features(nn.Module):
 
     @torch.no_grad()
     def keep(self, data: TrainingImages) -> None:
-        """Open the maps of all normal training images, computed once on this machine, unless they are too large."""
+        """Open the maps of all normal training images, computed once on this machine, unless they are too large for it."""
+        if self.cache is not None:
+            return
         one = self._maps(next(data.normal(1)).images)
-        if data.n_normal * self.ways * one.nbytes > self.most:
+        if data.n_normal * self.views * one.nbytes > self.max_bytes:
             return
 
         def build(folder: Path) -> None:
@@ -88,20 +92,23 @@ class Features(nn.Module):
             def maps() -> Iterator[np.ndarray]:
                 for batch in data.normal(MEASURE_BATCH):
                     rows.extend(batch.rows.tolist())
-                    ways = [batch.images, batch.images.flip(3)][: self.ways]
-                    yield torch.stack([self._maps(images) for images in ways], 1).cpu().numpy()
+                    views = [batch.images, batch.images.flip(3)][: self.views]
+                    yield torch.stack([self._maps(images) for images in views], 1).cpu().numpy()
 
             write_array(folder / "maps.npy", data.n_normal, maps())
             write_array(folder / "rows.npy", data.n_normal, iter([np.array(rows, dtype=np.int64)]))
 
-        def read(folder: Path) -> Kept | None:
+        def read(folder: Path) -> FeatureCache | None:
             maps, rows = map_array(folder / "maps.npy"), map_array(folder / "rows.npy")
             if maps is None or rows is None or not len(maps) == len(rows) == data.n_normal:
                 return None
-            return Kept(rows, maps)
+            return FeatureCache(rows, maps)
 
-        key = {"rule": RULE, "backbone": weights_digest(self.backbone), "ways": self.ways}
-        self.kept = data.derived("maps", key, read, build)
+        key = {"rule": RULE, **identity(self.backbone), "views": self.views}
+        try:
+            self.cache = data.derived("maps", key, read, build)
+        except StorageError as error:
+            print(f"{error}; until then features are computed in every step", file=sys.stderr)
 
     @torch.no_grad()
     def measure(self, data: TrainingImages) -> None:
@@ -109,7 +116,7 @@ class Features(nn.Module):
         self.keep(data)
         total, squares, count = torch.zeros(self.channels), torch.zeros(self.channels), 0
         for batch in data.normal(MEASURE_BATCH):
-            maps = (self._maps(batch.images) if self.kept is None else self.kept.get(batch.rows, None)).double()
+            maps = (self._maps(batch.images) if self.cache is None else self.cache.get(batch.rows, None)).double()
             total, squares = total + maps.sum((0, 2, 3)).cpu(), squares + maps.square().sum((0, 2, 3)).cpu()
             count += maps[:, 0].numel()
         mean = total / count
@@ -127,5 +134,5 @@ class Features(nn.Module):
     @torch.no_grad()
     def of(self, rows: Tensor, flipped: Tensor | None) -> Tensor:
         """The same for training images, by their rows, mirrored where ``(B,)`` ``flipped`` says so; of what is kept."""
-        assert self.kept is not None
-        return self._standard(self.kept.get(rows, flipped))
+        assert self.cache is not None
+        return self._standard(self.cache.get(rows, flipped))

@@ -97,7 +97,7 @@ class DPAE(nn.Module):
 
     def _seen(self, batch: Batch, flipped: Tensor | None) -> Tensor:
         """What is to be reconstructed of a training batch, mirrored where it says so: maps, kept or made now, or pixels."""
-        if self.features is not None and self.features.kept is not None:
+        if self.features is not None and self.features.cache is not None:
             return self.features.of(batch.rows, flipped)
         return self._x(batch.images if flipped is None else flip(batch.images, flipped))
 
@@ -156,7 +156,7 @@ class DPAE(nn.Module):
                 epochs=config.epochs,
                 prepare=self.features.measure if self.features is not None else None,
                 attach=self.features.keep if self.features is not None else None,
-                settle=self._measure if self.spread else None,
+                calibrate=self._measure if self.spread else None,
             )
         ]
 
@@ -229,7 +229,7 @@ def build(config: Config, *, image_size: int, seed: int) -> DPAE:
     features = None
     if config.reconstruct == "features":
         backbone = create(config.backbone, config.weights, seed=seed)
-        features = Features(backbone, ways=2 if config.flip else 1, most=config.keep_gib * 2**30)
+        features = Features(backbone, views=2 if config.flip else 1, max_bytes=config.feature_cache_gib * 2**30)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return DPAE(config, features, image_size)

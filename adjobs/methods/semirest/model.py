@@ -264,7 +264,7 @@ class SemiREST(nn.Module):
 
     def _key(self) -> dict[str, str | int | float]:
         """What tokens depend on beside the images."""
-        return {"rule": TOKENS_RULE, "features": backbones.weights_digest(self.features), "dims": self.config.features}
+        return {"rule": TOKENS_RULE, **backbones.identity(self.features), "dims": self.config.features}
 
     def start(self, weights: Mapping[str, Tensor]) -> None:
         """Take another run's memory and what its network has learnt."""
