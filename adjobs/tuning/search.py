@@ -210,7 +210,8 @@ def _queue(search: _Search, stored: StoredSearch | None, where: executor.Room, h
 
     def closed(trial: Trial) -> None:
         status = "FAILED" if trial.outcome in ("failed", "out of memory") else "FINISHED"
-        recorder.settle(trial.run_id, status, {"outcome": str(trial.outcome), "reason": trial.reason})
+        tags = {"outcome": str(trial.outcome), "reason": trial.reason, "seconds": f"{trial.seconds:.1f}"}
+        recorder.settle(trial.run_id, status, tags)
         open_store(launch.storage_of(search.settings, "")).delete(trial.run_id)  # nobody goes on from there
         best = queue.best()
         if best:
@@ -246,7 +247,7 @@ def _known(search: _Search, nested: records.Nested) -> Trial:
         outcome=outcome,  # type: ignore[arg-type]
         reason=nested.tags.get("reason", ""),
         values=nested.values if outcome == "finished" else {},
-        seconds=nested.metrics.get("costs/train_seconds", 0.0),
+        seconds=float(nested.tags.get("seconds") or nested.metrics.get("costs/train_seconds", 0.0)),
     )
 
 

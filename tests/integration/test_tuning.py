@@ -157,6 +157,7 @@ def test_what_had_finished_is_not_done_again_and_no_trial_is_there_twice(gone_on
         assert len(rounds) == len(set(rounds))
     assert {trial.tags["outcome"] for trial in after.values()} <= {"finished", "stopped early"}
     assert {trial.status for trial in after.values()} == {"FINISHED"}
+    assert all(trial["seconds"] > 0 for trial in gone_on["summary"]["trials"])
 
 
 def test_trials_see_no_test_part_and_the_choice_is_tested_once(gone_on):
