@@ -213,7 +213,8 @@ def test_a_killed_search_whose_workers_waited_for_room_takes_none_from_later_job
         process.kill()
         process.communicate()
         free()
-    wait_for(lambda: groups() == ["CREATED"] or None)  # nobody is left to use it
+    # Ray's own cleaner, where it came to know the group in time, removes it; else it is given room that nobody is left to use.
+    wait_for(lambda: groups() in (["CREATED"], []) or None)
     command = [ADJOBS, "train", "job.yaml", *several, "--set", "params.epochs=1", "--json"]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
