@@ -72,7 +72,7 @@ def sweep() -> None:
     """Free what jobs that are no more still reserve or wait for.
 
     A search whose trials have several workers reserves room from within its trials' processes. When it is killed, Ray frees what
-    it was given; but what still waited for room goes on waiting, is given it one day and keeps it, and later jobs wait for that.
+    it was given; but what still waited for room may go on waiting, be given it one day and keep it, and later jobs wait for that.
     """
     import ray
     from ray.util.placement_group import PlacementGroup, remove_placement_group

@@ -1,32 +1,24 @@
-"""The loop on a small method of its own: stages, selection, exact resume, and workers that agree."""
+"""The loop on a small method of its own: stages, selection, exact resume."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import os
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-from torch import multiprocessing, nn
+from torch import nn
 
-from adjobs import methods
 from adjobs.errors import DataError, StorageError
 from adjobs.evaluate import Runner
 from adjobs.methods.contract import Mix, Selection, Stage
-from adjobs.nn.norm import synchronised
-from adjobs.nn.world import take_from_first
-from adjobs.training import checkpoint, loop
+from adjobs.training import checkpoint
 from adjobs.training.checkpoint import StoreCheckpoints
 from adjobs.training.device import choose_runner
-from adjobs.training.loop import TrainingError, Validation, Worker, fit, train_only
+from adjobs.training.loop import TrainingError, Validation, Worker, fit
 from adjobs.types import Batch, StepLoss
-from tests.drawing import draw_folder
-from tests.methods.tiny import STILL, drawn_data, tiny
+from tests.methods.tiny import drawn_data
 
 CPU = torch.device("cpu")
 
@@ -321,102 +313,3 @@ def test_a_broken_checkpoint_is_one_line(tmp_path):
 def test_automatic_precision_on_a_cpu_is_float32():
     assert choose_runner("auto", CPU).autocast is None
     assert choose_runner("bf16", CPU).autocast is torch.bfloat16
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def open_stage(stage: Stage, method: nn.Module, data, rank: int) -> None:
-    """What the loop does before the first step, with machines that compute differently."""
-    if stage.prepare is not None:
-        stage.prepare(data)
-        if rank:
-            for buffer in method.buffers():
-                buffer.add_(1)
-        take_from_first(method)
-    if stage.attach is not None:
-        stage.attach(data)
-
-
-def like(mix: Mix) -> Mix:
-    """Eight images of the kinds that a stage wants, labelled anomalies for simulated ones, which differ between workers."""
-    if mix.natural:
-        return Mix(natural=8)
-    return Mix(normal=4, anomalous=4) if mix.simulated or mix.anomalous else Mix(normal=8)
-
-
-def three_steps(rank: int, world: int, name: str, root: str, out: str, port: int = 0) -> None:
-    """Three steps of each stage, on one of ``world`` workers, of a method without random draws, which differ between workers.
-
-    In float64: Adam divides gradients by their size, so that float32 rounding of a gradient near zero moves its weight by up to
-    the learning rate.
-    """
-    torch.set_num_threads(1)
-    if world > 1:
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        dist.init_process_group("gloo", rank=rank, world_size=world)
-    _, data = drawn_data(Path(root) / "d", Path(root) / "cache", 32)
-    _, method = tiny(name, 32, **{key: value for key, value in STILL.items() if key in methods.config_class(name).model_fields})
-    method.double()
-    losses = []
-    for number, stage in enumerate(method.stages()):
-        open_stage(stage, method, data, rank)
-        if stage.optimizer is None:
-            continue
-        plan = data.plan(like(stage.mix), world)
-        optimizer = stage.optimizer()
-        train_only(stage.module, optimizer)
-        module = stage.module
-        if world > 1:
-            module = nn.parallel.DistributedDataParallel(synchronised(module, CPU), broadcast_buffers=False)
-        module.train()
-        for step in range(3):
-            batch = plan.batch(step, seed=0, stage=number, rank=rank, device=CPU)
-            loss = module(batch._replace(images=batch.images.double()))
-            optimizer.zero_grad()
-            loss.total.backward()
-            optimizer.step()
-            losses.append(float(loss.total.detach()))
-        if stage.calibrate is not None:
-            stage.calibrate(data)
-            take_from_first(method)
-    if rank == 0:
-        torch.save({"losses": losses, "weights": method.state_dict()}, out)
-    if world > 1:
-        dist.destroy_process_group()
-
-
-@pytest.mark.parametrize("name", methods.names())
-def test_two_workers_with_batch_four_equal_one_with_batch_eight(name, tmp_path):
-    """Batch normalisation included; every statistic is that of the global batch."""
-    draw_folder(tmp_path / "d", 16, 8)
-    drawn_data(tmp_path / "d", tmp_path / "cache", 32)
-    threads = torch.get_num_threads()
-    three_steps(0, 1, name, str(tmp_path), str(tmp_path / "one"))
-    torch.set_num_threads(threads)
-    multiprocessing.spawn(three_steps, (2, name, str(tmp_path), str(tmp_path / "two"), free_port()), nprocs=2)
-    one, two = (torch.load(tmp_path / part, weights_only=True) for part in ("one", "two"))
-    torch.testing.assert_close(torch.tensor(one["losses"]), torch.tensor(two["losses"]), rtol=0, atol=1e-5)
-    for key, value in one["weights"].items():
-        torch.testing.assert_close(value, two["weights"][key], rtol=0, atol=1e-5, msg=key)
-
-
-@pytest.mark.parametrize(("name", "params"), [*((name, {}) for name in methods.names()), ("semirest", {"supervision": "boxes"})])
-def test_a_method_resumes_exactly_from_any_round(name, params, folder_root, tmp_path, monkeypatch):
-    """Inside stages and between them, with batch normalisation and the optimizer's state."""
-    monkeypatch.setattr(loop, "ROUND_STEPS", 2)
-    _, data = drawn_data(folder_root, tmp_path / "cache", size=32, labels=params.get("supervision", "finest"))
-    _, start = tiny(name, 32, **params)
-    whole = copy.deepcopy(start)
-    trained, _ = train(whole, data, tmp_path / "whole")
-    assert trained.rounds > 1
-    for after in range(1, trained.rounds):
-        broken, resumed = copy.deepcopy(start), copy.deepcopy(start)
-        with pytest.raises(DiedError):
-            train(broken, data, tmp_path / f"broken-{after}", after=after)
-        train(resumed, data, tmp_path / f"broken-{after}")
-        for key, value in whole.state_dict().items():
-            assert torch.equal(value, resumed.state_dict()[key]), (after, key)

@@ -42,6 +42,9 @@ def test_the_document_has_every_trial_and_goes_into_json(bench):
 def test_pictures_of_a_search_and_of_hardly_any(bench):
     drawn = outcome.pictures(bench.queue, outcome.document(bench.queue))
     assert {"history", "pareto"} <= set(drawn)
+    best = next(line for line in drawn["history"].axes[0].lines if line.get_label() == "best so far")
+    assert list(best.get_xdata()) == [0, 1, 2, 3]  # to the last trial, which failed
+    assert list(best.get_ydata()) == [0.9] * 4
     one = Bench()
     one.run()
     assert set(outcome.pictures(one.queue, outcome.document(one.queue))) == {"history"}

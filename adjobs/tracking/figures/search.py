@@ -76,8 +76,9 @@ def history(tried: Sequence[Tried], metric: str, *, higher: bool) -> Figure | No
     if stopped:
         axes.plot(*zip(*stopped, strict=True), "x", color=PALE, markersize=5, label="stopped early, where it stood")
     axes.plot(*zip(*ended, strict=True), "o", color=GOOD, markersize=5, label="finished")
-    best = np.maximum.accumulate if higher else np.minimum.accumulate
-    axes.step([n for n, _ in ended], best([v for _, v in ended]), where="post", color=MARK, label="best so far")
+    best = (np.maximum if higher else np.minimum).accumulate([value for _, value in ended])
+    last = max(one.number for one in tried)
+    axes.step([*(n for n, _ in ended), last], [*best, best[-1]], where="post", color=MARK, label="best so far")
     for number in lost:
         axes.axvline(number, color=BAD, linewidth=0.8, alpha=0.6, label="failed" if number == lost[0] else None)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
