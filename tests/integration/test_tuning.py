@@ -22,10 +22,10 @@ from adjobs.tracking import search
 from adjobs.tracking.client import connect
 from adjobs.tracking.run import read_text
 from tests.drawing import draw_folder
-from tests.integration.test_training import ADJOBS, outcome, start, wait_for
+from tests.integration.test_training import epochs_of, new_run, outcome, start, wait_for
 
 pytestmark = pytest.mark.slow
-EPOCHS = 8
+EPOCHS = 12
 CONNECT = """
 import json, os, ray
 ray.init(os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level="ERROR")
@@ -53,7 +53,7 @@ def place(tmp_path_factory) -> Path:
     """A job with small networks, and what varies of it."""
     folder = tmp_path_factory.mktemp("search")
     draw_folder(folder / "data", 30, 15)
-    params = {"backbone": "resnet18", "weights": "none", "epochs": EPOCHS, "batch_size": 4, "lr": 0.001}
+    params = {"backbone": "resnet18", "weights": "none", "levels": 1, "epochs": EPOCHS, "batch_size": 4, "lr": 0.001}
     document = {"method": "cdo", "data": {"uri": "data", "image_size": 64}, "params": params, "track": {"experiment": "searched"}}
     (folder / "job.yaml").write_text(yaml.safe_dump(document))
     axes = {
@@ -113,6 +113,15 @@ def groups() -> list[str]:
 
 
 @contextmanager
+def client_of(stack: dict[str, Any]) -> Iterator[None]:
+    """The environment of a client of the stack, for fixtures of a whole module."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (stack["environment"] | {"ADJOBS_HOME": stack["home"]}).items():
+            patch.setenv(name, value)
+        yield
+
+
+@contextmanager
 def holding_a_processor() -> Iterator[Callable[[], None]]:
     """Another job has one of the two processors, until the function is called."""
     holder = subprocess.Popen([sys.executable, "-c", CONNECT + HOLD], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
@@ -131,9 +140,7 @@ def holding_a_processor() -> Iterator[Callable[[], None]]:
 @pytest.fixture(scope="module")
 def gone_on(stack, place) -> dict[str, Any]:
     """A search whose driver was killed in the middle, that went on, and whose trials' processes were killed then."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (stack["environment"] | {"ADJOBS_HOME": stack["home"]}).items():
-            patch.setenv(name, value)
+    with client_of(stack):
         first = tune(place, "job.yaml", "--space", "space.yaml", "--trials", "4", "--grace", "2", "--name", "killed")
         try:
             before = wait_for(lambda: half_way("killed"))
@@ -205,18 +212,34 @@ def test_a_finished_search_does_not_go_on(gone_on, place):
     assert "is FINISHED, its test part was looked at" in json.loads(out)["error"]
 
 
-def test_a_killed_search_whose_workers_waited_for_room_takes_none_from_later_jobs(place, stack):
+@pytest.fixture(scope="module")
+def later_job(stack, place) -> dict[str, Any]:
+    """What a job of two workers leaves that is stopped in the middle, after a search was killed whose workers waited for room."""
     several = ["--set", "train.workers=2", "--set", "train.cpus_per_worker=1"]
-    with holding_a_processor() as free:
-        process = tune(place, "job.yaml", "--space", "space.yaml", "--trials", "2", "--name", "taken", *several)
-        wait_for(lambda: sorted(groups()) == ["CREATED", "PENDING"] or None)  # the trial's, and that of its workers
-        process.kill()
-        process.communicate()
-        free()
-    # Ray's own cleaner, where it came to know the group in time, removes it; else it is given room that nobody is left to use.
-    wait_for(lambda: groups() in (["CREATED"], []) or None)
-    command = [ADJOBS, "train", "job.yaml", *several, "--set", "params.epochs=1", "--json"]
-    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    with client_of(stack):
+        with holding_a_processor() as free:
+            process = tune(place, "job.yaml", "--space", "space.yaml", "--trials", "2", "--name", "taken", *several)
+            wait_for(lambda: sorted(groups()) == ["CREATED", "PENDING"] or None)  # the trial's, and that of its workers
+            process.kill()
+            process.communicate()
+            free()
+        # Ray's own cleaner, where it came to know the group in time, removes it; else it gets room that nobody is left to use.
+        wait_for(lambda: groups() in (["CREATED"], []) or None)
+        job = start("train", "job.yaml", *several, "--set", "track.experiment=later", cwd=place)
+        run_id = wait_for(lambda: new_run(set(), "later"))
+        wait_for(lambda: epochs_of(run_id) >= 1 or None)
+        job.terminate()
+        _, err = job.communicate(timeout=60)
+        return {"run_id": run_id, "code": job.returncode, "err": err}
+
+
+def test_a_killed_search_whose_workers_waited_for_room_takes_none_from_later_jobs(later_job, stack):
+    assert epochs_of(later_job["run_id"]) >= 1
     wait_for(lambda: asked(FREE) or None, 60)
     assert not [one for one in processes.of_stack(stack["id"]) if "ImplicitFunc" in " ".join(one.cmdline())]
+
+
+def test_a_stopped_driver_closes_its_run(later_job):
+    assert later_job["code"] == 143
+    assert f"stopped; go on with: adjobs train --resume {later_job['run_id']}" in later_job["err"]
+    assert connect(os.environ["MLFLOW_TRACKING_URI"]).get_run(later_job["run_id"]).info.status == "KILLED"

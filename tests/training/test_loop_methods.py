@@ -89,16 +89,29 @@ def three_steps(rank: int, world: int, name: str, root: str, out: str, port: int
         dist.destroy_process_group()
 
 
+def of_every_method(rank: int, root: str, ports: dict[str, int]) -> None:
+    """Three steps of every method as one of two workers; starting processes takes longer than they do."""
+    for name, port in ports.items():
+        three_steps(rank, 2, name, root, f"{root}/{name}-two", port)
+
+
+@pytest.fixture(scope="module")
+def of_two_workers(tmp_path_factory) -> Path:
+    """Drawn data, and beside them what two workers made of every method."""
+    root = tmp_path_factory.mktemp("workers")
+    draw_folder(root / "d", 16, 8)
+    drawn_data(root / "d", root / "cache", 32)
+    multiprocessing.spawn(of_every_method, (str(root), {name: free_port() for name in methods.names()}), nprocs=2)
+    return root
+
+
 @pytest.mark.parametrize("name", methods.names())
-def test_two_workers_with_batch_four_equal_one_with_batch_eight(name, tmp_path):
+def test_two_workers_with_batch_four_equal_one_with_batch_eight(name, of_two_workers):
     """Batch normalisation included; every statistic is that of the global batch."""
-    draw_folder(tmp_path / "d", 16, 8)
-    drawn_data(tmp_path / "d", tmp_path / "cache", 32)
     threads = torch.get_num_threads()
-    three_steps(0, 1, name, str(tmp_path), str(tmp_path / "one"))
+    three_steps(0, 1, name, str(of_two_workers), str(of_two_workers / f"{name}-one"))
     torch.set_num_threads(threads)
-    multiprocessing.spawn(three_steps, (2, name, str(tmp_path), str(tmp_path / "two"), free_port()), nprocs=2)
-    one, two = (torch.load(tmp_path / part, weights_only=True) for part in ("one", "two"))
+    one, two = (torch.load(of_two_workers / f"{name}-{part}", weights_only=True) for part in ("one", "two"))
     torch.testing.assert_close(torch.tensor(one["losses"]), torch.tensor(two["losses"]), rtol=0, atol=1e-5)
     for key, value in one["weights"].items():
         torch.testing.assert_close(value, two["weights"][key], rtol=0, atol=1e-5, msg=key)
