@@ -7,8 +7,12 @@ import math
 import pytest
 import torch
 
+from adjobs.errors import JobError
+from adjobs.evaluate import evaluating
+from adjobs.methods.cdo.config import Config
 from adjobs.methods.cdo.loss import MAX_WEIGHT, MIN_DISCREPANCY, cdo_loss, discrepancies
-from tests.methods.tiny import random_batch, tiny
+from adjobs.methods.cdo.model import CDO, build
+from tests.methods.tiny import RandomImages, random_batch, tiny
 
 
 def loss(d: list[float], synthetic: list[bool], gamma: float) -> float:
@@ -123,3 +127,52 @@ def test_what_a_label_leaves_open_teaches_nothing():
     open_ = method(plain._replace(unknown=batch.masks))
     assert open_.total != method(plain).total
     assert open_.parts["d_synthetic"] == 0
+
+
+def parted(**params) -> CDO:
+    """A method that counts in units of spread, and whose networks, alike without pretrained weights, differ."""
+    _, method = tiny("cdo", distance="mahalanobis", **params)
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in method.apprentice.parameters():
+            weight.mul_(1 + 0.3 * torch.randn(weight.shape, generator=draw))
+    return method
+
+
+def test_distances_in_units_of_spread_are_one_on_average_over_what_was_measured():
+    method = parted(shrinkage=1e-9)
+    data = RandomImages(64)
+    method.stages()[0].calibrate(data)
+    with evaluating(method):
+        images = next(data.normal(16)).images
+        levels = method._in_spreads(images)
+    assert [tuple(level.shape) for level in levels] == [(8, 16, 16), (8, 8, 8), (8, 4, 4)]
+    # Eight vectors in more than eight dimensions: each is 7 · 7 / 8 from their centre, and a mean over the channels is taken.
+    for level, channels in zip(levels, (64, 128, 256), strict=True):
+        torch.testing.assert_close(level, torch.full_like(level, 7 * 7 / 8 / channels), rtol=1e-2, atol=0)
+
+
+def test_a_place_that_varies_anyway_alarms_less():
+    """A square that is dark or light in good pictures is judged milder where it stands than elsewhere."""
+    method = parted(first=2, levels=2)
+    draw = torch.Generator().manual_seed(0)
+    good = 0.5 + 0.02 * torch.randn(24, 3, 64, 64, generator=draw)
+    good[:, :, 8:24, 8:24] += 0.8 * torch.rand(24, 1, 1, 1, generator=draw) - 0.4
+
+    class Good(RandomImages):
+        def normal(self, size):
+            batch = next(super().normal(size))
+            yield batch._replace(images=good)
+
+    method.stages()[0].calibrate(Good(64))
+    here, there = (0.5 + 0.02 * torch.randn(1, 3, 64, 64, generator=draw) for _ in range(2))
+    here[:, :, 8:24, 8:24] += 0.3
+    there[:, :, 40:56, 40:56] += 0.3
+    with evaluating(method):
+        assert float(method.predict(there).score) > 2 * float(method.predict(here).score)
+
+
+def test_a_spread_that_would_not_fit_is_refused_before_work_starts():
+    config = Config(weights="none", backbone="resnet18", distance="mahalanobis")
+    with pytest.raises(JobError, match=r"which takes 3\.0 GiB for resnet18 from level 1 at 1024 px, allowed are 1 GiB; raise"):
+        build(config, image_size=1024, seed=0)

@@ -10,7 +10,7 @@ from adjobs.errors import StorageError
 from adjobs.methods import dpae, presets
 from adjobs.methods.dpae.config import Config
 from adjobs.methods.dpae.features import Features
-from adjobs.methods.dpae.loss import moved, squared_distance, whitening
+from adjobs.methods.dpae.loss import moved, squared_distance
 from adjobs.methods.dpae.model import DPAE, build
 from adjobs.nn.blur import gaussian_blur
 from adjobs.nn.flips import flip
@@ -89,22 +89,6 @@ def test_prototype_moves_by_alpha_towards_the_mean_of_the_batch():
     assert moved(v, mean, 0.5).tolist() == [2.0, 2.0]
     assert moved(v, mean, 1.0).tolist() == [3.0, 4.0]
     assert not moved(v, mean, 0.5).requires_grad
-
-
-def test_whitened_distance_is_mahalanobis():
-    """Deviations 1 and 10 along the axes: (1, 0) and (0, 10) are equally far from the centre (5, 5)."""
-    samples = torch.tensor([[1.0, 10.0], [-1.0, 10.0], [1.0, -10.0], [-1.0, -10.0]]) + 5
-    centre, whiten = whitening(samples, 1e-9)
-    assert centre.tolist() == [5.0, 5.0]
-    # Variances with N − 1: 4/3 and 400/3, hence squared distances 1 / (4/3) = 0.75 each.
-    far = (torch.tensor([[1.0, 0.0], [0.0, 10.0]]) @ whiten.T).square().sum(1)
-    torch.testing.assert_close(far, torch.tensor([0.75, 0.75]))
-
-
-def test_whitening_stands_fewer_samples_than_dimensions_and_samples_that_are_all_alike():
-    few = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
-    assert all(torch.isfinite(t).all() for t in whitening(few, 1e-4))
-    assert all(torch.isfinite(t).all() for t in whitening(torch.ones(8, 16), 1e-4))
 
 
 def test_loss_is_equation_9_of_its_parts():
@@ -269,14 +253,6 @@ def test_smoothing_is_that_of_256_pixels():
     images = random_batch(side=64).images
     whole, none = (build(Config(**{**SMALL, "sigma": s}), image_size=64, seed=0).eval().predict(images).map for s in (8.0, 0.0))
     torch.testing.assert_close(whole, gaussian_blur(none, 2.0))
-
-
-def test_shrinkage_widens_what_has_no_spread():
-    few = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
-    tight, wide = (whitening(few, shrinkage)[1] for shrinkage in (1e-4, 1e-1))
-    assert float(tight.abs().max()) > 10 * float(wide.abs().max())
-    scaled = whitening(few * 1e-6, 1e-4)[1]
-    torch.testing.assert_close(scaled * 1e-6, tight, rtol=1e-3, atol=1e-3)
 
 
 def test_measuring_takes_all_normal_pictures(data, pictures):

@@ -40,6 +40,14 @@ class Config(MethodConfig):
         False, description="a quarter of each batch are labelled anomalies whose masks count as simulated pixels"
     )
     sigma: float = Field(4.0, ge=0, le=32, description="Gaussian smoothing of the map, pixels at 256²; scaled with the image")
+    distance: Literal["euclidean", "mahalanobis"] = Field(
+        "euclidean",
+        description="of an image's features: as printed, eq. (10), or in units of the spread that they have at the same position "
+        "of the normal training images; ours",
+    )
+    shrinkage: float = Field(
+        0.01, gt=0, le=1, description="mahalanobis: part of the mean variance that is added to every direction's"
+    )
     top: float = Field(
         0.0,
         ge=0,

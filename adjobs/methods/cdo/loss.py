@@ -28,15 +28,32 @@ def discrepancies(expert: Sequence[Tensor], apprentice: Sequence[Tensor], dist: 
         ``(L, B, H_1, W_1)``, float32 or better.
     """
     size = expert[0].shape[-2:]
-
-    def unit(maps: Tensor) -> Tensor:
-        maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
-        if maps.shape[-2:] != size:
-            maps = F.interpolate(maps, size, mode="bilinear", align_corners=True)
-        return F.normalize(maps, dim=1)
-
-    squared = torch.stack([(unit(e) - unit(a)).square().sum(1) for e, a in zip(expert, apprentice, strict=True)])
+    squared = torch.stack(
+        [d.square().sum(1) for d in differences(*([_at(size, m) for m in maps] for maps in (expert, apprentice)))]
+    )
     return squared if dist == "sq" else squared.clamp_min(MIN_DISCREPANCY**2).sqrt()
+
+
+def differences(expert: Sequence[Tensor], apprentice: Sequence[Tensor]) -> list[Tensor]:
+    """f̂_E − f̂_A: what the two networks' unit-length features differ by at every position, at the size of each hierarchy.
+
+    Args:
+        expert: maps ``(B, C_l, H_l, W_l)``.
+        apprentice: maps of the same shapes.
+
+    Returns:
+        Maps of the same shapes, float32 or better.
+    """
+    return [F.normalize(_precise(e), dim=1) - F.normalize(_precise(a), dim=1) for e, a in zip(expert, apprentice, strict=True)]
+
+
+def _precise(maps: Tensor) -> Tensor:
+    return maps.to(torch.promote_types(maps.dtype, torch.float32))
+
+
+def _at(size: torch.Size, maps: Tensor) -> Tensor:
+    """Maps at a size; those that have it already are left alone."""
+    return maps if maps.shape[-2:] == size else F.interpolate(_precise(maps), size, mode="bilinear", align_corners=True)
 
 
 def cdo_loss(

@@ -11,23 +11,32 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from adjobs.backbones import Backbone, create
+from adjobs.errors import JobError
 from adjobs.methods.cdo.config import Config
-from adjobs.methods.cdo.loss import cdo_loss, discrepancies
-from adjobs.methods.contract import Mix, Stage
+from adjobs.methods.cdo.loss import cdo_loss, differences, discrepancies
+from adjobs.methods.contract import Mix, Stage, TrainingImages
 from adjobs.nn.blur import gaussian_blur
+from adjobs.nn.spread import Moments, Spread
 from adjobs.nn.world import global_sum
 from adjobs.synthesis.rectangles import perturb
 from adjobs.types import Batch, Prediction, Simulated, StepLoss
 
+MEASURE_BATCH = 16  # images whose differences are counted in at once
+MOST_GIB = 1.0  # of a spread; it travels with every checkpoint and model, and takes twice as much again while it is measured
+
 
 class CDO(nn.Module):
-    """Frozen expert, trained apprentice of the same architecture, and the discrepancy between them."""
+    """Frozen expert, trained apprentice of the same architecture, and the discrepancy between them.
 
-    def __init__(self, expert: Backbone, apprentice: Backbone, config: Config) -> None:
+    ``shapes`` are those of the maps used, ``(C, H, W)``; given where distances are counted in units of their spread.
+    """
+
+    def __init__(self, expert: Backbone, apprentice: Backbone, config: Config, shapes: Sequence[Sequence[int]] = ()) -> None:
         super().__init__()
         self.expert = expert.requires_grad_(False).eval()
         self.apprentice = apprentice
         self.config = config
+        self.spread = nn.ModuleList(Spread(channels, places) for channels, *places in shapes)
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of the apprentice; the expert always evaluates."""
@@ -54,10 +63,14 @@ class CDO(nn.Module):
 
     def discrepancies(self, images: Tensor) -> Tensor:
         """Distances ``(L, B, h, w)`` of the two networks on ``(B, 3, H, W)`` images, one map for each hierarchy used."""
+        return discrepancies(*self.features(images), self.config.dist)
+
+    def features(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """The expert's and the apprentice's maps of the hierarchies used."""
         used = slice(self.config.first - 1, None)
         with torch.no_grad():
             expert = self.expert(images)
-        return discrepancies(expert[used], self.apprentice(images)[used], self.config.dist)
+        return expert[used], self.apprentice(images)[used]
 
     def simulate(self, batch: Batch) -> Simulated:
         """Images with rectangles on those meant to be simulated, and all defect pixels, simulated and labelled."""
@@ -76,12 +89,35 @@ class CDO(nn.Module):
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
         """Discrepancies summed over the hierarchies and smoothed, eq. (10); an image scores the top of its map."""
-        d = self.discrepancies(images)
         size = images.shape[-2:]
-        maps = F.interpolate(d.transpose(0, 1), size, mode="bilinear", align_corners=False).sum(1, keepdim=True)
-        smooth = gaussian_blur(maps, self.config.sigma * min(size) / 256)
+        levels = self._in_spreads(images) if self.spread else list(self.discrepancies(images))
+        maps = [F.interpolate(d[:, None], size, mode="bilinear", align_corners=False) for d in levels]
+        smooth = gaussian_blur(torch.stack(maps).sum(0), self.config.sigma * min(size) / 256)
         largest = max(1, round(self.config.top * smooth[0].numel()))
         return Prediction(smooth.flatten(1).topk(largest).values.mean(1), smooth)
+
+    def _in_spreads(self, images: Tensor) -> list[Tensor]:
+        """Squared Mahalanobis distances of each hierarchy's differences, as a mean over the channels, ``(B, H_l, W_l)``.
+
+        All in float32, since features that hardly vary over normal images are counted in small units.
+        """
+        with torch.autocast(images.device.type, enabled=False):
+            found = differences(*self.features(images.float()))
+            return [spread(d.movedim(1, -1)) / d.shape[1] for d, spread in zip(found, self.spread, strict=True)]
+
+    @torch.no_grad()
+    def _measure(self, data: TrainingImages) -> None:
+        """Spread of the differences at every position over the normal training images."""
+        was_training = self.training
+        self.eval()
+        moments = [Moments() for _ in self.spread]
+        for batch in data.normal(MEASURE_BATCH):
+            for moment, d in zip(moments, differences(*self.features(batch.images)), strict=True):
+                moment.add(d.movedim(1, -1))
+        for spread, moment in zip(self.spread, moments, strict=True):
+            assert isinstance(spread, Spread)
+            spread.measure(moment, self.config.shrinkage)
+        self.train(was_training)
 
     def stages(self) -> Sequence[Stage]:
         """One stage: AdamW on the apprentice, learning rate falling by a constant factor per epoch."""
@@ -100,6 +136,7 @@ class CDO(nn.Module):
                 mix=Mix(simulated=config.batch_size - labelled, anomalous=labelled),
                 epochs=config.epochs,
                 schedule=lambda progress: config.lr_decay**progress.epoch,
+                calibrate=self._measure if self.spread else None,
             )
         ]
 
@@ -113,8 +150,22 @@ def build(config: Config, *, image_size: int, seed: int) -> CDO:
     """Expert with its pretrained weights, apprentice with random ones or the same.
 
     Raises:
-        JobError, DataError: see :func:`adjobs.backbones.create`.
+        JobError, DataError: see :func:`adjobs.backbones.create`; a spread that takes too much memory.
     """
     expert = create(config.backbone, config.weights, levels=config.levels, seed=seed)
     start = "none" if config.apprentice == "random" else config.weights
-    return CDO(expert, create(config.backbone, start, levels=config.levels, seed=seed), config)
+    apprentice = create(config.backbone, start, levels=config.levels, seed=seed)
+    return CDO(expert, apprentice, config, _shapes(expert, config, image_size) if config.distance == "mahalanobis" else ())
+
+
+def _shapes(expert: Backbone, config: Config, side: int) -> list[torch.Size]:
+    """``(C, H, W)`` of the maps used of pictures of ``side`` pixels."""
+    with torch.inference_mode():
+        shapes = [maps.shape[1:] for maps in expert.eval()(torch.zeros(1, 3, side, side))[config.first - 1 :]]
+    gib = sum(4 * channels**2 * height * width for channels, height, width in shapes) / 2**30
+    if gib > MOST_GIB:
+        raise JobError(
+            f"params.distance: got mahalanobis, which takes {gib:.1f} GiB for {config.backbone} from level {config.first} at "
+            f"{side} px, allowed are {MOST_GIB:g} GiB; raise params.first, lower data.image_size, or set distance: euclidean"
+        )
+    return shapes

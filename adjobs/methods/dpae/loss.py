@@ -21,27 +21,3 @@ def moved(prototype: Tensor, mean: Tensor, alpha: float) -> Tensor:
         alpha: rate α in (0, 1].
     """
     return prototype - alpha * (prototype - mean.detach().to(prototype.dtype))
-
-
-def whitening(samples: Tensor, shrinkage: float) -> tuple[Tensor, Tensor]:
-    """Centre c and matrix W with ‖W(x − c)‖² the squared Mahalanobis distance of x from the samples.
-
-    Every direction's variance grows by ``shrinkage`` times the mean variance, since there may be fewer samples than dimensions.
-
-    Args:
-        samples: ``(N, d)``.
-        shrinkage: > 0.
-
-    Returns:
-        ``(d,)`` and ``(d, d)``, float32; computed in float64.
-    """
-    exact = samples.double()
-    centre = exact.mean(0)
-    centred = exact - centre
-    covariance = centred.T @ centred / max(1, len(exact) - 1)
-    mean = covariance.diagonal().mean()
-    # Samples that are all alike have no spread to count in: then the distance is the Euclidean one.
-    floor = torch.where(mean > 0, shrinkage * mean, torch.ones_like(mean))
-    unit = torch.eye(len(covariance), dtype=exact.dtype, device=exact.device)
-    lower = torch.linalg.cholesky(covariance + floor * unit)
-    return centre.float(), torch.linalg.solve_triangular(lower, unit, upper=False).float()

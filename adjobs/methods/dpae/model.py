@@ -15,9 +15,10 @@ from adjobs.backbones import create
 from adjobs.methods.contract import Mix, Stage, TrainingImages
 from adjobs.methods.dpae.config import Config
 from adjobs.methods.dpae.features import MEASURE_BATCH, STRIDE, Features
-from adjobs.methods.dpae.loss import moved, squared_distance, whitening
+from adjobs.methods.dpae.loss import moved, squared_distance
 from adjobs.nn.blur import gaussian_blur
 from adjobs.nn.flips import draw_flips, flip
+from adjobs.nn.spread import Moments, Spread
 from adjobs.nn.world import global_mean
 from adjobs.types import Batch, Prediction, StepLoss
 
@@ -29,28 +30,6 @@ class _Answer(NamedTuple):
     x_hat: Tensor
     z: Tensor
     z_hat: Tensor
-
-
-class Spread(nn.Module):
-    """Distance in units of the spread over normal images; plain Euclidean from the origin until it is measured."""
-
-    centre: Tensor
-    whiten: Tensor
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.register_buffer("centre", torch.zeros(size))
-        self.register_buffer("whiten", torch.eye(size))
-
-    def measure(self, samples: Tensor, shrinkage: float) -> None:
-        """Take centre and spread of ``(N, d)`` vectors of normal images."""
-        centre, whiten = whitening(samples, shrinkage)
-        self.centre.copy_(centre)
-        self.whiten.copy_(whiten)
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        """Squared Mahalanobis distance of ``(B, d)`` vectors, ``(B,)``."""
-        return ((vectors - self.centre) @ self.whiten.T).square().sum(1)
 
 
 class DPAE(nn.Module):
@@ -165,13 +144,15 @@ class DPAE(nn.Module):
         """Centre and spread of z, ẑ and z − ẑ over the normal training images, unmirrored as predictions are."""
         was_training = self.training
         self.eval()
-        found: list[dict[str, Tensor]] = []
+        moments = {name: Moments() for name in self.spread}
         for batch in data.normal(MEASURE_BATCH):
             answer = self._answer(self._seen(batch, None))
-            found.append({"z": answer.z, "z_hat": answer.z_hat, "gap": answer.z - answer.z_hat})
+            found = {"z": answer.z, "z_hat": answer.z_hat, "gap": answer.z - answer.z_hat}
+            for name, vectors in found.items():
+                moments[name].add(vectors)
         for name, spread in self.spread.items():
             assert isinstance(spread, Spread)
-            spread.measure(torch.cat([each[name] for each in found]), self.config.shrinkage)
+            spread.measure(moments[name], self.config.shrinkage)
         self.train(was_training)
 
 
