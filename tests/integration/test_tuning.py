@@ -30,13 +30,13 @@ CONNECT = """
 import json, os, ray
 ray.init(os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level="ERROR")
 """
-FREE = """
-whole, free = ray.cluster_resources(), ray.available_resources()
-print(json.dumps(all(free.get(kind) == whole[kind] for kind in ("CPU", "memory"))))
-"""
-GROUPS = """
+SAY = """
+import sys
 from ray.util.state import list_placement_groups
-print(json.dumps([group.state for group in list_placement_groups(filters=[("state", "!=", "REMOVED")])]))
+for _ in sys.stdin:
+    whole, free = ray.cluster_resources(), ray.available_resources()
+    groups = [group.state for group in list_placement_groups(filters=[("state", "!=", "REMOVED")])]
+    print(json.dumps({"groups": sorted(groups), "free": all(free.get(k) == whole[k] for k in ("CPU", "memory"))}), flush=True)
 """
 HOLD = """
 @ray.remote(num_cpus=1)
@@ -101,17 +101,6 @@ def kill_a_trial(stack_id: str) -> bool | None:
     return bool(trials) or None
 
 
-def asked(text: str) -> Any:
-    """What a process of its own says of Ray, which reads the environment when it is imported."""
-    done = subprocess.run([sys.executable, "-c", CONNECT + text], capture_output=True, text=True, check=True, timeout=100)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def groups() -> list[str]:
-    """States of the placement groups that have not been removed."""
-    return asked(GROUPS)
-
-
 @contextmanager
 def client_of(stack: dict[str, Any]) -> Iterator[None]:
     """The environment of a client of the stack, for fixtures of a whole module."""
@@ -119,6 +108,25 @@ def client_of(stack: dict[str, Any]) -> Iterator[None]:
         for name, value in (stack["environment"] | {"ADJOBS_HOME": stack["home"]}).items():
             patch.setenv(name, value)
         yield
+
+
+@pytest.fixture(scope="module")
+def ray_says(stack) -> Iterator[Callable[[], dict[str, Any]]]:
+    """States of the placement groups that have not been removed, and whether all room is free.
+
+    Asked by a process of its own, since Ray reads the environment when it is imported; one, since it takes seconds to connect.
+    """
+    with client_of(stack):
+        command = [sys.executable, "-c", CONNECT + SAY]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+
+    def say() -> dict[str, Any]:
+        process.stdin.write("\n")
+        process.stdin.flush()
+        return json.loads(process.stdout.readline())
+
+    yield say
+    process.communicate()
 
 
 @contextmanager
@@ -213,18 +221,18 @@ def test_a_finished_search_does_not_go_on(gone_on, place):
 
 
 @pytest.fixture(scope="module")
-def later_job(stack, place) -> dict[str, Any]:
+def later_job(stack, place, ray_says) -> dict[str, Any]:
     """What a job of two workers leaves that is stopped in the middle, after a search was killed whose workers waited for room."""
     several = ["--set", "train.workers=2", "--set", "train.cpus_per_worker=1"]
     with client_of(stack):
         with holding_a_processor() as free:
             process = tune(place, "job.yaml", "--space", "space.yaml", "--trials", "2", "--name", "taken", *several)
-            wait_for(lambda: sorted(groups()) == ["CREATED", "PENDING"] or None)  # the trial's, and that of its workers
+            wait_for(lambda: ray_says()["groups"] == ["CREATED", "PENDING"] or None)  # the trial's, and that of its workers
             process.kill()
             process.communicate()
             free()
         # Ray's own cleaner, where it came to know the group in time, removes it; else it gets room that nobody is left to use.
-        wait_for(lambda: groups() in (["CREATED"], []) or None)
+        wait_for(lambda: ray_says()["groups"] in (["CREATED"], []) or None)
         job = start("train", "job.yaml", *several, "--set", "track.experiment=later", cwd=place)
         run_id = wait_for(lambda: new_run(set(), "later"))
         wait_for(lambda: epochs_of(run_id) >= 1 or None)
@@ -233,9 +241,9 @@ def later_job(stack, place) -> dict[str, Any]:
         return {"run_id": run_id, "code": job.returncode, "err": err}
 
 
-def test_a_killed_search_whose_workers_waited_for_room_takes_none_from_later_jobs(later_job, stack):
+def test_a_killed_search_whose_workers_waited_for_room_takes_none_from_later_jobs(later_job, ray_says, stack):
     assert epochs_of(later_job["run_id"]) >= 1
-    wait_for(lambda: asked(FREE) or None, 60)
+    wait_for(lambda: ray_says()["free"] or None, 60)
     assert not [one for one in processes.of_stack(stack["id"]) if "ImplicitFunc" in " ".join(one.cmdline())]
 
 

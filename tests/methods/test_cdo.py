@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from adjobs import detector
 from adjobs.errors import JobError
 from adjobs.evaluate import evaluating
 from adjobs.methods.cdo.config import Config
@@ -176,3 +177,12 @@ def test_a_spread_that_would_not_fit_is_refused_before_work_starts():
     config = Config(weights="none", backbone="resnet18", distance="mahalanobis")
     with pytest.raises(JobError, match=r"which takes 3\.0 GiB for resnet18 from level 1 at 1024 px, allowed are 1 GiB; raise"):
         build(config, image_size=1024, seed=0)
+
+
+def test_a_spread_is_kept_with_the_model(tmp_path):
+    method = parted().eval()
+    method.stages()[0].calibrate(RandomImages(64))
+    detector.save(tmp_path, method, detector.Manifest("cdo", method.config.model_dump(mode="json"), 64, {"value": 0.5}, "0" * 64))
+    images = random_batch().images
+    found = detector.Detector.load(tmp_path, "cpu").method.predict(images)
+    torch.testing.assert_close(found.score, method.predict(images).score, rtol=1e-4, atol=1e-5)

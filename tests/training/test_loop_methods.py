@@ -117,7 +117,10 @@ def test_two_workers_with_batch_four_equal_one_with_batch_eight(name, of_two_wor
         torch.testing.assert_close(value, two["weights"][key], rtol=0, atol=1e-5, msg=key)
 
 
-@pytest.mark.parametrize(("name", "params"), [*((name, {}) for name in methods.names()), ("semirest", {"supervision": "boxes"})])
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [*((name, {}) for name in methods.names()), ("semirest", {"supervision": "boxes"}), ("cdo", {"distance": "mahalanobis"})],
+)
 def test_a_method_resumes_exactly_from_any_round(name, params, folder_root, tmp_path, monkeypatch):
     """Inside stages and between them, with batch normalisation and the optimizer's state."""
     monkeypatch.setattr(loop, "ROUND_STEPS", 2)
