@@ -2,60 +2,70 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+# A variance under this is that of vectors which are all alike but for rounding: there is nothing to count in.
+MIN_VARIANCE = 1e-12
+
 
 class Moments:
-    """Centre and covariance of vectors that come in batches; places are kept apart. Sums are float64."""
+    """Centre and covariance of vectors that come in batches, places apart; float64, without the cancellation of plain sums."""
 
     def __init__(self) -> None:
         self.count = 0
-        self._sum: Tensor | None = None
-        self._outer: Tensor | None = None
+        self._centre = self._outer = torch.zeros(0)
 
     def add(self, vectors: Tensor) -> None:
         """Count in ``(N, *places, d)`` vectors."""
-        exact = vectors.double()
-        total, outer = exact.sum(0), torch.einsum("n...i,n...j->...ij", exact, exact)
-        self.count += len(vectors)
-        self._sum = total if self._sum is None else self._sum + total
-        self._outer = outer if self._outer is None else self._outer + outer
+        new = _flat(vectors).transpose(0, 1).double()  # (P, N, d)
+        centre = new.mean(1)
+        new = new - centre[:, None]
+        outer = new.mT @ new
+        if not self.count:
+            self.count, self._centre, self._outer = len(vectors), centre, outer
+            return
+        total = self.count + len(vectors)
+        step = centre - self._centre
+        self._outer += outer.add_(step[:, :, None] * step[:, None], alpha=self.count * len(vectors) / total)
+        self._centre += step * (len(vectors) / total)
+        self.count = total
 
     def result(self) -> tuple[Tensor, Tensor]:
-        """Centre ``(*places, d)`` and covariance ``(*places, d, d)``, with N − 1; float64.
+        """Centre ``(P, d)`` and covariance ``(P, d, d)``, with N − 1, of the P places.
 
         Raises:
             ValueError: nothing was counted in.
         """
-        if self._sum is None or self._outer is None:
+        if not self.count:
             raise ValueError("no vectors were counted in")
-        centre = self._sum / self.count
-        centred = self._outer - self.count * torch.einsum("...i,...j->...ij", centre, centre)
-        return centre, centred / max(1, self.count - 1)
+        return self._centre, self._outer / max(1, self.count - 1)
 
 
 def whitening(covariance: Tensor, shrinkage: float) -> Tensor:
     """Matrices W with ‖W(x − c)‖² the squared Mahalanobis distance of x from a centre c.
 
-    Every direction's variance grows by ``shrinkage`` times the mean variance of its place, since there may be fewer samples than
-    dimensions. Samples that are all alike have no spread to count in: there the distance is the Euclidean one.
+    Every direction's variance grows by ``shrinkage`` times the mean variance over all places, since there may be fewer samples
+    than dimensions, and places that never vary. Samples that are all alike everywhere leave the Euclidean distance.
 
     Args:
-        covariance: ``(*places, d, d)``.
+        covariance: ``(P, d, d)``.
         shrinkage: > 0.
 
     Returns:
-        ``(*places, d, d)``, of the covariance's type.
+        ``(P, d, d)`` float32.
     """
-    mean = covariance.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
+    mean = covariance.diagonal(dim1=-2, dim2=-1).mean()
     unit = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
-    floor = torch.where(mean > 0, shrinkage * mean, torch.ones_like(mean))
-    lower = torch.linalg.cholesky(covariance + floor * unit)
-    inverse: Tensor = torch.linalg.solve_triangular(lower, unit.expand_as(lower), upper=False)
-    return inverse
+    floor = torch.where(mean > MIN_VARIANCE, shrinkage * mean, torch.ones_like(mean))
+    whiten = torch.empty(covariance.shape, device=covariance.device)
+    for here, matrix in zip(whiten, covariance, strict=True):  # one place at a time: all of them in float64 want much memory
+        lower = torch.linalg.cholesky(matrix + floor * unit)
+        here.copy_(torch.linalg.solve_triangular(lower, unit, upper=False))
+    return whiten
 
 
 class Spread(nn.Module):
@@ -66,8 +76,9 @@ class Spread(nn.Module):
 
     def __init__(self, size: int, places: Sequence[int] = ()) -> None:
         super().__init__()
-        self.register_buffer("centre", torch.zeros(*places, size))
-        self.register_buffer("whiten", torch.eye(size).repeat(*places, 1, 1))
+        # Places in one dimension: buffers of four would be permuted with a network that is put in channels-last order.
+        self.register_buffer("centre", torch.zeros(math.prod(places), size))
+        self.register_buffer("whiten", torch.eye(size).repeat(math.prod(places), 1, 1))
 
     def measure(self, moments: Moments, shrinkage: float) -> None:
         """Take centre and spread of the vectors of normal images."""
@@ -77,4 +88,10 @@ class Spread(nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Squared distances of ``(B, *places, d)`` vectors, ``(B, *places)``."""
-        return torch.einsum("b...j,...ij->b...i", vectors - self.centre, self.whiten).square().sum(-1)
+        centred = (_flat(vectors) - self.centre).transpose(0, 1)  # (P, B, d)
+        return (centred @ self.whiten.mT).square().sum(-1).T.reshape(vectors.shape[:-1])
+
+
+def _flat(vectors: Tensor) -> Tensor:
+    """``(N, *places, d)`` as ``(N, P, d)``."""
+    return vectors.reshape(len(vectors), -1, vectors.shape[-1])

@@ -6,6 +6,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,15 @@ def stack() -> Iterator[dict[str, Any]]:
     assert not [process for process in before if processes.is_alive(process)]
     assert not processes.of_stack(state["id"])
     shutil.rmtree(home)
+
+
+@contextmanager
+def client_of(stack: dict[str, Any]) -> Iterator[None]:
+    """The environment of a client of the stack, for fixtures of a whole module."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (stack["environment"] | {"ADJOBS_HOME": stack["home"]}).items():
+            patch.setenv(name, value)
+        yield
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from adjobs.service import processes
 from adjobs.tracking.client import connect
 from adjobs.tracking.package import download
 from tests.drawing import draw_folder
+from tests.integration.conftest import client_of
 
 pytestmark = pytest.mark.slow
 ADJOBS = str(Path(sys.executable).with_name("adjobs"))
@@ -92,9 +93,7 @@ def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
 @pytest.fixture(scope="module")
 def undisturbed(stack, job, tmp_path_factory) -> dict[str, Any]:
     """The job as it should be, submitted as a Ray job: its run, and the weights of its model."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (stack["environment"] | {"ADJOBS_HOME": stack["home"]}).items():
-            patch.setenv(name, value)
+    with client_of(stack), pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS")  # as 'adjobs status --env' leaves it
         command = ["job", "submit", "--submission-id", "submitted-1", "--working-dir", ".", "--", "adjobs", "train", "job.yaml"]
         ray = str(Path(sys.executable).with_name("ray"))

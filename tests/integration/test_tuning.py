@@ -1,4 +1,7 @@
-"""Real Ray, MLflow and S3: a search that is killed goes on, its trials see no test part, and it leaves no room taken."""
+"""Real Ray, MLflow and S3: a search that is killed goes on, its trials see no test part, and it leaves no room taken.
+
+The job that takes the room is stopped, which a user may do, too: its run is closed.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from adjobs.tracking import search
 from adjobs.tracking.client import connect
 from adjobs.tracking.run import read_text
 from tests.drawing import draw_folder
+from tests.integration.conftest import client_of
 from tests.integration.test_training import epochs_of, new_run, outcome, start, wait_for
 
 pytestmark = pytest.mark.slow
@@ -34,9 +38,13 @@ SAY = """
 import sys
 from ray.util.state import list_placement_groups
 for _ in sys.stdin:
-    whole, free = ray.cluster_resources(), ray.available_resources()
-    groups = [group.state for group in list_placement_groups(filters=[("state", "!=", "REMOVED")])]
-    print(json.dumps({"groups": sorted(groups), "free": all(free.get(k) == whole[k] for k in ("CPU", "memory"))}), flush=True)
+    try:
+        whole, free = ray.cluster_resources(), ray.available_resources()
+        groups = [group.state for group in list_placement_groups(filters=[("state", "!=", "REMOVED")])]
+        said = {"groups": sorted(groups), "free": all(free.get(k) == whole[k] for k in ("CPU", "memory"))}
+    except Exception as error:
+        said = {"groups": str(error), "free": False}
+    print(json.dumps(said), flush=True)
 """
 HOLD = """
 @ray.remote(num_cpus=1)
@@ -101,15 +109,6 @@ def kill_a_trial(stack_id: str) -> bool | None:
     return bool(trials) or None
 
 
-@contextmanager
-def client_of(stack: dict[str, Any]) -> Iterator[None]:
-    """The environment of a client of the stack, for fixtures of a whole module."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (stack["environment"] | {"ADJOBS_HOME": stack["home"]}).items():
-            patch.setenv(name, value)
-        yield
-
-
 @pytest.fixture(scope="module")
 def ray_says(stack) -> Iterator[Callable[[], dict[str, Any]]]:
     """States of the placement groups that have not been removed, and whether all room is free.
@@ -126,7 +125,18 @@ def ray_says(stack) -> Iterator[Callable[[], dict[str, Any]]]:
         return json.loads(process.stdout.readline())
 
     yield say
+    process.kill()
     process.communicate()
+
+
+@contextmanager
+def killed_at_the_end(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """A process that does not outlive the block."""
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @contextmanager
@@ -224,16 +234,19 @@ def test_a_finished_search_does_not_go_on(gone_on, place):
 def later_job(stack, place, ray_says) -> dict[str, Any]:
     """What a job of two workers leaves that is stopped in the middle, after a search was killed whose workers waited for room."""
     several = ["--set", "train.workers=2", "--set", "train.cpus_per_worker=1"]
-    with client_of(stack):
+    with client_of(stack), ExitStack() as started:
         with holding_a_processor() as free:
-            process = tune(place, "job.yaml", "--space", "space.yaml", "--trials", "2", "--name", "taken", *several)
+            first = started.enter_context(
+                killed_at_the_end(tune(place, "job.yaml", "--space", "space.yaml", "--trials", "2", "--name", "taken", *several))
+            )
             wait_for(lambda: ray_says()["groups"] == ["CREATED", "PENDING"] or None)  # the trial's, and that of its workers
-            process.kill()
-            process.communicate()
+            first.kill()
+            first.communicate()
             free()
         # Ray's own cleaner, where it came to know the group in time, removes it; else it gets room that nobody is left to use.
         wait_for(lambda: ray_says()["groups"] in (["CREATED"], []) or None)
-        job = start("train", "job.yaml", *several, "--set", "track.experiment=later", cwd=place)
+        later = ["train", "job.yaml", *several, "--set", "track.experiment=later"]
+        job = started.enter_context(killed_at_the_end(start(*later, cwd=place)))
         run_id = wait_for(lambda: new_run(set(), "later"))
         wait_for(lambda: epochs_of(run_id) >= 1 or None)
         job.terminate()
@@ -242,7 +255,7 @@ def later_job(stack, place, ray_says) -> dict[str, Any]:
 
 
 def test_a_killed_search_whose_workers_waited_for_room_takes_none_from_later_jobs(later_job, ray_says, stack):
-    assert epochs_of(later_job["run_id"]) >= 1
+    """It trained, as the fixture waited for; and when it is stopped, all room is free."""
     wait_for(lambda: ray_says()["free"] or None, 60)
     assert not [one for one in processes.of_stack(stack["id"]) if "ImplicitFunc" in " ".join(one.cmdline())]
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import socket
 from pathlib import Path
 
 import pytest
@@ -13,20 +11,14 @@ import torch.distributed as dist
 from torch import multiprocessing, nn
 
 from adjobs import methods
-from adjobs.methods.contract import Mix, Stage
+from adjobs.methods.contract import Mix, Selection, Stage
 from adjobs.nn.norm import synchronised
 from adjobs.nn.world import take_from_first
 from adjobs.training import loop
-from adjobs.training.loop import train_only
+from adjobs.training.loop import Validation, train_only
 from tests.drawing import draw_folder
 from tests.methods.tiny import STILL, drawn_data, tiny
 from tests.training.test_loop import CPU, DiedError, train
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def open_stage(stage: Stage, method: nn.Module, data, rank: int) -> None:
@@ -48,7 +40,7 @@ def like(mix: Mix) -> Mix:
     return Mix(normal=4, anomalous=4) if mix.simulated or mix.anomalous else Mix(normal=8)
 
 
-def three_steps(rank: int, world: int, name: str, root: str, out: str, port: int = 0) -> None:
+def three_steps(rank: int, world: int, name: str, root: str, out: str) -> None:
     """Three steps of each stage, on one of ``world`` workers, of a method without random draws, which differ between workers.
 
     In float64: Adam divides gradients by their size, so that float32 rounding of a gradient near zero moves its weight by up to
@@ -56,8 +48,7 @@ def three_steps(rank: int, world: int, name: str, root: str, out: str, port: int
     """
     torch.set_num_threads(1)
     if world > 1:
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        dist.init_process_group("gloo", rank=rank, world_size=world)
+        dist.init_process_group("gloo", init_method=f"file://{out}.meeting", rank=rank, world_size=world)
     _, data = drawn_data(Path(root) / "d", Path(root) / "cache", 32)
     _, method = tiny(name, 32, **{key: value for key, value in STILL.items() if key in methods.config_class(name).model_fields})
     method.double()
@@ -89,10 +80,10 @@ def three_steps(rank: int, world: int, name: str, root: str, out: str, port: int
         dist.destroy_process_group()
 
 
-def of_every_method(rank: int, root: str, ports: dict[str, int]) -> None:
+def of_every_method(rank: int, root: str) -> None:
     """Three steps of every method as one of two workers; starting processes takes longer than they do."""
-    for name, port in ports.items():
-        three_steps(rank, 2, name, root, f"{root}/{name}-two", port)
+    for name in methods.names():
+        three_steps(rank, 2, name, root, f"{root}/{name}-two")
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +92,7 @@ def of_two_workers(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("workers")
     draw_folder(root / "d", 16, 8)
     drawn_data(root / "d", root / "cache", 32)
-    multiprocessing.spawn(of_every_method, (str(root), {name: free_port() for name in methods.names()}), nprocs=2)
+    multiprocessing.spawn(of_every_method, (str(root),), nprocs=2)
     return root
 
 
@@ -136,3 +127,32 @@ def test_a_method_resumes_exactly_from_any_round(name, params, folder_root, tmp_
         train(resumed, data, tmp_path / f"broken-{after}")
         for key, value in whole.state_dict().items():
             assert torch.equal(value, resumed.state_dict()[key]), (after, key)
+
+
+@pytest.mark.parametrize(("name", "params"), [("dpae", {}), ("cdo", {"distance": "mahalanobis"})])
+def test_the_best_round_comes_back_with_what_it_was_calibrated_to(name, params, folder_root, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "ROUND_STEPS", 2)
+    _, data = drawn_data(folder_root, tmp_path / "cache", size=32)
+    _, start = tiny(name, 32, **params)
+
+    def to_the_end(method: nn.Module, place: str, after: int | None = None) -> loop.Trained:
+        def near_to_the_start() -> dict[str, float]:
+            """Early rounds are the best."""
+            moved = sum(float((p - q).abs().sum()) for p, q in zip(method.parameters(), start.parameters(), strict=True))
+            return {"image_auroc": 1 / (1 + moved)}
+
+        best = Validation(Selection("best", "image_auroc"), near_to_the_start)
+        return train(method, data, tmp_path / place, after=after, validation=best)[0]
+
+    whole, broken, resumed = (copy.deepcopy(start) for _ in range(3))
+    trained = to_the_end(whole, "whole")
+    assert trained.selected_round == 1 < trained.rounds
+    with pytest.raises(DiedError):
+        to_the_end(broken, "broken", after=1)
+    to_the_end(resumed, "broken")
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
+    calibrated = copy.deepcopy(whole)
+    calibrated.stages()[-1].calibrate(data)
+    for key, value in calibrated.state_dict().items():
+        torch.testing.assert_close(value, whole.state_dict()[key], msg=key)

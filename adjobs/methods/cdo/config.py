@@ -30,7 +30,9 @@ class Config(MethodConfig):
     gamma: float = Field(2.0, ge=0, le=8, description="modulation γ of eq. (7); 0 weighs all pixels alike")
     mom: bool = Field(True, description="margin optimisation: maximise discrepancy on simulated pixels, eq. (5)")
     oom: bool = Field(True, description="overlap optimisation: weigh pixels by eq. (7)")
-    dist: Literal["sq", "l2"] = Field("sq", description="discrepancy: squared distance (published code) or its root (eq. 3)")
+    dist: Literal["sq", "l2"] = Field(
+        "sq", description="discrepancy that is trained: squared distance (published code) or its root (eq. 3)"
+    )
     rectangles: int = Field(4, ge=0, le=16, description="most rectangles per image; published code: 4; 0 simulates nothing")
     fill: Literal["uniform", "gaussian"] = Field("uniform", description="noise: published code uniform, Sec. III-C Gaussian")
     skip_background: bool = Field(
@@ -42,8 +44,8 @@ class Config(MethodConfig):
     sigma: float = Field(4.0, ge=0, le=32, description="Gaussian smoothing of the map, pixels at 256²; scaled with the image")
     distance: Literal["euclidean", "mahalanobis"] = Field(
         "euclidean",
-        description="of an image's features: as printed, eq. (10), or in units of the spread that they have at the same position "
-        "of the normal training images; ours",
+        description="what scores: the discrepancy that is trained (eq. 10), or the features' difference in units of the spread "
+        "that it has at the same position of the good training images (ours)",
     )
     shrinkage: float = Field(
         0.01, gt=0, le=1, description="mahalanobis: part of the mean variance that is added to every direction's"

@@ -22,7 +22,7 @@ from adjobs.synthesis.rectangles import perturb
 from adjobs.types import Batch, Prediction, Simulated, StepLoss
 
 MEASURE_BATCH = 16  # images whose differences are counted in at once
-MOST_GIB = 1.0  # of a spread; it travels with every checkpoint and model, and takes twice as much again while it is measured
+MOST_GIB = 0.5  # of a spread; it is in every checkpoint and model, and takes some six times as much while it is measured
 
 
 class CDO(nn.Module):
@@ -88,7 +88,7 @@ class CDO(nn.Module):
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
-        """Discrepancies summed over the hierarchies and smoothed, eq. (10); an image scores the top of its map."""
+        """Discrepancies, eq. (10) or in units of spread, summed over hierarchies and smoothed; an image scores its map's top."""
         size = images.shape[-2:]
         levels = self._in_spreads(images) if self.spread else list(self.discrepancies(images))
         maps = [F.interpolate(d[:, None], size, mode="bilinear", align_corners=False) for d in levels]
@@ -97,13 +97,14 @@ class CDO(nn.Module):
         return Prediction(smooth.flatten(1).topk(largest).values.mean(1), smooth)
 
     def _in_spreads(self, images: Tensor) -> list[Tensor]:
-        """Squared Mahalanobis distances of each hierarchy's differences, as a mean over the channels, ``(B, H_l, W_l)``.
+        """Squared Mahalanobis distances of each hierarchy's differences, as a mean over the channels, ``(B, H_l, W_l)``."""
+        found = self._differences(images)
+        return [spread(d) / d.shape[-1] for d, spread in zip(found, self.spread, strict=True)]
 
-        All in float32, since features that hardly vary over normal images are counted in small units.
-        """
+    def _differences(self, images: Tensor) -> list[Tensor]:
+        """What the networks differ by, ``(B, H_l, W_l, C_l)``; never in half precision, since small spreads are small units."""
         with torch.autocast(images.device.type, enabled=False):
-            found = differences(*self.features(images.float()))
-            return [spread(d.movedim(1, -1)) / d.shape[1] for d, spread in zip(found, self.spread, strict=True)]
+            return [d.movedim(1, -1) for d in differences(*self.features(images.float()))]
 
     @torch.no_grad()
     def _measure(self, data: TrainingImages) -> None:
@@ -112,11 +113,11 @@ class CDO(nn.Module):
         self.eval()
         moments = [Moments() for _ in self.spread]
         for batch in data.normal(MEASURE_BATCH):
-            for moment, d in zip(moments, differences(*self.features(batch.images)), strict=True):
-                moment.add(d.movedim(1, -1))
-        for spread, moment in zip(self.spread, moments, strict=True):
+            for moment, d in zip(moments, self._differences(batch.images), strict=True):
+                moment.add(d)
+        for spread in self.spread:
             assert isinstance(spread, Spread)
-            spread.measure(moment, self.config.shrinkage)
+            spread.measure(moments.pop(0), self.config.shrinkage)
         self.train(was_training)
 
     def stages(self) -> Sequence[Stage]:
@@ -166,6 +167,6 @@ def _shapes(expert: Backbone, config: Config, side: int) -> list[torch.Size]:
     if gib > MOST_GIB:
         raise JobError(
             f"params.distance: got mahalanobis, which takes {gib:.1f} GiB for {config.backbone} from level {config.first} at "
-            f"{side} px, allowed are {MOST_GIB:g} GiB; raise params.first, lower data.image_size, or set distance: euclidean"
+            f"{side} px, allowed are {MOST_GIB:g} GiB; change params.first, levels or data.image_size, or set distance: euclidean"
         )
     return shapes
