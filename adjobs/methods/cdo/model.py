@@ -117,7 +117,7 @@ class CDO(nn.Module):
                 moment.add(d)
         for spread in self.spread:
             assert isinstance(spread, Spread)
-            spread.measure(moments.pop(0), self.config.shrinkage)
+            spread.measure(moments.pop(0), self.config.shrinkage)  # the largest thing here: not kept until all are done
         self.train(was_training)
 
     def stages(self) -> Sequence[Stage]:
