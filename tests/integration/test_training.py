@@ -24,7 +24,7 @@ from tests.integration.conftest import client_of
 
 pytestmark = pytest.mark.slow
 ADJOBS = str(Path(sys.executable).with_name("adjobs"))
-EPOCHS = 12
+EPOCHS = 20
 
 
 @pytest.fixture(scope="module")
@@ -129,14 +129,14 @@ def test_a_killed_worker_and_then_a_killed_driver_change_nothing(stack, undistur
     first = undisturbed["run"]
     process = train(str(job), cwd=job.parent)
     run_id = wait_for(lambda: new_run({first.info.run_id}))
+    # While Ray starts the workers there is time to see that a second driver is refused.
+    refused = subprocess.run([ADJOBS, "train", "--resume", run_id], capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "is still at work; stop it first" in refused.stderr
     wait_for(lambda: epochs_of(run_id) >= 2 or None)
     workers = [one for one in processes.of_stack(stack["id"]) if "ray::RayTrainWorker" in " ".join(one.cmdline())]
     assert len(workers) == 2
     workers[0].kill()
-    # While Ray starts new workers there is time to see that a second driver is refused.
-    refused = subprocess.run([ADJOBS, "train", "--resume", run_id], capture_output=True, text=True, check=False)
-    assert refused.returncode == 2
-    assert "is still at work; stop it first" in refused.stderr
     died_at = epochs_of(run_id)
     assert died_at < EPOCHS - 3
     wait_for(lambda: epochs_of(run_id) >= died_at + 2 or None)

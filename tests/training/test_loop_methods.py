@@ -138,7 +138,7 @@ def test_the_best_round_comes_back_with_what_it_was_calibrated_to(name, params, 
     def to_the_end(method: nn.Module, place: str, after: int | None = None) -> loop.Trained:
         def near_to_the_start() -> dict[str, float]:
             """Early rounds are the best."""
-            moved = sum(float((p - q).abs().sum()) for p, q in zip(method.parameters(), start.parameters(), strict=True))
+            moved = sum(float((p - q).detach().abs().sum()) for p, q in zip(method.parameters(), start.parameters(), strict=True))
             return {"image_auroc": 1 / (1 + moved)}
 
         best = Validation(Selection("best", "image_auroc"), near_to_the_start)
