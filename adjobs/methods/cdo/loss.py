@@ -28,9 +28,8 @@ def discrepancies(expert: Sequence[Tensor], apprentice: Sequence[Tensor], dist: 
         ``(L, B, H_1, W_1)``, float32 or better.
     """
     size = expert[0].shape[-2:]
-    squared = torch.stack(
-        [d.square().sum(1) for d in differences(*([_at(size, m) for m in maps] for maps in (expert, apprentice)))]
-    )
+    found = differences([_at(size, maps) for maps in expert], [_at(size, maps) for maps in apprentice])
+    squared = torch.stack([d.square().sum(1) for d in found])
     return squared if dist == "sq" else squared.clamp_min(MIN_DISCREPANCY**2).sqrt()
 
 

@@ -22,7 +22,7 @@ from adjobs.synthesis.rectangles import perturb
 from adjobs.types import Batch, Prediction, Simulated, StepLoss
 
 MEASURE_BATCH = 16  # images whose differences are counted in at once
-MOST_GIB = 0.5  # of a spread; it is in every checkpoint and model, and takes some six times as much while it is measured
+MOST_GIB = 0.5  # of a spread; it is in every checkpoint and model, and takes some seven times as much while it is measured
 
 
 class CDO(nn.Module):
