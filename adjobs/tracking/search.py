@@ -142,11 +142,15 @@ class SearchRecorder:
         self.uri, self.run_id = uri, run_id
         self.client = connect(uri)
 
-    def settle(self, trial: str, status: str, tags: Mapping[str, str]) -> None:
+    def settle(self, trial: str, outcome: str, tags: Mapping[str, str]) -> None:
+        """Say what became of a trial; its outcome last, for the rest is not asked for again once that is there."""
+        with talking(self.uri):
+            for key, value in {**tags, "outcome": outcome}.items():
+                self.client.set_tag(trial, f"{TAG}{key}", value[:5000])
+
+    def close(self, trial: str, status: str) -> None:
         """Close the run of a trial."""
         with talking(self.uri):
-            for key, value in tags.items():
-                self.client.set_tag(trial, f"{TAG}{key}", value[:5000])
             self.client.set_terminated(trial, status)
 
     def progress(self, values: Mapping[str, float], step: int) -> None:

@@ -209,10 +209,9 @@ def _queue(search: _Search, stored: StoredSearch | None, where: executor.Room, h
         return Trial(number, point, launch.open_run(search.prepared(point), search.settings, tags, under).run_id)
 
     def closed(trial: Trial) -> None:
-        status = "FAILED" if trial.outcome in ("failed", "out of memory") else "FINISHED"
-        tags = {"outcome": str(trial.outcome), "reason": trial.reason, "seconds": f"{trial.seconds:.1f}"}
-        recorder.settle(trial.run_id, status, tags)
+        recorder.settle(trial.run_id, str(trial.outcome), {"reason": trial.reason, "seconds": f"{trial.seconds:.1f}"})
         open_store(launch.storage_of(search.settings, "")).delete(trial.run_id)  # nobody goes on from there
+        recorder.close(trial.run_id, "FAILED" if trial.outcome in ("failed", "out of memory") else "FINISHED")
         best = queue.best()
         if best:
             metric = search.goals[0].metric
@@ -230,8 +229,8 @@ def _queue(search: _Search, stored: StoredSearch | None, where: executor.Room, h
     for nested in () if stored is None else stored.trials:
         trial = _known(search, nested)
         queue.known(trial)
-        if trial.outcome is not None and nested.status == "RUNNING":
-            closed(trial)  # the driver ended between the trial's last word and this
+        if trial.outcome is not None and nested.status not in ("FINISHED", "FAILED"):
+            closed(trial)  # the driver ended between the trial's last word and the end of this
     return queue
 
 
@@ -273,7 +272,7 @@ def _run_trials(search: _Search, queue: Queue, where: executor.Room, watch: Watc
     except KeyboardInterrupt:
         recorder = SearchRecorder(settings.tracking_uri, search.run_id)
         for trial in queue.running:
-            recorder.settle(trial.run_id, "KILLED", {})
+            recorder.close(trial.run_id, "KILLED")
         raise
     finally:
         watch.end()

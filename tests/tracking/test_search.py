@@ -33,7 +33,9 @@ def opened(uri) -> str:
             for round_, value in ((1, 0.5), (2, 0.7), (2, 0.9)):
                 recorder.metrics({"val/image_auroc": value}, round_)
             recorder.metrics({"costs/ms_per_image": 3.0}, 2)
-            search.SearchRecorder(uri, run_id).settle(trial, "FINISHED", {"outcome": "finished"})
+            recorder_of_search = search.SearchRecorder(uri, run_id)
+            recorder_of_search.settle(trial, "finished", {})
+            recorder_of_search.close(trial, "FINISHED")
     start(uri, JOB, FACTS, "checkpoints/{run}", {})
     return run_id
 
