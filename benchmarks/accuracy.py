@@ -1,9 +1,10 @@
 """Accuracy of our methods beside anomalib's PatchCore and PaDiM: same pictures, split, backbone, pixels and measures.
 
-    python benchmarks/accuracy.py TILES elpv [--anomalib-python DIR/bin/python] [--epochs 20] [--set cdo.lr=0.001]
+    python benchmarks/accuracy.py TILES elpv --runs DIR [--anomalib-python DIR/bin/python] [--set cdo.lr=0.001] [--job JOB]
 
-TILES is the folder of the magnetic tiles, elpv the installed package; any data set that adjobs opens will do. The neighbours run
-in an environment of their own, and without ``--anomalib-python`` they are left out:
+TILES is the folder of the magnetic tiles, elpv the installed package; any data set that adjobs opens will do. JOB is a job file,
+such as those in ``jobs/`` that hold what searches chose. Every run is kept in the folder of runs as soon as it is done, and not
+repeated. The neighbours run in an environment of their own, and without ``--anomalib-python`` they are left out:
 
     python -m venv DIR && DIR/bin/pip install -r benchmarks/neighbours/requirements.txt
 
@@ -16,44 +17,107 @@ PatchCore's coreset of 1 % is drawn as anomalib draws it. On two busy cores that
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from contenders import NEIGHBOURS, Data, Result, look, run_neighbours, run_ours
+import yaml
+from contenders import NEIGHBOURS, Answers, Data, fit_ours, learnt, look, peak_memory, run_neighbours
 from report import keep, machine, table
+from runs import costs, once, origins, slug
 
 from adjobs import evaluate, methods
 from adjobs.backbones import LEVELS
-from adjobs.evaluate import EVAL_BATCH
-from adjobs.metrics.intervals import Estimate, auroc_interval
+from adjobs.evaluate import EVAL_BATCH, Runner
+from adjobs.job import JobConfig, override, resolve
+from adjobs.metrics.intervals import auroc_interval
 from adjobs.metrics.pixel import pixel_measures
+from adjobs.types import Scores
 
 HEAD = (
-    "| data | method | learns from | image AUROC (95 %) | image AP | pixel AUROC | pixel AP | AU-PRO ≤ 0.3 "
-    "| ms/image | training s | peak MiB |"
+    "| data | method | learns from | val: image AUROC | test: image AUROC (95 %) | image AP | pixel AUROC | pixel AP "
+    "| AU-PRO ≤ 0.3 | ms/image | training s | peak MiB |"
 )
 
 
-def row(data: Data, result: Result) -> list[str]:
-    """The measures of a result as a line of the table."""
-    scores = result.scores
-    images = evaluate.measure_images(scores)
-    pixels: list[float | None] = [None, None, None]
+def measured(scores: Scores) -> dict[str, Any]:
+    """The measures of the test part."""
+    estimate = auroc_interval(scores.labels, scores.scores)
+    found: dict[str, Any] = {"image_auroc": [estimate.value, estimate.low, estimate.high]}
+    found["image_ap"] = evaluate.measure_images(scores)["image_ap"]
     if scores.maps is not None and scores.masks is not None:
-        measured = pixel_measures(scores.maps, scores.masks, limits=(0.3,))
-        pixels = [measured.auroc, measured.ap, measured.au_pro[0.3]]
-    return [
-        data.index.format,
-        result.method,
-        result.learns_from,
-        figure(auroc_interval(scores.labels, scores.scores)),
-        *(number(value) for value in [images["image_ap"], *pixels]),
-        f"{result.ms_per_image:.1f}",
-        f"{result.train_seconds:.0f}",
-        f"{result.peak_mib:.0f}",
-    ]
+        pixels = pixel_measures(scores.maps, scores.masks, limits=(0.3,))
+        found |= {"pixel_auroc": pixels.auroc, "pixel_ap": pixels.ap, "au_pro": pixels.au_pro[0.3]}
+    return found
+
+
+def train(job: JobConfig, data: Data) -> dict[str, Any]:
+    """Train one of ours and measure it."""
+    fitted = fit_ours(job, data)
+
+    def scored(part: Sequence[str]) -> evaluate.Timed:
+        return evaluate.evaluate(fitted.method, fitted.cache, data.index, part, Runner(fitted.device))
+
+    val, test = scored(data.split.val).scores, scored(data.split.test)
+    mixes = [stage.mix for stage in fitted.method.stages()]  # type: ignore[operator]
+    labelled = fitted.training.n_anomalous if any(mix.natural or mix.anomalous for mix in mixes) else 0
+    return {
+        "ours": True,
+        "learns_from": learnt(fitted.training.n_normal, labelled),
+        "val": evaluate.measure_images(val)["image_auroc"],
+        "test": measured(test.scores),
+        "ms_per_image": test.ms_per_image,
+        "seconds": fitted.seconds,
+        "peak_mib": peak_memory(fitted.device),
+    }
+
+
+def jobs(data: Data, arguments: argparse.Namespace) -> dict[str, JobConfig]:
+    """Jobs by what the table calls them: methods as the command line sets them, then those of job files."""
+    where = {
+        "uri": data.uri,
+        "protocol": arguments.protocol,
+        "k": arguments.k,
+        "image_size": arguments.size,
+        "seed": arguments.seed,
+    }
+    rest = {"data": where, "train": {"seed": arguments.seed}}
+    found = {}
+    for name in arguments.methods:
+        given = [setting for setting in arguments.set if setting.startswith(f"{name}.")]
+        if arguments.epochs is not None and "epochs" in methods.config_class(name).model_fields:
+            given.insert(0, f"{name}.epochs={arguments.epochs}")
+        settings = ["params." + setting.removeprefix(f"{name}.") for setting in given]
+        found[name] = resolve(override({"method": name, **rest}, settings))
+    for path in arguments.job:
+        document = yaml.safe_load(path.read_text())
+        found[f"{document['method']}, {path.name}"] = resolve({**rest, **{key: document[key] for key in ("method", "params")}})
+    return found
+
+
+def results(data: Data, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """One after the other, ours first."""
+    for title, job in jobs(data, arguments).items():
+        name = f"{data.index.format}-{slug(title)}"
+        yield once(arguments.runs, name, job, data, train, arguments.threads) | {"method": title}
+    if arguments.anomalib_python:
+        yield from map(answered, run_neighbours(data, arguments.runs / f"exchange-{data.index.format}", arguments))
+
+
+def answered(answers: Answers) -> dict[str, Any]:
+    """A neighbour's answers, measured."""
+    told = answers._asdict()
+    test = measured(told.pop("scores"))
+    return {**told, "ours": False, "val": None, "test": test}
+
+
+def row(data: Data, result: Mapping[str, Any]) -> list[str]:
+    """A line of the table."""
+    test = result["test"]
+    rest = [number(test.get(key)) for key in ("image_ap", "pixel_auroc", "pixel_ap", "au_pro")]
+    about = [data.index.format, result["method"], result["learns_from"]]
+    return [*about, number(result["val"]), figure(test["image_auroc"]), *rest, *costs([result])]
 
 
 def number(value: float | None) -> str:
@@ -61,27 +125,27 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def figure(estimate: Estimate) -> str:
+def figure(estimate: Sequence[float | None]) -> str:
     """A measure with its interval."""
-    return number(estimate.value) + ("" if estimate.low is None else f" ({number(estimate.low)}–{number(estimate.high)})")
+    value, low, high = map(number, estimate)
+    return value if estimate[1] is None else f"{value} ({low}–{high})"
 
 
-def standing(data: Data, results: Sequence[Result]) -> str:
+def standing(data: Data, every: Sequence[Mapping[str, Any]]) -> str:
     """Where the best of ours stands beside the best neighbour, in a sentence."""
 
-    def best(ours: bool) -> Result | None:
-        of = [result for result in results if result.ours is ours]
-        return max(of, key=lambda r: auroc_interval(r.scores.labels, r.scores.scores).value or 0, default=None)
+    def auroc(result: Mapping[str, Any]) -> float:
+        return float(result["test"]["image_auroc"][0] or 0)
 
-    mine, other = best(True), best(False)
+    mine, other = (max((r for r in every if r["ours"] is ours), key=auroc, default=None) for ours in (True, False))
     if mine is None or other is None:
         return f"- {data.index.format}: nothing to compare."
-    first, second = (auroc_interval(r.scores.labels, r.scores.scores) for r in (mine, other))
-    gap = (first.value or 0) - (second.value or 0)
+    gap = auroc(mine) - auroc(other)
     verdict = f"is {abs(gap):.3f} {'ahead of' if gap > 0 else 'behind'}"
-    same = mine.learns_from == other.learns_from
-    labels = "" if same else f"; it learnt from {mine.learns_from}, the other from {other.learns_from}"
-    return f"- {data.index.format}: {mine.method} {figure(first)} {verdict} {other.method} {figure(second)}{labels}."
+    same = mine["learns_from"] == other["learns_from"]
+    labels = "" if same else f"; it learnt from {mine['learns_from']}, the other from {other['learns_from']}"
+    first, second = (f"{r['method']} {figure(r['test']['image_auroc'])}" for r in (mine, other))
+    return f"- {data.index.format}: {first} {verdict} {second}{labels}."
 
 
 def about(arguments: argparse.Namespace, every: Sequence[Data]) -> str:
@@ -101,7 +165,7 @@ def about(arguments: argparse.Namespace, every: Sequence[Data]) -> str:
         f"ms/image: from uint8 pixels to score and map in memory, batches of {EVAL_BATCH}, float32. "
         f"Training seconds of ours include the validation that chooses a checkpoint, where a method has that rule. "
         f"Peak: GPU memory, or resident memory of the process. "
-        f"Parameters of ours: {', '.join(changed) if changed else 'the defaults'}."
+        f"Parameters of ours, where no job file is named: {', '.join(changed) if changed else 'the defaults'}."
     )
 
 
@@ -109,8 +173,9 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", help="data sets as 'adjobs train --data' takes them")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of finished runs")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of each run of ours")
     parser.add_argument("--anomalib-python", help="Python of the environment with anomalib")
-    parser.add_argument("--exchange", type=Path, help="keep what the neighbours are asked and answer here, and ask nothing twice")
     parser.add_argument("--methods", nargs="*", choices=methods.names(), default=methods.names(), help="which of ours")
     parser.add_argument("--neighbours", nargs="*", choices=list(NEIGHBOURS), default=list(NEIGHBOURS))
     parser.add_argument("--size", type=int, default=128, help="side of the images in pixels")
@@ -119,6 +184,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--k", type=int, help="most labelled anomalies in the training part")
     parser.add_argument("--epochs", type=int, help="for every method of ours that counts epochs")
     parser.add_argument("--set", action="append", default=[], metavar="METHOD.KEY=VALUE", help="a parameter of one of ours")
+    parser.add_argument(
+        "--job", action="append", default=[], type=Path, help="method and parameters of a job file take part as well, as they are"
+    )
     parser.add_argument("--backbone", default="tf_efficientnet_lite0", help="of the neighbours; of ours: --set METHOD.backbone=")
     parser.add_argument("--patchcore-levels", type=int, nargs="+", choices=LEVELS, default=list(LEVELS), metavar="LEVEL")
     parser.add_argument("--padim-features", type=int, help="channels that PaDiM draws by lot; all unless told")
@@ -133,25 +201,23 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Train, measure, print and keep."""
     arguments = parse()
-    every: list[Data] = []
+    divided: list[Data] = []
+    ours: list[dict[str, Any]] = []
     rows: list[list[str]] = []
     standings: list[str] = []
     for uri in arguments.data:
         data = look(uri, arguments.protocol, arguments.seed, arguments.k)
-        results = []
-        for name in arguments.methods:
-            print(f"{data.index.format}: {name}", file=sys.stderr)
-            results.append(run_ours(name, data, arguments))
-        if arguments.anomalib_python:
-            results.extend(run_neighbours(data, arguments))
-        every.append(data)
-        rows.extend(row(data, result) for result in results)
-        standings.append(standing(data, results))
+        found = list(results(data, arguments))
+        divided.append(data)
+        ours.extend(result for result in found if result["ours"])
+        rows.extend(row(data, result) for result in found)
+        standings.append(standing(data, found))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     closing = ["**Where we stand**, image AUROC on the test part:", "\n".join(standings)]
     if not arguments.anomalib_python:
         closing = ["anomalib was not measured: no --anomalib-python was given."]
-    keep(arguments.name, "Accuracy", machine(device), [about(arguments, every), table(HEAD, rows, left=3), *closing])
+    parts = [about(arguments, divided), origins(ours), table(HEAD, rows, left=3), *closing]
+    keep(arguments.name, "Accuracy", machine(device), parts)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,9 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -32,8 +28,7 @@ from adjobs.data.loaders import TrainingData, to_float
 from adjobs.data.preflight import check, without
 from adjobs.data.splits import Split, make_split
 from adjobs.evaluate import EVAL_BATCH, Runner
-from adjobs.job import JobConfig, override, resolve
-from adjobs.methods.contract import Stage
+from adjobs.job import JobConfig
 from adjobs.training.device import choose_runner
 from adjobs.training.loop import Round, Tick, Trained, Validation, Worker, fit
 from adjobs.types import Prediction, Scores
@@ -56,16 +51,15 @@ class Data:
         return open_cache(self.index, self.fingerprint, size, settings.load().cache)
 
 
-class Result(NamedTuple):
-    """One line of the table, before it is measured."""
+class Answers(NamedTuple):
+    """What a neighbour answers for the test part, and what it took."""
 
     method: str
     learns_from: str
     scores: Scores
     ms_per_image: float
-    train_seconds: float
+    seconds: float
     peak_mib: float
-    ours: bool
 
 
 def look(uri: str, protocol: str, seed: int, k: int | None) -> Data:
@@ -172,16 +166,6 @@ def latency(method: nn.Module, size: int, batch: int, device: torch.device, time
     return float(np.median(taken[1:]))
 
 
-def train_ours(job: JobConfig, data: Data) -> Result:
-    """Train one of our methods and score the test part. Called in a process of its own, so that its peak memory is its own."""
-    method, cache, training, _, seconds, device = fit_ours(job, data)
-    timed = evaluate.evaluate(method, cache, data.index, data.split.test, Runner(device))
-    stages: Sequence[Stage] = method.stages()  # type: ignore[operator]
-    labelled = training.n_anomalous if any(stage.mix.natural or stage.mix.anomalous for stage in stages) else 0
-    learns = learnt(training.n_normal, labelled)
-    return Result(job.method, learns, timed.scores, timed.ms_per_image, seconds, peak_memory(device), True)
-
-
 def peak_memory(device: torch.device) -> float:
     """Peak of the GPU, or of this process, in MiB."""
     return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_mib()
@@ -190,17 +174,6 @@ def peak_memory(device: torch.device) -> float:
 def learnt(normal: int, anomalous: int = 0) -> str:
     """What a method learns from, in words."""
     return f"{normal} normal" + (f" + {anomalous} anomalous" if anomalous else "")
-
-
-def run_ours(name: str, data: Data, arguments: argparse.Namespace) -> Result:
-    """Train and score one of our methods."""
-    given = [setting for setting in arguments.set if setting.startswith(f"{name}.")]
-    if arguments.epochs is not None and "epochs" in methods.config_class(name).model_fields:
-        given.insert(0, f"{name}.epochs={arguments.epochs}")
-    document = {"method": name, "data": {"uri": data.uri, "image_size": arguments.size}, "train": {"seed": arguments.seed}}
-    job = resolve(override(document, ["params." + setting.removeprefix(f"{name}.") for setting in given]))
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(train_ours, job, data).result()
 
 
 def write_exchange(folder: Path, data: Data, arguments: argparse.Namespace) -> int:
@@ -231,15 +204,6 @@ def write_exchange(folder: Path, data: Data, arguments: argparse.Namespace) -> i
     return len(train)
 
 
-def exchange_folder(data: Data, arguments: argparse.Namespace, stack: ExitStack) -> Path:
-    """Where questions and answers lie: a folder that is kept, or one that goes when ``stack`` does."""
-    if arguments.exchange is None:
-        return Path(stack.enter_context(TemporaryDirectory(prefix="adjobs-exchange-")))
-    folder: Path = arguments.exchange / data.index.format
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def digest(folder: Path) -> str:
     """Sha256 of what the neighbours are asked: answers to another question are not taken."""
     total = hashlib.sha256()
@@ -248,23 +212,22 @@ def digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def run_neighbours(data: Data, arguments: argparse.Namespace) -> Iterator[Result]:
-    """Have anomalib's environment train and score, and read its answers."""
+def run_neighbours(data: Data, folder: Path, arguments: argparse.Namespace) -> Iterator[Answers]:
+    """Have anomalib's environment train and score, and read its answers; question and answers stay in ``folder``."""
     program = Path(__file__).with_name("neighbours") / "anomalib_scores.py"
-    with ExitStack() as stack:
-        folder = exchange_folder(data, arguments, stack)
-        normal = write_exchange(folder, data, arguments)
-        question = digest(folder)
-        for name in arguments.neighbours:
-            print(f"{data.index.format}: {NEIGHBOURS[name]}", file=sys.stderr)
-            asked = folder / f"{name}.question"
-            if not asked.exists() or asked.read_text() != question:
-                command = [arguments.anomalib_python, "-W", "ignore", str(program), str(folder), "--model", name]
-                subprocess.run(command, check=True)
-                asked.write_text(question)
-            with np.load(folder / f"{name}.npz") as found:
-                replay = Replay(found["scores"], found["maps"])
-                costs = [float(found[key]) for key in ("ms_per_image", "train_seconds", "peak_mib")]
-            cache = data.open(arguments.size)
-            scores = evaluate.evaluate(replay, cache, data.index, data.split.test, Runner(torch.device("cpu"))).scores
-            yield Result(NEIGHBOURS[name], learnt(normal), scores, costs[0], costs[1], costs[2], ours=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    normal = write_exchange(folder, data, arguments)
+    question = digest(folder)
+    for name in arguments.neighbours:
+        print(f"{data.index.format}: {NEIGHBOURS[name]}", file=sys.stderr)
+        asked = folder / f"{name}.question"
+        if not asked.exists() or asked.read_text() != question:
+            command = [arguments.anomalib_python, "-W", "ignore", str(program), str(folder), "--model", name]
+            subprocess.run(command, check=True)
+            asked.write_text(question)
+        with np.load(folder / f"{name}.npz") as found:
+            replay = Replay(found["scores"], found["maps"])
+            costs = [float(found[key]) for key in ("ms_per_image", "train_seconds", "peak_mib")]
+        cache = data.open(arguments.size)
+        scores = evaluate.evaluate(replay, cache, data.index, data.split.test, Runner(torch.device("cpu"))).scores
+        yield Answers(NEIGHBOURS[name], learnt(normal), scores, costs[0], costs[1], costs[2])

@@ -65,9 +65,10 @@ def test_a_driver_that_ended_while_it_closed_a_trial_leaves_the_rest_to_the_next
     def ends(*_: object) -> None:
         raise StorageError("the driver ended")
 
-    with monkeypatch.context() as patch, pytest.raises(StorageError):
+    with monkeypatch.context() as patch:
         patch.setattr("adjobs.artifacts.local.LocalStore.delete", ends)
-        queue.refused(0, "loss not finite")
+        with pytest.raises(StorageError):
+            queue.refused(0, "loss not finite")
     recorder = records.SearchRecorder(opened.settings.tracking_uri, opened.run_id)
     if status == "KILLED":
         recorder.close(queue.trials[0].run_id, status)  # as Ctrl-C leaves trials whose end the driver did not hear of
