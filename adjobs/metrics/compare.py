@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 from adjobs.metrics import CONFIDENCE, ranking
 from adjobs.metrics.bootstrap import ROUNDING, Outcomes, Seed, Weights, draws, outcomes, percentiles
@@ -88,8 +88,8 @@ def compare_auroc(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, *
     if variance < np.finfo(float).eps:
         return _unvarying(truth, a, b, value, None, confidence)
     error = math.sqrt(variance)
-    reach = float(stats.norm.ppf((1 + confidence) / 2)) * error
-    p_value = float(2 * stats.norm.sf(abs(value) / error))
+    reach = float(special.ndtri((1 + confidence) / 2)) * error
+    p_value = float(2 * special.ndtr(-abs(value) / error))
     return Difference(value, max(-1.0, value - reach), min(1.0, value + reach), p_value)
 
 

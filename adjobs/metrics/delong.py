@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from adjobs.metrics.inputs import Bools, Floats
 
@@ -31,10 +30,12 @@ def delong(truth: Bools, scores: Floats) -> DeLong:
         truth: ``(N,)`` with at least two images of each class.
         scores: ``(k, N)``.
     """
+    from scipy.stats import rankdata  # a second to import, for which drivers and workers that measure nothing need not wait
+
     m, n = int(truth.sum()), int((~truth).sum())
-    overall = stats.rankdata(scores, axis=1)
-    of_anomalous = (overall[:, truth] - stats.rankdata(scores[:, truth], axis=1)) / n
-    of_normal = 1 - (overall[:, ~truth] - stats.rankdata(scores[:, ~truth], axis=1)) / m
+    overall = rankdata(scores, axis=1)
+    of_anomalous = (overall[:, truth] - rankdata(scores[:, truth], axis=1)) / n
+    of_normal = 1 - (overall[:, ~truth] - rankdata(scores[:, ~truth], axis=1)) / m
     placements = np.empty(scores.shape)
     placements[:, truth], placements[:, ~truth] = of_anomalous, of_normal
     covariance = np.atleast_2d(np.cov(of_anomalous)) / m + np.atleast_2d(np.cov(of_normal)) / n

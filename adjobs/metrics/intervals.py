@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 from adjobs.metrics import CONFIDENCE
 from adjobs.metrics.binned import count_pixels
@@ -96,8 +96,8 @@ def proportion(hits: int, of: int, confidence: float = CONFIDENCE, missing: str 
     if not of:
         return Estimate(None, reason=missing)
     tail = (1 - confidence) / 2
-    low = float(stats.beta.ppf(tail, hits, of - hits + 1)) if hits else 0.0
-    high = float(stats.beta.ppf(1 - tail, hits + 1, of - hits)) if hits < of else 1.0
+    low = float(special.betaincinv(hits, of - hits + 1, tail)) if hits else 0.0
+    high = float(special.betaincinv(hits + 1, of - hits, 1 - tail)) if hits < of else 1.0
     return Estimate(hits / of, low, high)
 
 
@@ -250,7 +250,7 @@ def few(truth: Bools) -> str:
 
 
 def _logit_interval(area: float, error: float, confidence: float) -> tuple[float, float]:
-    reach = float(stats.norm.ppf((1 + confidence) / 2)) * error / (area * (1 - area))
+    reach = float(special.ndtri((1 + confidence) / 2)) * error / (area * (1 - area))
     centre = math.log(area / (1 - area))
     return float(_logistic(centre - reach)), float(_logistic(centre + reach))
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 from adjobs.errors import JobError, choices
 from adjobs.metrics import cuts
@@ -163,7 +163,7 @@ def false_alarm_bound(alarms: int, n_normal: int, confidence: float = 0.95) -> f
         return 1.0
     if alarms == 0:  # the rate p at which (1 - p) ** n_normal is 1 - confidence
         return -math.expm1(math.log1p(-confidence) / n_normal)
-    return float(stats.beta.ppf(confidence, alarms + 1, n_normal - alarms))
+    return float(special.betaincinv(alarms + 1, n_normal - alarms, confidence))
 
 
 def images_needed(rate: float, confidence: float = 0.95) -> int | None:

@@ -21,7 +21,6 @@ from adjobs.job import JobConfig
 from adjobs.metrics import CONFIDENCE, METRICS_VERSION
 from adjobs.metrics.pixel_threshold import PixelThreshold, choose_pixels, default_pixel_policy, describe_pixels
 from adjobs.metrics.threshold import Threshold, choose, describe
-from adjobs.tracking import figures
 from adjobs.tracking.package import log_model
 from adjobs.tracking.run import MEASURES_FILE, THRESHOLDS_FILE, Recorder
 from adjobs.training.loop import Trained
@@ -63,13 +62,17 @@ def conclude(job: JobConfig, fingerprint: str, split: Split, look: Look, trained
     Returns:
         The summary that ``adjobs train`` prints.
     """
+    from adjobs.tracking import figures  # matplotlib, for which drivers and trials need not wait
+
     begin = time.perf_counter()
     timed = {"val": look.again(split.val), "test": look.at(split.test)}
     val = timed["val"].scores
     threshold, pixel = choose_threshold(job, val), choose_pixel_threshold(job, val)
     measures = {part: measure(t.scores, threshold, pixel, look.index) for part, t in timed.items()}
     costs = {"test/ms_per_image": timed["test"].ms_per_image, "train/selected_round": float(trained.selected_round)}
-    _draw_course(recorder, trained)
+    course = figures.training(recorder.history(), trained.selected_round)
+    if course is not None:
+        recorder.figure(course, "figures/training.png")
     # Round by round these were measured, too; MLflow's newest are now those of the model.
     of_rounds = evaluate.measure_images(val, methods.spec(job.method).own_threshold)
     newest = {f"val/{name}": value for name, value in of_rounds.items()} | flat(measures)
@@ -157,14 +160,9 @@ def _undefined(measures: Mapping[str, Measures]) -> dict[str, str]:
     return {"undefined_metrics": ", ".join(missing)} if missing else {}
 
 
-def _draw_course(recorder: Recorder, trained: Trained) -> None:
-    course = figures.training(recorder.history(), trained.selected_round)
-    if course is not None:
-        recorder.figure(course, "figures/training.png")
-
-
 def _draw_galleries(recorder: Recorder, scores: Scores, threshold: float, cache: ImageCache) -> None:
     """The pictures of the test part that teach most."""
+    from adjobs.tracking import figures
 
     def image_of(name: str) -> np.ndarray:
         return np.asarray(cache.images[cache.row[name]])
