@@ -7,10 +7,11 @@ weights that were best on validation so far) and ``progress.json``, written last
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import torch
@@ -45,8 +46,8 @@ class Progress:
 class Checkpoints(Protocol):
     """Where checkpoints go. Every worker calls both methods; only rank 0 brings a folder."""
 
-    def load(self) -> Path | None:
-        """Folder of the last complete checkpoint, or None."""
+    def load(self) -> AbstractContextManager[Path | None]:
+        """Folder of the last complete checkpoint, or None; to be read within the block, and not afterwards."""
         ...
 
     def save(self, folder: Path | None, metrics: Mapping[str, float]) -> None:
@@ -57,20 +58,20 @@ class Checkpoints(Protocol):
 class StoreCheckpoints:
     """Checkpoints of a training in this process, in a folder or in S3."""
 
-    def __init__(self, uri: str, scratch: Path) -> None:
+    def __init__(self, uri: str) -> None:
         self._store = open_store(uri)
-        self._scratch = scratch
 
-    def load(self) -> Path | None:
+    @contextmanager
+    def load(self) -> Iterator[Path | None]:
         """Fetch the last complete checkpoint; ``latest`` names it."""
         if not self._store.exists("latest"):
-            return None
+            yield None
+            return
         name = self._store.read("latest").decode()
-        folder = self._scratch / "resume"
-        shutil.rmtree(folder, ignore_errors=True)
-        for entry in self._store.list(f"{name}/"):
-            self._store.get(entry.key, folder / entry.key.removeprefix(f"{name}/"))
-        return folder
+        with TemporaryDirectory(prefix="adjobs-") as folder:
+            for entry in self._store.list(f"{name}/"):
+                self._store.get(entry.key, Path(folder, entry.key.removeprefix(f"{name}/")))
+            yield Path(folder)
 
     def save(self, folder: Path | None, metrics: Mapping[str, float]) -> None:
         """Put the new one beside the old one, point ``latest`` at it, then delete the old one."""
@@ -116,7 +117,8 @@ def read(folder: Path) -> Restored:
         progress = Progress(**json.loads((folder / "progress.json").read_text()))
         state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
         best = folder / "best.safetensors"
-        weights = dict(load_file(best)) if best.exists() else None
+        # Copied, since these are maps of a file that goes.
+        weights = {key: tensor.clone() for key, tensor in load_file(best).items()} if best.exists() else None
         return Restored(state["method"], state["optimizer"], weights, progress)
     except Exception as error:  # torch, json and safetensors each have their own classes for a file that is not theirs
         raise StorageError(f"checkpoint {folder}: cannot be read ({one_line(error)}); start the job anew") from error

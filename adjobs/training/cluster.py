@@ -7,9 +7,8 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from adjobs.errors import AdjobsError, ClusterError, DataError, JobError, one_line
@@ -232,14 +231,13 @@ def filesystem(parent: str) -> tuple[str, Any]:
 class _RayCheckpoints(Checkpoints):
     """Checkpoints that Ray carries to the storage of the run."""
 
-    def __init__(self) -> None:
-        self._scratch = TemporaryDirectory(prefix="adjobs-resume-")  # goes with this object
-
-    def load(self) -> Path | None:
+    @contextmanager
+    def load(self) -> Iterator[Path | None]:
         import ray.train
 
         found = ray.train.get_checkpoint()
-        return None if found is None else Path(found.to_directory(self._scratch.name))
+        with nullcontext() if found is None else found.as_directory() as folder:
+            yield folder and Path(folder)
 
     def save(self, folder: Path | None, metrics: Mapping[str, float]) -> None:
         import ray.train

@@ -179,9 +179,7 @@ def _train_here(task: Task, storage: str, tell: Callable[[Tick], None]) -> dict[
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() and task.job.train.gpus_per_worker != 0 else "cpu")
-    with TemporaryDirectory(prefix="adjobs-") as scratch:
-        checkpoints = StoreCheckpoints(storage, Path(scratch))
-        return run_worker(task, device=device, rank=0, world=1, checkpoints=checkpoints, tell=tell)
+    return run_worker(task, device=device, rank=0, world=1, checkpoints=StoreCheckpoints(storage), tell=tell)
 
 
 @contextmanager

@@ -191,11 +191,11 @@ class _Run:
 
     def restore(self, begin: Callable[[], None]) -> dict[str, Any] | None:
         """Take up the last checkpoint, or begin; returns the optimizer's state when a stage was under way."""
-        folder = self.checkpoints.load()
-        if folder is None:
+        with self.checkpoints.load() as folder:
+            restored = None if folder is None else checkpoint.read(folder)
+        if restored is None:
             begin()
             return None
-        restored = checkpoint.read(folder)
         self.method.load_state_dict(restored.method)
         self.best, self.progress = restored.best, restored.progress
         return restored.optimizer

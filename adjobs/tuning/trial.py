@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
@@ -87,11 +86,8 @@ def _here(order: Order) -> dict[str, Any]:
     """Train in this process."""
     device = torch.device("cuda" if order.wanted.gpus and torch.cuda.is_available() else "cpu")
     _fresh(device)
-    with TemporaryDirectory(prefix="adjobs-") as scratch:
-        checkpoints = _Reporting(order.storage, Path(scratch))
-        return worker.run(
-            order.task, device=device, rank=0, world=1, checkpoints=checkpoints, tell=lambda tick: None, finish=judge
-        )
+    checkpoints = _Reporting(order.storage)
+    return worker.run(order.task, device=device, rank=0, world=1, checkpoints=checkpoints, tell=lambda tick: None, finish=judge)
 
 
 def _on_workers(order: Order) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class Checkpoints(StoreCheckpoints):
     """Stores, and dies after a number of saves."""
 
     def __init__(self, root: Path, after: int | None = None) -> None:
-        super().__init__(str(root), root.parent / "scratch")
+        super().__init__(str(root))
         self.left = after
 
     def save(self, folder, metrics) -> None:

@@ -59,7 +59,7 @@ def train(method, data, root: Path, *, shares: bool = True, rule="last", seed=0,
     """Train; returns the numbers of the rounds, and whether anything was trained in them."""
     torch.manual_seed(0)
     listener = Listener()
-    checkpoints = Checkpoints(root, after) if after else StoreCheckpoints(str(root), root.parent / f"{root.name}-scratch")
+    checkpoints = Checkpoints(root, after) if after else StoreCheckpoints(str(root))
     fit(
         method,
         data,
