@@ -256,6 +256,19 @@ def test_the_best_round_on_validation_is_selected_also_after_a_resume(data, tmp_
     assert torch.equal(method.first.weight, seen[1])
 
 
+def test_a_checkpoint_is_fetched_for_as_long_as_it_is_read_and_its_weights_outlive_it(data, tmp_path):
+    validation = Validation(Selection("best", "image_auroc"), lambda: {"image_auroc": 0.5})
+    with pytest.raises(DiedError):
+        train(TwoStages(), data, tmp_path / "ck", after=1, validation=validation)
+    with StoreCheckpoints(str(tmp_path / "ck")).load() as folder:
+        restored = checkpoint.read(folder)
+        weights = {key: tensor.clone() for key, tensor in restored.best.items()}
+    assert not folder.exists()
+    assert all(torch.equal(restored.best[key], weights[key]) for key in weights)
+    with StoreCheckpoints(str(tmp_path / "none")).load() as folder:
+        assert folder is None
+
+
 def test_without_anomalies_in_validation_the_last_round_is_selected(data, tmp_path):
     trained, _ = train(TwoStages(), data, tmp_path / "ck", validation=Validation(Selection("best", "image_auroc"), None))
     assert trained.selected_round == 3
