@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,32 @@ def mvtec_root(tmp_path: Path) -> Path:
     return draw_mvtec(tmp_path / "mvtec", 20, 10)
 
 
+@pytest.fixture(scope="session")
+def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
+    """Puts MLflow's tables into a home that has none yet, and gives their address.
+
+    MLflow makes them by going through all its migrations, which keeps a disk busy for ten seconds; here that is done once and
+    copied. ``tests/test_readme.py`` and the stack of ``tests/integration`` begin with nothing, as users do.
+    """
+    from adjobs.tracking.client import connect
+
+    made = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    connect(f"sqlite:///{made}")
+
+    def copy(home: Path) -> str:
+        place = home / "mlflow" / "mlflow.db"
+        place.parent.mkdir(parents=True)
+        shutil.copy(made, place)
+        return f"sqlite:///{place}"
+
+    return copy
+
+
 @pytest.fixture(scope="module")
-def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def own_home(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Callable[[Path], str]) -> Iterator[Path]:
     """A folder with adjobs' home in it; no service of the surroundings is seen."""
     root = tmp_path_factory.mktemp("home")
+    empty_mlflow(root / "home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADJOBS_HOME", str(root / "home"))
         for name in ("MLFLOW_TRACKING_URI", "ADJOBS_ARTIFACTS", "RAY_ADDRESS", "AWS_ENDPOINT_URL"):

@@ -127,7 +127,8 @@ def test_a_broken_picture_a_wrong_mask_and_a_huge_picture_are_named_before_anyth
     assert not (tmp_path / "home" / "mlflow").exists()
 
 
-def test_bad_pictures_can_be_excluded_and_the_run_says_so(tmp_path):
+def test_bad_pictures_can_be_excluded_and_the_run_says_so(tmp_path, empty_mlflow):
+    empty_mlflow(tmp_path / "home")
     root = draw_folder(tmp_path / "data", 20, 10)
     (root / "good" / "000.png").write_bytes(b"no picture")
     result = run("train", "--method", "cdo", "--data", root, *SMALL, "--set", "data.exclude_bad=true", "--json")

@@ -33,8 +33,8 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def uri(place):
-    return f"sqlite:///{place / 'mlflow' / 'mlflow.db'}"
+def uri(place, empty_mlflow):
+    return empty_mlflow(place)
 
 
 @pytest.fixture(scope="module")

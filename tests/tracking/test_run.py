@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -33,17 +34,11 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(own_home):
     """A home of its own, and a drawn data set."""
-    root = tmp_path_factory.mktemp("run")
-    draw_folder(root / "data", 20, 10)
-    patch = pytest.MonkeyPatch()
-    patch.setenv("ADJOBS_HOME", str(root / "home"))
-    patch.chdir(root)
-    for name in ("MLFLOW_TRACKING_URI", "ADJOBS_ARTIFACTS", "RAY_ADDRESS", "AWS_ENDPOINT_URL"):
-        patch.delenv(name, raising=False)
-    yield root
-    patch.undo()
+    draw_folder(own_home / "data", 20, 10)
+    with contextlib.chdir(own_home):
+        yield own_home
 
 
 def sets(*more: str) -> list[str]:

@@ -17,8 +17,8 @@ FACTS = DataFacts("0" * 64, "folder", {}, Split("holdout", 0, ("a",), ("b",), ("
 
 
 @pytest.fixture(scope="module")
-def uri(tmp_path_factory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+def uri(tmp_path_factory, empty_mlflow) -> str:
+    return empty_mlflow(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="module")
