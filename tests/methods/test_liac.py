@@ -71,6 +71,22 @@ def test_a_floor_lets_go_of_anomalies_that_are_far_enough():
     assert delta.grad.tolist() == [-1.0, 0.0]
 
 
+@pytest.mark.parametrize(("settings", "axes"), [({}, []), ({"flip": True}, [3]), ({"flip": True, "flip_vertical": True}, [2, 3])])
+def test_both_networks_see_pictures_mirrored_as_was_asked(settings, axes):
+    _, method = tiny("liac", **{"flip": False, "flip_vertical": False} | settings)
+    seen = []
+    for network in (method.teacher, method.student):
+        network.register_forward_pre_hook(lambda _, images: seen.append(images[0]))
+    batch = random_batch(64)
+    method(batch)
+    torch.testing.assert_close(seen[0], seen[1])
+    for axis in (2, 3):
+        # Mirrored along the other axis or not, a picture's mean over that axis is the same.
+        profile, before = (images.mean((1, 5 - axis)) for images in (seen[0], batch.images))
+        turned = [torch.allclose(one, other.flip(0)) for one, other in zip(profile, before, strict=True)]
+        assert 16 < sum(turned) < 48 if axis in axes else not any(turned)
+
+
 def test_by_default_logits_do_not_run_away():
     _, method = tiny("liac", couple=False, lr=0.1, optimizer="sgd")
     _, endless = tiny("liac", couple=False, lr=0.1, optimizer="sgd", floor=None)

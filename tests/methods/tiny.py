@@ -42,6 +42,7 @@ SMALL: dict[str, Any] = {
 STILL: dict[str, Any] = {
     "rectangles": 0,
     "flip": False,
+    "flip_vertical": False,
     "mask_ratio": 0,
     "large_masks": 0,
     "jitter": 0,

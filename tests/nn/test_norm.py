@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from adjobs.nn.flips import random_flip
+from adjobs.nn.flips import LEFT_RIGHT, UPSIDE_DOWN, random_flip
 from adjobs.nn.norm import GlobalBatchNorm, recalibrate, synchronised
 
 CPU = torch.device("cpu")
@@ -64,13 +64,14 @@ def test_parameters_stay_the_same_objects_and_a_second_conversion_changes_nothin
     assert synchronised(converted, CPU)[1] is layer
 
 
-def test_half_of_the_images_are_mirrored_and_the_generator_says_which():
-    images = torch.arange(400.0).view(100, 1, 1, 4)
-    flipped = random_flip(images, torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("axis", [LEFT_RIGHT, UPSIDE_DOWN])
+def test_half_of_the_images_are_mirrored_and_the_generator_says_which(axis):
+    images = torch.arange(800.0).view(100, 1, 2, 4)
+    flipped = random_flip(images, torch.Generator().manual_seed(0), axis)
     same = (flipped == images).flatten(1).all(1)
     assert 30 < int(same.sum()) < 70
-    torch.testing.assert_close(flipped[~same], images[~same].flip(3))
-    torch.testing.assert_close(flipped, random_flip(images, torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(flipped[~same], images[~same].flip(axis))
+    torch.testing.assert_close(flipped, random_flip(images, torch.Generator().manual_seed(0), axis))
 
 
 def test_statistics_taken_anew_are_those_of_the_inputs_and_the_layers_stay_as_they_were():

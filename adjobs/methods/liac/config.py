@@ -57,6 +57,7 @@ class Config(MethodConfig):
     focal_gamma: float = Field(2.0, ge=0, le=8, description="exponent γ of loss focal and asymmetric (Lin et al. 2017: 2)")
     focal_alpha: float = Field(0.25, gt=0, lt=1, description="weight of anomalies in loss focal (Lin et al. 2017: 0.25)")
     flip: bool = Field(True, description="mirror training images left to right with a chance of one half (Sec. IV-B)")
+    flip_vertical: bool = Field(False, description="mirror them upside down, too, with a chance of one half; not in the paper")
     heat_map: bool = Field(
         False,
         description="give class activation maps; not in the paper, coarse (1/32 of the image), trained on image labels only",

@@ -17,7 +17,7 @@ from adjobs.methods.contract import Mix, Progress, Stage, TrainingImages
 from adjobs.methods.liac import loss as losses
 from adjobs.methods.liac.config import Config, Loss
 from adjobs.methods.liac.loss import abnormality_capturing, distance
-from adjobs.nn.flips import random_flip
+from adjobs.nn.flips import UPSIDE_DOWN, random_flip
 from adjobs.nn.world import global_mean
 from adjobs.types import Batch, Prediction, StepLoss
 
@@ -47,7 +47,10 @@ class LIAC(nn.Module):
     def forward(self, batch: Batch) -> StepLoss:
         """One step's loss, eq. (13), as a mean over the global batch."""
         config = self.config
-        answer = self._answer(random_flip(batch.images, batch.generator) if config.flip else batch.images)
+        images = random_flip(batch.images, batch.generator) if config.flip else batch.images
+        if config.flip_vertical:
+            images = random_flip(images, batch.generator, UPSIDE_DOWN)
+        answer = self._answer(images)
         anomalous = batch.labels.bool()
         induced = self._classified(answer.delta, anomalous)
         captured = abnormality_capturing(answer.d, anomalous, config.acl_sign)
