@@ -149,7 +149,7 @@ def fit_ours(job: JobConfig, data: Data, start: Mapping[str, torch.Tensor] | Non
         training,
         Worker(choose_runner(job.train.precision, device), seed=job.train.seed),
         # Where the last checkpoint becomes the model, validation only costs time.
-        validation=Validation(spec.selection, validate if spec.selection.rule == "best" else None),
+        validation=Validation(spec.selection, validate if spec.selection.rule == "best" else None, job.train.validate_every),
         checkpoints=Nowhere(),
         listener=Aloud(),
     )

@@ -216,7 +216,7 @@ def test_without_acl_the_distance_is_measured_but_not_trained():
 
 
 def test_the_heat_map_averages_to_the_logit_difference():
-    _, method = tiny("liac", heat_map=True, student_init="random")
+    _, method = tiny("liac", heat_map=True, student_init="random", views=1)
     method.eval()
     images = random_batch(side=128).images
     with torch.no_grad():
@@ -225,6 +225,22 @@ def test_the_heat_map_averages_to_the_logit_difference():
     found = method.predict(images)
     torch.testing.assert_close(found.score, torch.sigmoid(answer.delta.double()))
     assert float(found.map.min()) < float(found.map.max())
+
+
+@pytest.mark.parametrize(("views", "axes"), [(2, (3,)), (4, (2,)), (4, (3,)), (4, (2, 3))])
+def test_a_picture_and_its_mirrored_self_score_alike_and_their_maps_are_mirrored(views, axes):
+    _, method = tiny("liac", heat_map=True, student_init="random", views=views)
+    method.eval()
+    images = random_batch(side=64).images
+    straight, mirrored = method.predict(images), method.predict(images.flip(axes))
+    torch.testing.assert_close(straight.score, mirrored.score)
+    torch.testing.assert_close(straight.map, mirrored.map.flip(axes), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(straight.others["distance"], mirrored.others["distance"])
+    _, single = tiny("liac", student_init="random", views=1)
+    alone = [single.eval().predict(each).score for each in (images, images.flip(axes))]
+    assert not torch.allclose(*alone)
+    if views == 2:
+        torch.testing.assert_close(straight.score.logit(), torch.stack(alone).logit().mean(0))
 
 
 @pytest.mark.parametrize(("name", "factors"), [("halved", [1.0, 1.0, 0.5, 0.5]), ("cosine", [1.0, 0.75, 0.5, 0.0])])

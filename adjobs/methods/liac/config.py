@@ -16,6 +16,8 @@ PRESETS: dict[str, dict[str, object]] = {
     "paper": {
         "backbone": "resnet34",
         "floor": None,
+        "flip_vertical": False,
+        "views": 1,
         "optimizer": "sgd",
         "lr": 1e-3,
         "weight_decay": 1e-4,
@@ -57,7 +59,12 @@ class Config(MethodConfig):
     focal_gamma: float = Field(2.0, ge=0, le=8, description="exponent γ of loss focal and asymmetric (Lin et al. 2017: 2)")
     focal_alpha: float = Field(0.25, gt=0, lt=1, description="weight of anomalies in loss focal (Lin et al. 2017: 0.25)")
     flip: bool = Field(True, description="mirror training images left to right with a chance of one half (Sec. IV-B)")
-    flip_vertical: bool = Field(False, description="mirror them upside down, too, with a chance of one half; not in the paper")
+    flip_vertical: bool = Field(True, description="mirror them upside down, too, with a chance of one half; not in the paper")
+    views: Literal[1, 2, 4] = Field(
+        4,
+        description="views of a picture whose mean logit gives its score, at so many times the cost: itself (1, the paper), "
+        "mirrored left to right (2), and both of them upside down (4)",
+    )
     heat_map: bool = Field(
         False,
         description="give class activation maps; not in the paper, coarse (1/32 of the image), trained on image labels only",

@@ -17,9 +17,12 @@ from adjobs.methods.contract import Mix, Progress, Stage, TrainingImages
 from adjobs.methods.liac import loss as losses
 from adjobs.methods.liac.config import Config, Loss
 from adjobs.methods.liac.loss import abnormality_capturing, distance
-from adjobs.nn.flips import UPSIDE_DOWN, random_flip
+from adjobs.nn.flips import LEFT_RIGHT, UPSIDE_DOWN, random_flip
 from adjobs.nn.world import global_mean
 from adjobs.types import Batch, Prediction, StepLoss
+
+# Axes along which a picture is mirrored before it is looked at: the views whose answers are averaged, in this order.
+VIEWS: tuple[tuple[int, ...], ...] = ((), (LEFT_RIGHT,), (UPSIDE_DOWN,), (UPSIDE_DOWN, LEFT_RIGHT))
 
 
 class _Answer(NamedTuple):
@@ -100,14 +103,19 @@ class LIAC(nn.Module):
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
-        """The probability of "anomalous", eq. (1), in float64: float32 rounds those of logits from 17 on to 1."""
-        answer = self._answer(images)
-        others = {"distance": answer.d} if self.config.couple else None
+        """The probability of "anomalous", eq. (1), of the mean logit of several mirrored views, and their mean distance and map.
+
+        In float64: float32 rounds the probabilities of logits from 17 on to 1.
+        """
+        views = VIEWS[: self.config.views]
+        answers = [self._answer(images.flip(axes)) for axes in views]
+        delta, d = (torch.stack(each).mean(0) for each in ([a.delta for a in answers], [a.d for a in answers]))
         maps = None
         if self.config.heat_map:
             # As logits: a position's is not bounded as the mean is, and as probabilities many would be 1.
-            maps = F.interpolate(self._activation(answer), images.shape[-2:], mode="bilinear", align_corners=False)
-        return Prediction(torch.sigmoid(answer.delta.double()), maps, others)
+            back = [self._activation(answer).flip(axes) for answer, axes in zip(answers, views, strict=True)]
+            maps = F.interpolate(torch.stack(back).mean(0), images.shape[-2:], mode="bilinear", align_corners=False)
+        return Prediction(torch.sigmoid(delta.double()), maps, {"distance": d} if self.config.couple else None)
 
     def _activation(self, answer: _Answer) -> Tensor:
         """Class activation map ``(B, 1, h, w)``: each position's part of z₁ − z₀, whose mean over the positions it is.
