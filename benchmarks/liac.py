@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from contenders import Data, fit_ours, look, peak_memory
+from contenders import Data, Fitted, fit_ours, look, peak_memory
 from report import keep, machine, table
 from runs import command_line, costs, once, origins, seeds_in_words, spread
 
@@ -37,6 +37,7 @@ from adjobs.types import Scores
 PAPER = Path(__file__).with_name("liac_paper.csv")
 OURS = "logit_inducing"
 MEASURES = ("accuracy", "f1", "f1_normal", "ap", "auroc")
+VIEWS = (1, 2, 4)
 THRESHOLD = 0.5  # eq. (2)
 HEAD = (
     "| data | K | loss | source | val Acc | val F1 | val F1 of normal | val AUCPR | val AUCROC "
@@ -56,16 +57,22 @@ def measured(scores: Scores) -> dict[str, float | None]:
     }
 
 
+def judged(fitted: Fitted, data: Data, views: int) -> dict[str, Any]:
+    """The measures of both parts and the time, with so many views of each picture."""
+    method = fitted.method
+    method.config = method.config.model_copy(update={"views": views})  # type: ignore[union-attr, operator]
+    parts = {"val": data.split.val, "test": data.split.test}
+    timed = {p: evaluate.evaluate(method, fitted.cache, data.index, ids, Runner(fitted.device)) for p, ids in parts.items()}
+    return {**{p: measured(found.scores) for p, found in timed.items()}, "ms_per_image": timed["test"].ms_per_image}
+
+
 def train(job: JobConfig, data: Data) -> dict[str, Any]:
     """One run."""
     fitted = fit_ours(job, data)
-    parts = {"val": data.split.val, "test": data.split.test}
-    timed = {
-        p: evaluate.evaluate(fitted.method, fitted.cache, data.index, ids, Runner(fitted.device)) for p, ids in parts.items()
-    }
+    seen = {str(views): judged(fitted, data, views) for views in VIEWS}
     return {
-        **{part: measured(found.scores) for part, found in timed.items()},
-        "ms_per_image": timed["test"].ms_per_image,
+        **seen[str(job.params["views"])],
+        "views": seen,
         "seconds": fitted.seconds,
         "peak_mib": peak_memory(fitted.device),
         "selected_round": fitted.rounds.selected_round,
@@ -91,10 +98,12 @@ def paper() -> dict[tuple[str, str, str], dict[tuple[str, str], str]]:
     return found
 
 
-def row(name: str, k: int, loss: str, runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Mean and spread of the runs."""
-    cells = [spread([run[part][measure] for run in runs]) for part in ("val", "test") for measure in MEASURES]
-    return [name, str(k), loss, f"ours, {len(runs)} runs", *cells, *costs(runs)]
+def row(name: str, k: int, loss: str, runs: Sequence[Mapping[str, Any]], views: int | None = None) -> list[str]:
+    """Mean and spread of the runs, with so many views of each picture."""
+    seen = [run | run["views"][str(views)] if views else run for run in runs]
+    cells = [spread([run[part][measure] for run in seen]) for part in ("val", "test") for measure in MEASURES]
+    said = f"ours, {len(runs)} runs" + (f", views: {views}" if views else "")
+    return [name, str(k), loss, said, *cells, *costs(seen)]
 
 
 def parse() -> argparse.Namespace:
@@ -103,6 +112,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--k", type=int, nargs="+", default=[40, 80], help="labelled anomalies in the training part")
     parser.add_argument("--losses", nargs="*", choices=get_args(Loss), default=[OURS])
     parser.add_argument("--epochs", type=int, nargs="+", default=[100], help="one for all data sets, or one for each")
+    parser.add_argument("--views", action="store_true", help="the same networks with one, two and four views of each picture")
     parser.add_argument("--validate-every", type=int, default=1, help="epochs between two looks at the validation part")
     arguments = parser.parse_args()
     if len(arguments.epochs) == 1:
@@ -128,7 +138,7 @@ def main() -> None:
                 for seeds in product(arguments.split_seeds, arguments.seeds):
                     job, called = job_of(uri, k, loss, seeds, epochs, arguments), f"{name}-{loss}-k{k}-d{seeds[0]}-s{seeds[1]}"
                     runs.append(once(arguments.runs, called, job, divided[seeds[0]], train, arguments.threads))
-                rows.append(row(name, k, loss, runs))
+                rows += [row(name, k, loss, runs, views) for views in (VIEWS if arguments.views else [None])]
                 every += runs
                 theirs = known.get((name, str(k), loss))
                 if theirs:

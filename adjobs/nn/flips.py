@@ -6,6 +6,8 @@ import torch
 from torch import Generator, Tensor
 
 LEFT_RIGHT, UPSIDE_DOWN = 3, 2  # axes of a batch of images
+# Axes along which a picture is mirrored, for the views whose answers are averaged: the first of them, or two, or all four.
+VIEWS: tuple[tuple[int, ...], ...] = ((), (LEFT_RIGHT,), (UPSIDE_DOWN,), (UPSIDE_DOWN, LEFT_RIGHT))
 
 
 def draw_flips(count: int, generator: Generator) -> Tensor:

@@ -17,12 +17,9 @@ from adjobs.methods.contract import Mix, Progress, Stage, TrainingImages
 from adjobs.methods.liac import loss as losses
 from adjobs.methods.liac.config import Config, Loss
 from adjobs.methods.liac.loss import abnormality_capturing, distance
-from adjobs.nn.flips import LEFT_RIGHT, UPSIDE_DOWN, random_flip
+from adjobs.nn.flips import UPSIDE_DOWN, VIEWS, random_flip
 from adjobs.nn.world import global_mean
 from adjobs.types import Batch, Prediction, StepLoss
-
-# Axes along which a picture is mirrored before it is looked at: the views whose answers are averaged, in this order.
-VIEWS: tuple[tuple[int, ...], ...] = ((), (LEFT_RIGHT,), (UPSIDE_DOWN,), (UPSIDE_DOWN, LEFT_RIGHT))
 
 
 class _Answer(NamedTuple):
