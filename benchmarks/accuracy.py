@@ -141,7 +141,7 @@ def standing(data: Data, every: Sequence[Mapping[str, Any]]) -> str:
     if mine is None or other is None:
         return f"- {data.index.format}: nothing to compare."
     gap = auroc(mine) - auroc(other)
-    verdict = f"is {abs(gap):.3f} {'ahead of' if gap > 0 else 'behind'}"
+    verdict = "is level with" if abs(gap) < 0.0005 else f"is {abs(gap):.3f} {'ahead of' if gap > 0 else 'behind'}"
     same = mine["learns_from"] == other["learns_from"]
     labels = "" if same else f"; it learnt from {mine['learns_from']}, the other from {other['learns_from']}"
     first, second = (f"{r['method']} {figure(r['test']['image_auroc'])}" for r in (mine, other))
@@ -157,9 +157,10 @@ def about(arguments: argparse.Namespace, every: Sequence[Data]) -> str:
         f" ({data.excluded} pictures with problems left out)"
         for data, test in zip(every, tests, strict=True)
     ]
+    split = f"`{arguments.protocol}`" + ("" if arguments.k is None else f", K = {arguments.k},")
     changed = [*([f"epochs={arguments.epochs}"] if arguments.epochs is not None else []), *arguments.set]
     return (
-        f"Images stretched to {arguments.size} px, split `{arguments.protocol}` with seed {arguments.seed}: {'; '.join(sets)}. "
+        f"Images stretched to {arguments.size} px, split {split} with seed {arguments.seed}: {'; '.join(sets)}. "
         f"The backbone of all is {arguments.backbone} with the weights and the normalisation that adjobs uses, at strides 4, 8 "
         f"and 16 (PatchCore: {', '.join(str(2 ** (level + 1)) for level in arguments.patchcore_levels)}). "
         f"ms/image: from uint8 pixels to score and map in memory, batches of {EVAL_BATCH}, float32. "
