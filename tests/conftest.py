@@ -75,10 +75,9 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], s
 
 
 @pytest.fixture(scope="module")
-def own_home(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Callable[[Path], str]) -> Iterator[Path]:
+def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with adjobs' home in it; no service of the surroundings is seen."""
     root = tmp_path_factory.mktemp("home")
-    empty_mlflow(root / "home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADJOBS_HOME", str(root / "home"))
         for name in ("MLFLOW_TRACKING_URI", "ADJOBS_ARTIFACTS", "RAY_ADDRESS", "AWS_ENDPOINT_URL"):

@@ -25,8 +25,9 @@ from tests.methods.tiny import small_params
 
 
 @pytest.fixture(scope="module")
-def home(own_home) -> Path:
+def home(own_home, empty_mlflow) -> Path:
     """A home of its own with a drawn data set."""
+    empty_mlflow(own_home / "home")
     draw_folder(own_home / "data", 20, 10, size=64)
     return own_home
 

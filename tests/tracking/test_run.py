@@ -34,8 +34,9 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def place(own_home):
+def place(own_home, empty_mlflow):
     """A home of its own, and a drawn data set."""
+    empty_mlflow(own_home / "home")
     draw_folder(own_home / "data", 20, 10)
     with contextlib.chdir(own_home):
         yield own_home

@@ -32,8 +32,9 @@ def two_figures(scores, level, part, measures):
 
 
 @pytest.fixture(scope="module")
-def place(own_home):
+def place(own_home, empty_mlflow):
     """A home of its own, and a drawn data set."""
+    empty_mlflow(own_home / "home")
     draw_folder(own_home / "data", 20, 10, size=32)
     with pytest.MonkeyPatch.context() as patch:
         # Those that are looked at here; the others are slow to draw.
