@@ -129,16 +129,16 @@ def test_a_killed_worker_and_then_a_killed_driver_change_nothing(stack, undistur
     first = undisturbed["run"]
     process = train(str(job), cwd=job.parent)
     run_id = wait_for(lambda: new_run({first.info.run_id}))
-    # While Ray starts the workers there is time to see that a second driver is refused.
-    refused = subprocess.run([ADJOBS, "train", "--resume", run_id], capture_output=True, text=True, check=False)
-    assert refused.returncode == 2
-    assert "is still at work; stop it first" in refused.stderr
+    second = train("--resume", run_id, cwd=job.parent)  # is refused, while Ray starts the workers or soon after
     wait_for(lambda: epochs_of(run_id) >= 2 or None)
     workers = [one for one in processes.of_stack(stack["id"]) if "ray::RayTrainWorker" in " ".join(one.cmdline())]
     assert len(workers) == 2
     workers[0].kill()
     died_at = epochs_of(run_id)
     assert died_at < EPOCHS - 3
+    _, refusal = second.communicate(timeout=120)
+    assert second.returncode == 2
+    assert "is still at work; stop it first" in refusal
     wait_for(lambda: epochs_of(run_id) >= died_at + 2 or None)
     process.kill()
     process.communicate()

@@ -18,6 +18,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "floor": None,
         "flip_vertical": False,
         "views": 1,
+        "w_acl": 1.0,
         "optimizer": "sgd",
         "lr": 1e-3,
         "weight_decay": 1e-4,
@@ -39,13 +40,13 @@ class Config(MethodConfig):
     couple: bool = Field(True, description="two networks and their distance; false: one, without distance, as the baselines")
     loss: Loss = Field("logit_inducing", description="classification loss; all but logit_inducing are the paper's baselines")
     floor: float | None = Field(
-        5.0,
+        10.0,
         ge=0,
         le=100,
         description="logit beyond the margin at which logit_inducing lets go of an anomaly; null: never, eq. (4)",
     )
     w_acl: float = Field(
-        1.0,
+        1.7,
         ge=0,
         le=100,
         description="weight λ of the abnormality capturing loss, for a couple; eq. (13): 1; 0: Fig. 7's ablation",
@@ -70,14 +71,14 @@ class Config(MethodConfig):
         description="give class activation maps; not in the paper, coarse (1/32 of the image), trained on image labels only",
     )
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="Sec. IV-B: sgd, which needs many more epochs")
-    lr: float = Field(3e-4, gt=0, le=1, description="learning rate (Sec. IV-B: 1e-3 with sgd)")
+    lr: float = Field(6.51e-4, gt=0, le=1, description="learning rate (Sec. IV-B: 1e-3 with sgd)")
     schedule: Literal["cosine", "halved"] = Field(
         "cosine", description="of the learning rate: down to 0 along a cosine, or halved after half of the epochs (Sec. IV-B)"
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd, AdamW's β₁; the paper does not say")
-    weight_decay: float = Field(0.01, ge=0, le=1, description="the paper does not say; 0.01 is PyTorch's for AdamW")
-    batch_size: int = Field(16, ge=2, le=4096, description="global batch over all workers, drawn as the data are (Sec. IV-B: 64)")
-    epochs: int = Field(10, ge=1, le=100_000, description="passes over the training images (Sec. IV-B: 100)")
+    weight_decay: float = Field(0.00162, ge=0, le=1, description="the paper does not say")
+    batch_size: int = Field(32, ge=2, le=4096, description="global batch over all workers, drawn as the data are (Sec. IV-B: 64)")
+    epochs: int = Field(12, ge=1, le=100_000, description="passes over the training images (Sec. IV-B: 100)")
 
     @property
     def learns_from(self) -> Supervision:
