@@ -37,6 +37,7 @@ SMALL: dict[str, Any] = {
     "step": 2,
     "attention_window": 2,
     "refine_steps": 4,
+    "views": 1,
 }
 # What keeps a method from drawing at random in its steps.
 STILL: dict[str, Any] = {
