@@ -43,10 +43,12 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], tuple[float, float, float] | None
     "none, no position": ("none", {"position": 0.0}, None),
     "none, nearest neighbour alone": ("none", {"first": 1.0, "second": 1.0}, None),
     "none, as loud as it comes": ("none", {"loudness": None}, None),
-    "boxes, four fifths guessed anomalous": ("boxes", {"in_boxes": 0.8}, None),
-    "boxes, unknown tokens weigh 1": ("boxes", {"unknown_weight": 1.0}, None),
+    "boxes, half guessed anomalous": ("boxes", {"in_boxes": 0.5}, None),
     "boxes, guesses as they come": ("boxes", {"in_boxes": None}, None),
-    "boxes, unknown tokens left out": ("boxes", {"unknown_weight": 0.0, "mixed": 0.0, "dropped": 0.0}, (0.807, 0.975, 0.993)),
+    "boxes, mixed": ("boxes", {"mix": True}, None),
+    "boxes, unknown tokens apart": ("boxes", {"unknown_apart": True}, None),
+    "boxes, mixed, apart, guesses as they come": ("boxes", {"mix": True, "unknown_apart": True, "in_boxes": None}, None),
+    "boxes, unknown tokens left out": ("boxes", {"unknown_weight": 0.0, "dropped": 0.0}, (0.807, 0.975, 0.993)),
     "boxes, no dropout": ("boxes", {"dropped": 0.0}, (0.821, 0.978, 0.994)),
 }
 PAPER = [f"{name}={value if value is not None else 'null'}" for name, value in methods.presets("semirest")["paper"].items()]

@@ -288,7 +288,7 @@ def test_refining_begins_with_the_mean_of_what_was_learnt(tmp_path):
 
 def test_unknown_tokens_count_more_from_step_to_step(tmp_path):
     _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache", labels="boxes")
-    _, method = tiny("semirest", supervision="boxes", ramp=10, refine_windows=1.0)
+    _, method = tiny("semirest", supervision="boxes", ramp=10, refine_windows=1.0, unknown_apart=True, unknown_weight=5)
     turned_to(method, data)
     batch = data.plan(method.stages()[-1].mix, 1).batch(0, seed=0, stage=2, rank=0, device=CPU)
     for step, weight in ((0, 0.0), (5, 2.5), (10, 5.0), (20, 5.0)):
@@ -296,6 +296,25 @@ def test_unknown_tokens_count_more_from_step_to_step(tmp_path):
         loss = method(batch._replace(generator=gen()))
         assert float(loss.parts["unknown"]) > 0
         torch.testing.assert_close(loss.total.detach(), loss.parts["known"] + weight * loss.parts["unknown"])
+
+
+def test_an_unknown_token_weighs_lambda_known_ones_however_few_there_are(tmp_path):
+    _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache", labels="boxes")
+    _, method = tiny("semirest", supervision="boxes", refine_windows=1.0, dropped=0)
+    turned_to(method, data)
+    batch = data.plan(method.stages()[-1].mix, 1).batch(0, seed=0, stage=2, rank=0, device=CPU)
+    seen = batch._replace(generator=gen())
+    found = method._windows(method.simulate(seen), seen).targets
+    known, unknown = int((found <= ANOMALOUS).sum()), int((found == UNKNOWN).sum())
+    assert 0 < unknown < known
+
+    def of_unknown(**changed: bool) -> torch.Tensor:
+        method.config = method.config.model_copy(update=changed)
+        method.usual.fill_(0.5)
+        return method(batch._replace(generator=gen())).parts["unknown"]
+
+    torch.testing.assert_close(of_unknown(unknown_apart=False) * known, of_unknown(unknown_apart=True) * unknown)
+    assert not torch.isclose(of_unknown(mix=True), of_unknown(mix=False))
 
 
 def test_the_guess_of_a_token_is_the_sharpened_mean_of_its_views(tmp_path):

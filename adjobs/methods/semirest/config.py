@@ -25,6 +25,9 @@ PRESETS: dict[str, dict[str, object]] = {
         "lr": 1e-4,
         "steps": 3000,
         "in_boxes": None,
+        "unknown_weight": 5.0,
+        "unknown_apart": True,
+        "mix": True,
         "refine_lr": 3e-5,
         "refine_steps": 1500,
     },
@@ -45,7 +48,9 @@ LATER = (
     "in_boxes",
     "sharpening",
     "unknown_weight",
+    "unknown_apart",
     "ramp",
+    "mix",
     "mixed",
     "beta",
     "dropped",
@@ -139,13 +144,21 @@ class Config(MethodConfig):
     free: float = Field(BLOCK_FREE, gt=0, le=1, description="least share of a normal token that lies outside all boxes")
     versions: int = Field(3, ge=1, le=16, description="M, augmented versions whose mean answer is the guess of unknown tokens")
     in_boxes: float | None = Field(
-        0.5, gt=0, lt=1, description="share of unknown tokens that guesses call anomalous on the whole; null: as it comes (paper)"
+        0.8,
+        gt=0,
+        lt=1,
+        description="share of unknown tokens that guesses call anomalous on the whole: what a defect fills of its box (of an "
+        "ellipse's: 0.79); null: as it comes (paper)",
     )
     sharpening: float = Field(0.5, gt=0, le=1, description="Γ, temperature of the guess")
-    unknown_weight: float = Field(5.0, ge=0, le=100, description="λ_u, weight of unknown tokens; BTAD: 10")
+    unknown_weight: float = Field(1.0, ge=0, le=100, description="λ_u, weight of unknown tokens; paper: 5, on BTAD 10")
+    unknown_apart: bool = Field(
+        False, description="their loss is a mean of their own, however few they are (paper); else each weighs λ_u known ones"
+    )
     ramp: int = Field(400, ge=1, le=10_000_000, description="steps in which that weight grows from 0")
-    mixed: float = Field(0.25, ge=0, le=1, description="α, share of the known tokens that stay mixed with others; our reading")
-    beta: float = Field(0.75, ge=0.1, le=1, description="both parameters of the Beta distribution of the mix (MixMatch)")
+    mix: bool = Field(False, description="mix unknown tokens, and some of the known ones, with others (paper)")
+    mixed: float = Field(0.25, ge=0, le=1, description="mix: α, share of the known tokens that stay mixed; our reading")
+    beta: float = Field(0.75, ge=0.1, le=1, description="mix: both parameters of the Beta distribution of the mix (MixMatch)")
     dropped: float = Field(0.5, ge=0, lt=1, description="v, largest share of tokens that are hidden in a step; our reading")
     # Augmentation and loss.
     first: float = Field(0.5, ge=0, le=1, description="a1, chance of the nearest neighbour's residual")

@@ -79,27 +79,34 @@ class SemiREST(nn.Module):
         return StepLoss(total, told_apart(answers, windows.targets))
 
     def _refining(self, windows: Windows, batch: Batch, step: int) -> StepLoss:
-        """ResMixMatch: unknown tokens are guessed from several views, and known and unknown ones are mixed."""
+        """ResMixMatch: unknown tokens are guessed from several views, and, if so chosen, mixed with known ones."""
         config, generator = self.config, batch.generator
         known, unknown = windows.targets <= ANOMALOUS, windows.targets == UNKNOWN
         targets = torch.where(unknown.unsqueeze(-1), self._guess(windows, batch), certain(windows.targets))
         residuals = self._varied(windows, batch)
-        stay = torch.rand(known.shape, generator=generator, device=known.device) < config.mixed
-        mixing = unknown | (known & stay)
-        order = order_within(known | unknown, generator)
-        share = share_of_mix(config.beta, generator)
-        flat = [
-            torch.where(mixing.flatten()[:, None], mixed(values.flatten(0, 2), order, share), values.flatten(0, 2))
-            for values in (residuals, targets)
-        ]
-        residuals, targets = flat[0].view_as(residuals), flat[1].view_as(targets)
+        if config.mix:
+            residuals, targets = self._mixed(residuals, targets, known, unknown, generator)
         gone = hidden(known.shape, config.dropped, generator)
         answers = self.network(self._strength(residuals).masked_fill(gone.unsqueeze(-1), 0))
         labelled = mean_where(soft_focal(answers, targets, config.alpha, config.gamma), known & ~gone)
-        guessed = mean_where(soft_focal(answers, targets, config.unknown_alpha, config.gamma), unknown & ~gone)
+        # A mean of their own is one over the few tokens of a few pictures, each of which then weighs far more than any known one.
+        per = None if config.unknown_apart else known & ~gone
+        guessed = mean_where(soft_focal(answers, targets, config.unknown_alpha, config.gamma), unknown & ~gone, per)
         weight = config.unknown_weight * min(1.0, step / config.ramp)
         parts = {"known": labelled.detach(), "unknown": guessed.detach()}
         return StepLoss(labelled + weight * guessed, parts | told_apart(answers, windows.targets))
+
+    def _mixed(
+        self, residuals: Tensor, targets: Tensor, known: Tensor, unknown: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """All unknown and some known tokens, mixed with any of them."""
+        stay = torch.rand(known.shape, generator=generator, device=known.device) < self.config.mixed
+        mixing = (unknown | (known & stay)).flatten()[:, None]
+        order = order_within(known | unknown, generator)
+        share = share_of_mix(self.config.beta, generator)
+        flat = (values.flatten(0, 2) for values in (residuals, targets))
+        new = [torch.where(mixing, mixed(values, order, share), values) for values in flat]
+        return new[0].view_as(residuals), new[1].view_as(targets)
 
     @torch.no_grad()
     def _guess(self, windows: Windows, batch: Batch) -> Tensor:

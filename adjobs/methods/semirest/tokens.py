@@ -65,9 +65,9 @@ def order_within(these: Tensor, generator: Generator) -> Tensor:
     return order
 
 
-def mean_where(values: Tensor, where: Tensor) -> Tensor:
-    """Mean over all workers' tokens; 0 where there are none."""
-    count = global_sum(where.sum().to(values.dtype))
+def mean_where(values: Tensor, where: Tensor, per: Tensor | None = None) -> Tensor:
+    """Mean over all workers' tokens; 0 where there are none. With ``per``, the sum over ``where`` for each token of those."""
+    count = global_sum((where if per is None else per).sum().to(values.dtype))
     return global_sum((values * where).sum()) / count.clamp_min(1)
 
 
