@@ -47,7 +47,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], tuple[float, float, float] | None
     "boxes, guesses as they come": ("boxes", {"in_boxes": None}, None),
     "boxes, mixed": ("boxes", {"mix": True}, None),
     "boxes, unknown tokens apart": ("boxes", {"unknown_apart": True}, None),
-    "boxes, mixed, apart, guesses as they come": ("boxes", {"mix": True, "unknown_apart": True, "in_boxes": None}, None),
+    "boxes, as published": ("boxes", {"mix": True, "unknown_apart": True, "in_boxes": None, "unknown_weight": 5.0}, None),
     "boxes, unknown tokens left out": ("boxes", {"unknown_weight": 0.0, "dropped": 0.0}, (0.807, 0.975, 0.993)),
     "boxes, no dropout": ("boxes", {"dropped": 0.0}, (0.821, 0.978, 0.994)),
 }
@@ -56,7 +56,12 @@ HEAD = (
     "| data | variant | runs | paper: pixel AP | AU-PRO | pixel AUROC | val: pixel AP | AU-PRO | pixel AUROC | image AUROC "
     "| test: pixel AP | AU-PRO | pixel AUROC | image AUROC | ms at batch 1 | s of training | peak MiB |"
 )
+PAIRED_HEAD = (
+    "| data | differences of the same division and seed | pairs | val: pixel AP | AU-PRO | pixel AUROC | image AUROC "
+    "| test: pixel AP | AU-PRO | pixel AUROC | image AUROC |"
+)
 MEASURES = ("pixel_ap", "au_pro", "pixel_auroc", "image_auroc")
+PAIRS = (("none", "nearest"), ("boxes", "none"), ("masks", "none"), ("masks", "boxes"))
 
 
 class Distance(nn.Module):
@@ -121,6 +126,22 @@ def row(names: Sequence[str], paper: Sequence[float], runs: Sequence[Mapping[str
     return [*names, str(len(runs)), *printed, *cells, speed, *(["", ""] if prefix else costs(runs)[1:])]
 
 
+def paired(name: str, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]]:
+    """Differences between levels, each run beside that of the same division and seed: divisions differ more than levels do.
+
+    Args:
+        name: of the data.
+        found: a variant to its runs, all in one order of divisions and seeds; their measures in ``val`` and ``test``.
+    """
+    rows = []
+    for more, less in PAIRS:
+        if {more, less} <= found.keys():
+            sides = list(zip(found[more], found[less], strict=True))
+            gains = [spread([a[part][m] - b[part][m] for a, b in sides]) for part in ("val", "test") for m in MEASURES]
+            rows.append([name, f"{more} − {less}", str(len(sides)), *gains])
+    return rows
+
+
 def speeds(settings: Sequence[str], size: int, memory: int, device: torch.device, times: int) -> str:
     """Milliseconds of one picture with and without bagging, of random weights and memory, and what the network has of weights."""
     document = {"method": "semirest", "data": {"uri": "x"}}
@@ -151,37 +172,46 @@ def parse() -> argparse.Namespace:
     return arguments
 
 
+def runs_of(variant: str, uri: str, divided: Mapping[int, Data], arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """The runs of a variant, by division and seed."""
+    level, params, _ = VARIANTS[variant]
+    runs = []
+    for division, seed in product(arguments.split_seeds, arguments.seeds):
+        section = {"uri": uri, "protocol": "budget", "image_size": arguments.size, "seed": division}
+        document: dict[str, Any] = {"method": "semirest", "data": section, "params": {}, "train": {"seed": seed}}
+        document = override(document, [f"params.{setting}" for setting in arguments.set])
+        data = divided[division]
+        called = f"{data.index.format}-{slug(variant)}-d{division}-s{seed}"
+        weights, job = None, resolve(override(document, ["params.supervision=none"]))
+        if variant == "none" or level == "boxes":
+            weights = arguments.runs / f"unsupervised-{key(job, data)}.safetensors"
+        if level == "boxes":
+            plain = f"{data.index.format}-none-d{division}-s{seed}"
+            once(arguments.runs, plain, job, data, partial(train, weights=weights), arguments.threads)
+            document["params"]["unsupervised_from"] = weights.name if weights else None
+        document["params"] |= {"supervision": level, **params}
+        work = partial(train, weights=weights)
+        runs.append(once(arguments.runs, called, resolve(document), data, work, arguments.threads))
+    return runs
+
+
 def main() -> None:
     """Train, measure, print and keep."""
     arguments = parse()
-    rows, every = [], []
+    rows, pairs, every = [], [], []
     nothing = (np.nan,) * 3
     for uri in arguments.data:
         divided = {seed: look(uri, "budget", seed, None) for seed in arguments.split_seeds}
+        name = divided[arguments.split_seeds[0]].index.format
+        found: dict[str, list[dict[str, Any]]] = {}
         for variant in arguments.variants:
-            level, params, paper = VARIANTS[variant]
-            runs = []
-            for division, seed in product(arguments.split_seeds, arguments.seeds):
-                section = {"uri": uri, "protocol": "budget", "image_size": arguments.size, "seed": division}
-                document: dict[str, Any] = {"method": "semirest", "data": section, "params": {}, "train": {"seed": seed}}
-                document = override(document, [f"params.{setting}" for setting in arguments.set])
-                data = divided[division]
-                called = f"{data.index.format}-{slug(variant)}-d{division}-s{seed}"
-                weights, job = None, resolve(override(document, ["params.supervision=none"]))
-                if variant == "none" or level == "boxes":
-                    weights = arguments.runs / f"unsupervised-{key(job, data)}.safetensors"
-                if level == "boxes":
-                    plain = f"{data.index.format}-none-d{division}-s{seed}"
-                    once(arguments.runs, plain, job, data, partial(train, weights=weights), arguments.threads)
-                    document["params"]["unsupervised_from"] = weights.name if weights else None
-                document["params"] |= {"supervision": level, **params}
-                work = partial(train, weights=weights)
-                runs.append(once(arguments.runs, called, resolve(document), data, work, arguments.threads))
-            name = data.index.format
+            runs = found[variant] = runs_of(variant, uri, divided, arguments)
             if variant == "none":
+                found["nearest"] = [{part: run[f"distance_{part}"] for part in ("val", "test")} for run in runs]
                 rows.append(row([name, "nearest, the same memory"], nothing, runs, "distance_"))
-            rows.append(row([name, variant], paper or nothing, runs))
+            rows.append(row([name, variant], VARIANTS[variant][2] or nothing, runs))
             every += runs
+        pairs += paired(name, found)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(arguments.threads)
     about = (
@@ -190,6 +220,7 @@ def main() -> None:
         "ms: one picture, float32, from floats in memory to score and map."
     )
     trained = [about, origins(every), table(HEAD, rows, left=2)] if rows else []
+    trained += [table(PAIRED_HEAD, pairs, left=2)] if pairs else []
     tokens = every[0]["memory"][0] if every else PAPER_MEMORY // 100
     told = [f"These networks {speeds(arguments.set, arguments.size, tokens, device, 5)}."]
     if arguments.paper_speed:
