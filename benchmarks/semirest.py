@@ -12,7 +12,7 @@ test part, since a choice may only look at those.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from adjobs import evaluate, methods
+from adjobs.data.labels import ANOMALOUS, UNKNOWN, coarsen
 from adjobs.evaluate import Runner
 from adjobs.job import JobConfig, override, resolve
 from adjobs.metrics import ranking, region
@@ -58,7 +59,7 @@ HEAD = (
 )
 PAIRED_HEAD = (
     "| data | differences of the same division and seed | pairs | val: pixel AP | AU-PRO | pixel AUROC | image AUROC "
-    "| test: pixel AP | AU-PRO | pixel AUROC | image AUROC |"
+    "| test: pixel AP | AU-PRO | pixel AUROC | image AUROC | pixel AP of each pair: val | test |"
 )
 MEASURES = ("pixel_ap", "au_pro", "pixel_auroc", "image_auroc")
 PAIRS = (("none", "nearest"), ("boxes", "none"), ("masks", "none"), ("masks", "boxes"))
@@ -137,9 +138,18 @@ def paired(name: str, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[
     for more, less in PAIRS:
         if {more, less} <= found.keys():
             sides = list(zip(found[more], found[less], strict=True))
-            gains = [spread([a[part][m] - b[part][m] for a, b in sides]) for part in ("val", "test") for m in MEASURES]
-            rows.append([name, f"{more} − {less}", str(len(sides)), *gains])
+            gains = {(part, m): [a[part][m] - b[part][m] for a, b in sides] for part in ("val", "test") for m in MEASURES}
+            each = [", ".join(f"{gain:+.3f}" for gain in gains[part, MEASURES[0]]) for part in ("val", "test")]
+            rows.append([name, f"{more} − {less}", str(len(sides)), *map(spread, gains.values()), *each])
     return rows
+
+
+def filled(data: Data, size: int, part: Collection[str]) -> float:
+    """Which share of the pixels in boxes is defect, in the pictures of a part."""
+    cache = data.open(size)
+    masks = [cache.labels[cache.label_row[sample.id]] for sample in data.index.samples if sample.mask and sample.id in part]
+    boxes = [coarsen(mask, "boxes", size) == UNKNOWN for mask in masks]
+    return float(sum((mask == ANOMALOUS).sum() for mask in masks) / sum(box.sum() for box in boxes))
 
 
 def speeds(settings: Sequence[str], size: int, memory: int, device: torch.device, times: int) -> str:
@@ -198,7 +208,7 @@ def runs_of(variant: str, uri: str, divided: Mapping[int, Data], arguments: argp
 def main() -> None:
     """Train, measure, print and keep."""
     arguments = parse()
-    rows, pairs, every = [], [], []
+    rows, pairs, every, notes = [], [], [], []
     nothing = (np.nan,) * 3
     for uri in arguments.data:
         divided = {seed: look(uri, "budget", seed, None) for seed in arguments.split_seeds}
@@ -212,6 +222,10 @@ def main() -> None:
             rows.append(row([name, variant], VARIANTS[variant][2] or nothing, runs))
             every += runs
         pairs += paired(name, found)
+        everything = divided[arguments.split_seeds[0]]
+        whole = filled(everything, arguments.size, {sample.id for sample in everything.index.samples})
+        trained_on = ", ".join(f"{filled(data, arguments.size, set(data.split.train)):.2f}" for data in divided.values())
+        notes.append(f"Defects fill {whole:.2f} of their boxes in {name}, in the labelled training pictures {trained_on}.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(arguments.threads)
     about = (
@@ -219,7 +233,7 @@ def main() -> None:
         f"{', '.join(arguments.set) or 'the defaults'}; tokens in memory {sorted({run['memory'][0] for run in every})}. "
         "ms: one picture, float32, from floats in memory to score and map."
     )
-    trained = [about, origins(every), table(HEAD, rows, left=2)] if rows else []
+    trained = [about, origins(every), *notes, table(HEAD, rows, left=2)] if rows else []
     trained += [table(PAIRED_HEAD, pairs, left=2)] if pairs else []
     tokens = every[0]["memory"][0] if every else PAPER_MEMORY // 100
     told = [f"These networks {speeds(arguments.set, arguments.size, tokens, device, 5)}."]
