@@ -6,13 +6,15 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from adjobs import detector
 from adjobs.errors import JobError
 from adjobs.evaluate import evaluating
 from adjobs.methods.cdo.config import Config
-from adjobs.methods.cdo.loss import MAX_WEIGHT, MIN_DISCREPANCY, cdo_loss, discrepancies
+from adjobs.methods.cdo.loss import MAX_WEIGHT, MIN_DISCREPANCY, cdo_loss, differences, discrepancies
 from adjobs.methods.cdo.model import CDO, build
+from adjobs.methods.cdo.spread import JointSpread, shared
 from tests.methods.tiny import RandomImages, random_batch, tiny
 
 
@@ -140,17 +142,50 @@ def parted(**params) -> CDO:
     return method
 
 
-def test_distances_in_units_of_spread_are_those_of_each_hierarchy_at_its_own_size():
-    method = parted(shrinkage=1e-6)
+def test_distances_in_units_of_spread_are_those_of_all_hierarchies_together():
+    method = parted(shrinkage=1e-7, dims=48)
     data = RandomImages(64)
     method.stages()[0].calibrate(data)
     with evaluating(method):
-        images = next(data.normal(16)).images
-        levels = method._in_spreads(images)
-    assert [tuple(level.shape) for level in levels] == [(8, 16, 16), (8, 8, 8), (8, 4, 4)]
+        distances = method.spread(*method._precise(next(data.normal(16)).images))
     # Eight vectors in more than eight dimensions are each 7 · 7 / 8 from their centre; a mean over the channels is taken.
-    for level, channels in zip(levels, (64, 128, 256), strict=True):
-        torch.testing.assert_close(level, torch.full_like(level, 7 * 7 / 8 / channels), rtol=1e-2, atol=0)
+    assert distances.shape == (8, 8, 8)
+    torch.testing.assert_close(distances, torch.full_like(distances, 7 * 7 / 8 / 48), rtol=1e-2, atol=0)
+
+
+def test_squares_share_a_spread_where_the_grid_is_coarse_and_come_back_to_their_places():
+    spread = JointSpread([2, 3], (4, 4), grid=2, dims=9, seed=0)
+    assert spread.spread.centre.shape == (4, 5)
+    draw = torch.Generator().manual_seed(0)
+    expert, apprentice = ([torch.randn(1, 2, 8, 8, generator=draw), torch.randn(1, 3, 2, 2, generator=draw)] for _ in range(2))
+    found = spread(expert, apprentice)[0]  # plain distances, since nothing was measured
+    lengths = [maps.norm(dim=1, keepdim=True) for maps in expert]
+    fine, coarse = (length * d for length, d in zip(lengths, differences(expert, apprentice), strict=True))
+    joint = torch.cat([F.avg_pool2d(fine, 2), F.interpolate(coarse, (4, 4), mode="bilinear", align_corners=False)], 1)
+    torch.testing.assert_close(found, joint[0].square().mean(0))
+
+
+@pytest.mark.parametrize(("length", "grid", "side"), [(16, 16, 1), (32, 16, 2), (20, 16, 2), (28, 16, 2), (44, 16, 4), (7, 3, 7)])
+def test_as_few_places_share_a_spread_as_the_grid_allows(length, grid, side):
+    assert shared((length, length), grid) == side
+
+
+def test_how_strongly_the_expert_answers_counts():
+    """Nine times as loud as ever, in the same direction: the discrepancy that is trained would not notice."""
+    spread = JointSpread([4], (1, 1), grid=1, dims=4, seed=0)
+    draw = torch.Generator().manual_seed(0)
+    expert = [torch.rand(64, 4, 1, 1, generator=draw) + 1]
+    apprentice = [torch.rand(64, 4, 1, 1, generator=draw) + 1]
+    spread.measure([(expert, apprentice)], 1e-6)
+    usual, loud = spread(expert, apprentice), spread([9 * expert[0]], apprentice)
+    assert loud.median() > 20 * usual.median()
+
+
+def test_of_more_channels_than_dims_some_are_drawn_and_the_same_for_a_seed():
+    drawn = [JointSpread([64, 128], (2, 2), grid=2, dims=50, seed=seed).channels.tolist() for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len(set(drawn[0])) == 50
+    assert max(drawn[0]) < 192
 
 
 def test_a_place_that_varies_anyway_alarms_less():
@@ -174,8 +209,9 @@ def test_a_place_that_varies_anyway_alarms_less():
 
 
 def test_a_spread_that_would_not_fit_is_refused_when_the_method_is_built():
-    config = Config(weights="none", backbone="resnet18", distance="mahalanobis")
-    with pytest.raises(JobError, match=r"which takes 3\.0 GiB for resnet18 from level 1 at 1024 px, allowed are 0.5 GiB; change"):
+    config = Config(weights="none", backbone="resnet18", grid=128, dims=448)
+    said = r"takes 12\.2 GiB for 16384 places of 448 channels, allowed are 0\.5 GiB; lower params\.grid \(128\) or params\.dims"
+    with pytest.raises(JobError, match=said):
         build(config, image_size=1024, seed=0)
 
 

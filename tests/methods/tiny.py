@@ -38,6 +38,7 @@ SMALL: dict[str, Any] = {
     "attention_window": 2,
     "refine_steps": 4,
     "views": 1,
+    "dims": 32,
 }
 # What keeps a method from drawing at random in its steps.
 STILL: dict[str, Any] = {

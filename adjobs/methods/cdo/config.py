@@ -11,14 +11,14 @@ from adjobs.types import BackboneName
 
 # What a preset changes; everything else stays at its default, and what the user sets wins.
 PRESETS: dict[str, dict[str, object]] = {
-    "paper": {"backbone": "hrnet_w32"},
+    "paper": {"backbone": "hrnet_w32", "distance": "euclidean"},
     # The published code where it differs from the paper.
-    "official": {"backbone": "hrnet_w32", "lr": 4e-4, "batch_size": 16, "loss_times_batch": True},
+    "official": {"backbone": "hrnet_w32", "distance": "euclidean", "lr": 4e-4, "batch_size": 16, "loss_times_batch": True},
 }
 
 
 class Config(MethodConfig):
-    """Defaults are the paper's, except the backbone: the one whose weights need no network (preset ``paper``: hrnet_w32)."""
+    """Defaults are the paper's, except what scores, and the backbone: the one whose weights need no network."""
 
     backbone: BackboneName = Field("tf_efficientnet_lite0", description="expert and apprentice; paper: hrnet_w32 (Sec. IV-A)")
     weights: str = Field("auto", description="the expert's weights: auto, packaged, timm, none, a file or s3:// URI")
@@ -42,14 +42,18 @@ class Config(MethodConfig):
         False, description="a quarter of each batch are labelled anomalies whose masks count as simulated pixels"
     )
     sigma: float = Field(4.0, ge=0, le=32, description="Gaussian smoothing of the map, pixels at 256²; scaled with the image")
-    distance: Literal["euclidean", "mahalanobis"] = Field(
-        "euclidean",
-        description="what scores: the discrepancy that is trained (eq. 10), or the features' difference in units of the spread "
-        "that it has at the same position of the good training images (ours)",
+    distance: Literal["mahalanobis", "euclidean"] = Field(
+        "mahalanobis",
+        description="what scores: how unusual what the networks differ by is at its place, in units of the spread that it has on "
+        "the good training images (ours), or the discrepancy that is trained (euclidean, eq. 10)",
     )
     shrinkage: float = Field(
         0.01, gt=0, le=1, description="mahalanobis: part of the mean variance that is added to every direction's"
     )
+    grid: int = Field(
+        16, ge=1, le=256, description="mahalanobis: most places along a side with a spread of their own; 8 pixels each or more"
+    )
+    dims: int = Field(200, ge=2, le=2048, description="mahalanobis: most channels of all hierarchies; of more are drawn by lot")
     top: float = Field(
         0.0,
         ge=0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Self
 
 import torch
@@ -13,30 +14,31 @@ from torch.optim import AdamW
 from adjobs.backbones import Backbone, create
 from adjobs.errors import JobError
 from adjobs.methods.cdo.config import Config
-from adjobs.methods.cdo.loss import cdo_loss, differences, discrepancies
+from adjobs.methods.cdo.loss import cdo_loss, discrepancies
+from adjobs.methods.cdo.spread import JointSpread, shared
 from adjobs.methods.contract import Mix, Stage, TrainingImages
 from adjobs.nn.blur import gaussian_blur
-from adjobs.nn.spread import Moments, Spread
 from adjobs.nn.world import global_sum
 from adjobs.synthesis.rectangles import perturb
 from adjobs.types import Batch, Prediction, Simulated, StepLoss
 
 MEASURE_BATCH = 16  # images whose differences are counted in at once
+LEAST_STRIDE = 8  # pixels from one place at which the spread is measured to the next
 MOST_GIB = 0.5  # of a spread; it is in every checkpoint and model, and takes some seven times as much while it is measured
 
 
 class CDO(nn.Module):
     """Frozen expert, trained apprentice of the same architecture, and the discrepancy between them.
 
-    ``shapes`` are those of the maps used, ``(C, H, W)``; given where distances are counted in units of their spread.
+    ``spread`` is given where distances are counted in units of it.
     """
 
-    def __init__(self, expert: Backbone, apprentice: Backbone, config: Config, shapes: Sequence[Sequence[int]] = ()) -> None:
+    def __init__(self, expert: Backbone, apprentice: Backbone, config: Config, spread: JointSpread | None = None) -> None:
         super().__init__()
         self.expert = expert.requires_grad_(False).eval()
         self.apprentice = apprentice
         self.config = config
-        self.spread = nn.ModuleList(Spread(channels, places) for channels, *places in shapes)
+        self.spread = spread
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of the apprentice; the expert always evaluates."""
@@ -90,34 +92,28 @@ class CDO(nn.Module):
     def predict(self, images: Tensor) -> Prediction:
         """Discrepancies, eq. (10) or in units of spread, summed over hierarchies and smoothed; an image scores its map's top."""
         size = images.shape[-2:]
-        levels = self._in_spreads(images) if self.spread else list(self.discrepancies(images))
-        maps = [F.interpolate(d[:, None], size, mode="bilinear", align_corners=False) for d in levels]
+        if self.spread is None:
+            levels = [d[:, None] for d in self.discrepancies(images)]
+        else:
+            levels = [self.spread(*self._precise(images))[:, None]]
+        maps = [F.interpolate(d, size, mode="bilinear", align_corners=False) for d in levels]
         smooth = gaussian_blur(torch.stack(maps).sum(0), self.config.sigma * min(size) / 256)
         largest = max(1, round(self.config.top * smooth[0].numel()))
         return Prediction(smooth.flatten(1).topk(largest).values.mean(1), smooth)
 
-    def _in_spreads(self, images: Tensor) -> list[Tensor]:
-        """Squared Mahalanobis distances of each hierarchy's differences, as a mean over the channels, ``(B, H_l, W_l)``."""
-        found = self._differences(images)
-        return [spread(d) / d.shape[-1] for d, spread in zip(found, self.spread, strict=True)]
-
-    def _differences(self, images: Tensor) -> list[Tensor]:
-        """What the networks differ by, ``(B, H_l, W_l, C_l)``; never in half precision, since small spreads are small units."""
+    def _precise(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Both networks' maps, never in half precision, since small spreads are small units."""
         with torch.autocast(images.device.type, enabled=False):
-            return [d.movedim(1, -1) for d in differences(*self.features(images.float()))]
+            return self.features(images.float())
 
     @torch.no_grad()
     def _measure(self, data: TrainingImages) -> None:
-        """Spread of the differences at every position over the normal training images."""
+        """Spread of what the networks differ by over the normal training images."""
+        assert self.spread is not None
         was_training = self.training
         self.eval()
-        moments = [Moments() for _ in self.spread]
-        for batch in data.normal(MEASURE_BATCH):
-            for moment, d in zip(moments, self._differences(batch.images), strict=True):
-                moment.add(d)
-        for spread in self.spread:
-            assert isinstance(spread, Spread)
-            spread.measure(moments.pop(0), self.config.shrinkage)  # the largest thing here: not kept until all are done
+        pairs = (self._precise(batch.images) for batch in data.normal(MEASURE_BATCH))
+        self.spread.measure(pairs, self.config.shrinkage)
         self.train(was_training)
 
     def stages(self) -> Sequence[Stage]:
@@ -137,7 +133,7 @@ class CDO(nn.Module):
                 mix=Mix(simulated=config.batch_size - labelled, anomalous=labelled),
                 epochs=config.epochs,
                 schedule=lambda progress: config.lr_decay**progress.epoch,
-                calibrate=self._measure if self.spread else None,
+                calibrate=self._measure if self.spread is not None else None,
             )
         ]
 
@@ -156,17 +152,23 @@ def build(config: Config, *, image_size: int, seed: int) -> CDO:
     expert = create(config.backbone, config.weights, levels=config.levels, seed=seed)
     start = "none" if config.apprentice == "random" else config.weights
     apprentice = create(config.backbone, start, levels=config.levels, seed=seed)
-    return CDO(expert, apprentice, config, _shapes(expert, config, image_size) if config.distance == "mahalanobis" else ())
+    if config.distance == "euclidean":
+        return CDO(expert, apprentice, config)
+    return CDO(expert, apprentice, config, _spread(expert, config, image_size, seed))
 
 
-def _shapes(expert: Backbone, config: Config, side: int) -> list[torch.Size]:
-    """``(C, H, W)`` of the maps used of pictures of ``side`` pixels."""
+def _spread(expert: Backbone, config: Config, image_size: int, seed: int) -> JointSpread:
+    """Room for the spread of what the networks differ by, if there is enough for it."""
     with torch.inference_mode():
-        shapes = [maps.shape[1:] for maps in expert.eval()(torch.zeros(1, 3, side, side))[config.first - 1 :]]
-    gib = sum(4 * channels**2 * height * width for channels, height, width in shapes) / 2**30
+        shapes = [maps.shape[1:] for maps in expert.eval()(torch.zeros(1, 3, image_size, image_size))[config.first - 1 :]]
+    height, width = (min(length, -(-image_size // LEAST_STRIDE)) for length in shapes[0][1:])
+    size = (height, width)
+    widths = [shape[0] for shape in shapes]
+    places = prod(size) // shared(size, config.grid) ** 2
+    gib = 4 * places * min(config.dims, sum(widths)) ** 2 / 2**30
     if gib > MOST_GIB:
         raise JobError(
-            f"params.distance: got mahalanobis, which takes {gib:.1f} GiB for {config.backbone} from level {config.first} at "
-            f"{side} px, allowed are {MOST_GIB:g} GiB; change params.first, levels or data.image_size, or set distance: euclidean"
+            f"params.distance: got mahalanobis, which takes {gib:.1f} GiB for {places} places of {config.dims} channels, allowed "
+            f"are {MOST_GIB:g} GiB; lower params.grid ({config.grid}) or params.dims, or set distance: euclidean"
         )
-    return shapes
+    return JointSpread(widths, size, config.grid, config.dims, seed)
