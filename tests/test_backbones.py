@@ -15,12 +15,12 @@ from adjobs.nn.norm import GlobalBatchNorm, synchronised
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("levels", [1, 2, 3])
+@pytest.mark.parametrize("levels", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0", "hrnet_w18"])
-def test_hierarchies_have_strides_4_8_16_and_every_trainable_tensor_gets_a_gradient(name, levels):
+def test_hierarchies_have_strides_4_to_32_and_every_trainable_tensor_gets_a_gradient(name, levels):
     backbone = create(name, "none", levels=levels)
     maps = backbone(IMAGES)
-    assert [m.shape[-1] for m in maps] == [16, 8, 4][:levels]
+    assert [m.shape[-1] for m in maps] == [16, 8, 4, 2][:levels]
     sum(m.sum() for m in maps).backward()
     assert [key for key, p in backbone.named_parameters() if p.requires_grad and p.grad is None] == []
 

@@ -32,7 +32,8 @@ def build(name: str, settings: dict[str, Any], weights: Path) -> Model:
         model: Model = PatchcoreModel(layers, backbone, pre_trained=False)
     else:
         model = PadimModel(backbone, layers, pre_trained=False, n_features=settings["padim_features"])
-    model.feature_extractor.feature_extractor.load_state_dict(load_file(weights))
+    extractor, state = model.feature_extractor.feature_extractor, load_file(weights)
+    extractor.load_state_dict({key: state[key] for key in extractor.state_dict()})  # the other neighbour may reach deeper
     return model
 
 

@@ -25,8 +25,8 @@ class Config(MethodConfig):
     apprentice: Literal["random", "pretrained"] = Field(
         "random", description="where the apprentice starts (Sec. III-A: random); pretrained: as the expert; ours"
     )
-    first: int = Field(1, ge=1, le=3, description="first hierarchy used: 1, 2, 3 for the strides 4, 8, 16 (Sec. IV-A: 1)")
-    levels: int = Field(3, ge=1, le=3, description="last hierarchy used (Sec. IV-A: the first three)")
+    first: int = Field(1, ge=1, le=4, description="first hierarchy used: 1 to 4 for the strides 4, 8, 16, 32 (Sec. IV-A: 1)")
+    levels: int = Field(3, ge=1, le=4, description="last hierarchy used (Sec. IV-A: 3)")
     gamma: float = Field(2.0, ge=0, le=8, description="modulation γ of eq. (7); 0 weighs all pixels alike")
     mom: bool = Field(True, description="margin optimisation: maximise discrepancy on simulated pixels, eq. (5)")
     oom: bool = Field(True, description="overlap optimisation: weigh pixels by eq. (7)")
