@@ -148,9 +148,9 @@ def test_distances_in_units_of_spread_are_those_of_all_hierarchies_together():
     method.stages()[0].calibrate(data)
     with evaluating(method):
         distances = method.spread(*method._precise(next(data.normal(16)).images))
-    # Eight vectors in more than eight dimensions are each 7 · 7 / 8 from their centre; a mean over the channels is taken.
+    # Eight vectors in more dimensions are each 7 · 7 / 8 from their centre, squared; a mean over the channels is taken.
     assert distances.shape == (8, 8, 8)
-    torch.testing.assert_close(distances, torch.full_like(distances, 7 * 7 / 8 / 48), rtol=1e-2, atol=0)
+    torch.testing.assert_close(distances, torch.full_like(distances, (7 * 7 / 8 / 48) ** 0.5), rtol=1e-2, atol=0)
 
 
 def test_squares_share_a_spread_where_the_grid_is_coarse_and_come_back_to_their_places():
@@ -162,7 +162,7 @@ def test_squares_share_a_spread_where_the_grid_is_coarse_and_come_back_to_their_
     lengths = [maps.norm(dim=1, keepdim=True) for maps in expert]
     fine, coarse = (length * d for length, d in zip(lengths, differences(expert, apprentice), strict=True))
     joint = torch.cat([F.avg_pool2d(fine, 2), F.interpolate(coarse, (4, 4), mode="bilinear", align_corners=False)], 1)
-    torch.testing.assert_close(found, joint[0].square().mean(0))
+    torch.testing.assert_close(found, joint[0].square().mean(0).sqrt())
 
 
 @pytest.mark.parametrize(("length", "grid", "side"), [(16, 16, 1), (32, 16, 2), (20, 16, 2), (28, 16, 2), (44, 16, 4), (7, 3, 7)])
@@ -178,7 +178,7 @@ def test_how_strongly_the_expert_answers_counts():
     apprentice = [torch.rand(64, 4, 1, 1, generator=draw) + 1]
     spread.measure([(expert, apprentice)], 1e-6)
     usual, loud = spread(expert, apprentice), spread([9 * expert[0]], apprentice)
-    assert loud.median() > 20 * usual.median()
+    assert loud.median() > 4 * usual.median()
 
 
 def test_of_more_channels_than_dims_some_are_drawn_and_the_same_for_a_seed():

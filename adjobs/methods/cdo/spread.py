@@ -46,9 +46,9 @@ class JointSpread(nn.Module):
         self.spread.measure(moments, shrinkage)
 
     def forward(self, expert: Maps, apprentice: Maps) -> Tensor:
-        """Squared Mahalanobis distances, as a mean over the channels, ``(B, *size)``."""
+        """Mahalanobis distances over √d, of good images about 1, ``(B, *size)``: root mean squares over the d channels."""
         vectors = self._vectors(expert, apprentice)
-        found: Tensor = self.spread(vectors) / vectors.shape[-1]
+        found: Tensor = (self.spread(vectors) / vectors.shape[-1]).sqrt()
         rows, columns, side = *found.shape[1:], self.side
         return found.view(-1, side, side, rows, columns).permute(0, 3, 1, 4, 2).reshape(-1, rows * side, columns * side)
 
