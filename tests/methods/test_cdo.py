@@ -209,7 +209,7 @@ def test_a_place_that_varies_anyway_alarms_less():
 
 
 def test_a_spread_that_would_not_fit_is_refused_when_the_method_is_built():
-    config = Config(weights="none", backbone="resnet18", grid=128, dims=448)
+    config = Config(weights="none", backbone="resnet18", grid=128, dims=500)
     said = r"takes 12\.2 GiB for 16384 places of 448 channels, allowed are 0\.5 GiB; lower params\.grid \(128\) or params\.dims"
     with pytest.raises(JobError, match=said):
         build(config, image_size=1024, seed=0)

@@ -90,14 +90,11 @@ class CDO(nn.Module):
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
-        """Discrepancies, eq. (10) or in units of spread, summed over hierarchies and smoothed; an image scores its map's top."""
+        """Discrepancies summed, eq. (10), or distances in units of spread, smoothed; an image scores its map's top."""
         size = images.shape[-2:]
-        if self.spread is None:
-            levels = [d[:, None] for d in self.discrepancies(images)]
-        else:
-            levels = [self.spread(*self._precise(images))[:, None]]
-        maps = [F.interpolate(d, size, mode="bilinear", align_corners=False) for d in levels]
-        smooth = gaussian_blur(torch.stack(maps).sum(0), self.config.sigma * min(size) / 256)
+        found = self.discrepancies(images).sum(0) if self.spread is None else self.spread(*self._precise(images))
+        maps = F.interpolate(found[:, None], size, mode="bilinear", align_corners=False)
+        smooth = gaussian_blur(maps, self.config.sigma * min(size) / 256)
         largest = max(1, round(self.config.top * smooth[0].numel()))
         return Prediction(smooth.flatten(1).topk(largest).values.mean(1), smooth)
 
@@ -165,10 +162,11 @@ def _spread(expert: Backbone, config: Config, image_size: int, seed: int) -> Joi
     size = (height, width)
     widths = [shape[0] for shape in shapes]
     places = prod(size) // shared(size, config.grid) ** 2
-    gib = 4 * places * min(config.dims, sum(widths)) ** 2 / 2**30
+    dims = min(config.dims, sum(widths))
+    gib = 4 * places * dims**2 / 2**30
     if gib > MOST_GIB:
         raise JobError(
-            f"params.distance: got mahalanobis, which takes {gib:.1f} GiB for {places} places of {config.dims} channels, allowed "
-            f"are {MOST_GIB:g} GiB; lower params.grid ({config.grid}) or params.dims, or set distance: euclidean"
+            f"params.distance: got mahalanobis, which takes {gib:.1f} GiB for {places} places of {dims} channels, allowed are "
+            f"{MOST_GIB:g} GiB; lower params.grid ({config.grid}) or params.dims ({config.dims}), or set distance: euclidean"
         )
-    return JointSpread(widths, size, config.grid, config.dims, seed)
+    return JointSpread(widths, size, config.grid, dims, seed)
