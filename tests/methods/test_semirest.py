@@ -219,6 +219,8 @@ def test_stages_are_what_the_supervision_asks_for():
     assert stages(supervision="masks") == stages(supervision="blocks") == [memory, ("learn", 0, 2, 2, 2)]
     assert stages(supervision="boxes") == [memory, ("learn", 0, 4, 2, 0), ("refine", 0, 3, 3, 2)]
     assert stages(supervision="boxes", unsupervised_from="x") == [("refine", 0, 3, 3, 2)]
+    assert stages(supervision="masks", unsupervised_from="x") == [("learn", 0, 2, 2, 2)]
+    assert stages(unsupervised_from="x") == [("learn", 0, 4, 2, 0)]
 
 
 @pytest.mark.parametrize(
@@ -240,7 +242,6 @@ def test_training_sees_no_finer_labels_than_the_supervision(supervision, labels,
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"unsupervised_from": "x"}, "unsupervised_from: got one with supervision none; only boxes refine another run"),
         ({"labelled": 2}, "labelled: got 2 with supervision none; leave it out"),
         ({"step": 17}, "step: got 17, must not exceed window 16"),
         ({"heads": 3}, "heads: got 3, must divide embed 128"),

@@ -91,7 +91,7 @@ class Config(MethodConfig):
         "none", description="what labelled anomalies tell; finer labels that there are, are not looked at (Sec. V)"
     )
     unsupervised_from: str | None = Field(
-        None, min_length=1, description="boxes: refine this unsupervised run or model of the same data in place of another one"
+        None, min_length=1, description="begin with memory and network of this unsupervised run or model of the same data"
     )
     # Features and memory (Sec. 3).
     backbone: BackboneName = Field("tf_efficientnet_lite0", description="frozen; paper: wide_resnet50_2")
@@ -181,8 +181,6 @@ class Config(MethodConfig):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.unsupervised_from is not None and self.supervision != "boxes":
-            raise ValueError(f"unsupervised_from: got one with supervision {self.supervision}; only boxes refine another run")
         if self.labelled is not None and self.supervision not in ("masks", "blocks"):
             raise ValueError(f"labelled: got {self.labelled} with supervision {self.supervision}; leave it out")
         if self.step > self.window:

@@ -186,7 +186,7 @@ class SemiREST(nn.Module):
     # Stages.
 
     def stages(self) -> Sequence[Stage]:
-        """The memory, then what the supervision asks for; a run that refines another one's network has its memory, too."""
+        """The memory, then what the supervision asks for; a run that begins with another one's network has its memory, too."""
         config = self.config
         learnt = [self._stage(phase) for phase in config.phases]
         if config.unsupervised_from is not None:
@@ -205,7 +205,7 @@ class SemiREST(nn.Module):
             prepare=lambda data: self._start_phase(phase, data),
             attach=lambda data: self._attach(phase, data),
             sized_by=tuple(f"refine_{name}" for name in names) if phase.refines else names,
-            depends_on=None if phase.refines else self.config.model_dump(mode="json", exclude=set(LATER)),
+            depends_on=None if self._goes_on(phase) else self.config.model_dump(mode="json", exclude=set(LATER)),
         )
 
     def _optimizer(self, phase: Phase) -> Optimizer:
@@ -256,11 +256,15 @@ class SemiREST(nn.Module):
                 )
 
     def _start_phase(self, phase: Phase, data: TrainingImages) -> None:
-        """A network that refines begins with the mean of what was learnt before it."""
+        """A network that goes on begins with the mean of what was learnt before it."""
         self.steps.zero_()
-        if phase.refines:
+        if self._goes_on(phase):
             self._check_labels(data, [phase])
             self.average.give(self.network)
+
+    def _goes_on(self, phase: Phase) -> bool:
+        """Whether the phase begins with what another one, or another run, has learnt."""
+        return phase.refines or self.config.unsupervised_from is not None
 
     def _attach(self, phase: Phase, data: TrainingImages) -> None:
         """Turn to a phase, and open what is kept of the training images."""
