@@ -115,20 +115,27 @@ def test_slsg_begins_with_the_inpainting_of_another_run(home, slsg):
         assert sheet.size == (2 * 64 + GAP, 5 * 64 + 4 * GAP)  # good, anomaly, mask, masked, filled
 
 
-def test_semirest_refines_another_run_with_boxes(home):
-    first = train(home, "semirest")
-    second = train(home, "semirest", supervision="boxes", unsupervised_from=first["run_id"])
+@pytest.fixture(scope="module")
+def semirest(home) -> dict:
+    """A run without labels."""
+    return train(home, "semirest")
+
+
+@pytest.mark.parametrize(("supervision", "metrics"), [("boxes", {"train/known", "train/unknown"}), ("masks", {"train/loss"})])
+def test_semirest_goes_on_with_another_run(supervision, metrics, home, semirest):
+    first = semirest
+    second = train(home, "semirest", supervision=supervision, unsupervised_from=first["run_id"])
     client = connect(first["tracking_uri"])
     runs = [client.get_run(summary["run_id"]) for summary in (first, second)]
-    assert [run.data.tags["adjobs.supervision"] for run in runs] == ["none", "boxes"]
-    assert {"train/known", "train/unknown"} <= set(runs[1].data.metrics)
-    assert not any("learn" in metric for metric in runs[1].data.metrics)
+    assert [run.data.tags["adjobs.supervision"] for run in runs] == ["none", supervision]
+    assert metrics <= set(runs[1].data.metrics)
+    assert not any("learn/" in metric for metric in runs[1].data.metrics)
     weights = [stored_weights(summary) for summary in (first, second)]
     assert torch.equal(weights[0]["memory.bank"], weights[1]["memory.bank"])
     assert not torch.equal(weights[0]["network.head.weight"], weights[1]["network.head.weight"])
-    words = ["--set", "params.supervision=boxes", "--set", f"params.unsupervised_from={second['run_id']}"]
+    words = ["--set", f"params.supervision={supervision}", "--set", f"params.unsupervised_from={second['run_id']}"]
     refused = CliRunner().invoke(main, ["train", str(home / "semirest.yaml"), "--local", *words])
-    assert "supervision boxes there, must be none; give a run that agrees, or leave it out" in refused.stderr
+    assert f"supervision {supervision} there, must be none; give a run that agrees, or leave it out" in refused.stderr
 
 
 def stored_weights(summary: dict) -> dict[str, torch.Tensor]:

@@ -272,17 +272,23 @@ def test_boxes_are_never_learnt_as_anomalous(tmp_path):
         assert not (found == ANOMALOUS).any()
 
 
-def test_refining_begins_with_the_mean_of_what_was_learnt(tmp_path):
-    _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache", labels="boxes")
-    _, method = tiny("semirest", supervision="boxes")
-    turned_to(method, data, 2)
+@pytest.mark.parametrize(
+    ("labels", "params"),
+    [("boxes", {"supervision": "boxes"}), ("masks", {"supervision": "masks", "unsupervised_from": "another"})],
+)
+def test_what_goes_on_begins_with_the_mean_of_what_was_learnt(labels, params, tmp_path):
+    _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache", labels=labels)
+    _, first = tiny("semirest")
+    turned_to(first, data, 1)
+    _, method = tiny("semirest", **params)
+    method.start(first.state_dict())
     with torch.no_grad():
         for parameter in method.network.parameters():
             parameter.add_(1)
     method.steps.fill_(5)
     mean = {key: value.clone() for key, value in method.average.state_dict().items()}
-    method.stages()[2].prepare(data)
-    method.stages()[2].attach(data)
+    method.stages()[-1].prepare(data)
+    method.stages()[-1].attach(data)
     assert method.steps == 0
     assert all(torch.equal(p, mean[key.replace(".", "-")]) for key, p in method.network.named_parameters())
 
