@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,12 @@ from adjobs.training.loop import Validation, train_only
 from tests.drawing import draw_folder
 from tests.methods.tiny import STILL, drawn_data, tiny
 from tests.training.test_loop import CPU, DiedError, train
+
+# Every method as it is; one that refines with boxes without what it draws at random there, and with guesses that count at once.
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    **{name: (name, {}) for name in methods.names()},
+    "semirest with boxes": ("semirest", {"supervision": "boxes", "refine_windows": 1, "dropped": 0, "ramp": 1}),
+}
 
 
 def open_stage(stage: Stage, method: nn.Module, data, rank: int) -> None:
@@ -40,7 +47,7 @@ def like(mix: Mix) -> Mix:
     return Mix(normal=4, anomalous=4) if mix.simulated or mix.anomalous else Mix(normal=8)
 
 
-def three_steps(rank: int, world: int, name: str, root: str, out: str) -> None:
+def three_steps(rank: int, world: int, case: str, root: str, out: str) -> None:
     """Three steps of each stage, on one of ``world`` workers, of a method without random draws, which differ between workers.
 
     In float64: Adam divides gradients by their size, so that float32 rounding of a gradient near zero moves its weight by up to
@@ -49,8 +56,10 @@ def three_steps(rank: int, world: int, name: str, root: str, out: str) -> None:
     torch.set_num_threads(1)
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{out}.meeting", rank=rank, world_size=world)
-    _, data = drawn_data(Path(root) / "d", Path(root) / "cache", 32)
-    _, method = tiny(name, 32, **{key: value for key, value in STILL.items() if key in methods.config_class(name).model_fields})
+    name, params = CASES[case]
+    _, data = drawn_data(Path(root) / "d", Path(root) / "cache", 32, labels=params.get("supervision", "finest"))
+    still = {key: value for key, value in STILL.items() if key in methods.config_class(name).model_fields}
+    _, method = tiny(name, 32, **still, **params)
     method.double()
     losses = []
     for number, stage in enumerate(method.stages()):
@@ -80,29 +89,29 @@ def three_steps(rank: int, world: int, name: str, root: str, out: str) -> None:
         dist.destroy_process_group()
 
 
-def of_every_method(rank: int, root: str) -> None:
-    """Three steps of every method as one of two workers; starting processes takes longer than they do."""
-    for name in methods.names():
-        three_steps(rank, 2, name, root, f"{root}/{name}-two")
+def every_case(rank: int, root: str) -> None:
+    """Three steps of every case as one of two workers; starting processes takes longer than they do."""
+    for case in CASES:
+        three_steps(rank, 2, case, root, f"{root}/{case}-two")
 
 
 @pytest.fixture(scope="module")
 def of_two_workers(tmp_path_factory) -> Path:
-    """Drawn data, and beside them what two workers made of every method."""
+    """Drawn data, and beside them what two workers made of every case."""
     root = tmp_path_factory.mktemp("workers")
     draw_folder(root / "d", 16, 8)
     drawn_data(root / "d", root / "cache", 32)
-    multiprocessing.spawn(of_every_method, (str(root),), nprocs=2)
+    multiprocessing.spawn(every_case, (str(root),), nprocs=2)
     return root
 
 
-@pytest.mark.parametrize("name", methods.names())
-def test_two_workers_with_batch_four_equal_one_with_batch_eight(name, of_two_workers):
+@pytest.mark.parametrize("case", CASES)
+def test_two_workers_with_batch_four_equal_one_with_batch_eight(case, of_two_workers):
     """Batch normalisation included; every statistic is that of the global batch."""
     threads = torch.get_num_threads()
-    three_steps(0, 1, name, str(of_two_workers), str(of_two_workers / f"{name}-one"))
+    three_steps(0, 1, case, str(of_two_workers), str(of_two_workers / f"{case}-one"))
     torch.set_num_threads(threads)
-    one, two = (torch.load(of_two_workers / f"{name}-{part}", weights_only=True) for part in ("one", "two"))
+    one, two = (torch.load(of_two_workers / f"{case}-{part}", weights_only=True) for part in ("one", "two"))
     torch.testing.assert_close(torch.tensor(one["losses"]), torch.tensor(two["losses"]), rtol=0, atol=1e-5)
     for key, value in one["weights"].items():
         torch.testing.assert_close(value, two["weights"][key], rtol=0, atol=1e-5, msg=key)
