@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-TILE_ROWS = 1 << 14  # of the bank, squared at a time
-TILE_VALUES = 1 << 25  # products held at a time: 128 MiB in float32
+TILE_ROWS = 1 << 10  # of the bank at a time
+TILE_VALUES = 1 << 22  # products at a time, 16 MiB in float32: they are gone through several times, and stay in a cache
 
 
 class Neighbours(NamedTuple):
@@ -33,11 +33,11 @@ def nearest(
 
     Args:
         queries: ``(Q, d)``.
-        bank: ``(M, d)``, of the same type and on the same device.
+        bank: ``(M, d)``, on the same device. On a processor, which multiplies halves slowly, halves are searched in float32.
         k: 1 to M.
         own: ``(Q,)`` int64, what each query belongs to, such as the number of its image.
         owners: ``(M,)`` int64, the same for the bank: a query does not match what belongs to its own.
-        tile: queries at a time; None: as many as keep the products in 128 MiB.
+        tile: vectors of the bank, and queries, at a time; None: as many as keep the products in 16 MiB.
 
     Raises:
         ValueError: k is not in 1 to M, or only one of ``own`` and ``owners`` is given.
@@ -46,27 +46,38 @@ def nearest(
         raise ValueError(f"k: got {k}, the bank holds {len(bank)} vectors; choose 1 to {len(bank)}")
     if (own is None) != (owners is None):
         raise ValueError("own, owners: got one without the other; give both, or none")
+    dtype = bank.dtype if bank.device.type == "cuda" else torch.promote_types(bank.dtype, torch.float32)
+    rows, step = tile or TILE_ROWS, tile or TILE_VALUES // TILE_ROWS
     # Far from the origin the products are large against the distances; a shift changes none of these.
-    centre = bank.mean(0, keepdim=True)
-    shifted = bank - centre
-    squares = torch.cat(
-        [part.float().square().sum(1) for part in torch.split(shifted, TILE_ROWS)]
-    )  # part by part: no second copy
-    step = tile or max(1, TILE_VALUES // len(bank))
-    found = []
-    for start in range(0, len(queries), step):
-        part = queries[start : start + step]
-        gaps = squares - 2 * ((part - centre) @ shifted.T).float()
-        if own is not None and owners is not None:
-            gaps.masked_fill_(own[start : start + step, None] == owners, torch.inf)
-        found.append(_refined(part, bank, gaps.topk(k, largest=False)))
-    distances, indices = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return Neighbours(distances, indices)
+    centre = (torch.stack([part.float().sum(0) for part in torch.split(bank, rows)]).sum(0) / len(bank)).to(dtype)
+    shifted = queries.to(dtype) - centre
+    best = Neighbours(*(queries.new_zeros(len(queries), k, dtype=kind) for kind in (torch.float32, torch.long)))
+    best.distances.fill_(torch.inf)
+    for first in range(0, len(bank), rows):
+        part = bank[first : first + rows].to(dtype) - centre
+        squares = part.float().square().sum(1)
+        for start in range(0, len(queries), step):
+            here = slice(start, start + step)
+            gaps = torch.sub(squares, (shifted[here] @ part.T).float(), alpha=2)
+            if own is not None and owners is not None:
+                gaps.masked_fill_(own[here, None] == owners[first : first + rows], torch.inf)
+            _keep(best, here, gaps, first)
+    every = (torch.split(values, step) for values in (queries, *best))
+    found = [_refined(bank, *parts) for parts in zip(*every, strict=True)]
+    return Neighbours(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
-def _refined(queries: Tensor, bank: Tensor, candidates: torch.return_types.topk) -> tuple[Tensor, Tensor]:
+def _keep(best: Neighbours, here: slice, gaps: Tensor, first: int) -> None:
+    """Put those of another part of the bank, which begins at ``first``, beside the best so far, and keep the best of both."""
+    k = best.distances.shape[1]
+    new = gaps.topk(min(k, gaps.shape[1]), largest=False)
+    both = torch.cat([best.distances[here], new.values], 1), torch.cat([best.indices[here], new.indices + first], 1)
+    best.distances[here], order = both[0].topk(k, largest=False)
+    best.indices[here] = both[1].gather(1, order)
+
+
+def _refined(bank: Tensor, queries: Tensor, gaps: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
     """Distances of the candidates from their differences, in order."""
-    gaps, indices = candidates
     exact = (queries[:, None].float() - bank[indices].float()).square().sum(2).sqrt()
     distances, order = exact.masked_fill(gaps == torch.inf, torch.inf).sort(dim=1, stable=True)
     return distances, indices.gather(1, order)

@@ -53,14 +53,13 @@ class Memory(nn.Module):
             rows: ``(B,)``, which images these are; None for images that are not in the memory. An image does not match itself;
                 where that leaves fewer than k, the nearest one stands for the others.
         """
-        bank = self.bank if self.bank.device.type == "cuda" else self.bank.float()  # processors multiply halves slowly
-        flat = tokens.flatten(0, 2).to(bank.dtype)
+        flat = tokens.flatten(0, 2)
         own, owners = None, None
         if rows is not None:
             own, owners = rows.repeat_interleave(tokens[0, ..., 0].numel()), self.owners
         # As without autocast: bfloat16 would lose the nearest ones, and matches that are kept are searched without it.
-        with torch.autocast(bank.device.type, enabled=False):
-            found = nearest(flat, bank, k, own=own, owners=owners)
+        with torch.autocast(self.bank.device.type, enabled=False):
+            found = nearest(flat, self.bank, k, own=own, owners=owners)
         indices = torch.where(found.distances.isinf(), found.indices[:, :1], found.indices)
         return Neighbours(*(part.view(*tokens.shape[:3], k) for part in (found.distances, indices)))
 
@@ -206,8 +205,7 @@ def check_memory(tokens: int, dims: int, ratio: float, device: torch.device) -> 
     """
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     choosing = tokens * (min(PROJECTED, dims) * 4 + 3 * 4)  # projected tokens, their norms, distances and the new distances
-    # The search moves the memory to its mean; on a processor it holds it in float32, too.
-    each = dims * (2 + 2 if device.type == "cuda" else 2 + 4 + 4)
+    each = dims * (2 + 2)  # halves, and a copy while it is filled
     needed = choosing + bank_size(tokens, ratio) * each
     if needed <= USABLE * free:
         return
