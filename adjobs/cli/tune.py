@@ -38,7 +38,7 @@ SHOWN = 10  # trials in the summary
 @click.option(
     "--stopper", type=click.Choice(["asha", "median", "none"]), help="What stops trials early.  [default: asha, if it can]"
 )
-@click.option("--grace", type=click.IntRange(1), default=3, show_default=True, help="Rounds that every trial gets.")
+@click.option("--grace", type=click.IntRange(1), default=3, show_default=True, help="Validated rounds that every trial gets.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of what is drawn.")
 @click.option("--resume", metavar="NAME", help="Go on with a search that was interrupted.")
 @click.pass_context

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 STARTS = 10  # vectors from which the first distances are taken (PatchCore's "approximate" sampling)
-CHUNK = 1 << 16  # vectors that are projected at a time
+CHUNK = 1 << 12  # vectors at a time, where that saves a copy of all of them
 
 
 def coreset(vectors: Tensor, count: int, generator: Generator, *, projected: int | None = 128) -> Tensor:
@@ -39,10 +39,14 @@ def coreset(vectors: Tensor, count: int, generator: Generator, *, projected: int
         part = vectors[start : start + CHUNK].to(device).float()
         points[start : start + CHUNK] = part if projection is None else part @ projection
     starts = points[torch.randperm(total, generator=generator, device=device)[:STARTS]]
-    # A coarse beginning: it is replaced by distances to what has been chosen as these get shorter.
-    gaps = torch.cdist(points, starts).mean(1).square()
-    points -= points.mean(0)  # ‖x − c‖² from products loses digits far from the origin
-    squares = points.square().sum(1)
+    gaps, squares = (torch.empty(total, device=device) for _ in range(2))
+    centre = points.mean(0)
+    for start in range(0, total, CHUNK):
+        part = points[start : start + CHUNK]
+        # A coarse beginning: it is replaced by distances to what has been chosen as these get shorter.
+        gaps[start : start + CHUNK] = torch.cdist(part, starts).mean(1).square()
+        part -= centre  # ‖x − c‖² from products loses digits far from the origin
+        squares[start : start + CHUNK] = part.square().sum(1)
     chosen = torch.empty(count, dtype=torch.long, device=device)
     for i in range(count):
         farthest = gaps.argmax()

@@ -144,8 +144,12 @@ class SearchRecorder:
 
     def settle(self, trial: str, outcome: str, tags: Mapping[str, str]) -> None:
         """Say what became of a trial; its outcome last, for the rest is not asked for again once that is there."""
+        self.note(trial, {**tags, "outcome": outcome})
+
+    def note(self, trial: str, tags: Mapping[str, str]) -> None:
+        """Tag the run of a trial."""
         with talking(self.uri):
-            for key, value in {**tags, "outcome": outcome}.items():
+            for key, value in tags.items():
                 self.client.set_tag(trial, f"{TAG}{key}", value[:5000])
 
     def close(self, trial: str, status: str) -> None:

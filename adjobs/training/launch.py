@@ -89,7 +89,7 @@ def task_of(prepared: Prepared, settings: Settings, run_id: str) -> Task:
 def reopen_run(prepared: Prepared, settings: Settings, run_id: str) -> Task:
     """Open a run again that was opened for this job, perhaps by a process that did not live to record it."""
     job, data = prepared
-    tracking.reopen(settings.tracking_uri, run_id, of_driver())
+    tracking.reopen(settings.tracking_uri, run_id, {**of_driver(), "storage": storage_of(settings, run_id)})
     tracking.record(settings.tracking_uri, run_id, job, _facts(data))
     return task_of(prepared, settings, run_id)
 
@@ -128,8 +128,14 @@ def train(
     return _describe(task, settings, summary, time.perf_counter() - begin)
 
 
-def resume(run_id: str, settings: Settings, *, tell: Callable[[Tick], None]) -> dict[str, Any]:
+def resume(run_id: str, settings: Settings, *, tell: Callable[[Tick], None], by_search: bool = False) -> dict[str, Any]:
     """Go on with a run whose driver died, from its last checkpoint, in the way it was launched.
+
+    Args:
+        run_id: of MLflow.
+        settings: where MLflow, storage and Ray are.
+        tell: called with the progress.
+        by_search: it is the final training of a search, and the search asks.
 
     Raises:
         TrackingError: no such run; it is finished; its driver is alive.
@@ -137,11 +143,12 @@ def resume(run_id: str, settings: Settings, *, tell: Callable[[Tick], None]) -> 
     """
     begin = time.perf_counter()
     stored = tracking.stored(settings.tracking_uri, run_id)
-    if stored.tags.get("kind") == "trial":
-        raise TrackingError(f"run {run_id}: is a trial of a search; go on with the search: 'adjobs tune --resume NAME'")
+    if stored.tags.get("kind") in ("trial", "final") and not by_search:
+        raise TrackingError(f"run {run_id}: is a {stored.tags['kind']} run of a search; go on with 'adjobs tune --resume NAME'")
     if stored.status == "FINISHED":
         raise TrackingError(f"run {run_id}: is FINISHED, there is nothing to resume; start a new one with 'adjobs train'")
-    refuse_alive(f"run {run_id}", stored.status, stored.tags)
+    if not by_search:
+        refuse_alive(f"run {run_id}", stored.status, stored.tags)
     data = look(stored.job, settings, split=stored.split)
     if data.fingerprint != stored.fingerprint:
         raise DataError(
@@ -205,7 +212,7 @@ def closing(tracking_uri: str, run_id: str, again: str) -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, Stopped) as error:  # stopped: what is done for this run was closed before it
         tracking.close(tracking_uri, run_id, "KILLED", stopped)
         raise stopped from error
     except BaseException as error:
@@ -233,9 +240,12 @@ def anywhere(job: JobConfig) -> JobConfig:
     names = PLACES if start is None else (*PLACES, start.param)
     places = {name: job.params[name] for name in names if isinstance(job.params.get(name), str)}
     job = job.model_copy(update={"params": job.params | {name: _full(place) for name, place in places.items()}})
-    if "://" in job.data.uri or job.data.uri == INSTALLED:
-        return job
-    return job.model_copy(update={"data": job.data.model_copy(update={"uri": str(Path(job.data.uri).expanduser().absolute())})})
+    data = job.data
+    if data.split is not None:
+        data = data.model_copy(update={"split": _full(data.split)})
+    if "://" not in data.uri and data.uri != INSTALLED:
+        data = data.model_copy(update={"uri": str(Path(data.uri).expanduser().absolute())})
+    return job.model_copy(update={"data": data})
 
 
 def _full(place: str) -> str:

@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ray import tune
 from ray.tune.callback import Callback
@@ -31,13 +31,13 @@ ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
     "TUNE_MAX_PENDING_TRIALS_PG": "1",
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "30",  # a stopped trial ends its thread; only then does its process take the next
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
 # Errors of ours that a trial may end with and go well another time: a service was away.
 PASSING = ("errors.TrackingError", "errors.StorageError")
 MOST_CONTEXT = 2048  # MiB; what is above it belongs to somebody else
+SILENT = "it ended without a word"
 MOST = 10_000_000  # Tune wants a number of trials; the queue ends the search
 
 
@@ -171,6 +171,7 @@ class _Hands:
     def __init__(self, queue: Queue, order_of: Callable[[Trial], Order], where: Room, heard: Callable[[], None]) -> None:
         self.queue, self.order_of, self.where, self.heard = queue, order_of, where, heard
         self.error: AdjobsError | None = None
+        self.spoken: set[str] = set()  # Tune's ids of those whose last word was heard: their number may run again by now
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its searcher to go on by itself, which nobody asks it to."""
@@ -193,10 +194,13 @@ class _Hands:
         share = self.where.share(self.queue.peak_mib, alone=trial.alone)
         return {"order": self.order_of(trial), "share": share}
 
-    def reported(self, number: int, result: Mapping[str, Any]) -> bool:
+    def reported(self, trial: Any, result: Mapping[str, Any]) -> bool:
         """Take a report; returns whether the trial is to stop."""
+        number = trial.config["order"].number
         if self.error is not None:
             return True
+        if not {"memory", "refused", "values"}.isdisjoint(result):
+            self.spoken.add(trial.trial_id)
         if "memory" in result:
             self.queue.died(number, result["memory"], memory=True)
         elif "refused" in result:
@@ -208,6 +212,19 @@ class _Hands:
             if value is not None:
                 return self.queue.reported(number, int(result["round"]), float(value))
         return False
+
+    def ended(self, trial: Any, text: str) -> None:
+        """Take the end of a process that said nothing of it, or what Tune wrote of an error."""
+        if trial.trial_id in self.spoken:
+            return
+        self.spoken.add(trial.trial_id)
+        number, how = trial.config["order"].number, end_of(text)
+        reason = one_line(RuntimeError(text.strip().splitlines()[-1]))
+        if how == "program":
+            self.queue.refused(number, reason)
+        else:
+            self.queue.died(number, reason, memory=how == "memory")
+        self.heard()
 
 
 class _Asks(Searcher):  # type: ignore[misc]
@@ -246,38 +263,47 @@ class _Stops(FIFOScheduler):  # type: ignore[misc]
         """Stop or go on."""
         stop = True
         with self._hands.minding():
-            stop = self._hands.reported(trial.config["order"].number, result)
+            stop = self._hands.reported(trial, result)
             self._hands.heard()
         return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
 
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Try it again, or mark it."""
+        # What Tune's own get_error() reads comes to its place later.
+        text = Path(trial.error_file).read_text() if trial.error_file else SILENT
+        with self._hands.minding():
+            self._hands.ended(trial, text)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """The next, by Tune's order. A process that could not be used again is marked without a word to anybody."""
+        for trial in tune_controller.get_live_trials():
+            if trial.status == trial.ERROR and trial.trial_id not in self._hands.spoken:
+                self.on_trial_error(tune_controller, trial)
+        return super().choose_trial_to_run(tune_controller)
+
 
 class _Hears(Callback):  # type: ignore[misc]
-    """Tune's word of trials whose process ended."""
+    """Tune's word of processes that are there, and of those that ended."""
 
     def __init__(self, hands: _Hands) -> None:
         self._hands = hands
 
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Its time begins."""
+        self._hands.queue.started(trial.config["order"].number)
+
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial that said nothing at its end, which none should, must not hold up the search."""
         with self._hands.minding():
-            self._hands.queue.died(trial.config["order"].number, "it ended without a word", memory=False)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Try it again, or mark it."""
-        # What Tune's own get_error() reads comes to its place later.
-        text = Path(trial.error_file).read_text() if trial.error_file else "it ended without a word"
-        reason = one_line(RuntimeError(text.strip().splitlines()[-1]))
-        with self._hands.minding():
-            queue, number = self._hands.queue, trial.config["order"].number
-            if _of_the_program(text):
-                queue.refused(number, reason)
-            else:
-                # Ray's own watch kills a process before the system does, and says so.
-                queue.died(number, reason, memory="memory" in text)
-            self._hands.heard()
+            self._hands.ended(trial, SILENT)
 
 
-def _of_the_program(text: str) -> bool:
-    """Whether Tune's text of an error tells of an exception in a trial, which would come again, not of a process that is gone."""
+def end_of(text: str) -> Literal["program", "memory", "process"]:
+    """What an error tells of in Tune's words: an exception, which would come again, no memory, or a process or service gone."""
+    if "running low on memory" in text:  # Ray's own watch, which kills before the system does; then it lists what runs
+        return "memory"
     traceback = "ray::" in text  # Ray writes the title of the process before it
-    return traceback and not any(name in text.strip().splitlines()[-1] for name in PASSING)
+    if traceback and not any(name in text.strip().splitlines()[-1] for name in PASSING):
+        return "program"
+    # The system may have killed it for memory: Ray names that among the causes of any such end.
+    return "process"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 
+from adjobs import methods
 from adjobs.errors import JobError
 from adjobs.job import JobConfig
 from adjobs.settings import Settings
@@ -25,7 +26,7 @@ class Options:
         metrics: objectives such as ``image_auroc:max``; the first chooses.
         sampler: what suggests points.
         stopper: what stops trials early; None: ASHA where the one objective is known after every round.
-        grace: rounds that every trial gets.
+        grace: validated rounds that every trial gets.
         seed: of what the sampler draws.
         trials: in all.
         concurrent: at once.
@@ -65,8 +66,10 @@ def look(space: Space, job: JobConfig, goals: tuple[Objective, ...], settings: S
     """All divisions of the data that the space leads to, by section; the job's own first.
 
     Raises:
-        JobError: one chooses by pictures that another tests on; nothing to measure on in a validation part.
+        JobError: one chooses by pictures that another tests on; nothing to measure on in a validation part; something varies that
+            must be as in the run that the job begins with.
     """
+    _check_start(space, job)
     found: dict[str, Data] = {}
     names: dict[str, str] = {}
     for point in [{}, *space.sections(job)]:
@@ -84,6 +87,19 @@ def look(space: Space, job: JobConfig, goals: tuple[Objective, ...], settings: S
             if {labels[name] for name in data.split.val} != {"normal", "anomalous"}:
                 raise JobError(f"{names[key]}: the validation part lacks good or anomalous pictures, nothing can be chosen by it")
     return found
+
+
+def _check_start(space: Space, job: JobConfig) -> None:
+    """Refuse to vary what must be as in the run that the job begins with."""
+    begin = methods.spec(job.method).start
+    if begin is None or job.params[begin.param] is None:
+        return
+    fixed = {"data.image_size", *(f"params.{name}" for name in begin.equal)}
+    wrong = [axis.key for axis in space.axes if axis.key in fixed]
+    if wrong:
+        raise JobError(
+            f"{space.source}: {', '.join(wrong)} must be as in params.{begin.param} '{job.params[begin.param]}'; leave them out"
+        )
 
 
 def section(job: JobConfig) -> str:

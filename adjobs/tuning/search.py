@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import time
 import uuid
@@ -100,7 +102,7 @@ def start(
     with cluster.connected(settings):
         where = executor.room(job.train)
         told = {**asdict(options), "metrics": [str(goal) for goal in goals]}
-        of_data = {"data_fingerprint": next(iter(data.values())).fingerprint}
+        of_data = {"data_fingerprint": next(iter(data.values())).fingerprint, "divisions": _divisions(data)}
         document = {"method": space.method, "axes": {axis.key: _told(axis) for axis in space.axes}}
         run_id = records.open_search(settings.tracking_uri, name, job, document, told, {**launch.of_driver(), **of_data})
         found = _Search(name, run_id, job, space, goals, options, data, settings)
@@ -148,12 +150,26 @@ def resume(
         raise DataError(
             f"data '{job.data.uri}': fingerprint {seen[:16]}, search '{name}' was started with {was[:16]}; bring them back"
         )
+    if _divisions(data) != stored.tags["divisions"]:
+        raise DataError(
+            f"data.split '{job.data.split}': divides the data otherwise than when search '{name}' was started; bring it back"
+        )
+    if stored.final is not None and (trials is not None or hours is not None):
+        raise TrackingError(
+            f"search '{name}': its trials are over, its choice is being trained; go on without --trials and --hours"
+        )
     with cluster.connected(settings):
         where = executor.room(job.train)
         tracking.reopen(settings.tracking_uri, stored.run_id, launch.of_driver())
         found = _Search(name, stored.run_id, job, space, goals, options, data, settings)
         summary = _go_on(found, stored, where, watch, hours)
     return summary | {"seconds": time.perf_counter() - begin}
+
+
+def _divisions(data: Mapping[str, Data]) -> str:
+    """What tells these divisions of the data from others."""
+    parts = [one.split.to_dict() for one in data.values()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _told(axis: Any) -> dict[str, Any]:
@@ -187,7 +203,7 @@ def _find_and_train(
     recorder.outcome(chosen, document, {"best_trial": str(best[0].number), "best_run": best[0].run_id})
     recorder.figures(outcome.pictures(queue, document))
     outcome.show_best(uri, best)
-    final = _train_choice(search, stored, chosen, watch)
+    final = _train_choice(search, stored, best[0].point, watch)
     measured = outcome.optimism(search.goals, best[0], final)
     recorder.progress({f"chosen/{name}": value for name, value in measured.items() if value is not None}, len(queue.trials))
     place = {"search": search.name, "run_id": search.run_id, "run_url": tracking.url(uri, search.run_id), "tracking_uri": uri}
@@ -199,14 +215,16 @@ def _queue(search: _Search, stored: StoredSearch | None, where: executor.Room, h
     """The trials, those of an earlier part of the search among them."""
     options, uri = search.options, search.settings.tracking_uri
     recorder = SearchRecorder(uri, search.run_id)
-    study = Study(
-        search.space, search.job, search.goals, Rules(options.sampler, options.stopper or "none", options.grace, options.seed)
-    )
+    rules = Rules(options.sampler, options.stopper or "none", options.grace, options.seed)
+    study = Study(search.space, search.job, search.goals, rules, search.prepared)
 
     def opened(number: int, point: Point) -> Trial:
         tags = {"launcher": "search", "trial": str(number), "point": json.dumps(point)}
         under = records.under(search.run_id, number)
         return Trial(number, point, launch.open_run(search.prepared(point), search.settings, tags, under).run_id)
+
+    def waiting(trial: Trial) -> None:
+        recorder.note(trial.run_id, {"deaths": str(trial.deaths), "alone": str(trial.alone), "spent": f"{trial.seconds:.1f}"})
 
     def closed(trial: Trial) -> None:
         recorder.settle(trial.run_id, str(trial.outcome), {"reason": trial.reason, "seconds": f"{trial.seconds:.1f}"})
@@ -225,7 +243,7 @@ def _queue(search: _Search, stored: StoredSearch | None, where: executor.Room, h
         None if hours is None else 3600 * hours,
         search.job.train.max_retries,
     )
-    queue = Queue(study, limits, opened, closed, crowded=where.crowded)
+    queue = Queue(study, limits, opened, waiting, closed, crowded=where.crowded)
     for nested in () if stored is None else stored.trials:
         trial = _known(search, nested)
         queue.known(trial)
@@ -246,7 +264,9 @@ def _known(search: _Search, nested: records.Nested) -> Trial:
         outcome=outcome,  # type: ignore[arg-type]
         reason=nested.tags.get("reason", ""),
         values=nested.values if outcome == "finished" else {},
-        seconds=float(nested.tags.get("seconds") or nested.metrics.get("costs/train_seconds", 0.0)),
+        seconds=float(nested.tags.get("seconds") or nested.metrics.get("costs/train_seconds") or nested.tags.get("spent") or 0),
+        deaths=int(nested.tags.get("deaths", 0)),
+        alone=nested.tags.get("alone") == "True",
     )
 
 
@@ -260,7 +280,7 @@ def _run_trials(search: _Search, queue: Queue, where: executor.Room, watch: Watc
         else:
             task = launch.task_of(prepared, settings, trial.run_id)
         task = replace(task, split=replace(task.split, test=()), shares=True)
-        return Order(trial.number, task, launch.storage_of(settings, trial.run_id), where.wanted)
+        return Order(trial.number, task, launch.storage_of(settings, trial.run_id), where.wanted, trial.seconds)
 
     if queue.over:
         return
@@ -269,22 +289,26 @@ def _run_trials(search: _Search, queue: Queue, where: executor.Room, watch: Watc
         open_store(f"{settings.artifacts}/searches").delete(search.run_id)  # of a part that was killed
         storage = f"{settings.artifacts}/searches/{search.run_id}/{uuid.uuid4().hex[:8]}"
         executor.execute(queue, order_of, where, storage, watch.changed)
-    except KeyboardInterrupt:
+    except BaseException:
         recorder = SearchRecorder(settings.tracking_uri, search.run_id)
-        for trial in queue.running:
-            recorder.close(trial.run_id, "KILLED")
+        for trial in (one for one in queue.trials.values() if one.outcome is None):
+            with contextlib.suppress(TrackingError):
+                recorder.note(trial.run_id, {"spent": f"{queue.seconds(trial):.1f}"})
+                recorder.close(trial.run_id, "KILLED")
         raise
     finally:
         watch.end()
 
 
-def _train_choice(search: _Search, stored: StoredSearch | None, chosen: JobConfig, watch: Watch) -> records.Nested:
+def _train_choice(search: _Search, stored: StoredSearch | None, point: Point, watch: Watch) -> records.Nested:
     """Train the choice in full and test it, once; returns its run."""
     settings = search.settings
     if stored is None or stored.final is None:
+        chosen = search.space.job_at(point, search.job)
         launch.train(chosen, settings, local=False, tell=watch.tick, under=records.under(search.run_id, None))
     elif stored.final.status != "FINISHED":
-        launch.resume(stored.final.run_id, settings, tell=watch.tick)
+        launch.reopen_run(search.prepared(point), settings, stored.final.run_id)  # its driver may have ended while it was opened
+        launch.resume(stored.final.run_id, settings, tell=watch.tick, by_search=True)
     final = records.find_search(settings.tracking_uri, search.run_id).final
     assert final is not None
     return final

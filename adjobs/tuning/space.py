@@ -9,7 +9,7 @@ A space file is YAML::
       params.levels: {randint: [1, 3]}                           # both ends included
       params.faint: {quniform: [0, 0.9, 0.1]}                    # low, high, step
       data.image_size: {choice: [128, 256]}
-      params.rectangles: {randint: [1, 8], when: {params.mom: true}}   # only where an earlier key, or the job, says so
+      params.rectangles: {randint: [1, 8], when: {params.mom: true}}   # only where an earlier key, or else the job, says so
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Space:
     axes: tuple[Axis, ...]
 
     def check(self, job: JobConfig) -> None:
-        """Try every end of every axis on the job.
+        """Try every end of every axis on the job, or where its ``when`` wants another one, on that.
 
         Raises:
             JobError: all that the method's configuration or the job refuses, at once.
@@ -110,27 +110,40 @@ class Space:
         for axis in self.axes if not problems else ():
             around = self._where_it_varies(axis, job)
             if around is None:
-                problems.append(f"{axis.key}: its 'when' never holds for this job and space; change it, or leave the key out")
+                problems.append(f"{axis.key}: its 'when' never holds in this space; change it, or leave the key out")
                 continue
             for end in axis.ends:
                 try:
                     self.job_at({**around, axis.key: end}, job)
                 except JobError as error:
                     problems.append(str(error).removeprefix(f"{self.source}: "))
+        if not problems and all(self._idle(axis, job) for axis in self.axes):
+            problems.append("nothing varies in this job, since no 'when' holds; give a space for it")
         if problems:
             raise JobError(f"{self.source}: " + "; ".join(dict.fromkeys(problems)))
 
+    def _axis(self, key: str) -> Axis | None:
+        return next((axis for axis in self.axes if axis.key == key), None)
+
     def _where_it_varies(self, axis: Axis, job: JobConfig) -> Point | None:
-        """Values of other keys with which an axis varies; None where there are none."""
+        """Values of other keys with which an axis varies, those of the job where they will do; None where there are none."""
         point: Point = {}
         for key, allowed in axis.when.items():
-            other = next((one for one in self.axes if one.key == key), None)
-            reachable = [v for v in allowed if (other.holds(v) if other else value_at(job, key) == v)]
+            other, own = self._axis(key), value_at(job, key)
+            reachable = sorted((v for v in allowed if other is None or other.holds(v)), key=lambda v: v != own)
             above = self._where_it_varies(other, job) if other else {}
             if not reachable or above is None:
                 return None
-            point |= {**above, key: reachable[0]} if other else {}
+            point |= {**above, key: reachable[0]}
         return point
+
+    def _idle(self, axis: Axis, job: JobConfig) -> bool:
+        """Whether an axis does not vary because of what the job says, which no other axis changes."""
+        for key, allowed in axis.when.items():
+            other = self._axis(key)
+            if value_at(job, key) not in allowed and (other is None or self._idle(other, job)):
+                return True
+        return False
 
     def active(self, axis: Axis, point: Point, job: JobConfig) -> bool:
         """Whether an axis varies beside the values chosen so far."""
@@ -176,13 +189,15 @@ class Space:
         return point
 
     def sections(self, job: JobConfig) -> Iterator[Point]:
-        """Every combination of what varies in ``data``.
+        """Every combination of what varies in ``data``, and of the keys that decide whether it does.
 
         Raises:
             JobError: there is no end of them.
         """
-        of_data = tuple(axis for axis in self.axes if axis.key.startswith("data."))
-        yield from Space(self.source, self.method, of_data).grid(job)
+        wanted = {axis.key for axis in self.axes if axis.key.startswith("data.")}
+        for axis in reversed(self.axes):  # what a condition names stands above it
+            wanted |= set(axis.when) if axis.key in wanted else set()
+        yield from Space(self.source, self.method, tuple(axis for axis in self.axes if axis.key in wanted)).grid(job)
 
     def job_at(self, point: Point, job: JobConfig) -> JobConfig:
         """The job with the values of a point.

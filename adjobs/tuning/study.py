@@ -7,6 +7,7 @@ telling it again. Samplers hold no state either: each is made anew from the sear
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import optuna
@@ -27,7 +28,7 @@ DRAWS = 200  # in a row that the method's configuration may refuse
 
 
 class Rules(NamedTuple):
-    """How a search chooses: sampler, stopper, the rounds that every trial gets, and the seed of the draws."""
+    """How a search chooses: sampler, stopper, the validated rounds that every trial gets, and the seed of the draws."""
 
     sampler: Sampler
     stopper: Stopper
@@ -36,12 +37,28 @@ class Rules(NamedTuple):
 
 
 class Study:
-    """The knowledge of a search."""
+    """The knowledge of a search.
 
-    def __init__(self, space: Space, job: JobConfig, goals: tuple[Objective, ...], rules: Rules) -> None:
+    Args:
+        space: what varies.
+        job: in which it varies.
+        goals: what the search is after.
+        rules: how it chooses.
+        fits: raises JobError for points whose values do not fit together; None: what the job itself says.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        job: JobConfig,
+        goals: tuple[Objective, ...],
+        rules: Rules,
+        fits: Callable[[Point], object] | None = None,
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self.space, self.job, self.goals, self.rules = space, job, goals, rules
+        self._fits = fits or (lambda point: space.job_at(point, job))
         self.refused = 0  # draws whose values do not fit together
         self._known: list[Point] = []
         self._points = space.grid(job) if rules.sampler == "grid" else None
@@ -81,7 +98,7 @@ class Study:
                 self._study.tell(trial, state=TrialState.FAIL)
                 continue
             try:
-                self.space.job_at(point, self.job)
+                self._fits(point)
             except JobError as error:
                 self.refused, reason = self.refused + 1, error
                 self._study.tell(trial, state=TrialState.FAIL)
@@ -106,12 +123,15 @@ class Study:
         self.space.draw(trial, self.job)
         self._trials[number] = trial
 
-    def report(self, number: int, round_: int, value: float) -> bool:
-        """Tell of a round's value; returns whether to stop the trial. Never the job as it was given: all are compared with it."""
+    def report(self, number: int, step: int, value: float) -> bool:
+        """Tell of a validation, the first being step 1; returns whether to stop the trial.
+
+        Never the job as it was given: all are compared with it.
+        """
         trial = self._trials.get(number)
         if trial is None or len(self.goals) > 1 or self.rules.stopper == "none":
             return False
-        trial.report(value, round_)
+        trial.report(value, step)
         return bool(trial.should_prune()) and not (number == 0 and self.begins_with_the_job)
 
     def finish(self, number: int, values: tuple[float, ...] | None) -> None:

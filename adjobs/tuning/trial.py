@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import gc
 import json
+import os
 import resource
 import sys
 import time
@@ -29,6 +30,8 @@ from adjobs.training.conclude import Look, choose_pixel_threshold, choose_thresh
 from adjobs.training.loop import Trained, TrainingError
 from adjobs.training.worker import Task
 
+# Seconds in which a stopped trial's thread must end; only then does its process take the next. Tune reads it in that process.
+os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "30")
 # PyTorch's on processors; the names of PyTorch's, Ray's and Python's exceptions as ``cluster.run`` tells them.
 OF_MEMORY = ("can't allocate memory", "OutOfMemoryError", "MemoryError")
 
@@ -42,12 +45,14 @@ class Order:
         task: what to do; its split has no test part, which no trial has any business with.
         storage: where the checkpoints go.
         wanted: what each worker gets.
+        spent: seconds that earlier processes of this trial took.
     """
 
     number: int
     task: Task
     storage: str
     wanted: Share
+    spent: float = 0.0
 
 
 def run(config: Mapping[str, Any]) -> None:
@@ -69,7 +74,7 @@ def run(config: Mapping[str, Any]) -> None:
     except (JobError, DataError, TrainingError) as error:
         tune.report({"refused": str(error)})
         return
-    costs = {**summary["costs"], "train_seconds": time.perf_counter() - begin - summary["judged_in"]}
+    costs = {**summary["costs"], "train_seconds": order.spent + time.perf_counter() - begin - summary["judged_in"]}
     recorder = Recorder(order.task.tracking_uri, order.task.run_id)
     recorder.metrics({f"costs/{name}": value for name, value in costs.items()}, summary["rounds"])
     recorder.tags({"outcome": "finished"})  # from here on nothing of this trial is done again

@@ -14,6 +14,7 @@ from adjobs.tuning.study import Study
 
 Outcome = Literal["finished", "stopped early", "out of memory", "failed"]
 SLACK = 1.15  # of memory above the measured peak: the next trial's allocator will not do quite the same
+FINAL = 1.25  # of the longest trial's time: the final training, which is also tested, drawn and stored as a model
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Trial:
         values: its metrics at the end.
         seconds: that it took.
         deaths: of its process.
-        alone: it ran out of memory beside others and must have the machines to itself.
+        alone: it ran out of memory beside others, or may have, and must have the machines to itself.
         begun: when it was last started; None while it waits.
     """
 
@@ -75,6 +76,7 @@ class Queue:
         study: suggests points and is told of values.
         limits: of this search.
         opened: opens a run for a number and a point; returns the trial.
+        waiting: told of a trial whose process died and that will be tried again.
         closed: told of each trial's end.
         crowded: whether several trials may run before one was measured.
         clock: in seconds.
@@ -85,6 +87,7 @@ class Queue:
         study: Study,
         limits: Limits,
         opened: Callable[[int, Point], Trial],
+        waiting: Callable[[Trial], None],
         closed: Callable[[Trial], None],
         *,
         crowded: bool,
@@ -93,15 +96,16 @@ class Queue:
         self.study, self.limits = study, limits
         self.trials: dict[int, Trial] = {}
         self.begin = clock()
-        self._opened, self._closed, self._crowded, self._clock = opened, closed, crowded, clock
+        self._opened, self._waiting, self._closed = opened, waiting, closed
+        self._crowded, self._clock = crowded, clock
         self._exhausted = False
 
     def known(self, trial: Trial) -> None:
         """A trial of an earlier part of this search: its history is told again; without an outcome it will go on."""
         self.trials[trial.number] = trial
         self.study.begin(trial.number, trial.point)
-        for round_, value in sorted(trial.history.items()):
-            self.study.report(trial.number, round_, value)
+        for step, (_, value) in enumerate(sorted(trial.history.items()), start=1):
+            self.study.report(trial.number, step, value)
         if trial.outcome is not None:
             self._tell(trial)
 
@@ -140,11 +144,15 @@ class Queue:
         waiting = sorted(
             (t for t in self.trials.values() if t.outcome is None and not t.running), key=lambda t: (t.alone, t.number)
         )
+        late = [trial for trial in waiting if not self._in_time(trial.seconds)]
+        for trial in late:
+            self._end(trial, "stopped early", "no time was left to try it again")
+        waiting = [trial for trial in waiting if trial not in late]
         if waiting and not (waiting[0].alone and running):
             return self._start(waiting[0])
         if waiting or not self._worthwhile():
             return None
-        number = len(self.trials)
+        number = max(self.trials, default=-1) + 1
         point = self.study.ask(number)
         if point is None:
             self._exhausted = True
@@ -158,13 +166,21 @@ class Queue:
         return not any(trial.outcome is None for trial in self.trials.values()) and not self._worthwhile()
 
     def _worthwhile(self) -> bool:
-        """Whether to start another trial: there is one, and time for it and for the training of what is chosen."""
-        in_time = self.left is None or self.left > 2 * self.longest
-        return not self._exhausted and len(self.trials) < self.limits.trials and in_time
+        """Whether to start another trial: there is one, and time for it."""
+        return not self._exhausted and len(self.trials) < self.limits.trials and self._in_time(0.0)
+
+    def _in_time(self, done: float) -> bool:
+        """Whether there is time for a trial that has taken ``done`` seconds so far, and for the training of what is chosen."""
+        return self.left is None or self.left > (1 + FINAL) * self.longest - done
 
     def _start(self, trial: Trial) -> Trial:
         trial.begun = self._clock()
         return trial
+
+    def started(self, number: int) -> None:
+        """The process of a trial is there: what it waited for it does not count."""
+        if self.trials[number].running:
+            self._start(self.trials[number])
 
     def reported(self, number: int, round_: int, value: float) -> bool:
         """A round's value of the first objective; returns whether the trial is to stop. A round is told once."""
@@ -174,7 +190,8 @@ class Queue:
         if round_ in trial.history:
             return False
         trial.history[round_] = value
-        if not self.study.report(number, round_, value):
+        # Stoppers compare trials by how often these were validated: some stages are not.
+        if not self.study.report(number, len(trial.history), value):
             return False
         self._end(trial, "stopped early", f"{self.study.rules.stopper}: {value:.4g} after round {round_} is below its peers")
         return True
@@ -186,6 +203,8 @@ class Queue:
             JobError: it was not measured by the search's objectives, nor will any other be.
         """
         trial = self.trials[number]
+        if trial.outcome is not None:
+            return
         trial.values = values
         missing = [goal.metric for goal in self.study.goals if goal.metric not in values]
         if missing:
@@ -198,10 +217,14 @@ class Queue:
 
     def refused(self, number: int, reason: str) -> None:
         """A trial found something wrong that will be wrong again: a loss that is not finite, data that lack something."""
-        self._end(self.trials[number], "failed", reason)
+        if self.trials[number].outcome is None:
+            self._end(self.trials[number], "failed", reason)
 
     def died(self, number: int, reason: str, *, memory: bool) -> None:
-        """The process of a trial ended. Out of memory, it gets one more try alone; else as many as the job allows."""
+        """The process of a trial ended. Out of memory, it gets one more try alone; else as many as the job allows.
+
+        A system that is out of memory may kill without a word, so that the last of these tries is alone, too.
+        """
         trial = self.trials[number]
         if trial.outcome is not None:
             return
@@ -209,10 +232,11 @@ class Queue:
         trial.deaths, trial.begun = trial.deaths + 1, None
         if memory and trial.alone:
             self._end(trial, "out of memory", f"even alone: {reason}")
-        elif memory:
-            trial.alone = True
-        elif trial.deaths > self.limits.retries:
+        elif not memory and trial.deaths > self.limits.retries:
             self._end(trial, "failed", f"its process died {trial.deaths} times: {reason}")
+        else:
+            trial.alone = trial.alone or memory or trial.deaths == self.limits.retries
+            self._waiting(trial)
 
     def _since(self, trial: Trial) -> float:
         return 0.0 if trial.begun is None else self._clock() - trial.begun

@@ -210,6 +210,13 @@ def test_tokens_in_boxes_are_unknown():
     assert targets(nothing, box, supervision="boxes", free=0.7).tolist() == [[NORMAL, NORMAL, UNKNOWN]]
 
 
+def test_an_anomaly_without_a_box_teaches_nothing():
+    box, nothing = torch.zeros(1, 1, 8, 16, dtype=torch.bool), torch.zeros(1, 1, 8, 16, dtype=torch.bool)
+    box[0, 0, :, 8:] = True
+    assert targets(nothing, box, supervision="boxes").tolist() == [[NORMAL, UNKNOWN]]
+    assert targets(nothing, torch.ones_like(box), supervision="boxes").tolist() == [[UNDECIDED, UNDECIDED]]
+
+
 def test_stages_are_what_the_supervision_asks_for():
     def stages(**params: object) -> list[tuple]:
         return [(s.name, *s.mix) for s in tiny("semirest", **params)[1].stages()]
@@ -245,6 +252,7 @@ def test_training_sees_no_finer_labels_than_the_supervision(supervision, labels,
         ({"labelled": 2}, "labelled: got 2 with supervision none; leave it out"),
         ({"step": 17}, "step: got 17, must not exceed window 16"),
         ({"heads": 3}, "heads: got 3, must divide embed 128"),
+        ({"window": 13}, "window: got 13, of which attention would see 1 × 1 tokens .* choose a multiple of 8"),
         ({"first": 0.9}, "first: got 0.9, must not exceed second 0.8"),
         ({"block_normal": 0.5}, "block_normal: got 0.5, must be below block_anomalous 0.5"),
     ],
@@ -254,7 +262,7 @@ def test_parameters_that_do_not_fit_together_are_refused(params, message):
         resolve({"method": "semirest", "data": {"uri": "x"}, "params": params})
 
 
-@pytest.mark.parametrize(("supervision", "shown"), [("masks", "image"), ("blocks", "boxes")])
+@pytest.mark.parametrize(("supervision", "shown"), [("masks", "image"), ("blocks", "boxes"), ("boxes", "image")])
 def test_labels_that_do_not_say_enough_are_refused_before_any_work(supervision, shown, tmp_path):
     _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache", labels=shown)
     _, method = tiny("semirest", supervision=supervision)

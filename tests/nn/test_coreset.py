@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -46,3 +48,20 @@ def test_no_vector_is_chosen_twice_and_the_seed_decides():
 def test_a_count_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="count: got 0 of 5 vectors; choose 1 to 5"):
         coreset(torch.zeros(5, 2), 0, gen())
+
+
+def test_it_holds_the_projected_vectors_once():
+    status, clear = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not clear.exists():
+        pytest.skip("the peak of a process is read from Linux's /proc")
+
+    def mib(name: str) -> float:
+        return int(next(line for line in status.read_text().splitlines() if line.startswith(name)).split()[1]) / 1024
+
+    vectors = torch.zeros(300_000, 160, dtype=torch.half)
+    vectors[:, 0] = torch.arange(300_000) % 1000
+    coreset(vectors[:1000], 2, gen())  # what is loaded once
+    clear.write_text("5")  # the peak begins anew (proc_pid_clear_refs(5))
+    before = mib("VmRSS")
+    coreset(vectors, 3, gen())
+    assert mib("VmHWM") - before < 1.4 * 300_000 * 128 * 4 / 2**20

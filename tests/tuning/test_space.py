@@ -31,19 +31,22 @@ def refusal(**axes: object) -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize("method", methods.names())
-def test_each_method_has_a_space_whose_every_end_fits(method):
+JOBS = [*((method, {}) for method in methods.names()), *(("semirest", {"supervision": s}) for s in ("masks", "boxes"))]
+
+
+@pytest.mark.parametrize(("method", "params"), JOBS)
+def test_each_method_has_a_space_whose_every_end_fits(method, params):
     found = read_space(SPACES / f"{method}.yaml")
     assert found.method == method
-    found.check(job(method, supervision="boxes") if method == "semirest" else job(method))
+    found.check(job(method, **params))
 
 
-@pytest.mark.parametrize("method", methods.names())
-def test_the_dearer_axes_that_stand_there_as_comments_fit_too(method):
+@pytest.mark.parametrize(("method", "params"), JOBS)
+def test_the_dearer_axes_that_stand_there_as_comments_fit_too(method, params):
     text = re.sub(r"^  # (?=\w+\.\w+: )", "  ", (SPACES / f"{method}.yaml").read_text(), flags=re.MULTILINE)
     found = parse_space(yaml.safe_load(text), method)
     assert len(found.axes) > len(read_space(SPACES / f"{method}.yaml").axes)
-    found.check(job(method, supervision="boxes") if method == "semirest" else job(method))
+    found.check(job(method, **params))
 
 
 def test_an_axis_only_varies_where_its_condition_holds():
@@ -58,8 +61,39 @@ def test_an_axis_only_varies_where_its_condition_holds():
 def test_a_condition_may_be_met_by_the_job_alone():
     one = space(params__rectangles={"randint": [1, 2], "when": {"params.fill": ["gaussian"]}})
     assert len(one.grid(job(fill="gaussian"))) == 2
-    with pytest.raises(JobError, match=r"params.rectangles: its 'when' never holds"):
+    with pytest.raises(JobError, match="nothing varies in this job"):
         one.check(job())
+    beside = space(params__gamma={"uniform": [0, 4]}, params__rectangles={"randint": [1, 2], "when": {"params.fill": "gaussian"}})
+    beside.check(job())
+    assert beside.point_of(job()) == {"params.gamma": job().params["gamma"]}
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        ({"params__rectangles": {"randint": [1, 2], "when": {"params.fill": "gausian"}}}, "params.fill: got 'gausian'"),
+        ({"params__rectangles": {"randint": [-1, 2], "when": {"params.fill": "gaussian"}}}, "params.rectangles: got -1"),
+        (
+            {"params__mom": {"choice": [True]}, "params__rectangles": {"randint": [1, 2], "when": {"params.mom": False}}},
+            "params.rectangles: its 'when' never holds",
+        ),
+    ],
+)
+def test_what_could_never_be_is_refused_though_the_job_does_not_ask_for_it(axes, message):
+    assert message in refusal(**axes)
+
+
+def test_divisions_that_depend_on_a_parameter_are_looked_at_with_it():
+    found = space(
+        params__mom={"choice": [True, False]},
+        params__gamma={"uniform": [0, 4]},
+        data__protocol={"choice": ["holdout", "liac"], "when": {"params.mom": False}},
+    )
+    assert list(found.sections(job())) == [
+        {"params.mom": True},
+        {"params.mom": False, "data.protocol": "holdout"},
+        {"params.mom": False, "data.protocol": "liac"},
+    ]
 
 
 def test_numbers_with_a_step_are_counted_with_both_ends():

@@ -21,17 +21,23 @@ DONE = {"image_auroc": 0.8, "ms_per_image": 5.0, "peak_memory_mb": 900.0, "train
 class Bench:
     """A queue whose trials are opened and closed here."""
 
-    def __init__(self, *, stopper: str = "none", crowded: bool = True, goals: tuple[str, ...] = (), **limits: Any) -> None:
+    def __init__(
+        self, *, stopper: str = "none", grace: int = 1, crowded: bool = True, goals: tuple[str, ...] = (), **limits: Any
+    ) -> None:
         self.now = 0.0
         self.opened: list[int] = []
+        self.waiting: list[int] = []
         self.closed: list[int] = []
-        study = Study(SPACE, JOB, objectives(goals, JOB), Rules("random", stopper, 1, 0))
+        study = Study(SPACE, JOB, objectives(goals, JOB), Rules("random", stopper, grace, 0))
         told = Limits(**{"trials": 4, "concurrent": 2, **limits})
-        self.queue = Queue(study, told, self._open, self._close, crowded=crowded, clock=lambda: self.now)
+        self.queue = Queue(study, told, self._open, self._wait, self._close, crowded=crowded, clock=lambda: self.now)
 
     def _open(self, number: int, point: dict[str, Any]) -> Trial:
         self.opened.append(number)
         return Trial(number, point, f"run-{number}")
+
+    def _wait(self, trial: Trial) -> None:
+        self.waiting.append(trial.number)
 
     def _close(self, trial: Trial) -> None:
         self.closed.append(trial.number)
@@ -101,8 +107,46 @@ def test_a_trial_whose_process_died_goes_on_in_the_same_run_as_often_as_allowed(
         bench.queue.died(0, "killed", memory=False)
     assert bench.queue.trials[0].outcome == "failed"
     assert "died 3 times: killed" in bench.queue.trials[0].reason
-    assert bench.opened == [0]
+    assert (bench.opened, bench.waiting) == ([0], [0, 0])
     assert bench.queue.over
+
+
+def test_the_last_try_of_what_was_killed_without_a_word_is_alone():
+    bench = Bench(trials=2, retries=2)
+    assert [bench.start(), bench.start()] == [0, 1]
+    bench.queue.died(1, "killed", memory=False)
+    assert bench.start() == 1
+    bench.queue.died(1, "killed", memory=False)
+    assert bench.start() is None  # the other one is at work
+    bench.queue.finished(0, DONE)
+    assert bench.start() == 1
+
+
+def test_what_is_said_of_a_trial_after_its_end_changes_nothing():
+    bench = Bench()
+    bench.run()
+    bench.queue.refused(0, "late")
+    bench.queue.finished(0, {**DONE, "image_auroc": 0.1})
+    trial = bench.queue.trials[0]
+    assert (trial.outcome, trial.reason, trial.values["image_auroc"]) == ("finished", "", DONE["image_auroc"])
+    assert bench.closed == [0]
+
+
+def test_what_a_trial_waited_for_room_does_not_count():
+    bench = Bench(trials=1)
+    bench.start()
+    bench.now = 50
+    bench.queue.started(0)
+    bench.now = 60
+    bench.queue.finished(0, DONE)
+    bench.queue.started(0)
+    assert bench.queue.trials[0].seconds == 10
+
+
+def test_a_trial_that_was_deleted_is_not_replaced_by_its_number():
+    bench = Bench(trials=3)
+    bench.queue.known(Trial(2, {"params.gamma": 2.0}, "run-2", {}, "finished", values=DONE))
+    assert bench.start() == 3
 
 
 def test_a_trial_that_went_wrong_is_not_tried_again():
@@ -122,6 +166,26 @@ def test_no_trial_is_started_that_would_not_end_in_time_with_the_final_training(
     assert bench.start() is None
     assert bench.queue.over
     assert len(bench.opened) == 3
+
+
+def test_nor_is_one_tried_again():
+    bench = Bench(trials=2, seconds=100)
+    assert [bench.start(), bench.start()] == [0, 1]
+    bench.now = 30
+    bench.queue.finished(0, DONE)
+    bench.now = 60
+    bench.queue.died(1, "killed", memory=False)
+    assert bench.start() is None
+    trial = bench.queue.trials[1]
+    assert (trial.outcome, trial.reason) == ("stopped early", "no time was left to try it again")
+    assert bench.queue.over
+
+
+def test_stoppers_count_what_was_validated_not_rounds_of_stages_that_are_not():
+    bench = Bench(stopper="asha", grace=3, trials=9, concurrent=9)
+    values = {bench.start(): value for value in (0.5, 0.6, 0.7, 0.8, 0.1)}
+    for round_, stopped in ((41, 0), (42, 0), (43, 1)):  # forty rounds of a stage that predicts nothing came before
+        assert sum(bench.queue.reported(number, round_, value) for number, value in values.items()) == stopped
 
 
 def test_a_running_trial_counts_with_the_time_it_has_taken_so_far():

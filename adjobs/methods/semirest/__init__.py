@@ -19,7 +19,7 @@ SPEC = Spec(
     start=Start(
         "unsupervised_from",
         equal=(
-            *("backbone", "features", "standardised", "position", "coreset", "strength", "loudness"),
+            *("backbone", "weights", "features", "standardised", "position", "coreset", "strength", "loudness"),
             *("window", "embed", "depth", "heads", "attention_window", "mlp_ratio"),
         ),
         there=(("supervision", "none"),),  # anomalies that another run learnt from may be in this run's test part

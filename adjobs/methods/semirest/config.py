@@ -150,7 +150,7 @@ class Config(MethodConfig):
         description="share of unknown tokens that guesses call anomalous on the whole: what a defect fills of its box (of an "
         "ellipse's: 0.79); null: as it comes (paper)",
     )
-    sharpening: float = Field(0.5, gt=0, le=1, description="Γ, temperature of the guess")
+    sharpening: float = Field(0.5, ge=0.01, le=1, description="Γ, temperature of the guess")
     unknown_weight: float = Field(1.0, ge=0, le=100, description="λ_u, weight of unknown tokens; paper: 5, on BTAD 10")
     unknown_apart: bool = Field(
         False, description="their loss is a mean of their own, however few they are (paper); else each weighs λ_u known ones"
@@ -187,6 +187,12 @@ class Config(MethodConfig):
             raise ValueError(
                 f"step: got {self.step}, must not exceed window {self.window}, or tokens between windows are left out"
             )
+        reach = self.reach(self.window)
+        if 2 * reach < min(self.window, self.attention_window):
+            raise ValueError(
+                f"window: got {self.window}, of which attention would see {reach} × {reach} tokens at a time, its largest divisor "
+                f"up to attention_window {self.attention_window}; choose a multiple of {self.attention_window}"
+            )
         if self.embed % self.heads:
             raise ValueError(f"heads: got {self.heads}, must divide embed {self.embed}")
         if self.first > self.second:
@@ -195,6 +201,10 @@ class Config(MethodConfig):
             if self.block_normal >= phase.block_anomalous:
                 raise ValueError(f"block_normal: got {self.block_normal}, must be below block_anomalous {phase.block_anomalous}")
         return self
+
+    def reach(self, side: int) -> int:
+        """Tokens along the side in which the network attends in a window of this side: a divisor, or the rest would be padded."""
+        return max(n for n in range(1, min(self.attention_window, side) + 1) if side % n == 0)
 
     @property
     def learns_from(self) -> Supervision:

@@ -70,7 +70,10 @@ class Memory(nn.Module):
 
     def digest(self) -> str:
         """What tells this memory from others."""
-        return hashlib.sha256(self.bank.cpu().numpy().tobytes() + self.owners.cpu().numpy().tobytes()).hexdigest()
+        digest = hashlib.sha256()
+        for values in (self.bank, self.owners):
+            digest.update(values.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *others: Any) -> None:
         for name in ("bank", "owners"):
@@ -204,7 +207,7 @@ def check_memory(tokens: int, dims: int, ratio: float, device: torch.device) -> 
         JobError: it does not fit; with the ratio that would.
     """
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    choosing = tokens * (min(PROJECTED, dims) * 4 + 3 * 4)  # projected tokens, their norms, distances and the new distances
+    choosing = tokens * (min(PROJECTED, dims) * 4 + 4 * 4)  # projected tokens, their squares, distances, and two of new ones
     each = dims * (2 + 2)  # halves, and a copy while it is filled
     needed = choosing + bank_size(tokens, ratio) * each
     if needed <= USABLE * free:

@@ -205,7 +205,9 @@ class SemiREST(nn.Module):
             prepare=lambda data: self._start_phase(phase, data),
             attach=lambda data: self._attach(phase, data),
             sized_by=tuple(f"refine_{name}" for name in names) if phase.refines else names,
-            depends_on=None if self._goes_on(phase) else self.config.model_dump(mode="json", exclude=set(LATER)),
+            depends_on=None
+            if self._goes_on(phase)
+            else {**self.config.model_dump(mode="json", exclude=set(LATER)), **self._key()},
         )
 
     def _optimizer(self, phase: Phase) -> Optimizer:
@@ -236,7 +238,7 @@ class SemiREST(nn.Module):
             nearest = self.memory.search(values, 1, rows).indices[..., 0]
             total += self._strength(self.memory.residuals(values, nearest)).mean((1, 2, 3)).sum()
         if not total:
-            raise DataError("the good images of the training part are all the same; give others, or leave out params.loudness")
+            raise DataError("the good images of the training part are all the same; give others, or set params.loudness to null")
         self.gain.copy_(loudness * count / total)
 
     def _check_labels(self, data: TrainingImages, phases: Sequence[Phase]) -> None:

@@ -71,8 +71,7 @@ class ResidualSwin(nn.Module):
         from timm.models.swin_transformer import SwinTransformerBlock
 
         width = config.embed
-        # A divisor: what else is filled up with zeros, which would be attended to.
-        window = max(n for n in range(1, min(config.attention_window, side) + 1) if side % n == 0)
+        window = config.reach(side)
         self.embed = nn.Linear(config.features, width)
         self.embed_norm = nn.LayerNorm(width)
         self.blocks = nn.Sequential(

@@ -48,6 +48,8 @@ def block_targets(masks: Tensor, unknown: Tensor, phase: Phase, config: Config) 
     targets[defect <= config.block_normal + rounding] = NORMAL
     targets[open_ > 1 - config.free + rounding] = UNKNOWN
     targets[defect >= phase.block_anomalous - rounding] = ANOMALOUS
+    # An anomaly without a box is unknown all over: that most of it were a defect, as of a box, would be wrong.
+    targets[(targets == UNKNOWN).flatten(1).all(1)] = UNDECIDED
     return targets
 
 
