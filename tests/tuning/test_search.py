@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,17 @@ import pytest
 
 from adjobs.artifacts import open_store
 from adjobs.data.splits import Split
-from adjobs.errors import StorageError
+from adjobs.errors import DataError, JobError, Stopped, StorageError, TrackingError
+from adjobs.job import resolve
 from adjobs.settings import Settings
 from adjobs.tracking import search as records
-from adjobs.tracking.run import DataFacts, start
+from adjobs.tracking.client import connect
+from adjobs.tracking.run import TAG, DataFacts, start, stored
 from adjobs.training.cluster import Share
-from adjobs.training.launch import storage_of
+from adjobs.training.launch import anywhere, closing, storage_of
 from adjobs.tuning import search
 from adjobs.tuning.executor import Room
-from adjobs.tuning.plan import Options, resolved
+from adjobs.tuning.plan import Options, look, resolved
 from tests.tuning.test_trials import JOB, SPACE
 
 FACTS = DataFacts("0" * 64, "folder", {}, Split("holdout", 0, ("a",), ("b",), ("c",)))
@@ -44,6 +47,29 @@ def queue_of(opened: search._Search) -> tuple[Any, records.Nested]:
     """The queue of a driver that starts now, and what MLflow has of the trial."""
     stored = records.find_search(opened.settings.tracking_uri, opened.name)
     return search._queue(opened, stored, Room(Share(1, 0), 1, 1, 0.0, 0.0, 0.0), None), stored.trials[0]
+
+
+@pytest.fixture
+def on_pictures(opened, folder_root) -> search._Search:
+    """The same search on data that are there, with all that its run tells of it."""
+    job = anywhere(resolve({"method": "cdo", "data": {"uri": str(folder_root)}}))
+    options, goals = resolved(Options(sampler="random"), job, SPACE)
+    data = look(SPACE, job, goals, opened.settings)
+    found = search._Search(f"{opened.name}-pictures", "", job, SPACE, goals, options, data, opened.settings)
+    told = {**asdict(options), "metrics": [str(goal) for goal in goals]}
+    space = {"method": "cdo", "axes": {"params.gamma": {"uniform": [0, 4]}}}
+    (one,) = data.values()
+    tags = {"data_fingerprint": one.fingerprint, "divisions": search._divisions(data)}
+    return replace(found, run_id=records.open_search(found.settings.tracking_uri, found.name, job, space, told, tags))
+
+
+def open_unrecorded(found: search._Search) -> str:
+    """The final run as a driver leaves it that ended right after MLflow had made it."""
+    client = connect(found.settings.tracking_uri)
+    experiment = client.get_run(found.run_id).info.experiment_id
+    tags = {f"{TAG}kind": "final", f"{TAG}launcher": "ray", "mlflow.parentRunId": found.run_id}
+    tags |= {f"{TAG}data_fingerprint": next(iter(found.data.values())).fingerprint}
+    return str(client.create_run(experiment, tags=tags).info.run_id)
 
 
 @pytest.fixture
@@ -78,3 +104,58 @@ def test_a_driver_that_ended_while_it_closed_a_trial_leaves_the_rest_to_the_next
     assert not checkpoint.exists()
     assert again.trials[0].outcome == "failed"
     assert records.find_search(opened.settings.tracking_uri, opened.name).trials[0].status == "FAILED"
+
+
+def test_a_final_run_that_was_never_recorded_goes_on(on_pictures, monkeypatch):
+    run_id = open_unrecorded(on_pictures)
+    seen = []
+
+    def resume(asked: str, settings: Settings, **_: object) -> None:
+        seen.append(stored(settings.tracking_uri, asked))
+
+    monkeypatch.setattr(search.launch, "resume", resume)
+    before = records.find_search(on_pictures.settings.tracking_uri, on_pictures.name)
+    final = search._train_choice(on_pictures, before, {"params.gamma": 1.5}, search.Watch())
+    assert final.run_id == run_id
+    assert seen[0].job.params["gamma"] == 1.5
+    assert seen[0].storage == storage_of(on_pictures.settings, run_id)
+
+
+def test_what_would_divide_the_data_anew_is_refused(on_pictures):
+    client = connect(on_pictures.settings.tracking_uri)
+    client.set_tag(on_pictures.run_id, f"{TAG}divisions", "of another file")
+    with pytest.raises(DataError, match=r"data.split 'None': divides the data otherwise .*; bring it back$"):
+        search.resume(on_pictures.name, on_pictures.settings, search.Watch())
+
+
+def test_more_trials_are_refused_once_the_choice_is_made(on_pictures):
+    open_unrecorded(on_pictures)
+    with pytest.raises(TrackingError, match="its trials are over, its choice is being trained; go on without --trials"):
+        search.resume(on_pictures.name, on_pictures.settings, search.Watch(), trials=9)
+
+
+def test_an_error_that_ends_a_search_closes_its_trials(opened, monkeypatch):
+    queue, _ = queue_of(opened)
+
+    def ends(*_: object) -> None:
+        raise JobError("not defined")
+
+    monkeypatch.setattr(search.executor, "execute", ends)
+    with pytest.raises(JobError):
+        search._run_trials(opened, queue, Room(Share(1, 0), 1, 1, 0.0, 0.0, 0.0), search.Watch())
+    assert records.find_search(opened.settings.tracking_uri, opened.name).trials[0].status == "KILLED"
+
+
+def test_deaths_are_remembered(opened):
+    queue, _ = queue_of(opened)
+    queue.next()
+    queue.died(0, "no room", memory=True)
+    again, _ = queue_of(opened)
+    assert (again.trials[0].deaths, again.trials[0].alone) == (1, True)
+
+
+def test_a_search_that_is_stopped_while_its_choice_is_trained_was_stopped_itself(opened):
+    uri = opened.settings.tracking_uri
+    with pytest.raises(Stopped, match="adjobs tune --resume"), closing(uri, opened.run_id, f"adjobs tune --resume {opened.name}"):
+        raise Stopped("stopped; go on with: adjobs train --resume 1")
+    assert records.find_search(uri, opened.name).status == "KILLED"

@@ -190,8 +190,8 @@ class Config(MethodConfig):
         reach = self.reach(self.window)
         if 2 * reach < min(self.window, self.attention_window):
             raise ValueError(
-                f"window: got {self.window}, of which attention would see {reach} × {reach} tokens at a time, its largest divisor "
-                f"up to attention_window {self.attention_window}; choose a multiple of {self.attention_window}"
+                f"window: got {self.window}, in which attention would see {reach} × {reach} tokens, its largest divisor up to "
+                f"attention_window {self.attention_window}; choose a multiple of {self.attention_window}"
             )
         if self.embed % self.heads:
             raise ValueError(f"heads: got {self.heads}, must divide embed {self.embed}")
