@@ -64,6 +64,9 @@ VARIANTS = {
     "none, twice": Variant("none", goes_on=True),
     "masks": Variant("masks", paper=(0.844, 0.981, 0.995)),
     "masks, after none": Variant("masks", goes_on=True),
+    "masks, refined as boxes": Variant(
+        "masks", {"steps": 250, "lr": 3e-4, "normal": 3, "simulated": 3, "windows": 0.25}, goes_on=True
+    ),
     "blocks": Variant("blocks"),
     "boxes": boxes((0.838, 0.981, 0.995)),
     "none, residuals without square (abs)": Variant("none", {"strength": "abs"}, (0.764, np.nan, np.nan)),
@@ -92,6 +95,7 @@ PAIRS = (
     *(("none", "nearest"), ("none, twice", "nearest"), ("none, twice", "none")),
     *(("boxes", "none"), ("masks", "none"), ("masks", "boxes")),
     *(("masks, after none", "none, twice"), ("masks, after none", "boxes"), ("masks, after none", "masks")),
+    *(("masks, refined as boxes", "none"), ("masks, refined as boxes", "boxes")),
 )
 
 

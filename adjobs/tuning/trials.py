@@ -32,7 +32,8 @@ class Trial:
         seconds: that it took.
         deaths: of its process.
         alone: it ran out of memory beside others, or may have, and must have the machines to itself.
-        begun: when it was last started; None while it waits.
+        asked: whether a process was asked for it and has not ended.
+        begun: when that process was there; None before.
     """
 
     number: int
@@ -45,12 +46,13 @@ class Trial:
     seconds: float = 0.0
     deaths: int = 0
     alone: bool = False
+    asked: bool = False
     begun: float | None = None
 
     @property
     def running(self) -> bool:
-        """Whether it was started and has not ended."""
-        return self.begun is not None and self.outcome is None
+        """Whether it has a process, or waits for room for one."""
+        return self.asked and self.outcome is None
 
     def objectives(self, goals: tuple[Objective, ...]) -> tuple[float, ...] | None:
         """Its values of the objectives; None where it has not finished with all of them."""
@@ -133,7 +135,7 @@ class Queue:
 
     def seconds(self, trial: Trial) -> float:
         """What a trial has taken so far."""
-        return trial.seconds + (self._since(trial) if trial.running else 0.0)
+        return trial.seconds + self._since(trial)
 
     def next(self) -> Trial | None:
         """The trial to start now; None to wait, or, when nothing runs, because the search is at its end."""
@@ -174,13 +176,12 @@ class Queue:
         return self.left is None or self.left > (1 + FINAL) * self.longest - done
 
     def _start(self, trial: Trial) -> Trial:
-        trial.begun = self._clock()
+        trial.asked, trial.begun = True, None
         return trial
 
     def started(self, number: int) -> None:
-        """The process of a trial is there: what it waited for it does not count."""
-        if self.trials[number].running:
-            self._start(self.trials[number])
+        """The process of a trial is there; what it waited for it does not count."""
+        self.trials[number].begun = self._clock()
 
     def reported(self, number: int, round_: int, value: float) -> bool:
         """A round's value of the first objective; returns whether the trial is to stop. A round is told once."""
@@ -229,7 +230,7 @@ class Queue:
         if trial.outcome is not None:
             return
         trial.seconds += self._since(trial)
-        trial.deaths, trial.begun = trial.deaths + 1, None
+        trial.deaths, trial.asked, trial.begun = trial.deaths + 1, False, None
         if memory and trial.alone:
             self._end(trial, "out of memory", f"even alone: {reason}")
         elif not memory and trial.deaths > self.limits.retries:
@@ -243,7 +244,7 @@ class Queue:
 
     def _end(self, trial: Trial, outcome: Outcome, reason: str) -> None:
         trial.seconds += self._since(trial)
-        trial.outcome, trial.reason = outcome, reason
+        trial.outcome, trial.reason, trial.begun = outcome, reason, None
         self._tell(trial)
         self._closed(trial)
 

@@ -21,6 +21,7 @@ from adjobs.training.launch import anywhere, closing, storage_of
 from adjobs.tuning import search
 from adjobs.tuning.executor import Room
 from adjobs.tuning.plan import Options, look, resolved
+from adjobs.tuning.space import parse_space
 from tests.tuning.test_trials import JOB, SPACE
 
 FACTS = DataFacts("0" * 64, "folder", {}, Split("holdout", 0, ("a",), ("b",), ("c",)))
@@ -132,6 +133,15 @@ def test_more_trials_are_refused_once_the_choice_is_made(on_pictures):
     open_unrecorded(on_pictures)
     with pytest.raises(TrackingError, match="its trials are over, its choice is being trained; go on without --trials"):
         search.resume(on_pictures.name, on_pictures.settings, search.Watch(), trials=9)
+
+
+def test_what_must_be_as_in_the_run_that_the_job_begins_with_may_not_vary(tmp_path):
+    job = resolve({"method": "semirest", "data": {"uri": "pictures"}, "params": {"unsupervised_from": "runs:/1"}})
+    axes = {key: {"choice": [1, 2]} for key in ("params.position", "params.gamma")} | {"data.image_size": {"choice": [128]}}
+    space = parse_space({"method": "semirest", "axes": axes}, "space")
+    message = "params.position, data.image_size must be as in params.unsupervised_from 'runs:/1'; leave them out"
+    with pytest.raises(JobError, match=message):
+        look(space, job, (), Settings(tmp_path, "sqlite:///unused", str(tmp_path), None))
 
 
 def test_an_error_that_ends_a_search_closes_its_trials(opened, monkeypatch):

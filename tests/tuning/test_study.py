@@ -93,6 +93,17 @@ def test_points_that_do_not_fit_are_drawn_again_and_counted():
     assert one.refused > 0
 
 
+def test_what_only_a_look_at_the_data_tells_may_refuse_points_too():
+    def fits(point: dict[str, float]) -> None:
+        if point["params.gamma"] < 2:
+            raise JobError("no")
+
+    one = Study(space(), JOB, GOALS, Rules("random", "none", 1, 0), fits)
+    points = [one.ask(number) for number in range(1, 9)]
+    assert all(point["params.gamma"] >= 2 for point in points)
+    assert one.refused > 0
+
+
 def test_a_space_in_which_nothing_fits():
     one = study("random", axes={"params.first": {"choice": [3]}, "params.levels": {"choice": [1, 2]}})
     one.ask(0)

@@ -44,7 +44,10 @@ class Bench:
 
     def start(self) -> int | None:
         trial = self.queue.next()
-        return None if trial is None else trial.number
+        if trial is None:
+            return None
+        self.queue.started(trial.number)
+        return trial.number
 
     def run(self, seconds: float = 10.0, **values: float) -> None:
         """Start a trial and let it finish."""
@@ -134,12 +137,13 @@ def test_what_is_said_of_a_trial_after_its_end_changes_nothing():
 
 def test_what_a_trial_waited_for_room_does_not_count():
     bench = Bench(trials=1)
-    bench.start()
+    bench.queue.next()
     bench.now = 50
+    assert bench.queue.longest == 0
     bench.queue.started(0)
     bench.now = 60
+    assert bench.queue.longest == 10
     bench.queue.finished(0, DONE)
-    bench.queue.started(0)
     assert bench.queue.trials[0].seconds == 10
 
 
