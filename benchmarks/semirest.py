@@ -29,9 +29,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from adjobs import evaluate, methods
-from adjobs.data.labels import ANOMALOUS, UNKNOWN, coarsen
+from adjobs.data.labels import ANOMALOUS, NORMAL, UNKNOWN, coarsen
 from adjobs.evaluate import Runner
 from adjobs.job import JobConfig, override, resolve
+from adjobs.methods.semirest.tokens import UNDECIDED, block_targets
 from adjobs.metrics import ranking, region
 from adjobs.types import Prediction, Scores
 
@@ -186,6 +187,20 @@ def filled(data: Data, size: int, part: Collection[str]) -> float:
     return float(sum((mask == ANOMALOUS).sum() for mask in masks) / sum(box.sum() for box in boxes))
 
 
+def tokens_in_boxes(data: Data, size: int, part: Collection[str]) -> list[float]:
+    """Of the tokens that boxes leave unknown: which shares the masks call anomalous, normal, and neither."""
+    cache = data.open(size)
+    rows = [cache.label_row[sample.id] for sample in data.index.samples if sample.mask and sample.id in part]
+    masks = np.stack([cache.labels[row] for row in rows])
+    boxes = np.stack([coarsen(mask, "boxes", size) for mask in masks])
+    defect, unknown = (torch.from_numpy(where)[:, None] for where in (masks == ANOMALOUS, boxes == UNKNOWN))
+    config = methods.config_class("semirest")(supervision="boxes")
+    phase, nothing = config.phases[-1], torch.zeros_like(defect)  # type: ignore[attr-defined]
+    open_ = block_targets(nothing, unknown, phase, config) == UNKNOWN  # type: ignore[arg-type]
+    told = block_targets(defect, nothing, phase, config)[open_]  # type: ignore[arg-type]
+    return [float((told == which).float().mean()) for which in (ANOMALOUS, NORMAL, UNDECIDED)]
+
+
 def speeds(settings: Sequence[str], size: int, memory: int, device: torch.device, times: int) -> str:
     """Milliseconds of one picture with and without bagging, of random weights and memory, and what the network has of weights."""
     document = {"method": "semirest", "data": {"uri": "x"}}
@@ -260,6 +275,9 @@ def main() -> None:
         whole = filled(everything, arguments.size, {sample.id for sample in everything.index.samples})
         trained_on = ", ".join(f"{filled(data, arguments.size, set(data.split.train)):.2f}" for data in divided.values())
         notes.append(f"Defects fill {whole:.2f} of their boxes in {name}, in the labelled training pictures {trained_on}.")
+        shares = [tokens_in_boxes(data, arguments.size, set(data.split.train)) for data in divided.values()]
+        each = ", ".join(f"{anomalous:.2f} / {normal:.2f} / {neither:.2f}" for anomalous, normal, neither in shares)
+        notes.append(f"Of the tokens in these pictures' boxes masks call anomalous / normal / neither: {each}.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(arguments.threads)
     about = (
