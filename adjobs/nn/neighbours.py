@@ -7,8 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-TILE_ROWS = 1 << 10  # of the bank at a time
-TILE_VALUES = 1 << 22  # products at a time, 16 MiB in float32: they are gone through several times, and stay in a cache
+# Of the bank, and of products, at a time. A processor goes through the products several times, and they stay in its cache (16 MiB);
+# on a GPU every tile starts some kernels, so that they are few (256 MiB).
+TILES = {"cpu": (1 << 10, 1 << 22), "cuda": (1 << 14, 1 << 26)}
 
 
 class Neighbours(NamedTuple):
@@ -37,7 +38,7 @@ def nearest(
         k: 1 to M.
         own: ``(Q,)`` int64, what each query belongs to, such as the number of its image.
         owners: ``(M,)`` int64, the same for the bank: a query does not match what belongs to its own.
-        tile: vectors of the bank, and queries, at a time; None: as many as keep the products in 16 MiB.
+        tile: vectors of the bank, and queries, at a time; None: as many as suit the device.
 
     Raises:
         ValueError: k is not in 1 to M, or only one of ``own`` and ``owners`` is given.
@@ -46,8 +47,10 @@ def nearest(
         raise ValueError(f"k: got {k}, the bank holds {len(bank)} vectors; choose 1 to {len(bank)}")
     if (own is None) != (owners is None):
         raise ValueError("own, owners: got one without the other; give both, or none")
-    dtype = bank.dtype if bank.device.type == "cuda" else torch.promote_types(bank.dtype, torch.float32)
-    rows, step = tile or TILE_ROWS, tile or TILE_VALUES // TILE_ROWS
+    device = bank.device.type
+    dtype = bank.dtype if device == "cuda" else torch.promote_types(bank.dtype, torch.float32)
+    rows, values = TILES[device]
+    rows, step = (tile, tile) if tile else (rows, values // rows)
     # Far from the origin the products are large against the distances; a shift changes none of these.
     centre = (torch.stack([part.float().sum(0) for part in torch.split(bank, rows)]).sum(0) / len(bank)).to(dtype)
     shifted = queries.to(dtype) - centre
