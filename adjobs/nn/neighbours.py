@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Of the bank, and of products, at a time. A processor goes through the products several times, and they stay in its cache (16 MiB);
+# Of the bank, and of products, at a time. A processor goes through products several times, and they stay in its cache (16 MiB);
 # on a GPU every tile starts some kernels, so that they are few (256 MiB).
 TILES = {"cpu": (1 << 10, 1 << 22), "cuda": (1 << 14, 1 << 26)}
 
