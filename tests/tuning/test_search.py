@@ -17,7 +17,7 @@ from adjobs.tracking import search as records
 from adjobs.tracking.client import connect
 from adjobs.tracking.run import TAG, DataFacts, start, stored
 from adjobs.training.cluster import Share
-from adjobs.training.launch import anywhere, closing, storage_of
+from adjobs.training.launch import anywhere, closing, resume, storage_of
 from adjobs.tuning import search
 from adjobs.tuning.executor import Room
 from adjobs.tuning.plan import Options, look, resolved
@@ -111,15 +111,30 @@ def test_a_final_run_that_was_never_recorded_goes_on(on_pictures, monkeypatch):
     run_id = open_unrecorded(on_pictures)
     seen = []
 
-    def resume(asked: str, settings: Settings, **_: object) -> None:
+    def looked_at(asked: str, settings: Settings, **_: object) -> None:
         seen.append(stored(settings.tracking_uri, asked))
 
-    monkeypatch.setattr(search.launch, "resume", resume)
+    monkeypatch.setattr(search.launch, "resume", looked_at)
     before = records.find_search(on_pictures.settings.tracking_uri, on_pictures.name)
     final = search._train_choice(on_pictures, before, {"params.gamma": 1.5}, search.Watch())
     assert final.run_id == run_id
     assert seen[0].job.params["gamma"] == 1.5
     assert seen[0].storage == storage_of(on_pictures.settings, run_id)
+
+
+@pytest.mark.parametrize(("number", "kind"), [(1, "trial"), (None, "final")])
+def test_runs_of_a_search_go_on_with_the_search_alone(number, kind, opened):
+    settings = opened.settings
+    run_id = start(settings.tracking_uri, JOB, FACTS, "{run}", {"trial": "1"}, records.under(opened.run_id, number))
+    with pytest.raises(TrackingError, match=f"is a {kind} run of a search; go on with 'adjobs tune --resume NAME'"):
+        resume(run_id, settings, tell=lambda tick: None)
+
+
+def test_a_division_from_a_file_is_found_from_another_folder(tmp_path, monkeypatch):
+    (tmp_path / "split.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    job = anywhere(resolve({"method": "cdo", "data": {"uri": "pictures", "split": "split.json"}}))
+    assert (job.data.uri, job.data.split) == (str(tmp_path / "pictures"), str(tmp_path / "split.json"))
 
 
 def test_what_would_divide_the_data_anew_is_refused(on_pictures):
