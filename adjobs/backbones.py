@@ -17,8 +17,8 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from adjobs.artifacts import open_store
 from adjobs.errors import DataError, JobError, choices, one_line
+from adjobs.storage import open_store
 from adjobs.types import BackboneName
 
 NAMES: tuple[str, ...] = get_args(BackboneName)

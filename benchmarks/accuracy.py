@@ -28,10 +28,12 @@ from contenders import NEIGHBOURS, Answers, Data, fit_ours, learnt, look, peak_m
 from report import keep, machine, table
 from runs import costs, once, origins, slug
 
-from adjobs import evaluate, methods
+from adjobs import methods
 from adjobs.backbones import LEVELS, USUAL_LEVELS
-from adjobs.evaluate import EVAL_BATCH, Runner
-from adjobs.job import JobConfig, override, resolve
+from adjobs.config.job import JobConfig
+from adjobs.config.resolve import override, resolve
+from adjobs.evaluation import evaluate
+from adjobs.evaluation.evaluate import EVAL_BATCH, Runner
 from adjobs.metrics.intervals import auroc_interval
 from adjobs.metrics.pixel import pixel_measures
 from adjobs.types import Scores

@@ -18,9 +18,10 @@ from report import keep, machine, table
 from runs import command_line, once, origins, seeds_in_words, spread
 from torch import Tensor, nn
 
-from adjobs import evaluate
-from adjobs.evaluate import Runner
-from adjobs.job import JobConfig, override, resolve
+from adjobs.config.job import JobConfig
+from adjobs.config.resolve import override, resolve
+from adjobs.evaluation import evaluate
+from adjobs.evaluation.evaluate import Runner
 from adjobs.methods.cdo.model import LEAST_STRIDE, MEASURE_BATCH
 from adjobs.methods.cdo.spread import JointSpread
 from adjobs.methods.contract import TrainingImages

@@ -21,15 +21,18 @@ from neighbours.memory import peak_mib
 from safetensors.torch import save_file
 from torch import nn
 
-from adjobs import evaluate, methods, settings
+from adjobs import methods
 from adjobs.backbones import LEVELS, create
-from adjobs.data.cache import ImageCache, open_cache
-from adjobs.data.index import Index, fingerprint, open_index
-from adjobs.data.loaders import TrainingData, to_float
-from adjobs.data.preflight import check, without
-from adjobs.data.splits import Split, make_split
-from adjobs.evaluate import EVAL_BATCH, Runner
-from adjobs.job import JobConfig
+from adjobs.config import settings
+from adjobs.config.job import JobConfig
+from adjobs.data.batches import TrainingData, to_float
+from adjobs.data.cache.images import ImageCache, open_cache
+from adjobs.data.checks.preflight import check, without
+from adjobs.data.dataset import Index, fingerprint
+from adjobs.data.open import open_index
+from adjobs.data.splits.assignment import Split, make_split
+from adjobs.evaluation import evaluate
+from adjobs.evaluation.evaluate import EVAL_BATCH, Runner
 from adjobs.training.device import choose_runner
 from adjobs.training.loop import Round, Tick, Trained, Validation, Worker, fit
 from adjobs.types import Prediction, Scores

@@ -25,11 +25,12 @@ from typing import NamedTuple
 import torch
 from report import keep, machine, table
 
-from adjobs import settings
-from adjobs.data.cache import ImageCache, open_cache
+from adjobs.config import settings
+from adjobs.data.batches import Plan, TrainingData
+from adjobs.data.cache.images import ImageCache, open_cache
+from adjobs.data.dataset import Index, Sample, fingerprint
 from adjobs.data.images import load_rgb
-from adjobs.data.index import Index, Sample, fingerprint, open_index
-from adjobs.data.loaders import Plan, TrainingData
+from adjobs.data.open import open_index
 from adjobs.methods.contract import Mix
 from adjobs.parallel import cores, in_threads
 

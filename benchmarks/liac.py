@@ -27,9 +27,10 @@ from contenders import Data, Fitted, fit_ours, look, peak_memory
 from report import keep, machine, table
 from runs import command_line, costs, once, origins, seeds_in_words, spread
 
-from adjobs import evaluate
-from adjobs.evaluate import EVAL_BATCH, Runner
-from adjobs.job import JobConfig, override, resolve
+from adjobs.config.job import JobConfig
+from adjobs.config.resolve import override, resolve
+from adjobs.evaluation import evaluate
+from adjobs.evaluation.evaluate import EVAL_BATCH, Runner
 from adjobs.methods.liac.config import Loss
 from adjobs.metrics import ranking
 from adjobs.types import Scores

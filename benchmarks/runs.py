@@ -17,7 +17,7 @@ import torch
 from contenders import Data
 from report import commit
 
-from adjobs.job import JobConfig
+from adjobs.config.job import JobConfig
 
 Work = Callable[[JobConfig, Data], dict[str, Any]]
 

@@ -28,10 +28,12 @@ from runs import command_line, costs, key, once, origins, seeds_in_words, slug, 
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from adjobs import evaluate, methods
-from adjobs.data.labels import ANOMALOUS, NORMAL, UNKNOWN, coarsen
-from adjobs.evaluate import Runner
-from adjobs.job import JobConfig, override, resolve
+from adjobs import methods
+from adjobs.config.job import JobConfig
+from adjobs.config.resolve import override, resolve
+from adjobs.data.labels.masks import ANOMALOUS, NORMAL, UNKNOWN, coarsen
+from adjobs.evaluation import evaluate
+from adjobs.evaluation.evaluate import Runner
 from adjobs.methods.semirest.tokens import UNDECIDED, block_targets
 from adjobs.metrics import ranking, region
 from adjobs.types import Prediction, Scores

@@ -27,9 +27,11 @@ from report import keep, machine, table
 from runs import command_line, costs, key, once, origins, seeds_in_words, slug, spread
 from safetensors.torch import load_file, save_file
 
-from adjobs import evaluate, methods
-from adjobs.evaluate import Runner
-from adjobs.job import JobConfig, override, resolve
+from adjobs import methods
+from adjobs.config.job import JobConfig
+from adjobs.config.resolve import override, resolve
+from adjobs.evaluation import evaluate
+from adjobs.evaluation.evaluate import Runner
 from adjobs.metrics import ranking, region
 from adjobs.types import Batch, Scores
 

@@ -18,7 +18,7 @@ from report import keep, machine, table
 from torch import nn
 
 from adjobs import methods
-from adjobs.evaluate import Runner, evaluating, predict
+from adjobs.evaluation.evaluate import Runner, evaluating, predict
 from adjobs.metrics.ranking import pixel_ranking
 from adjobs.metrics.region import au_pro
 from adjobs.training.device import choose_runner

@@ -44,8 +44,8 @@ def unseen(summary: dict[str, Any]) -> list[str]:
     """Files of the run's test part, which training has not seen."""
     import mlflow
 
-    from adjobs import settings
-    from adjobs.data.index import open_index
+    from adjobs.config import settings
+    from adjobs.data.open import open_index
 
     places = settings.load()
     mlflow.set_tracking_uri(places.tracking_uri)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.drawing import draw_folder, draw_mvtec
+from tests.helpers.drawing import draw_folder, draw_mvtec
 
 # Read by PyTorch when it is imported, here and in every process that a test starts. On pictures this small a second thread makes
 # nothing faster, and where something else is at work on a processor, threads that wait for each other take fifty times as long.

@@ -18,8 +18,8 @@ from click.testing import CliRunner
 
 from adjobs import methods
 from adjobs.cli.main import main
-from adjobs.job import resolve
-from tests.drawing import draw_folder
+from adjobs.config.resolve import resolve
+from tests.helpers.drawing import draw_folder
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -14,9 +14,9 @@ from adjobs.cli import output
 from adjobs.errors import AdjobsError, JobError
 
 if TYPE_CHECKING:
-    from adjobs.data.index import Index
-    from adjobs.data.preflight import Limits, Problem
-    from adjobs.data.splits import Split
+    from adjobs.data.checks.preflight import Limits, Problem
+    from adjobs.data.dataset import Index
+    from adjobs.data.splits.assignment import Split
 
 LINES = 20
 """Problems of one kind that are printed; ``--json`` has all."""
@@ -36,7 +36,7 @@ class Listed(click.Option):
 
 
 def _protocols() -> Iterable[str]:
-    from adjobs.data.protocols import PROTOCOLS
+    from adjobs.data.splits.protocols import PROTOCOLS
 
     return PROTOCOLS
 
@@ -102,7 +102,7 @@ def show(
 ) -> tuple[dict[str, Any], str]:
     """Print what URI holds: images by part, label and defect type, their labels and sizes, and the fingerprint."""
     from adjobs.data import summary
-    from adjobs.data.index import fingerprint
+    from adjobs.data.dataset import fingerprint
 
     index = _open(uri, layout)
     divide = _division(index, protocol, k, seed, stored)
@@ -141,7 +141,7 @@ def check(
     What is left without the samples that errors name must also divide into training, validation and test. Warnings tell of
     what makes results look better than they are, such as near duplicates in two parts, or of images unlike all others.
     """
-    from adjobs.data import preflight
+    from adjobs.data.checks import preflight
 
     limits = _limits(method) if method else None
     index = _open(uri, layout)
@@ -173,7 +173,7 @@ def check(
 def split(uri: str, layout: str, protocol: str | None, k: int | None, seed: int | None, out: Path) -> tuple[dict[str, Any], str]:
     """Divide URI and write which image is in which part, to be given back as data.split of a job, or to --split."""
     from adjobs.data import summary
-    from adjobs.data.splits import write_split
+    from adjobs.data.splits.assignment import write_split
 
     index = _open(uri, layout)
     made = _division(index, protocol, k, seed, None)(index)
@@ -195,7 +195,8 @@ def import_(source: str, destination: str, layout: str, exclude_bad: bool) -> tu
     DESTINATION is a folder, file:// or s3:// address, and empty. Every file is compared with its source, and the manifest is
     written last: an import that was broken off is no data set, and goes on when the same command is run again.
     """
-    from adjobs.data import importing, preflight
+    from adjobs.data import importing
+    from adjobs.data.checks import preflight
 
     index = _open(source, layout)
     importing.refuse_overlap(index, source, destination)
@@ -220,8 +221,8 @@ def import_(source: str, destination: str, layout: str, exclude_bad: bool) -> tu
 
 
 def _open(uri: str, layout: str) -> Index:
-    from adjobs import settings
-    from adjobs.data.index import open_index
+    from adjobs.config import settings
+    from adjobs.data.open import open_index
 
     return open_index(uri, layout, cache=settings.load().cache)
 
@@ -230,8 +231,8 @@ def _division(
     index: Index, protocol: str | None, k: int | None, seed: int | None, stored: Path | None
 ) -> Callable[[Index], Split]:
     """A function that divides what is left of the data set; wrong options are refused here, before everything is read."""
-    from adjobs.data.protocols import find_protocol
-    from adjobs.data.splits import check_split, make_split, read_split
+    from adjobs.data.splits.assignment import check_split, make_split, read_split
+    from adjobs.data.splits.protocols import find_protocol
 
     if stored:
         if protocol or k is not None or seed is not None:
@@ -248,8 +249,8 @@ def _division(
 def _limits(method: str) -> Limits:
     """What a method needs with its own threshold policy."""
     from adjobs import methods
+    from adjobs.jobs.prepare import needs
     from adjobs.metrics.policies import needs_anomalies
-    from adjobs.training.data import needs
 
     spec = methods.spec(method)
     return replace(needs(spec), val_anomalies=needs_anomalies(*spec.threshold))

@@ -13,7 +13,7 @@ from adjobs.cli.output import verb
 @verb
 def command() -> tuple[dict[str, Any], str]:
     """Stop the embedded stack, with all jobs on it. Data and credentials stay."""
-    from adjobs.service import stack
+    from adjobs.stack import lifecycle
 
-    result = stack.down(progress=lambda text: click.echo(text, err=True))
+    result = lifecycle.down(progress=lambda text: click.echo(text, err=True))
     return result, "stopped" if result["stopped"] else "nothing was running"

@@ -34,13 +34,13 @@ def command(images: tuple[str, ...], model: str, out: Path) -> tuple[dict[str, A
     Writes a heat-map overlay for each picture and one JSON line each to predictions.jsonl. Exit status 1 when a picture could
     not be read; the others are still done.
     """
-    from adjobs import settings as places
+    from adjobs.config import settings as places
 
     found = places.load()
 
-    from adjobs.detector import Detector
-    from adjobs.serving.predictor import LINES_FILE, find_images, predict_files
-    from adjobs.tracking.package import download
+    from adjobs.inference.detector import Detector
+    from adjobs.inference.files import LINES_FILE, find_images, predict_files
+    from adjobs.tracking.logged_model import download
 
     paths = find_images(images)
     with TemporaryDirectory(prefix="adjobs-") as folder:

@@ -25,12 +25,12 @@ def command(runs: tuple[str, ...], out: Path) -> tuple[dict[str, Any], str]:
 
     The page holds all its pictures and loads nothing from elsewhere.
     """
-    from adjobs import settings as places
+    from adjobs.config import settings as places
 
     found = places.load()
 
-    from adjobs.tracking.page import write
-    from adjobs.tracking.report import gather
+    from adjobs.reporting.page import write
+    from adjobs.reporting.report import gather
 
     names = list(dict.fromkeys(run.removeprefix("runs:/").strip("/") for run in runs))
     size = write([gather(found.tracking_uri, name) for name in names], out)

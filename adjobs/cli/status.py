@@ -18,10 +18,10 @@ def command(as_environment: bool) -> tuple[dict[str, Any], str, int]:
 
     The exit status is 1 unless all of it runs. To use it from other programs of a shell: eval "$(adjobs status --env)"
     """
-    from adjobs import settings
-    from adjobs.service import stack
+    from adjobs.config import settings
+    from adjobs.stack import lifecycle
 
-    found = stack.status()
+    found = lifecycle.status()
     code = 0 if found["running"] else EXIT_PROBLEMS
     if not as_environment:
         return found, describe(found), code

@@ -13,8 +13,8 @@ from adjobs.errors import JobError
 if TYPE_CHECKING:
     from torch import nn
 
-    from adjobs.data.index import Sample
-    from adjobs.job import JobConfig
+    from adjobs.config.job import JobConfig
+    from adjobs.data.dataset import Sample
     from adjobs.types import Batch
 
 
@@ -53,10 +53,11 @@ def command(
     adjobs synth cdo --data elpv --set params.rectangles=2 --out look
     adjobs synth slsg --data elpv --model RUN --out look
     """  # noqa: D301 (click looks for the control character, not for a backslash)
-    from adjobs import job, methods
+    from adjobs import methods
+    from adjobs.config import resolve
 
     document = {"method": method, "data": {"uri": uri}}
-    prepared = job.resolve(job.override(document, changes), source="job")
+    prepared = resolve.resolve(resolve.override(document, changes), source="job")
     method = prepared.method
     if not methods.spec(method).simulates:
         able = [name for name in methods.names() if methods.spec(name).simulates]
@@ -97,9 +98,9 @@ def _trained(method: str, model: str, changes: tuple[str, ...]) -> tuple[nn.Modu
     """A logged model, and the side of its pictures."""
     from tempfile import TemporaryDirectory
 
-    from adjobs import settings
-    from adjobs.detector import Detector
-    from adjobs.tracking.package import download
+    from adjobs.config import settings
+    from adjobs.inference.detector import Detector
+    from adjobs.tracking.logged_model import download
 
     if changes:
         raise JobError("--set: a trained model has parameters of its own; leave out --set or --model")
@@ -114,8 +115,8 @@ def _choose(prepared: JobConfig, count: int, seed: int) -> list[Sample]:
     """Good pictures at random, in the order of their ids."""
     import numpy as np
 
-    from adjobs import settings
-    from adjobs.data.index import open_index
+    from adjobs.config import settings
+    from adjobs.data.open import open_index
 
     index = open_index(prepared.data.uri, prepared.data.format, cache=settings.load().cache)
     good = [sample for sample in index.samples if sample.label == "normal"]
@@ -128,8 +129,8 @@ def _load(samples: list[Sample], size: int, seed: int) -> Batch:
     import numpy as np
     import torch
 
+    from adjobs.data.batches import to_float
     from adjobs.data.images import load_rgb
-    from adjobs.data.loaders import to_float
     from adjobs.types import Batch
 
     device = torch.device("cpu")

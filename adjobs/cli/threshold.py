@@ -27,11 +27,11 @@ def command(
     It is chosen on the scores of the validation part. The run gets a model with the new threshold and the same weights, its
     decisions, measures and figures are brought up to date, and thresholds.json keeps the history.
     """
-    from adjobs import settings as places
+    from adjobs.config import settings as places
 
     found = places.load()
 
-    from adjobs.training.recalibrate import Wanted, recalibrate
+    from adjobs.jobs.recalibrate import Wanted, recalibrate
 
     wanted = Wanted(policy, value, confidence, strict)
     result = recalibrate(run, found, wanted, level="pixel" if pixel else "image", register=register)

@@ -35,32 +35,32 @@ def command(
     adjobs train --method cdo --data elpv --set params.epochs=4 --set data.image_size=128
     adjobs train --resume RUN
     """  # noqa: D301 (click looks for the control character, not for a backslash)
-    from adjobs import job
-    from adjobs import settings as places
+    from adjobs.config import resolve
+    from adjobs.config import settings as places
 
     if resume is not None:
         if job_file or method or uri or settings:
             raise JobError("--resume: takes the job from the run; leave out the job file, --method, --data and --set")
         prepared = None
     else:
-        document = job.read_job(job_file) if job_file else {}
+        document = resolve.read_job(job_file) if job_file else {}
         if not document and method is None and uri is None:
             raise JobError("nothing to train: give a job file, or --method and --data, or --resume RUN")
         if method is not None:
             document["method"] = method
         if uri is not None:
             document["data"] = {**(document.get("data") or {}), "uri": uri}
-        prepared = job.resolve(job.override(document, settings), source=str(job_file or "job"))
+        prepared = resolve.resolve(resolve.override(document, settings), source=str(job_file or "job"))
     found = places.load()
 
-    from adjobs.training import launch
+    from adjobs.jobs import run
     from adjobs.training.progress import Bar
 
     with Bar() as bar:
         if prepared is None:
-            summary = launch.resume(str(resume), found, tell=bar)
+            summary = run.resume(str(resume), found, tell=bar)
         else:
-            summary = launch.train(prepared, found, local=local, tell=bar)
+            summary = run.train(prepared, found, local=local, tell=bar)
     return summary, describe(summary)
 
 

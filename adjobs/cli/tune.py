@@ -52,8 +52,8 @@ def command(
     adjobs tune job.yaml --space tune_spaces/cdo.yaml --trials 30 --hours 2
     adjobs tune --resume NAME
     """  # noqa: D301 (click looks for the control character, not for a backslash)
-    from adjobs import job
-    from adjobs import settings as places
+    from adjobs.config import resolve
+    from adjobs.config import settings as places
 
     if resume is None and (job_file is None or space is None):
         raise JobError("nothing to search: give a job file and --space FILE, or --resume NAME")
@@ -61,7 +61,7 @@ def command(
         _only_limits(context, resume)
     prepared = None
     if job_file is not None:
-        prepared = job.resolve(job.override(job.read_job(job_file), given["settings"]), source=str(job_file))
+        prepared = resolve.resolve(resolve.override(resolve.read_job(job_file), given["settings"]), source=str(job_file))
     found = places.load()
 
     from adjobs.tuning import search

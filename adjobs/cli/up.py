@@ -20,12 +20,12 @@ def command(port_base: int, cpus: int | None) -> tuple[dict[str, Any], str]:
     and are there again after 'adjobs down' and 'adjobs up'.
     """
     from adjobs.cli.status import describe
-    from adjobs.service import stack
+    from adjobs.stack import lifecycle
 
-    state = stack.up(port_base, cpus, progress=lambda text: click.echo(text, err=True))
+    state = lifecycle.up(port_base, cpus, progress=lambda text: click.echo(text, err=True))
     if state["port_base"] != port_base:
         click.echo(f"it already runs at port base {state['port_base']}; to move it, run 'adjobs down' first", err=True)
-    found = stack.status()
+    found = lifecycle.status()
     text = f"""{describe(found)}
 
 adjobs uses it by itself. For other programs in this shell: eval "$(adjobs status --env)". Stop it with: adjobs down"""

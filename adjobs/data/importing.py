@@ -15,13 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from adjobs.artifacts import Entry, LocalStore, Store, open_store
-from adjobs.artifacts.base import PART
-from adjobs.data.files import content_hash
+from adjobs.data.dataset import Index
 from adjobs.data.formats.manifest import write_line
-from adjobs.data.index import Index
+from adjobs.data.walk import content_hash
 from adjobs.errors import DataError
 from adjobs.parallel import in_threads
+from adjobs.storage import Entry, LocalStore, Store, open_store
+from adjobs.storage.base import PART
 
 UNREADABLE = frozenset({"unreadable", "truncated", "too large", "mask unreadable", "blocks unreadable", "box empty"})
 """Kinds of problems that must not be copied: nothing could be trained on these samples, or the manifest be read back."""

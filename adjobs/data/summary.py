@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from adjobs.data.dataset import Index, Sample
 from adjobs.data.images import ImageError, image_size
-from adjobs.data.index import Index, Sample
-from adjobs.data.protocols import Parts
-from adjobs.data.splits import Split
+from adjobs.data.splits.assignment import Split
+from adjobs.data.splits.protocols import Parts
 from adjobs.parallel import in_threads
 
 

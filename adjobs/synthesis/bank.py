@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adjobs.artifacts import open_store
-from adjobs.data.files import is_image
 from adjobs.data.images import ImageError, load_rgb
+from adjobs.data.walk import is_image
 from adjobs.errors import DataError
+from adjobs.storage import open_store
 from adjobs.synthesis.textures import textures
 
 DRAWN = "drawn"

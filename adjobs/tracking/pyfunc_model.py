@@ -13,7 +13,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 
-from adjobs.detector import Detector
+from adjobs.inference.detector import Detector
 
 
 class AnomalyModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]

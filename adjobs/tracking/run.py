@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 import yaml
 
 from adjobs import __version__
-from adjobs.data.preflight import Problem
-from adjobs.data.splits import Split
+from adjobs.config.job import JobConfig
+from adjobs.config.resolve import resolve
+from adjobs.data.checks.preflight import Problem
+from adjobs.data.splits.assignment import Split
 from adjobs.errors import TrackingError, one_line
-from adjobs.job import JobConfig, resolve
 from adjobs.metrics import METRICS_VERSION
 from adjobs.tracking.client import connect, experiment_id, talking
 from adjobs.types import Scores

@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
+from adjobs.config.job import JobConfig
+from adjobs.config.resolve import resolve
 from adjobs.errors import TrackingError
-from adjobs.job import JobConfig, resolve
 from adjobs.tracking.client import connect, experiment_id, talking
 from adjobs.tracking.run import JOB_FILE, TAG, Under, read_text
 

@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from adjobs.artifacts import open_store, put_tree
 from adjobs.errors import StorageError, one_line
+from adjobs.storage import open_store, put_tree
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psutil
 import torch
 
-from adjobs.evaluate import Runner
+from adjobs.evaluation.evaluate import Runner
 
 
 def peak_memory_mb(device: torch.device) -> float:

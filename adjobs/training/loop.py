@@ -20,16 +20,16 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from adjobs.data.loaders import Plan, TrainingData
+from adjobs.data.batches import Plan, TrainingData
 from adjobs.errors import AdjobsError
-from adjobs.evaluate import Runner
+from adjobs.evaluation.evaluate import Runner
 from adjobs.methods.contract import Progress, Selection, Stage
 from adjobs.nn.norm import synchronised
 from adjobs.nn.world import take_from_first
 from adjobs.training import checkpoint
 from adjobs.training.checkpoint import Checkpoints
 from adjobs.training.device import peak_memory_mb
-from adjobs.training.shared import once
+from adjobs.training.stage_cache import once
 
 ROUND_STEPS = 100
 TICK_SECONDS = 0.5

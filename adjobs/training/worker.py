@@ -12,18 +12,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from adjobs import detector, evaluate, methods
-from adjobs.data.cache import ImageCache, open_cache
-from adjobs.data.index import Index, fingerprint, open_index
-from adjobs.data.loaders import TrainingData
-from adjobs.data.splits import Split
+from adjobs import methods
+from adjobs.config.job import JobConfig
+from adjobs.data.batches import TrainingData
+from adjobs.data.cache.images import ImageCache, open_cache
+from adjobs.data.dataset import Index, fingerprint
+from adjobs.data.open import open_index
+from adjobs.data.splits.assignment import Split
 from adjobs.errors import ClusterError
-from adjobs.evaluate import Runner
-from adjobs.job import JobConfig
-from adjobs.tracking.package import download
+from adjobs.evaluation import evaluate
+from adjobs.evaluation.evaluate import Runner
+from adjobs.inference import detector
+from adjobs.jobs.finalize import Look, conclude
+from adjobs.tracking.logged_model import download
 from adjobs.tracking.run import Recorder
 from adjobs.training.checkpoint import Checkpoints
-from adjobs.training.conclude import Look, conclude
 from adjobs.training.device import choose_runner
 from adjobs.training.loop import Round, Tick, Trained, Validation, Worker, fit
 
@@ -88,7 +91,7 @@ def run(
         world: how many workers there are.
         checkpoints: where the state goes after each round.
         tell: called with the progress on rank 0.
-        finish: what rank 0 does with the trained method; the same arguments as :func:`adjobs.training.conclude.conclude`.
+        finish: what rank 0 does with the trained method; the same arguments as :func:`adjobs.jobs.finalize.conclude`.
 
     Returns:
         On rank 0 the summary that ``adjobs train`` prints, elsewhere nothing.

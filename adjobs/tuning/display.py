@@ -14,7 +14,7 @@ from adjobs.training.loop import Tick
 from adjobs.training.progress import Bar
 from adjobs.tuning.search import Watch
 from adjobs.tuning.space import in_words
-from adjobs.tuning.trials import Queue, Trial
+from adjobs.tuning.trial_manager import Queue, Trial
 
 ROWS = 12  # of the table: those at work, then the best
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from adjobs import methods
+from adjobs.config.job import JobConfig
 from adjobs.errors import JobError, choices
-from adjobs.job import JobConfig
 
 COSTS = {"ms_per_image": "ms for each picture", "train_seconds": "seconds of training", "peak_memory_mb": "MiB at most"}
 EVERY_ROUND = ("image_auroc", "image_ap", "image_f1max")

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from adjobs import evaluate
-from adjobs.tracking import figures
+from adjobs.evaluation import evaluate
+from adjobs.reporting import figures
+from adjobs.reporting.figures import Tried
 from adjobs.tracking.client import connect
-from adjobs.tracking.figures import Tried
 from adjobs.tracking.run import THRESHOLDS_FILE, Recorder, read_text
 from adjobs.tracking.search import Nested
 from adjobs.tuning.objective import COSTS, Objective, pareto
-from adjobs.tuning.trials import Queue, Trial
+from adjobs.tuning.trial_manager import Queue, Trial
 from adjobs.types import Scores
 
 SHOWN = 5  # trials that get pictures of their own: hundreds of pages full of them would be slow, and nobody looks at them

@@ -6,11 +6,11 @@ import json
 from dataclasses import dataclass, replace
 
 from adjobs import methods
+from adjobs.config.job import JobConfig
+from adjobs.config.settings import Settings
 from adjobs.errors import JobError
-from adjobs.job import JobConfig
-from adjobs.settings import Settings
-from adjobs.training import launch
-from adjobs.training.data import Data
+from adjobs.jobs import run
+from adjobs.jobs.prepare import Data
 from adjobs.tuning.objective import COSTS, Objective, objectives
 from adjobs.tuning.space import Space, overlaps
 from adjobs.tuning.study import Sampler, Stopper
@@ -75,7 +75,7 @@ def look(space: Space, job: JobConfig, goals: tuple[Objective, ...], settings: S
     for point in [{}, *space.sections(job)]:
         one = space.job_at(point, job)
         if section(one) not in found:
-            found[section(one)] = launch.prepare(one, settings).data
+            found[section(one)] = run.prepare(one, settings).data
             names[section(one)] = ", ".join(f"{key} {value}" for key, value in point.items()) or "the job as it is"
     parts = [(names[key], frozenset((*d.split.train, *d.split.val)), frozenset(d.split.test)) for key, d in found.items()]
     leak = overlaps(parts)

@@ -11,23 +11,24 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from adjobs.artifacts import open_store
+from adjobs.config.job import JobConfig
+from adjobs.config.settings import Settings
 from adjobs.errors import DataError, JobError, TrackingError
-from adjobs.job import JobConfig
-from adjobs.settings import Settings
+from adjobs.jobs import run
+from adjobs.jobs.prepare import Data
+from adjobs.storage import open_store
 from adjobs.tracking import run as tracking
 from adjobs.tracking import search as records
 from adjobs.tracking.search import SearchRecorder, StoredSearch
-from adjobs.training import cluster, launch
-from adjobs.training.data import Data
+from adjobs.training.backends import ray as ray_backend
 from adjobs.training.loop import Tick
-from adjobs.tuning import executor, outcome
+from adjobs.tuning import outcome, tune_bridge
 from adjobs.tuning.objective import Objective
 from adjobs.tuning.plan import DEFAULT_TRIALS, Options, look, resolved, section
 from adjobs.tuning.space import Point, Space, parse_space
 from adjobs.tuning.study import Rules, Study
 from adjobs.tuning.trial import Order
-from adjobs.tuning.trials import Limits, Queue, Trial
+from adjobs.tuning.trial_manager import Limits, Queue, Trial
 
 
 class Watch:
@@ -58,14 +59,14 @@ class _Search:
     options: Options
     data: Mapping[str, Data]
     settings: Settings
-    _prepared: dict[str, launch.Prepared] = field(default_factory=dict)
+    _prepared: dict[str, run.Prepared] = field(default_factory=dict)
 
-    def prepared(self, point: Point) -> launch.Prepared:
+    def prepared(self, point: Point) -> run.Prepared:
         """A point's job and data, looked at once: a model to begin with is fetched for that."""
         key = json.dumps(point)
         if key not in self._prepared:
             job = self.space.job_at(point, self.job)
-            self._prepared[key] = launch.prepare(job, self.settings, self.data[section(job)])
+            self._prepared[key] = run.prepare(job, self.settings, self.data[section(job)])
         return self._prepared[key]
 
 
@@ -94,17 +95,17 @@ def start(
         AdjobsError: anything that stands in the way; most of it is found before a run is opened.
     """
     begin = time.perf_counter()
-    job = launch.anywhere(job)
+    job = run.anywhere(job)
     options, goals = resolved(options, job, space)
     space.check(job)
     data = look(space, job, goals, settings)
     name = name or f"{tracking.name_of(job)}-{time.strftime('%Y%m%d-%H%M%S')}"
-    with cluster.connected(settings):
-        where = executor.room(job.train)
+    with ray_backend.connected(settings):
+        where = tune_bridge.room(job.train)
         told = {**asdict(options), "metrics": [str(goal) for goal in goals]}
         of_data = {"data_fingerprint": next(iter(data.values())).fingerprint, "divisions": _divisions(data)}
         document = {"method": space.method, "axes": {axis.key: _told(axis) for axis in space.axes}}
-        run_id = records.open_search(settings.tracking_uri, name, job, document, told, {**launch.of_driver(), **of_data})
+        run_id = records.open_search(settings.tracking_uri, name, job, document, told, {**run.of_driver(), **of_data})
         found = _Search(name, run_id, job, space, goals, options, data, settings)
         summary = _go_on(found, None, where, watch, hours)
     return summary | {"seconds": time.perf_counter() - begin}
@@ -136,7 +137,7 @@ def resume(
     begin = time.perf_counter()
     stored = records.find_search(settings.tracking_uri, name)
     name = stored.tags["search"]
-    launch.refuse_alive(f"search '{name}'", stored.status, stored.tags)
+    run.refuse_alive(f"search '{name}'", stored.status, stored.tags)
     if stored.status == "FINISHED":
         raise TrackingError(f"search '{name}': is FINISHED, its test part was looked at; start a new one with 'adjobs tune JOB'")
     given = Options(**{**stored.options, "metrics": tuple(stored.options["metrics"])})
@@ -158,9 +159,9 @@ def resume(
         raise TrackingError(
             f"search '{name}': its trials are over, its choice is being trained; go on without --trials and --hours"
         )
-    with cluster.connected(settings):
-        where = executor.room(job.train)
-        tracking.reopen(settings.tracking_uri, stored.run_id, launch.of_driver())
+    with ray_backend.connected(settings):
+        where = tune_bridge.room(job.train)
+        tracking.reopen(settings.tracking_uri, stored.run_id, run.of_driver())
         found = _Search(name, stored.run_id, job, space, goals, options, data, settings)
         summary = _go_on(found, stored, where, watch, hours)
     return summary | {"seconds": time.perf_counter() - begin}
@@ -178,15 +179,15 @@ def _told(axis: Any) -> dict[str, Any]:
 
 
 def _go_on(
-    search: _Search, stored: StoredSearch | None, where: executor.Room, watch: Watch, hours: float | None
+    search: _Search, stored: StoredSearch | None, where: tune_bridge.Room, watch: Watch, hours: float | None
 ) -> dict[str, Any]:
     """Run what is left of a search, and close its run whatever happens."""
-    with launch.closing(search.settings.tracking_uri, search.run_id, f"adjobs tune --resume {search.name}"):
+    with run.closing(search.settings.tracking_uri, search.run_id, f"adjobs tune --resume {search.name}"):
         return _find_and_train(search, stored, where, watch, hours)
 
 
 def _find_and_train(
-    search: _Search, stored: StoredSearch | None, where: executor.Room, watch: Watch, hours: float | None
+    search: _Search, stored: StoredSearch | None, where: tune_bridge.Room, watch: Watch, hours: float | None
 ) -> dict[str, Any]:
     """Trials, choice, training, test."""
     queue = _queue(search, stored, where, hours)
@@ -211,7 +212,7 @@ def _find_and_train(
     return {**place, **what, **document, "chosen": measured, "final_run": final.run_id, "model": final.tags.get("model")}
 
 
-def _queue(search: _Search, stored: StoredSearch | None, where: executor.Room, hours: float | None) -> Queue:
+def _queue(search: _Search, stored: StoredSearch | None, where: tune_bridge.Room, hours: float | None) -> Queue:
     """The trials, those of an earlier part of the search among them."""
     options, uri = search.options, search.settings.tracking_uri
     recorder = SearchRecorder(uri, search.run_id)
@@ -221,14 +222,14 @@ def _queue(search: _Search, stored: StoredSearch | None, where: executor.Room, h
     def opened(number: int, point: Point) -> Trial:
         tags = {"launcher": "search", "trial": str(number), "point": json.dumps(point)}
         under = records.under(search.run_id, number)
-        return Trial(number, point, launch.open_run(search.prepared(point), search.settings, tags, under).run_id)
+        return Trial(number, point, run.open_run(search.prepared(point), search.settings, tags, under).run_id)
 
     def waiting(trial: Trial) -> None:
         recorder.note(trial.run_id, {"deaths": str(trial.deaths), "alone": str(trial.alone), "spent": f"{trial.seconds:.1f}"})
 
     def closed(trial: Trial) -> None:
         recorder.settle(trial.run_id, str(trial.outcome), {"reason": trial.reason, "seconds": f"{trial.seconds:.1f}"})
-        open_store(launch.storage_of(search.settings, "")).delete(trial.run_id)  # nobody goes on from there
+        open_store(run.storage_of(search.settings, "")).delete(trial.run_id)  # nobody goes on from there
         recorder.close(trial.run_id, "FAILED" if trial.outcome in ("failed", "out of memory") else "FINISHED")
         best = queue.best()
         if best:
@@ -270,17 +271,17 @@ def _known(search: _Search, nested: records.Nested) -> Trial:
     )
 
 
-def _run_trials(search: _Search, queue: Queue, where: executor.Room, watch: Watch) -> None:
+def _run_trials(search: _Search, queue: Queue, where: tune_bridge.Room, watch: Watch) -> None:
     settings, earlier = search.settings, set(queue.trials)
 
     def order_of(trial: Trial) -> Order:
         prepared = search.prepared(trial.point)
         if trial.number in earlier:
-            task = launch.reopen_run(prepared, settings, trial.run_id)
+            task = run.reopen_run(prepared, settings, trial.run_id)
         else:
-            task = launch.task_of(prepared, settings, trial.run_id)
+            task = run.task_of(prepared, settings, trial.run_id)
         task = replace(task, split=replace(task.split, test=()), shares=True)
-        return Order(trial.number, task, launch.storage_of(settings, trial.run_id), where.wanted, trial.seconds)
+        return Order(trial.number, task, run.storage_of(settings, trial.run_id), where.wanted, trial.seconds)
 
     if queue.over:
         return
@@ -288,7 +289,7 @@ def _run_trials(search: _Search, queue: Queue, where: executor.Room, watch: Watc
     try:
         open_store(f"{settings.artifacts}/searches").delete(search.run_id)  # of a part that was killed
         storage = f"{settings.artifacts}/searches/{search.run_id}/{uuid.uuid4().hex[:8]}"
-        executor.execute(queue, order_of, where, storage, watch.changed)
+        tune_bridge.execute(queue, order_of, where, storage, watch.changed)
     except BaseException:
         recorder = SearchRecorder(settings.tracking_uri, search.run_id)
         for trial in (one for one in queue.trials.values() if one.outcome is None):
@@ -305,10 +306,10 @@ def _train_choice(search: _Search, stored: StoredSearch | None, point: Point, wa
     settings = search.settings
     if stored is None or stored.final is None:
         chosen = search.space.job_at(point, search.job)
-        launch.train(chosen, settings, local=False, tell=watch.tick, under=records.under(search.run_id, None))
+        run.train(chosen, settings, local=False, tell=watch.tick, under=records.under(search.run_id, None))
     elif stored.final.status != "FINISHED":
-        launch.reopen_run(search.prepared(point), settings, stored.final.run_id)  # its driver may have ended while it was opened
-        launch.resume(stored.final.run_id, settings, tell=watch.tick, by_search=True)
+        run.reopen_run(search.prepared(point), settings, stored.final.run_id)  # its driver may have ended while it was opened
+        run.resume(stored.final.run_id, settings, tell=watch.tick, by_search=True)
     final = records.find_search(settings.tracking_uri, search.run_id).final
     assert final is not None
     return final

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from adjobs import methods
+from adjobs.config.job import JobConfig
+from adjobs.config.resolve import read_yaml, resolve
 from adjobs.errors import AdjobsError, JobError, choices
-from adjobs.job import JobConfig, read_yaml, resolve
 
 if TYPE_CHECKING:
     from optuna import Trial

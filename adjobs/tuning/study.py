@@ -14,8 +14,8 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from adjobs.config.job import JobConfig
 from adjobs.errors import JobError
-from adjobs.job import JobConfig
 from adjobs.tuning.objective import Objective
 from adjobs.tuning.space import Point, Space
 

@@ -18,21 +18,23 @@ from typing import Any
 import psutil
 import torch
 
-from adjobs import evaluate, methods
-from adjobs.data.splits import Split
+from adjobs import methods
+from adjobs.config.job import JobConfig
+from adjobs.data.splits.assignment import Split
 from adjobs.errors import ClusterError, DataError, JobError, one_line
-from adjobs.job import JobConfig
+from adjobs.evaluation import evaluate
+from adjobs.jobs.finalize import Look, choose_pixel_threshold, choose_threshold, record_thresholds
 from adjobs.tracking.run import Recorder
-from adjobs.training import cluster, worker
+from adjobs.training import worker
+from adjobs.training.backends import ray as ray_backend
+from adjobs.training.backends.ray import Share
 from adjobs.training.checkpoint import StoreCheckpoints
-from adjobs.training.cluster import Share
-from adjobs.training.conclude import Look, choose_pixel_threshold, choose_threshold, record_thresholds
 from adjobs.training.loop import Trained, TrainingError
 from adjobs.training.worker import Task
 
 # Seconds in which a stopped trial's thread must end; only then does its process take the next. Tune reads it in that process.
 os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "30")
-# PyTorch's on processors; the names of PyTorch's, Ray's and Python's exceptions as ``cluster.run`` tells them.
+# PyTorch's on processors; the names of PyTorch's, Ray's and Python's exceptions as ``ray_backend.run`` tells them.
 OF_MEMORY = ("can't allocate memory", "OutOfMemoryError", "MemoryError")
 
 
@@ -99,7 +101,7 @@ def _on_workers(order: Order) -> dict[str, Any]:
     """Train with Ray Train, whose reports go on to Tune."""
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    return cluster.run(order.task, order.storage, order.wanted, lambda tick: None, judge, [TuneReportCallback()])
+    return ray_backend.run(order.task, order.storage, order.wanted, lambda tick: None, judge, [TuneReportCallback()])
 
 
 def judge(job: JobConfig, fingerprint: str, split: Split, look: Look, trained: Trained, recorder: Recorder) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from adjobs.cli.main import main
-from tests.drawing import draw_folder
+from tests.helpers.drawing import draw_folder
 
 SMALL = [
     "--local",

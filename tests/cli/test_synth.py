@@ -14,8 +14,8 @@ from adjobs import methods
 from adjobs.cli.main import main
 from adjobs.synthesis.sheet import GAP, LOGICAL, draw_sheet
 from adjobs.types import Simulated
-from tests.drawing import draw_folder
-from tests.methods.tiny import small_params
+from tests.helpers.drawing import draw_folder
+from tests.helpers.tiny import small_params
 
 SIDE = ["--set", "data.image_size=64"]
 

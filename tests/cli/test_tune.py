@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from adjobs.cli.main import main
 from adjobs.tuning import search
-from tests.drawing import draw_folder
+from tests.helpers.drawing import draw_folder
 
 SPACE = {"method": "cdo", "axes": {"params.gamma": {"uniform": [0, 4]}}}
 

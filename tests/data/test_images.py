@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from adjobs.data.images import ImageError, decode, decode_mask, image_size, load_rgb
-from adjobs.data.labels import resize_labels
-from tests.drawing import save, texture
+from adjobs.data.labels.masks import resize_labels
+from tests.helpers.drawing import save, texture
 
 
 def load_mask(source, size):
@@ -217,7 +217,7 @@ def test_errors_travel_between_processes():
 
 def test_neither_torch_nor_ray_is_imported():
     code = (
-        "import sys, adjobs.data.cache, adjobs.data.preflight, adjobs.data.splits\n"
+        "import sys, adjobs.data.cache.images, adjobs.data.checks.preflight, adjobs.data.splits.assignment\n"
         "assert not {'torch', 'ray', 'mlflow', 'boto3'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adjobs.artifacts import Entry, LocalStore, S3Store
 from adjobs.data import importing
+from adjobs.data.dataset import Index, fingerprint
 from adjobs.data.importing import import_index, refuse_overlap
-from adjobs.data.index import Index, fingerprint, open_index
-from adjobs.data.labels import Box, Layers, Shapes
+from adjobs.data.labels.masks import Box, Layers, Shapes
+from adjobs.data.open import open_index
 from adjobs.errors import DataError, StorageError
-from tests.drawing import draw_folder, draw_mvtec, save, texture
+from adjobs.storage import Entry, LocalStore, S3Store
+from tests.helpers.drawing import draw_folder, draw_mvtec, save, texture
 from tests.test_artifacts import s3_environment, server  # noqa: F401 (fixtures)
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from adjobs.errors import StackError
-from adjobs.service import processes
-from adjobs.service.site import OFFSETS
+from adjobs.stack import processes
+from adjobs.stack.config import OFFSETS
 
 
 def free_port_base() -> int:
@@ -35,13 +35,13 @@ def stack() -> Iterator[dict[str, Any]]:
 
     The environment is left alone, because tests of other folders run in it, too: see ``stack_env``.
     """
-    from adjobs.service import stack
+    from adjobs.stack import lifecycle
 
     home = tempfile.mkdtemp(prefix="adjobs-", dir="/tmp")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADJOBS_HOME", home)
         try:
-            state = stack.up(free_port_base(), cpus=2)
+            state = lifecycle.up(free_port_base(), cpus=2)
         except BaseException:
             shutil.rmtree(home)
             raise
@@ -49,7 +49,7 @@ def stack() -> Iterator[dict[str, Any]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADJOBS_HOME", home)
         before = processes.of_stack(state["id"])
-        stack.down()
+        lifecycle.down()
     assert len(before) > 10
     assert not [process for process in before if processes.is_alive(process)]
     assert not processes.of_stack(state["id"])

@@ -16,9 +16,9 @@ from typing import Any
 import psutil
 import pytest
 
-from adjobs.artifacts import open_store
 from adjobs.errors import StackError
-from adjobs.service import processes, services, site
+from adjobs.stack import components, config, processes
+from adjobs.storage import open_store
 from tests.integration.conftest import free_port_base
 
 pytestmark = pytest.mark.slow
@@ -99,7 +99,7 @@ def test_every_process_can_be_found(stack: dict[str, Any]) -> None:
 
 
 def test_up_again_is_harmless_and_status_tells(stack: dict[str, Any]) -> None:
-    from adjobs.service import stack as service
+    from adjobs.stack import lifecycle as service
 
     state = service.up(stack["port_base"] + 30)
     assert state == {key: value for key, value in stack.items() if key != "home"}
@@ -114,7 +114,7 @@ def test_up_again_is_harmless_and_status_tells(stack: dict[str, Any]) -> None:
 def test_another_stack_on_the_same_ports_is_refused(
     stack: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from adjobs.service import stack as service
+    from adjobs.stack import lifecycle as service
 
     monkeypatch.setenv("ADJOBS_HOME", str(tmp_path))
     with pytest.raises(StackError, match=rf"port {stack['port_base']} \(S3\) is in use by weed \(process \d+\)"):
@@ -124,15 +124,15 @@ def test_another_stack_on_the_same_ports_is_refused(
 
 def test_data_and_keys_stay_when_the_stack_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stack of its own with the real S3; the other two do nothing, to save a minute."""
-    from adjobs.service import stack as service
+    from adjobs.stack import lifecycle as service
 
-    def idle(name: str, where: site.Site) -> services.Service:
-        command, environment = ["sleep", "100"], site.service_environment(where, name, {})
-        return services.Service(name, name, command, environment, tmp_path, 1, "http://x", lambda: True)
+    def idle(name: str, where: config.Site) -> components.Service:
+        command, environment = ["sleep", "100"], config.service_environment(where, name, {})
+        return components.Service(name, name, command, environment, tmp_path, 1, "http://x", lambda: True)
 
     monkeypatch.setenv("ADJOBS_HOME", str(tmp_path))
-    monkeypatch.setattr(services, "ray", partial(idle, "ray"))
-    monkeypatch.setattr(services, "mlflow", partial(idle, "mlflow"))
+    monkeypatch.setattr(components, "ray", partial(idle, "ray"))
+    monkeypatch.setattr(components, "mlflow", partial(idle, "mlflow"))
     try:
         first = service.up(free_port_base())
         open_store("s3://adjobs", first["environment"]).write("kept/a.txt", b"still here")
@@ -145,5 +145,5 @@ def test_data_and_keys_stay_when_the_stack_moves(tmp_path: Path, monkeypatch: py
         assert open_store("s3://adjobs", second["environment"]).read("kept/a.txt") == b"still here"
     finally:
         service.down()
-        shutil.rmtree(site.socket_folder(tmp_path))
+        shutil.rmtree(config.socket_folder(tmp_path))
     assert processes.of_stack(first["id"]) == []

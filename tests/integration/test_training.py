@@ -15,11 +15,11 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
-from adjobs.artifacts import open_store
-from adjobs.service import processes
+from adjobs.stack import processes
+from adjobs.storage import open_store
 from adjobs.tracking.client import connect
-from adjobs.tracking.package import download
-from tests.drawing import draw_folder
+from adjobs.tracking.logged_model import download
+from tests.helpers.drawing import draw_folder
 from tests.integration.conftest import client_of
 
 pytestmark = pytest.mark.slow

@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 import yaml
 
-from adjobs.artifacts import open_store
+from adjobs.config.resolve import resolve
 from adjobs.errors import TrackingError
-from adjobs.job import resolve
-from adjobs.service import processes
+from adjobs.stack import processes
+from adjobs.storage import open_store
 from adjobs.tracking import search
 from adjobs.tracking.client import connect
 from adjobs.tracking.run import read_text
-from tests.drawing import draw_folder
+from tests.helpers.drawing import draw_folder
 from tests.integration.conftest import client_of
 from tests.integration.test_training import epochs_of, new_run, outcome, start, wait_for
 

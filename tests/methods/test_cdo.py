@@ -8,14 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from adjobs import detector
 from adjobs.errors import JobError
-from adjobs.evaluate import evaluating
+from adjobs.evaluation.evaluate import evaluating
+from adjobs.inference import detector
 from adjobs.methods.cdo.config import Config
 from adjobs.methods.cdo.loss import MAX_WEIGHT, MIN_DISCREPANCY, cdo_loss, differences, discrepancies
 from adjobs.methods.cdo.model import CDO, build
 from adjobs.methods.cdo.spread import JointSpread, shared
-from tests.methods.tiny import RandomImages, random_batch, tiny
+from tests.helpers.tiny import RandomImages, random_batch, tiny
 
 
 def loss(d: list[float], synthetic: list[bool], gamma: float) -> float:

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from adjobs import detector, methods
+from adjobs import methods
+from adjobs.config.resolve import resolve
 from adjobs.errors import JobError, StorageError
-from adjobs.job import resolve
+from adjobs.inference import detector
 from adjobs.methods.contract import Spec
-from tests.drawing import draw_folder, scratch, texture
-from tests.methods.tiny import drawn_data, random_batch, tiny
+from tests.helpers.drawing import draw_folder, scratch, texture
+from tests.helpers.tiny import drawn_data, random_batch, tiny
 
 pytestmark = pytest.mark.parametrize("name", methods.names())
 

@@ -14,8 +14,8 @@ from adjobs.methods.dpae.loss import moved, squared_distance
 from adjobs.methods.dpae.model import DPAE, build
 from adjobs.nn.blur import gaussian_blur
 from adjobs.nn.flips import flip
-from tests.drawing import draw_folder
-from tests.methods.tiny import SIDE, drawn_data, random_batch
+from tests.helpers.drawing import draw_folder
+from tests.helpers.tiny import SIDE, drawn_data, random_batch
 
 SMALL = {"backbone": "resnet18", "weights": "none", "width": 8, "latent": 16, "batch_size": 4, "epochs": 2}
 PAPER = {**presets("dpae")["paper"], "latent": 16}

@@ -20,7 +20,7 @@ from adjobs.methods.liac.loss import (
     logit_inducing,
     weighted_ce,
 )
-from tests.methods.tiny import random_batch, tiny
+from tests.helpers.tiny import random_batch, tiny
 
 DELTA = torch.tensor([-3.0, -0.5, 0.0, 2.0, 4.0], dtype=torch.float64)
 MARGIN = torch.tensor(math.log(571 / 40), dtype=torch.float64)

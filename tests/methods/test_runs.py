@@ -16,12 +16,12 @@ from PIL import Image
 
 from adjobs import methods
 from adjobs.cli.main import main
-from adjobs.detector import read_weights
+from adjobs.inference.detector import read_weights
 from adjobs.synthesis.sheet import GAP
 from adjobs.tracking.client import connect
-from adjobs.tracking.package import download
-from tests.drawing import draw_folder
-from tests.methods.tiny import small_params
+from adjobs.tracking.logged_model import download
+from tests.helpers.drawing import draw_folder
+from tests.helpers.tiny import small_params
 
 
 @pytest.fixture(scope="module")

@@ -8,17 +8,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from adjobs.data.labels import ANOMALOUS, NORMAL, UNKNOWN
+from adjobs.config.resolve import resolve
+from adjobs.data.labels.masks import ANOMALOUS, NORMAL, UNKNOWN
 from adjobs.errors import DataError, JobError
-from adjobs.job import resolve
 from adjobs.methods.semirest import memory as memory_module
 from adjobs.methods.semirest.config import Config
 from adjobs.methods.semirest.loss import aligned, sharpened
 from adjobs.methods.semirest.memory import Memory, check_memory
 from adjobs.methods.semirest.networks import ResidualSwin
 from adjobs.methods.semirest.tokens import UNDECIDED, block_targets
-from tests.drawing import draw_folder
-from tests.methods.tiny import drawn_data, random_batch, tiny
+from tests.helpers.drawing import draw_folder
+from tests.helpers.tiny import drawn_data, random_batch, tiny
 
 CPU = torch.device("cpu")
 

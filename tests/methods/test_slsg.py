@@ -8,16 +8,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from adjobs.config.resolve import resolve
 from adjobs.errors import DataError, JobError
-from adjobs.job import resolve
 from adjobs.methods.slsg.config import Config
 from adjobs.methods.slsg.graph import SGBlock, max_relative
 from adjobs.methods.slsg.inpaint import masked
 from adjobs.methods.slsg.loss import absolute, focal, mean_where
 from adjobs.methods.slsg.networks import Encoder
 from adjobs.nn.position import sincos_2d
-from tests.drawing import draw_folder
-from tests.methods.tiny import drawn_data, random_batch, tiny
+from tests.helpers.drawing import draw_folder
+from tests.helpers.tiny import drawn_data, random_batch, tiny
 
 
 def gen(seed: int = 0) -> torch.Generator:

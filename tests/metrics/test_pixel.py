@@ -9,7 +9,7 @@ from sklearn import metrics as oracle
 from adjobs.metrics import ranking
 from adjobs.metrics.order import FreePixels, rank
 from adjobs.metrics.pixel import pixel_measures
-from tests.metrics.oracles import slow_area, slow_pro_curve
+from tests.helpers.oracles import slow_area, slow_pro_curve
 
 LIMITS = (0.05, 0.3, 1.0)
 DEVICES = [None, "cpu"]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from adjobs.metrics.order import rank
 from adjobs.metrics.region import SIZES, area_under, au_pro, find_regions, pro_curve, pro_of
-from tests.metrics.oracles import slow_area, slow_pro_curve
+from tests.helpers.oracles import slow_area, slow_pro_curve
 
 LIMITS = [0.01, 0.05, 0.3, 0.77, 1.0]
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from adjobs.metrics.region import area_under, au_pro
 from adjobs.metrics.spro import Defect, au_spro, spro_curve, stream_au_spro, stream_spro_curve
-from tests.metrics.oracles import slow_area, slow_spro_curve
+from tests.helpers.oracles import slow_area, slow_spro_curve
 
 LIMITS = [0.01, 0.05, 0.3, 1.0]
 

@@ -8,7 +8,7 @@ from adjobs.metrics.binned import count_pixels
 from adjobs.metrics.order import rank
 from adjobs.metrics.pixel import pixel_measures
 from adjobs.metrics.region import SIZES, area_under, au_pro, find_regions, pro_of
-from tests.metrics.oracles import slow_area, slow_pro_curve
+from tests.helpers.oracles import slow_area, slow_pro_curve
 from tests.metrics.test_intervals import sample
 
 AT_THRESHOLD = ("f1", "accuracy", "precision", "sensitivity", "specificity")

@@ -8,7 +8,7 @@ import torch
 
 from adjobs.errors import DataError
 from adjobs.synthesis.bank import texture_bank
-from tests.drawing import save
+from tests.helpers.drawing import save
 
 
 def test_drawn_ones_are_the_same_for_the_same_seed():

@@ -13,15 +13,15 @@ import yaml
 from click.testing import CliRunner
 from PIL import Image
 
-from adjobs import settings
 from adjobs.cli.main import main
-from adjobs.detector import Detector
+from adjobs.config import settings
 from adjobs.errors import TrackingError
+from adjobs.inference.detector import Detector
 from adjobs.metrics import METRICS_VERSION
 from adjobs.tracking.client import connect
-from adjobs.tracking.package import download, exact
+from adjobs.tracking.logged_model import download, exact
 from adjobs.tracking.run import stored
-from tests.drawing import draw_folder
+from tests.helpers.drawing import draw_folder
 
 SMALL = [
     "params.backbone=resnet18",

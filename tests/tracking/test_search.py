@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from adjobs.data.splits import Split
+from adjobs.config.resolve import resolve
+from adjobs.data.splits.assignment import Split
 from adjobs.errors import TrackingError
-from adjobs.job import resolve
 from adjobs.tracking import search
 from adjobs.tracking.client import connect
 from adjobs.tracking.run import DataFacts, Recorder, start

@@ -11,14 +11,14 @@ import torch
 from torch import nn
 
 from adjobs.errors import DataError, StorageError
-from adjobs.evaluate import Runner
+from adjobs.evaluation.evaluate import Runner
 from adjobs.methods.contract import Mix, Selection, Stage
 from adjobs.training import checkpoint
 from adjobs.training.checkpoint import StoreCheckpoints
 from adjobs.training.device import choose_runner
 from adjobs.training.loop import TrainingError, Validation, Worker, fit
 from adjobs.types import Batch, StepLoss
-from tests.methods.tiny import drawn_data
+from tests.helpers.tiny import drawn_data
 
 CPU = torch.device("cpu")
 

@@ -17,8 +17,8 @@ from adjobs.nn.norm import synchronised
 from adjobs.nn.world import take_from_first
 from adjobs.training import loop
 from adjobs.training.loop import Validation, train_only
-from tests.drawing import draw_folder
-from tests.methods.tiny import STILL, drawn_data, tiny
+from tests.helpers.drawing import draw_folder
+from tests.helpers.tiny import STILL, drawn_data, tiny
 from tests.training.test_loop import CPU, DiedError, train
 
 # Every method as it is; one that refines with boxes without what it draws at random there, and with guesses that count at once.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from adjobs.config.resolve import resolve
 from adjobs.errors import JobError
-from adjobs.job import resolve
 from adjobs.tuning.objective import Objective, objectives, pareto
 
 

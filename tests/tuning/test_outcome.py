@@ -13,7 +13,7 @@ from adjobs.tuning import outcome
 from adjobs.tuning.display import left, line
 from adjobs.tuning.objective import Objective
 from adjobs.tuning.space import in_words
-from adjobs.tuning.trials import Trial
+from adjobs.tuning.trial_manager import Trial
 from tests.tuning.test_trials import DONE, Bench
 
 AUROC = Objective("image_auroc", "max")

@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 
-from adjobs.artifacts import open_store
-from adjobs.data.splits import Split
+from adjobs.config.resolve import resolve
+from adjobs.config.settings import Settings
+from adjobs.data.splits.assignment import Split
 from adjobs.errors import DataError, JobError, Stopped, StorageError, TrackingError
-from adjobs.job import resolve
-from adjobs.settings import Settings
+from adjobs.jobs.run import anywhere, closing, resume, storage_of
+from adjobs.storage import open_store
 from adjobs.tracking import search as records
 from adjobs.tracking.client import connect
 from adjobs.tracking.run import TAG, DataFacts, start, stored
-from adjobs.training.cluster import Share
-from adjobs.training.launch import anywhere, closing, resume, storage_of
+from adjobs.training.backends.ray import Share
 from adjobs.tuning import search
-from adjobs.tuning.executor import Room
 from adjobs.tuning.plan import Options, look, resolved
 from adjobs.tuning.space import parse_space
+from adjobs.tuning.tune_bridge import Room
 from tests.tuning.test_trials import JOB, SPACE
 
 FACTS = DataFacts("0" * 64, "folder", {}, Split("holdout", 0, ("a",), ("b",), ("c",)))
@@ -93,7 +93,7 @@ def test_a_driver_that_ended_while_it_closed_a_trial_leaves_the_rest_to_the_next
         raise StorageError("the driver ended")
 
     with monkeypatch.context() as patch:
-        patch.setattr("adjobs.artifacts.local.LocalStore.delete", ends)
+        patch.setattr("adjobs.storage.local.LocalStore.delete", ends)
         with pytest.raises(StorageError):
             queue.refused(0, "loss not finite")
     recorder = records.SearchRecorder(opened.settings.tracking_uri, opened.run_id)

@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from adjobs import methods
+from adjobs.config.job import JobConfig
+from adjobs.config.resolve import resolve
 from adjobs.errors import JobError
-from adjobs.job import JobConfig, resolve
 from adjobs.tuning.space import Axis, overlaps, parse_space, read_space
 
 SPACES = Path(__file__).parents[2] / "tune_spaces"

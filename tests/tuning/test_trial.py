@@ -10,7 +10,7 @@ import torch
 from ray import tune
 
 from adjobs.errors import ClusterError, DataError
-from adjobs.training.cluster import _cause
+from adjobs.training.backends.ray import _cause
 from adjobs.tuning import trial
 
 

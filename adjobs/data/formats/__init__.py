@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
-    from adjobs.data.index import Sample
+    from adjobs.data.dataset import Sample
 
 
 class Format(Protocol):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adjobs.data.files import MaskFiles
+from adjobs.data.dataset import Sample
 from adjobs.data.formats.mvtec import MASKS, read_parts
-from adjobs.data.index import Sample
+from adjobs.data.walk import MaskFiles
 
 NAME = "btad"
 DESCRIPTION = "train/ok/, test/ok/, test/ko/x.bmp, ground_truth/ko/x.png (any image suffixes)"

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from adjobs.data import outlines
-from adjobs.data.files import PARTS, image_files, inside, json_files, read_json, type_name, validated
+from adjobs.data.dataset import Sample
 from adjobs.data.images import refuse_other_size
-from adjobs.data.index import Sample
-from adjobs.data.labels import Box, Mask, Shapes
+from adjobs.data.labels import polygons
+from adjobs.data.labels.masks import Box, Mask, Shapes
+from adjobs.data.walk import PARTS, image_files, inside, json_files, read_json, type_name, validated
 from adjobs.errors import DataError
 
 NAME = "coco"
@@ -163,12 +163,12 @@ def _labels(path: Path, image: _Image, annotations: list[_Annotation]) -> tuple[
 def _box(image: _Image, annotation: _Annotation) -> Box:
     """The box of an annotation inside the image; raises ValueError with what is wrong."""
     if annotation.segmentation:
-        outlines.check(annotation.segmentation, image.width, image.height)
+        polygons.check(annotation.segmentation, image.width, image.height)
     if annotation.bbox is not None:
         left, top, width, height = annotation.bbox
         edges = (left, top, left + width, top + height)
     elif annotation.segmentation:
-        edges = outlines.bounds(annotation.segmentation, image.width, image.height) or (0, 0, 0, 0)
+        edges = polygons.bounds(annotation.segmentation, image.width, image.height) or (0, 0, 0, 0)
     else:
         raise ValueError("has neither bbox nor segmentation; one of them is needed")
     left, right = (min(max(edge, 0), image.width) for edge in edges[::2])

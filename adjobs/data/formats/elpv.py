@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adjobs.data.index import Sample
+from adjobs.data.dataset import Sample
 from adjobs.errors import DataError, one_line
 
 NAME = "elpv"

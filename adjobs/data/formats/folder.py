@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adjobs.data.files import MaskFiles, image_files, refuse_strays, stem, subfolders
-from adjobs.data.index import Label, Sample
+from adjobs.data.dataset import Label, Sample
+from adjobs.data.walk import MaskFiles, image_files, refuse_strays, stem, subfolders
 from adjobs.errors import DataError
 
 NAME = "folder"

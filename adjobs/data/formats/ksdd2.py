@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adjobs.data.files import PARTS, image_files, refuse_strays, subfolders
+from adjobs.data.dataset import Sample
 from adjobs.data.images import decode_mask
-from adjobs.data.index import Sample
+from adjobs.data.walk import PARTS, image_files, refuse_strays, subfolders
 from adjobs.errors import DataError
 from adjobs.parallel import in_threads
 

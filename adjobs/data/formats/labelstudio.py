@@ -12,12 +12,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import BaseModel, RootModel
 
-from adjobs.data import outlines
-from adjobs.data.brush import decode_brush
-from adjobs.data.files import image_files, is_image, json_files, read_json, type_name, validated
+from adjobs.data.dataset import Sample
 from adjobs.data.images import refuse_other_size
-from adjobs.data.index import Sample
-from adjobs.data.labels import Box, Shapes
+from adjobs.data.labels import polygons
+from adjobs.data.labels.labelstudio_rle import decode_brush
+from adjobs.data.labels.masks import Box, Shapes
+from adjobs.data.walk import image_files, is_image, json_files, read_json, type_name, validated
 from adjobs.errors import DataError
 
 NAME = "labelstudio"
@@ -192,8 +192,8 @@ def _mark(result: _Result, naming: dict[str, Any]) -> _Mark | None:
     elif kind == "polygon":
         outline = [_polygon(result.value.get("points"), width, height)]
     else:
-        outline = outlines.encode(decode_brush(result.value.get("rle"), width, height))
-    box = outlines.bounds(outline, width, height)
+        outline = polygons.encode(decode_brush(result.value.get("rle"), width, height))
+    box = polygons.bounds(outline, width, height)
     if box is None and kind == "brush":  # painted and erased again
         return None
     if box is None:
@@ -204,7 +204,7 @@ def _mark(result: _Result, naming: dict[str, Any]) -> _Mark | None:
 def _rectangle(value: dict[str, Any], width: int, height: int) -> list[float]:
     """Corners in pixels of a rectangle in per cent, turned clockwise around its upper left corner by degrees."""
     given = [value.get(key) for key in ("x", "y", "width", "height")] + [value.get("rotation") or 0]
-    if not outlines.are_coordinates(given):
+    if not polygons.are_coordinates(given):
         raise ValueError(f"a rectangle has x, y, width, height and rotation {given}; allowed are numbers")
     x, y, right, down, turn = (float(number or 0) for number in given)
     cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
@@ -215,7 +215,7 @@ def _rectangle(value: dict[str, Any], width: int, height: int) -> list[float]:
 
 def _polygon(points: Any, width: int, height: int) -> list[float]:
     flat = [edge for point in points for edge in point] if isinstance(points, list) and all(map(_is_pair, points)) else None
-    if flat is None or not outlines.are_coordinates(flat):
+    if flat is None or not polygons.are_coordinates(flat):
         raise ValueError(f"a polygon has points {repr(points)[:60]}; allowed is [[x, y], …] in per cent")
     return _rounded([edge * (height if i % 2 else width) / 100 for i, edge in enumerate(flat)], width, height)
 

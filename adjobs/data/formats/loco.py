@@ -9,11 +9,11 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from pydantic import BaseModel, Field, RootModel
 
-from adjobs.data.files import image_files, read_json, refuse_strays, stem, validated
+from adjobs.data.dataset import Sample
 from adjobs.data.formats.mvtec import MASKS, read_parts
 from adjobs.data.images import ImageError, decode
-from adjobs.data.index import Sample
-from adjobs.data.labels import Layers
+from adjobs.data.labels.masks import Layers
+from adjobs.data.walk import image_files, read_json, refuse_strays, stem, validated
 from adjobs.errors import DataError
 
 NAME = "loco"

@@ -16,10 +16,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from adjobs.data import outlines
-from adjobs.data.files import inside, read_rows, read_text
-from adjobs.data.index import Label, Sample
-from adjobs.data.labels import Box, Layers, Mask, Shapes
+from adjobs.data.dataset import Label, Sample
+from adjobs.data.labels import polygons
+from adjobs.data.labels.masks import Box, Layers, Mask, Shapes
+from adjobs.data.walk import inside, read_rows, read_text
 from adjobs.errors import DataError, choices, one_line
 
 NAME = "manifest"
@@ -176,7 +176,7 @@ def _shapes(given: dict[str, Any]) -> Shapes:
     if len(given) != 3 or not isinstance(segmentations, list) or not sizes:
         raise ValueError('mask is an object; allowed are {"segmentations": […], "width": 640, "height": 480} and nothing else')
     for segmentation in segmentations:
-        outlines.check(segmentation, cast("int", width), cast("int", height))
+        polygons.check(segmentation, cast("int", width), cast("int", height))
     return Shapes(tuple(map(json.dumps, segmentations)), cast("int", width), cast("int", height))
 
 
@@ -187,7 +187,7 @@ def _boxes(given: Any) -> tuple[Box, ...] | None:
 
 
 def _box(given: Any) -> Box:
-    if not outlines.are_coordinates(given) or len(given) != 4 or not (given[0] < given[2] and given[1] < given[3]):
+    if not polygons.are_coordinates(given) or len(given) != 4 or not (given[0] < given[2] and given[1] < given[3]):
         need = "allowed is a list of [left, top, right, bottom] in pixels, left < right, top < bottom"
         raise ValueError(f"boxes has {json.dumps(given)[:60]}; {need}")
     return Box(*given)

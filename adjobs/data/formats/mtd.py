@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from adjobs.data.files import image_files
-from adjobs.data.index import Sample
+from adjobs.data.dataset import Sample
+from adjobs.data.walk import image_files
 from adjobs.errors import DataError
 
 NAME = "mtd"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from adjobs.data.files import PARTS, MaskFiles, image_files, is_image, refuse_strays, stem, subfolders
-from adjobs.data.index import Sample
-from adjobs.data.labels import Mask
+from adjobs.data.dataset import Sample
+from adjobs.data.labels.masks import Mask
+from adjobs.data.walk import PARTS, MaskFiles, image_files, is_image, refuse_strays, stem, subfolders
 
 NAME = "mvtec"
 DESCRIPTION = "train/good/, test/good/, test/<defect>/x.png, ground_truth/<defect>/x_mask.png (or x.png)"

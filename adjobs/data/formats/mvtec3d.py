@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adjobs.data.files import PARTS, MaskFiles, image_files, refuse_strays, stem, subfolders
-from adjobs.data.index import Sample
+from adjobs.data.dataset import Sample
+from adjobs.data.walk import PARTS, MaskFiles, image_files, refuse_strays, stem, subfolders
 
 NAME = "mvtec3d"
 DESCRIPTION = "{train,validation,test}/<good or defect>/rgb/x.png, gt/x.png for its mask, xyz/x.tiff (not read)"

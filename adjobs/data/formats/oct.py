@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from adjobs.data.files import PARTS, image_files, refuse_strays, subfolders
-from adjobs.data.index import Sample
+from adjobs.data.dataset import Sample
+from adjobs.data.walk import PARTS, image_files, refuse_strays, subfolders
 from adjobs.errors import DataError
 
 NAME = "oct"

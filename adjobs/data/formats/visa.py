@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adjobs.data.files import MaskFiles, image_files, read_rows, refuse_strays, stem, type_name
-from adjobs.data.index import Label, Sample
+from adjobs.data.dataset import Label, Sample
+from adjobs.data.walk import MaskFiles, image_files, read_rows, refuse_strays, stem, type_name
 from adjobs.errors import DataError
 
 NAME = "visa"

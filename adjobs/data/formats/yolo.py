@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from adjobs.data.files import PARTS, files_under, image_files, read_text, refuse_strays, stem, type_name
+from adjobs.data.dataset import Sample
 from adjobs.data.images import ImageError, image_size
-from adjobs.data.index import Sample
-from adjobs.data.labels import Box, Mask, Shapes
+from adjobs.data.labels.masks import Box, Mask, Shapes
+from adjobs.data.walk import PARTS, files_under, image_files, read_text, refuse_strays, stem, type_name
 from adjobs.errors import DataError, one_line
 
 NAME = "yolo"

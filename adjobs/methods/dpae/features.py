@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adjobs.backbones import Backbone, identity
-from adjobs.data.arrays import map_array, write_array
+from adjobs.data.cache.memmap import map_array, write_array
 from adjobs.errors import StorageError
 from adjobs.methods.contract import TrainingImages
 

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from adjobs.data.labels import BLOCK_ANOMALOUS, BLOCK_FREE, BLOCK_NORMAL
+from adjobs.data.labels.masks import BLOCK_ANOMALOUS, BLOCK_FREE, BLOCK_NORMAL
 from adjobs.methods.contract import MethodConfig, Supervision
 from adjobs.types import BackboneName
 

@@ -13,7 +13,7 @@ import psutil
 import torch
 from torch import Generator, Tensor, nn
 
-from adjobs.data.arrays import map_array, write_array
+from adjobs.data.cache.memmap import map_array, write_array
 from adjobs.errors import DataError, JobError
 from adjobs.methods.contract import TrainingImages
 from adjobs.nn.coreset import coreset

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from adjobs import backbones
-from adjobs.data.labels import ANOMALOUS, UNKNOWN
+from adjobs.data.labels.masks import ANOMALOUS, UNKNOWN
 from adjobs.errors import DataError
 from adjobs.methods.contract import Mix, Stage, TrainingImages
 from adjobs.methods.semirest.augment import drawn_neighbour, hidden, noisy

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from adjobs.data.labels import ANOMALOUS, NORMAL, UNKNOWN
+from adjobs.data.labels.masks import ANOMALOUS, NORMAL, UNKNOWN
 from adjobs.methods.semirest.config import Config, Phase
 from adjobs.methods.semirest.networks import STRIDE
 from adjobs.nn.world import global_sum

@@ -1,0 +1,1 @@
+"""The job file and the settings: what to do, and where."""

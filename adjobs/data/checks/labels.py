@@ -1,0 +1,104 @@
+"""Whether the labels of one image fit it and each other: masks, blocks, boxes and the word normal or anomalous."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from adjobs.data.dataset import Sample
+from adjobs.data.formats.loco import read_defects
+from adjobs.data.images import ImageError
+from adjobs.data.labels.masks import ANOMALOUS, NORMAL, Layers, Mask, read_blocks, read_mask
+from adjobs.errors import DataError
+
+BOX_MARGIN = 1.0
+"""Pixels by which a box may reach beyond its image: annotation tools round outwards."""
+
+
+class Finding(NamedTuple):
+    """A few fixed words, and what was got, what is allowed, what to do."""
+
+    kind: str
+    message: str
+
+
+def label_problems(sample: Sample, size: tuple[int, int]) -> Iterator[Finding]:
+    """All that is wrong with the labels of a sample, whose upright image has this width and height."""
+    if sample.mask is not None:
+        yield from _mask_problems(sample, sample.mask, size)
+    if sample.blocks is not None:
+        yield from _block_problems(sample, sample.blocks, size)
+    if sample.boxes is not None:
+        yield from _box_problems(sample, size)
+
+
+def _mask_problems(sample: Sample, mask: Mask, size: tuple[int, int]) -> Iterator[Finding]:
+    name = _name(mask)
+    try:
+        drawn = read_mask(mask)
+        if isinstance(mask, Layers) and mask.kinds:
+            read_defects(mask)  # only the measures read it, hours later
+    except ImageError as error:
+        kind = error.kind if error.kind.startswith("mask") else "mask unreadable"
+        layer = f", layer {Path(error.name).name}," if isinstance(mask, Layers) else ""
+        yield Finding(kind, f"{name}{layer} {error.reason}")
+        return
+    except DataError as error:
+        yield Finding("mask unreadable", f"{name}: {error}")
+        return
+    height, width = drawn.shape
+    if (width, height) != size:
+        got = f"{name} is {width} x {height} pixels, its image {size[0]} x {size[1]}"
+        yield Finding("mask size", f"{got}; both must be equal; export the mask at the image's size")
+    if sample.label == "anomalous" and not drawn.any():
+        reason = "marks no pixel on an anomalous image; draw the defect, or remove the mask if its place is unknown"
+        yield Finding("mask empty", f"{name} {reason}")
+    if sample.label == "normal" and drawn.any():
+        reason = f"marks {int(drawn.sum())} pixels on a normal image, which has no defects; correct the label or the mask"
+        yield Finding("mask not empty", f"{name} {reason}")
+
+
+def _block_problems(sample: Sample, path: Path, size: tuple[int, int]) -> Iterator[Finding]:
+    name = f"block grid {path.name}"
+    try:
+        blocks = read_blocks(path)
+    except ImageError as error:
+        yield Finding("blocks unreadable", f"{name} {error.reason}")
+        return
+    rows, columns = blocks.shape
+    if columns > size[0] or rows > size[1]:
+        got = f"{name} has {columns} x {rows} blocks, its image {size[0]} x {size[1]} pixels"
+        yield Finding("blocks size", f"{got}; a block has at least one pixel; export the grid again")
+    if sample.label == "anomalous" and (blocks == NORMAL).all():
+        reason = "calls every block of an anomalous image normal; mark the defect, or remove the grid if its place is unknown"
+        yield Finding("blocks empty", f"{name} {reason}")
+    if sample.label == "normal" and (blocks == ANOMALOUS).any():
+        reason = f"marks {int((blocks == ANOMALOUS).sum())} blocks of a normal image, which has no defects"
+        yield Finding("blocks not empty", f"{name} {reason}; correct the label or the grid")
+
+
+def _box_problems(sample: Sample, size: tuple[int, int]) -> Iterator[Finding]:
+    boxes = sample.boxes or ()
+    if sample.label == "anomalous" and not boxes:
+        yield Finding("boxes empty", "is anomalous and has no box; draw one around each defect, or leave its boxes out")
+    if sample.label == "normal" and boxes:
+        reason = "on a normal image, which has no defects; correct the label or remove the boxes"
+        yield Finding("boxes not empty", f"has {len(boxes)} boxes {reason}")
+    for box in boxes:
+        text = f"box from ({box.left:g}, {box.top:g}) to ({box.right:g}, {box.bottom:g})"
+        finite = all(map(math.isfinite, box))
+        if not (finite and box.left < box.right and box.top < box.bottom):
+            yield Finding(
+                "box empty", f"{text} has no area; left < right and top < bottom are needed; draw it again or remove it"
+            )
+        elif min(box.left, box.top) < -BOX_MARGIN or box.right > size[0] + BOX_MARGIN or box.bottom > size[1] + BOX_MARGIN:
+            reason = f"reaches out of the image of {size[0]} x {size[1]} pixels; draw it inside, or correct its units"
+            yield Finding("box outside", f"{text} {reason}")
+
+
+def _name(mask: Mask) -> str:
+    if isinstance(mask, Path):
+        return f"mask {mask.name}"
+    return f"mask {mask.paths[0].parent.name}" if isinstance(mask, Layers) else "the segmentation"

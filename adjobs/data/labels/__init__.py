@@ -1,0 +1,1 @@
+"""Labels of defects: masks, polygons, run-length codes, blocks and boxes."""

@@ -1,0 +1,1 @@
+"""Which sample trains, validates and tests: protocols, and the assignment they give."""

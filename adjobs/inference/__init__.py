@@ -1,0 +1,1 @@
+"""Detectors outside training: images in, scores, decisions, anomaly maps and regions out."""

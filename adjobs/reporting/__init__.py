@@ -1,0 +1,1 @@
+"""What a run left behind, for people: figures and one HTML page."""

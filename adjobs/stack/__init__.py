@@ -1,0 +1,1 @@
+"""The embedded development stack: S3 (SeaweedFS), MLflow and a Ray head on this machine."""

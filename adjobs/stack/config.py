@@ -1,0 +1,120 @@
+"""Where the embedded stack is: its folders, its ports, and what a client has to know.
+
+All services listen on 127.0.0.1 only. Their ports lie in one block that begins at ``port_base``:
+
+====== =========================================== ====== ===========================================
+offset service                                     offset service
+====== =========================================== ====== ===========================================
+0      S3                                          20     Ray: dashboard and jobs
+1, 2   SeaweedFS: master, its gRPC                 21     Ray: cluster (GCS)
+3, 4   SeaweedFS: volume, its gRPC                 22     Ray: ``ray://`` clients
+5, 6   SeaweedFS: filer, its gRPC                  23, 24 Ray: agent, its gRPC
+7      SeaweedFS: S3's gRPC                        25     Ray: metrics
+8      SeaweedFS: administration                   26, 27 Ray: node manager, object manager
+10     MLflow                                      28     Ray: runtime environments
+10008  SeaweedFS: administration's gRPC
+====== =========================================== ====== ===========================================
+
+The last one is 10,000 above its neighbour because SeaweedFS's own maintenance worker looks for it there and nowhere else.
+Ray's workers take ports that the system chooses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from adjobs.errors import StackError
+from adjobs.stack.credentials import Credentials, private_folder
+from adjobs.stack.processes import SERVICE, STACK_ID
+
+BUCKET = "adjobs"
+HOST = "127.0.0.1"
+OFFSETS = {
+    "S3": 0,
+    "S3 master": 1,
+    "S3 master gRPC": 2,
+    "S3 volume": 3,
+    "S3 volume gRPC": 4,
+    "S3 filer": 5,
+    "S3 filer gRPC": 6,
+    "S3 gRPC": 7,
+    "S3 administration": 8,
+    "MLflow": 10,
+    "Ray dashboard": 20,
+    "Ray cluster": 21,
+    "Ray clients": 22,
+    "Ray agent": 23,
+    "Ray agent gRPC": 24,
+    "Ray metrics": 25,
+    "Ray node manager": 26,
+    "Ray object manager": 27,
+    "Ray runtime environments": 28,
+    "S3 administration gRPC": 10008,
+}
+# Ray appends session_<time>_<pid>/sockets/plasma_store, 64 bytes, and the path of a Unix socket has at most 107.
+_RAY_FOLDER_BYTES = 40
+# Variables of the calling shell that would lead a service elsewhere, e.g. the session token of another S3.
+_OURS = ("AWS_", "MLFLOW_", "RAY_AUTH_", "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR")
+
+
+@dataclass(frozen=True)
+class Site:
+    """What the services have in common: where their data is, their ports and secrets."""
+
+    stack_id: str
+    home: Path
+    port_base: int
+    cpus: int | None
+    credentials: Credentials
+
+    def port(self, title: str) -> int:
+        """Port of a service by its name in ``OFFSETS``."""
+        return self.port_base + OFFSETS[title]
+
+    def url(self, title: str) -> str:
+        """HTTP address of a service."""
+        return f"http://{HOST}:{self.port(title)}"
+
+    def data(self, name: str) -> Path:
+        """Folder of a service's data, which stays when the stack stops."""
+        return private_folder(private_folder(self.home / "stack") / name)
+
+
+def client_environment(site: Site) -> dict[str, str]:
+    """What a process needs in order to use the stack."""
+    return {
+        "MLFLOW_TRACKING_URI": site.url("MLflow"),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "ADJOBS_ARTIFACTS": f"s3://{BUCKET}",
+        "AWS_ENDPOINT_URL": site.url("S3"),
+        "AWS_ACCESS_KEY_ID": site.credentials.access_key,
+        "AWS_SECRET_ACCESS_KEY": site.credentials.secret_key,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "RAY_ADDRESS": f"{HOST}:{site.port('Ray cluster')}",
+        "RAY_API_SERVER_ADDRESS": site.url("Ray dashboard"),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(site.credentials.ray_token_file),
+        # Made for Windows and macOS; off, it keeps every socket of Ray, and of its clients, on the loopback address.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+
+
+def service_environment(site: Site, service: str, extra: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment without what would lead elsewhere, e.g. the session token of another S3."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    return kept | {STACK_ID: site.stack_id, SERVICE: service} | dict(extra)
+
+
+def socket_folder(home: Path) -> Path:
+    """A private folder with a short path; Ray opens its own folder in there to everybody."""
+    short = f"adjobs-ray-{hashlib.sha256(os.fsencode(home)).hexdigest()[:8]}"
+    for folder in (home / "stack", Path(tempfile.gettempdir(), short), Path("/tmp", short)):
+        if len(os.fsencode(folder / "ray")) <= _RAY_FOLDER_BYTES:
+            return private_folder(folder)
+    raise StackError(f"{folder}: too long for Unix sockets; set ADJOBS_HOME to a shorter path")

@@ -1,0 +1,177 @@
+"""A bucket, through boto3, which is imported at the first request."""
+
+# ruff: noqa: D102 (what the Protocol documents needs no second text)
+
+from __future__ import annotations
+
+import os
+import shutil
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from adjobs.errors import StorageError, one_line
+from adjobs.storage.base import Entries, Entry, beside, check_key
+
+THREADS = 16  # requests are small and wait for the server
+_CHUNK = 1 << 20
+_MISSING = {"404", "NotFound", "NoSuchKey"}
+# Codes that a server answers with and names of botocore's errors, and what to make of them.
+_EXPLANATIONS: tuple[tuple[set[str], str], ...] = (
+    (
+        {"403", "Forbidden", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"},
+        "the credentials were refused ({code}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they may do",
+    ),
+    ({"NoSuchBucket"}, "there is no such bucket; create it or correct the name"),
+    (_MISSING, "there is no such object; check the key"),
+    (
+        {"EndpointConnectionError", "ConnectTimeoutError", "ConnectionClosedError", "ProxyConnectionError"},
+        "nothing listens at {endpoint}; start it ('adjobs up' for the embedded one) or correct AWS_ENDPOINT_URL",
+    ),
+    (
+        {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"},
+        "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or start the embedded stack with 'adjobs up'",
+    ),
+    ({"ReadTimeoutError"}, "no answer within 60 s; try again, or look at the server's log"),
+)
+
+
+class S3Store:
+    """A bucket, or what lies under a prefix of it."""
+
+    def __init__(self, bucket: str, prefix: str = "", environment: Mapping[str, str] | None = None) -> None:
+        self.bucket = bucket
+        self.prefix = prefix
+        self._environment = environment
+
+    def put(self, local: Path, key: str) -> None:
+        full = self._full(key)
+        with self._asking(f"store {local} as", key), local.open("rb") as file:
+            self._client.upload_fileobj(file, self.bucket, full)
+
+    def get(self, key: str, local: Path) -> None:
+        self.download(key, local)
+
+    def download(self, key: str, local: Path) -> str:
+        """As ``get``, and return the tag of what was fetched, which may be newer than what a listing said."""
+        from botocore.exceptions import IncompleteReadError, ReadTimeoutError, ResponseStreamingError
+
+        with self._asking("read", key), beside(local) as part:
+            for attempt in range(3):
+                # boto3 repeats requests, but not a body that breaks off.
+                try:
+                    answer = self._client.get_object(Bucket=self.bucket, Key=self._full(key))
+                    with part.open("wb") as file:
+                        shutil.copyfileobj(answer["Body"], file, _CHUNK)
+                    break
+                except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError):
+                    if attempt == 2:
+                        raise
+        return str(answer["ETag"])
+
+    def read(self, key: str) -> bytes:
+        with self._asking("read", key):
+            return bytes(self._client.get_object(Bucket=self.bucket, Key=self._full(key))["Body"].read())
+
+    def write(self, key: str, data: bytes) -> None:
+        with self._asking("store", key):
+            self._client.put_object(Bucket=self.bucket, Key=self._full(key), Body=data)
+
+    def exists(self, key: str) -> bool:
+        from botocore.exceptions import ClientError
+
+        with self._asking("look for", key):
+            try:
+                self._client.head_object(Bucket=self.bucket, Key=self._full(key))
+            except ClientError as error:
+                if _code(error) not in _MISSING:
+                    raise
+                # A missing bucket answers HEAD with the same bare 404; a listing names it.
+                self._client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+                return False
+            return True
+
+    def list(self, prefix: str = "") -> Entries:
+        with self._asking("list", prefix):
+            full = self._full(prefix) if prefix.strip("/") else self.prefix
+            skip = len(self.prefix) + 1 if self.prefix else 0
+            found = [item for item in self._objects(full) if item["Key"][skip:] and not item["Key"].endswith("/")]
+            return sorted(Entry(item["Key"][skip:], item["Size"], item["ETag"]) for item in found)
+
+    def delete(self, prefix: str) -> None:
+        with self._asking("delete", prefix):
+            keys = [{"Key": item["Key"]} for item in self._objects(self._full(prefix))]
+            for start in range(0, len(keys), 1000):  # the most that one request may name
+                some = {"Objects": keys[start : start + 1000], "Quiet": True}
+                for refused in self._client.delete_objects(Bucket=self.bucket, Delete=some).get("Errors", []):
+                    reason = refused.get("Message") or refused.get("Code")
+                    raise StorageError(f"cannot delete s3://{self.bucket}/{refused['Key']} at {self.endpoint}: {reason}")
+
+    def uri(self, key: str = "") -> str:
+        return "/".join(part for part in (f"s3://{self.bucket}", self.prefix, key.strip("/")) if part)
+
+    @property
+    def endpoint(self) -> str:
+        """URL of the server."""
+        return self._endpoint_url or "AWS"
+
+    def _full(self, key: str) -> str:
+        key = check_key(key.removesuffix("/"))
+        return f"{self.prefix}/{key}" if self.prefix else key
+
+    def _objects(self, full: str) -> Iterator[dict[str, Any]]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=full)
+        for item in (item for page in pages for item in page.get("Contents", [])):
+            if not full or item["Key"] == full or item["Key"].startswith(full + "/"):
+                yield item
+
+    @property
+    def _endpoint_url(self) -> str | None:
+        environment = os.environ if self._environment is None else self._environment
+        return environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+
+    @cached_property
+    def _client(self) -> Any:
+        import boto3.session
+        from botocore.config import Config
+
+        local = urllib.parse.urlsplit(self._endpoint_url or "").hostname in {"127.0.0.1", "::1", "localhost"}
+        config = Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},  # a server on an IP address has no host name per bucket
+            connect_timeout=5,
+            read_timeout=60,
+            retries={"mode": "standard", "total_max_attempts": 3},
+            max_pool_connections=THREADS,
+            proxies={} if local else None,  # http_proxy is for other machines
+        )
+        own = self._environment or {}  # without it, boto3 looks in more places than the environment
+        session = boto3.session.Session(own.get("AWS_ACCESS_KEY_ID"), own.get("AWS_SECRET_ACCESS_KEY"))
+        return session.client("s3", endpoint_url=self._endpoint_url, region_name=own.get("AWS_DEFAULT_REGION"), config=config)
+
+    @contextmanager
+    def _asking(self, action: str, key: str) -> Iterator[None]:
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield
+        except (Boto3Error, BotoCoreError, ClientError, OSError, ValueError) as error:
+            cause = _explain(error, self.endpoint)
+            raise StorageError(f"cannot {action} {self.uri(key)} at {self.endpoint}: {cause}") from error
+
+
+def _explain(error: Exception, endpoint: str) -> str:
+    code = _code(error) or type(error).__name__
+    for names, text in _EXPLANATIONS:
+        if code in names:
+            return text.format(code=code, endpoint=endpoint)
+    return one_line(error)
+
+
+def _code(error: Exception) -> str:
+    response = getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""

@@ -1,0 +1,55 @@
+"""Stages that trials of a search have in common: the first one trains them, the others take what it has learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from adjobs import __version__
+from adjobs.data.batches import TrainingData
+from adjobs.methods.contract import Stage
+from adjobs.training.checkpoint import snapshot
+
+_WEIGHTS = "weights.safetensors"
+
+
+def once(data: TrainingData, stage: Stage, luck: Mapping[str, Any], train: Callable[[], None]) -> bool:
+    """Train a stage if no other run of this machine has; else its module gets what the other has learnt.
+
+    While one trains, others that want the same wait for it.
+
+    Args:
+        data: the training part, in whose cache the outcome is kept.
+        stage: says in ``depends_on`` what its outcome depends on beside the images.
+        luck: what else it depends on: seed, precision, device.
+        train: trains it to its end.
+
+    Returns:
+        Whether it was trained here.
+    """
+    trained = False
+
+    def build(folder: Path) -> None:
+        nonlocal trained
+        train()
+        trained = True
+        save_file(snapshot(stage.module), folder / _WEIGHTS)
+
+    key = {**(stage.depends_on or {}), **luck, "version": __version__, "torch": torch.__version__}
+    weights = data.derived(f"trained-{stage.name}", key, _read, build)
+    if not trained:
+        stage.module.load_state_dict(weights)
+    return trained
+
+
+def _read(folder: Path) -> dict[str, Tensor] | None:
+    try:
+        return dict(load_file(folder / _WEIGHTS))
+    except (OSError, SafetensorError):
+        return None

@@ -1,0 +1,137 @@
+"""The job file: defaults, overrides, and every problem at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from adjobs.config.resolve import override, read_job, resolve
+from adjobs.errors import JobError
+from adjobs.methods.contract import Policy
+from adjobs.metrics.policies import POLICIES
+
+JOB = {"method": "cdo", "data": {"uri": "elpv"}}
+
+
+def test_defaults_of_method_and_threshold_are_filled_in():
+    job = resolve(JOB)
+    assert job.params["gamma"] == 2.0
+    assert (job.threshold.policy, job.threshold.value) == ("max_fpr", 0.01)
+
+
+def test_rates_that_are_not_given_are_filled_in_and_a_null_pixel_policy_stays():
+    job = resolve({**JOB, "threshold": {"policy": "max_fpr", "strict": True}, "pixel_threshold": {"policy": "max_fpr"}})
+    assert (job.threshold.value, job.threshold.strict) == (0.01, True)
+    assert (job.pixel_threshold.policy, job.pixel_threshold.value) == ("max_fpr", 0.001)
+    default = resolve(JOB).pixel_threshold
+    assert (default.policy, default.value) == (None, None)
+    assert resolve({**JOB, "threshold": {"policy": "defect_ratio"}}).threshold.value is None
+
+
+def test_a_method_without_maps_has_no_pixels_to_decide_on(monkeypatch):
+    from dataclasses import replace
+
+    from adjobs import methods
+
+    spec = replace(methods.spec("cdo"), gives_map=False)
+    monkeypatch.setattr(methods, "spec", lambda name: spec)
+    assert resolve(JOB).pixel_threshold.policy is None
+    with pytest.raises(JobError, match="pixel_threshold: got policy max_f1, but cdo gives no maps; leave pixel_threshold out"):
+        resolve({**JOB, "pixel_threshold": {"policy": "max_f1"}})
+
+
+def test_the_resolved_job_resolves_to_itself():
+    import yaml
+
+    more = {"threshold": {"policy": "max_fpr", "strict": True}, "pixel_threshold": {"policy": "max_fpr"}}
+    job = resolve({**JOB, "preset": "official", "params": {"gamma": 1}, **more})
+    assert resolve(yaml.safe_load(job.to_yaml())) == job
+
+
+def test_what_the_user_sets_wins_over_the_preset():
+    job = resolve({**JOB, "preset": "official", "params": {"lr": 0.5}})
+    assert (job.params["lr"], job.params["batch_size"]) == (0.5, 16)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "cod"}, "method 'cod': no such method; have .*; did you mean cdo"),
+        ({"trian": {}}, "trian: unknown key; have .*; did you mean train"),
+        ({"data": {"ur": "x"}}, r"data\.uri: missing; folder, s3://.*data\.ur: unknown key; .*did you mean uri"),
+        ({"data": {"uri": "x", "image_size": 33}}, r"data\.image_size: got 33; input should be a multiple of 32"),
+        ({"data": 3}, "data: got 3"),
+        ({"params": {"gama": 3}}, r"params\.gama: unknown key; have .*; did you mean gamma"),
+        ({"params": {"lr": -1}}, r"params\.lr: got -1; input should be greater than 0"),
+        ({"params": {"backbone": "vgg"}}, r"params\.backbone: got 'vgg'; input should be .*hrnet_w32"),
+        ({"preset": "papr"}, "preset 'papr': cdo has no such preset; have official, paper; did you mean paper"),
+        ({"train": {"workers": 0}}, r"train\.workers: got 0; input should be greater than or equal to 1"),
+        ({"train": {"cpus_per_worker": 0}}, r"train\.cpus_per_worker: got 0; input should be greater than or equal to 1"),
+        ({"train": {"gpus_per_worker": -1}}, r"train\.gpus_per_worker: got -1; input should be greater than or equal to 0"),
+        ({"threshold": {"policy": "fixed"}}, "threshold: .*policy fixed: got value None, allowed is a finite number; set value"),
+        ({"threshold": {"policy": "max_fpr", "value": 2}}, "threshold: .*policy max_fpr: got value 2.0, allowed is 0 or more"),
+        ({"threshold": {"policy": "max_f1", "value": 2}}, "threshold: .*policy max_f1: got value 2.0, allowed is no value"),
+        (
+            {"threshold": {"policy": "miss_cost"}},
+            "threshold: .*policy miss_cost: got value None, allowed is a finite number above 0",
+        ),
+        (
+            {"threshold": {"policy": "defect_ratio", "value": 1}},
+            "threshold: .*policy defect_ratio: got value 1.0, allowed is above 0",
+        ),
+        ({"threshold": {"policy": "max_f1", "strict": True}}, "threshold: .*strict=true, allowed with max_fpr alone"),
+        ({"threshold": {"policy": "max_fpr", "value": 0, "strict": True}}, "threshold: .*no number of images promises that"),
+        ({"threshold": {"value": 2}}, r"threshold: policy max_fpr: got value 2\.0, allowed is 0 or more and below 1"),
+        (
+            {"threshold": {"policy": "best"}},
+            r"threshold\.policy: got 'best'; input should be 'fixed', 'max_f1', 'max_fpr', 'miss_cost' or 'defect_ratio'",
+        ),
+        ({"pixel_threshold": {"policy": "fixed"}}, "pixel_threshold: .*policy fixed: got value None"),
+        ({"pixel_threshold": {"policy": "max_fpr", "value": 1}}, "pixel_threshold: .*policy max_fpr: got value 1.0"),
+        ({"pixel_threshold": {"value": 0.1}}, "pixel_threshold: .*got value 0.1 without a policy; give a policy, or no value"),
+        ({"pixel_threshold": {"strict": True}}, r"pixel_threshold\.strict: unknown key; have policy, value"),
+    ],
+)
+def test_every_mistake_says_what_was_got_and_what_is_allowed(change, message):
+    with pytest.raises(JobError, match=message) as caught:
+        resolve({**JOB, **change})
+    assert "\n" not in str(caught.value)
+
+
+def test_all_problems_come_at_once():
+    with pytest.raises(JobError) as caught:
+        resolve({"method": "cdo", "data": {"uri": "x", "imgsize": 3}, "params": {"gama": 1}, "train": {"wokers": 2}})
+    assert all(word in str(caught.value) for word in ("data.imgsize", "params.gama", "train.wokers"))
+
+
+def test_settings_are_yaml_and_reach_into_sections():
+    document = override(JOB, ["params.gamma=3", "data.k=null", "train.workers=2", "data.uri=a=b"])
+    assert document == {"method": "cdo", "data": {"uri": "a=b", "k": None}, "params": {"gamma": 3}, "train": {"workers": 2}}
+    assert JOB == {"method": "cdo", "data": {"uri": "elpv"}}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("gamma", "give key=value"),
+        ("method.x=1", "'method' holds a value, not a section"),
+        ("params.x=[1", "is not a YAML value"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(setting, message):
+    with pytest.raises(JobError, match=message):
+        override(JOB, [setting])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [", "not YAML"), ("- 1", "got list, needs a mapping"), (None, "cannot be read")]
+)
+def test_a_wrong_file_is_one_line(tmp_path, text, message):
+    path = tmp_path / "job.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(JobError, match=message):
+        read_job(path)
+
+
+def test_the_job_knows_the_policies_that_there_are():
+    assert set(POLICIES) == set(Policy.__args__)

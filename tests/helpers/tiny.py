@@ -1,0 +1,129 @@
+"""Every method at a size that trains in seconds, found by what its configuration offers: no method is named here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from adjobs import methods
+from adjobs.data.batches import TrainingData
+from adjobs.data.cache.images import open_cache
+from adjobs.data.dataset import Index, fingerprint
+from adjobs.data.open import open_index
+from adjobs.methods.contract import Folder
+from adjobs.types import Batch
+
+# Values for the fields that several methods share; a method without the field does not get it. Random weights: no network.
+SMALL: dict[str, Any] = {
+    "weights": "none",
+    "backbone": "resnet18",
+    "width": 16,
+    "latent": 16,
+    "batch_size": 4,
+    "epochs": 2,
+    "lr": 1e-3,
+    "steps": 4,
+    "pretrain_epochs": 2,
+    "pretrain_batch_size": 4,
+    "texture_count": 4,
+    "features": 32,
+    "coreset": 0.1,
+    "embed": 16,
+    "heads": 2,
+    "window": 4,
+    "step": 2,
+    "attention_window": 2,
+    "refine_steps": 4,
+    "views": 1,
+    "dims": 32,
+}
+# What keeps a method from drawing at random in its steps.
+STILL: dict[str, Any] = {
+    "rectangles": 0,
+    "flip": False,
+    "flip_vertical": False,
+    "mask_ratio": 0,
+    "large_masks": 0,
+    "jitter": 0,
+    "windows": 1,
+    "noise_tokens": 0,
+    "first": 1,
+    "second": 1,
+}
+
+SIDE = 64  # of the images, in pixels
+
+
+def tiny(name: str, side: int = SIDE, **params: Any) -> tuple[Folder, torch.nn.Module]:
+    """A method of the smallest kind, with what it takes from training images without gradients."""
+    folder = methods.load(name)
+    method = folder.build(folder.config(**{**small_params(name), **params}), image_size=side, seed=0)
+    for stage in method.stages():
+        if stage.optimizer is None:
+            stage.prepare(RandomImages(side))
+        if stage.calibrate is not None:
+            stage.calibrate(RandomImages(side))
+    return folder, method
+
+
+def small_params(name: str) -> dict[str, Any]:
+    """Parameters of the smallest kind."""
+    fields = methods.config_class(name).model_fields
+    own = {key: value for key, value in SMALL.items() if key in fields}
+    return own | {"lr": max(own["lr"], fields["lr"].default)} if "lr" in own else own
+
+
+def drawn_data(root: Path, cache: Path, size: int = SIDE, **options: Any) -> tuple[Index, TrainingData]:
+    """All images of a drawn folder as one training part."""
+    index = open_index(str(root), cache=cache)
+    images = open_cache(index, fingerprint(index), size, cache, progress=False)
+    return index, TrainingData(images, index, [sample.id for sample in index.samples], torch.device("cpu"), **options)
+
+
+class RandomImages:
+    """A training part of noise."""
+
+    n_normal, n_anomalous = 8, 4
+
+    def __init__(self, side: int = SIDE) -> None:
+        self.side = side
+
+    def normal(self, size: int) -> Iterator[Batch]:
+        """All at once, whatever the size."""
+        batch = random_batch(self.n_normal, self.side)
+        yield batch._replace(labels=torch.zeros_like(batch.labels), masks=torch.zeros_like(batch.masks))
+
+    def anomalous(self, size: int) -> Iterator[Batch]:
+        """The second half of a batch of both kinds; beside what is known of them, a part of each is not."""
+        batch = random_batch(2 * self.n_anomalous, self.side, seed=1)
+        batch.unknown[:, :, self.side // 2 :, self.side // 2 :] = True
+        half = slice(self.n_anomalous, None)
+        parts = (tensor[half] for tensor in batch[:-1])
+        yield Batch(*parts, batch.generator)._replace(rows=self.n_normal + torch.arange(self.n_anomalous))
+
+    def derived(self, name: str, key: Mapping[str, Any], read: Callable[[Path], Any], build: Callable[[Path], None]) -> Any:
+        """Built anew each time; a memory map outlives its file's name."""
+        with TemporaryDirectory() as folder:
+            build(Path(folder))
+            return read(Path(folder))
+
+
+def random_batch(size: int = 4, side: int = SIDE, seed: int = 0) -> Batch:
+    """Half simulated, half labelled anomalous with a square mask."""
+    generator = torch.Generator().manual_seed(seed)
+    masks = torch.zeros(size, 1, side, side, dtype=torch.bool)
+    masks[size // 2 :, :, side // 4 : side // 2, side // 4 : side // 2] = True
+    labels = torch.arange(size) >= size // 2
+    return Batch(
+        torch.rand(size, 3, side, side, generator=generator),
+        labels.long(),
+        masks,
+        torch.zeros_like(masks),
+        ~labels,
+        torch.arange(size),
+        generator,
+    )

@@ -1,0 +1,155 @@
+"""What is read of a run in MLflow, and the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from adjobs.cli.main import main
+from adjobs.data.splits.assignment import Split
+from adjobs.errors import TrackingError
+from adjobs.metrics.intervals import Estimate
+from adjobs.reporting.report import gather
+from adjobs.tracking.client import connect
+from tests.helpers.reporting import THRESHOLD, Page, png, row, shown
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A home of its own."""
+    root = tmp_path_factory.mktemp("report")
+    patch = pytest.MonkeyPatch()
+    patch.setattr("os.environ", os.environ.copy())
+    patch.setenv("ADJOBS_HOME", str(root))
+    for name in ("MLFLOW_TRACKING_URI", "ADJOBS_ARTIFACTS", "RAY_ADDRESS", "AWS_ENDPOINT_URL"):
+        patch.delenv(name, raising=False)
+    yield root
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def uri(place, empty_mlflow):
+    return empty_mlflow(place)
+
+
+@pytest.fixture(scope="module")
+def client(uri):
+    return connect(uri)
+
+
+@pytest.fixture(scope="module")
+def experiment(client, place):
+    return client.create_experiment("line 3", artifact_location=(place / "artifacts").as_uri())
+
+
+@pytest.fixture(scope="module")
+def finished(client, experiment, tmp_path_factory):
+    """A run with everything that this version leaves."""
+    from mlflow.entities import Dataset, DatasetInput
+
+    tags = {"method": "cdo", "data_fingerprint": "9f86", "selected_round": "2"}
+    run_id = client.create_run(
+        experiment, run_name="cdo-tiles", tags={f"adjobs.{key}": value for key, value in tags.items()}
+    ).info.run_id
+    for step, value in ((1, 2.0), (2, 1.0)):
+        client.log_metric(run_id, "train/loss", value, step=step)
+    client.log_metric(run_id, "test/image_auroc", 0.9, step=2)
+    source = json.dumps({"uri": "s3://factory/tiles", "format": "folder"})
+    dataset = Dataset("tiles", "9f86", "adjobs", source, profile=json.dumps({"train/normal": 3}))
+    client.log_inputs(run_id, [DatasetInput(dataset)])
+    estimate = {"value": 0.9, "low": 0.8, "high": 0.95, "reason": ""}
+    size = {"value": None, "low": None, "high": None, "reason": "no regions of this size"}
+    test = {
+        "overall": {"image_auroc": estimate, "au_pro_small": size},
+        "by_defect": {"crack": {"count": 4, "image_auroc": estimate}},
+    }
+    client.log_dict(run_id, {"metrics_version": 1, "confidence": 0.95, "parts": {"test": test}}, "measures.json")
+    client.log_dict(run_id, {"image": THRESHOLD.to_dict(), "pixel": None, "history": []}, "thresholds.json")
+    client.log_dict(run_id, Split("holdout", 0, ("a",), ("b",), ("c",)).to_dict(), "split.json")
+    problem = {"sample": "x.png", "kind": "truncated", "message": "m", "severity": "error"}
+    client.log_dict(run_id, {"excluded": [problem], "warnings": [problem]}, "preflight.json")
+    client.log_text(run_id, yaml.safe_dump({"method": "cdo"}), "job.yaml")
+    folder = tmp_path_factory.mktemp("figures")
+    (folder / "test_roc.png").write_bytes(png())
+    (folder / "broken.png").write_bytes(b"no picture")
+    client.log_artifacts(run_id, str(folder), "figures")
+    client.set_terminated(run_id, "FINISHED")
+    return run_id
+
+
+def test_a_run_is_read_back(uri, finished):
+    found = gather(uri, finished)
+    assert (found.name, found.experiment, found.status, found.link) == ("cdo-tiles", "line 3", "FINISHED", None)
+    assert found.started is not None
+    assert found.ended is not None
+    assert found.started <= found.ended
+    assert found.history == {"train/loss": [(1, 2.0), (2, 1.0)]}
+    assert found.data == {"uri": "s3://factory/tiles", "format": "folder", "counts": {"train/normal": 3}, "fingerprint": "9f86"}
+    assert found.split == Split("holdout", 0, ("a",), ("b",), ("c",))
+    assert found.parts["test"].overall == {"image_auroc": Estimate(0.9, 0.8, 0.95)}
+    assert found.parts["test"].by_defect["crack"].count == 4
+    assert found.parts["test"].by_region_size["small"].measures["au_pro"].reason == "no regions of this size"
+    assert found.thresholds["image"]["value"] == THRESHOLD.value
+    assert len(found.excluded) == len(found.warnings) == 1
+    assert list(found.figures) == ["test_roc"]
+    assert found.job == "method: cdo\n"
+    assert found.card is not None
+    assert "0.900 0.800 to 0.950" in row(shown(found), "image AUROC")
+
+
+def test_a_run_that_was_killed_is_read_with_what_it_has(uri, client, experiment):
+    tags = {"method": "cdo", "undefined_metrics": "test/pixel_ap, val/image_auroc"}
+    run_id = client.create_run(experiment, tags={f"adjobs.{key}": value for key, value in tags.items()}).info.run_id
+    client.log_metric(run_id, "test/image_auroc", 0.75)
+    client.log_metric(run_id, "test/ms_per_image", 12.0)
+    client.log_metric(run_id, "test/image_f1", float("nan"))
+    client.log_text(run_id, '{"protocol": "hold', "split.json")  # killed while it wrote
+    found = gather(uri, run_id)
+    assert found.parts["test"].overall == {"pixel_ap": Estimate(None), "image_auroc": Estimate(0.75)}
+    assert found.parts["val"].overall == {"image_auroc": Estimate(None)}
+    assert found.thresholds == {}
+    assert found.split is None
+    text = row(shown(found), "Measures")
+    assert "pixel AP not defined" in text
+    assert "The run recorded no split." in text
+
+
+def test_a_run_that_has_just_begun_can_be_shown(uri, client, experiment):
+    run_id = client.create_run(experiment, tags={"adjobs.method": "cdo"}).info.run_id
+    found = gather(uri, run_id)
+    assert (found.status, found.ended, found.parts) == ("RUNNING", None, {})
+    assert "RUNNING" in shown(found).text
+
+
+def test_a_foreign_run_is_refused(uri, client, experiment):
+    run_id = client.create_run(experiment).info.run_id
+    with pytest.raises(TrackingError, match="not a run of adjobs; give the run id"):
+        gather(uri, run_id)
+
+
+def invoke(*args: object):
+    return CliRunner().invoke(main, ["report", *map(str, args)])
+
+
+def test_the_command_writes_the_page(place, finished, tmp_path):
+    out = tmp_path / "folder" / "page.html"
+    done = invoke(finished, f"runs:/{finished}", "--out", out, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == {"out": str(out), "runs": [finished]}
+    assert "cdo on tiles" in Page(out.read_text()).text
+    assert re.fullmatch(rf"1 run in {re.escape(str(out))} \(\d+\.\d MB\)\n", invoke(finished, "--out", out).stdout)
+
+
+@pytest.mark.parametrize("run", ["0" * 32, "../etc", "x"])
+def test_an_unknown_run_is_one_line_and_nothing_is_written(place, tmp_path, run):
+    out = tmp_path / "page.html"
+    done = invoke(run, "--out", out)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: MLflow at sqlite:")
+    assert done.stderr.count("\n") == 1
+    assert not out.exists()
