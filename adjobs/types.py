@@ -34,7 +34,7 @@ class Batch(NamedTuple):
         unknown: ``(B, 1, H, W)`` bool, True where the label leaves open whether the pixel is good: inside boxes, in undecided
             blocks, everywhere on an anomalous image without them.
         simulate: ``(B,)`` bool, True for normal images on which the method is to simulate an anomaly.
-        rows: ``(B,)`` int64, which images these are: an image has the same number in every step, worker and run.
+        indices: ``(B,)`` int64, which images these are: an image has the same number in every step, worker and run.
         generator: the only source of randomness in the step; lives on the images' device.
     """
 
@@ -43,7 +43,7 @@ class Batch(NamedTuple):
     masks: Tensor
     unknown: Tensor
     simulate: Tensor
-    rows: Tensor
+    indices: Tensor
     generator: Generator
 
 
@@ -62,10 +62,10 @@ class Simulated(NamedTuple):
 
 
 class StepLoss(NamedTuple):
-    """What a training step returns: ``total`` to differentiate (scalar), ``parts`` to log (detached scalars)."""
+    """What a training step returns: ``total`` to differentiate (scalar), ``terms`` to log (detached scalars)."""
 
     total: Tensor
-    parts: dict[str, Tensor]
+    terms: dict[str, Tensor]
 
 
 class Prediction(NamedTuple):
@@ -73,32 +73,32 @@ class Prediction(NamedTuple):
 
     Attributes:
         score: ``(B,)``.
-        map: ``(B, 1, H, W)`` at the input's size, not always on the scale of the score; None for methods that locate nothing.
-        others: further scores ``(B,)`` of the images by name, measured beside ``score`` but deciding nothing.
+        anomaly_map: ``(B, 1, H, W)`` at the input's size, not always on the scale of the score; None for methods that locate nothing.
+        extra_scores: further scores ``(B,)`` of the images by name, measured beside ``score`` but deciding nothing.
     """
 
     score: Tensor
-    map: Tensor | None
-    others: Mapping[str, Tensor] | None = None
+    anomaly_map: Tensor | None
+    extra_scores: Mapping[str, Tensor] | None = None
 
 
-class Scores(NamedTuple):
+class ImageScores(NamedTuple):
     """Predictions for one part of a data set, beside what is known of it.
 
     Attributes:
         ids: N sample ids.
         labels: ``(N,)`` int64, 0 normal, 1 anomalous.
-        scores: ``(N,)`` float64.
+        score: ``(N,)`` float64.
         defects: N defect types ("" for normal images).
-        maps: ``(N, H, W)`` float32, or None.
+        anomaly_maps: ``(N, H, W)`` float32, or None.
         masks: ``(N, H, W)`` bool, or None when no sample of the part has a mask.
-        others: the method's further scores by name, each ``(N,)`` float64.
+        extra_scores: the method's further scores by name, each ``(N,)`` float64.
     """
 
     ids: tuple[str, ...]
     labels: np.ndarray
-    scores: np.ndarray
+    score: np.ndarray
     defects: tuple[str, ...]
-    maps: np.ndarray | None
+    anomaly_maps: np.ndarray | None
     masks: np.ndarray | None
-    others: Mapping[str, np.ndarray] = MappingProxyType({})
+    extra_scores: Mapping[str, np.ndarray] = MappingProxyType({})

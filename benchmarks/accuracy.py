@@ -33,10 +33,10 @@ from adjobs.backbones import LEVELS, USUAL_LEVELS
 from adjobs.config.job import JobConfig
 from adjobs.config.resolve import override, resolve
 from adjobs.evaluation import evaluate
-from adjobs.evaluation.evaluate import EVAL_BATCH, Runner
+from adjobs.evaluation.evaluate import EVAL_BATCH, DeviceConfig
 from adjobs.metrics.intervals import auroc_interval
 from adjobs.metrics.pixel import pixel_measures
-from adjobs.types import Scores
+from adjobs.types import ImageScores
 
 HEAD = (
     "| data | method | learns from | val: image AUROC | test: image AUROC (95 %) | image AP | pixel AUROC | pixel AP "
@@ -44,13 +44,13 @@ HEAD = (
 )
 
 
-def measured(scores: Scores) -> dict[str, Any]:
+def measured(scores: ImageScores) -> dict[str, Any]:
     """The measures of the test part."""
-    estimate = auroc_interval(scores.labels, scores.scores)
+    estimate = auroc_interval(scores.labels, scores.score)
     found: dict[str, Any] = {"image_auroc": [estimate.value, estimate.low, estimate.high]}
     found["image_ap"] = evaluate.measure_images(scores)["image_ap"]
-    if scores.maps is not None and scores.masks is not None:
-        pixels = pixel_measures(scores.maps, scores.masks, limits=(0.3,))
+    if scores.anomaly_maps is not None and scores.masks is not None:
+        pixels = pixel_measures(scores.anomaly_maps, scores.masks, limits=(0.3,))
         found |= {"pixel_auroc": pixels.auroc, "pixel_ap": pixels.ap, "au_pro": pixels.au_pro[0.3]}
     return found
 
@@ -59,12 +59,12 @@ def train(job: JobConfig, data: Data) -> dict[str, Any]:
     """Train one of ours and measure it."""
     fitted = fit_ours(job, data)
 
-    def scored(part: Sequence[str]) -> evaluate.Timed:
-        return evaluate.evaluate(fitted.method, fitted.cache, data.index, part, Runner(fitted.device))
+    def scored(part: Sequence[str]) -> evaluate.TimedScores:
+        return evaluate.evaluate(fitted.method, fitted.cache, data.index, part, DeviceConfig(fitted.device))
 
     val, test = scored(data.split.val).scores, scored(data.split.test)
     mixes = [stage.mix for stage in fitted.method.stages()]  # type: ignore[operator]
-    labelled = fitted.training.n_anomalous if any(mix.natural or mix.anomalous for mix in mixes) else 0
+    labelled = fitted.training.n_anomalous if any(mix.all_labels or mix.anomalous for mix in mixes) else 0
     return {
         "ours": True,
         "learns_from": learnt(fitted.training.n_normal, labelled),
@@ -153,7 +153,7 @@ def beside(one: Mapping[str, Any], other: Mapping[str, Any], gap: float) -> str:
     """One of ours and a neighbour, whose image AUROC is less by ``gap``, in words."""
     verdict = "is level with" if abs(gap) < 0.0005 else f"is {abs(gap):.3f} {'ahead of' if gap > 0 else 'behind'}"
     same = one["learns_from"] == other["learns_from"]
-    labels = "" if same else f"; it learnt from {one['learns_from']}, the other from {other['learns_from']}"
+    labels = "" if same else f"; it learnt from {one['supervision']}, the other from {other['supervision']}"
     first, second = (f"{r['method']} {figure(r['test']['image_auroc'])}" for r in (one, other))
     return f"{first} {verdict} {second}{labels}"
 

@@ -28,14 +28,14 @@ from adjobs.config.job import JobConfig
 from adjobs.data.batches import TrainingData, to_float
 from adjobs.data.cache.images import ImageCache, open_cache
 from adjobs.data.checks.preflight import check, without
-from adjobs.data.dataset import Index, fingerprint
-from adjobs.data.open import open_index
-from adjobs.data.splits.assignment import Split, make_split
+from adjobs.data.dataset import Dataset, fingerprint
+from adjobs.data.open import open_dataset
+from adjobs.data.splits.assignment import SplitAssignment, make_split
 from adjobs.evaluation import evaluate
-from adjobs.evaluation.evaluate import EVAL_BATCH, Runner
-from adjobs.training.device import choose_runner
-from adjobs.training.loop import Round, Tick, Trained, Validation, Worker, fit
-from adjobs.types import Prediction, Scores
+from adjobs.evaluation.evaluate import EVAL_BATCH, DeviceConfig
+from adjobs.training.device import resolve_precision
+from adjobs.training.loop import FitResult, ProgressUpdate, Round, Validation, Worker, fit
+from adjobs.types import ImageScores, Prediction
 
 NEIGHBOURS = {"patchcore": "anomalib PatchCore, coreset 1 %", "padim": "anomalib PaDiM"}
 
@@ -45,9 +45,9 @@ class Data:
     """A data set, divided."""
 
     uri: str
-    index: Index
+    index: Dataset
     fingerprint: str
-    split: Split
+    split: SplitAssignment
     excluded: int
 
     def open(self, size: int) -> ImageCache:
@@ -59,8 +59,8 @@ class Answers(NamedTuple):
     """What a neighbour answers for the test part, and what it took."""
 
     method: str
-    learns_from: str
-    scores: Scores
+    supervision: str
+    scores: ImageScores
     ms_per_image: float
     seconds: float
     peak_mib: float
@@ -68,17 +68,17 @@ class Answers(NamedTuple):
 
 def look(uri: str, protocol: str, seed: int, k: int | None) -> Data:
     """Open a data set, leave out what ``adjobs data check`` complains of, and divide it."""
-    index = open_index(uri, cache=settings.load().cache)
+    index = open_dataset(uri, cache=settings.load().cache)
     problems = check(index, progress=True)
     usable = without(index, problems)
     excluded = len(index.samples) - len(usable.samples)
-    return Data(uri, usable, fingerprint(usable), make_split(usable, protocol, k=k, seed=seed), excluded)
+    return Data(uri, usable, fingerprint(usable), make_split(usable, protocol, max_train_anomalies=k, seed=seed), excluded)
 
 
 class Aloud:
     """Says on standard error how far a training is."""
 
-    def tick(self, tick: Tick) -> None:
+    def tick(self, tick: ProgressUpdate) -> None:
         """Too often to be said."""
 
     def round(self, finished: Round) -> None:
@@ -122,7 +122,7 @@ class Fitted(NamedTuple):
     method: nn.Module
     cache: ImageCache
     training: TrainingData
-    rounds: Trained
+    rounds: FitResult
     seconds: float
     device: torch.device
 
@@ -138,19 +138,19 @@ def fit_ours(job: JobConfig, data: Data, start: Mapping[str, torch.Tensor] | Non
         seed(job.train.seed)
     method = methods.load(job.method).build(job.method_config(), image_size=job.data.image_size, seed=job.train.seed)
     if start is not None:
-        method.start(start)  # type: ignore[operator]
+        method.load_pretrained(start)  # type: ignore[operator]
     method.to(device).to(memory_format=torch.channels_last)
 
     def validate() -> Mapping[str, float | None]:
-        seen = evaluate.evaluate(method, cache, data.index, data.split.val, Runner(device))
-        return evaluate.measure_images(seen.scores, spec.own_threshold)
+        seen = evaluate.evaluate(method, cache, data.index, data.split.val, DeviceConfig(device))
+        return evaluate.measure_images(seen.scores, spec.native_threshold)
 
-    training = TrainingData(cache, data.index, data.split.train, device, labels=job.labels, block=job.data.block_size)
+    training = TrainingData(cache, data.index, data.split.train, device, label_detail=job.label_detail, block=job.data.block_size)
     begin = time.perf_counter()
     rounds = fit(
         method,
         training,
-        Worker(choose_runner(job.train.precision, device), seed=job.train.seed),
+        Worker(resolve_precision(job.train.precision, device), seed=job.train.seed),
         # Where the last checkpoint becomes the model, validation only costs time.
         validation=Validation(spec.selection, validate if spec.selection.rule == "best" else None, job.train.validate_every),
         checkpoints=Nowhere(),
@@ -183,9 +183,9 @@ def learnt(normal: int, anomalous: int = 0) -> str:
 def write_exchange(folder: Path, data: Data, arguments: argparse.Namespace) -> int:
     """What the neighbours may see; returns the number of training images."""
     cache, labels = data.open(arguments.size), {sample.id: sample.label for sample in data.index.samples}
-    train = [cache.row[name] for name in data.split.train if labels[name] == "normal"]
+    train = [cache.index_of[name] for name in data.split.train if labels[name] == "normal"]
     np.save(folder / "train.npy", cache.images[train])
-    np.save(folder / "test.npy", cache.images[[cache.row[name] for name in data.split.test]])
+    np.save(folder / "test.npy", cache.images[[cache.index_of[name] for name in data.split.test]])
     levels = {"patchcore": arguments.patchcore_levels, "padim": arguments.padim_levels}
     backbone = create(arguments.backbone, levels=max(map(max, levels.values()))).eval()
     save_file(
@@ -235,5 +235,5 @@ def run_neighbours(data: Data, folder: Path, arguments: argparse.Namespace) -> I
             replay = Replay(found["scores"], found["maps"])
             costs = [float(found[key]) for key in ("ms_per_image", "train_seconds", "peak_mib")]
         cache = data.open(arguments.size)
-        scores = evaluate.evaluate(replay, cache, data.index, data.split.test, Runner(torch.device("cpu"))).scores
+        scores = evaluate.evaluate(replay, cache, data.index, data.split.test, DeviceConfig(torch.device("cpu"))).scores
         yield Answers(NEIGHBOURS[name], learnt(normal), scores, costs[0], costs[1], costs[2])

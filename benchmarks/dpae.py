@@ -27,10 +27,10 @@ from runs import command_line, costs, once, origins, seeds_in_words, spread
 from adjobs.config.job import JobConfig
 from adjobs.config.resolve import override, resolve
 from adjobs.evaluation import evaluate
-from adjobs.evaluation.evaluate import EVAL_BATCH, Runner
+from adjobs.evaluation.evaluate import EVAL_BATCH, DeviceConfig
 from adjobs.metrics import ranking
 from adjobs.metrics.threshold import choose
-from adjobs.types import Scores
+from adjobs.types import ImageScores
 
 SCORES = ("rlz", "rlx", "pl1", "pl2", "peak")
 PLAIN = {"lam": 0, "gam": 0, "align": 0, "distance": "euclidean", "score": "rlx"}
@@ -58,9 +58,9 @@ HEAD = (
 )
 
 
-def aurocs(scores: Scores) -> dict[str, float | None]:
+def aurocs(scores: ImageScores) -> dict[str, float | None]:
     """Image AUROC of each score."""
-    return {name: ranking.auroc(scores.labels, scores.others[name]) for name in SCORES if name in scores.others}
+    return {name: ranking.auroc(scores.labels, scores.extra_scores[name]) for name in SCORES if name in scores.extra_scores}
 
 
 def train(job: JobConfig, data: Data) -> dict[str, Any]:
@@ -68,15 +68,16 @@ def train(job: JobConfig, data: Data) -> dict[str, Any]:
     fitted = fit_ours(job, data)
     parts = {"val": data.split.val, "test": data.split.test}
     timed = {
-        p: evaluate.evaluate(fitted.method, fitted.cache, data.index, ids, Runner(fitted.device)) for p, ids in parts.items()
+        p: evaluate.evaluate(fitted.method, fitted.cache, data.index, ids, DeviceConfig(fitted.device))
+        for p, ids in parts.items()
     }
     test = timed["test"].scores
-    pixels = None if test.maps is None or test.masks is None else ranking.pixel_auroc(test.maps, test.masks)
-    share = choose("defect_ratio", test.labels, test.scores)
+    pixels = None if test.anomaly_maps is None or test.masks is None else ranking.pixel_auroc(test.anomaly_maps, test.masks)
+    share = choose("defect_ratio", test.labels, test.score)
     return {
         **{part: aurocs(found.scores) for part, found in timed.items()},
         "score": job.params["score"],
-        "f1": ranking.f1(test.labels, test.scores >= share.value),
+        "f1": ranking.f1(test.labels, test.score >= share.value),
         "pixel_auroc": pixels,
         "ms_per_image": timed["test"].ms_per_image,
         "seconds": fitted.seconds,

@@ -26,12 +26,12 @@ import torch
 from report import keep, machine, table
 
 from adjobs.config import settings
-from adjobs.data.batches import Plan, TrainingData
+from adjobs.data.batches import BatchPlan, TrainingData
 from adjobs.data.cache.images import ImageCache, open_cache
-from adjobs.data.dataset import Index, Sample, fingerprint
+from adjobs.data.dataset import Dataset, Sample, fingerprint
 from adjobs.data.images import load_rgb
-from adjobs.data.open import open_index
-from adjobs.methods.contract import Mix
+from adjobs.data.open import open_dataset
+from adjobs.methods.contract import BatchComposition
 from adjobs.parallel import cores, in_threads
 
 HEAD = "| data | images | pixels | decoding images/s | cached pixels images/s | ratio | cached batches images/s | ratio |"
@@ -45,19 +45,19 @@ class Memory(NamedTuple):
     files: float
 
 
-def normal(index: Index) -> list[Sample]:
+def normal(index: Dataset) -> list[Sample]:
     """The images that an epoch reads."""
     return [sample for sample in index.samples if sample.label == "normal"]
 
 
-def plan(index: Index, name: str, root: Path, size: int, batch: int, device: torch.device) -> Plan:
+def plan(index: Dataset, name: str, root: Path, size: int, batch: int, device: torch.device) -> BatchPlan:
     """The batches of an epoch over all normal images."""
     cache = open_cache(index, name, size, root)
     data = TrainingData(cache, index, [sample.id for sample in normal(index)], device)
-    return data.plan(Mix(normal=batch), world=1)
+    return data.plan(BatchComposition(normal=batch), world=1)
 
 
-def read_epoch(batches: Plan, epoch: int, device: torch.device) -> int:
+def read_epoch(batches: BatchPlan, epoch: int, device: torch.device) -> int:
     """Load every batch of an epoch; returns the number of images."""
     steps = batches.steps_per_epoch
     images = 0
@@ -68,7 +68,7 @@ def read_epoch(batches: Plan, epoch: int, device: torch.device) -> int:
     return images
 
 
-def read_pixels(cache: ImageCache, batches: Plan, epoch: int) -> int:
+def read_pixels(cache: ImageCache, batches: BatchPlan, epoch: int) -> int:
     """Copy every batch's pixels out of the cache and forget them; returns the number of images."""
     rows = batches.pool.shuffled(0, 0, epoch)
     for start in range(0, len(rows), batches.per_step):
@@ -96,7 +96,7 @@ def decode_all(samples: Sequence[Sample], size: int) -> int:
     return len(samples)
 
 
-def memory_after_epoch(index: Index, name: str, root: Path, size: int, batch: int) -> Memory:
+def memory_after_epoch(index: Dataset, name: str, root: Path, size: int, batch: int) -> Memory:
     """What a process holds when it has read an epoch from an existing cache on the CPU. Called in a process of its own."""
     device = torch.device("cpu")
     batches = plan(index, name, root, size, batch, device)
@@ -109,13 +109,13 @@ def memory_after_epoch(index: Index, name: str, root: Path, size: int, batch: in
     return Memory(kib["Anonymous"] / 1024, (kib["Rss"] - kib["Anonymous"]) / 1024)
 
 
-def repeated(index: Index, times: int) -> Index:
+def repeated(index: Dataset, times: int) -> Dataset:
     """Every sample so many times, under other names."""
     copies = [replace(sample, id=f"{sample.id}#{i}") for sample in index.samples for i in range(times)]
     return replace(index, samples=tuple(sorted(copies, key=lambda sample: sample.id)))
 
 
-def memory_rows(index: Index, size: int, batch: int) -> list[list[str]]:
+def memory_rows(index: Dataset, size: int, batch: int) -> list[list[str]]:
     """Memory for the images once and four times over."""
     rows = []
     with TemporaryDirectory(prefix="adjobs-input-") as temporary:
@@ -130,7 +130,7 @@ def memory_rows(index: Index, size: int, batch: int) -> list[list[str]]:
     return rows
 
 
-def speeds(index: Index, size: int, arguments: argparse.Namespace, device: torch.device) -> list[str]:
+def speeds(index: Dataset, size: int, arguments: argparse.Namespace, device: torch.device) -> list[str]:
     """The figures of one line."""
     root, name, samples = settings.load().cache, fingerprint(index), normal(index)
     batches, cache = plan(index, name, root, size, arguments.batch, device), open_cache(index, name, size, root)
@@ -151,7 +151,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows, memory = [], []
     for uri in arguments.data:
-        index = open_index(uri, cache=settings.load().cache)
+        index = open_dataset(uri, cache=settings.load().cache)
         for size in arguments.size:
             rows.append([index.format, str(len(normal(index))), str(size), *speeds(index, size, arguments, device)])
             if Path("/proc/self/smaps_rollup").exists():

@@ -30,10 +30,10 @@ from runs import command_line, costs, once, origins, seeds_in_words, spread
 from adjobs.config.job import JobConfig
 from adjobs.config.resolve import override, resolve
 from adjobs.evaluation import evaluate
-from adjobs.evaluation.evaluate import EVAL_BATCH, Runner
+from adjobs.evaluation.evaluate import EVAL_BATCH, DeviceConfig
 from adjobs.methods.liac.config import Loss
 from adjobs.metrics import ranking
-from adjobs.types import Scores
+from adjobs.types import ImageScores
 
 PAPER = Path(__file__).with_name("liac_paper.csv")
 OURS = "logit_inducing"
@@ -46,15 +46,15 @@ HEAD = (
 )
 
 
-def measured(scores: Scores) -> dict[str, float | None]:
+def measured(scores: ImageScores) -> dict[str, float | None]:
     """The paper's four measures, F1 of either class."""
-    decisions = scores.scores >= THRESHOLD
+    decisions = scores.score >= THRESHOLD
     return {
         "accuracy": ranking.accuracy(scores.labels, decisions),
         "f1": ranking.f1(scores.labels, decisions),
         "f1_normal": ranking.f1(1 - scores.labels, ~decisions),
-        "ap": ranking.average_precision(scores.labels, scores.scores),
-        "auroc": ranking.auroc(scores.labels, scores.scores),
+        "ap": ranking.average_precision(scores.labels, scores.score),
+        "auroc": ranking.auroc(scores.labels, scores.score),
     }
 
 
@@ -63,7 +63,7 @@ def judged(fitted: Fitted, data: Data, views: int) -> dict[str, Any]:
     method = fitted.method
     method.config = method.config.model_copy(update={"views": views})  # type: ignore[union-attr, operator]
     parts = {"val": data.split.val, "test": data.split.test}
-    timed = {p: evaluate.evaluate(method, fitted.cache, data.index, ids, Runner(fitted.device)) for p, ids in parts.items()}
+    timed = {p: evaluate.evaluate(method, fitted.cache, data.index, ids, DeviceConfig(fitted.device)) for p, ids in parts.items()}
     return {**{p: measured(found.scores) for p, found in timed.items()}, "ms_per_image": timed["test"].ms_per_image}
 
 
@@ -83,7 +83,7 @@ def train(job: JobConfig, data: Data) -> dict[str, Any]:
 def job_of(uri: str, k: int, loss: str, seeds: tuple[int, int], epochs: int, arguments: argparse.Namespace) -> JobConfig:
     """The job of one run, ``seeds`` those of division and training; baselines have a single network."""
     params = {"loss": loss, "epochs": epochs, **({} if loss == OURS else {"couple": False})}
-    data = {"uri": uri, "protocol": "liac", "k": k, "image_size": arguments.size, "seed": seeds[0]}
+    data = {"uri": uri, "protocol": "liac", "max_train_anomalies": k, "image_size": arguments.size, "seed": seeds[0]}
     training = {"seed": seeds[1], "validate_every": arguments.validate_every}
     document = {"method": "liac", "data": data, "params": params, "train": training}
     return resolve(override(document, [f"params.{setting}" for setting in arguments.set]))

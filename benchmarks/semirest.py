@@ -33,10 +33,10 @@ from adjobs.config.job import JobConfig
 from adjobs.config.resolve import override, resolve
 from adjobs.data.labels.masks import ANOMALOUS, NORMAL, UNKNOWN, coarsen
 from adjobs.evaluation import evaluate
-from adjobs.evaluation.evaluate import Runner
+from adjobs.evaluation.evaluate import DeviceConfig
 from adjobs.methods.semirest.tokens import UNDECIDED, block_targets
 from adjobs.metrics import ranking, region
-from adjobs.types import Prediction, Scores
+from adjobs.types import ImageScores, Prediction
 
 PAPER_MEMORY, PAPER_SIZE = 81_920, 512  # a tenth of the 64 × 64 tokens of 200 pictures, which is what a category of MVTec AD has
 
@@ -115,15 +115,15 @@ class Distance(nn.Module):
         return Prediction(maps.flatten(1).amax(1), maps)
 
 
-def measures(scores: Scores) -> dict[str, float | None]:
+def measures(scores: ImageScores) -> dict[str, float | None]:
     """The paper's three, and that of the images."""
-    assert scores.maps is not None
+    assert scores.anomaly_maps is not None
     assert scores.masks is not None
     return {
-        "pixel_ap": ranking.pixel_ap(scores.maps, scores.masks),
-        "au_pro": region.au_pro(scores.maps, scores.masks),
-        "pixel_auroc": ranking.pixel_auroc(scores.maps, scores.masks),
-        "image_auroc": ranking.auroc(scores.labels, scores.scores),
+        "pixel_ap": ranking.pixel_ap(scores.anomaly_maps, scores.masks),
+        "au_pro": region.au_pro(scores.anomaly_maps, scores.masks),
+        "pixel_auroc": ranking.pixel_auroc(scores.anomaly_maps, scores.masks),
+        "image_auroc": ranking.auroc(scores.labels, scores.score),
     }
 
 
@@ -138,7 +138,7 @@ def train(job: JobConfig, data: Data, weights: Path | None = None) -> dict[str, 
     parts = {"val": data.split.val, "test": data.split.test}
     asked = {"": fitted.method, "distance_": Distance(fitted.method)}
     found = {
-        f"{prefix}{part}": measures(evaluate.evaluate(method, fitted.cache, data.index, ids, Runner(fitted.device)).scores)
+        f"{prefix}{part}": measures(evaluate.evaluate(method, fitted.cache, data.index, ids, DeviceConfig(fitted.device)).scores)
         for (prefix, method), (part, ids) in product(asked.items(), parts.items())
     }
     size = job.data.image_size
@@ -184,7 +184,7 @@ def paired(name: str, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[
 def filled(data: Data, size: int, part: Collection[str]) -> float:
     """Which share of the pixels in boxes is defect, in the pictures of a part."""
     cache = data.open(size)
-    masks = [cache.labels[cache.label_row[sample.id]] for sample in data.index.samples if sample.mask and sample.id in part]
+    masks = [cache.labels[cache.label_index_of[sample.id]] for sample in data.index.samples if sample.mask and sample.id in part]
     boxes = [coarsen(mask, "boxes", size) == UNKNOWN for mask in masks]
     return float(sum((mask == ANOMALOUS).sum() for mask in masks) / sum(box.sum() for box in boxes))
 
@@ -192,7 +192,7 @@ def filled(data: Data, size: int, part: Collection[str]) -> float:
 def tokens_in_boxes(data: Data, size: int, part: Collection[str]) -> list[float]:
     """Of the tokens that boxes leave unknown: which shares the masks call anomalous, normal, and neither."""
     cache = data.open(size)
-    rows = [cache.label_row[sample.id] for sample in data.index.samples if sample.mask and sample.id in part]
+    rows = [cache.label_index_of[sample.id] for sample in data.index.samples if sample.mask and sample.id in part]
     masks = np.stack([cache.labels[row] for row in rows])
     boxes = np.stack([coarsen(mask, "boxes", size) for mask in masks])
     defect, unknown = (torch.from_numpy(where)[:, None] for where in (masks == ANOMALOUS, boxes == UNKNOWN))

@@ -31,9 +31,9 @@ from adjobs import methods
 from adjobs.config.job import JobConfig
 from adjobs.config.resolve import override, resolve
 from adjobs.evaluation import evaluate
-from adjobs.evaluation.evaluate import Runner
+from adjobs.evaluation.evaluate import DeviceConfig
 from adjobs.metrics import ranking, region
-from adjobs.types import Batch, Scores
+from adjobs.types import Batch, ImageScores
 
 PIXELS = 256  # of the paper's pictures
 KINDS = {"logical": "logical_anomalies", "structural": "structural_anomalies"}
@@ -72,13 +72,13 @@ HEAD = (
 )
 
 
-def aurocs(scores: Scores) -> dict[str, float | None]:
+def aurocs(scores: ImageScores) -> dict[str, float | None]:
     """Image AUROC of all anomalies and of each kind beside all good images."""
-    found = {"all": ranking.auroc(scores.labels, scores.scores)}
+    found = {"all": ranking.auroc(scores.labels, scores.score)}
     types = np.array(scores.defects)
     for kind, name in KINDS.items():
         these = (scores.labels == 0) | (types == name)
-        found[kind] = ranking.auroc(scores.labels[these], scores.scores[these]) if (types == name).any() else None
+        found[kind] = ranking.auroc(scores.labels[these], scores.score[these]) if (types == name).any() else None
     return found
 
 
@@ -88,15 +88,16 @@ def train(job: JobConfig, data: Data) -> dict[str, Any]:
     fitted = fit_ours(job, data, load_file(place) if place else None)
     parts = {"val": data.split.val, "test": data.split.test}
     timed = {
-        p: evaluate.evaluate(fitted.method, fitted.cache, data.index, ids, Runner(fitted.device)) for p, ids in parts.items()
+        p: evaluate.evaluate(fitted.method, fitted.cache, data.index, ids, DeviceConfig(fitted.device))
+        for p, ids in parts.items()
     }
     test = timed["test"].scores
     pixels: dict[str, float | None] = {}
-    if test.maps is not None and test.masks is not None:
+    if test.anomaly_maps is not None and test.masks is not None:
         pixels = {
-            "pixel_auroc": ranking.pixel_auroc(test.maps, test.masks),
-            "pixel_ap": ranking.pixel_ap(test.maps, test.masks),
-            "au_pro": region.au_pro(test.maps, test.masks),
+            "pixel_auroc": ranking.pixel_auroc(test.anomaly_maps, test.masks),
+            "pixel_ap": ranking.pixel_ap(test.anomaly_maps, test.masks),
+            "au_pro": region.au_pro(test.anomaly_maps, test.masks),
         }
     return {
         **{part: aurocs(found.scores) for part, found in timed.items()},

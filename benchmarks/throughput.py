@@ -18,10 +18,10 @@ from report import keep, machine, table
 from torch import nn
 
 from adjobs import methods
-from adjobs.evaluation.evaluate import Runner, evaluating, predict
+from adjobs.evaluation.evaluate import DeviceConfig, evaluating, predict
 from adjobs.metrics.ranking import pixel_ranking
 from adjobs.metrics.region import au_pro
-from adjobs.training.device import choose_runner
+from adjobs.training.device import resolve_precision
 from adjobs.types import Batch
 
 
@@ -44,7 +44,7 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def training_speed(method: nn.Module, runner: Runner, size: int, batch_size: int, seconds: float) -> float:
+def training_speed(method: nn.Module, runner: DeviceConfig, size: int, batch_size: int, seconds: float) -> float:
     """Images per second of whole optimizer steps: simulation, forward, backward, update."""
     device = runner.device
     generator = torch.Generator(device).manual_seed(0)
@@ -66,7 +66,7 @@ def training_speed(method: nn.Module, runner: Runner, size: int, batch_size: int
     return batch_size / repeat(step, seconds, device)
 
 
-def evaluation_ms(method: nn.Module, runner: Runner, size: int, batch_size: int, seconds: float) -> float:
+def evaluation_ms(method: nn.Module, runner: DeviceConfig, size: int, batch_size: int, seconds: float) -> float:
     """Milliseconds per image from uint8 pixels to score and map in memory."""
     images = np.random.default_rng(0).integers(0, 256, (batch_size, size, size, 3), dtype=np.uint8)
     with evaluating(method):
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="how long each figure is measured")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    runner = choose_runner("auto", device)
+    runner = resolve_precision("auto", device)
     folder = methods.load("cdo")
 
     def build(size: int) -> nn.Module:

@@ -45,12 +45,12 @@ def unseen(summary: dict[str, Any]) -> list[str]:
     import mlflow
 
     from adjobs.config import settings
-    from adjobs.data.open import open_index
+    from adjobs.data.open import open_dataset
 
     places = settings.load()
     mlflow.set_tracking_uri(places.tracking_uri)
     test = set(mlflow.artifacts.load_dict(f"runs:/{summary['run_id']}/split.json")["test"])
-    return [str(sample.image) for sample in open_index("elpv", cache=places.cache).samples if sample.id in test]
+    return [str(sample.image) for sample in open_dataset("elpv", cache=places.cache).samples if sample.id in test]
 
 
 if __name__ == "__main__":

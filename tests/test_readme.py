@@ -41,7 +41,7 @@ LOCAL = "adjobs train examples/elpv.yaml --local"
 # What makes a training small; appended to the command, so that the command's own words are all read.
 SMALL = {
     "data.image_size": 64,
-    "data.k": "null",  # the drawn pictures have ten anomalies
+    "data.max_train_anomalies": "null",  # the drawn pictures have ten anomalies
     "params.backbone": "resnet18",
     "params.weights": "none",
     "params.epochs": 1,

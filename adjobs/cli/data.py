@@ -15,8 +15,8 @@ from adjobs.errors import AdjobsError, JobError
 
 if TYPE_CHECKING:
     from adjobs.data.checks.preflight import Limits, Problem
-    from adjobs.data.dataset import Index
-    from adjobs.data.splits.assignment import Split
+    from adjobs.data.dataset import Dataset
+    from adjobs.data.splits.assignment import SplitAssignment
 
 LINES = 20
 """Problems of one kind that are printed; ``--json`` has all."""
@@ -73,13 +73,15 @@ _FORMAT = click.option(
 _PROTOCOL = click.option(
     "--protocol", cls=Listed, names=_protocols, help="How to divide: {}. [default: official where it is published, else holdout]"
 )
-_K = click.option("--k", type=click.IntRange(min=0), help="Most labelled anomalies in the training part. [default: all]")
+_MAX_TRAIN_ANOMALIES = click.option(
+    "--max-train-anomalies", type=click.IntRange(min=0), help="Most labelled anomalies in the training part. [default: all]"
+)
 _SEED = click.option("--seed", type=click.IntRange(min=0), help="Seed of the split. [default: 0]")
 _STORED = click.option(
     "--split",
     "stored",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="File of a split, in place of --protocol, --k and --seed.",
+    help="File of a split, in place of --protocol, --max-train-anomalies and --seed.",
 )
 
 
@@ -95,17 +97,17 @@ def _options(*options: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @command.command(short_help="Count what is there.")
-@_options(_PROTOCOL, _K, _SEED, _STORED)
+@_options(_PROTOCOL, _MAX_TRAIN_ANOMALIES, _SEED, _STORED)
 @output.verb
 def show(
-    uri: str, layout: str, protocol: str | None, k: int | None, seed: int | None, stored: Path | None
+    uri: str, layout: str, protocol: str | None, max_train_anomalies: int | None, seed: int | None, stored: Path | None
 ) -> tuple[dict[str, Any], str]:
     """Print what URI holds: images by part, label and defect type, their labels and sizes, and the fingerprint."""
     from adjobs.data import summary
     from adjobs.data.dataset import fingerprint
 
     index = _open(uri, layout)
-    divide = _division(index, protocol, k, seed, stored)
+    divide = _division(index, protocol, max_train_anomalies, seed, stored)
     split, reason = None, ""
     try:
         split = divide(index)
@@ -130,11 +132,17 @@ def show(
 
 
 @command.command(short_help="Read everything and print all problems.")
-@_options(_PROTOCOL, _K, _SEED, _STORED)
+@_options(_PROTOCOL, _MAX_TRAIN_ANOMALIES, _SEED, _STORED)
 @click.option("--method", cls=Listed, names=_methods, help="Ask for the labels that this method needs, too: {}.")
 @output.verb
 def check(
-    uri: str, layout: str, protocol: str | None, k: int | None, seed: int | None, stored: Path | None, method: str | None
+    uri: str,
+    layout: str,
+    protocol: str | None,
+    max_train_anomalies: int | None,
+    seed: int | None,
+    stored: Path | None,
+    method: str | None,
 ) -> tuple[dict[str, Any], str, int]:
     """Read every image and label of URI and print all problems; the exit status is 1 if there are errors.
 
@@ -145,7 +153,7 @@ def check(
 
     limits = _limits(method) if method else None
     index = _open(uri, layout)
-    problems = preflight.check(index, _division(index, protocol, k, seed, stored), limits=limits, progress=True)
+    problems = preflight.check(index, _division(index, protocol, max_train_anomalies, seed, stored), limits=limits, progress=True)
     errors = [problem for problem in problems if problem.severity == "error"]
     warnings = [problem for problem in problems if problem.severity == "warning"]
     result = {
@@ -161,7 +169,7 @@ def check(
 
 
 @command.command(short_help="Write which image is in which part.")
-@_options(_PROTOCOL, _K, _SEED)
+@_options(_PROTOCOL, _MAX_TRAIN_ANOMALIES, _SEED)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -170,16 +178,25 @@ def check(
     help="The file; an older one is replaced.",
 )
 @output.verb
-def split(uri: str, layout: str, protocol: str | None, k: int | None, seed: int | None, out: Path) -> tuple[dict[str, Any], str]:
+def split(
+    uri: str, layout: str, protocol: str | None, max_train_anomalies: int | None, seed: int | None, out: Path
+) -> tuple[dict[str, Any], str]:
     """Divide URI and write which image is in which part, to be given back as data.split of a job, or to --split."""
     from adjobs.data import summary
     from adjobs.data.splits.assignment import write_split
 
     index = _open(uri, layout)
-    made = _division(index, protocol, k, seed, None)(index)
+    made = _division(index, protocol, max_train_anomalies, seed, None)(index)
     write_split(made, out)
     rows = summary.parts(index, made)
-    result = {"uri": uri, "out": str(out), "protocol": made.protocol, "seed": made.seed, "k": k, "parts": rows}
+    result = {
+        "uri": uri,
+        "out": str(out),
+        "protocol": made.protocol,
+        "seed": made.seed,
+        "max_train_anomalies": max_train_anomalies,
+        "parts": rows,
+    }
     return result, f"protocol {made.protocol}, seed {made.seed}, in {out}\n\n{_table(rows)}"
 
 
@@ -189,7 +206,7 @@ def split(uri: str, layout: str, protocol: str | None, k: int | None, seed: int 
 @click.argument("source")
 @click.argument("destination")
 @output.verb
-def import_(source: str, destination: str, layout: str, exclude_bad: bool) -> tuple[dict[str, Any], str, int]:
+def import_(source: str, destination: str, layout: str, skip_invalid: bool) -> tuple[dict[str, Any], str, int]:
     """Copy the images and labels of SOURCE, in whatever layout, to DESTINATION, with one manifest.
 
     DESTINATION is a folder, file:// or s3:// address, and empty. Every file is compared with its source, and the manifest is
@@ -202,7 +219,7 @@ def import_(source: str, destination: str, layout: str, exclude_bad: bool) -> tu
     importing.refuse_overlap(index, source, destination)
     problems = [problem for problem in preflight.check(index, progress=True) if problem.kind in importing.UNREADABLE]
     listed = [vars(problem) for problem in problems]
-    if problems and not exclude_bad:
+    if problems and not skip_invalid:
         text = "\n".join([*_lines("errors", problems), "nothing was copied; mend these, or leave them out with --exclude-bad"])
         return {"source": source, "destination": destination, "copied": 0, "problems": listed}, text, output.EXIT_PROBLEMS
     index = preflight.without(index, problems)
@@ -220,30 +237,32 @@ def import_(source: str, destination: str, layout: str, exclude_bad: bool) -> tu
     return result, "\n".join([*lines, *_lines("left out", problems)]), 0
 
 
-def _open(uri: str, layout: str) -> Index:
+def _open(uri: str, layout: str) -> Dataset:
     from adjobs.config import settings
-    from adjobs.data.open import open_index
+    from adjobs.data.open import open_dataset
 
-    return open_index(uri, layout, cache=settings.load().cache)
+    return open_dataset(uri, layout, cache=settings.load().cache)
 
 
 def _division(
-    index: Index, protocol: str | None, k: int | None, seed: int | None, stored: Path | None
-) -> Callable[[Index], Split]:
+    index: Dataset, protocol: str | None, max_train_anomalies: int | None, seed: int | None, stored: Path | None
+) -> Callable[[Dataset], SplitAssignment]:
     """A function that divides what is left of the data set; wrong options are refused here, before everything is read."""
     from adjobs.data.splits.assignment import check_split, make_split, read_split
     from adjobs.data.splits.protocols import find_protocol
 
     if stored:
-        if protocol or k is not None or seed is not None:
-            raise JobError("--split: got other options of the split, too; the file holds all; leave out --protocol, --k, --seed")
+        if protocol or max_train_anomalies is not None or seed is not None:
+            raise JobError(
+                "--split: got other options of the split, too; the file holds all; leave out --protocol, --max-train-anomalies, --seed"
+            )
         given = read_split(stored)
         check_split(index, given)
         names = {sample.id for sample in index.samples}
         return lambda rest: check_split(rest, given, names - {sample.id for sample in rest.samples})
-    name = protocol or ("official" if any(sample.part for sample in index.samples) else "holdout")
+    name = protocol or ("official" if any(sample.published_split for sample in index.samples) else "holdout")
     find_protocol(name)
-    return lambda rest: make_split(rest, name, k=k, seed=seed or 0)
+    return lambda rest: make_split(rest, name, max_train_anomalies=max_train_anomalies, seed=seed or 0)
 
 
 def _limits(method: str) -> Limits:

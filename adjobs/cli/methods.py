@@ -20,10 +20,11 @@ def command(name: str | None) -> tuple[dict[str, Any], str]:
     if name is not None:
         return _params(name)
     found = {each: methods.spec(each) for each in methods.names()}
-    keys = ("title", "paper", "supervision", "gives_map", "map_switch", "simulates")
+    keys = ("title", "paper", "supervisions", "gives_map", "map_switch", "simulates")
     result = {each: {key: getattr(s, key) for key in keys} for each, s in found.items()}
     lines = [
-        [each, f"  {s.title}", f"  labels: {', '.join(s.supervision)}; {_output(s)}", f"  {s.paper}"] for each, s in found.items()
+        [each, f"  {s.title}", f"  labels: {', '.join(s.supervisions)}; {_output(s)}", f"  {s.paper}"]
+        for each, s in found.items()
     ]
     text = "\n".join(line for block in lines for line in block)
     return {"methods": result}, text
@@ -41,5 +42,5 @@ def _params(name: str) -> tuple[dict[str, Any], str]:
 def _output(spec: Spec) -> str:
     if not spec.gives_map:
         return "image scores only"
-    maps = "heat maps" if spec.map_switch is None else f"heat maps with params.{spec.map_switch}"
+    maps = "heat maps" if spec.map_param is None else f"heat maps with params.{spec.map_param}"
     return f"{maps}; trains on simulated anomalies" if spec.simulates else maps

@@ -116,9 +116,9 @@ def _choose(prepared: JobConfig, count: int, seed: int) -> list[Sample]:
     import numpy as np
 
     from adjobs.config import settings
-    from adjobs.data.open import open_index
+    from adjobs.data.open import open_dataset
 
-    index = open_index(prepared.data.uri, prepared.data.format, cache=settings.load().cache)
+    index = open_dataset(prepared.data.uri, prepared.data.format, cache=settings.load().cache)
     good = [sample for sample in index.samples if sample.label == "normal"]
     chosen = np.random.default_rng(seed).choice(len(good), min(count, len(good)), replace=False)
     return [good[i] for i in sorted(chosen)]

@@ -54,9 +54,9 @@ def command(
     found = places.load()
 
     from adjobs.jobs import run
-    from adjobs.training.progress import Bar
+    from adjobs.training.progress import ProgressBar
 
-    with Bar() as bar:
+    with ProgressBar() as bar:
         if prepared is None:
             summary = run.resume(str(resume), found, tell=bar)
         else:

@@ -29,7 +29,7 @@ SHOWN = 10  # trials in the summary
     "metrics",
     multiple=True,
     metavar="NAME[:max|min]",
-    help="Of validation, or a cost: ms_per_image, train_seconds, peak_memory_mb. Repeatable; the first chooses.  "
+    help="Of validation, or a cost: ms_per_image, train_seconds, peak_memory_mib. Repeatable; the first chooses.  "
     "[default: the method's own]",
 )
 @click.option(

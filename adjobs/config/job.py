@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from adjobs import methods
-from adjobs.data.labels.masks import Level, coarser
+from adjobs.data.labels.masks import LabelDetail, coarser
 from adjobs.methods.contract import MethodConfig, Policy
 from adjobs.metrics.policies import DEFAULT_MAX_FPR, DEFAULT_PIXEL_MAX_FPR, wrong_value
 
@@ -25,13 +25,17 @@ class DataSection(Section):
     uri: str = Field(description="folder, s3://bucket/prefix, or 'elpv'")
     format: str = Field("auto", description="layout; auto recognises it")
     protocol: str = Field("holdout", description="how train, validation and test are made")
-    k: int | None = Field(None, ge=0, description="most labelled anomalies in the training part; null: all of them")
+    max_train_anomalies: int | None = Field(
+        None, ge=0, description="most labelled anomalies in the training part; null: all of them"
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="seed of the split")
     image_size: int = Field(256, ge=32, le=4096, multiple_of=32, description="side in pixels; pictures are stretched to a square")
-    split: str | None = Field(None, description="file of a stored split, used in place of protocol, k and seed")
-    labels: Level = Field("finest", description="what the training sees of its anomalies: all that is known, or coarser labels")
+    split: str | None = Field(None, description="file of a stored split, used in place of protocol, max_train_anomalies and seed")
+    label_detail: LabelDetail = Field(
+        "full", description="what the training sees of its anomalies: all that is known, or coarser labels"
+    )
     block_size: int = Field(8, ge=2, le=512, description="side of a block in pixels, for labels: blocks")
-    exclude_bad: bool = Field(
+    skip_invalid: bool = Field(
         False, description="leave out the pictures that 'adjobs data check' complains of, instead of stopping"
     )
 
@@ -123,18 +127,18 @@ class JobConfig(Section):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
     @property
-    def labels(self) -> Level:
-        """How much of its labels the training part shows: no more than ``data.labels``, and than the method learns from."""
-        wanted = self.method_config().learns_from
-        return coarser(self.data.labels, "image" if wanted in ("none", "image labels") else wanted)  # type: ignore[arg-type]
+    def label_detail(self) -> LabelDetail:
+        """How much of its labels the training part shows: no more than ``data.label_detail``, and than the method learns from."""
+        wanted = self.method_config().supervision_used
+        return coarser(self.data.label_detail, "image" if wanted in ("none", "image labels") else wanted)  # type: ignore[arg-type]
 
     @property
     def supervision(self) -> str:
         """The labels of anomalies that this job wants to learn from; see :data:`adjobs.methods.contract.Supervision`."""
-        wanted = self.method_config().learns_from
+        wanted = self.method_config().supervision_used
         if wanted in ("none", "image labels"):
             return wanted
-        return "image labels" if self.labels == "image" else self.labels
+        return "image labels" if self.label_detail == "image" else self.label_detail
 
     def method_config(self) -> MethodConfig:
         """``params`` as the method's own configuration."""

@@ -114,7 +114,7 @@ def _resolve_pixels(job: JobConfig, params: Mapping[str, Any], source: str) -> P
     """The section with the default rate of max_fpr; a null policy stays, since only validation knows whether it has masks."""
     given = job.pixel_threshold
     if given.policy is not None and not methods.gives_map(job.method, params):
-        got = f"got policy {given.policy}, but {job.method} gives no maps{methods.without_switch(job.method)}"
+        got = f"got policy {given.policy}, but {job.method} gives no maps{methods.map_param_hint(job.method)}"
         raise JobError(f"{source}: pixel_threshold: {got}; leave pixel_threshold out")
     default = DEFAULT_PIXEL_MAX_FPR if given.policy == "max_fpr" else None
     return given.model_copy(update={"value": default if given.value is None else given.value})

@@ -19,8 +19,8 @@ import torch
 
 from adjobs.data.cache.build_once import open_or_build
 from adjobs.data.cache.images import ImageCache
-from adjobs.data.dataset import Index
-from adjobs.data.labels.masks import ANOMALOUS, UNKNOWN, Level, coarsen
+from adjobs.data.dataset import Dataset
+from adjobs.data.labels.masks import ANOMALOUS, UNKNOWN, LabelDetail, coarsen
 from adjobs.errors import DataError, StorageError, one_line
 from adjobs.types import Batch
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Pool:
+class SamplePool:
     """Samples of one kind, as rows of the cache."""
 
     rows: np.ndarray
@@ -54,26 +54,26 @@ class TrainingData:
     def __init__(
         self,
         cache: ImageCache,
-        index: Index,
+        index: Dataset,
         part: Sequence[str],
         device: torch.device,
         *,
-        labels: Level = "finest",
+        label_detail: LabelDetail = "full",
         block: int = 8,
     ) -> None:
         self._cache = cache
         self._device = device
-        self._level, self._block = labels, block
+        self._label_detail, self._block = label_detail, block
         self._part = tuple(part)
         classes = {sample.id: int(sample.label == "anomalous") for sample in index.samples}
-        rows = np.array([cache.row[name] for name in part], dtype=np.int64)
+        rows = np.array([cache.index_of[name] for name in part], dtype=np.int64)
         self._label = {int(row): classes[name] for row, name in zip(rows, part, strict=True)}
-        self._label_row = {cache.row[name]: cache.label_row[name] for name in part if name in cache.label_row}
+        self._label_row = {cache.index_of[name]: cache.label_index_of[name] for name in part if name in cache.label_index_of}
         anomalous = np.array([classes[name] for name in part], dtype=bool)
-        self.natural_pool, self.normal_pool, self.anomalous_pool = (
-            Pool(rows),
-            Pool(rows[~anomalous]),
-            Pool(rows[anomalous]),
+        self.all_labels_pool, self.normal_pool, self.anomalous_pool = (
+            SamplePool(rows),
+            SamplePool(rows[~anomalous]),
+            SamplePool(rows[anomalous]),
         )
 
     @property
@@ -94,7 +94,7 @@ class TrainingData:
         """All labelled anomalies in order, in batches of up to ``size``, for work without gradients."""
         return self._in_order(self.anomalous_pool, size)
 
-    def _in_order(self, pool: Pool, size: int) -> Iterator[Batch]:
+    def _in_order(self, pool: SamplePool, size: int) -> Iterator[Batch]:
         nothing = torch.Generator(self._device)
         for start in range(0, len(pool), size):
             rows = pool.rows[start : start + size]
@@ -122,24 +122,24 @@ class TrainingData:
                 "folder (ADJOBS_CACHE)"
             ) from error
 
-    def plan(self, mix: tuple[int, int, int, int], world: int, sized_by: Sequence[str] = ("batch_size",)) -> Plan:
+    def plan(self, mix: tuple[int, int, int, int], world: int, size_params: Sequence[str] = ("batch_size",)) -> BatchPlan:
         """Lay out the batches of a stage.
 
         Args:
-            mix: global counts (natural, normal, simulated, anomalous), see :class:`adjobs.methods.contract.Mix`.
+            mix: global counts (natural, normal, simulated, anomalous), see :class:`adjobs.methods.contract.BatchComposition`.
             world: number of workers.
             sized_by: parameters that set the mix, for what is said where it does not fit.
 
         Raises:
             DataError: the training part lacks what the mix asks for, or the batch cannot be shared among the workers.
         """
-        natural, normal, simulated, anomalous = mix
-        settings = " or ".join(f"params.{name}" for name in sized_by)
+        all_labels, normal, simulated, anomalous = mix
+        settings = " or ".join(f"params.{name}" for name in size_params)
         if anomalous and not len(self.anomalous_pool):
             raise DataError(
                 "the method asks for labelled anomalies in each batch, the training part has none; label some or change params"
             )
-        pool, per_step = (self.natural_pool, natural) if natural else (self.normal_pool, normal + simulated)
+        pool, per_step = (self.all_labels_pool, all_labels) if all_labels else (self.normal_pool, normal + simulated)
         if per_step % world or anomalous % world:
             raise DataError(
                 f"a global batch of {per_step} + {anomalous} labelled anomalies cannot be shared equally by {world} workers; "
@@ -151,7 +151,7 @@ class TrainingData:
                 f"a global batch has {per_step + anomalous} images, each of {world} workers needs at least 2; "
                 f"use fewer workers, a larger {settings}, or more training images ({len(pool)} now)"
             )
-        return Plan(self, mix, pool, per_step, world)
+        return BatchPlan(self, mix, pool, per_step, world)
 
     def load(self, rows: np.ndarray, simulate: np.ndarray, generator: torch.Generator) -> Batch:
         """The batch of these cache rows on the device."""
@@ -169,16 +169,16 @@ class TrainingData:
         """What the training may know of each pixel of an anomalous image, ``(size, size)`` uint8."""
         if row not in self._label_row:
             return np.full(self._cache.images.shape[1:3], UNKNOWN, dtype=np.uint8)
-        return coarsen(np.array(self._cache.labels[self._label_row[row]]), self._level, self._block)
+        return coarsen(np.array(self._cache.labels[self._label_row[row]]), self._label_detail, self._block)
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """The batches of one stage."""
 
     data: TrainingData
     mix: tuple[int, int, int, int]
-    pool: Pool
+    pool: SamplePool
     per_step: int
     world: int
 
@@ -206,14 +206,14 @@ class Plan:
 
     def _rows(self, step: int, seed: int, stage: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the global batch, and which of them are to be simulated on."""
-        natural, normal, simulated, anomalous = self.mix
+        all_labels, normal, simulated, anomalous = self.mix
         epoch, i = divmod(step, self.steps_per_epoch)
         rows = self.pool.shuffled(seed, stage, epoch)[i * self.per_step : (i + 1) * self.per_step]
         rows = rows[
             : len(rows) // self.world * self.world
         ]  # equal shares, so that averaging over workers is averaging over images
         simulate = np.zeros(len(rows), dtype=bool)
-        if not natural:
+        if not all_labels:
             simulate[round(len(rows) * normal / (normal + simulated)) :] = True
         if anomalous:
             extra = self.data.anomalous_pool.draw(anomalous, step, seed, stage, 1)

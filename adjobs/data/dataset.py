@@ -26,7 +26,7 @@ class Sample:
         mask: the defect's pixels.
         defect: type of the defect; "" for normal images and where no type is known.
         group: board, part or camera; images of one group must not be divided between training and test.
-        part: published split, "train", "val" or "test".
+        published_split: "train", "val" or "test".
         blocks: small grey image of a block grid, see :func:`adjobs.data.labels.masks.read_blocks`.
         boxes: rectangles around all defects, in pixels of the upright image; None where nobody drew any.
     """
@@ -37,7 +37,7 @@ class Sample:
     mask: Mask | None = None
     defect: str = ""
     group: str | None = None
-    part: str | None = None
+    published_split: str | None = None
     blocks: Path | None = None
     boxes: tuple[Box, ...] | None = None
 
@@ -48,7 +48,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Index:
+class Dataset:
     """A data set in a local folder; ``samples`` are sorted by id."""
 
     root: Path
@@ -56,7 +56,7 @@ class Index:
     samples: tuple[Sample, ...]
 
 
-def fingerprint(index: Index, *, progress: bool = False) -> str:
+def fingerprint(index: Dataset, *, progress: bool = False) -> str:
     """Sha256 over all that is known of every sample, and the contents of its files.
 
     The folder's place has no part in it: the same data set on another machine has the same fingerprint.
@@ -69,7 +69,16 @@ def fingerprint(index: Index, *, progress: bool = False) -> str:
     total = hashlib.sha256()
     for s in sorted(index.samples, key=lambda sample: sample.id):
         drawn = s.mask if isinstance(s.mask, Shapes) else None
-        row = [s.id, s.label, s.defect, s.group, s.part, s.boxes, drawn and vars(drawn), *(hashes[path] for path in s.files)]
+        row = [
+            s.id,
+            s.label,
+            s.defect,
+            s.group,
+            s.published_split,
+            s.boxes,
+            drawn and vars(drawn),
+            *(hashes[path] for path in s.files),
+        ]
         # One file can be a mask or a block grid, and the last of several a mask or their kinds.
         row += [word for word, there in (("kinds", isinstance(s.mask, Layers) and s.mask.kinds), ("blocks", s.blocks)) if there]
         total.update(json.dumps(row).encode() + b"\n")

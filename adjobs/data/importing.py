@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from adjobs.data.dataset import Index
+from adjobs.data.dataset import Dataset
 from adjobs.data.formats.manifest import write_line
 from adjobs.data.walk import content_hash
 from adjobs.errors import DataError
@@ -40,7 +40,7 @@ class Copied(NamedTuple):
     size: int
 
 
-def refuse_overlap(index: Index, source: str, destination: str) -> None:
+def refuse_overlap(index: Dataset, source: str, destination: str) -> None:
     """Refuse a destination that is the source or lies in it.
 
     Args:
@@ -61,7 +61,7 @@ def refuse_overlap(index: Index, source: str, destination: str) -> None:
         raise DataError(f"{destination}: lies in the data set {source}; a copy needs a place of its own; choose one outside")
 
 
-def import_index(index: Index, destination: str, *, progress: bool = False) -> Copied:
+def import_index(index: Dataset, destination: str, *, progress: bool = False) -> Copied:
     """Copy the files of all samples, at their paths relative to the data set, and write the manifest last.
 
     The copy has the ids, the labels and so the fingerprint of its source.
@@ -104,13 +104,13 @@ def import_index(index: Index, destination: str, *, progress: bool = False) -> C
     return Copied(store.uri(), len(missing), len(paths) - len(missing), sum(path.stat().st_size for path in missing))
 
 
-def _key(index: Index, path: Path) -> str:
+def _key(index: Dataset, path: Path) -> str:
     if not path.is_relative_to(index.root):
         raise DataError(f"{path}: is not in {index.root}; a data set that is copied must lie in one folder; move it there")
     return path.relative_to(index.root).as_posix()
 
 
-def _manifest(index: Index, hashes: Mapping[Path, str]) -> bytes:
+def _manifest(index: Dataset, hashes: Mapping[Path, str]) -> bytes:
     lines = [{**write_line(sample, index.root), "sha256": hashes[sample.image]} for sample in index.samples]
     return "".join(json.dumps(line) + "\n" for line in lines).encode()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from adjobs.data import formats
-from adjobs.data.dataset import Index, Sample
+from adjobs.data.dataset import Dataset, Sample
 from adjobs.data.walk import IMAGE_SUFFIXES, subfolders
 from adjobs.errors import DataError, choices
 
@@ -16,7 +16,7 @@ INSTALLED = "elpv"  # the word that stands for the installed package
 _PLACES = "allowed are a local folder, file://<folder>, s3://<bucket>/<prefix>, or elpv (the installed package elpv-dataset)"
 
 
-def open_index(uri: str, format: str = "auto", *, cache: Path) -> Index:
+def open_dataset(uri: str, format: str = "auto", *, cache: Path) -> Dataset:
     """Find a data set and list its samples; of images at most the header is read, unless masks alone say which are good.
 
     Args:
@@ -32,7 +32,7 @@ def open_index(uri: str, format: str = "auto", *, cache: Path) -> Index:
     reader = _reader(root, format)
     samples = tuple(sorted(reader.read(root), key=lambda sample: sample.id))
     _refuse_unusable(root, reader, samples)
-    return Index(root, reader.NAME, samples)
+    return Dataset(root, reader.NAME, samples)
 
 
 def _locate(uri: str, cache: Path) -> Path:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from adjobs.data.dataset import Index, Sample
+from adjobs.data.dataset import Dataset, Sample
 from adjobs.data.images import ImageError, image_size
-from adjobs.data.splits.assignment import Split
+from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.data.splits.protocols import Parts
 from adjobs.parallel import in_threads
 
 
-def parts(index: Index, split: Split | None) -> list[dict[str, Any]]:
+def parts(index: Dataset, split: SplitAssignment | None) -> list[dict[str, Any]]:
     """Images by part ("" for none), label and defect type, in the order of a table."""
     part_of = _part_of(split)
     counts = Counter((part_of.get(s.id, ""), s.label, s.defect) for s in index.samples)
@@ -23,7 +23,7 @@ def parts(index: Index, split: Split | None) -> list[dict[str, Any]]:
     ]
 
 
-def label_kinds(index: Index) -> dict[str, int]:
+def label_kinds(index: Dataset) -> dict[str, int]:
     """How many images have masks, blocks and boxes, and how many no label at all."""
     return {
         "masks": sum(sample.mask is not None for sample in index.samples),
@@ -33,7 +33,7 @@ def label_kinds(index: Index) -> dict[str, int]:
     }
 
 
-def groups(index: Index, split: Split | None) -> dict[str, int]:
+def groups(index: Dataset, split: SplitAssignment | None) -> dict[str, int]:
     """How many groups there are, and how many the split divides; test results on those are too good."""
     part_of = _part_of(split)
     places: dict[str, set[str]] = {}
@@ -43,7 +43,7 @@ def groups(index: Index, split: Split | None) -> dict[str, int]:
     return {"count": len(places), "divided": sum(len(found) > 1 for found in places.values())}
 
 
-def sizes(index: Index, *, progress: bool = False) -> dict[str, Any]:
+def sizes(index: Dataset, *, progress: bool = False) -> dict[str, Any]:
     """Smallest, largest (by pixels) and most frequent (width, height), and how many headers cannot be read."""
     found = Counter(in_threads(_size, index.samples, text="measuring", progress=progress))
     unreadable = found.pop(None, 0)
@@ -61,5 +61,5 @@ def _size(sample: Sample) -> tuple[int, int] | None:
         return None
 
 
-def _part_of(split: Split | None) -> dict[str, str]:
+def _part_of(split: SplitAssignment | None) -> dict[str, str]:
     return {name: part for part in Parts._fields for name in getattr(split, part, ())}

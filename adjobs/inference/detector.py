@@ -21,7 +21,7 @@ from torch import nn
 from adjobs import methods
 from adjobs.data.images import RESIZE_RULE, load_rgb
 from adjobs.errors import StorageError, one_line
-from adjobs.evaluation.evaluate import Runner, evaluating, predict
+from adjobs.evaluation.evaluate import DeviceConfig, evaluating, predict
 
 FORMAT = 1
 MANIFEST_FILE = "detector.json"
@@ -40,7 +40,7 @@ class Manifest:
         data_fingerprint: of the data set that it was trained on.
         pixel_threshold: as :meth:`adjobs.metrics.pixel_threshold.PixelThreshold.to_dict` gives it; None for methods without maps.
         good_digest: of the good pictures that it was trained on, from
-            :func:`adjobs.data.splits.assignment.digest_of_good`; or None.
+            :func:`adjobs.data.splits.assignment.normal_train_digest`; or None.
     """
 
     method: str
@@ -50,7 +50,7 @@ class Manifest:
     data_fingerprint: str
     map_floor: float | None = None
     pixel_threshold: dict[str, Any] | None = None
-    good_digest: str | None = None
+    normal_train_digest: str | None = None
     resize_rule: str = RESIZE_RULE
     format: int = FORMAT
 
@@ -128,7 +128,7 @@ class Detector:
 
     def __init__(self, method: nn.Module, manifest: Manifest, device: torch.device) -> None:
         self.method = method.to(device).to(memory_format=torch.channels_last).eval()
-        self.runner = Runner(device)
+        self.runner = DeviceConfig(device)
         self.manifest = manifest
 
     @classmethod

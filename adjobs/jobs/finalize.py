@@ -15,33 +15,33 @@ from torch import nn
 from adjobs import methods
 from adjobs.config.job import JobConfig
 from adjobs.data.cache.images import ImageCache
-from adjobs.data.dataset import Index
-from adjobs.data.splits.assignment import Split, digest_of_good
+from adjobs.data.dataset import Dataset
+from adjobs.data.splits.assignment import SplitAssignment, normal_train_digest
 from adjobs.evaluation import evaluate
-from adjobs.evaluation.evaluate import Measures, Runner, Timed
+from adjobs.evaluation.evaluate import DeviceConfig, SplitMetrics, TimedScores
 from adjobs.inference import detector
 from adjobs.metrics import CONFIDENCE, METRICS_VERSION
 from adjobs.metrics.pixel_threshold import PixelThreshold, choose_pixels, default_pixel_policy, describe_pixels
 from adjobs.metrics.threshold import Threshold, choose, describe
 from adjobs.tracking.logged_model import log_model
-from adjobs.tracking.run import MEASURES_FILE, THRESHOLDS_FILE, Recorder
-from adjobs.training.loop import Trained
-from adjobs.types import Scores
+from adjobs.tracking.run import METRICS_FILE, THRESHOLDS_FILE, RunWriter
+from adjobs.training.loop import FitResult
+from adjobs.types import ImageScores
 
 
 class Look:
     """Predictions of the method as it is; the last ones are kept, because the last validation is the final one, too."""
 
-    def __init__(self, method: nn.Module, cache: ImageCache, index: Index, runner: Runner) -> None:
+    def __init__(self, method: nn.Module, cache: ImageCache, index: Dataset, runner: DeviceConfig) -> None:
         self.method, self.cache, self.index, self._runner = method, cache, index, runner
-        self._kept: Timed | None = None
+        self._kept: TimedScores | None = None
 
-    def at(self, part: tuple[str, ...]) -> Timed:
+    def at(self, part: tuple[str, ...]) -> TimedScores:
         """Predict a part anew, and keep the answer."""
         self._kept = evaluate.evaluate(self.method, self.cache, self.index, part, self._runner)
         return self._kept
 
-    def again(self, part: tuple[str, ...]) -> Timed:
+    def again(self, part: tuple[str, ...]) -> TimedScores:
         """The kept predictions if they are of this part, else new ones."""
         return self._kept if self._kept is not None and self._kept.scores.ids == part else self.at(part)
 
@@ -50,7 +50,9 @@ class Look:
         self._kept = None
 
 
-def conclude(job: JobConfig, fingerprint: str, split: Split, look: Look, trained: Trained, recorder: Recorder) -> dict[str, Any]:
+def finalize_run(
+    job: JobConfig, fingerprint: str, split: SplitAssignment, look: Look, trained: FitResult, recorder: RunWriter
+) -> dict[str, Any]:
     """Choose the thresholds on validation, measure, and store everything in the open run.
 
     Args:
@@ -76,7 +78,7 @@ def conclude(job: JobConfig, fingerprint: str, split: Split, look: Look, trained
     if course is not None:
         recorder.figure(course, "figures/training.png")
     # Round by round these were measured, too; MLflow's newest are now those of the model.
-    of_rounds = evaluate.measure_images(val, methods.spec(job.method).own_threshold)
+    of_rounds = evaluate.measure_images(val, methods.spec(job.method).native_threshold)
     newest = {f"val/{name}": value for name, value in of_rounds.items()} | flat(measures)
     recorder.metrics(newest | costs | levels(threshold, pixel), trained.rounds)
     record_thresholds(recorder, threshold, pixel)
@@ -86,7 +88,7 @@ def conclude(job: JobConfig, fingerprint: str, split: Split, look: Look, trained
         for name, figure in figures.of_part(t.scores, threshold.value, part, measures[part]).items():
             recorder.figure(figure, f"figures/{part}_{name}.png")
     _draw_galleries(recorder, timed["test"].scores, threshold.value, look.cache)
-    origin = (fingerprint, digest_of_good(look.index, split.train))
+    origin = (fingerprint, normal_train_digest(look.index, split.train))
     model = _log_detector(job, origin, recorder, look.method, (threshold, pixel), val)
     recorder.tags(
         {"model": model, "selected_round": str(trained.selected_round), "rounds": str(trained.rounds), **_undefined(measures)}
@@ -106,28 +108,28 @@ def conclude(job: JobConfig, fingerprint: str, split: Split, look: Look, trained
     }
 
 
-def choose_threshold(job: JobConfig, val: Scores) -> Threshold:
+def choose_threshold(job: JobConfig, val: ImageScores) -> Threshold:
     """The job's threshold for images."""
     asked = job.threshold
-    return choose(str(asked.policy), val.labels, val.scores, value=asked.value, confidence=asked.confidence, strict=asked.strict)
+    return choose(str(asked.policy), val.labels, val.score, value=asked.value, confidence=asked.confidence, strict=asked.strict)
 
 
-def choose_pixel_threshold(job: JobConfig, val: Scores) -> PixelThreshold | None:
+def choose_pixel_threshold(job: JobConfig, val: ImageScores) -> PixelThreshold | None:
     """The job's threshold for pixels; None for methods that give no maps."""
-    if val.maps is None:
+    if val.anomaly_maps is None:
         return None
     asked = job.pixel_threshold
     seen = val.masks is not None and bool(val.masks.any())
     policy, value = (asked.policy, asked.value) if asked.policy else default_pixel_policy(seen)
-    return choose_pixels(policy, val.maps, val.masks, val.labels, value=value, confidence=job.threshold.confidence)
+    return choose_pixels(policy, val.anomaly_maps, val.masks, val.labels, value=value, confidence=job.threshold.confidence)
 
 
-def measure(scores: Scores, threshold: Threshold, pixel: PixelThreshold | None, index: Index) -> Measures:
+def measure(scores: ImageScores, threshold: Threshold, pixel: PixelThreshold | None, index: Dataset) -> SplitMetrics:
     """All measures of a part at the thresholds."""
     return evaluate.measure(scores, threshold.value, None if pixel is None else pixel.value, index)
 
 
-def flat(measures: Mapping[str, Measures]) -> dict[str, float | None]:
+def flat(measures: Mapping[str, SplitMetrics]) -> dict[str, float | None]:
     """Metrics as MLflow holds them: ``test/image_auroc``, with ``test/image_auroc_low`` and ``_high`` for its interval."""
     found: dict[str, float | None] = {}
     for part, of_part in measures.items():
@@ -143,31 +145,31 @@ def levels(threshold: Threshold, pixel: PixelThreshold | None) -> dict[str, floa
     return {"threshold": threshold.value, "pixel_threshold": None if pixel is None else pixel.value}
 
 
-def record_thresholds(recorder: Recorder, threshold: Threshold, pixel: PixelThreshold | None) -> None:
+def record_thresholds(recorder: RunWriter, threshold: Threshold, pixel: PixelThreshold | None) -> None:
     """Store both thresholds with what they promise."""
     document: dict[str, Any] = {"image": threshold.to_dict(), "pixel": None if pixel is None else pixel.to_dict(), "history": []}
     recorder.document(document, THRESHOLDS_FILE)
 
 
-def record_measures(recorder: Recorder, measures: Mapping[str, Measures]) -> None:
+def record_measures(recorder: RunWriter, measures: Mapping[str, SplitMetrics]) -> None:
     """Store all measures with their intervals, and the version of their definitions."""
     parts = {part: found.to_dict() for part, found in measures.items()}
-    recorder.document({"metrics_version": METRICS_VERSION, "confidence": CONFIDENCE, "parts": parts}, MEASURES_FILE)
+    recorder.document({"metrics_version": METRICS_VERSION, "confidence": CONFIDENCE, "parts": parts}, METRICS_FILE)
 
 
-def _undefined(measures: Mapping[str, Measures]) -> dict[str, str]:
+def _undefined(measures: Mapping[str, SplitMetrics]) -> dict[str, str]:
     missing = sorted(
         f"{part}/{name}" for part, found in measures.items() for name, value in found.values().items() if value is None
     )
     return {"undefined_metrics": ", ".join(missing)} if missing else {}
 
 
-def _draw_galleries(recorder: Recorder, scores: Scores, threshold: float, cache: ImageCache) -> None:
+def _draw_galleries(recorder: RunWriter, scores: ImageScores, threshold: float, cache: ImageCache) -> None:
     """The pictures of the test part that teach most."""
     from adjobs.reporting import figures
 
     def image_of(name: str) -> np.ndarray:
-        return np.asarray(cache.images[cache.row[name]])
+        return np.asarray(cache.images[cache.index_of[name]])
 
     for name, figure in figures.galleries(scores, threshold, "test", image_of).items():
         recorder.figure(figure, f"figures/test_gallery_{name}.png")
@@ -176,13 +178,13 @@ def _draw_galleries(recorder: Recorder, scores: Scores, threshold: float, cache:
 def _log_detector(
     job: JobConfig,
     origin: tuple[str, str],
-    recorder: Recorder,
+    recorder: RunWriter,
     method: nn.Module,
     thresholds: tuple[Threshold, PixelThreshold | None],
-    val: Scores,
+    val: ImageScores,
 ) -> str:
     """Log the model; returns its URI."""
-    good = [] if val.maps is None else val.maps[val.labels == 0]
+    good = [] if val.anomaly_maps is None else val.anomaly_maps[val.labels == 0]
     image, pixel = thresholds
     manifest = detector.Manifest(
         method=job.method,
@@ -191,7 +193,7 @@ def _log_detector(
         threshold=image.to_dict(),
         pixel_threshold=None if pixel is None else pixel.to_dict(),
         data_fingerprint=origin[0],
-        good_digest=origin[1],
+        normal_train_digest=origin[1],
         map_floor=float(np.median(good)) if len(good) else None,
     )
     with TemporaryDirectory(prefix="adjobs-") as temporary:

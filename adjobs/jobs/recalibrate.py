@@ -22,7 +22,7 @@ from adjobs.config.settings import Settings
 from adjobs.data.cache.images import open_cache
 from adjobs.errors import AdjobsError, DataError, JobError, TrackingError
 from adjobs.evaluation import evaluate
-from adjobs.evaluation.evaluate import Measures
+from adjobs.evaluation.evaluate import SplitMetrics
 from adjobs.inference import detector
 from adjobs.jobs.finalize import Look, flat
 from adjobs.jobs.prepare import look
@@ -31,15 +31,15 @@ from adjobs.metrics.threshold import Threshold, choose, describe
 from adjobs.reporting import figures
 from adjobs.tracking import logged_model
 from adjobs.tracking import run as tracking
-from adjobs.tracking.client import talking
-from adjobs.tracking.run import MEASURES_FILE, THRESHOLDS_FILE, Recorder
-from adjobs.types import Scores
+from adjobs.tracking.client import mlflow_errors
+from adjobs.tracking.run import METRICS_FILE, THRESHOLDS_FILE, RunWriter
+from adjobs.types import ImageScores
 
-Level = Literal["image", "pixel"]
-PARTS = ("val", "test")
-DEPENDENT: Mapping[Level, Sequence[str]] = {
-    "image": ("image_precision", "image_sensitivity", "image_specificity", "image_f1", "image_accuracy"),
-    "pixel": ("pixel_precision", "pixel_sensitivity", "pixel_f1"),
+LabelDetail = Literal["image", "pixel"]
+SPLITS = ("val", "test")
+DEPENDENT: Mapping[LabelDetail, Sequence[str]] = {
+    "image": ("image_precision", "image_recall", "image_specificity", "image_f1", "image_accuracy"),
+    "pixel": ("pixel_precision", "pixel_recall", "pixel_f1"),
 }
 """Measures that change with the threshold."""
 
@@ -58,7 +58,7 @@ class _Chosen(NamedTuple):
 
     threshold: Threshold | PixelThreshold
     meaning: str
-    scores: Mapping[str, Scores]
+    scores: Mapping[str, ImageScores]
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class _Run:
         history: the changes of thresholds before this one.
     """
 
-    stored: tracking.Stored
-    recorder: Recorder
+    stored: tracking.StoredRun
+    recorder: RunWriter
     folder: Path
     manifest: detector.Manifest
     measures: dict[str, Any]
@@ -83,7 +83,7 @@ class _Run:
 
 
 def recalibrate(
-    run_id: str, settings: Settings, wanted: Wanted, *, level: Level = "image", register: bool = False
+    run_id: str, settings: Settings, wanted: Wanted, *, level: LabelDetail = "image", register: bool = False
 ) -> dict[str, Any]:
     """Choose a threshold of a finished run anew, and log a model that decides by it.
 
@@ -136,7 +136,7 @@ def _open(run_id: str, settings: Settings) -> Iterator[_Run]:
         raise TrackingError(
             f"run {run_id}: is {stored.status}, needed is a finished one; finish it with 'adjobs train --resume {run_id}'"
         )
-    recorder = Recorder(settings.tracking_uri, run_id)
+    recorder = RunWriter(settings.tracking_uri, run_id)
     with TemporaryDirectory(prefix="adjobs-") as folder:
         copy = logged_model.download(settings.tracking_uri, stored.tags.get("model") or run_id, Path(folder))
         yield _Run(
@@ -144,12 +144,12 @@ def _open(run_id: str, settings: Settings) -> Iterator[_Run]:
             recorder=recorder,
             folder=copy,
             manifest=detector.read_manifest(copy),
-            measures=_document(recorder, MEASURES_FILE),
+            measures=_document(recorder, METRICS_FILE),
             history=_document(recorder, THRESHOLDS_FILE).get("history", []),
         )
 
 
-def _document(recorder: Recorder, name: str) -> dict[str, Any]:
+def _document(recorder: RunWriter, name: str) -> dict[str, Any]:
     """A JSON artifact of the run."""
     try:
         return dict(json.loads(tracking.read_text(recorder.client, recorder.uri, recorder.run_id, name)))
@@ -167,17 +167,17 @@ def _registered(run: _Run) -> str:
 
 
 def _choose_images(run: _Run, wanted: Wanted) -> _Chosen:
-    scores = {part: _stored_scores(run.recorder, part) for part in PARTS}
+    scores = {part: _stored_scores(run.recorder, part) for part in SPLITS}
     val = scores["val"]
-    found = choose(wanted.policy, val.labels, val.scores, value=wanted.value, confidence=wanted.confidence, strict=wanted.strict)
+    found = choose(wanted.policy, val.labels, val.score, value=wanted.value, confidence=wanted.confidence, strict=wanted.strict)
     return _Chosen(found, describe(found), scores)
 
 
-def _stored_scores(recorder: Recorder, part: str) -> Scores:
+def _stored_scores(recorder: RunWriter, part: str) -> ImageScores:
     """The scores that the training stored, without maps and masks."""
     table = _document(recorder, f"scores/{part}.json")
     images, labels, defects, scores, _ = zip(*table["data"], strict=True)
-    return Scores(images, np.array(labels, dtype=np.int64), np.array(scores, dtype=np.float64), defects, None, None)
+    return ImageScores(images, np.array(labels, dtype=np.int64), np.array(scores, dtype=np.float64), defects, None, None)
 
 
 def _choose_pixels(run: _Run, settings: Settings, wanted: Wanted) -> _Chosen:
@@ -186,7 +186,7 @@ def _choose_pixels(run: _Run, settings: Settings, wanted: Wanted) -> _Chosen:
         raise JobError("--strict: pixels have no bound to keep to; leave --strict or --pixel out")
     if not methods.gives_map(stored.job.method, stored.job.params):
         raise JobError(
-            f"--pixel: {stored.job.method} gives no maps{methods.without_switch(stored.job.method)}; leave --pixel out"
+            f"--pixel: {stored.job.method} gives no maps{methods.map_param_hint(stored.job.method)}; leave --pixel out"
         )
     # As a part of the job, what is wanted is checked against the data before the model is run.
     policy: Any = wanted.policy
@@ -200,14 +200,14 @@ def _choose_pixels(run: _Run, settings: Settings, wanted: Wanted) -> _Chosen:
     loaded = detector.Detector.load(run.folder)
     cache = open_cache(data.samples, data.fingerprint, stored.job.data.image_size, settings.cache)
     seen = Look(loaded.method, cache, data.samples, loaded.runner)
-    scores = {part: seen.at(getattr(stored.split, part)).scores for part in PARTS}
-    maps, masks, labels = scores["val"].maps, scores["val"].masks, scores["val"].labels
+    scores = {part: seen.at(getattr(stored.split, part)).scores for part in SPLITS}
+    maps, masks, labels = scores["val"].anomaly_maps, scores["val"].masks, scores["val"].labels
     found = choose_pixels(wanted.policy, np.asarray(maps), masks, labels, value=wanted.value, confidence=wanted.confidence)
     return _Chosen(found, describe_pixels(found), scores)
 
 
 def _record_measures(
-    run: _Run, level: Level, scores: Mapping[str, Scores], manifest: detector.Manifest
+    run: _Run, level: LabelDetail, scores: Mapping[str, ImageScores], manifest: detector.Manifest
 ) -> dict[str, dict[str, float | None]]:
     """Log and store what depends on the threshold, in place of what was; returns the values of test before and after."""
     image = float(manifest.threshold["value"])
@@ -220,7 +220,7 @@ def _record_measures(
         for group, found in measures.to_dict()["by_defect"].items():
             parts[part]["by_defect"].setdefault(group, {}).update(found)
         parts[part]["overall"].update(measures.to_dict()["overall"])
-    run.recorder.document(run.measures, MEASURES_FILE)
+    run.recorder.document(run.measures, METRICS_FILE)
     run.recorder.metrics(_loggable(run.recorder, flat(fresh)), _step(run))
     if level == "image":
         _record_decisions(run.recorder, scores, image, whole)
@@ -229,7 +229,7 @@ def _record_measures(
 
 
 def _record_decisions(
-    recorder: Recorder, scores: Mapping[str, Scores], threshold: float, measures: Mapping[str, Measures]
+    recorder: RunWriter, scores: Mapping[str, ImageScores], threshold: float, measures: Mapping[str, SplitMetrics]
 ) -> None:
     """Tables and figures of the scores with the new threshold."""
     for part, of_part in scores.items():
@@ -238,7 +238,7 @@ def _record_decisions(
             recorder.figure(figure, f"figures/{part}_{name}.png")
 
 
-def _record_threshold(run: _Run, level: Level, manifest: detector.Manifest, old: dict[str, Any] | None, model: str) -> None:
+def _record_threshold(run: _Run, level: LabelDetail, manifest: detector.Manifest, old: dict[str, Any] | None, model: str) -> None:
     now, held = datetime.now(UTC).isoformat(timespec="seconds"), _thresholds(manifest)
     new = held[level] or {}
     change = {"time": now, "by": _user(), "level": level, "old": old, "new": new}
@@ -257,16 +257,18 @@ def _thresholds(manifest: detector.Manifest) -> dict[str, dict[str, Any] | None]
     return {"image": manifest.threshold, "pixel": manifest.pixel_threshold}
 
 
-def _only(measures: Measures, names: Sequence[str]) -> Measures:
+def _only(measures: SplitMetrics, names: Sequence[str]) -> SplitMetrics:
     def pick(found: Mapping[str, Any]) -> dict[str, Any]:
         return {name: found[name] for name in names if name in found}
 
-    return Measures(pick(measures.overall), {group: pick(found) for group, found in measures.by_defect.items()}, measures.counts)
+    return SplitMetrics(
+        pick(measures.overall), {group: pick(found) for group, found in measures.by_defect.items()}, measures.counts
+    )
 
 
-def _loggable(recorder: Recorder, values: Mapping[str, float | None]) -> dict[str, float | None]:
+def _loggable(recorder: RunWriter, values: Mapping[str, float | None]) -> dict[str, float | None]:
     """NaN for what was defined and no longer is: MLflow cannot take a metric back."""
-    with talking(recorder.uri):
+    with mlflow_errors(recorder.uri):
         logged = recorder.client.get_run(recorder.run_id).data.metrics
     return {name: math.nan if value is None and name in logged else value for name, value in values.items()}
 
@@ -276,7 +278,7 @@ def _step(run: _Run) -> int:
     return int(run.stored.tags.get("rounds", 0))
 
 
-def _meaning(level: Level, threshold: dict[str, Any]) -> str:
+def _meaning(level: LabelDetail, threshold: dict[str, Any]) -> str:
     return describe(Threshold(**threshold)) if level == "image" else describe_pixels(PixelThreshold(**threshold))
 
 

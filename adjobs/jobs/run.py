@@ -23,15 +23,15 @@ from adjobs.config.job import JobConfig
 from adjobs.config.settings import Settings
 from adjobs.data.checks.preflight import Problem
 from adjobs.data.open import INSTALLED
-from adjobs.data.splits.assignment import Split, digest_of_good
+from adjobs.data.splits.assignment import SplitAssignment, normal_train_digest
 from adjobs.errors import EXIT_STOPPED, DataError, JobError, Stopped, TrackingError
 from adjobs.inference.detector import read_manifest
 from adjobs.jobs.prepare import Data, look
 from adjobs.tracking import run as tracking
-from adjobs.tracking.logged_model import download, exact
+from adjobs.tracking.logged_model import download, pin_model_uri
 from adjobs.training.backends import ray as ray_backend
 from adjobs.training.checkpoint import StoreCheckpoints
-from adjobs.training.loop import Tick
+from adjobs.training.loop import ProgressUpdate
 from adjobs.training.worker import Task
 from adjobs.training.worker import run as run_worker
 
@@ -64,7 +64,7 @@ def prepare(job: JobConfig, settings: Settings, data: Data | None = None) -> Pre
     return Prepared(_started(_as_divided(job, data.split), data, settings), data)
 
 
-def open_run(prepared: Prepared, settings: Settings, tags: Mapping[str, str], under: tracking.Under | None = None) -> Task:
+def open_run(prepared: Prepared, settings: Settings, tags: Mapping[str, str], under: tracking.ParentRun | None = None) -> Task:
     """Open a run of a prepared job; returns what its workers are told.
 
     Args:
@@ -104,8 +104,8 @@ def train(
     settings: Settings,
     *,
     local: bool,
-    tell: Callable[[Tick], None],
-    under: tracking.Under | None = None,
+    tell: Callable[[ProgressUpdate], None],
+    under: tracking.ParentRun | None = None,
 ) -> dict[str, Any]:
     """Train a job from its beginning; returns the summary.
 
@@ -128,7 +128,7 @@ def train(
     return _describe(task, settings, summary, time.perf_counter() - begin)
 
 
-def resume(run_id: str, settings: Settings, *, tell: Callable[[Tick], None], by_search: bool = False) -> dict[str, Any]:
+def resume(run_id: str, settings: Settings, *, tell: Callable[[ProgressUpdate], None], by_search: bool = False) -> dict[str, Any]:
     """Go on with a run whose driver died, from its last checkpoint, in the way it was launched.
 
     Args:
@@ -164,7 +164,7 @@ def resume(run_id: str, settings: Settings, *, tell: Callable[[Tick], None], by_
     return _describe(task, settings, summary, time.perf_counter() - begin)
 
 
-Launcher = Callable[[Task, str, Callable[[Tick], None]], dict[str, Any]]
+Launcher = Callable[[Task, str, Callable[[ProgressUpdate], None]], dict[str, Any]]
 
 
 @contextmanager
@@ -182,7 +182,7 @@ def _launcher(job: JobConfig, settings: Settings, *, local: bool) -> Iterator[La
         yield lambda task, storage, tell: ray_backend.run(task, storage, wanted, tell)
 
 
-def _train_here(task: Task, storage: str, tell: Callable[[Tick], None]) -> dict[str, Any]:
+def _train_here(task: Task, storage: str, tell: Callable[[ProgressUpdate], None]) -> dict[str, Any]:
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() and task.job.train.gpus_per_worker != 0 else "cpu")
@@ -224,19 +224,19 @@ def closing(tracking_uri: str, run_id: str, again: str) -> Iterator[None]:
     tracking.close(tracking_uri, run_id, "FINISHED")
 
 
-def _task(job: JobConfig, split: Split, found: str, settings: Settings, run_id: str, problems: list[Problem]) -> Task:
+def _task(job: JobConfig, split: SplitAssignment, found: str, settings: Settings, run_id: str, problems: list[Problem]) -> Task:
     names = tuple(sorted({problem.sample for problem in problems if problem.severity == "error"}))
     return Task(job, split, found, settings.cache, settings.tracking_uri, run_id, names)
 
 
-def _as_divided(job: JobConfig, split: Split) -> JobConfig:
+def _as_divided(job: JobConfig, split: SplitAssignment) -> JobConfig:
     """The job with the protocol and seed of its split, which a file of its own may have brought."""
     return job.model_copy(update={"data": job.data.model_copy(update={"protocol": split.protocol, "seed": split.seed})})
 
 
 def anywhere(job: JobConfig) -> JobConfig:
     """The job with full paths: workers and a later resume run in other folders."""
-    start = methods.spec(job.method).start
+    start = methods.spec(job.method).warm_start
     names = PLACES if start is None else (*PLACES, start.param)
     places = {name: job.params[name] for name in names if isinstance(job.params.get(name), str)}
     job = job.model_copy(update={"params": job.params | {name: _full(place) for name, place in places.items()}})
@@ -262,26 +262,28 @@ def _started(job: JobConfig, data: Data, settings: Settings) -> JobConfig:
             of this job's validation or test part must not be begun with.
         TrackingError: no such run or model.
     """
-    start = methods.spec(job.method).start
+    start = methods.spec(job.method).warm_start
     asked = None if start is None else job.params[start.param]
     if start is None or asked is None:
         return job
-    model = exact(settings.tracking_uri, asked)
+    model = pin_model_uri(settings.tracking_uri, asked)
     with TemporaryDirectory(prefix="adjobs-") as folder:
         manifest = read_manifest(download(settings.tracking_uri, model, Path(folder)))
     here, there = {**job.params, "image_size": job.data.image_size}, {**manifest.params, "image_size": manifest.image_size}
-    good = digest_of_good(data.samples, data.split.train)
+    good = normal_train_digest(data.samples, data.split.train)
     wrong = [
         f"{name} {got} there, {wanted} here"
         for name, got, wanted in [
             ("method", manifest.method, job.method),
             ("data fingerprint", manifest.data_fingerprint[:16], data.fingerprint[:16]),
-            ("good pictures in the training part", (manifest.good_digest or "unknown")[:16], good[:16]),
-            *((name, there.get(name), here[name]) for name in ("image_size", *start.equal)),
+            ("good pictures in the training part", (manifest.normal_train_digest or "unknown")[:16], good[:16]),
+            *((name, there.get(name), here[name]) for name in ("image_size", *start.must_match)),
         ]
         if got != wanted
     ]
-    wrong += [f"{name} {there.get(name)} there, must be {value}" for name, value in start.there if there.get(name) != value]
+    wrong += [
+        f"{name} {there.get(name)} there, must be {value}" for name, value in start.required_values if there.get(name) != value
+    ]
     if wrong:
         raise JobError(f"params.{start.param} '{asked}': {'; '.join(wrong)}; give a run that agrees, or leave it out")
     return job.model_copy(update={"params": {**job.params, start.param: model}})
@@ -302,8 +304,8 @@ def _describe(task: Task, settings: Settings, summary: dict[str, Any], seconds: 
     return {**head, **summary, "seconds": seconds, **place}
 
 
-def _facts(data: Data) -> tracking.DataFacts:
-    return tracking.DataFacts(data.fingerprint, data.samples.format, _counts(data), data.split, data.problems)
+def _facts(data: Data) -> tracking.DatasetInfo:
+    return tracking.DatasetInfo(data.fingerprint, data.samples.format, _counts(data), data.split, data.problems)
 
 
 def _counts(data: Data) -> dict[str, int]:

@@ -7,7 +7,7 @@ import pkgutil
 from collections.abc import Mapping
 
 from adjobs.errors import JobError, choices
-from adjobs.methods.contract import Folder, MethodConfig, Spec
+from adjobs.methods.contract import LoadedMethod, MethodConfig, Spec
 
 
 def names() -> list[str]:
@@ -44,20 +44,20 @@ def presets(name: str) -> dict[str, dict[str, object]]:
 def gives_map(name: str, params: Mapping[str, object]) -> bool:
     """Whether a method with these (resolved) parameters gives heat maps."""
     found = spec(name)
-    return found.gives_map and (found.map_switch is None or bool(params[found.map_switch]))
+    return found.gives_map and (found.map_param is None or bool(params[found.map_param]))
 
 
-def without_switch(name: str) -> str:
+def map_param_hint(name: str) -> str:
     """End of the sentence that a method gives no maps, where a parameter would change that."""
-    switch = spec(name).map_switch
+    switch = spec(name).map_param
     return f" without params.{switch}: true" if switch else ""
 
 
-def load(name: str) -> Folder:
+def load(name: str) -> LoadedMethod:
     """A method with all that is needed to build it; imports torch.
 
     Raises:
         JobError: no such method.
     """
     build = importlib.import_module(f"{__name__}.{name}.model").build if name in names() else None
-    return Folder(name, spec(name), config_class(name), build)  # type: ignore[arg-type]
+    return LoadedMethod(name, spec(name), config_class(name), build)  # type: ignore[arg-type]

@@ -41,18 +41,18 @@ class Selection:
     metric: str
 
 
-class Start(NamedTuple):
+class WarmStart(NamedTuple):
     """How a method begins with what another run of it has learnt from the same data.
 
     Attributes:
-        param: parameter that names a run or a model; its weights are given to ``start(weights)`` before the first stage.
-        equal: parameters in which both runs must agree.
-        there: parameters that the other run must have, with their values.
+        param: parameter that names a run or a model; its weights are given to ``load_pretrained(weights)`` before the first stage.
+        must_match: parameters in which both runs must agree.
+        required_values: parameters that the other run must have, with their values.
     """
 
     param: str
-    equal: tuple[str, ...]
-    there: tuple[tuple[str, Any], ...] = ()
+    must_match: tuple[str, ...]
+    required_values: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Spec:
     Attributes:
         title: its name in words.
         paper: authors, venue and year.
-        supervision: label kinds that it can learn from; ``none`` means that normal images alone are enough.
+        supervisions: label kinds that it can learn from; ``none`` means that normal images alone are enough.
         gives_map: whether it locates what it finds.
         map_switch: boolean parameter without which it gives no map; None where it always does, or never.
         simulates: whether it trains on simulated anomalies; then ``simulate(batch) -> Simulated`` puts them on the images that
@@ -70,21 +70,21 @@ class Spec:
             gives masked and filled pictures to look at.
         selection: which checkpoint becomes the model.
         threshold: default policy and its value.
-        start: how it begins with another run's weights; None where it cannot.
+        warm_start: how it begins with another run's weights; None where it cannot.
     """
 
     title: str
     paper: str
-    supervision: tuple[Supervision, ...]
+    supervisions: tuple[Supervision, ...]
     gives_map: bool
     selection: Selection
     threshold: tuple[Policy, float | None]
-    map_switch: str | None = None
+    map_param: str | None = None
     simulates: bool = False
-    start: Start | None = None
+    warm_start: WarmStart | None = None
 
     @property
-    def own_threshold(self) -> float | None:
+    def native_threshold(self) -> float | None:
         """Where the method itself decides, whatever the job asks for; None for methods whose scale means nothing."""
         policy, value = self.threshold
         return value if policy == "fixed" else None
@@ -96,12 +96,12 @@ class MethodConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     @property
-    def learns_from(self) -> Supervision:
+    def supervision_used(self) -> Supervision:
         """The labels of anomalies that a run with these parameters learns from; it is shown no finer ones."""
         return "none"
 
 
-class Mix(NamedTuple):
+class BatchComposition(NamedTuple):
     """How many images of each kind make one global batch.
 
     Attributes:
@@ -111,7 +111,7 @@ class Mix(NamedTuple):
         anomalous: labelled anomalies, drawn over and over.
     """
 
-    natural: int = 0
+    all_labels: int = 0
     normal: int = 0
     simulated: int = 0
     anomalous: int = 0
@@ -134,7 +134,7 @@ class Stage:
             its parameters those that the optimizer holds are trained, the others frozen.
         optimizer: makes the optimizer, with its parameter groups and their learning rates; None for a stage that only prepares.
         mix: the global batch.
-        epochs: length in passes over the normal (``natural``: all) training images; 0 when ``steps`` is given.
+        epochs: length in passes over the normal (``all_labels``: all) training images; 0 when ``steps`` is given.
         steps: length in optimizer steps; 0 when ``epochs`` is given.
         schedule: factor on every group's learning rate.
         clip_norm: largest gradient norm; None for no clipping.
@@ -153,16 +153,16 @@ class Stage:
     name: str
     module: nn.Module
     optimizer: Callable[[], Optimizer] | None
-    mix: Mix = field(default_factory=Mix)
+    mix: BatchComposition = field(default_factory=BatchComposition)
     epochs: int = 0
     steps: int = 0
     schedule: Callable[[Progress], float] = lambda progress: 1.0
     clip_norm: float | None = None
     prepare: Callable[[TrainingImages], None] | None = None
-    attach: Callable[[TrainingImages], None] | None = None
-    calibrate: Callable[[TrainingImages], None] | None = None
+    on_stage_start: Callable[[TrainingImages], None] | None = None
+    fit_statistics: Callable[[TrainingImages], None] | None = None
     predicts: bool = True
-    sized_by: tuple[str, ...] = ("batch_size",)
+    size_params: tuple[str, ...] = ("batch_size",)
     depends_on: Mapping[str, Any] | None = None
 
 
@@ -208,7 +208,7 @@ class Method(Protocol):
         ...
 
 
-class Build(Protocol):
+class MethodFactory(Protocol):
     """Makes a method with its pretrained and its random weights."""
 
     def __call__(self, config: Any, *, image_size: int, seed: int) -> nn.Module:
@@ -216,7 +216,7 @@ class Build(Protocol):
         ...
 
 
-class Folder(NamedTuple):
+class LoadedMethod(NamedTuple):
     """A loaded method.
 
     Attributes:
@@ -229,4 +229,4 @@ class Folder(NamedTuple):
     name: str
     spec: Spec
     config: type[MethodConfig]
-    build: Build
+    build: MethodFactory

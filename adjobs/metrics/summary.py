@@ -45,7 +45,7 @@ def image_measures(
 
     Returns:
         By the names ``image_auroc``, ``image_ap``, ``image_f1max``, ``image_f1``, ``image_accuracy``, ``image_precision``,
-        ``image_sensitivity`` and ``image_specificity``.
+        ``image_recall`` and ``image_specificity``.
     """
     truth, values = image_scores(labels, scores)
     sampling = Sampling(confidence, resamples, seed)
@@ -77,7 +77,7 @@ def defect_measures(
         seed: of the bootstrap, or its generator.
 
     Returns:
-        By type, in alphabetical order: ``image_auroc``, ``image_ap``, and with a threshold ``image_sensitivity``.
+        By type, in alphabetical order: ``image_auroc``, ``image_ap``, and with a threshold ``image_recall``.
 
     Raises:
         ValueError: the lengths differ, or labels or scores are none.
@@ -92,7 +92,7 @@ def defect_measures(
         one |= _resampled_images(truth[rows], values[rows], None, ["image_ap"], sampling)
         if threshold is not None:
             alarms = values[types == type_] >= threshold
-            one["image_sensitivity"] = proportion(int(alarms.sum()), alarms.size, confidence)
+            one["image_recall"] = proportion(int(alarms.sum()), alarms.size, confidence)
         found[str(type_)] = one
     return found
 
@@ -124,7 +124,7 @@ def pixel_summary(  # noqa: PLR0913 - all but the first three by name
     Returns:
         By the names ``pixel_auroc``, ``pixel_ap``, ``pixel_f1max``; ``au_pro`` for limit 0.3 and ``au_pro@0.05`` and the like
         for others; ``au_pro_small``, ``au_pro_medium`` and ``au_pro_large`` for the regions of one of `SIZES` with limit 0.3;
-        with a threshold ``pixel_f1``, ``pixel_precision`` and ``pixel_sensitivity``.
+        with a threshold ``pixel_f1``, ``pixel_precision`` and ``pixel_recall``.
 
     Raises:
         ValueError: a limit out of range, or maps, masks and types that do not fit together.
@@ -188,9 +188,11 @@ def pixel_by_defect(
             found[str(type_)] = dict.fromkeys(names, Estimate(None, reason=_no_pixels(truth[own])))
             continue
         rows = np.concatenate((good, own))
-        exact = {name: value for name, value in exact_measures(ranks, find_regions(truth[own]), limits).items() if name in names}
+        pin_model_uri = {
+            name: value for name, value in exact_measures(ranks, find_regions(truth[own]), limits).items() if name in names
+        }
         sampling = Sampling(confidence, resamples, seed)
-        found[str(type_)] = with_intervals(exact, counts.of(rows), types[rows], limits, sampling)
+        found[str(type_)] = with_intervals(pin_model_uri, counts.of(rows), types[rows], limits, sampling)
     return found
 
 
@@ -206,24 +208,24 @@ def _resampled_images(
         return dict.fromkeys(names, Estimate(None, reason=missing))
     best = ranking.f1_max(truth, values)
     alarms = values >= (np.inf if threshold is None else threshold)
-    exact = {
+    pin_model_uri = {
         "image_ap": ranking.average_precision(truth, values),
         "image_f1max": None if best is None else best[0],
         "image_f1": ranking.f1(truth, alarms),
     }
     lone = few(truth)
     if lone:
-        return {name: Estimate(exact[name], reason=lone) for name in names}
+        return {name: Estimate(pin_model_uri[name], reason=lone) for name in names}
     rows = [_image_rows(truth, values, alarms, weights) for weights in draws(truth, sampling.resamples, sampling.seed)]
     bounds = perfect(int(truth.sum()), int((~truth).sum()), sampling.confidence)
     separate = values[truth].min() > values[~truth].max()
     edges = {
         "image_ap": (bounds.ap(), 1.0) if separate else None,
         "image_f1max": (bounds.f1(), 1.0) if separate else None,
-        "image_f1": _f1_edges(exact["image_f1"], bounds),
+        "image_f1": _f1_edges(pin_model_uri["image_f1"], bounds),
     }
     return {
-        name: bootstrapped(exact[name], np.concatenate([row[name] for row in rows]), sampling.confidence, edges[name])
+        name: bootstrapped(pin_model_uri[name], np.concatenate([row[name] for row in rows]), sampling.confidence, edges[name])
         for name in names
     }
 
@@ -253,7 +255,7 @@ def _proportions(truth: Bools, alarms: Bools, confidence: float) -> dict[str, Es
     return {
         "image_accuracy": proportion(count["tp"] + count["tn"], truth.size, confidence),
         "image_precision": proportion(count["tp"], 0 if missing else raised, confidence, missing or "no alarms"),
-        "image_sensitivity": proportion(count["tp"], anomalous, confidence, "no anomalous images"),
+        "image_recall": proportion(count["tp"], anomalous, confidence, "no anomalous images"),
         "image_specificity": proportion(count["tn"], normal, confidence, "no good images"),
     }
 

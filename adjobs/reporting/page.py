@@ -21,12 +21,12 @@ from adjobs.metrics.pixel_threshold import PixelThreshold, describe_pixels
 from adjobs.metrics.region import SIZES
 from adjobs.metrics.threshold import Threshold, describe
 from adjobs.reporting import figures
-from adjobs.reporting.figures.style import DPI, PARTS, measure_name
+from adjobs.reporting.figures.style import DPI, SPLITS, measure_name
 from adjobs.reporting.report import Group, RunReport
 from adjobs.storage.base import beside, disk
 
 TEMPLATE = "report.html.j2"
-HEADLINES = ("image_auroc", "image_ap", "image_sensitivity", "image_specificity", "pixel_auroc", "au_pro")
+HEADLINES = ("image_auroc", "image_ap", "image_recall", "image_specificity", "pixel_auroc", "au_pro")
 PAGE_DPI = 108  # an inch of a figure on the page, in its pixels: type of 8.5 points is as large as a caption's
 MOST_IDS = 2000  # image ids listed per part; the run has all of them
 CAPTIONS = {
@@ -131,7 +131,7 @@ def view(report: RunReport) -> dict[str, Any]:
         },
         "galleries": [p for p in pictures if "_gallery_" in p.name],
         "curves": {
-            part: [p for p in pictures if p.name.startswith(f"{part}_") and not p.name.startswith(_APART)] for part in PARTS
+            part: [p for p in pictures if p.name.startswith(f"{part}_") and not p.name.startswith(_APART)] for part in SPLITS
         },
         "defects": [p for p in pictures if p.name == "test_defects"],
         "training": [p for p in pictures if p.name == "training"],
@@ -229,7 +229,7 @@ def _title(report: RunReport) -> str:
 
 
 def _part_name(part: str) -> str:
-    return PARTS.get(part, part)
+    return SPLITS.get(part, part)
 
 
 def _tiles(report: RunReport) -> list[tuple[str, Estimate]]:

@@ -13,15 +13,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from adjobs import methods
-from adjobs.data.splits.assignment import Split
+from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.errors import DataError, TrackingError
 from adjobs.metrics.intervals import Estimate
 from adjobs.metrics.region import SIZES
 from adjobs.reporting.figures import History
-from adjobs.tracking.client import connect, talking
-from adjobs.tracking.run import JOB_FILE, MEASURES_FILE, PREFLIGHT_FILE, SPLIT_FILE, TAG, THRESHOLDS_FILE, url
+from adjobs.tracking.client import connect, mlflow_errors
+from adjobs.tracking.run import JOB_FILE, METRICS_FILE, PREFLIGHT_FILE, SPLIT_FILE, TAG, THRESHOLDS_FILE, url
 
-_DOCUMENTS = (JOB_FILE, SPLIT_FILE, MEASURES_FILE, THRESHOLDS_FILE, PREFLIGHT_FILE)
+_DOCUMENTS = (JOB_FILE, SPLIT_FILE, METRICS_FILE, THRESHOLDS_FILE, PREFLIGHT_FILE)
 _FIGURES = "figures"
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -78,7 +78,7 @@ class RunReport:
     link: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     job: str | None = None
-    split: Split | None = None
+    split: SplitAssignment | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     parts: Mapping[str, Part] = field(default_factory=dict)
     confidence: float | None = None
@@ -101,17 +101,17 @@ def gather(uri: str, run_id: str) -> RunReport:
         TrackingError: MLflow does not answer, there is no such run, or it is not one of adjobs.
     """
     client = connect(uri)
-    with talking(uri):
+    with mlflow_errors(uri):
         run = client.get_run(run_id)
     tags = {key.removeprefix(TAG): value for key, value in run.data.tags.items() if key.startswith(TAG)}
     if "method" not in tags:
         raise TrackingError(f"run {run_id}: not a run of adjobs; give the run id that 'adjobs train' printed")
-    with talking(uri):
+    with mlflow_errors(uri):
         experiment = client.get_experiment(run.info.experiment_id).name
         names = [name for name in run.data.metrics if name.startswith(("train/", "val/"))]
         points = {name: client.get_metric_history(run_id, name) for name in names}
         texts, figures = _artifacts(client, run_id)
-    measures = _mapping(texts.get(MEASURES_FILE))
+    measures = _mapping(texts.get(METRICS_FILE))
     preflight = _mapping(texts.get(PREFLIGHT_FILE))
     return RunReport(
         run_id=run_id,
@@ -167,9 +167,9 @@ def _mapping(text: str | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _split(text: str | None) -> Split | None:
+def _split(text: str | None) -> SplitAssignment | None:
     try:
-        return Split.from_dict(_mapping(text))
+        return SplitAssignment.from_dict(_mapping(text))
     except DataError:
         return None
 

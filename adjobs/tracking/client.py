@@ -17,7 +17,7 @@ SQLITE = "sqlite:///"
 
 
 @contextmanager
-def talking(uri: str) -> Iterator[None]:
+def mlflow_errors(uri: str) -> Iterator[None]:
     """Turn MLflow's errors into ours.
 
     Raises:
@@ -50,7 +50,7 @@ def connect(uri: str) -> Any:
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="mlflow")
     mlflow.set_tracking_uri(uri)
-    with talking(uri):
+    with mlflow_errors(uri):
         client = mlflow.MlflowClient(tracking_uri=uri)
         if not uri.startswith(SQLITE):
             client.search_experiments(max_results=1)
@@ -75,7 +75,7 @@ def experiment_id(client: Any, uri: str, name: str) -> str:
     """
     from mlflow.exceptions import MlflowException
 
-    with talking(uri):
+    with mlflow_errors(uri):
         found = client.get_experiment_by_name(name)
         if found is None:
             location = (sqlite_folder(uri) / "artifacts").as_uri() if uri.startswith(SQLITE) else None

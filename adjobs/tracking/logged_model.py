@@ -8,7 +8,7 @@ from typing import Any
 
 import adjobs
 from adjobs.errors import TrackingError
-from adjobs.tracking.client import connect, talking
+from adjobs.tracking.client import connect, mlflow_errors
 
 # What the model needs besides the code that travels with it.
 REQUIREMENTS = (
@@ -44,7 +44,7 @@ def log_model(uri: str, run_id: str, detector: Path, registered: str | None) -> 
     from mlflow.models import Model
 
     client = connect(uri)
-    with talking(uri):
+    with mlflow_errors(uri):
         # The run alone does not tell MLflow where the model belongs: without this it goes to experiment 0, and to ./mlruns.
         mlflow.set_experiment(experiment_id=client.get_run(run_id).info.experiment_id)
         info = Model.log(
@@ -95,7 +95,7 @@ def download(uri: str, model: str, folder: Path) -> Path:
     if (local / "detector.json").is_file():
         return local
     client = connect(uri)
-    with talking(uri):
+    with mlflow_errors(uri):
         found = Path(mlflow.artifacts.download_artifacts(_model_uri(client, model), dst_path=str(folder)))
     inside = found / "artifacts" / ARTIFACT
     if not (inside / "detector.json").is_file():
@@ -103,7 +103,7 @@ def download(uri: str, model: str, folder: Path) -> Path:
     return inside
 
 
-def exact(uri: str, model: str) -> str:
+def pin_model_uri(uri: str, model: str) -> str:
     """What a run or an alias stands for now: a logged model or a version, neither of which changes; others stay as they are.
 
     Raises:
@@ -112,7 +112,7 @@ def exact(uri: str, model: str) -> str:
     if (Path(model) / "detector.json").is_file():
         return model
     client = connect(uri)
-    with talking(uri):
+    with mlflow_errors(uri):
         name, at, alias = model.removeprefix("models:/").partition("@")
         return f"models:/{name}/{client.get_model_version_by_alias(name, alias).version}" if at else _model_uri(client, model)
 

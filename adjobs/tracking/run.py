@@ -17,29 +17,29 @@ from adjobs import __version__
 from adjobs.config.job import JobConfig
 from adjobs.config.resolve import resolve
 from adjobs.data.checks.preflight import Problem
-from adjobs.data.splits.assignment import Split
+from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.errors import TrackingError, one_line
 from adjobs.metrics import METRICS_VERSION
-from adjobs.tracking.client import connect, experiment_id, talking
-from adjobs.types import Scores
+from adjobs.tracking.client import connect, experiment_id, mlflow_errors
+from adjobs.types import ImageScores
 
 TAG = "adjobs."
 JOB_FILE, SPLIT_FILE, PREFLIGHT_FILE = "job.yaml", "split.json", "preflight.json"
-MEASURES_FILE, THRESHOLDS_FILE = "measures.json", "thresholds.json"
+METRICS_FILE, THRESHOLDS_FILE = "metrics.json", "thresholds.json"
 
 
 @dataclass(frozen=True)
-class DataFacts:
+class DatasetInfo:
     """What a run records of its data."""
 
     fingerprint: str
     format: str
     counts: dict[str, int]
-    split: Split
+    split: SplitAssignment
     problems: Sequence[Problem] = ()
 
 
-class Under(NamedTuple):
+class ParentRun(NamedTuple):
     """The search that a run belongs to: its run id, this run's part in it, and what follows the name of the run."""
 
     search: str
@@ -47,7 +47,9 @@ class Under(NamedTuple):
     suffix: str
 
 
-def start(uri: str, job: JobConfig, data: DataFacts, storage: str, tags: Mapping[str, str], under: Under | None = None) -> str:
+def start(
+    uri: str, job: JobConfig, data: DatasetInfo, storage: str, tags: Mapping[str, str], under: ParentRun | None = None
+) -> str:
     """Open a run and record the job: parameters, tags, data set, split. Returns its id.
 
     Args:
@@ -76,7 +78,7 @@ def start(uri: str, job: JobConfig, data: DataFacts, storage: str, tags: Mapping
         "warnings": str(sum(problem.severity == "warning" for problem in data.problems)),
         **tags,
     }
-    with talking(uri):
+    with mlflow_errors(uri):
         name = name_of(job)
         nested = {}
         if under is not None:
@@ -98,13 +100,13 @@ def name_of(job: JobConfig) -> str:
     return f"{job.method}-{Path(job.data.uri.rstrip('/')).name}"
 
 
-def record(uri: str, run_id: str, job: JobConfig, data: DataFacts) -> None:
+def record(uri: str, run_id: str, job: JobConfig, data: DatasetInfo) -> None:
     """Record a job in its run; once more does no harm."""
-    with talking(uri):
+    with mlflow_errors(uri):
         _record(connect(uri), run_id, job, data)
 
 
-def _record(client: Any, run_id: str, job: JobConfig, data: DataFacts) -> None:
+def _record(client: Any, run_id: str, job: JobConfig, data: DatasetInfo) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
     flat = {
@@ -143,32 +145,32 @@ def flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredRun:
     """An earlier run, enough to go on with it."""
 
     job: JobConfig
-    split: Split
+    split: SplitAssignment
     fingerprint: str
     storage: str
     status: str
     tags: dict[str, str]
 
 
-def stored(uri: str, run_id: str) -> Stored:
+def stored(uri: str, run_id: str) -> StoredRun:
     """Read back what ``start`` recorded.
 
     Raises:
         TrackingError: no such run, or not one of adjobs.
     """
     client = connect(uri)
-    with talking(uri):
+    with mlflow_errors(uri):
         run = client.get_run(run_id)
     tags = {key.removeprefix(TAG): value for key, value in run.data.tags.items() if key.startswith(TAG)}
     if "storage" not in tags:
         raise TrackingError(f"run {run_id}: not a run of adjobs; give the run id that 'adjobs train' printed")
-    return Stored(
+    return StoredRun(
         job=resolve(yaml.safe_load(read_text(client, uri, run_id, JOB_FILE)), source=f"run {run_id}"),
-        split=Split.from_dict(json.loads(read_text(client, uri, run_id, SPLIT_FILE))),
+        split=SplitAssignment.from_dict(json.loads(read_text(client, uri, run_id, SPLIT_FILE))),
         fingerprint=tags["data_fingerprint"],
         storage=tags["storage"],
         status=str(run.info.status),
@@ -180,14 +182,14 @@ def read_text(client: Any, uri: str, run_id: str, name: str) -> str:
     """A text artifact of a run."""
     from tempfile import TemporaryDirectory
 
-    with talking(uri), TemporaryDirectory() as folder:
+    with mlflow_errors(uri), TemporaryDirectory() as folder:
         return Path(client.download_artifacts(run_id, name, folder)).read_text()
 
 
 def close(uri: str, run_id: str, status: str, error: BaseException | None = None) -> None:
     """End a run: ``FINISHED``, ``FAILED`` (with the error as a tag), or ``KILLED``."""
     client = connect(uri)
-    with talking(uri):
+    with mlflow_errors(uri):
         if error is not None:
             client.set_tag(run_id, f"{TAG}error", one_line(error))
         client.set_terminated(run_id, status)
@@ -196,7 +198,7 @@ def close(uri: str, run_id: str, status: str, error: BaseException | None = None
 def reopen(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
     """Set an ended run to running again, for a resume."""
     client = connect(uri)
-    with talking(uri):
+    with mlflow_errors(uri):
         client.update_run(run_id, status="RUNNING")
         for key, value in {**tags, "error": ""}.items():
             client.set_tag(run_id, f"{TAG}{key}", value)
@@ -209,11 +211,11 @@ def url(uri: str, run_id: str) -> str | None:
     client = connect(uri)
     parts = urlsplit(uri.rstrip("/"))
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    with talking(uri):
+    with mlflow_errors(uri):
         return f"{bare}/#/experiments/{client.get_run(run_id).info.experiment_id}/runs/{run_id}"
 
 
-class Recorder:
+class RunWriter:
     """Writes into an open run. Used on rank 0; safe to repeat after a restart, because every name is written again."""
 
     def __init__(self, uri: str, run_id: str) -> None:
@@ -226,12 +228,12 @@ class Recorder:
 
         now = int(time.time() * 1000)
         metrics = [Metric(key, float(value), now, step) for key, value in values.items() if value is not None]
-        with talking(self.uri):
+        with mlflow_errors(self.uri):
             self.client.log_batch(self.run_id, metrics=metrics)
 
     def history(self) -> dict[str, list[tuple[int, float]]]:
         """What was recorded round by round, also before a resume: (round, value) by metric, in the order of recording."""
-        with talking(self.uri):
+        with mlflow_errors(self.uri):
             names = [name for name in self.client.get_run(self.run_id).data.metrics if name.startswith(("train/", "val/"))]
             points = {name: self.client.get_metric_history(self.run_id, name) for name in names}
         in_time = {name: sorted(found, key=lambda point: (point.step, point.timestamp)) for name, found in points.items()}
@@ -239,28 +241,28 @@ class Recorder:
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags under our prefix."""
-        with talking(self.uri):
+        with mlflow_errors(self.uri):
             for key, value in values.items():
                 self.client.set_tag(self.run_id, f"{TAG}{key}", value)
 
     def document(self, value: Mapping[str, Any], name: str) -> None:
         """Store a mapping as a JSON artifact."""
-        with talking(self.uri):
+        with mlflow_errors(self.uri):
             self.client.log_dict(self.run_id, dict(value), name)
 
     def figure(self, figure: Any, name: str) -> None:
         """Store a matplotlib figure as a PNG artifact."""
-        with talking(self.uri):
+        with mlflow_errors(self.uri):
             self.client.log_figure(self.run_id, figure, name)
 
-    def scores(self, scores: Scores, threshold: float, part: str) -> None:
+    def scores(self, scores: ImageScores, threshold: float, part: str) -> None:
         """Store the scores of every image as a table. A repeated call replaces it: MLflow would append."""
         columns = {
             "image": list(scores.ids),
             "label": scores.labels.tolist(),
             "defect": list(scores.defects),
-            "score": scores.scores.tolist(),
-            "decision": (scores.scores >= threshold).astype(int).tolist(),
+            "score": scores.score.tolist(),
+            "decision": (scores.score >= threshold).astype(int).tolist(),
         }
         rows = list(zip(*columns.values(), strict=True))
         self.document({"columns": list(columns), "data": [list(row) for row in rows]}, f"scores/{part}.json")

@@ -12,8 +12,8 @@ import yaml
 from adjobs.config.job import JobConfig
 from adjobs.config.resolve import resolve
 from adjobs.errors import TrackingError
-from adjobs.tracking.client import connect, experiment_id, talking
-from adjobs.tracking.run import JOB_FILE, TAG, Under, read_text
+from adjobs.tracking.client import connect, experiment_id, mlflow_errors
+from adjobs.tracking.run import JOB_FILE, TAG, ParentRun, read_text
 
 SPACE_FILE, SEARCH_FILE, BEST_FILE, TRIALS_FILE = "space.yaml", "search.json", "best.yaml", "trials.json"
 MEASURED, COSTS = "val/", "costs/"  # where the metrics of a trial's end stand
@@ -21,7 +21,7 @@ SEARCH, TRIAL, FINAL = "search", "trial", "final"  # values of the tag kind
 
 
 @dataclass(frozen=True)
-class Nested:
+class ChildRun:
     """A run of a search as MLflow holds it.
 
     Attributes:
@@ -57,8 +57,8 @@ class StoredSearch:
     options: dict[str, Any]
     job: JobConfig
     space: object
-    trials: list[Nested] = field(default_factory=list)
-    final: Nested | None = None
+    trials: list[ChildRun] = field(default_factory=list)
+    final: ChildRun | None = None
 
 
 def open_search(
@@ -82,7 +82,7 @@ def open_search(
         raise TrackingError(f"search '{name}': there is one; go on with 'adjobs tune --resume {name}', or give another --name")
     experiment = experiment_id(client, uri, job.track.experiment)
     own = {"kind": SEARCH, "search": name, "method": job.method, **tags}
-    with talking(uri):
+    with mlflow_errors(uri):
         run = client.create_run(experiment, run_name=name, tags={f"{TAG}{key}": value for key, value in own.items()})
         run_id = str(run.info.run_id)
         for key, value in {"method": job.method, "data.uri": job.data.uri, **options}.items():
@@ -123,7 +123,7 @@ def find_search(uri: str, name: str) -> StoredSearch:
 def history(uri: str, run_id: str, metric: str) -> dict[int, float]:
     """A measure of validation by round; of a round that was repeated, the first value."""
     client = connect(uri)
-    with talking(uri):
+    with mlflow_errors(uri):
         points = sorted(client.get_metric_history(run_id, f"{MEASURED}{metric}"), key=lambda point: point.timestamp)
     found: dict[int, float] = {}
     for point in points:
@@ -131,9 +131,9 @@ def history(uri: str, run_id: str, metric: str) -> dict[int, float]:
     return found
 
 
-def under(run_id: str, number: int | None) -> Under:
+def under(run_id: str, number: int | None) -> ParentRun:
     """What makes a run a trial of a search, or its final training if it has no number."""
-    return Under(run_id, FINAL, "final") if number is None else Under(run_id, TRIAL, f"{number:03d}")
+    return ParentRun(run_id, FINAL, "final") if number is None else ParentRun(run_id, TRIAL, f"{number:03d}")
 
 
 class SearchRecorder:
@@ -149,24 +149,24 @@ class SearchRecorder:
 
     def note(self, trial: str, tags: Mapping[str, str]) -> None:
         """Tag the run of a trial."""
-        with talking(self.uri):
+        with mlflow_errors(self.uri):
             for key, value in tags.items():
                 self.client.set_tag(trial, f"{TAG}{key}", value[:5000])
 
     def close(self, trial: str, status: str) -> None:
         """Close the run of a trial."""
-        with talking(self.uri):
+        with mlflow_errors(self.uri):
             self.client.set_terminated(trial, status)
 
     def progress(self, values: Mapping[str, float], step: int) -> None:
         """How far the search is after so many trials."""
-        with talking(self.uri):
+        with mlflow_errors(self.uri):
             for key, value in values.items():
                 self.client.log_metric(self.run_id, key, value, step=step)
 
     def outcome(self, best: JobConfig, document: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         """The chosen job, ready for ``adjobs train``, and what became of every trial."""
-        with talking(self.uri):
+        with mlflow_errors(self.uri):
             self.client.log_text(self.run_id, best.to_yaml(), BEST_FILE)
             self.client.log_dict(self.run_id, dict(document), TRIALS_FILE)
             for key, value in tags.items():
@@ -174,7 +174,7 @@ class SearchRecorder:
 
     def figures(self, drawn: Mapping[str, Any]) -> None:
         """Pictures of the search."""
-        with talking(self.uri):
+        with mlflow_errors(self.uri):
             for name, figure in drawn.items():
                 self.client.log_figure(self.run_id, figure, f"figures/{name}.png")
 
@@ -183,7 +183,7 @@ def _named(client: Any, uri: str, name: str) -> Sequence[Any]:
     """The run of a search, by its name or id."""
     if "'" in name:
         raise TrackingError(f'search "{name}": a name holds no quotation marks; give another --name')
-    with talking(uri):
+    with mlflow_errors(uri):
         experiments = [one.experiment_id for one in client.search_experiments()]
     kind = f"tags.`{TAG}kind` = '{SEARCH}'"
     for which in (f"tags.`{TAG}search` = '{name}'", f"attributes.run_id = '{name}'"):
@@ -197,7 +197,7 @@ def _search(client: Any, uri: str, experiments: Sequence[str], filter_: str) -> 
     """All runs, page by page."""
     found: list[Any] = []
     token = None
-    with talking(uri):
+    with mlflow_errors(uri):
         while True:
             page = client.search_runs(list(experiments), filter_, max_results=200, page_token=token)
             found += list(page)
@@ -206,6 +206,6 @@ def _search(client: Any, uri: str, experiments: Sequence[str], filter_: str) -> 
                 return found
 
 
-def _nested(run: Any) -> Nested:
+def _nested(run: Any) -> ChildRun:
     tags = {key.removeprefix(TAG): value for key, value in run.data.tags.items() if key.startswith(TAG)}
-    return Nested(str(run.info.run_id), str(run.info.status), tags, dict(run.data.metrics))
+    return ChildRun(str(run.info.run_id), str(run.info.status), tags, dict(run.data.metrics))

@@ -98,7 +98,7 @@ def write(
 
 
 @dataclass
-class Restored:
+class Checkpoint:
     """A checkpoint in memory; ``optimizer`` is None between two stages."""
 
     method: dict[str, Tensor]
@@ -107,7 +107,7 @@ class Restored:
     progress: Progress
 
 
-def read(folder: Path) -> Restored:
+def read(folder: Path) -> Checkpoint:
     """Read a checkpoint folder into main memory; loading copies it to the device, except what the optimizer counts there.
 
     Raises:
@@ -119,7 +119,7 @@ def read(folder: Path) -> Restored:
         best = folder / "best.safetensors"
         # Copied, since these are maps of a file that goes.
         weights = {key: tensor.clone() for key, tensor in load_file(best).items()} if best.exists() else None
-        return Restored(state["method"], state["optimizer"], weights, progress)
+        return Checkpoint(state["method"], state["optimizer"], weights, progress)
     except Exception as error:  # torch, json and safetensors each have their own classes for a file that is not theirs
         raise StorageError(f"checkpoint {folder}: cannot be read ({one_line(error)}); start the job anew") from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 Fields = tuple[str, int, int, float, float]
 
 
-class Last:
+class LatestProgress:
     """The worker puts, the driver gets."""
 
     def __init__(self) -> None:

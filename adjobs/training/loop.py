@@ -20,15 +20,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from adjobs.data.batches import Plan, TrainingData
+from adjobs.data.batches import BatchPlan, TrainingData
 from adjobs.errors import AdjobsError
-from adjobs.evaluation.evaluate import Runner
+from adjobs.evaluation.evaluate import DeviceConfig
 from adjobs.methods.contract import Progress, Selection, Stage
 from adjobs.nn.norm import synchronised
 from adjobs.nn.world import take_from_first
 from adjobs.training import checkpoint
 from adjobs.training.checkpoint import Checkpoints
-from adjobs.training.device import peak_memory_mb
+from adjobs.training.device import peak_memory_mib
 from adjobs.training.stage_cache import once
 
 ROUND_STEPS = 100
@@ -43,14 +43,14 @@ class TrainingError(AdjobsError):
 class Worker:
     """This worker among its peers; one that ``shares`` takes over stages that others of this machine have trained alike."""
 
-    runner: Runner
+    runner: DeviceConfig
     rank: int = 0
     world: int = 1
     seed: int = 0
     shares: bool = False
 
 
-class Tick(NamedTuple):
+class ProgressUpdate(NamedTuple):
     """Progress inside a round, for a bar: steps done and to do over the whole stage, mean loss of the round, global images/s."""
 
     stage: str
@@ -70,7 +70,7 @@ class Round(NamedTuple):
 class Listener(Protocol):
     """Whoever wants to know; called on rank 0 only."""
 
-    def tick(self, tick: Tick) -> None:
+    def tick(self, tick: ProgressUpdate) -> None:
         """Every half second or so."""
         ...
 
@@ -79,7 +79,7 @@ class Listener(Protocol):
         ...
 
 
-class Trained(NamedTuple):
+class FitResult(NamedTuple):
     """Outcome.
 
     Attributes:
@@ -121,7 +121,7 @@ def fit(
     checkpoints: Checkpoints,
     listener: Listener,
     begin: Callable[[], None] = lambda: None,
-) -> Trained:
+) -> FitResult:
     """Train all stages, from the last checkpoint if there is one, and leave the selected weights in ``method``.
 
     Args:
@@ -158,7 +158,7 @@ class _StageRun:
     module: nn.Module
     optimizer: Optimizer
     base_lr: list[float]
-    plan: Plan
+    plan: BatchPlan
     total: int
 
     @property
@@ -206,8 +206,8 @@ class _Run:
             stage.prepare(self.data)
             take_from_first(self.method)
             self.progress.prepared.append(stage.name)
-        if stage.attach is not None:
-            stage.attach(self.data)
+        if stage.on_stage_start is not None:
+            stage.on_stage_start(self.data)
         if stage.optimizer is None:
             self.progress.stage, self.progress.step = index + 1, 0
             self._finish_round({}, None, stage, last=last)
@@ -252,9 +252,9 @@ class _Run:
         train_only(stage.module, optimizer)
         return _StageRun(stage, index, self._distributed(stage.module), optimizer, base_lr, plan, total)
 
-    def plan(self, stage: Stage) -> Plan:
+    def plan(self, stage: Stage) -> BatchPlan:
         """The batches of a stage that trains."""
-        return self.data.plan(stage.mix, self.worker.world, stage.sized_by)
+        return self.data.plan(stage.mix, self.worker.world, stage.size_params)
 
     def _distributed(self, module: nn.Module) -> nn.Module:
         if self.worker.world == 1:
@@ -278,15 +278,15 @@ class _Run:
             if self.worker.rank == 0 and now - ticked > TICK_SECONDS:
                 ticked = now
                 mean = float(sums["loss"]) / (step - steps.start + 1)
-                self.listener.tick(Tick(run.stage.name, step + 1, run.total, mean, images / (now - begin)))
+                self.listener.tick(ProgressUpdate(run.stage.name, step + 1, run.total, mean, images / (now - begin)))
         means = {name: float(value) / len(steps) for name, value in sums.items()}  # float() waits for the device
         elapsed = time.perf_counter() - begin
         self.images, self.seconds = self.images + images, self.seconds + elapsed
         if self.worker.rank == 0:
-            self.listener.tick(Tick(run.stage.name, steps.stop, run.total, means["loss"], images / elapsed))
+            self.listener.tick(ProgressUpdate(run.stage.name, steps.stop, run.total, means["loss"], images / elapsed))
         self._check_finite(means, run.stage)
         means |= {f"lr_{i}" if i else "lr": group["lr"] for i, group in enumerate(run.optimizer.param_groups)}
-        return means | {"images_per_s": images / elapsed, "peak_memory_mb": peak_memory_mb(self.worker.runner.device)}
+        return means | {"images_per_s": images / elapsed, "peak_memory_mib": peak_memory_mib(self.worker.runner.device)}
 
     def _step(self, run: _StageRun, step: int) -> dict[str, Tensor]:
         """One optimizer step; returns the loss and its parts."""
@@ -304,7 +304,7 @@ class _Run:
         if run.stage.clip_norm is not None:
             nn.utils.clip_grad_norm_([p for group in run.optimizer.param_groups for p in group["params"]], run.stage.clip_norm)
         run.optimizer.step()
-        return {"loss": loss.total.detach(), **loss.parts}
+        return {"loss": loss.total.detach(), **loss.terms}
 
     def _autocast(self) -> torch.autocast:
         dtype = self.worker.runner.autocast
@@ -322,8 +322,8 @@ class _Run:
         """Calibrate, validate, keep the best, report, and store a checkpoint."""
         self.progress.round += 1
         due = last or (stage.predicts and self.progress.round % self.validation.every == 0)
-        if stage.calibrate is not None and (last or (due and self.validation.measure is not None)):
-            stage.calibrate(self.data)
+        if stage.fit_statistics is not None and (last or (due and self.validation.measure is not None)):
+            stage.fit_statistics(self.data)
             take_from_first(self.method)
         if self.worker.rank == 0 and due:
             metrics = metrics | self._validate()
@@ -347,13 +347,13 @@ class _Run:
             self.best = checkpoint.snapshot(self.method)
         return {f"val/{name}": value for name, value in measured.items()}
 
-    def select(self) -> Trained:
+    def select(self) -> FitResult:
         """Put the selected weights into the method."""
         speed = self.images / self.seconds if self.seconds else math.nan
         if self.validation.selection.rule == "best" and self.best is not None and self.progress.best_round is not None:
             self.method.load_state_dict(self.best)
-            return Trained(self.progress.best_round, self.progress.round, speed)
-        return Trained(self.progress.round, self.progress.round, speed)
+            return FitResult(self.progress.best_round, self.progress.round, speed)
+        return FitResult(self.progress.round, self.progress.round, speed)
 
 
 def train_only(module: nn.Module, optimizer: Optimizer) -> None:

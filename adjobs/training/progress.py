@@ -8,10 +8,10 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
-from adjobs.training.loop import Tick
+from adjobs.training.loop import ProgressUpdate
 
 
-class Bar:
+class ProgressBar:
     """One bar per stage: steps, loss, images per second, time left."""
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Bar:
         if self._bar is not None:
             self._bar.close()
 
-    def __call__(self, tick: Tick) -> None:
+    def __call__(self, tick: ProgressUpdate) -> None:
         """Show a tick; a number of steps below the last one means that the training went back to a checkpoint."""
         bar = self._bar
         if bar is None or tick.stage != self._stage:

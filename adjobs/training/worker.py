@@ -16,19 +16,19 @@ from adjobs import methods
 from adjobs.config.job import JobConfig
 from adjobs.data.batches import TrainingData
 from adjobs.data.cache.images import ImageCache, open_cache
-from adjobs.data.dataset import Index, fingerprint
-from adjobs.data.open import open_index
-from adjobs.data.splits.assignment import Split
+from adjobs.data.dataset import Dataset, fingerprint
+from adjobs.data.open import open_dataset
+from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.errors import ClusterError
 from adjobs.evaluation import evaluate
-from adjobs.evaluation.evaluate import Runner
+from adjobs.evaluation.evaluate import DeviceConfig
 from adjobs.inference import detector
-from adjobs.jobs.finalize import Look, conclude
+from adjobs.jobs.finalize import Look, finalize_run
 from adjobs.tracking.logged_model import download
-from adjobs.tracking.run import Recorder
+from adjobs.tracking.run import RunWriter
 from adjobs.training.checkpoint import Checkpoints
-from adjobs.training.device import choose_runner
-from adjobs.training.loop import Round, Tick, Trained, Validation, Worker, fit
+from adjobs.training.device import resolve_precision
+from adjobs.training.loop import FitResult, ProgressUpdate, Round, Validation, Worker, fit
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Task:
     """
 
     job: JobConfig
-    split: Split
+    split: SplitAssignment
     fingerprint: str
     cache: Path
     tracking_uri: str
@@ -59,17 +59,17 @@ class Task:
 class _Listener:
     """Passes ticks on and writes rounds into MLflow."""
 
-    def __init__(self, recorder: Recorder, tell: Callable[[Tick], None]) -> None:
+    def __init__(self, recorder: RunWriter, tell: Callable[[ProgressUpdate], None]) -> None:
         self._recorder, self._tell = recorder, tell
 
-    def tick(self, tick: Tick) -> None:
+    def tick(self, tick: ProgressUpdate) -> None:
         self._tell(tick)
 
     def round(self, finished: Round) -> None:
         self._recorder.metrics(finished.metrics, finished.number)
 
 
-Finish = Callable[[JobConfig, str, Split, Look, Trained, Recorder], dict[str, Any]]
+Finalizer = Callable[[JobConfig, str, SplitAssignment, Look, FitResult, RunWriter], dict[str, Any]]
 
 
 def run(
@@ -79,8 +79,8 @@ def run(
     rank: int,
     world: int,
     checkpoints: Checkpoints,
-    tell: Callable[[Tick], None],
-    finish: Finish = conclude,
+    tell: Callable[[ProgressUpdate], None],
+    finish: Finalizer = finalize_run,
 ) -> dict[str, Any]:
     """Do a whole job on this worker.
 
@@ -91,7 +91,7 @@ def run(
         world: how many workers there are.
         checkpoints: where the state goes after each round.
         tell: called with the progress on rank 0.
-        finish: what rank 0 does with the trained method; the same arguments as :func:`adjobs.jobs.finalize.conclude`.
+        finish: what rank 0 does with the trained method; the same arguments as :func:`adjobs.jobs.finalize.finalize_run`.
 
     Returns:
         On rank 0 the summary that ``adjobs train`` prints, elsewhere nothing.
@@ -102,24 +102,24 @@ def run(
     """
     job, spec = task.job, methods.spec(task.job.method)
     index, cache = _open_data(task)
-    worker = Worker(choose_runner(job.train.precision, device), rank, world, job.train.seed, task.shares)
+    worker = Worker(resolve_precision(job.train.precision, device), rank, world, job.train.seed, task.shares)
     seed_everything(job.train.seed)
     method = methods.load(job.method).build(job.method_config(), image_size=job.data.image_size, seed=job.train.seed)
     method.to(device).to(memory_format=torch.channels_last)
-    recorder = Recorder(task.tracking_uri, task.run_id) if rank == 0 else None
+    recorder = RunWriter(task.tracking_uri, task.run_id) if rank == 0 else None
 
-    look = Look(method, cache, index, Runner(device))  # in float32, as the logged model will decide
+    look = Look(method, cache, index, DeviceConfig(device))  # in float32, as the logged model will decide
 
     def validate() -> Mapping[str, float | None]:
-        return evaluate.measure_images(look.at(task.split.val).scores, spec.own_threshold)
+        return evaluate.measure_images(look.at(task.split.val).scores, spec.native_threshold)
 
     def begin() -> None:
-        if spec.start is not None and job.params[spec.start.param] is not None:
-            method.start(weights_of(task.tracking_uri, job.params[spec.start.param]))  # type: ignore[operator]
+        if spec.warm_start is not None and job.params[spec.warm_start.param] is not None:
+            method.load_pretrained(weights_of(task.tracking_uri, job.params[spec.warm_start.param]))  # type: ignore[operator]
 
     trained = fit(
         method,
-        TrainingData(cache, index, task.split.train, device, labels=job.labels, block=job.data.block_size),
+        TrainingData(cache, index, task.split.train, device, label_detail=job.label_detail, block=job.data.block_size),
         worker,
         validation=Validation(spec.selection, validate if _has_both(index, task.split.val) else None, job.train.validate_every),
         checkpoints=checkpoints,
@@ -152,17 +152,17 @@ def seed_everything(seed: int) -> None:
 
 
 class _Silent:
-    def tick(self, tick: Tick) -> None:
+    def tick(self, tick: ProgressUpdate) -> None:
         """Only rank 0 speaks."""
 
     def round(self, finished: Round) -> None:
         """Only rank 0 speaks."""
 
 
-def _open_data(task: Task) -> tuple[Index, ImageCache]:
+def _open_data(task: Task) -> tuple[Dataset, ImageCache]:
     """Fetch, check and decode the data on this node; what is there already is used."""
     data = task.job.data
-    index = open_index(data.uri, data.format, cache=task.cache)
+    index = open_dataset(data.uri, data.format, cache=task.cache)
     left_out = set(task.excluded)
     index = replace(index, samples=tuple(sample for sample in index.samples if sample.id not in left_out))
     found = fingerprint(index)
@@ -174,7 +174,7 @@ def _open_data(task: Task) -> tuple[Index, ImageCache]:
     return index, open_cache(index, found, data.image_size, task.cache, progress=False)
 
 
-def _has_both(index: Index, part: tuple[str, ...]) -> bool:
+def _has_both(index: Dataset, part: tuple[str, ...]) -> bool:
     names = set(part)
     labels = {sample.label for sample in index.samples if sample.id in names}
     return {"normal", "anomalous"} <= labels

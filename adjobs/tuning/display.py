@@ -10,8 +10,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from adjobs.training.loop import Tick
-from adjobs.training.progress import Bar
+from adjobs.training.loop import ProgressUpdate
+from adjobs.training.progress import ProgressBar
 from adjobs.tuning.search import Watch
 from adjobs.tuning.space import in_words
 from adjobs.tuning.trial_manager import Queue, Trial
@@ -28,7 +28,7 @@ class Display(Watch):
         self._queue: Queue | None = None
         self._name = ""
         self._told: set[int] = set()
-        self._bar = Bar()
+        self._bar = ProgressBar()
 
     def __enter__(self) -> Self:
         return self
@@ -61,7 +61,7 @@ class Display(Watch):
             self._live.stop()
             self._live = None
 
-    def tick(self, tick: Tick) -> None:
+    def tick(self, tick: ProgressUpdate) -> None:
         """The bar of the final training."""
         self._bar(tick)
 

@@ -9,7 +9,7 @@ from adjobs import methods
 from adjobs.config.job import JobConfig
 from adjobs.errors import JobError, choices
 
-COSTS = {"ms_per_image": "ms for each picture", "train_seconds": "seconds of training", "peak_memory_mb": "MiB at most"}
+COSTS = {"ms_per_image": "ms for each picture", "train_seconds": "seconds of training", "peak_memory_mib": "MiB at most"}
 EVERY_ROUND = ("image_auroc", "image_ap", "image_f1max")
 PIXELS = ("pixel_auroc", "pixel_ap", "au_pro")
 # What dpae and others measure of their further scores, such as image_auroc_rlx.
@@ -43,7 +43,7 @@ def objectives(told: tuple[str, ...], job: JobConfig) -> tuple[Objective, ...]:
         JobError: an unknown metric or direction, or one twice.
     """
     spec = methods.spec(job.method)
-    own = () if spec.own_threshold is None else (f"image_macro_f1_at_{spec.own_threshold:g}",)
+    own = () if spec.native_threshold is None else (f"image_macro_f1_at_{spec.native_threshold:g}",)
     maps = PIXELS if methods.gives_map(job.method, job.params) else ()
     known = (*EVERY_ROUND, *own, *maps, *COSTS)
     found: list[Objective] = []

@@ -12,11 +12,11 @@ from adjobs.evaluation import evaluate
 from adjobs.reporting import figures
 from adjobs.reporting.figures import Tried
 from adjobs.tracking.client import connect
-from adjobs.tracking.run import THRESHOLDS_FILE, Recorder, read_text
-from adjobs.tracking.search import Nested
+from adjobs.tracking.run import THRESHOLDS_FILE, RunWriter, read_text
+from adjobs.tracking.search import ChildRun
 from adjobs.tuning.objective import COSTS, Objective, pareto
 from adjobs.tuning.trial_manager import Queue, Trial
-from adjobs.types import Scores
+from adjobs.types import ImageScores
 
 SHOWN = 5  # trials that get pictures of their own: hundreds of pages full of them would be slow, and nobody looks at them
 
@@ -76,7 +76,7 @@ def pictures(queue: Queue, found: dict[str, Any]) -> dict[str, Any]:
 def show_best(uri: str, best: Sequence[Trial]) -> None:
     """Draw the validation scores of the best trials into their runs."""
     for trial in best[:SHOWN]:
-        recorder = Recorder(uri, trial.run_id)
+        recorder = RunWriter(uri, trial.run_id)
         scores = _stored_scores(uri, trial.run_id)
         threshold = float(json.loads(read_text(connect(uri), uri, trial.run_id, THRESHOLDS_FILE))["image"]["value"])
         measures = evaluate.measure(scores, threshold, None)
@@ -84,21 +84,21 @@ def show_best(uri: str, best: Sequence[Trial]) -> None:
             recorder.figure(figure, f"figures/val_{name}.png")
 
 
-def _stored_scores(uri: str, run_id: str) -> Scores:
+def _stored_scores(uri: str, run_id: str) -> ImageScores:
     """The scores that a run keeps of its validation part; it keeps no maps."""
     stored = json.loads(read_text(connect(uri), uri, run_id, "scores/val.json"))
     columns = dict(zip(stored["columns"], zip(*stored["data"], strict=True), strict=True))
-    return Scores(
+    return ImageScores(
         ids=tuple(columns["image"]),
         labels=np.array(columns["label"], dtype=np.int64),
-        scores=np.array(columns["score"], dtype=np.float64),
+        score=np.array(columns["score"], dtype=np.float64),
         defects=tuple(columns["defect"]),
-        maps=None,
+        anomaly_maps=None,
         masks=None,
     )
 
 
-def optimism(goals: Sequence[Objective], best: Trial, final: Nested) -> dict[str, float | None]:
+def optimism(goals: Sequence[Objective], best: Trial, final: ChildRun) -> dict[str, float | None]:
     """How much better the choice looks on validation, which chose it among many, than on the test part, which chose nothing."""
     found: dict[str, float | None] = {}
     for goal in goals:

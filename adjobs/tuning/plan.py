@@ -91,10 +91,10 @@ def look(space: Space, job: JobConfig, goals: tuple[Objective, ...], settings: S
 
 def _check_start(space: Space, job: JobConfig) -> None:
     """Refuse to vary what must be as in the run that the job begins with."""
-    begin = methods.spec(job.method).start
+    begin = methods.spec(job.method).warm_start
     if begin is None or job.params[begin.param] is None:
         return
-    fixed = {"data.image_size", *(f"params.{name}" for name in begin.equal)}
+    fixed = {"data.image_size", *(f"params.{name}" for name in begin.must_match)}
     wrong = [axis.key for axis in space.axes if axis.key in fixed]
     if wrong:
         raise JobError(

@@ -21,7 +21,7 @@ from adjobs.tracking import run as tracking
 from adjobs.tracking import search as records
 from adjobs.tracking.search import SearchRecorder, StoredSearch
 from adjobs.training.backends import ray as ray_backend
-from adjobs.training.loop import Tick
+from adjobs.training.loop import ProgressUpdate
 from adjobs.tuning import outcome, tune_bridge
 from adjobs.tuning.objective import Objective
 from adjobs.tuning.plan import DEFAULT_TRIALS, Options, look, resolved, section
@@ -43,7 +43,7 @@ class Watch:
     def end(self) -> None:
         """No more trials."""
 
-    def tick(self, tick: Tick) -> None:
+    def tick(self, tick: ProgressUpdate) -> None:
         """The training of what was chosen goes on."""
 
 
@@ -253,7 +253,7 @@ def _queue(search: _Search, stored: StoredSearch | None, where: tune_bridge.Room
     return queue
 
 
-def _known(search: _Search, nested: records.Nested) -> Trial:
+def _known(search: _Search, nested: records.ChildRun) -> Trial:
     """A trial as MLflow holds it."""
     outcome = nested.tags.get("outcome")
     metric = search.goals[0].metric
@@ -301,7 +301,7 @@ def _run_trials(search: _Search, queue: Queue, where: tune_bridge.Room, watch: W
         watch.end()
 
 
-def _train_choice(search: _Search, stored: StoredSearch | None, point: Point, watch: Watch) -> records.Nested:
+def _train_choice(search: _Search, stored: StoredSearch | None, point: Point, watch: Watch) -> records.ChildRun:
     """Train the choice in full and test it, once; returns its run."""
     settings = search.settings
     if stored is None or stored.final is None:

@@ -40,7 +40,7 @@ KINDS = {
     "choice": "a list of words, numbers, booleans or null",
 }
 # What of a job may vary beside params: not which pictures, not luck (seeds), not what comes after the training.
-FREE = ("data.image_size", "data.protocol", "data.k", "data.labels", "data.block_size", "train.precision")
+FREE = ("data.image_size", "data.protocol", "data.max_train_anomalies", "data.label_detail", "data.block_size", "train.precision")
 
 
 @dataclass(frozen=True)

@@ -20,16 +20,16 @@ import torch
 
 from adjobs import methods
 from adjobs.config.job import JobConfig
-from adjobs.data.splits.assignment import Split
+from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.errors import ClusterError, DataError, JobError, one_line
 from adjobs.evaluation import evaluate
 from adjobs.jobs.finalize import Look, choose_pixel_threshold, choose_threshold, record_thresholds
-from adjobs.tracking.run import Recorder
+from adjobs.tracking.run import RunWriter
 from adjobs.training import worker
 from adjobs.training.backends import ray as ray_backend
 from adjobs.training.backends.ray import Share
 from adjobs.training.checkpoint import StoreCheckpoints
-from adjobs.training.loop import Trained, TrainingError
+from adjobs.training.loop import FitResult, TrainingError
 from adjobs.training.worker import Task
 
 # Seconds in which a stopped trial's thread must end; only then does its process take the next. Tune reads it in that process.
@@ -77,7 +77,7 @@ def run(config: Mapping[str, Any]) -> None:
         tune.report({"refused": str(error)})
         return
     costs = {**summary["costs"], "train_seconds": order.spent + time.perf_counter() - begin - summary["judged_in"]}
-    recorder = Recorder(order.task.tracking_uri, order.task.run_id)
+    recorder = RunWriter(order.task.tracking_uri, order.task.run_id)
     recorder.metrics({f"costs/{name}": value for name, value in costs.items()}, summary["rounds"])
     recorder.tags({"outcome": "finished"})  # from here on nothing of this trial is done again
     # As text: Tune takes mappings apart.
@@ -104,12 +104,14 @@ def _on_workers(order: Order) -> dict[str, Any]:
     return ray_backend.run(order.task, order.storage, order.wanted, lambda tick: None, judge, [TuneReportCallback()])
 
 
-def judge(job: JobConfig, fingerprint: str, split: Split, look: Look, trained: Trained, recorder: Recorder) -> dict[str, Any]:
+def judge(
+    job: JobConfig, fingerprint: str, split: SplitAssignment, look: Look, trained: FitResult, recorder: RunWriter
+) -> dict[str, Any]:
     """Measure the trained method on validation, and keep what a person may want to look at: scores and thresholds."""
     begin = time.perf_counter()
     timed = look.again(split.val)
     scores = timed.scores
-    values = evaluate.measure_images(scores, methods.spec(job.method).own_threshold) | evaluate.measure_pixels(scores)
+    values = evaluate.measure_images(scores, methods.spec(job.method).native_threshold) | evaluate.measure_pixels(scores)
     threshold = choose_threshold(job, scores)
     recorder.metrics({f"val/{name}": value for name, value in values.items()}, trained.rounds)
     record_thresholds(recorder, threshold, choose_pixel_threshold(job, scores))
@@ -117,7 +119,7 @@ def judge(job: JobConfig, fingerprint: str, split: Split, look: Look, trained: T
     recorder.tags({"selected_round": str(trained.selected_round), "rounds": str(trained.rounds)})
     return {
         "values": {name: value for name, value in values.items() if value is not None},
-        "costs": {"ms_per_image": timed.ms_per_image, "peak_memory_mb": peak_memory_mb(next(look.method.parameters()).device)},
+        "costs": {"ms_per_image": timed.ms_per_image, "peak_memory_mib": peak_memory_mib(next(look.method.parameters()).device)},
         "rounds": trained.rounds,
         "judged_in": time.perf_counter() - begin,
     }
@@ -148,7 +150,7 @@ def _fresh(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def peak_memory_mb(device: torch.device) -> float:
+def peak_memory_mib(device: torch.device) -> float:
     """The most that this process held for itself, in MiB: reserved on the GPU without what CUDA takes beside, or resident."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device) / 2**20

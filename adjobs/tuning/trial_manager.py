@@ -120,7 +120,7 @@ class Queue:
     def peak_mib(self) -> float | None:
         """The largest memory of a trial so far; None before the first has finished."""
         return max(
-            (trial.values["peak_memory_mb"] for trial in self.trials.values() if "peak_memory_mb" in trial.values), default=None
+            (trial.values["peak_memory_mib"] for trial in self.trials.values() if "peak_memory_mib" in trial.values), default=None
         )
 
     @property

@@ -131,7 +131,7 @@ def test_bad_pictures_can_be_excluded_and_the_run_says_so(tmp_path, empty_mlflow
     empty_mlflow(tmp_path / "home")
     root = draw_folder(tmp_path / "data", 20, 10)
     (root / "good" / "000.png").write_bytes(b"no picture")
-    result = run("train", "--method", "cdo", "--data", root, *SMALL, "--set", "data.exclude_bad=true", "--json")
+    result = run("train", "--method", "cdo", "--data", root, *SMALL, "--set", "data.skip_invalid=true", "--json")
     assert result.exit_code == 0, result.output
     import mlflow
 

@@ -206,17 +206,19 @@ def test_help_names_what_may_be_chosen():
 
 def test_a_split_is_written_and_given_back(folder_root, tmp_path):
     out = tmp_path / "own.json"
-    made = run("split", folder_root, "--protocol", "holdout", "--seed", "5", "--k", "1", "--out", out)
+    made = run("split", folder_root, "--protocol", "holdout", "--seed", "5", "--max-train-anomalies", "1", "--out", out)
     assert made.exit_code == 0
     assert made.stdout.startswith(f"protocol holdout, seed 5, in {out}\n\npart ")
     stored = json.loads(out.read_text())
     assert (stored["protocol"], stored["seed"]) == ("holdout", 5)
     assert sum(name.startswith("bad/") for name in stored["train"]) == 1
     given = json.loads(run("show", folder_root, "--split", out, "--json").stdout)
-    asked = json.loads(run("show", folder_root, "--protocol", "holdout", "--seed", "5", "--k", "1", "--json").stdout)
+    asked = json.loads(
+        run("show", folder_root, "--protocol", "holdout", "--seed", "5", "--max-train-anomalies", "1", "--json").stdout
+    )
     assert given == asked
     assert run("check", folder_root, "--split", out).stdout == "no problems in 30 images\n"
-    again = json.loads(run("split", folder_root, "--seed", "5", "--k", "1", "--out", out, "--json").stdout)
+    again = json.loads(run("split", folder_root, "--seed", "5", "--max-train-anomalies", "1", "--out", out, "--json").stdout)
     assert again["parts"] == asked["parts"]
     assert list(tmp_path.glob("own.json*")) == [out]
 
@@ -237,7 +239,10 @@ def test_wrong_splits_are_one_line(verb, folder_root, mvtec_root, tmp_path):
         (["--split", other, "--seed", "1"], "error: --split: got other options of the split, too;"),
         (["--split", tmp_path / "none.json"], "error: split "),
         (["--split", other], "error: split: train/good/"),
-        (["--protocol", "holdout", "--k", "99"], "error: k is 99; protocol holdout has 2 anomalous images for training;"),
+        (
+            ["--protocol", "holdout", "--max-train-anomalies", "99"],
+            "error: max_train_anomalies is 99; protocol holdout has 2 anomalous images for training;",
+        ),
     ]:
         result = run(verb, folder_root, *args)
         assert (result.exit_code, result.stdout) == (2, "")

@@ -104,8 +104,13 @@ def test_all_problems_come_at_once():
 
 
 def test_settings_are_yaml_and_reach_into_sections():
-    document = override(JOB, ["params.gamma=3", "data.k=null", "train.workers=2", "data.uri=a=b"])
-    assert document == {"method": "cdo", "data": {"uri": "a=b", "k": None}, "params": {"gamma": 3}, "train": {"workers": 2}}
+    document = override(JOB, ["params.gamma=3", "data.max_train_anomalies=null", "train.workers=2", "data.uri=a=b"])
+    assert document == {
+        "method": "cdo",
+        "data": {"uri": "a=b", "max_train_anomalies": None},
+        "params": {"gamma": 3},
+        "train": {"workers": 2},
+    }
     assert JOB == {"method": "cdo", "data": {"uri": "elpv"}}
 
 

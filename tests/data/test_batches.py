@@ -134,7 +134,7 @@ def test_an_anomaly_without_a_mask_is_unknown_everywhere_and_a_good_image_nowher
     root = draw_folder(tmp_path / "d", 4, 2)
     (root / "masks" / "scratch" / "001.png").unlink()
     data = drawn_data(root, tmp_path / "cache", 32)[1]
-    batch = data.load(data.natural_pool.rows, np.zeros(6, dtype=bool), torch.Generator())
+    batch = data.load(data.all_labels_pool.rows, np.zeros(6, dtype=bool), torch.Generator())
     shares = batch.unknown.flatten(1).float().mean(1)
     assert shares[batch.labels == 0].sum() == 0
     assert sorted(shares[batch.labels == 1].tolist()) == [0, 1]

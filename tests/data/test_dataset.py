@@ -12,15 +12,15 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from adjobs.data.dataset import Index, fingerprint
+from adjobs.data.dataset import Dataset, fingerprint
 from adjobs.data.labels.masks import Layers
-from adjobs.data.open import open_index
+from adjobs.data.open import open_dataset
 from adjobs.errors import DataError
 from tests.helpers.drawing import draw_elpv, draw_folder, draw_mvtec, save, texture
 
 
-def opened(root: Path | str, layout: str = "auto") -> Index:
-    return open_index(str(root), layout, cache=Path("unused"))
+def opened(root: Path | str, layout: str = "auto") -> Dataset:
+    return open_dataset(str(root), layout, cache=Path("unused"))
 
 
 def test_elpv_package_is_found_without_importing_it(tmp_path, monkeypatch):
@@ -54,7 +54,7 @@ def test_s3_is_fetched_into_the_cache(tmp_path, monkeypatch):
     artifacts = ModuleType("adjobs.storage")
     artifacts.fetch = lambda uri, cache: asked.append((uri, cache)) or root
     monkeypatch.setitem(sys.modules, "adjobs.storage", artifacts)
-    assert open_index("s3://line-3/tiles", cache=tmp_path / "cache").root == root
+    assert open_dataset("s3://line-3/tiles", cache=tmp_path / "cache").root == root
     assert asked == [("s3://line-3/tiles", tmp_path / "cache")]
 
 

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 
 from adjobs.data import importing
-from adjobs.data.dataset import Index, fingerprint
+from adjobs.data.dataset import Dataset, fingerprint
 from adjobs.data.importing import import_index, refuse_overlap
 from adjobs.data.labels.masks import Box, Layers, Shapes
-from adjobs.data.open import open_index
+from adjobs.data.open import open_dataset
 from adjobs.errors import DataError, StorageError
 from adjobs.storage import Entry, LocalStore, S3Store
 from tests.helpers.drawing import draw_folder, draw_mvtec, save, texture
 from tests.test_artifacts import s3_environment, server  # noqa: F401 (fixtures)
 
 
-def opened(root: Path | str, cache: str = "unused") -> Index:
-    return open_index(str(root), cache=Path(cache))
+def opened(root: Path | str, cache: str = "unused") -> Dataset:
+    return open_dataset(str(root), cache=Path(cache))
 
 
 def draw_loco(root: Path) -> Path:

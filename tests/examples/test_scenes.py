@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adjobs.data.open import open_index
+from adjobs.data.open import open_dataset
 
 PROGRAM = Path(__file__).parents[2] / "examples" / "scenes.py"
 
@@ -28,9 +28,9 @@ def test_the_program_writes_a_data_set_that_is_recognised(tmp_path):
     words = [str(tmp_path / "trays"), "--normal", "12", "--anomalous", "10", "--size", "64"]
     done = subprocess.run([sys.executable, str(PROGRAM), *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    index = open_index(str(tmp_path / "trays"), cache=tmp_path / "cache")
+    index = open_dataset(str(tmp_path / "trays"), cache=tmp_path / "cache")
     assert index.format == "loco"
-    counts = Counter((sample.part, sample.defect) for sample in index.samples)
+    counts = Counter((sample.published_split, sample.defect) for sample in index.samples)
     good = {("train", ""): 8, ("val", ""): 2, ("test", ""): 2}
     assert counts == {**good, ("test", "logical_anomalies"): 6, ("test", "structural_anomalies"): 4}
     again = subprocess.run([sys.executable, str(PROGRAM), *words], capture_output=True, text=True, check=False)

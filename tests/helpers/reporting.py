@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 from PIL import Image
 
-from adjobs.data.splits.assignment import Split
+from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.metrics.intervals import Estimate
 from adjobs.metrics.threshold import choose
 from adjobs.reporting import page
@@ -56,7 +56,7 @@ def report(**changes) -> RunReport:
     """A finished run."""
     part = Part(
         {"image_auroc": Estimate(0.912, 0.88, 0.94), "pixel_ap": Estimate(None, reason="no masks")},
-        {"crack": Group(7, {"image_sensitivity": Estimate(0.4286, 0.1, 0.8)})},
+        {"crack": Group(7, {"image_recall": Estimate(0.4286, 0.1, 0.8)})},
         {"small": Group(None, {"au_pro": Estimate(0.5, 0.25, 0.75)})},
     )
     whole = RunReport(
@@ -68,7 +68,7 @@ def report(**changes) -> RunReport:
         ended=datetime(2026, 11, 22, 14, 5, 30, tzinfo=UTC),
         tags={"method": "cdo", "version": "0.1.0", "git_commit": "b695732", "metrics_version": "1", "selected_round": "2"},
         job="method: cdo\n",
-        split=Split("holdout", 5, ("good/0.png",), ("good/1.png",), ("good/2.png", "bad/3.png")),
+        split=SplitAssignment("holdout", 5, ("good/0.png",), ("good/1.png",), ("good/2.png", "bad/3.png")),
         data={
             "uri": "s3://factory/tiles",
             "format": "folder",

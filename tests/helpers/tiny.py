@@ -12,9 +12,9 @@ import torch
 from adjobs import methods
 from adjobs.data.batches import TrainingData
 from adjobs.data.cache.images import open_cache
-from adjobs.data.dataset import Index, fingerprint
-from adjobs.data.open import open_index
-from adjobs.methods.contract import Folder
+from adjobs.data.dataset import Dataset, fingerprint
+from adjobs.data.open import open_dataset
+from adjobs.methods.contract import LoadedMethod
 from adjobs.types import Batch
 
 # Values for the fields that several methods share; a method without the field does not get it. Random weights: no network.
@@ -58,15 +58,15 @@ STILL: dict[str, Any] = {
 SIDE = 64  # of the images, in pixels
 
 
-def tiny(name: str, side: int = SIDE, **params: Any) -> tuple[Folder, torch.nn.Module]:
+def tiny(name: str, side: int = SIDE, **params: Any) -> tuple[LoadedMethod, torch.nn.Module]:
     """A method of the smallest kind, with what it takes from training images without gradients."""
     folder = methods.load(name)
     method = folder.build(folder.config(**{**small_params(name), **params}), image_size=side, seed=0)
     for stage in method.stages():
         if stage.optimizer is None:
             stage.prepare(RandomImages(side))
-        if stage.calibrate is not None:
-            stage.calibrate(RandomImages(side))
+        if stage.fit_statistics is not None:
+            stage.fit_statistics(RandomImages(side))
     return folder, method
 
 
@@ -77,9 +77,9 @@ def small_params(name: str) -> dict[str, Any]:
     return own | {"lr": max(own["lr"], fields["lr"].default)} if "lr" in own else own
 
 
-def drawn_data(root: Path, cache: Path, size: int = SIDE, **options: Any) -> tuple[Index, TrainingData]:
+def drawn_data(root: Path, cache: Path, size: int = SIDE, **options: Any) -> tuple[Dataset, TrainingData]:
     """All images of a drawn folder as one training part."""
-    index = open_index(str(root), cache=cache)
+    index = open_dataset(str(root), cache=cache)
     images = open_cache(index, fingerprint(index), size, cache, progress=False)
     return index, TrainingData(images, index, [sample.id for sample in index.samples], torch.device("cpu"), **options)
 
@@ -103,7 +103,7 @@ class RandomImages:
         batch.unknown[:, :, self.side // 2 :, self.side // 2 :] = True
         half = slice(self.n_anomalous, None)
         parts = (tensor[half] for tensor in batch[:-1])
-        yield Batch(*parts, batch.generator)._replace(rows=self.n_normal + torch.arange(self.n_anomalous))
+        yield Batch(*parts, batch.generator)._replace(indices=self.n_normal + torch.arange(self.n_anomalous))
 
     def derived(self, name: str, key: Mapping[str, Any], read: Callable[[Path], Any], build: Callable[[Path], None]) -> Any:
         """Built anew each time; a memory map outlives its file's name."""

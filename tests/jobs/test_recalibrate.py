@@ -100,7 +100,7 @@ def state(summary, folder: Path) -> State:
     return State(
         run,
         document(summary, "thresholds.json"),
-        document(summary, "measures.json"),
+        document(summary, "metrics.json"),
         {part: document(summary, f"scores/{part}.json")["data"] for part in ("val", "test")},
         figures(summary, folder / "figures"),
         download(summary["tracking_uri"], run.data.tags["adjobs.model"], folder / "detector"),
@@ -143,7 +143,7 @@ def test_decisions_and_measures_follow(images):
         overall = after.measures["parts"][part]["overall"]
         count = ranking.confusion([row[1] for row in rows], [row[4] for row in rows])
         assert overall["image_specificity"]["value"] == count["tn"] / (count["tn"] + count["fp"])
-        found = after.measures["parts"][part]["by_defect"]["scratch"]["image_sensitivity"]["value"]
+        found = after.measures["parts"][part]["by_defect"]["scratch"]["image_recall"]["value"]
         assert found == np.mean([row[4] for row in rows if row[1]])
         for name in ("image_auroc", "pixel_auroc", "pixel_f1"):
             assert overall[name] == before.measures["parts"][part]["overall"][name]

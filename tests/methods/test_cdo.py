@@ -129,7 +129,7 @@ def test_what_a_label_leaves_open_teaches_nothing():
     plain = batch._replace(masks=torch.zeros_like(batch.masks), simulate=torch.zeros_like(batch.simulate))
     open_ = method(plain._replace(unknown=batch.masks))
     assert open_.total != method(plain).total
-    assert open_.parts["d_synthetic"] == 0
+    assert open_.terms["d_synthetic"] == 0
 
 
 def parted(**params) -> CDO:
@@ -145,7 +145,7 @@ def parted(**params) -> CDO:
 def test_distances_in_units_of_spread_are_those_of_all_hierarchies_together():
     method = parted(shrinkage=1e-7, dims=48)
     data = RandomImages(64)
-    method.stages()[0].calibrate(data)
+    method.stages()[0].fit_statistics(data)
     with evaluating(method):
         distances = method.spread(*method._precise(next(data.normal(16)).images))
     # Eight vectors in more dimensions are each 7 · 7 / 8 from their centre, squared; a mean over the channels is taken.
@@ -200,7 +200,7 @@ def test_a_place_that_varies_anyway_alarms_less():
             batch = next(super().normal(size))
             yield batch._replace(images=good)
 
-    method.stages()[0].calibrate(Good(64))
+    method.stages()[0].fit_statistics(Good(64))
     here, there = (0.5 + 0.02 * torch.randn(1, 3, 64, 64, generator=draw) for _ in range(2))
     here[:, :, 8:24, 8:24] += 0.3
     there[:, :, 40:56, 40:56] += 0.3
@@ -217,7 +217,7 @@ def test_a_spread_that_would_not_fit_is_refused_when_the_method_is_built():
 
 def test_a_spread_is_kept_with_the_model(tmp_path):
     method = parted().eval()
-    method.stages()[0].calibrate(RandomImages(64))
+    method.stages()[0].fit_statistics(RandomImages(64))
     detector.save(tmp_path, method, detector.Manifest("cdo", method.config.model_dump(mode="json"), 64, {"value": 0.5}, "0" * 64))
     images = random_batch().images
     found = detector.Detector.load(tmp_path, "cpu").method.predict(images)
@@ -235,11 +235,11 @@ def test_a_defect_on_a_background_that_never_varies_is_found():
         def normal(self, size):
             yield from (next(super(Good, self).normal(size))._replace(images=part) for part in pictures[:24].split(10))
 
-    method.stages()[0].calibrate(Good(64))
+    method.stages()[0].fit_statistics(Good(64))
     good, bad = pictures[24:], pictures[24:].clone()
     bad[:, :, 4:20, 8:24] = 0.9
     with evaluating(method):
-        good_map, bad_map = (method.predict(images).map for images in (good, bad))
+        good_map, bad_map = (method.predict(images).anomaly_map for images in (good, bad))
     ground = bad_map[..., 4:20, 8:24]
     assert float(ground.max()) > 2 * float(good_map.max())
     assert float(ground.max()) < 1e4 * float(good_map.max())

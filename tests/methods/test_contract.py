@@ -38,8 +38,8 @@ def few_steps(method: torch.nn.Module, data, steps: int) -> None:
     for number, stage in enumerate(method.stages()):
         if stage.prepare is not None:
             stage.prepare(data)
-        if stage.attach is not None:
-            stage.attach(data)
+        if stage.on_stage_start is not None:
+            stage.on_stage_start(data)
         if stage.optimizer is None:
             continue
         optimizer, plan = stage.optimizer(), data.plan(stage.mix, 1)
@@ -49,8 +49,8 @@ def few_steps(method: torch.nn.Module, data, steps: int) -> None:
             optimizer.zero_grad()
             loss.total.backward()
             optimizer.step()
-        if stage.calibrate is not None:
-            stage.calibrate(data)
+        if stage.fit_statistics is not None:
+            stage.fit_statistics(data)
 
 
 def test_states_what_it_is(name):
@@ -90,7 +90,7 @@ def test_loss_is_finite_and_every_trainable_tensor_gets_a_gradient(name):
         stage.module.train()
         loss = stage.module(random_batch())
         assert torch.isfinite(loss.total)
-        assert all(torch.isfinite(value) and not value.requires_grad for value in loss.parts.values())
+        assert all(torch.isfinite(value) and not value.requires_grad for value in loss.terms.values())
         loss.total.backward()
         missing = [key for key, p in trainable(stage.module).items() if p.grad is None]
         assert missing == []
@@ -156,13 +156,13 @@ def test_prediction_has_the_promised_shape_and_does_not_depend_on_its_neighbours
     images = random_batch().images
     together = method.predict(images)
     assert together.score.shape == (4,)
-    assert (together.map is not None) == methods.gives_map(name, method.config.model_dump())
+    assert (together.anomaly_map is not None) == methods.gives_map(name, method.config.model_dump())
     for i in range(4):
         alone = method.predict(images[i : i + 1])
         torch.testing.assert_close(alone.score[0], together.score[i], rtol=1e-5, atol=1e-6)
-        if together.map is not None:
-            assert together.map.shape == (4, 1, 64, 64)
-            torch.testing.assert_close(alone.map[0], together.map[i], rtol=1e-4, atol=1e-5)
+        if together.anomaly_map is not None:
+            assert together.anomaly_map.shape == (4, 1, 64, 64)
+            torch.testing.assert_close(alone.anomaly_map[0], together.anomaly_map[i], rtol=1e-4, atol=1e-5)
 
 
 def test_a_saved_detector_predicts_the_same(name, tmp_path):

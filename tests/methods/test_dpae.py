@@ -30,8 +30,8 @@ def train(method: DPAE, data, steps: int) -> dict[str, torch.Tensor]:
     (stage,) = method.stages()
     if stage.prepare is not None:
         stage.prepare(data)
-    if stage.attach is not None:
-        stage.attach(data)
+    if stage.on_stage_start is not None:
+        stage.on_stage_start(data)
     optimizer, plan = stage.optimizer(), data.plan(stage.mix, 1)
     method.train()
     for step in range(steps):
@@ -39,14 +39,14 @@ def train(method: DPAE, data, steps: int) -> dict[str, torch.Tensor]:
         optimizer.zero_grad()
         loss.total.backward()
         optimizer.step()
-    if stage.calibrate is not None:
-        stage.calibrate(data)
-    return loss.parts
+    if stage.fit_statistics is not None:
+        stage.fit_statistics(data)
+    return loss.terms
 
 
 def collapsed(method: DPAE, images: torch.Tensor) -> list[str]:
     """Scores that are practically one value, whatever the picture: deviation below a thousandth of the mean."""
-    scores = method.eval().predict(images).others
+    scores = method.eval().predict(images).extra_scores
     return [name for name, score in scores.items() if score.double().std() <= 1e-3 * score.double().mean().abs()]
 
 
@@ -96,8 +96,8 @@ def test_loss_is_equation_9_of_its_parts():
         method = small(**params).train()
         loss, config = method(random_batch()), method.config
         weights = {"rec": config.rec_scale, "proto_1": config.lam, "proto_2": config.gam, "align": config.align}
-        expected = sum(weight * loss.parts[name] for name, weight in weights.items() if name in loss.parts)
-        assert ("proto_1" in loss.parts) == (config.last_norm != "fixed")
+        expected = sum(weight * loss.terms[name] for name, weight in weights.items() if name in loss.terms)
+        assert ("proto_1" in loss.terms) == (config.last_norm != "fixed")
         torch.testing.assert_close(loss.total.detach(), expected)
 
 
@@ -105,7 +105,7 @@ def test_parts_are_the_printed_terms():
     method = small(**PAPER).eval()  # running statistics: the same answers twice
     batch = random_batch()
     upright = batch._replace(images=batch.images + batch.images.flip(3))  # flips change nothing
-    parts, v1, v2 = method(upright).parts, small(**PAPER).prototype_1, small(**PAPER).prototype_2
+    parts, v1, v2 = method(upright).terms, small(**PAPER).prototype_1, small(**PAPER).prototype_2
     answer = method._answer(upright.images)
     torch.testing.assert_close(parts["rec"], (answer.x - answer.x_hat).square().mean())
     torch.testing.assert_close(parts["proto_1"], 0.5 * (answer.z - v1).square().sum() / 4)
@@ -124,21 +124,21 @@ def test_shapes_follow_size_latent_and_width(image_size, latent, width, reconstr
     assert answer.x_hat.shape == answer.x.shape == (2, channels, image_size // stride, image_size // stride)
     assert method.encoder_1[0].weight.shape == (width, channels, 3, 3)
     found = method.predict(images)
-    assert found.map.shape == (2, 1, image_size, image_size)
-    assert set(found.others) == {"rlz", "rlx", "pl1", "pl2", "peak"}
-    assert all(score.shape == (2,) and (score >= 0).all() for score in found.others.values())
+    assert found.anomaly_map.shape == (2, 1, image_size, image_size)
+    assert set(found.extra_scores) == {"rlz", "rlx", "pl1", "pl2", "peak"}
+    assert all(score.shape == (2,) and (score >= 0).all() for score in found.extra_scores.values())
 
 
 def test_score_names_one_of_the_five():
     images = random_batch().images
     for name in ("rlz", "rlx", "pl1", "pl2", "peak"):
         found = small(score=name).eval().predict(images)
-        assert torch.equal(found.score, found.others[name])
+        assert torch.equal(found.score, found.extra_scores[name])
 
 
 def test_printed_scores_are_squared_distances_of_latents_and_prototypes():
     method, images = small(**PAPER).eval(), random_batch().images
-    found, answer = method.predict(images).others, method._answer(method._x(images))
+    found, answer = method.predict(images).extra_scores, method._answer(method._x(images))
     torch.testing.assert_close(found["rlz"], (answer.z - answer.z_hat).square().sum(1))
     torch.testing.assert_close(found["rlx"], (answer.x - answer.x_hat).square().flatten(1).mean(1))
     torch.testing.assert_close(found["pl1"], (answer.z - method.prototype_1).square().sum(1))
@@ -147,8 +147,8 @@ def test_printed_scores_are_squared_distances_of_latents_and_prototypes():
 
 def test_map_is_the_error_of_the_reconstruction():
     found = small(sigma=0.0, reconstruct="pixels").eval().predict(random_batch().images)
-    torch.testing.assert_close(found.map.mean((1, 2, 3)), found.others["rlx"])
-    assert torch.equal(found.map.amax((1, 2, 3)), found.others["peak"])
+    torch.testing.assert_close(found.anomaly_map.mean((1, 2, 3)), found.extra_scores["rlx"])
+    assert torch.equal(found.anomaly_map.amax((1, 2, 3)), found.extra_scores["peak"])
 
 
 def test_features_are_brought_to_mean_0_and_deviation_1_over_the_normal_pictures(data, pictures):
@@ -244,14 +244,16 @@ def test_training_brings_the_printed_scale_down_and_leaves_the_fixed_one(data, p
 def test_predictions_are_in_float32_whatever_the_training_computes_in(pictures):
     method = small().eval()
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = method.predict(pictures).others
-    assert all(torch.equal(mixed[name], score) for name, score in method.predict(pictures).others.items())
+        mixed = method.predict(pictures).extra_scores
+    assert all(torch.equal(mixed[name], score) for name, score in method.predict(pictures).extra_scores.items())
 
 
 def test_smoothing_is_that_of_256_pixels():
     """The same sigma in a picture of half the size smooths half as wide."""
     images = random_batch(side=64).images
-    whole, none = (build(Config(**{**SMALL, "sigma": s}), image_size=64, seed=0).eval().predict(images).map for s in (8.0, 0.0))
+    whole, none = (
+        build(Config(**{**SMALL, "sigma": s}), image_size=64, seed=0).eval().predict(images).anomaly_map for s in (8.0, 0.0)
+    )
     torch.testing.assert_close(whole, gaussian_blur(none, 2.0))
 
 
@@ -271,7 +273,7 @@ def test_state_round_trip_keeps_prototypes_spread_and_scores(data, pictures):
     other = build(method.config, image_size=SIDE, seed=5)
     other.load_state_dict(method.state_dict())
     assert torch.equal(other.prototype_2, method.prototype_2)
-    found, expected = other.eval().predict(pictures).others, method.eval().predict(pictures).others
+    found, expected = other.eval().predict(pictures).extra_scores, method.eval().predict(pictures).extra_scores
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
@@ -283,7 +285,7 @@ def test_paper_preset_is_the_printed_design():
     assert isinstance(method.decoder[-1], torch.nn.LeakyReLU)
     assert float(method.prototype_1.std()) > 0.5
     assert isinstance(method.stages()[0].optimizer(), torch.optim.SGD)
-    assert dpae.SPEC.supervision == ("none",)
+    assert dpae.SPEC.supervisions == ("none",)
 
 
 def test_scores_rank_a_foreign_picture_last(data, pictures):
@@ -298,7 +300,7 @@ def test_kept_maps_are_those_of_the_mirrored_and_the_upright_image(data):
     features = small().features
     features.measure(data)
     batch, flipped = next(data.normal(5)), torch.tensor([True, False, True, False, False])
-    torch.testing.assert_close(features.of(batch.rows, flipped), features(flip(batch.images, flipped)), rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(features.of(batch.indices, flipped), features(flip(batch.images, flipped)), rtol=2e-3, atol=2e-3)
 
 
 def test_training_with_kept_maps_is_training_without(data):

@@ -185,23 +185,23 @@ def test_identical_networks_part_because_the_head_treats_them_differently():
     _, method = tiny("liac", lr=0.01)
     batch = random_batch()
     method.student.load_state_dict(method.teacher.state_dict())
-    assert float(method(batch).parts["d_normal"]) == pytest.approx(0, abs=1e-6)
+    assert float(method(batch).terms["d_normal"]) == pytest.approx(0, abs=1e-6)
     optimizer = method.stages()[0].optimizer()
     for _ in range(3):
         optimizer.zero_grad()
         loss = method(batch)
         loss.total.backward()
         optimizer.step()
-    assert float(method(batch).parts["d_normal"]) > 1e-6
+    assert float(method(batch).terms["d_normal"]) > 1e-6
 
 
 def test_one_network_has_no_distance_and_half_the_weights():
     _, single = tiny("liac", couple=False)
     _, couple = tiny("liac")
     loss = single.train()(random_batch())
-    assert set(loss.parts) == {"classification"}
-    assert float(loss.total.detach()) == float(loss.parts["classification"])
-    assert single.eval().predict(random_batch().images).others is None
+    assert set(loss.terms) == {"classification"}
+    assert float(loss.total.detach()) == float(loss.terms["classification"])
+    assert single.eval().predict(random_batch().images).extra_scores is None
     sizes = [sum(p.numel() for p in method.parameters()) for method in (single, couple)]
     assert sizes[1] == 2 * sizes[0]  # twice the network and the head's columns; D's two weights make up for the second bias
 
@@ -211,8 +211,8 @@ def test_without_acl_the_distance_is_measured_but_not_trained():
     _, without = tiny("liac", student_init="random", w_acl=0)
     full, bare = with_acl(random_batch()), without(random_batch())
     gap = full.total.detach() - bare.total.detach()
-    torch.testing.assert_close(gap, 2 * full.parts["acl"])
-    torch.testing.assert_close(bare.parts["acl"], full.parts["acl"])
+    torch.testing.assert_close(gap, 2 * full.terms["acl"])
+    torch.testing.assert_close(bare.terms["acl"], full.terms["acl"])
 
 
 def test_the_heat_map_averages_to_the_logit_difference():
@@ -224,7 +224,7 @@ def test_the_heat_map_averages_to_the_logit_difference():
     torch.testing.assert_close(method._activation(answer).mean((1, 2, 3)), answer.delta, rtol=1e-4, atol=1e-5)
     found = method.predict(images)
     torch.testing.assert_close(found.score, torch.sigmoid(answer.delta.double()))
-    assert float(found.map.min()) < float(found.map.max())
+    assert float(found.anomaly_map.min()) < float(found.anomaly_map.max())
 
 
 @pytest.mark.parametrize(("views", "axes"), [(2, (3,)), (4, (2,)), (4, (3,)), (4, (2, 3))])
@@ -234,8 +234,8 @@ def test_a_picture_and_its_mirrored_self_score_alike_and_their_maps_are_mirrored
     images = random_batch(side=64).images
     straight, mirrored = method.predict(images), method.predict(images.flip(axes))
     torch.testing.assert_close(straight.score, mirrored.score)
-    torch.testing.assert_close(straight.map, mirrored.map.flip(axes), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(straight.others["distance"], mirrored.others["distance"])
+    torch.testing.assert_close(straight.anomaly_map, mirrored.anomaly_map.flip(axes), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(straight.extra_scores["distance"], mirrored.extra_scores["distance"])
     _, single = tiny("liac", student_init="random", views=1)
     alone = [single.eval().predict(each).score for each in (images, images.flip(axes))]
     assert not torch.allclose(*alone)

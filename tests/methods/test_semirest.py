@@ -31,8 +31,8 @@ def turned_to(method, data, count: int | None = None):
     """The method at the beginning of its last stage, or of the ``count``-th, with what that keeps of the images."""
     for each in method.stages()[:count]:
         each.prepare(data)
-        if each.attach is not None:
-            each.attach(data)
+        if each.on_stage_start is not None:
+            each.on_stage_start(data)
     return method
 
 
@@ -233,9 +233,9 @@ def test_stages_are_what_the_supervision_asks_for():
 @pytest.mark.parametrize(
     ("supervision", "labels", "shown", "told"),
     [
-        ("none", "finest", "image", "none"),
-        ("masks", "finest", "masks", "masks"),
-        ("blocks", "finest", "blocks", "blocks"),
+        ("none", "full", "image", "none"),
+        ("masks", "full", "masks", "masks"),
+        ("blocks", "full", "blocks", "blocks"),
         ("boxes", "masks", "boxes", "boxes"),
         ("masks", "blocks", "blocks", "blocks"),
         ("boxes", "image", "image", "image labels"),
@@ -243,7 +243,7 @@ def test_stages_are_what_the_supervision_asks_for():
 )
 def test_training_sees_no_finer_labels_than_the_supervision(supervision, labels, shown, told):
     job = resolve({"method": "semirest", "data": {"uri": "x", "labels": labels}, "params": {"supervision": supervision}})
-    assert (job.labels, job.supervision) == (shown, told)
+    assert (job.label_detail, job.supervision) == (shown, told)
 
 
 @pytest.mark.parametrize(
@@ -289,14 +289,14 @@ def test_what_goes_on_begins_with_the_mean_of_what_was_learnt(labels, params, tm
     _, first = tiny("semirest")
     turned_to(first, data, 1)
     _, method = tiny("semirest", **params)
-    method.start(first.state_dict())
+    method.load_pretrained(first.state_dict())
     with torch.no_grad():
         for parameter in method.network.parameters():
             parameter.add_(1)
     method.steps.fill_(5)
     mean = {key: value.clone() for key, value in method.average.state_dict().items()}
     method.stages()[-1].prepare(data)
-    method.stages()[-1].attach(data)
+    method.stages()[-1].on_stage_start(data)
     assert method.steps == 0
     assert all(torch.equal(p, mean[key.replace(".", "-")]) for key, p in method.network.named_parameters())
 
@@ -309,8 +309,8 @@ def test_unknown_tokens_count_more_from_step_to_step(tmp_path):
     for step, weight in ((0, 0.0), (5, 2.5), (10, 5.0), (20, 5.0)):
         method.steps.fill_(step)
         loss = method(batch._replace(generator=gen()))
-        assert float(loss.parts["unknown"]) > 0
-        torch.testing.assert_close(loss.total.detach(), loss.parts["known"] + weight * loss.parts["unknown"])
+        assert float(loss.terms["unknown"]) > 0
+        torch.testing.assert_close(loss.total.detach(), loss.terms["known"] + weight * loss.terms["unknown"])
 
 
 def test_an_unknown_token_weighs_lambda_known_ones_however_few_there_are(tmp_path):
@@ -326,7 +326,7 @@ def test_an_unknown_token_weighs_lambda_known_ones_however_few_there_are(tmp_pat
     def of_unknown(**changed: bool) -> torch.Tensor:
         method.config = method.config.model_copy(update=changed)
         method.usual.fill_(0.5)
-        return method(batch._replace(generator=gen())).parts["unknown"]
+        return method(batch._replace(generator=gen())).terms["unknown"]
 
     torch.testing.assert_close(of_unknown(unknown_apart=False) * known, of_unknown(unknown_apart=True) * unknown)
     assert not torch.isclose(of_unknown(mix=True), of_unknown(mix=False))

@@ -35,7 +35,7 @@ def few_steps(stage, steps: int, batch, lr: float | None = None) -> list[dict[st
         optimizer.zero_grad()
         loss.total.backward()
         optimizer.step()
-        logged.append({name: float(value) for name, value in loss.parts.items()})
+        logged.append({name: float(value) for name, value in loss.terms.items()})
     return logged
 
 
@@ -97,7 +97,7 @@ def test_its_losses_are_those_of_least_squares():
     last = net.discriminator[-1]
     torch.nn.init.zeros_(last.weight)
     torch.nn.init.constant_(last.bias, 0.25)
-    parts = net(random_batch()).parts
+    parts = net(random_batch()).terms
     assert float(parts["adversarial"]) == pytest.approx(0.75**2 / 2)
     assert float(parts["discriminator"]) == pytest.approx(0.25**2 / 2 + 0.75**2 / 2)
     assert float(parts["judged_real"]) == float(parts["judged_made"]) == pytest.approx(0.25)
@@ -239,8 +239,10 @@ def test_an_image_scores_the_mean_of_its_largest_pixels():
     _, method = tiny("slsg", top=32)
     method.eval()
     found = method.predict(random_batch().images)
-    assert 0 <= float(found.map.min()) <= float(found.map.max()) <= 1
-    torch.testing.assert_close(found.score, found.map.flatten(1).sort(1).values[:, -2:].mean(1))  # 32 of 256² are 2 of 64²
+    assert 0 <= float(found.anomaly_map.min()) <= float(found.anomaly_map.max()) <= 1
+    torch.testing.assert_close(
+        found.score, found.anomaly_map.flatten(1).sort(1).values[:, -2:].mean(1)
+    )  # 32 of 256² are 2 of 64²
 
 
 def test_the_bottleneck_skip_and_the_auxiliary_logits_are_switches():
@@ -308,7 +310,7 @@ def test_a_start_takes_what_inpainting_has_learnt_and_nothing_else():
         for p in giver.parameters():
             p.add_(1)
     before = {key: value.clone() for key, value in taker.state_dict().items()}
-    taker.start(giver.state_dict())
+    taker.load_pretrained(giver.state_dict())
     for key, value in taker.state_dict().items():
         assert torch.equal(value, giver.state_dict()[key] if key.startswith("inpainter.") else before[key]), key
 

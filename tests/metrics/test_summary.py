@@ -78,9 +78,7 @@ def test_no_anomaly_found_is_zero_with_an_upper_end():
     labels, scores = sample(2)
     found = summary.image_measures(labels, scores, 100.0)
     assert found["image_f1"][:2] == (0, 0)
-    assert (
-        0 < found["image_f1"].high == pytest.approx(2 * found["image_sensitivity"].high / (1 + found["image_sensitivity"].high))
-    )
+    assert 0 < found["image_f1"].high == pytest.approx(2 * found["image_recall"].high / (1 + found["image_recall"].high))
     assert found["image_precision"] == (None, None, None, "no alarms")
 
 
@@ -89,7 +87,7 @@ def test_no_anomaly_found_is_zero_with_an_upper_end():
     [
         ([], "no images", set()),
         ([0, 0, 0], "no anomalous images", {"image_accuracy", "image_specificity"}),
-        ([1, 1, 1], "no good images", {"image_accuracy", "image_sensitivity"}),
+        ([1, 1, 1], "no good images", {"image_accuracy", "image_recall"}),
     ],
 )
 def test_undefined_image_measures_say_why(labels, reason, defined):
@@ -107,7 +105,7 @@ def test_single_images_have_values_without_intervals():
     for name in ("image_auroc", "image_ap", "image_f1max", "image_f1"):
         assert found[name][1:] == (None, None, "fewer than 2 anomalous images"), name
     assert found["image_f1"].value == pytest.approx(2 / 3)
-    assert found["image_sensitivity"].low == pytest.approx(0.025)  # of 1 image, exact
+    assert found["image_recall"].low == pytest.approx(0.025)  # of 1 image, exact
 
 
 def test_defects_are_told_from_all_good_images():
@@ -120,7 +118,7 @@ def test_defects_are_told_from_all_good_images():
         one = found[name]
         assert one["image_auroc"].value == pytest.approx(ranking.auroc(labels[rows], scores[rows]))
         assert one["image_ap"].value == pytest.approx(ranking.average_precision(labels[rows], scores[rows]))
-        assert one["image_sensitivity"].value == ranking.sensitivity(labels[rows], scores[rows] >= 0.5)
+        assert one["image_recall"].value == ranking.sensitivity(labels[rows], scores[rows] >= 0.5)
         assert one["image_ap"].low < one["image_ap"].value
     assert found["untyped"]["image_ap"].reason == "fewer than 2 anomalous images"
     assert set(summary.defect_measures(labels, scores, defects, None, resamples=10)["a"]) == {"image_auroc", "image_ap"}
@@ -129,7 +127,7 @@ def test_defects_are_told_from_all_good_images():
 def test_defects_without_good_images_are_undefined():
     found = summary.defect_measures([1, 1], [1, 2], ["a", "b"], 1.5)
     assert found["a"]["image_auroc"] == found["a"]["image_ap"] == (None, None, None, "no good images")
-    assert found["b"]["image_sensitivity"].value == 1.0
+    assert found["b"]["image_recall"].value == 1.0
     assert summary.defect_measures([0, 0], [1, 2], ["", ""], 1.5) == {}
     with pytest.raises(ValueError, match="defects: got 1 types for 2 images, need one for each"):
         summary.defect_measures([1, 1], [1, 2], ["a"], 1.5)
@@ -153,7 +151,7 @@ def test_pixel_summary_is_exact_with_intervals(typed):
         "au_pro_large": slow_area(slow, 0.3),
         "pixel_f1": ranking.f1(masks.ravel(), maps.ravel() >= 1),
         "pixel_precision": ranking.precision(masks.ravel(), maps.ravel() >= 1),
-        "pixel_sensitivity": ranking.sensitivity(masks.ravel(), maps.ravel() >= 1),
+        "pixel_recall": ranking.sensitivity(masks.ravel(), maps.ravel() >= 1),
     }
     values = {name: one.value for name, one in found.items()}
     assert values.pop("au_pro_small") is expected.pop("au_pro_small") is None

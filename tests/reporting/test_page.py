@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from adjobs import methods
-from adjobs.data.splits.assignment import Split
+from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.errors import StorageError
 from adjobs.metrics.intervals import Estimate
 from adjobs.metrics.threshold import choose, describe
@@ -93,7 +93,7 @@ def test_names_from_outside_are_shown_and_not_obeyed():
         link=None,
         tags=dict.fromkeys(("method", "version", "git_commit", "error", "preset", "model", "metrics_version"), EVIL),
         job=EVIL,
-        split=Split(EVIL, 0, (EVIL,), (), (EVIL,)),
+        split=SplitAssignment(EVIL, 0, (EVIL,), (), (EVIL,)),
         data={"uri": EVIL, "format": EVIL, "fingerprint": EVIL, "counts": {f"train/{EVIL}": 3}},
         parts={"test": Part({EVIL: estimate, "x": Estimate(None, reason=EVIL)}, {EVIL: Group(1, {EVIL: estimate})})},
         thresholds={"image": {"policy": EVIL, "value": 1.0}, "history": [{"time": EVIL, "by": EVIL, "level": EVIL, "new": {}}]},
@@ -145,7 +145,7 @@ def test_several_runs_are_compared_at_the_top():
     ("changes", "caution"),
     [
         ({"data": {"fingerprint": "other"}, "tags": {"method": "cdo", "data_fingerprint": "x"}}, "saw different data"),
-        ({"split": Split("holdout", 1, (), (), ("good/0.png",))}, "tested on different images"),
+        ({"split": SplitAssignment("holdout", 1, (), (), ("good/0.png",))}, "tested on different images"),
         ({"tags": {"method": "cdo", "metrics_version": "2"}}, "different versions of their definitions"),
     ],
 )

@@ -11,7 +11,7 @@ import yaml
 from click.testing import CliRunner
 
 from adjobs.cli.main import main
-from adjobs.data.splits.assignment import Split
+from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.errors import TrackingError
 from adjobs.metrics.intervals import Estimate
 from adjobs.reporting.report import gather
@@ -68,9 +68,9 @@ def finished(client, experiment, tmp_path_factory):
         "overall": {"image_auroc": estimate, "au_pro_small": size},
         "by_defect": {"crack": {"count": 4, "image_auroc": estimate}},
     }
-    client.log_dict(run_id, {"metrics_version": 1, "confidence": 0.95, "parts": {"test": test}}, "measures.json")
+    client.log_dict(run_id, {"metrics_version": 1, "confidence": 0.95, "parts": {"test": test}}, "metrics.json")
     client.log_dict(run_id, {"image": THRESHOLD.to_dict(), "pixel": None, "history": []}, "thresholds.json")
-    client.log_dict(run_id, Split("holdout", 0, ("a",), ("b",), ("c",)).to_dict(), "split.json")
+    client.log_dict(run_id, SplitAssignment("holdout", 0, ("a",), ("b",), ("c",)).to_dict(), "split.json")
     problem = {"sample": "x.png", "kind": "truncated", "message": "m", "severity": "error"}
     client.log_dict(run_id, {"excluded": [problem], "warnings": [problem]}, "preflight.json")
     client.log_text(run_id, yaml.safe_dump({"method": "cdo"}), "job.yaml")
@@ -90,7 +90,7 @@ def test_a_run_is_read_back(uri, finished):
     assert found.started <= found.ended
     assert found.history == {"train/loss": [(1, 2.0), (2, 1.0)]}
     assert found.data == {"uri": "s3://factory/tiles", "format": "folder", "counts": {"train/normal": 3}, "fingerprint": "9f86"}
-    assert found.split == Split("holdout", 0, ("a",), ("b",), ("c",))
+    assert found.split == SplitAssignment("holdout", 0, ("a",), ("b",), ("c",))
     assert found.parts["test"].overall == {"image_auroc": Estimate(0.9, 0.8, 0.95)}
     assert found.parts["test"].by_defect["crack"].count == 4
     assert found.parts["test"].by_region_size["small"].measures["au_pro"].reason == "no regions of this size"

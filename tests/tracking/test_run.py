@@ -19,7 +19,7 @@ from adjobs.errors import TrackingError
 from adjobs.inference.detector import Detector
 from adjobs.metrics import METRICS_VERSION
 from adjobs.tracking.client import connect
-from adjobs.tracking.logged_model import download, exact
+from adjobs.tracking.logged_model import download, pin_model_uri
 from adjobs.tracking.run import stored
 from tests.helpers.drawing import draw_folder
 
@@ -95,7 +95,7 @@ def test_the_model_belongs_to_the_experiment_and_nothing_lies_around(run, summar
 
 def test_metrics_are_recorded_for_every_epoch(run, summary):
     client = connect(summary["tracking_uri"])
-    for name in ("train/loss", "train/level_1", "train/lr", "train/images_per_s", "train/peak_memory_mb", "val/image_auroc"):
+    for name in ("train/loss", "train/level_1", "train/lr", "train/images_per_s", "train/peak_memory_mib", "val/image_auroc"):
         steps = [metric.step for metric in client.get_metric_history(run.info.run_id, name)]
         assert set(steps) == {1, 2}, name
     assert run.data.metrics["test/image_auroc"] == summary["metrics"]["test/image_auroc"]
@@ -108,7 +108,7 @@ def test_files_of_the_run(run, summary, tmp_path):
     thresholds = json.loads((folder / "thresholds.json").read_text())
     assert thresholds["image"]["value"] == summary["threshold"]["value"]
     assert thresholds["pixel"]["policy"] == "max_f1"
-    measures = json.loads((folder / "measures.json").read_text())
+    measures = json.loads((folder / "metrics.json").read_text())
     assert measures["metrics_version"] == METRICS_VERSION
     assert measures["parts"]["test"]["by_defect"]["scratch"]["count"] == 4
     low, high = run.data.metrics["test/image_auroc_low"], run.data.metrics["test/image_auroc_high"]
@@ -168,8 +168,8 @@ def test_predict_writes_lines_and_overlays_and_survives_a_bad_file(summary, plac
 def test_a_run_stands_for_its_model_and_an_alias_for_a_version(summary):
     uri = summary["tracking_uri"]
     connect(uri).set_registered_model_alias("line", "now", 1)
-    assert exact(uri, summary["run_id"]) == exact(uri, summary["model"]) == summary["model"]
-    assert exact(uri, "models:/line@now") == exact(uri, "models:/line/1") == "models:/line/1"
+    assert pin_model_uri(uri, summary["run_id"]) == pin_model_uri(uri, summary["model"]) == summary["model"]
+    assert pin_model_uri(uri, "models:/line@now") == pin_model_uri(uri, "models:/line/1") == "models:/line/1"
 
 
 def test_predict_by_registered_name(summary, place, tmp_path):

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from adjobs.config.resolve import resolve
-from adjobs.data.splits.assignment import Split
+from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.errors import TrackingError
 from adjobs.tracking import search
 from adjobs.tracking.client import connect
-from adjobs.tracking.run import DataFacts, Recorder, start
+from adjobs.tracking.run import DatasetInfo, RunWriter, start
 
 JOB = resolve({"method": "cdo", "data": {"uri": "pictures"}})
 SPACE = {"method": "cdo", "axes": {"params.gamma": {"uniform": [0, 4]}}}
-FACTS = DataFacts("0" * 64, "folder", {}, Split("holdout", 0, ("a",), ("b",), ("c",)))
+FACTS = DatasetInfo("0" * 64, "folder", {}, SplitAssignment("holdout", 0, ("a",), ("b",), ("c",)))
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def opened(uri) -> str:
     for number in (2, 0, 1):
         tags = {"trial": str(number), "point": '{"params.gamma": 1.5}'}
         trial = start(uri, JOB, FACTS, "checkpoints/{run}", tags, search.under(run_id, number))
-        recorder = Recorder(uri, trial)
+        recorder = RunWriter(uri, trial)
         if number == 1:
             for round_, value in ((1, 0.5), (2, 0.7), (2, 0.9)):
                 recorder.metrics({"val/image_auroc": value}, round_)

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from adjobs.errors import DataError, StorageError
-from adjobs.evaluation.evaluate import Runner
-from adjobs.methods.contract import Mix, Selection, Stage
+from adjobs.evaluation.evaluate import DeviceConfig
+from adjobs.methods.contract import BatchComposition, Selection, Stage
 from adjobs.training import checkpoint
 from adjobs.training.checkpoint import StoreCheckpoints
-from adjobs.training.device import choose_runner
+from adjobs.training.device import resolve_precision
 from adjobs.training.loop import TrainingError, Validation, Worker, fit
 from adjobs.types import Batch, StepLoss
 from tests.helpers.tiny import drawn_data
@@ -51,8 +51,16 @@ class TwoStages(nn.Module):
             return make
 
         return [
-            Stage("a", self, optimizer(0), Mix(simulated=8), epochs=2, schedule=lambda p: 0.5**p.epoch, prepare=self.prepare),
-            Stage("b", self, optimizer(1), Mix(natural=8), steps=3, clip_norm=1.0),
+            Stage(
+                "a",
+                self,
+                optimizer(0),
+                BatchComposition(simulated=8),
+                epochs=2,
+                schedule=lambda p: 0.5**p.epoch,
+                prepare=self.prepare,
+            ),
+            Stage("b", self, optimizer(1), BatchComposition(all_labels=8), steps=3, clip_norm=1.0),
         ]
 
 
@@ -96,7 +104,7 @@ def train(method, data, root: Path, *, after=None, validation=None, seed=0):
     trained = fit(
         method,
         data,
-        Worker(Runner(CPU), seed=seed),
+        Worker(DeviceConfig(CPU), seed=seed),
         validation=validation or Validation(Selection("last", "image_auroc"), None),
         checkpoints=Checkpoints(root, after),
         listener=listener,
@@ -141,7 +149,7 @@ def test_what_does_not_fit_a_later_stage_is_said_before_any_work(data, tmp_path)
     class Demanding(TwoStages):
         def stages(self) -> Sequence[Stage]:
             first, second = super().stages()
-            return [first, dataclasses.replace(second, mix=Mix(natural=1), sized_by=("size_of_b",))]
+            return [first, dataclasses.replace(second, mix=BatchComposition(all_labels=1), size_params=("size_of_b",))]
 
     with pytest.raises(DataError, match=r"a global batch has 1 images, .* a larger params.size_of_b"):
         train(Demanding(), data, tmp_path / "ck")
@@ -156,7 +164,7 @@ def test_a_training_begins_once(data, tmp_path):
         fit(
             TwoStages(),
             data,
-            Worker(Runner(CPU)),
+            Worker(DeviceConfig(CPU)),
             validation=validation,
             listener=Listener(),
             begin=lambda: began.append(1),
@@ -204,9 +212,9 @@ class Calibrating(TwoStages):
         self.register_buffer("calibrated", torch.zeros(()))
 
     def stages(self) -> Sequence[Stage]:
-        return [dataclasses.replace(stage, calibrate=self.calibrate) for stage in super().stages()]
+        return [dataclasses.replace(stage, fit_statistics=self.fit_statistics) for stage in super().stages()]
 
-    def calibrate(self, data) -> None:
+    def fit_statistics(self, data) -> None:
         self.calibrated.add_(1)
 
 
@@ -249,9 +257,9 @@ def test_the_best_round_on_validation_is_selected_also_after_a_resume(data, tmp_
     method = TwoStages()
     fit_args = {"validation": validation(), "listener": Listener()}
     with pytest.raises(DiedError):
-        fit(method, data, Worker(Runner(CPU)), checkpoints=Spy(tmp_path / "ck", after=2), **fit_args)
+        fit(method, data, Worker(DeviceConfig(CPU)), checkpoints=Spy(tmp_path / "ck", after=2), **fit_args)
     method = TwoStages()
-    trained = fit(method, data, Worker(Runner(CPU)), checkpoints=Spy(tmp_path / "ck"), **fit_args)
+    trained = fit(method, data, Worker(DeviceConfig(CPU)), checkpoints=Spy(tmp_path / "ck"), **fit_args)
     assert trained.selected_round == 2
     assert torch.equal(method.first.weight, seen[1])
 
@@ -324,5 +332,5 @@ def test_a_broken_checkpoint_is_one_line(tmp_path):
 
 
 def test_automatic_precision_on_a_cpu_is_float32():
-    assert choose_runner("auto", CPU).autocast is None
-    assert choose_runner("bf16", CPU).autocast is torch.bfloat16
+    assert resolve_precision("auto", CPU).autocast is None
+    assert resolve_precision("bf16", CPU).autocast is torch.bfloat16

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import multiprocessing, nn
 
 from adjobs import methods
-from adjobs.methods.contract import Mix, Selection, Stage
+from adjobs.methods.contract import BatchComposition, Selection, Stage
 from adjobs.nn.norm import synchronised
 from adjobs.nn.world import take_from_first
 from adjobs.training import loop
@@ -36,15 +36,15 @@ def open_stage(stage: Stage, method: nn.Module, data, rank: int) -> None:
             for buffer in method.buffers():
                 buffer.add_(1)
         take_from_first(method)
-    if stage.attach is not None:
-        stage.attach(data)
+    if stage.on_stage_start is not None:
+        stage.on_stage_start(data)
 
 
-def like(mix: Mix) -> Mix:
+def like(mix: BatchComposition) -> BatchComposition:
     """Eight images of the kinds that a stage wants, labelled anomalies for simulated ones, which differ between workers."""
-    if mix.natural:
-        return Mix(natural=8)
-    return Mix(normal=4, anomalous=4) if mix.simulated or mix.anomalous else Mix(normal=8)
+    if mix.all_labels:
+        return BatchComposition(all_labels=8)
+    return BatchComposition(normal=4, anomalous=4) if mix.simulated or mix.anomalous else BatchComposition(normal=8)
 
 
 def three_steps(rank: int, world: int, case: str, root: str, out: str) -> None:
@@ -57,7 +57,7 @@ def three_steps(rank: int, world: int, case: str, root: str, out: str) -> None:
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{out}.meeting", rank=rank, world_size=world)
     name, params = CASES[case]
-    _, data = drawn_data(Path(root) / "d", Path(root) / "cache", 32, labels=params.get("supervision", "finest"))
+    _, data = drawn_data(Path(root) / "d", Path(root) / "cache", 32, label_detail=params.get("supervision", "full"))
     still = {key: value for key, value in STILL.items() if key in methods.config_class(name).model_fields}
     _, method = tiny(name, 32, **still, **params)
     method.double()
@@ -80,8 +80,8 @@ def three_steps(rank: int, world: int, case: str, root: str, out: str) -> None:
             loss.total.backward()
             optimizer.step()
             losses.append(float(loss.total.detach()))
-        if stage.calibrate is not None:
-            stage.calibrate(data)
+        if stage.fit_statistics is not None:
+            stage.fit_statistics(data)
             take_from_first(method)
     if rank == 0:
         torch.save({"losses": losses, "weights": method.state_dict()}, out)
@@ -124,7 +124,7 @@ def test_two_workers_with_batch_four_equal_one_with_batch_eight(case, of_two_wor
 def test_a_method_resumes_exactly_from_any_round(name, params, folder_root, tmp_path, monkeypatch):
     """Inside stages and between them, with batch normalisation and the optimizer's state."""
     monkeypatch.setattr(loop, "ROUND_STEPS", 2)
-    _, data = drawn_data(folder_root, tmp_path / "cache", size=32, labels=params.get("supervision", "finest"))
+    _, data = drawn_data(folder_root, tmp_path / "cache", size=32, label_detail=params.get("supervision", "full"))
     _, start = tiny(name, 32, **params)
     whole = copy.deepcopy(start)
     trained, _ = train(whole, data, tmp_path / "whole")
@@ -144,7 +144,7 @@ def test_the_best_round_comes_back_with_what_it_was_calibrated_to(name, params, 
     _, data = drawn_data(folder_root, tmp_path / "cache", size=32)
     _, start = tiny(name, 32, **params)
 
-    def to_the_end(method: nn.Module, place: str, after: int | None = None) -> loop.Trained:
+    def to_the_end(method: nn.Module, place: str, after: int | None = None) -> loop.FitResult:
         def near_to_the_start() -> dict[str, float]:
             """Early rounds are the best."""
             moved = sum(float((p - q).detach().abs().sum()) for p, q in zip(method.parameters(), start.parameters(), strict=True))
@@ -162,6 +162,6 @@ def test_the_best_round_comes_back_with_what_it_was_calibrated_to(name, params, 
     for key, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
     calibrated = copy.deepcopy(whole)
-    calibrated.stages()[-1].calibrate(data)
+    calibrated.stages()[-1].fit_statistics(data)
     for key, value in calibrated.state_dict().items():
         torch.testing.assert_close(value, whole.state_dict()[key], msg=key)

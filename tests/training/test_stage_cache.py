@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from adjobs import methods
-from adjobs.evaluation.evaluate import Runner
+from adjobs.evaluation.evaluate import DeviceConfig
 from adjobs.methods.contract import Selection, Stage
 from adjobs.training.checkpoint import StoreCheckpoints, snapshot
 from adjobs.training.loop import Validation, Worker, fit
@@ -63,7 +63,7 @@ def train(method, data, root: Path, *, shares: bool = True, rule="last", seed=0,
     fit(
         method,
         data,
-        Worker(Runner(CPU), seed=seed, shares=shares),
+        Worker(DeviceConfig(CPU), seed=seed, shares=shares),
         validation=Validation(Selection(rule, "image_auroc"), None),
         checkpoints=checkpoints,
         listener=listener,

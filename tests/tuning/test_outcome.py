@@ -8,7 +8,7 @@ import pytest
 
 from adjobs.cli.output import to_json
 from adjobs.cli.tune import describe
-from adjobs.tracking.search import Nested
+from adjobs.tracking.search import ChildRun
 from adjobs.tuning import outcome
 from adjobs.tuning.display import left, line
 from adjobs.tuning.objective import Objective
@@ -52,13 +52,13 @@ def test_pictures_of_a_search_and_of_hardly_any(bench):
 
 def test_optimism_is_what_validation_promised_and_the_test_part_did_not_keep():
     best = Trial(0, {}, "run", values={"image_auroc": 0.9, "ms_per_image": 5.0})
-    final = Nested("final", "FINISHED", {}, {"val/image_auroc": 0.91, "test/image_auroc": 0.8})
+    final = ChildRun("final", "FINISHED", {}, {"val/image_auroc": 0.91, "test/image_auroc": 0.8})
     found = outcome.optimism([AUROC, Objective("ms_per_image", "min")], best, final)
     assert found["optimism/image_auroc"] == pytest.approx(0.1)
     assert (found["search/image_auroc"], found["val/image_auroc"], found["test/image_auroc"]) == (0.9, 0.91, 0.8)
     assert not [key for key in found if "ms_per_image" in key]
     assert outcome.optimism([Objective("image_auroc", "min")], best, final)["optimism/image_auroc"] == pytest.approx(-0.1)
-    assert outcome.optimism([AUROC], best, Nested("final", "FINISHED", {}, {}))["optimism/image_auroc"] is None
+    assert outcome.optimism([AUROC], best, ChildRun("final", "FINISHED", {}, {}))["optimism/image_auroc"] is None
 
 
 def test_the_summary_for_a_person(bench):

@@ -10,13 +10,13 @@ import pytest
 
 from adjobs.config.resolve import resolve
 from adjobs.config.settings import Settings
-from adjobs.data.splits.assignment import Split
+from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.errors import DataError, JobError, Stopped, StorageError, TrackingError
 from adjobs.jobs.run import anywhere, closing, resume, storage_of
 from adjobs.storage import open_store
 from adjobs.tracking import search as records
 from adjobs.tracking.client import connect
-from adjobs.tracking.run import TAG, DataFacts, start, stored
+from adjobs.tracking.run import TAG, DatasetInfo, start, stored
 from adjobs.training.backends.ray import Share
 from adjobs.tuning import search
 from adjobs.tuning.plan import Options, look, resolved
@@ -24,7 +24,7 @@ from adjobs.tuning.space import parse_space
 from adjobs.tuning.tune_bridge import Room
 from tests.tuning.test_trials import JOB, SPACE
 
-FACTS = DataFacts("0" * 64, "folder", {}, Split("holdout", 0, ("a",), ("b",), ("c",)))
+FACTS = DatasetInfo("0" * 64, "folder", {}, SplitAssignment("holdout", 0, ("a",), ("b",), ("c",)))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def opened(uri, tmp_path) -> search._Search:
     return search._Search(tmp_path.name, run_id, JOB, SPACE, goals, options, {}, settings)
 
 
-def queue_of(opened: search._Search) -> tuple[Any, records.Nested]:
+def queue_of(opened: search._Search) -> tuple[Any, records.ChildRun]:
     """The queue of a driver that starts now, and what MLflow has of the trial."""
     stored = records.find_search(opened.settings.tracking_uri, opened.name)
     return search._queue(opened, stored, Room(Share(1, 0), 1, 1, 0.0, 0.0, 0.0), None), stored.trials[0]
@@ -114,7 +114,7 @@ def test_a_final_run_that_was_never_recorded_goes_on(on_pictures, monkeypatch):
     def looked_at(asked: str, settings: Settings, **_: object) -> None:
         seen.append(stored(settings.tracking_uri, asked))
 
-    monkeypatch.setattr(search.launch, "resume", looked_at)
+    monkeypatch.setattr(search.run, "resume", looked_at)
     before = records.find_search(on_pictures.settings.tracking_uri, on_pictures.name)
     final = search._train_choice(on_pictures, before, {"params.gamma": 1.5}, search.Watch())
     assert final.run_id == run_id
@@ -165,7 +165,7 @@ def test_an_error_that_ends_a_search_closes_its_trials(opened, monkeypatch):
     def ends(*_: object) -> None:
         raise JobError("not defined")
 
-    monkeypatch.setattr(search.executor, "execute", ends)
+    monkeypatch.setattr(search.tune_bridge, "execute", ends)
     with pytest.raises(JobError):
         search._run_trials(opened, queue, Room(Share(1, 0), 1, 1, 0.0, 0.0, 0.0), search.Watch())
     assert records.find_search(opened.settings.tracking_uri, opened.name).trials[0].status == "KILLED"

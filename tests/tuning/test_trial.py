@@ -64,9 +64,9 @@ def test_memory_is_that_of_this_trial_and_maps_of_files_are_nobody_s_own(tmp_pat
     path.write_bytes(bytes(300 << 20))
     torch.ones(600 << 20, dtype=torch.uint8)  # of an earlier trial, and freed
     trial._fresh(cpu)
-    before = trial.peak_memory_mb(cpu)
+    before = trial.peak_memory_mib(cpu)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
         assert sum(mapped[:: mmap.PAGESIZE]) == 0
-        assert trial.peak_memory_mb(cpu) < before + 100
+        assert trial.peak_memory_mib(cpu) < before + 100
     torch.ones(400 << 20, dtype=torch.uint8)
-    assert trial.peak_memory_mb(cpu) == pytest.approx(before + 400, abs=100)
+    assert trial.peak_memory_mib(cpu) == pytest.approx(before + 400, abs=100)

@@ -15,7 +15,7 @@ from adjobs.tuning.trial_manager import Limits, Queue, Trial
 
 JOB = resolve({"method": "cdo", "data": {"uri": "pictures"}})
 SPACE = parse_space({"method": "cdo", "axes": {"params.gamma": {"uniform": [0, 4]}}}, "space")
-DONE = {"image_auroc": 0.8, "ms_per_image": 5.0, "peak_memory_mb": 900.0, "train_seconds": 1.0}
+DONE = {"image_auroc": 0.8, "ms_per_image": 5.0, "peak_memory_mib": 900.0, "train_seconds": 1.0}
 
 
 class Bench:

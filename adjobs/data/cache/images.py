@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from adjobs.data.cache.build_once import flush, open_or_build
-from adjobs.data.dataset import Index, Sample
+from adjobs.data.dataset import Dataset, Sample
 from adjobs.data.images import RESIZE_RULE, image_size, load_rgb
 from adjobs.data.labels import masks
 from adjobs.errors import StorageError, one_line
@@ -29,20 +29,20 @@ class ImageCache:
     Attributes:
         images: ``(N, size, size, 3)`` uint8.
         labels: ``(M, size, size)`` uint8 of :mod:`adjobs.data.labels.masks`, of the samples with a mask, blocks
-            or boxes (the finest).
-        row: sample id to row of ``images``.
-        label_row: sample id to row of ``labels``.
+            or boxes (the most detailed).
+        index_of: sample id to its index in ``images``.
+        label_index_of: sample id to its index in ``labels``.
         derived: folder for what is computed from these images once.
     """
 
     images: np.memmap
     labels: np.memmap
-    row: dict[str, int]
-    label_row: dict[str, int]
+    index_of: dict[str, int]
+    label_index_of: dict[str, int]
     derived: Path
 
 
-def open_cache(index: Index, fingerprint: str, size: int, root: Path, progress: bool = True) -> ImageCache:
+def open_cache(index: Dataset, fingerprint: str, size: int, root: Path, progress: bool = True) -> ImageCache:
     """Open the decoded images, after decoding them if nobody has yet.
 
     Args:
@@ -73,7 +73,7 @@ def open_cache(index: Index, fingerprint: str, size: int, root: Path, progress: 
         ) from error
 
 
-def _open(folder: Path, index: Index) -> ImageCache | None:
+def _open(folder: Path, index: Dataset) -> ImageCache | None:
     """Map an existing cache; None if there is none, or it is damaged or lacks a sample and must be built again."""
     try:
         stored = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
@@ -89,7 +89,7 @@ def _open(folder: Path, index: Index) -> ImageCache | None:
     return ImageCache(images, drawn, row, label_row, derived) if complete and wanted else None
 
 
-def _build(folder: Path, index: Index, size: int, progress: bool) -> None:
+def _build(folder: Path, index: Dataset, size: int, progress: bool) -> None:
     images = {s.id: s.image for s in index.samples}
     labelled = {s.id: s for s in index.samples if _labelled(s)}
     _fill(folder / _IMAGES, images, (size, size, 3), np.dtype(np.uint8), lambda path: load_rgb(path, size), progress)
@@ -104,7 +104,7 @@ def _labelled(sample: Sample) -> bool:
 
 
 def _pixel_labels(sample: Sample, size: int) -> np.ndarray:
-    """The finest label of a sample for each pixel, ``(size, size)`` uint8."""
+    """The most detailed label of a sample for each pixel, ``(size, size)`` uint8."""
     if sample.mask is not None:
         return masks.resize_labels(masks.read_mask(sample.mask), size)
     if sample.blocks is not None:
@@ -148,5 +148,5 @@ def _fill(
         flush(file)
 
 
-def _bytes_needed(index: Index, size: int) -> int:
+def _bytes_needed(index: Dataset, size: int) -> int:
     return size * size * sum(3 + _labelled(sample) for sample in index.samples)

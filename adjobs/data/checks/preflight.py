@@ -13,9 +13,9 @@ from PIL import Image
 
 from adjobs.data.checks import duplicates
 from adjobs.data.checks.labels import label_problems
-from adjobs.data.dataset import Index, Sample
+from adjobs.data.dataset import Dataset, Sample
 from adjobs.data.images import ImageError, decode
-from adjobs.data.splits.assignment import Split
+from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.data.splits.protocols import Parts
 from adjobs.data.walk import content_hash
 from adjobs.errors import DataError
@@ -89,8 +89,8 @@ class _Seen(NamedTuple):
 
 
 def check(
-    index: Index,
-    split: Split | Callable[[Index], Split] | None = None,
+    index: Dataset,
+    split: SplitAssignment | Callable[[Dataset], SplitAssignment] | None = None,
     *,
     limits: Limits | None = None,
     progress: bool = False,
@@ -136,7 +136,7 @@ def check(
     return sorted(problems, key=lambda p: (p.severity, not p.sample, p.sample, p.kind))
 
 
-def without(index: Index, problems: Iterable[Problem]) -> Index:
+def without(index: Dataset, problems: Iterable[Problem]) -> Dataset:
     """The index without the samples that errors name."""
     named = {problem.sample for problem in problems if problem.severity == "error"}
     return replace(index, samples=tuple(sample for sample in index.samples if sample.id not in named))
@@ -186,16 +186,16 @@ def _duplicates(same: list[Sample]) -> Iterator[Problem]:
             got = f"is {sample.label}, and the same image {other.id} is {other.label}"
             yield Problem(sample.id, "duplicate label", f"{got}; an image has one label; correct or remove one of the two")
         return
-    published = [sample for sample in same if sample.part in Parts._fields]
+    published = [sample for sample in same if sample.published_split in Parts._fields]
     # The copy in the later part is kept, so that the published test part stays what others report on.
-    last = max(published, key=lambda sample: Parts._fields.index(str(sample.part)), default=None)
+    last = max(published, key=lambda sample: Parts._fields.index(str(sample.published_split)), default=None)
     for sample in published:
-        if last and sample.part != last.part:
-            got = f"is in part {sample.part}, and the same image {last.id} in part {last.part}"
+        if last and sample.published_split != last.published_split:
+            got = f"is in part {sample.published_split}, and the same image {last.id} in part {last.published_split}"
             yield Problem(sample.id, "duplicate part", f"{got}; an image belongs to one part; remove one of the two")
 
 
-def _too_few(index: Index, rest: Index, limits: Limits) -> Iterator[Problem]:
+def _too_few(index: Dataset, rest: Dataset, limits: Limits) -> Iterator[Problem]:
     total = sum(sample.label == "normal" for sample in index.samples)
     usable = sum(sample.label == "normal" for sample in rest.samples)
     if usable < limits.min_normal:
@@ -204,7 +204,7 @@ def _too_few(index: Index, rest: Index, limits: Limits) -> Iterator[Problem]:
         yield Problem("", kind, f"{got}; at least {limits.min_normal} are needed; add good images or mend those above")
 
 
-def _unlabelled(index: Index) -> Iterator[Problem]:
+def _unlabelled(index: Dataset) -> Iterator[Problem]:
     count = sum(sample.label == "unlabelled" for sample in index.samples)
     if count:
         got = f"{count} of {len(index.samples)} images are unlabelled"
@@ -240,7 +240,7 @@ def _far(values: np.ndarray, factor: float) -> np.ndarray:
     return far
 
 
-def _of_split(rest: Index, seen: list[_Seen], split: Split, limits: Limits, progress: bool) -> Iterator[Problem]:
+def _of_split(rest: Dataset, seen: list[_Seen], split: SplitAssignment, limits: Limits, progress: bool) -> Iterator[Problem]:
     part_of = {name: part for part in Parts._fields for name in getattr(split, part)}
     used = {sample.id: sample for sample in rest.samples if sample.id in part_of}
     yield from _lacking(Counter((part_of[name], sample.label) for name, sample in used.items()), limits)

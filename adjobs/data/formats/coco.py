@@ -14,7 +14,7 @@ from adjobs.data.dataset import Sample
 from adjobs.data.images import refuse_other_size
 from adjobs.data.labels import polygons
 from adjobs.data.labels.masks import Box, Mask, Shapes
-from adjobs.data.walk import PARTS, image_files, inside, json_files, read_json, type_name, validated
+from adjobs.data.walk import SPLITS, image_files, inside, json_files, read_json, type_name, validated
 from adjobs.errors import DataError
 
 NAME = "coco"
@@ -68,7 +68,7 @@ def read(root: Path) -> list[Sample]:
         DataError: a document is malformed, or names an image or category that is not there.
     """
     documents = _documents(root)
-    if len(documents) > 1 and not all(path.parent != root and path.parent.name in PARTS for path in documents):
+    if len(documents) > 1 and not all(path.parent != root and path.parent.name in SPLITS for path in documents):
         names = ", ".join(path.relative_to(root).as_posix() for path in documents)
         raise DataError(f"{root}: has {len(documents)} COCO files ({names}); allowed is one, or one in each part; merge them")
     samples = [sample for path in documents for sample in _read(root, path)]
@@ -78,7 +78,7 @@ def read(root: Path) -> list[Sample]:
 
 
 def _documents(root: Path) -> list[Path]:
-    return json_files([root, root / "annotations", *(root / part for part in PARTS)], "{", "images", "annotations")
+    return json_files([root, root / "annotations", *(root / part for part in SPLITS)], "{", "images", "annotations")
 
 
 def _read(root: Path, path: Path) -> list[Sample]:
@@ -123,7 +123,7 @@ def _sample(root: Path, path: Path, image: _Image, annotations: list[_Annotation
         label="anomalous" if annotations else "normal",
         mask=mask,
         defect=defect,
-        part=PARTS.get(next((folder for folder in name.parts[:-1] if folder != "images"), "")),
+        published_split=SPLITS.get(next((folder for folder in name.parts[:-1] if folder != "images"), "")),
         boxes=boxes,
     )
 

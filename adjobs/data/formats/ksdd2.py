@@ -6,7 +6,7 @@ from pathlib import Path
 
 from adjobs.data.dataset import Sample
 from adjobs.data.images import decode_mask
-from adjobs.data.walk import PARTS, image_files, refuse_strays, subfolders
+from adjobs.data.walk import SPLITS, image_files, refuse_strays, subfolders
 from adjobs.errors import DataError
 from adjobs.parallel import in_threads
 
@@ -31,7 +31,7 @@ def read(root: Path) -> list[Sample]:
     images: dict[Path, Path] = {}
     for folder in subfolders(root):
         files = [path for path in image_files(folder) if _COPY not in path.stem]
-        refuse_strays(root, files if folder.name not in PARTS else [], DESCRIPTION)
+        refuse_strays(root, files if folder.name not in SPLITS else [], DESCRIPTION)
         images.update(_pairs(root, files))
     marked = in_threads(lambda mask: bool(decode_mask(mask).any()), list(images.values()), text="reading masks")
     return [
@@ -40,7 +40,7 @@ def read(root: Path) -> list[Sample]:
             image=image,
             label="anomalous" if anomalous else "normal",
             mask=mask if anomalous else None,
-            part=PARTS[image.relative_to(root).parts[0]],
+            published_split=SPLITS[image.relative_to(root).parts[0]],
         )
         for (image, mask), anomalous in zip(images.items(), marked, strict=True)
     ]

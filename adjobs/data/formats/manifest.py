@@ -86,7 +86,7 @@ def write_line(sample: Sample, root: Path) -> dict[str, Any]:
         line["mask"] = {**vars(sample.mask), "segmentations": [json.loads(text) for text in sample.mask.segmentations]}
     line["blocks"] = name(sample.blocks) if sample.blocks else None
     line["boxes"] = None if sample.boxes is None else [list(box) for box in sample.boxes]
-    line |= {"defect": sample.defect or None, "group": sample.group, "part": sample.part}
+    line |= {"defect": sample.defect or None, "group": sample.group, "part": sample.published_split}
     return {key: value for key, value in line.items() if value is not None}
 
 
@@ -141,7 +141,7 @@ def _sample(root: Path, values: dict[str, Any]) -> Sample:
         mask=_mask(root, values),
         defect=_text(values, "defect") or "",
         group=_text(values, "group") or None,
-        part=_one_of(values, "part", _PARTS),
+        published_split=_one_of(values, "part", _PARTS),
         blocks=_file(root, values["blocks"], "blocks") if values.get("blocks") is not None else None,
         boxes=_boxes(values.get("boxes")),
     )

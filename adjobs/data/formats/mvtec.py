@@ -7,7 +7,7 @@ from pathlib import Path
 
 from adjobs.data.dataset import Sample
 from adjobs.data.labels.masks import Mask
-from adjobs.data.walk import PARTS, MaskFiles, image_files, is_image, refuse_strays, stem, subfolders
+from adjobs.data.walk import SPLITS, MaskFiles, image_files, is_image, refuse_strays, stem, subfolders
 
 NAME = "mvtec"
 DESCRIPTION = "train/good/, test/good/, test/<defect>/x.png, ground_truth/<defect>/x_mask.png (or x.png)"
@@ -40,7 +40,7 @@ def read_parts(root: Path, layout: str, good: str, mask_of: Callable[[str], Mask
     """
     samples: list[Sample] = []
     for folder in subfolders(root):
-        if folder.name in PARTS:
+        if folder.name in SPLITS:
             refuse_strays(root, [path for path in sorted(folder.iterdir()) if path.is_file() and is_image(path)], layout)
             samples.extend(_sample(root, image, folder, good, mask_of) for image in image_files(folder))
         elif folder.name != MASKS:
@@ -56,5 +56,5 @@ def _sample(root: Path, image: Path, folder: Path, good: str, mask_of: Callable[
         label="normal" if defect == good else "anomalous",
         mask=mask_of(stem(image, folder)) if folder.name == "test" else None,
         defect="" if defect == good else defect,
-        part=PARTS[folder.name],
+        published_split=SPLITS[folder.name],
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from adjobs.data.dataset import Sample
-from adjobs.data.walk import PARTS, MaskFiles, image_files, refuse_strays, stem, subfolders
+from adjobs.data.walk import SPLITS, MaskFiles, image_files, refuse_strays, stem, subfolders
 
 NAME = "mvtec3d"
 DESCRIPTION = "{train,validation,test}/<good or defect>/rgb/x.png, gt/x.png for its mask, xyz/x.tiff (not read)"
@@ -22,7 +22,7 @@ def read(root: Path) -> list[Sample]:
     """List the samples; the folder of a class is its defect type, ``good`` is normal and has empty masks."""
     samples: list[Sample] = []
     for folder in subfolders(root):
-        if folder.name in PARTS:
+        if folder.name in SPLITS:
             for kind in subfolders(folder):
                 samples.extend(_samples(root, kind))
         else:
@@ -43,7 +43,7 @@ def _samples(root: Path, folder: Path) -> list[Sample]:
             label="normal" if good else "anomalous",
             mask=masks.find(stem(image, folder / _READ)),
             defect="" if good else folder.name,
-            part=PARTS[folder.parent.name],
+            published_split=SPLITS[folder.parent.name],
         )
         for image in image_files(folder / _READ)
     ]

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from adjobs.data.dataset import Sample
-from adjobs.data.walk import PARTS, image_files, refuse_strays, subfolders
+from adjobs.data.walk import SPLITS, image_files, refuse_strays, subfolders
 from adjobs.errors import DataError
 
 NAME = "oct"
@@ -33,7 +33,7 @@ def read(root: Path) -> list[Sample]:
 
 
 def _meant(parts: tuple[str, ...]) -> bool:
-    return len(parts) == 3 and parts[0] in PARTS and parts[1] in _CLASSES
+    return len(parts) == 3 and parts[0] in SPLITS and parts[1] in _CLASSES
 
 
 def _sample(root: Path, image: Path) -> Sample:
@@ -50,5 +50,5 @@ def _sample(root: Path, image: Path) -> Sample:
         label="normal" if normal else "anomalous",
         defect="" if normal else kind.lower(),
         group=name[1],
-        part=PARTS[part],
+        published_split=SPLITS[part],
     )

@@ -52,7 +52,7 @@ def _sample(root: Path, image: Path, name: str, masks: MaskFiles, types: dict[st
         label=label,
         mask=masks.find(stem(image, root / _IMAGES)) if bad else None,
         defect=types.get(name, "") if bad else "",
-        part=parts.get(name),
+        published_split=parts.get(name),
     )
 
 

@@ -13,7 +13,7 @@ import yaml
 from adjobs.data.dataset import Sample
 from adjobs.data.images import ImageError, image_size
 from adjobs.data.labels.masks import Box, Mask, Shapes
-from adjobs.data.walk import PARTS, files_under, image_files, read_text, refuse_strays, stem, type_name
+from adjobs.data.walk import SPLITS, files_under, image_files, read_text, refuse_strays, stem, type_name
 from adjobs.errors import DataError, one_line
 
 NAME = "yolo"
@@ -63,9 +63,9 @@ def _places(root: Path) -> list[tuple[Path, Path, str | None]]:
     """Folders of images and labels, and the part they are."""
     images, labels = root / "images", root / "labels"
     inner: list[tuple[Path, Path, str | None]] = [
-        (images / name, labels / name, part) for name, part in PARTS.items() if (images / name).is_dir()
+        (images / name, labels / name, part) for name, part in SPLITS.items() if (images / name).is_dir()
     ]
-    outer = [(root / name / "images", root / name / "labels", part) for name, part in PARTS.items()]
+    outer = [(root / name / "images", root / name / "labels", part) for name, part in SPLITS.items()]
     return [*(inner or [(images, labels, None)]), *outer]
 
 
@@ -95,7 +95,7 @@ def _texts(labels: Path) -> list[Path]:
 
 
 def _unlabelled(root: Path, image: Path, part: str | None) -> Sample:
-    return Sample(image.relative_to(root).as_posix(), image, "unlabelled", part=part)
+    return Sample(image.relative_to(root).as_posix(), image, "unlabelled", published_split=part)
 
 
 def _sample(root: Path, image: Path, part: str | None, shapes: list[_Shape], name_of: Callable[[int], str | None]) -> Sample:
@@ -107,7 +107,7 @@ def _sample(root: Path, image: Path, part: str | None, shapes: list[_Shape], nam
         largest = max(shapes, key=lambda shape: _area(*shape.corners))
         defect = name_of(largest.number) or ""
     name = image.relative_to(root).as_posix()
-    return Sample(name, image, "anomalous" if shapes else "normal", mask, defect, part=part, boxes=boxes)
+    return Sample(name, image, "anomalous" if shapes else "normal", mask, defect, published_split=part, boxes=boxes)
 
 
 def _drawn(shapes: list[_Shape], width: int, height: int) -> tuple[Mask | None, tuple[Box, ...] | None]:

@@ -21,7 +21,7 @@ from adjobs.errors import one_line
 
 NORMAL, ANOMALOUS, UNKNOWN = 0, 1, 2
 
-Level = Literal["finest", "masks", "blocks", "boxes", "image"]
+LabelDetail = Literal["full", "masks", "blocks", "boxes", "image"]
 """How much of its labels a training part shows: all that is known, or what is left when they are made coarser."""
 
 BLOCK_ANOMALOUS, BLOCK_NORMAL = 0.25, 0.08
@@ -214,28 +214,28 @@ def _block_means(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     return means
 
 
-def coarser(one: Level, other: Level) -> Level:
+def coarser(one: LabelDetail, other: LabelDetail) -> LabelDetail:
     """The one of two levels that says less.
 
-    >>> coarser("finest", "boxes")
+    >>> coarser("full", "boxes")
     'boxes'
     """
-    return max(one, other, key=get_args(Level).index)
+    return max(one, other, key=get_args(LabelDetail).index)
 
 
-def coarsen(labels: np.ndarray, level: Level, block: int) -> np.ndarray:
+def coarsen(labels: np.ndarray, level: LabelDetail, block: int) -> np.ndarray:
     """What is left of pixel labels when only coarser ones had been drawn.
 
     Args:
         labels: ``(S, S)`` uint8 of an anomalous image.
         level: ``blocks`` keeps blocks of ``block`` pixels, ``boxes`` that no defect lies outside the boxes of its regions,
-            ``image`` nothing; ``finest`` and ``masks`` keep everything.
+            ``image`` nothing; ``full`` and ``masks`` keep everything.
         block: side of a block in pixels, at most S.
 
     Returns:
         ``(S, S)`` uint8. What was unknown stays unknown.
     """
-    if level in ("finest", "masks"):
+    if level in ("full", "masks"):
         return labels
     if level == "image":
         return np.full_like(labels, UNKNOWN)

@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adjobs.data.dataset import Index, Sample
+from adjobs.data.dataset import Dataset, Sample
 from adjobs.data.splits.protocols import Parts, find_protocol
 from adjobs.errors import DataError, JobError, one_line
 from adjobs.storage.base import beside, disk
 
 
 @dataclass(frozen=True)
-class Split:
+class SplitAssignment:
     """Sample ids by part, sorted. Samples in none of the parts are not used."""
 
     protocol: str
@@ -35,7 +35,7 @@ class Split:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Split:
+    def from_dict(cls, values: Mapping[str, Any]) -> SplitAssignment:
         """The split that :meth:`to_dict` gave.
 
         Raises:
@@ -55,17 +55,18 @@ def _names(value: Any) -> list[str]:
     return [str(name) for name in value]
 
 
-def make_split(index: Index, protocol: str, *, k: int | None = None, seed: int = 0) -> Split:
+def make_split(index: Dataset, protocol: str, *, max_train_anomalies: int | None = None, seed: int = 0) -> SplitAssignment:
     """Divide a data set.
 
     Args:
         index: the data set; unlabelled samples go to no part.
         protocol: one of ``PROTOCOLS``.
-        k: use only so many of the anomalous images that the protocol has for training; a larger k adds to a smaller.
+        max_train_anomalies: use only so many of the anomalous images that the protocol has for training; a larger number
+            adds to a smaller.
         seed: not negative; equal seeds and ids give equal splits.
 
     Raises:
-        JobError: no such protocol, or k or seed are out of range.
+        JobError: no such protocol, or max_train_anomalies or seed are out of range.
         DataError: the data set has not what the protocol needs, or a part would lack a class.
     """
     divide = find_protocol(protocol)
@@ -75,13 +76,13 @@ def make_split(index: Index, protocol: str, *, k: int | None = None, seed: int =
     parts = divide(replace(index, samples=tuple(labelled)), seed)
     anomalous = [sample for sample in parts.train if sample.label == "anomalous"]
     normal = [sample for sample in parts.train if sample.label == "normal"]
-    parts = parts._replace(train=normal + _first(k, anomalous, protocol))
+    parts = parts._replace(train=normal + _first(max_train_anomalies, anomalous, protocol))
     _refuse_empty(parts, f"protocol {protocol} would give")
     train, val, test = (tuple(sorted(sample.id for sample in part)) for part in parts)
-    return Split(protocol, seed, train, val, test)
+    return SplitAssignment(protocol, seed, train, val, test)
 
 
-def read_split(path: Path) -> Split:
+def read_split(path: Path) -> SplitAssignment:
     """A split from the file that :func:`write_split` or a run stored.
 
     Raises:
@@ -96,10 +97,10 @@ def read_split(path: Path) -> Split:
         raise DataError(
             f"split {path}: holds {type(document).__name__}, needs a mapping with protocol, seed, train, val and test"
         )
-    return Split.from_dict(document)
+    return SplitAssignment.from_dict(document)
 
 
-def write_split(split: Split, path: Path) -> None:
+def write_split(split: SplitAssignment, path: Path) -> None:
     """Write a split as a whole or not at all.
 
     Raises:
@@ -109,7 +110,7 @@ def write_split(split: Split, path: Path) -> None:
         part.write_text(json.dumps(split.to_dict(), indent=1) + "\n", encoding="utf-8")
 
 
-def check_split(index: Index, split: Split, excluded: Iterable[str] = ()) -> Split:
+def check_split(index: Dataset, split: SplitAssignment, excluded: Iterable[str] = ()) -> SplitAssignment:
     """A stored split without the excluded samples, checked to fit the data set.
 
     Raises:
@@ -127,14 +128,14 @@ def check_split(index: Index, split: Split, excluded: Iterable[str] = ()) -> Spl
         raise DataError(f"split: {twice[0]} is in it {counts[twice[0]]} times; an image belongs to one part; correct the file")
     parts = Parts(*([samples[name] for name in part if name in samples] for part in (split.train, split.val, split.test)))
     _refuse_empty(parts, "the split has")
-    return Split(split.protocol, split.seed, *(tuple(sample.id for sample in part) for part in parts))
+    return SplitAssignment(split.protocol, split.seed, *(tuple(sample.id for sample in part) for part in parts))
 
 
-def _first(k: int | None, anomalous: list[Sample], protocol: str) -> list[Sample]:
-    if k is not None and not 0 <= k <= len(anomalous):
+def _first(limit: int | None, anomalous: list[Sample], protocol: str) -> list[Sample]:
+    if limit is not None and not 0 <= limit <= len(anomalous):
         have = f"protocol {protocol} has {len(anomalous)} anomalous images for training"
-        raise JobError(f"k is {k}; {have}; choose 0 to {len(anomalous)}, or label more")
-    return anomalous[:k]
+        raise JobError(f"max_train_anomalies is {limit}; {have}; choose 0 to {len(anomalous)}, or label more")
+    return anomalous[:limit]
 
 
 def _refuse_empty(parts: Parts, got: str) -> None:
@@ -146,7 +147,7 @@ def _refuse_empty(parts: Parts, got: str) -> None:
     raise DataError(f"{got} {listed}; {need}; add images or choose another protocol")
 
 
-def digest_of_good(index: Index, part: Iterable[str]) -> str:
+def normal_train_digest(index: Dataset, part: Iterable[str]) -> str:
     """Sha256 of the ids of the good pictures in a part: what was learnt from them may be used for the same ones only."""
     good = {sample.id for sample in index.samples if sample.label == "normal"}
     return hashlib.sha256(json.dumps(sorted(good & set(part))).encode()).hexdigest()

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from adjobs.data.dataset import Index, Sample
+from adjobs.data.dataset import Dataset, Sample
 from adjobs.errors import DataError, JobError, choices
 
 Item = TypeVar("Item")
@@ -38,7 +38,7 @@ class Parts(NamedTuple):
     test: list[Sample]
 
 
-Protocol = Callable[[Index, int], Parts]
+Protocol = Callable[[Dataset, int], Parts]
 """Takes a data set of labelled samples, sorted by id, and a seed."""
 
 
@@ -53,7 +53,7 @@ def find_protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def official(index: Index, seed: int) -> Parts:
+def official(index: Dataset, seed: int) -> Parts:
     """The published parts; where none is for validation, a fifth of the normal training images (at least one).
 
     Raises:
@@ -73,7 +73,7 @@ def official(index: Index, seed: int) -> Parts:
     return Parts(train, val, parts.test)
 
 
-def holdout(index: Index, seed: int) -> Parts:
+def holdout(index: Dataset, seed: int) -> Parts:
     """Normal images 60/20/20 per cent, anomalous 20/40/40 of each defect type; a group goes to one part as a whole.
 
     Units (groups, or single images) are dealt one by one to the part that lags furthest behind its share. A group with
@@ -92,7 +92,7 @@ def holdout(index: Index, seed: int) -> Parts:
     return parts._replace(train=_normal(parts.train) + _shuffled(_anomalous(parts.train), seed, 2))
 
 
-def liac(index: Index, seed: int) -> Parts:
+def liac(index: Dataset, seed: int) -> Parts:
     """LIAC's protocol (table I): normal images 6:2:2; up to 80 anomalies reserved for training, the rest 5:5.
 
     The paper gives sizes only. Those of magnetic tiles (571/190/191 and 154/158) and ELPV (904/301/303 and 517/519)
@@ -141,7 +141,7 @@ def _liac_published(published: Parts, seed: int) -> Parts:
     return Parts(left(normals)[:LIAC_NORMALS] + pool, val, published.test)
 
 
-def dpae(index: Index, seed: int) -> Parts:
+def dpae(index: Dataset, seed: int) -> Parts:
     """DPAE's protocol (table 2): normal images train, the others test together with all anomalies.
 
     Magnetic tiles: 330 and 142 normal images. Where parts are published (its CSD is the carpet of MVTec AD), those. Elsewhere
@@ -160,11 +160,11 @@ def dpae(index: Index, seed: int) -> Parts:
     return Parts(train, val, test + anomalies)
 
 
-def budget(index: Index, seed: int) -> Parts:
+def budget(index: Dataset, seed: int) -> Parts:
     """Up to ten labelled anomalies to train on (SemiREST, section V), over ``official``, or ``holdout`` if nothing is published.
 
     They come out of the training part where it has anomalies (KolektorSDD2); otherwise they leave the test part. Anomalies of
-    the training part beyond the ten are not used. ``data.labels`` says whether they are shown as masks, blocks or boxes.
+    the training part beyond the ten are not used. ``data.label_detail`` says whether they are shown as masks, blocks or boxes.
     """
     parts = official(index, seed) if any(_published(index)) else holdout(index, seed)
     pool = _shuffled(_anomalous(parts.train) or _anomalous(parts.test), seed, 3)
@@ -181,8 +181,8 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 
 
-def _published(index: Index) -> Parts:
-    return Parts(*([sample for sample in index.samples if sample.part == name] for name in Parts._fields))
+def _published(index: Dataset) -> Parts:
+    return Parts(*([sample for sample in index.samples if sample.published_split == name] for name in Parts._fields))
 
 
 def _types(samples: Iterable[Sample], seed: int) -> dict[str, list[Sample]]:

@@ -8,7 +8,7 @@ from adjobs.methods.contract import Selection, Spec
 SPEC = Spec(
     title="Collaborative Discrepancy Optimization",
     paper="Cao, Xu, Liu, Shen: Collaborative Discrepancy Optimization for Reliable Image Anomaly Localization, IEEE TII 2023",
-    supervision=("none", "masks"),
+    supervisions=("none", "masks"),
     gives_map=True,
     simulates=True,
     selection=Selection("last", "image_auroc"),

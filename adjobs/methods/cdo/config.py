@@ -74,6 +74,6 @@ class Config(MethodConfig):
         return self
 
     @property
-    def learns_from(self) -> Supervision:
+    def supervision_used(self) -> Supervision:
         """Masks, where they count as simulated pixels."""
         return "masks" if self.use_labelled_masks else "none"

@@ -16,7 +16,7 @@ from adjobs.errors import JobError
 from adjobs.methods.cdo.config import Config
 from adjobs.methods.cdo.loss import cdo_loss, discrepancies
 from adjobs.methods.cdo.spread import JointSpread, shared
-from adjobs.methods.contract import Mix, Stage, TrainingImages
+from adjobs.methods.contract import BatchComposition, Stage, TrainingImages
 from adjobs.nn.blur import gaussian_blur
 from adjobs.nn.world import global_sum
 from adjobs.synthesis.rectangles import perturb
@@ -127,10 +127,10 @@ class CDO(nn.Module):
                 name="distil",
                 module=self,
                 optimizer=optimizer,
-                mix=Mix(simulated=config.batch_size - labelled, anomalous=labelled),
+                mix=BatchComposition(simulated=config.batch_size - labelled, anomalous=labelled),
                 epochs=config.epochs,
                 schedule=lambda progress: config.lr_decay**progress.epoch,
-                calibrate=self._measure if self.spread is not None else None,
+                fit_statistics=self._measure if self.spread is not None else None,
             )
         ]
 

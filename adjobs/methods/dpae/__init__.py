@@ -9,7 +9,7 @@ SPEC = Spec(
     title="Dual Prototype Auto-Encoder",
     paper="Liu, Song, Feng, Yan, Tu, Zhu: Semi-supervised anomaly detection with dual prototypes autoencoder for industrial "
     "surface inspection, Optics and Lasers in Engineering 2021",
-    supervision=("none",),
+    supervisions=("none",),
     gives_map=True,
     selection=Selection("last", "image_auroc"),
     threshold=("max_fpr", 0.01),

@@ -91,7 +91,7 @@ class Features(nn.Module):
 
             def maps() -> Iterator[np.ndarray]:
                 for batch in data.normal(MEASURE_BATCH):
-                    rows.extend(batch.rows.tolist())
+                    rows.extend(batch.indices.tolist())
                     views = [batch.images, batch.images.flip(3)][: self.views]
                     yield torch.stack([self._maps(images) for images in views], 1).cpu().numpy()
 
@@ -116,7 +116,7 @@ class Features(nn.Module):
         self.keep(data)
         total, squares, count = torch.zeros(self.channels), torch.zeros(self.channels), 0
         for batch in data.normal(MEASURE_BATCH):
-            maps = (self._maps(batch.images) if self.cache is None else self.cache.get(batch.rows, None)).double()
+            maps = (self._maps(batch.images) if self.cache is None else self.cache.get(batch.indices, None)).double()
             total, squares = total + maps.sum((0, 2, 3)).cpu(), squares + maps.square().sum((0, 2, 3)).cpu()
             count += maps[:, 0].numel()
         mean = total / count

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from adjobs.backbones import create
-from adjobs.methods.contract import Mix, Stage, TrainingImages
+from adjobs.methods.contract import BatchComposition, Stage, TrainingImages
 from adjobs.methods.dpae.config import Config
 from adjobs.methods.dpae.features import MEASURE_BATCH, STRIDE, Features
 from adjobs.methods.dpae.loss import moved, squared_distance
@@ -77,7 +77,7 @@ class DPAE(nn.Module):
     def _seen(self, batch: Batch, flipped: Tensor | None) -> Tensor:
         """What is to be reconstructed of a training batch, mirrored where it says so: maps, kept or made now, or pixels."""
         if self.features is not None and self.features.cache is not None:
-            return self.features.of(batch.rows, flipped)
+            return self.features.of(batch.indices, flipped)
         return self._x(batch.images if flipped is None else flip(batch.images, flipped))
 
     def _x(self, images: Tensor) -> Tensor:
@@ -131,11 +131,11 @@ class DPAE(nn.Module):
                 name="reconstruct",
                 module=self,
                 optimizer=optimizer,
-                mix=Mix(normal=config.batch_size),
+                mix=BatchComposition(normal=config.batch_size),
                 epochs=config.epochs,
                 prepare=self.features.measure if self.features is not None else None,
-                attach=self.features.keep if self.features is not None else None,
-                calibrate=self._measure if self.spread else None,
+                on_stage_start=self.features.keep if self.features is not None else None,
+                fit_statistics=self._measure if self.spread else None,
             )
         ]
 

@@ -81,6 +81,6 @@ class Config(MethodConfig):
     epochs: int = Field(12, ge=1, le=100_000, description="passes over the training images (Sec. IV-B: 100)")
 
     @property
-    def learns_from(self) -> Supervision:
+    def supervision_used(self) -> Supervision:
         """Of anomalous images, nothing but that they are."""
         return "image labels"

@@ -13,7 +13,7 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from adjobs.backbones import Embedder, create_embedder
 from adjobs.errors import DataError
-from adjobs.methods.contract import Mix, Progress, Stage, TrainingImages
+from adjobs.methods.contract import BatchComposition, Progress, Stage, TrainingImages
 from adjobs.methods.liac import loss as losses
 from adjobs.methods.liac.config import Config, Loss
 from adjobs.methods.liac.loss import abnormality_capturing, distance
@@ -139,7 +139,7 @@ class LIAC(nn.Module):
                 name="classify",
                 module=self,
                 optimizer=optimizer,
-                mix=Mix(natural=config.batch_size),
+                mix=BatchComposition(all_labels=config.batch_size),
                 epochs=config.epochs,
                 schedule=_halved if config.schedule == "halved" else _cosine,
                 prepare=self._count,

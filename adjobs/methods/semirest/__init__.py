@@ -3,7 +3,7 @@
 Efficient Anomaly Detection with Budget Annotation Using Semi-Supervised Residual Transformer, Li et al.
 """
 
-from adjobs.methods.contract import Selection, Spec, Start
+from adjobs.methods.contract import Selection, Spec, WarmStart
 
 SPEC = Spec(
     title="Semi-supervised Residual Transformer",
@@ -11,17 +11,17 @@ SPEC = Spec(
         "Li, Zhang, Zhang, Tang, Wei, Chen, Chen, Zhang, Gu: Efficient Anomaly Detection with Budget Annotation Using "
         "Semi-Supervised Residual Transformer, arXiv 2023"
     ),
-    supervision=("none", "masks", "blocks", "boxes"),
+    supervisions=("none", "masks", "blocks", "boxes"),
     gives_map=True,
     simulates=True,
     selection=Selection("last", "image_auroc"),
     threshold=("max_fpr", 0.01),
-    start=Start(
+    warm_start=WarmStart(
         "unsupervised_from",
-        equal=(
+        must_match=(
             *("backbone", "weights", "features", "standardised", "position", "coreset", "strength", "loudness"),
             *("window", "embed", "depth", "heads", "attention_window", "mlp_ratio"),
         ),
-        there=(("supervision", "none"),),  # anomalies that another run learnt from may be in this run's test part
+        required_values=(("supervision", "none"),),  # anomalies that another run learnt from may be in this run's test part
     ),
 )

@@ -207,7 +207,7 @@ class Config(MethodConfig):
         return max(n for n in range(1, min(self.attention_window, side) + 1) if side % n == 0)
 
     @property
-    def learns_from(self) -> Supervision:
+    def supervision_used(self) -> Supervision:
         """What is chosen."""
         return self.supervision
 

@@ -112,7 +112,7 @@ def take_tokens(data: TrainingImages, features: nn.Module, key: Mapping[str, Any
 
         def values() -> Iterator[np.ndarray]:
             for batch in _batches(data):
-                rows.extend(batch.rows.tolist())
+                rows.extend(batch.indices.tolist())
                 yield features(batch.images).cpu().numpy()
 
         write_array(folder / "tokens.npy", total, values())

@@ -13,7 +13,7 @@ from torch.optim import AdamW, Optimizer
 from adjobs import backbones
 from adjobs.data.labels.masks import ANOMALOUS, UNKNOWN
 from adjobs.errors import DataError
-from adjobs.methods.contract import Mix, Stage, TrainingImages
+from adjobs.methods.contract import BatchComposition, Stage, TrainingImages
 from adjobs.methods.semirest.augment import drawn_neighbour, hidden, noisy
 from adjobs.methods.semirest.config import LATER, Config, Phase
 from adjobs.methods.semirest.loss import aligned, mixed, share_of_mix, sharpened, soft_focal
@@ -140,9 +140,9 @@ class SemiREST(nn.Module):
         neighbours = torch.empty(*shape, self._nearest, dtype=torch.long, device=images.device)
         if fresh.any():
             tokens[fresh] = self.features(images[fresh])
-            neighbours[fresh] = self.memory.search(tokens[fresh], self._nearest, batch.rows[fresh]).indices
+            neighbours[fresh] = self.memory.search(tokens[fresh], self._nearest, batch.indices[fresh]).indices
         if self._store is not None and not fresh.all():
-            tokens[~fresh], neighbours[~fresh] = self._store.get(batch.rows[~fresh], images.device)
+            tokens[~fresh], neighbours[~fresh] = self._store.get(batch.indices[~fresh], images.device)
         return tokens, neighbours
 
     @property
@@ -199,12 +199,12 @@ class SemiREST(nn.Module):
             name=phase.name,
             module=self,
             optimizer=lambda: self._optimizer(phase),
-            mix=Mix(normal=phase.normal, simulated=phase.simulated, anomalous=phase.labelled),
+            mix=BatchComposition(normal=phase.normal, simulated=phase.simulated, anomalous=phase.labelled),
             steps=phase.steps,
             clip_norm=1.0,  # published code
             prepare=lambda data: self._start_phase(phase, data),
-            attach=lambda data: self._attach(phase, data),
-            sized_by=tuple(f"refine_{name}" for name in names) if phase.refines else names,
+            on_stage_start=lambda data: self._attach(phase, data),
+            size_params=tuple(f"refine_{name}" for name in names) if phase.refines else names,
             depends_on=None
             if self._goes_on(phase)
             else {**self.config.model_dump(mode="json", exclude=set(LATER)), **self._key()},
@@ -279,7 +279,7 @@ class SemiREST(nn.Module):
         """What tokens depend on beside the images."""
         return {"rule": TOKENS_RULE, **backbones.identity(self.features), "dims": self.config.features}
 
-    def start(self, weights: Mapping[str, Tensor]) -> None:
+    def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:
         """Take another run's memory and what its network has learnt."""
         self.load_state_dict(weights)
 

@@ -3,7 +3,7 @@
 SLSG: Industrial Image Anomaly Detection by Learning Better Feature Embeddings and One-Class Classification, Yang et al.
 """
 
-from adjobs.methods.contract import Selection, Spec, Start
+from adjobs.methods.contract import Selection, Spec, WarmStart
 
 SPEC = Spec(
     title="Self-Supervised Learning and Self-Attentive Graph Convolution",
@@ -11,10 +11,10 @@ SPEC = Spec(
         "Yang, Liu, Yang, Wu: SLSG: Industrial Image Anomaly Detection by Learning Better Feature Embeddings and One-Class "
         "Classification, arXiv 2023"
     ),
-    supervision=("none", "masks"),
+    supervisions=("none", "masks"),
     gives_map=True,
     simulates=True,
     selection=Selection("last", "image_auroc"),
     threshold=("max_fpr", 0.01),
-    start=Start("pretrain_from", equal=("width", "pretrain")),
+    warm_start=WarmStart("pretrain_from", must_match=("width", "pretrain")),
 )

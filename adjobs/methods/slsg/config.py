@@ -137,6 +137,6 @@ class Config(MethodConfig):
         return self
 
     @property
-    def learns_from(self) -> Supervision:
+    def supervision_used(self) -> Supervision:
         """Masks, where labelled anomalies are in the batches."""
         return "masks" if self.labelled else "none"

@@ -12,7 +12,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 from adjobs.backbones import create_embedder
 from adjobs.errors import JobError
-from adjobs.methods.contract import Mix, Progress, Stage, TrainingImages
+from adjobs.methods.contract import BatchComposition, Progress, Stage, TrainingImages
 from adjobs.methods.slsg.config import INPAINTING, Config
 from adjobs.methods.slsg.graph import SGBlock
 from adjobs.methods.slsg.inpaint import PIXELS, Inpainter
@@ -161,7 +161,7 @@ class SLSG(nn.Module):
             name="segment",
             module=self,
             optimizer=self._segmenting,
-            mix=Mix(
+            mix=BatchComposition(
                 normal=config.batch_size - config.batch_size // 2,
                 simulated=config.batch_size // 2,
                 anomalous=config.labelled,
@@ -169,7 +169,7 @@ class SLSG(nn.Module):
             steps=config.steps,
             schedule=_cosine,
             prepare=self._settle,
-            sized_by=("batch_size", "labelled"),
+            size_params=("batch_size", "labelled"),
         )
         if config.pretrain != "gpt" or config.pretrain_from is not None:
             return [segment]
@@ -177,11 +177,11 @@ class SLSG(nn.Module):
             name="inpaint",
             module=self.inpainter,
             optimizer=self._inpainting,
-            mix=Mix(normal=config.pretrain_batch_size),
+            mix=BatchComposition(normal=config.pretrain_batch_size),
             epochs=config.pretrain_epochs,
             prepare=lambda data: self._open_textures(),
             predicts=False,
-            sized_by=("pretrain_batch_size",),
+            size_params=("pretrain_batch_size",),
             depends_on={name: getattr(config, name) for name in INPAINTING},
         )
         return [inpaint, segment]
@@ -202,7 +202,7 @@ class SLSG(nn.Module):
         parameters = [p for part in (self.graph, self.decoder, self.auxiliary) for p in part.parameters()]
         return SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
 
-    def start(self, weights: Mapping[str, Tensor]) -> None:
+    def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:
         """Take what another run's inpainting has learnt."""
         self.load_state_dict({**self.state_dict(), **{k: v for k, v in weights.items() if k.startswith("inpainter.")}})
 

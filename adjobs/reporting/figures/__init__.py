@@ -12,10 +12,10 @@ from adjobs.reporting.figures.defects import defects
 from adjobs.reporting.figures.gallery import Case, galleries, gallery, pick
 from adjobs.reporting.figures.search import Tried, of_search
 from adjobs.reporting.figures.training import History, training
-from adjobs.types import Scores
+from adjobs.types import ImageScores
 
 if TYPE_CHECKING:
-    from adjobs.evaluation.evaluate import Measures
+    from adjobs.evaluation.evaluate import SplitMetrics
 
 __all__ = [
     "Case",
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 
-def of_part(scores: Scores, threshold: float, part: str, measures: Measures) -> dict[str, Figure]:
+def of_part(scores: ImageScores, threshold: float, part: str, measures: SplitMetrics) -> dict[str, Figure]:
     """All figures of one part but the galleries, by name; those that have no sense for it are left out.
 
     Args:

@@ -16,15 +16,15 @@ from adjobs.reporting.figures.style import (
     INK,
     MARK,
     PALE,
-    PARTS,
     SMALL,
+    SPLITS,
     Estimates,
     canvas,
     legend_below,
     plain,
     said,
 )
-from adjobs.types import Scores
+from adjobs.types import ImageScores
 
 BINS = 40
 MOST_POINTS = 2000  # more than a page has dots
@@ -32,20 +32,20 @@ LOG_FROM, LOG_TO = 1e2, 1e6
 """Largest score over smallest between which the axis is logarithmic. Beyond, one score next to 0 would stretch it for all."""
 
 
-def histogram(scores: Scores, threshold: float, part: str) -> Figure | None:
+def histogram(scores: ImageScores, threshold: float, part: str) -> Figure | None:
     """Scores of good and of anomalous images, each class on its own count axis, with the threshold; None without images.
 
     One tick under the bars is one image, so that a single false alarm among thousands is seen.
     """
-    if not len(scores.scores):
+    if not len(scores.score):
         return None
     figure = Figure(figsize=(5.6, 5.0), dpi=DPI, layout="constrained")
-    figure.suptitle(f"Anomaly scores, {PARTS.get(part, part)} images", fontsize=10.5, x=0.01, ha="left", color=INK)
+    figure.suptitle(f"Anomaly scores, {SPLITS.get(part, part)} images", fontsize=10.5, x=0.01, ha="left", color=INK)
     panels = figure.subplots(2, 1, sharex=True)
-    edges, logarithmic = _bins(scores.scores, threshold)
+    edges, logarithmic = _bins(scores.score, threshold)
     inside = bool(edges[0] <= threshold <= edges[-1])
     for axes, label, name, colour in zip(panels, (0, 1), ("good", "anomalous"), (GOOD, BAD), strict=True):
-        chosen = scores.scores[scores.labels == label]
+        chosen = scores.score[scores.labels == label]
         alarms = int((chosen >= threshold).sum())
         plain(axes, y="images")
         axes.set_title(f"{len(chosen)} {name}, {alarms} of them raise an alarm", loc="left", fontsize=SMALL, color=colour)
@@ -92,7 +92,7 @@ def _span(low: float, high: float) -> float:
     return high - low if high - low > 1e-6 * size else size or 1.0
 
 
-def roc(scores: Scores, threshold: float, part: str, measures: Estimates) -> Figure | None:
+def roc(scores: ImageScores, threshold: float, part: str, measures: Estimates) -> Figure | None:
     """Receiver operating characteristic of the image scores; None where a class is missing.
 
     Args:
@@ -101,13 +101,13 @@ def roc(scores: Scores, threshold: float, part: str, measures: Estimates) -> Fig
         part: its name.
         measures: of the part, for the label.
     """
-    curve = ranking.roc_curve(scores.labels, scores.scores)
+    curve = ranking.roc_curve(scores.labels, scores.score)
     if curve is None:
         return None
-    figure, axes = canvas(f"ROC, {PARTS.get(part, part)} images", "false-alarm rate", "share of anomalies found")
+    figure, axes = canvas(f"ROC, {SPLITS.get(part, part)} images", "false-alarm rate", "share of anomalies found")
     axes.plot(curve.fpr, curve.tpr, color=GOOD, label=said("image AUROC", measures.get("image_auroc")))
-    _shade(axes, roc_band(scores.labels, scores.scores))
-    alarms = scores.scores >= threshold
+    _shade(axes, roc_band(scores.labels, scores.score))
+    alarms = scores.score >= threshold
     found, false = float(alarms[scores.labels == 1].mean()), float(alarms[scores.labels == 0].mean())
     _mark(axes, false, found, f"threshold {threshold:.4g}: {_percent(found)} found, {_percent(false)} false alarms")
     axes.plot([0, 1], [0, 1], color=PALE, linewidth=1, linestyle=":", label="chance")
@@ -116,20 +116,20 @@ def roc(scores: Scores, threshold: float, part: str, measures: Estimates) -> Fig
     return figure
 
 
-def pr(scores: Scores, threshold: float, part: str, measures: Estimates) -> Figure | None:
+def pr(scores: ImageScores, threshold: float, part: str, measures: Estimates) -> Figure | None:
     """Precision against recall of the image scores; None where a class is missing. Arguments as for :func:`roc`."""
-    curve = ranking.pr_curve(scores.labels, scores.scores)
+    curve = ranking.pr_curve(scores.labels, scores.score)
     if curve is None:
         return None
     figure, axes = canvas(
-        f"Precision and recall, {PARTS.get(part, part)} images",
+        f"Precision and recall, {SPLITS.get(part, part)} images",
         "share of anomalies found (recall)",
         "share of alarms that are right (precision)",
     )
     label = said("image AP", measures.get("image_ap"))
     axes.step(np.append(curve.recall, 0), np.append(curve.precision, curve.precision[-1]), where="post", color=GOOD, label=label)
-    _shade(axes, pr_band(scores.labels, scores.scores))
-    alarms = scores.scores >= threshold
+    _shade(axes, pr_band(scores.labels, scores.score))
+    alarms = scores.score >= threshold
     if alarms.any():  # without one there is no precision
         found, right = float(alarms[scores.labels == 1].mean()), float(scores.labels[alarms].mean())
         _mark(axes, found, right, f"threshold {threshold:.4g}: {_percent(found)} found, {_percent(right)} of alarms right")
@@ -140,11 +140,11 @@ def pr(scores: Scores, threshold: float, part: str, measures: Estimates) -> Figu
     return figure
 
 
-def pro(scores: Scores, part: str, measures: Estimates, limit: float = 0.3) -> Figure | None:
+def pro(scores: ImageScores, part: str, measures: Estimates, limit: float = 0.3) -> Figure | None:
     """Per-region overlap against pixel false-alarm rate up to the limit; None without masks or maps."""
-    if scores.maps is None or scores.masks is None:
+    if scores.anomaly_maps is None or scores.masks is None:
         return None
-    curve = region.pro_curve(scores.maps, scores.masks)
+    curve = region.pro_curve(scores.anomaly_maps, scores.masks)
     if curve is None:
         return None
     fpr, overlap = curve
@@ -153,24 +153,24 @@ def pro(scores: Scores, part: str, measures: Estimates, limit: float = 0.3) -> F
     # One point beyond the picture, so that the line reaches its border.
     keep = np.unique(np.linspace(0, min(inside[-1] + 1, len(fpr) - 1), MOST_POINTS).astype(int))
     figure, axes = canvas(
-        f"Per-region overlap, {PARTS.get(part, part)} images",
+        f"Per-region overlap, {SPLITS.get(part, part)} images",
         "share of good pixels above the threshold",
         "mean overlap of defects",
     )
     axes.plot(fpr[keep], overlap[keep], color=GOOD, label=said(f"AU-PRO up to {limit:g}", measures.get("au_pro")))
-    _shade(axes, pro_band(scores.maps, scores.masks, limit))
+    _shade(axes, pro_band(scores.anomaly_maps, scores.masks, limit))
     axes.axvline(limit, color=PALE, linewidth=1, linestyle=":", label=f"limit {limit:g}")
     axes.set(xlim=(-0.01 * end, end), ylim=(-0.01, 1.02))
     legend_below(figure, axes)
     return figure
 
 
-def confusion(scores: Scores, threshold: float, part: str) -> Figure:
+def confusion(scores: ImageScores, threshold: float, part: str) -> Figure:
     """Counts of right and wrong decisions at the threshold, shaded by their share of the class."""
-    counts = ranking.confusion(scores.labels, scores.scores >= threshold)
+    counts = ranking.confusion(scores.labels, scores.score >= threshold)
     matrix = np.array([[counts["tn"], counts["fp"]], [counts["fn"], counts["tp"]]])
     words = (("passed", "false alarms"), ("missed", "found"))
-    title = f"Decisions at {threshold:.4g}, {PARTS.get(part, part)} images"
+    title = f"Decisions at {threshold:.4g}, {SPLITS.get(part, part)} images"
     figure, axes = canvas(title, "called", "is", (4.6, 4.0))
     shares = matrix / np.maximum(1, matrix.sum(1, keepdims=True))
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.15)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from adjobs.metrics.intervals import Estimate
-from adjobs.reporting.figures.style import DPI, GOOD, INK, PALE, PALE_GOOD, PARTS, SMALL, Estimates, fit, plain
+from adjobs.reporting.figures.style import DPI, GOOD, INK, PALE, PALE_GOOD, SMALL, SPLITS, Estimates, fit, plain
 
 _NAMES = 150.0  # points that the names of the defect types may take
 
@@ -18,16 +18,16 @@ def defects(counts: Mapping[str, int], measures: Mapping[str, Estimates], part: 
 
     Args:
         counts: anomalous images of each type.
-        measures: ``image_sensitivity`` and ``image_auroc`` of each type against the good images of the part.
+        measures: ``image_recall`` and ``image_auroc`` of each type against the good images of the part.
         part: its name.
     """
-    found = {name: measures[name]["image_sensitivity"] for name in counts if "image_sensitivity" in measures.get(name, {})}
+    found = {name: measures[name]["image_recall"] for name in counts if "image_recall" in measures.get(name, {})}
     if not found:
         return None
     # Bars are drawn upwards; the worst ends on top.
     order = sorted(found, key=lambda name: (-_value(found[name]), -counts[name], name))
     figure = Figure(figsize=(8.4, 1.5 + 0.34 * len(order)), dpi=DPI, layout="constrained")
-    figure.suptitle(f"Defect types, {PARTS.get(part, part)} images", fontsize=10.5, x=0.01, ha="left", color=INK)
+    figure.suptitle(f"Defect types, {SPLITS.get(part, part)} images", fontsize=10.5, x=0.01, ha="left", color=INK)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.2, 1))
     plain(left, x="share found at the threshold")
     plain(right, x="image AUROC against good images")

@@ -14,8 +14,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from adjobs.reporting.figures.style import DPI, INK, PALE, PARTS, fit
-from adjobs.types import Scores
+from adjobs.reporting.figures.style import DPI, INK, PALE, SPLITS, fit
+from adjobs.types import ImageScores
 
 GALLERY = 6  # pictures per row
 TITLES = {"misses": "Worst misses", "false_alarms": "Worst false alarms", "hits": "Clearest hits"}
@@ -42,10 +42,10 @@ class Case(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def pick(scores: Scores, threshold: float) -> dict[str, np.ndarray]:
+def pick(scores: ImageScores, threshold: float) -> dict[str, np.ndarray]:
     """Rows worth a look: worst misses, worst false alarms, clearest hits."""
-    order = np.argsort(scores.scores, kind="stable")
-    labels, called = scores.labels[order], scores.scores[order] >= threshold
+    order = np.argsort(scores.score, kind="stable")
+    labels, called = scores.labels[order], scores.score[order] >= threshold
     return {
         "misses": order[(labels == 1) & ~called][:GALLERY],
         "false_alarms": order[(labels == 0) & called][::-1][:GALLERY],
@@ -53,7 +53,7 @@ def pick(scores: Scores, threshold: float) -> dict[str, np.ndarray]:
     }
 
 
-def galleries(scores: Scores, threshold: float, part: str, image_of: Callable[[str], np.ndarray]) -> dict[str, Figure]:
+def galleries(scores: ImageScores, threshold: float, part: str, image_of: Callable[[str], np.ndarray]) -> dict[str, Figure]:
     """The galleries of a part, by the names of :func:`pick`, all heat maps on one scale; those without a picture are left out.
 
     Args:
@@ -62,20 +62,20 @@ def galleries(scores: Scores, threshold: float, part: str, image_of: Callable[[s
         part: its name.
         image_of: gives the image ``(H, W, 3)`` uint8 of a sample id, at the size of the maps.
     """
-    scale = heat_scale(scores.maps)
+    scale = heat_scale(scores.anomaly_maps)
     drawn = {}
     for name, rows in pick(scores, threshold).items():
         cases = [_case(scores, int(row), image_of) for row in rows]
         if cases:
-            title = f"{TITLES[name]}\n{PARTS.get(part, part)} images, alarm from {threshold:.4g}"
+            title = f"{TITLES[name]}\n{SPLITS.get(part, part)} images, alarm from {threshold:.4g}"
             drawn[name] = gallery(cases, title, scale)
     return drawn
 
 
-def _case(scores: Scores, row: int, image_of: Callable[[str], np.ndarray]) -> Case:
+def _case(scores: ImageScores, row: int, image_of: Callable[[str], np.ndarray]) -> Case:
     mask = None if scores.masks is None else scores.masks[row]
-    map_ = None if scores.maps is None else scores.maps[row]
-    notes = (scores.defects[row] or ("defect" if scores.labels[row] else "good"), f"score {scores.scores[row]:.4g}")
+    map_ = None if scores.anomaly_maps is None else scores.anomaly_maps[row]
+    notes = (scores.defects[row] or ("defect" if scores.labels[row] else "good"), f"score {scores.score[row]:.4g}")
     return Case(PurePosixPath(scores.ids[row]).name, image_of(scores.ids[row]), map_, mask, notes)
 
 

@@ -18,7 +18,7 @@ GOOD, BAD, MARK = "#004488", "#bb5566", "#ddaa33"
 INK, PALE, PALE_GOOD = "#333333", "#8a8a8a", "#8ba9cb"
 SMALL = 8.5  # points; the size of all text that is neither title nor axis label
 DPI = 150
-PARTS = {"train": "training", "val": "validation", "test": "test"}
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
 NAMES = {
     "image_auroc": "image AUROC",
     "image_ap": "image AP",
@@ -26,7 +26,7 @@ NAMES = {
     "image_f1max": "best image F1",
     "image_accuracy": "accuracy",
     "image_precision": "precision",
-    "image_sensitivity": "sensitivity",
+    "image_recall": "sensitivity",
     "image_specificity": "specificity",
     "pixel_auroc": "pixel AUROC",
     "pixel_ap": "pixel AP",

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 from adjobs.config.job import TrainSection
 from adjobs.config.settings import Settings
 from adjobs.errors import AdjobsError, ClusterError, DataError, JobError, one_line
-from adjobs.jobs.finalize import conclude
+from adjobs.jobs.finalize import finalize_run
 from adjobs.training.checkpoint import Checkpoints
-from adjobs.training.latest_progress import Last
-from adjobs.training.loop import Tick, TrainingError
-from adjobs.training.worker import Finish, Task
+from adjobs.training.latest_progress import LatestProgress
+from adjobs.training.loop import ProgressUpdate, TrainingError
+from adjobs.training.worker import Finalizer, Task
 
 POLL_SECONDS = 0.5
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")  # of Ray's states of a job
@@ -58,7 +58,7 @@ def connected(settings: Settings) -> Iterator[None]:
                 f"Ray at {settings.ray_address}: refused ({one_line(error)[:200]}); "
                 "check RAY_ADDRESS, RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH"
             ) from error
-        sweep()
+        remove_orphaned_placement_groups()
     else:
         ray.init(include_dashboard=False, object_store_memory=200 * 2**20, **quiet)
     try:
@@ -67,7 +67,7 @@ def connected(settings: Settings) -> Iterator[None]:
         ray.shutdown()
 
 
-def sweep() -> None:
+def remove_orphaned_placement_groups() -> None:
     """Free what jobs that are no more still reserve or wait for.
 
     A search whose trials have several workers reserves room from within its trials' processes. When it is killed, Ray frees what
@@ -145,8 +145,8 @@ def run(
     task: Task,
     storage: str,
     wanted: Share,
-    tell: Callable[[Tick], None],
-    finish: Finish = conclude,
+    tell: Callable[[ProgressUpdate], None],
+    finish: Finalizer = finalize_run,
     callbacks: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """Run a task on Ray workers; returns rank 0's summary.
@@ -272,11 +272,11 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _ticks(tell: Callable[[Tick], None]) -> Iterator[Any]:
+def _ticks(tell: Callable[[ProgressUpdate], None]) -> Iterator[Any]:
     """An actor for the worker to write to, and a thread here that shows what it holds."""
     import ray
 
-    actor = ray.remote(num_cpus=0)(Last).remote()
+    actor = ray.remote(num_cpus=0)(LatestProgress).remote()
     done = threading.Event()
 
     def watch() -> None:
@@ -286,7 +286,7 @@ def _ticks(tell: Callable[[Tick], None]) -> Iterator[Any]:
             except ray.exceptions.RayError:
                 continue  # a lost look at the progress is no reason to stop
             if fields is not None:
-                tell(Tick(*fields))
+                tell(ProgressUpdate(*fields))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

@@ -15,10 +15,10 @@ import pytest
 from adjobs.data.cache import build_once, open_cache
 from adjobs.data.cache import images as cache_module
 from adjobs.data.checks.preflight import Problem, without
-from adjobs.data.dataset import Index
+from adjobs.data.dataset import Dataset
 from adjobs.data.images import RESIZE_RULE, load_rgb
 from adjobs.data.labels.masks import read_mask, resize_labels
-from adjobs.data.open import open_index
+from adjobs.data.open import open_dataset
 from adjobs.errors import DataError, StorageError
 
 PRINT = "0123456789abcdef" * 4
@@ -50,8 +50,8 @@ except cache.StorageError as error:
 
 
 @pytest.fixture
-def index(folder_root) -> Index:
-    return open_index(str(folder_root), cache=Path("unused"))
+def index(folder_root) -> Dataset:
+    return open_dataset(str(folder_root), cache=Path("unused"))
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def decoded(monkeypatch) -> list[Path]:
     return paths
 
 
-def builder(index: Index, place: Path, *, die_at: int = 0, limit: int = 0) -> subprocess.Popen[str]:
+def builder(index: Dataset, place: Path, *, die_at: int = 0, limit: int = 0) -> subprocess.Popen[str]:
     log = str(place.parent / "decoded.log")
     args = [sys.executable, "-c", BUILDER, str(index.root), str(place), log, str(die_at), str(limit)]
     return subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -82,10 +82,12 @@ def test_holds_every_image_and_mask(index, tmp_path):
     assert (cache.images.shape, cache.images.dtype) == ((30, 16, 16, 3), np.uint8)
     assert (cache.labels.shape, cache.labels.dtype) == ((10, 16, 16), np.uint8)
     for sample in index.samples:
-        np.testing.assert_array_equal(cache.images[cache.row[sample.id]], load_rgb(sample.image, 16))
-        assert (sample.id in cache.label_row) == (sample.mask is not None)
+        np.testing.assert_array_equal(cache.images[cache.index_of[sample.id]], load_rgb(sample.image, 16))
+        assert (sample.id in cache.label_index_of) == (sample.mask is not None)
         if sample.mask:
-            np.testing.assert_array_equal(cache.labels[cache.label_row[sample.id]], resize_labels(read_mask(sample.mask), 16))
+            np.testing.assert_array_equal(
+                cache.labels[cache.label_index_of[sample.id]], resize_labels(read_mask(sample.mask), 16)
+            )
     assert names(tmp_path) == {f"0123456789abcdef-16-{RESIZE_RULE}"}
 
 
@@ -103,7 +105,7 @@ def test_decodes_once(index, tmp_path, decoded):
     second = open_cache(index, PRINT, 16, tmp_path)
     fewer = open_cache(without(index, [Problem("good/000.png", "", "")]), PRINT, 16, tmp_path)
     assert len(decoded) == 30
-    assert first.row == second.row == fewer.row
+    assert first.index_of == second.index_of == fewer.index_of
     np.testing.assert_array_equal(first.images, second.images)
     open_cache(index, PRINT, 8, tmp_path)
     open_cache(index, "f" * 64, 16, tmp_path)
@@ -111,9 +113,9 @@ def test_decodes_once(index, tmp_path, decoded):
 
 
 def test_without_masks(index, tmp_path):
-    plain = Index(index.root, index.format, tuple(sample for sample in index.samples if sample.label == "normal"))
+    plain = Dataset(index.root, index.format, tuple(sample for sample in index.samples if sample.label == "normal"))
     cache = open_cache(plain, PRINT, 16, tmp_path)
-    assert (cache.labels.shape, cache.label_row) == ((0, 16, 16), {})
+    assert (cache.labels.shape, cache.label_index_of) == ((0, 16, 16), {})
 
 
 def test_two_processes_build_once(index, tmp_path):

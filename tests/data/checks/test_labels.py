@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from adjobs.data.checks.preflight import check
-from adjobs.data.dataset import Index
+from adjobs.data.dataset import Dataset
 from adjobs.data.labels.masks import Box, Layers, Shapes
-from adjobs.data.open import open_index
+from adjobs.data.open import open_dataset
 from tests.helpers.drawing import draw_folder, save
 
 
-def with_labels(root: Path, **labels: object) -> Index:
+def with_labels(root: Path, **labels: object) -> Dataset:
     """Twelve normal images; the first gets these labels."""
-    samples = open_index(str(draw_folder(root / "set", 12, 0, size=40)), cache=Path("unused")).samples
-    return Index(root, "folder", (replace(samples[0], **labels), *samples[1:]))
+    samples = open_dataset(str(draw_folder(root / "set", 12, 0, size=40)), cache=Path("unused")).samples
+    return Dataset(root, "folder", (replace(samples[0], **labels), *samples[1:]))
 
 
 BLOCKS = np.array([[0, 128], [255, 0]], dtype=np.uint8)

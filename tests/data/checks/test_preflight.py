@@ -9,16 +9,16 @@ import pytest
 from PIL import Image
 
 from adjobs.data.checks.preflight import Limits, Problem, check, without
-from adjobs.data.dataset import Index, Sample
-from adjobs.data.open import open_index
-from adjobs.data.splits.assignment import Split, make_split
+from adjobs.data.dataset import Dataset, Sample
+from adjobs.data.open import open_dataset
+from adjobs.data.splits.assignment import SplitAssignment, make_split
 from adjobs.errors import JobError
 from tests.data.test_images import write_huge_png
 from tests.helpers.drawing import draw_folder, save, texture
 
 
-def opened(root: Path) -> Index:
-    return open_index(str(root), cache=Path("unused"))
+def opened(root: Path) -> Dataset:
+    return open_dataset(str(root), cache=Path("unused"))
 
 
 def test_nothing_wrong(folder_root, mvtec_root):
@@ -106,7 +106,7 @@ def test_few_and_no_normals(tmp_path):
 # Images unlike the others
 
 
-def warned(index: Index, split: Split | None = None) -> list[tuple[str, str]]:
+def warned(index: Dataset, split: SplitAssignment | None = None) -> list[tuple[str, str]]:
     """Sample and kind of all problems, none of which is an error."""
     problems = check(index, split)
     assert {problem.severity for problem in problems} <= {"warning"}
@@ -184,12 +184,12 @@ def test_unlabelled_images_are_counted(tmp_path):
 # What a split does
 
 
-def parted(index: Index, **parts: str) -> Split:
+def parted(index: Dataset, **parts: str) -> SplitAssignment:
     """All samples train, but those of these parts by name without folder and suffix."""
     names = {sample.image.stem: sample.id for sample in index.samples}
     given = {part: tuple(names[stem] for stem in text.split()) for part, text in parts.items()}
     rest = tuple(sorted(set(names.values()) - {name for part in given.values() for name in part}))
-    return Split("by hand", 0, train=rest, val=given.get("val", ()), test=given.get("test", ()))
+    return SplitAssignment("by hand", 0, train=rest, val=given.get("val", ()), test=given.get("test", ()))
 
 
 def test_copies_in_two_parts_of_the_split(tmp_path):
@@ -207,8 +207,10 @@ def test_copies_in_two_parts_of_the_split(tmp_path):
         ("good/near.jpg", "near duplicate"),
         ("good/same.png", "duplicate in split"),
     ]
-    exact, _, near, _ = check(index, split)
-    assert exact.message.startswith("is in part train, and the same image good/same.png in part val; results on it are too good;")
+    pin_model_uri, _, near, _ = check(index, split)
+    assert pin_model_uri.message.startswith(
+        "is in part train, and the same image good/same.png in part val; results on it are too good;"
+    )
     assert near.message.startswith("is in part test, and good/002.png in part train is nearly the same (similarity 0.")
     together = tuple(replace(s, group="one") if s.image.stem in ("002", "near") else s for s in index.samples)
     assert [kind for _, kind in warned(replace(index, samples=together), split)] == [
@@ -231,7 +233,7 @@ def test_the_split_is_made_of_what_is_left(folder_root):
     (folder_root / "good" / "000.png").write_bytes(b"")
     index, asked = opened(folder_root), []
 
-    def divide(rest: Index) -> Split:
+    def divide(rest: Dataset) -> SplitAssignment:
         asked.append([sample.id for sample in rest.samples])
         return make_split(rest, "holdout")
 
@@ -248,7 +250,7 @@ def test_what_cannot_be_split(tmp_path):
 def test_a_wrong_k_is_said_before_images_are_read(folder_root, monkeypatch):
     monkeypatch.setattr("adjobs.data.checks.preflight.in_threads", None)
     with pytest.raises(JobError, match="k is 99"):
-        check(opened(folder_root), lambda rest: make_split(rest, "holdout", k=99))
+        check(opened(folder_root), lambda rest: make_split(rest, "holdout", max_train_anomalies=99))
 
 
 def test_limits(folder_root):
@@ -256,7 +258,7 @@ def test_limits(folder_root):
     normal = parted(index, val="015 016", test="017 018")
     normal = replace(normal, train=tuple(name for name in normal.train if name.startswith("good/")))
 
-    def found(split: Split | None, **limits: int) -> dict[str, str]:
+    def found(split: SplitAssignment | None, **limits: int) -> dict[str, str]:
         problems = check(index, split, limits=Limits(**limits))
         assert all(problem.severity == "error" and not problem.sample for problem in problems)
         return {problem.kind: problem.message.partition(";")[0] for problem in problems}

@@ -30,7 +30,7 @@ def test_the_drawn_one(tmp_path):
     samples = by_name(coco.read(draw_coco(tmp_path)))
     two, crowd, box = (samples[f"images/bad{i}.jpg"] for i in range(3))
     assert two.mask == Shapes(("[[4, 4, 13, 4, 13, 9, 4, 9]]", "[[20, 20, 23, 20, 23, 23]]"), 32, 32)
-    assert (two.label, two.defect, two.boxes, two.part) == ("anomalous", "scratch deep", None, None)
+    assert (two.label, two.defect, two.boxes, two.published_split) == ("anomalous", "scratch deep", None, None)
     assert int(read_mask(crowd.mask).sum()) == 96
     assert read_mask(crowd.mask)[:, 2:5].all()
     assert (box.mask, box.boxes, box.defect) == (None, (Box(1.5, 2, 11.5, 22.25),), "scratch deep")
@@ -69,7 +69,7 @@ def test_beside_the_images_and_parts_in_their_names(tmp_path):
     (root / "other.json").write_text('{"images": "of something else"}')
     (root / "broken.json").write_bytes(b"\xff")
     samples = by_name(coco.read(root))
-    assert samples["train/bad0.jpg"].part == "train"
+    assert samples["train/bad0.jpg"].published_split == "train"
 
 
 def test_with_a_document_in_each_part(tmp_path):
@@ -78,7 +78,11 @@ def test_with_a_document_in_each_part(tmp_path):
         shutil.copytree(tmp_path / "drawn" / "images", tmp_path / "set" / part)
         shutil.copy(tmp_path / "drawn" / COCO_FILE, tmp_path / "set" / part / "_annotations.coco.json")
     samples = by_name(coco.read(tmp_path / "set"))
-    assert (len(samples), samples["train/bad0.jpg"].part, samples["valid/bad0.jpg"].part) == (34, "train", "val")
+    assert (len(samples), samples["train/bad0.jpg"].published_split, samples["valid/bad0.jpg"].published_split) == (
+        34,
+        "train",
+        "val",
+    )
     shutil.copy(tmp_path / "drawn" / COCO_FILE, tmp_path / "set" / "all.json")
     with pytest.raises(
         DataError, match=r"has 3 COCO files \(all.json, train/.*\); allowed is one, or one in each part; merge them$"

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 from adjobs.data import formats
-from adjobs.data.dataset import Index, Sample, fingerprint
+from adjobs.data.dataset import Dataset, Sample, fingerprint
 from adjobs.data.formats.loco import read_defects
 from adjobs.data.images import ImageError, decode_mask
 from adjobs.data.labels.masks import Layers, read_mask
-from adjobs.data.open import open_index
+from adjobs.data.open import open_dataset
 from adjobs.errors import DataError
 from tests.helpers.drawing import LAYOUTS, draw_elpv, draw_images, draw_mtd, draw_mvtec, draw_visa, save, texture
 
 
-def opened(root: Path, layout: str = "auto") -> Index:
-    return open_index(str(root), layout, cache=Path("unused"))
+def opened(root: Path, layout: str = "auto") -> Dataset:
+    return open_dataset(str(root), layout, cache=Path("unused"))
 
 
 def samples_of(root: Path) -> dict[str, Sample]:
@@ -83,12 +83,12 @@ def test_mvtec(tmp_path):
     samples = samples_of(root)
     assert len(samples) == 11
     one = samples["test/scratch/000.png"]
-    assert (one.label, one.defect, one.part, one.group) == ("anomalous", "scratch", "test", None)
+    assert (one.label, one.defect, one.published_split, one.group) == ("anomalous", "scratch", "test", None)
     assert one.mask == root / "ground_truth" / "scratch" / "000_mask.png"
     assert samples["test/scratch/001.png"].mask == root / "ground_truth" / "scratch" / "001.png"
     good = samples["train/good/000.png"]
-    assert (good.label, good.defect, good.part, good.mask) == ("normal", "", "train", None)
-    assert samples["validation/good/a.PNG"].part == "val"
+    assert (good.label, good.defect, good.published_split, good.mask) == ("normal", "", "train", None)
+    assert samples["validation/good/a.PNG"].published_split == "val"
 
 
 def test_visa_rearranged_by_its_script_is_mvtec(tmp_path):
@@ -159,7 +159,7 @@ def test_elpv_malformed_lines(line, tmp_path):
 def test_mvtec3d_reads_colour_only(tmp_path):
     root = LAYOUTS["mvtec3d"](tmp_path)
     samples = samples_of(root)
-    assert Counter((s.part, s.label) for s in samples.values()) == {
+    assert Counter((s.published_split, s.label) for s in samples.values()) == {
         ("train", "normal"): 10,
         ("val", "normal"): 3,
         ("test", "normal"): 3,
@@ -174,7 +174,7 @@ def test_mvtec3d_reads_colour_only(tmp_path):
 def test_visa_as_published(tmp_path):
     root = draw_visa(tmp_path / "pcb1")
     samples = samples_of(root)
-    assert Counter((s.part, s.label) for s in samples.values()) == {
+    assert Counter((s.published_split, s.label) for s in samples.values()) == {
         ("train", "normal"): 12,
         ("test", "normal"): 3,
         ("test", "anomalous"): 4,
@@ -189,7 +189,7 @@ def test_visa_without_its_lists(tmp_path):
     root = draw_visa(tmp_path / "pcb1")
     (root / "image_anno.csv").unlink()
     shutil.rmtree(tmp_path / "split_csv")
-    assert {(s.part, s.defect) for s in opened(root).samples} == {(None, "")}
+    assert {(s.published_split, s.defect) for s in opened(root).samples} == {(None, "")}
 
 
 def test_visa_and_a_split_that_does_not_fit(tmp_path):
@@ -210,7 +210,7 @@ def test_btad_masks_of_both_kinds(suffix, tmp_path):
     masks = draw_images(tmp_path, ["train/ok/0000.png", "test/ok/0000.png"], ["test/ko/0000.png"])
     save(tmp_path / "ground_truth" / "ko" / f"0000.{suffix}", masks["test/ko/0000.png"])
     samples = samples_of(tmp_path)
-    assert {name: (s.part, s.label, s.defect) for name, s in samples.items()} == {
+    assert {name: (s.published_split, s.label, s.defect) for name, s in samples.items()} == {
         "test/ko/0000.png": ("test", "anomalous", "ko"),
         "test/ok/0000.png": ("test", "normal", ""),
         "train/ok/0000.png": ("train", "normal", ""),
@@ -223,9 +223,9 @@ def test_loco_has_a_layer_for_each_defect(tmp_path):
     samples = samples_of(root)
     folder = root / "ground_truth" / "logical_anomalies" / "001"
     logical = samples["test/logical_anomalies/001.png"]
-    assert (logical.part, logical.defect) == ("test", "logical_anomalies")
+    assert (logical.published_split, logical.defect) == ("test", "logical_anomalies")
     assert logical.mask == Layers((folder / "000.png", folder / "001.png"), root / "defects_config.json")
-    assert samples["validation/good/000.png"].part == "val"
+    assert samples["validation/good/000.png"].published_split == "val"
     scratch, corner = read_defects(logical.mask)
     # The scratch saturates at 6 pixels, the corner of 4 x 5 at half its area.
     assert (scratch.saturation, corner.saturation, int(corner.pixels.sum())) == (6, 10, 20)
@@ -273,7 +273,7 @@ def test_loco_layers_that_say_nothing_clear(tmp_path):
 def test_ksdd2_is_anomalous_where_the_mask_says_so(tmp_path):
     root = LAYOUTS["ksdd2"](tmp_path)
     samples = samples_of(root)
-    assert Counter((s.part, s.label) for s in samples.values()) == {
+    assert Counter((s.published_split, s.label) for s in samples.values()) == {
         ("train", "normal"): 12,
         ("train", "anomalous"): 2,
         ("test", "normal"): 3,
@@ -294,7 +294,7 @@ def test_oct_groups_are_patients(tmp_path):
         "test/NORMAL/NORMAL-4000-1.jpeg",
     }
     drusen = samples["val/DRUSEN/DRUSEN-3000-7.jpeg"]
-    assert (drusen.label, drusen.defect, drusen.part) == ("anomalous", "drusen", "val")
+    assert (drusen.label, drusen.defect, drusen.published_split) == ("anomalous", "drusen", "val")
 
 
 def _add(name):

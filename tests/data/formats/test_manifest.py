@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from adjobs.data.dataset import Sample, fingerprint
 from adjobs.data.formats.manifest import read, write_line
 from adjobs.data.labels.masks import Box, Layers, Shapes
-from adjobs.data.open import open_index
+from adjobs.data.open import open_dataset
 from adjobs.errors import DataError
 from tests.helpers.drawing import LAYOUTS, draw_manifest, save, texture
 
@@ -110,9 +110,9 @@ def test_a_line_written_is_read_as_the_same_sample(values, image, tmp_path_facto
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_data_set_can_be_written_as_a_manifest(name, tmp_path):
     root = LAYOUTS[name](tmp_path / "set")
-    index = open_index(str(root), name, cache=Path("unused"))
+    index = open_dataset(str(root), name, cache=Path("unused"))
     (root / "manifest.jsonl").write_text("".join(json.dumps(write_line(sample, root)) + "\n" for sample in index.samples))
-    again = open_index(str(root), cache=Path("unused"))
+    again = open_dataset(str(root), cache=Path("unused"))
     assert again == replace(index, format="manifest")
     assert fingerprint(again) == fingerprint(index)
 
@@ -199,7 +199,7 @@ def test_mistakes_in_a_csv_name_their_line(text, message, root):
 def test_two_manifests_or_an_empty_one(root):
     assert csv_of(root, "") == []
     with pytest.raises(DataError, match=r": no images; allowed are .*, laid out as manifest: manifest.jsonl or manifest.csv"):
-        open_index(str(root), cache=Path("unused"))
+        open_dataset(str(root), cache=Path("unused"))
     (root / "manifest.jsonl").write_text("")
     with pytest.raises(DataError, match=r"has 2 of manifest.jsonl and manifest.csv; allowed is one; remove the other$"):
         read(root)

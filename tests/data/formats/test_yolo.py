@@ -19,11 +19,11 @@ def test_the_drawn_one(tmp_path):
     samples = by_name(yolo.read(draw_yolo(tmp_path)))
     boxes, outline = samples["images/train/bad.jpg"], samples["images/test/bad.jpg"]
     assert (boxes.boxes, boxes.mask) == ((Box(12, 8, 20, 24), Box(0, 0, 8, 8)), None)
-    assert (boxes.label, boxes.defect, boxes.part) == ("anomalous", "scratch", "train")
+    assert (boxes.label, boxes.defect, boxes.published_split) == ("anomalous", "scratch", "train")
     assert outline.mask == Shapes(("[[8.0, 8.0, 24.0, 8.0, 24.0, 16.0]]",), 32, 32)
-    assert (outline.defect, outline.part, outline.boxes) == ("dent", "test", None)
+    assert (outline.defect, outline.published_split, outline.boxes) == ("dent", "test", None)
     empty, missing = samples["images/train/good00.jpg"], samples["images/val/good00.jpg"]
-    assert (empty.label, missing.label, missing.part) == ("normal", "normal", "val")
+    assert (empty.label, missing.label, missing.published_split) == ("normal", "normal", "val")
 
 
 def yolo_of(root: Path, text: str, size: tuple[int, int] = (40, 20)) -> Sample:
@@ -78,7 +78,7 @@ def test_with_images_and_labels_in_each_part(tmp_path):
     (tmp_path / "valid" / "labels" / "b.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     assert yolo.recognises(tmp_path)
     # Nobody labelled the test part, or else it would have a folder of labels.
-    assert {name: (s.label, s.part) for name, s in by_name(yolo.read(tmp_path)).items()} == {
+    assert {name: (s.label, s.published_split) for name, s in by_name(yolo.read(tmp_path)).items()} == {
         "train/images/a.jpg": ("normal", "train"),
         "valid/images/b.jpg": ("anomalous", "val"),
         "test/images/c.jpg": ("unlabelled", "test"),

@@ -178,7 +178,7 @@ def test_blocks_that_boxes_leave_free_hold_few_defects(mask, data):
     assert not ((blocks == NORMAL) & (mask_to_blocks(mask, grid, 1.0, 0.1) != NORMAL)).any()
 
 
-@pytest.mark.parametrize("level", ["finest", "masks"])
+@pytest.mark.parametrize("level", ["full", "masks"])
 def test_masks_are_kept(level):
     drawn = np.array([[NORMAL, ANOMALOUS], [UNKNOWN, NORMAL]], dtype=np.uint8)
     assert np.array_equal(coarsen(drawn, level, 1), drawn)

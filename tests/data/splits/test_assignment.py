@@ -9,27 +9,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adjobs.data.dataset import Index, Sample
-from adjobs.data.open import open_index
-from adjobs.data.splits.assignment import Split, check_split, make_split, read_split, write_split
+from adjobs.data.dataset import Dataset, Sample
+from adjobs.data.open import open_dataset
+from adjobs.data.splits.assignment import SplitAssignment, check_split, make_split, read_split, write_split
 from adjobs.data.splits.protocols import PROTOCOLS
 from adjobs.errors import DataError, JobError
 
 
-def made(normals: int, defects: dict[str, int], unlabelled: int = 0) -> Index:
+def made(normals: int, defects: dict[str, int], unlabelled: int = 0) -> Dataset:
     """An index without files."""
     samples = [Sample(f"good/{i:04}.png", Path("x"), "normal") for i in range(normals)]
     for defect, count in defects.items():
         samples += [Sample(f"bad/{defect}/{i:04}.png", Path("x"), "anomalous", defect=defect) for i in range(count)]
     samples += [Sample(f"new/{i:04}.png", Path("x"), "unlabelled") for i in range(unlabelled)]
-    return Index(Path("root"), "folder", tuple(sorted(samples, key=lambda sample: sample.id)))
+    return Dataset(Path("root"), "folder", tuple(sorted(samples, key=lambda sample: sample.id)))
 
 
 MTD = made(952, {"blowhole": 115, "break": 85, "crack": 57, "fray": 32, "uneven": 103})
 ELPV = made(1508, {"p=0.33": 295, "p=0.67": 106, "p=1.00": 715})
 
 
-def counts(index: Index, split: Split, defect: str | None = None) -> list[tuple[int, int]]:
+def counts(index: Dataset, split: SplitAssignment, defect: str | None = None) -> list[tuple[int, int]]:
     """(normal, anomalous) images in train, val and test."""
     of = {sample.id: sample for sample in index.samples}
     parts = [[of[name] for name in part] for part in (split.train, split.val, split.test)]
@@ -39,7 +39,7 @@ def counts(index: Index, split: Split, defect: str | None = None) -> list[tuple[
     ]
 
 
-def assert_sound(index: Index, split: Split) -> None:
+def assert_sound(index: Dataset, split: SplitAssignment) -> None:
     names = [*split.train, *split.val, *split.test]
     assert len(names) == len(set(names))
     assert set(names) <= {sample.id for sample in index.samples if sample.label != "unlabelled"}
@@ -62,14 +62,17 @@ def test_liac_has_the_published_sizes(index, expected):
 def test_k_is_nested_and_leaves_the_rest_alone(protocol):
     whole = make_split(MTD, protocol, seed=3)
     for small, large in [(0, 10), (10, 20), (20, 40), (40, 73)]:
-        a, b = make_split(MTD, protocol, k=small, seed=3), make_split(MTD, protocol, k=large, seed=3)
+        a, b = (
+            make_split(MTD, protocol, max_train_anomalies=small, seed=3),
+            make_split(MTD, protocol, max_train_anomalies=large, seed=3),
+        )
         assert set(a.train) < set(b.train) <= set(whole.train)
         assert counts(MTD, a)[0] == (counts(MTD, whole)[0][0], small)
         assert (a.val, a.test) == (b.val, b.test) == (whole.val, whole.test)
 
 
 def test_liac_takes_k_from_each_type_in_turn():
-    split = make_split(MTD, "liac", k=10)
+    split = make_split(MTD, "liac", max_train_anomalies=10)
     assert [counts(MTD, split, defect)[0][1] for defect in ("blowhole", "break", "crack", "fray", "uneven")] == [2] * 5
 
 
@@ -101,7 +104,7 @@ def test_holdout_never_divides_a_group(kinds, seed):
     plenty = [Sample(f"good/{i}", Path("x"), "normal") for i in range(30)] + [
         Sample(f"bad/{i}", Path("x"), "anomalous", defect="c") for i in range(30)
     ]
-    index = Index(Path("root"), "folder", tuple(samples + plenty))
+    index = Dataset(Path("root"), "folder", tuple(samples + plenty))
     split = make_split(index, "holdout", seed=seed)
     assert_sound(index, split)
     place = {name: part for part in ("train", "val", "test") for name in getattr(split, part)}
@@ -121,29 +124,34 @@ def test_holdout_of_groups_keeps_the_shares():
 
 
 def test_official_keeps_the_published_parts(mvtec_root):
-    index = open_index(str(mvtec_root), cache=Path("unused"))
+    index = open_dataset(str(mvtec_root), cache=Path("unused"))
     split = make_split(index, "official")
     assert counts(index, split) == [(12, 0), (3, 0), (5, 10)]  # 15 published for training, a fifth of them validate
-    assert set(split.test) == {sample.id for sample in index.samples if sample.part == "test"}
+    assert set(split.test) == {sample.id for sample in index.samples if sample.published_split == "test"}
     assert make_split(index, "official", seed=1).val != split.val
     with pytest.raises(
-        JobError, match=r"^k is 1; protocol official has 0 anomalous images for training; choose 0 to 0, or label more$"
+        JobError,
+        match=r"^max_train_anomalies is 1; protocol official has 0 anomalous images for training; choose 0 to 0, or label more$",
     ):
-        make_split(index, "official", k=1)
+        make_split(index, "official", max_train_anomalies=1)
 
 
-def published(*parts: tuple[str, str, int]) -> Index:
-    samples = [Sample(f"{part}/{label}/{i}", Path("x"), label, part=part) for part, label, count in parts for i in range(count)]
-    return Index(Path("root"), "mvtec", tuple(sorted(samples, key=lambda sample: sample.id)))
+def published(*parts: tuple[str, str, int]) -> Dataset:
+    samples = [
+        Sample(f"{part}/{label}/{i}", Path("x"), label, published_split=part)
+        for part, label, count in parts
+        for i in range(count)
+    ]
+    return Dataset(Path("root"), "mvtec", tuple(sorted(samples, key=lambda sample: sample.id)))
 
 
 def test_official_with_published_validation_and_training_anomalies():
     index = published(
         ("train", "normal", 9), ("train", "anomalous", 4), ("val", "normal", 2), ("test", "normal", 1), ("test", "anomalous", 3)
     )
-    split = make_split(index, "official", k=3)
+    split = make_split(index, "official", max_train_anomalies=3)
     assert counts(index, split) == [(9, 3), (2, 0), (1, 3)]
-    assert set(make_split(index, "official", k=2).train) < set(split.train)
+    assert set(make_split(index, "official", max_train_anomalies=2).train) < set(split.train)
 
 
 def test_official_takes_at_least_one_for_validation():
@@ -157,26 +165,30 @@ def test_depends_on_seed_and_ids_alone(protocol):
     shuffled = list(index.samples)
     random.Random(0).shuffle(shuffled)
     moved = [dataclasses.replace(sample, image=Path("elsewhere")) for sample in shuffled]
-    k = 0 if protocol == "dpae" else 5  # it learns from normal images alone
-    split = make_split(index, protocol, k=k, seed=7)
-    assert make_split(dataclasses.replace(index, samples=tuple(moved)), protocol, k=k, seed=7) == split
-    assert make_split(index, protocol, k=k, seed=8) != dataclasses.replace(split, seed=8)
+    max_train_anomalies = 0 if protocol == "dpae" else 5  # it learns from normal images alone
+    split = make_split(index, protocol, max_train_anomalies=k, seed=7)
+    assert make_split(dataclasses.replace(index, samples=tuple(moved)), protocol, max_train_anomalies=k, seed=7) == split
+    assert make_split(index, protocol, max_train_anomalies=k, seed=8) != dataclasses.replace(split, seed=8)
 
 
 def test_stored_as_json():
-    split = make_split(MTD, "liac", k=10, seed=5)
-    assert Split.from_dict(json.loads(json.dumps(split.to_dict()))) == split
+    split = make_split(MTD, "liac", max_train_anomalies=10, seed=5)
+    assert SplitAssignment.from_dict(json.loads(json.dumps(split.to_dict()))) == split
     assert list(split.to_dict()) == ["protocol", "seed", "train", "val", "test"]
     with pytest.raises(DataError, match=r"^stored split: KeyError\('train'\); needed are protocol, seed, train, val and test"):
-        Split.from_dict({"protocol": "liac", "seed": 0})
+        SplitAssignment.from_dict({"protocol": "liac", "seed": 0})
 
 
 @pytest.mark.parametrize(
     ("protocol", "options", "message"),
     [
         ("holdut", {}, r"^holdut: no such protocol; have budget, dpae, holdout, liac, official; did you mean holdout\?$"),
-        ("liac", {"k": 81}, r"^k is 81; protocol liac has 80 anomalous images for training; choose 0 to 80, or label more$"),
-        ("liac", {"k": -1}, r"^k is -1; protocol liac has 80"),
+        (
+            "liac",
+            {"max_train_anomalies": 81},
+            r"^max_train_anomalies is 81; protocol liac has 80 anomalous images for training; choose 0 to 80, or label more$",
+        ),
+        ("liac", {"max_train_anomalies": -1}, r"^max_train_anomalies is -1; protocol liac has 80"),
         ("liac", {"seed": -1}, r"^seed is -1; allowed is 0 or more"),
     ],
 )
@@ -202,15 +214,15 @@ def test_data_that_does_not_suffice():
 
 def test_liac_on_a_published_test_part_keeps_it_and_validates_alike():
     kinds = ("CNV", "DME", "DRUSEN")
-    oct_ = [Sample(f"test/N/{i}", Path("x"), "normal", part="test") for i in range(24)]
-    oct_ += [Sample(f"train/N/{i}", Path("x"), "normal", part="train", group=f"p{i // 3}") for i in range(3000)]
+    oct_ = [Sample(f"test/N/{i}", Path("x"), "normal", published_split="test") for i in range(24)]
+    oct_ += [Sample(f"train/N/{i}", Path("x"), "normal", published_split="train", group=f"p{i // 3}") for i in range(3000)]
     for kind in kinds:
-        oct_ += [Sample(f"test/{kind}/{i}", Path("x"), "anomalous", defect=kind, part="test") for i in range(24)]
-        oct_ += [Sample(f"train/{kind}/{i}", Path("x"), "anomalous", defect=kind, part="train") for i in range(100)]
-    index = Index(Path("root"), "oct", tuple(sorted(oct_, key=lambda sample: sample.id)))
-    split = make_split(index, "liac", k=40)
+        oct_ += [Sample(f"test/{kind}/{i}", Path("x"), "anomalous", defect=kind, published_split="test") for i in range(24)]
+        oct_ += [Sample(f"train/{kind}/{i}", Path("x"), "anomalous", defect=kind, published_split="train") for i in range(100)]
+    index = Dataset(Path("root"), "oct", tuple(sorted(oct_, key=lambda sample: sample.id)))
+    split = make_split(index, "liac", max_train_anomalies=40)
     assert counts(index, split) == [(2000, 40), (24, 72), (24, 72)]
-    assert set(split.test) == {sample.id for sample in oct_ if sample.part == "test"}
+    assert set(split.test) == {sample.id for sample in oct_ if sample.published_split == "test"}
     assert [anomalous for kind in kinds for _, anomalous in counts(index, split, kind)[:1]] == [14, 13, 13]
     groups = {sample.id: sample.group for sample in oct_}
     assert not {groups[i] for i in split.train} & {groups[i] for i in split.val} - {None}
@@ -236,7 +248,7 @@ def test_budget_takes_ten_anomalies_out_of_the_test_part():
     assert counts(index, split) == [(40, 10), (10, 0), (20, 20)]
     assert split.val == official.val
     assert set(split.test) | set(split.train) == set(official.test) | set(official.train)
-    assert set(make_split(index, "budget", k=4).train) < set(split.train)
+    assert set(make_split(index, "budget", max_train_anomalies=4).train) < set(split.train)
 
 
 def test_budget_takes_them_from_the_training_part_where_it_has_some():
@@ -247,7 +259,7 @@ def test_budget_takes_them_from_the_training_part_where_it_has_some():
 
 
 def test_given_back_as_a_file(tmp_path):
-    split = make_split(MTD, "liac", k=10, seed=5)
+    split = make_split(MTD, "liac", max_train_anomalies=10, seed=5)
     write_split(split, tmp_path / "split.json")
     assert read_split(tmp_path / "split.json") == split
     assert check_split(MTD, split) == split
@@ -282,11 +294,15 @@ def test_broken_split_files(tmp_path, text, message):
 
 
 def test_liac_validates_on_nothing_of_a_published_test_group():
-    samples = [Sample(f"train/N/{i}", Path("x"), "normal", part="train", group=f"p{i % 20}") for i in range(60)]
-    samples += [Sample(f"train/A/{i}", Path("x"), "anomalous", defect="a", part="train", group=f"p{i % 20}") for i in range(60)]
-    samples += [Sample(f"test/N/{i}", Path("x"), "normal", part="test", group=f"p{i}") for i in range(10)]
-    samples += [Sample(f"test/A/{i}", Path("x"), "anomalous", defect="a", part="test", group=f"p{i}") for i in range(10)]
-    index = Index(Path("root"), "oct", tuple(sorted(samples, key=lambda sample: sample.id)))
+    samples = [Sample(f"train/N/{i}", Path("x"), "normal", published_split="train", group=f"p{i % 20}") for i in range(60)]
+    samples += [
+        Sample(f"train/A/{i}", Path("x"), "anomalous", defect="a", published_split="train", group=f"p{i % 20}") for i in range(60)
+    ]
+    samples += [Sample(f"test/N/{i}", Path("x"), "normal", published_split="test", group=f"p{i}") for i in range(10)]
+    samples += [
+        Sample(f"test/A/{i}", Path("x"), "anomalous", defect="a", published_split="test", group=f"p{i}") for i in range(10)
+    ]
+    index = Dataset(Path("root"), "oct", tuple(sorted(samples, key=lambda sample: sample.id)))
     split = make_split(index, "liac")
     groups = [{sample.group for sample in samples if sample.id in part} for part in (split.train, split.val, split.test)]
     assert not groups[0] & groups[1] | groups[1] & groups[2] | groups[0] & groups[2]

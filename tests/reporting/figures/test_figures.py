@@ -19,13 +19,13 @@ from adjobs.reporting import figures
 from adjobs.reporting.figures.curves import histogram
 from adjobs.reporting.figures.gallery import heat_scale, overlay
 from adjobs.reporting.figures.style import fit, measure_name, said
-from adjobs.types import Scores
+from adjobs.types import ImageScores
 
 SOME = {"image_auroc": Estimate(0.912, 0.88, 0.94), "image_ap": Estimate(0.8), "au_pro": Estimate(0.75, 0.7, 0.8)}
 HOSTILE = "a$b_{x$ \\frac\n<b> " + "very long name " * 10
 
 
-def make(n_good: int = 12, n_bad: int = 6, *, maps: bool = True, size: int = 16) -> Scores:
+def make(n_good: int = 12, n_bad: int = 6, *, maps: bool = True, size: int = 16) -> ImageScores:
     """Scores 0, 1, … for good images and from half of them upwards for anomalies, whose lower half is the defect."""
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1], [n_good, n_bad])
@@ -35,7 +35,7 @@ def make(n_good: int = 12, n_bad: int = 6, *, maps: bool = True, size: int = 16)
     heat = (rng.random(masks.shape) + masks * 0.5).astype(np.float32)
     ids = tuple(f"folder/{i:02}.png" for i in range(len(labels)))
     defects = tuple("" if not label else "crack" for label in labels)
-    return Scores(ids, labels, scores, defects, heat if maps else None, masks if maps else None)
+    return ImageScores(ids, labels, scores, defects, heat if maps else None, masks if maps else None)
 
 
 def pixels(figure: Figure) -> np.ndarray:
@@ -56,7 +56,7 @@ def words(figure: Figure) -> str:
 
 
 def measures(counts: dict[str, int] | None = None) -> SimpleNamespace:
-    one = {"image_sensitivity": Estimate(0.5, 0.2, 0.8), "image_auroc": Estimate(0.7, 0.6, 0.8)}
+    one = {"image_recall": Estimate(0.5, 0.2, 0.8), "image_auroc": Estimate(0.7, 0.6, 0.8)}
     counts = {"crack": 6} if counts is None else counts
     return SimpleNamespace(overall=SOME, counts=counts, by_defect=dict.fromkeys(counts, one))
 
@@ -117,7 +117,7 @@ def test_every_image_is_in_a_bar_on_its_side_of_the_threshold(pairs, other, posi
     values = np.array([abs(value) + 1e-3 if positive else value for value, _ in pairs])
     labels = np.array([label for _, label in pairs])
     threshold = other if len(pairs) % 2 else float(values[0])
-    scores = Scores(tuple(map(str, values)), labels, values, ("",) * len(pairs), None, None)
+    scores = ImageScores(tuple(map(str, values)), labels, values, ("",) * len(pairs), None, None)
     figure = histogram(scores, threshold, "test")
     assert figure is not None
     for axes, label in zip(figure.axes, (0, 1), strict=True):
@@ -139,7 +139,7 @@ def test_a_threshold_far_from_all_scores_does_not_squeeze_them():
 
 def test_defect_types_stand_worst_on_top_with_their_counts():
     found = {"dent": Estimate(1.0, 0.4, 1.0), "scratch": Estimate(0.25, 0.1, 0.6), "bend": Estimate(0.5)}
-    by_defect = {name: {"image_sensitivity": one, "image_auroc": Estimate(None, reason="none")} for name, one in found.items()}
+    by_defect = {name: {"image_recall": one, "image_auroc": Estimate(None, reason="none")} for name, one in found.items()}
     figure = figures.defects({"dent": 3, "scratch": 8, "bend": 2}, by_defect, "test")
     assert figure is not None
     labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
@@ -199,7 +199,7 @@ def test_galleries_show_what_went_wrong_most_on_one_scale():
         for shown in axes.images
         if shown.get_cmap().name == "inferno" and shown.get_array().ndim == 2
     }
-    assert limits == {heat_scale(scores.maps)}
+    assert limits == {heat_scale(scores.anomaly_maps)}
     assert "ground truth" in words(drawn["misses"])
     assert "ground truth" not in words(drawn["false_alarms"])  # good images have none
     assert pixels(drawn["misses"]).std() > 5
