@@ -231,10 +231,10 @@ def main() -> None:
         rows.extend(row(data, result) for result in found)
         standings.append(standing(data, found))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    closing = ["**Where we stand**, image AUROC on the test part:", "\n".join(standings)]
+    managed_run = ["**Where we stand**, image AUROC on the test part:", "\n".join(standings)]
     if not arguments.anomalib_python:
-        closing = ["anomalib was not measured: no --anomalib-python was given."]
-    parts = [about(arguments, divided), origins(ours), table(HEAD, rows, left=3), *closing]
+        managed_run = ["anomalib was not measured: no --anomalib-python was given."]
+    parts = [about(arguments, divided), origins(ours), table(HEAD, rows, left=3), *managed_run]
     keep(arguments.name, "Accuracy", machine(device), parts)
 
 

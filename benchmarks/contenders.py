@@ -34,7 +34,7 @@ from adjobs.data.splits.assignment import SplitAssignment, make_split
 from adjobs.evaluation import evaluate
 from adjobs.evaluation.evaluate import EVAL_BATCH, DeviceConfig
 from adjobs.training.device import resolve_precision
-from adjobs.training.loop import FitResult, ProgressUpdate, Round, Validation, Worker, fit
+from adjobs.training.loop import FitResult, ProgressUpdate, Round, Validation, WorkerContext, fit
 from adjobs.types import ImageScores, Prediction
 
 NEIGHBOURS = {"patchcore": "anomalib PatchCore, coreset 1 %", "padim": "anomalib PaDiM"}
@@ -150,7 +150,7 @@ def fit_ours(job: JobConfig, data: Data, start: Mapping[str, torch.Tensor] | Non
     rounds = fit(
         method,
         training,
-        Worker(resolve_precision(job.train.precision, device), seed=job.train.seed),
+        WorkerContext(resolve_precision(job.train.precision, device), seed=job.train.seed),
         # Where the last checkpoint becomes the model, validation only costs time.
         validation=Validation(spec.selection, validate if spec.selection.rule == "best" else None, job.train.validate_every),
         checkpoints=Nowhere(),

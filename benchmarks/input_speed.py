@@ -54,7 +54,7 @@ def plan(index: Dataset, name: str, root: Path, size: int, batch: int, device: t
     """The batches of an epoch over all normal images."""
     cache = open_cache(index, name, size, root)
     data = TrainingData(cache, index, [sample.id for sample in normal(index)], device)
-    return data.plan(BatchComposition(normal=batch), world=1)
+    return data.plan(BatchComposition(normal=batch), world_size=1)
 
 
 def read_epoch(batches: BatchPlan, epoch: int, device: torch.device) -> int:

@@ -58,9 +58,9 @@ def command(
 
     with ProgressBar() as bar:
         if prepared is None:
-            summary = run.resume(str(resume), found, tell=bar)
+            summary = run.resume(str(resume), found, on_progress=bar)
         else:
-            summary = run.train(prepared, found, local=local, tell=bar)
+            summary = run.train(prepared, found, local=local, on_progress=bar)
     return summary, describe(summary)
 
 

@@ -29,29 +29,29 @@ from adjobs.training.loop import FitResult
 from adjobs.types import ImageScores
 
 
-class Look:
+class CachedEvaluator:
     """Predictions of the method as it is; the last ones are kept, because the last validation is the final one, too."""
 
     def __init__(self, method: nn.Module, cache: ImageCache, index: Dataset, runner: DeviceConfig) -> None:
         self.method, self.cache, self.index, self._runner = method, cache, index, runner
         self._kept: TimedScores | None = None
 
-    def at(self, part: tuple[str, ...]) -> TimedScores:
+    def evaluate(self, part: tuple[str, ...]) -> TimedScores:
         """Predict a part anew, and keep the answer."""
         self._kept = evaluate.evaluate(self.method, self.cache, self.index, part, self._runner)
         return self._kept
 
-    def again(self, part: tuple[str, ...]) -> TimedScores:
+    def cached(self, part: tuple[str, ...]) -> TimedScores:
         """The kept predictions if they are of this part, else new ones."""
-        return self._kept if self._kept is not None and self._kept.scores.ids == part else self.at(part)
+        return self._kept if self._kept is not None and self._kept.scores.ids == part else self.evaluate(part)
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """The method has changed."""
         self._kept = None
 
 
 def finalize_run(
-    job: JobConfig, fingerprint: str, split: SplitAssignment, look: Look, trained: FitResult, recorder: RunWriter
+    job: JobConfig, fingerprint: str, split: SplitAssignment, evaluator: CachedEvaluator, trained: FitResult, recorder: RunWriter
 ) -> dict[str, Any]:
     """Choose the thresholds on validation, measure, and store everything in the open run.
 
@@ -69,10 +69,10 @@ def finalize_run(
     from adjobs.reporting import figures
 
     begin = time.perf_counter()
-    timed = {"val": look.again(split.val), "test": look.at(split.test)}
+    timed = {"val": evaluator.cached(split.val), "test": evaluator.evaluate(split.test)}
     val = timed["val"].scores
     threshold, pixel = choose_threshold(job, val), choose_pixel_threshold(job, val)
-    measures = {part: measure(t.scores, threshold, pixel, look.index) for part, t in timed.items()}
+    measures = {part: measure(t.scores, threshold, pixel, evaluator.index) for part, t in timed.items()}
     costs = {"test/ms_per_image": timed["test"].ms_per_image, "train/selected_round": float(trained.selected_round)}
     course = figures.training(recorder.history(), trained.selected_round)
     if course is not None:
@@ -87,9 +87,9 @@ def finalize_run(
         recorder.scores(t.scores, threshold.value, part)
         for name, figure in figures.of_part(t.scores, threshold.value, part, measures[part]).items():
             recorder.figure(figure, f"figures/{part}_{name}.png")
-    _draw_galleries(recorder, timed["test"].scores, threshold.value, look.cache)
-    origin = (fingerprint, normal_train_digest(look.index, split.train))
-    model = _log_detector(job, origin, recorder, look.method, (threshold, pixel), val)
+    _draw_galleries(recorder, timed["test"].scores, threshold.value, evaluator.cache)
+    origin = (fingerprint, normal_train_digest(evaluator.index, split.train))
+    model = _log_detector(job, origin, recorder, evaluator.method, (threshold, pixel), val)
     recorder.tags(
         {"model": model, "selected_round": str(trained.selected_round), "rounds": str(trained.rounds), **_undefined(measures)}
     )

@@ -32,7 +32,7 @@ class Data(NamedTuple):
     split: SplitAssignment
 
 
-def look(job: JobConfig, settings: Settings, split: SplitAssignment | None = None) -> Data:
+def prepare_data(job: JobConfig, settings: Settings, split: SplitAssignment | None = None) -> Data:
     """Open, check and split the data, before anything is started.
 
     Args:

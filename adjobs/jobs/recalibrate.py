@@ -24,8 +24,8 @@ from adjobs.errors import AdjobsError, DataError, JobError, TrackingError
 from adjobs.evaluation import evaluate
 from adjobs.evaluation.evaluate import SplitMetrics
 from adjobs.inference import detector
-from adjobs.jobs.finalize import Look, flat
-from adjobs.jobs.prepare import look
+from adjobs.jobs.finalize import CachedEvaluator, flat
+from adjobs.jobs.prepare import prepare_data
 from adjobs.metrics.pixel_threshold import PixelThreshold, choose_pixels, describe_pixels
 from adjobs.metrics.threshold import Threshold, choose, describe
 from adjobs.reporting import figures
@@ -191,7 +191,7 @@ def _choose_pixels(run: _Run, settings: Settings, wanted: Wanted) -> _Chosen:
     # As a part of the job, what is wanted is checked against the data before the model is run.
     policy: Any = wanted.policy
     asked = PixelThresholdSection.model_construct(policy=policy, value=wanted.value)
-    data = look(stored.job.model_copy(update={"pixel_threshold": asked}), settings, split=stored.split)
+    data = prepare_data(stored.job.model_copy(update={"pixel_threshold": asked}), settings, split=stored.split)
     if data.fingerprint != stored.fingerprint:
         raise DataError(
             f"data '{stored.job.data.uri}': fingerprint {data.fingerprint[:16]}, run {run_id} was trained on "
@@ -199,8 +199,8 @@ def _choose_pixels(run: _Run, settings: Settings, wanted: Wanted) -> _Chosen:
         )
     loaded = detector.Detector.load(run.folder)
     cache = open_cache(data.samples, data.fingerprint, stored.job.data.image_size, settings.cache)
-    seen = Look(loaded.method, cache, data.samples, loaded.runner)
-    scores = {part: seen.at(getattr(stored.split, part)).scores for part in SPLITS}
+    seen = CachedEvaluator(loaded.method, cache, data.samples, loaded.runner)
+    scores = {part: seen.evaluate(getattr(stored.split, part)).scores for part in SPLITS}
     maps, masks, labels = scores["val"].anomaly_maps, scores["val"].masks, scores["val"].labels
     found = choose_pixels(wanted.policy, np.asarray(maps), masks, labels, value=wanted.value, confidence=wanted.confidence)
     return _Chosen(found, describe_pixels(found), scores)

@@ -26,7 +26,7 @@ from adjobs.data.open import INSTALLED
 from adjobs.data.splits.assignment import SplitAssignment, normal_train_digest
 from adjobs.errors import EXIT_STOPPED, DataError, JobError, Stopped, TrackingError
 from adjobs.inference.detector import read_manifest
-from adjobs.jobs.prepare import Data, look
+from adjobs.jobs.prepare import Data, prepare_data
 from adjobs.tracking import run as tracking
 from adjobs.tracking.logged_model import download, pin_model_uri
 from adjobs.training.backends import ray as ray_backend
@@ -59,9 +59,9 @@ def prepare(job: JobConfig, settings: Settings, data: Data | None = None) -> Pre
     Raises:
         AdjobsError: anything that stands in the way.
     """
-    job = anywhere(job)
-    data = look(job, settings) if data is None else data
-    return Prepared(_started(_as_divided(job, data.split), data, settings), data)
+    job = with_absolute_paths(job)
+    data = prepare_data(job, settings) if data is None else data
+    return Prepared(resolve_warm_start(with_split_of(job, data.split), data, settings), data)
 
 
 def open_run(prepared: Prepared, settings: Settings, tags: Mapping[str, str], under: tracking.ParentRun | None = None) -> Task:
@@ -76,7 +76,7 @@ def open_run(prepared: Prepared, settings: Settings, tags: Mapping[str, str], un
     job, data = prepared
     storage = storage_of(settings, "{run}")
     return task_of(
-        prepared, settings, tracking.start(settings.tracking_uri, job, _facts(data), storage, {**of_driver(), **tags}, under)
+        prepared, settings, tracking.start(settings.tracking_uri, job, _facts(data), storage, {**driver_tags(), **tags}, under)
     )
 
 
@@ -89,7 +89,7 @@ def task_of(prepared: Prepared, settings: Settings, run_id: str) -> Task:
 def reopen_run(prepared: Prepared, settings: Settings, run_id: str) -> Task:
     """Open a run again that was opened for this job, perhaps by a process that did not live to record it."""
     job, data = prepared
-    tracking.reopen(settings.tracking_uri, run_id, {**of_driver(), "storage": storage_of(settings, run_id)})
+    tracking.reopen(settings.tracking_uri, run_id, {**driver_tags(), "storage": storage_of(settings, run_id)})
     tracking.record(settings.tracking_uri, run_id, job, _facts(data))
     return task_of(prepared, settings, run_id)
 
@@ -104,7 +104,7 @@ def train(
     settings: Settings,
     *,
     local: bool,
-    tell: Callable[[ProgressUpdate], None],
+    on_progress: Callable[[ProgressUpdate], None],
     under: tracking.ParentRun | None = None,
 ) -> dict[str, Any]:
     """Train a job from its beginning; returns the summary.
@@ -123,12 +123,14 @@ def train(
     prepared = prepare(job, settings)
     with _launcher(prepared.job, settings, local=local) as launcher:
         task = open_run(prepared, settings, {"launcher": "local" if local else "ray"}, under)
-        with closing(task.tracking_uri, task.run_id, f"adjobs train --resume {task.run_id}"):
-            summary = launcher(task, storage_of(settings, task.run_id), tell)
+        with managed_run(task.tracking_uri, task.run_id, f"adjobs train --resume {task.run_id}"):
+            summary = launcher(task, storage_of(settings, task.run_id), on_progress)
     return _describe(task, settings, summary, time.perf_counter() - begin)
 
 
-def resume(run_id: str, settings: Settings, *, tell: Callable[[ProgressUpdate], None], by_search: bool = False) -> dict[str, Any]:
+def resume(
+    run_id: str, settings: Settings, *, on_progress: Callable[[ProgressUpdate], None], by_search: bool = False
+) -> dict[str, Any]:
     """Go on with a run whose driver died, from its last checkpoint, in the way it was launched.
 
     Args:
@@ -148,8 +150,8 @@ def resume(run_id: str, settings: Settings, *, tell: Callable[[ProgressUpdate], 
     if stored.status == "FINISHED":
         raise TrackingError(f"run {run_id}: is FINISHED, there is nothing to resume; start a new one with 'adjobs train'")
     if not by_search:
-        refuse_alive(f"run {run_id}", stored.status, stored.tags)
-    data = look(stored.job, settings, split=stored.split)
+        ensure_not_running(f"run {run_id}", stored.status, stored.tags)
+    data = prepare_data(stored.job, settings, split=stored.split)
     if data.fingerprint != stored.fingerprint:
         raise DataError(
             f"data '{stored.job.data.uri}': fingerprint {data.fingerprint[:16]}, run {run_id} was started with "
@@ -157,10 +159,10 @@ def resume(run_id: str, settings: Settings, *, tell: Callable[[ProgressUpdate], 
         )
     local = stored.tags.get("launcher") == "local"
     with _launcher(stored.job, settings, local=local) as launcher:
-        tracking.reopen(settings.tracking_uri, run_id, of_driver())
+        tracking.reopen(settings.tracking_uri, run_id, driver_tags())
         task = _task(stored.job, stored.split, stored.fingerprint, settings, run_id, data.problems)
-        with closing(task.tracking_uri, run_id, f"adjobs train --resume {run_id}"):
-            summary = launcher(task, stored.storage, tell)
+        with managed_run(task.tracking_uri, run_id, f"adjobs train --resume {run_id}"):
+            summary = launcher(task, stored.storage, on_progress)
     return _describe(task, settings, summary, time.perf_counter() - begin)
 
 
@@ -178,19 +180,19 @@ def _launcher(job: JobConfig, settings: Settings, *, local: bool) -> Iterator[La
         yield _train_here
         return
     with ray_backend.connected(settings):
-        wanted = ray_backend.share(job.train)
-        yield lambda task, storage, tell: ray_backend.run(task, storage, wanted, tell)
+        wanted = ray_backend.resolve_resources(job.train)
+        yield lambda task, storage, on_progress: ray_backend.run(task, storage, wanted, on_progress)
 
 
-def _train_here(task: Task, storage: str, tell: Callable[[ProgressUpdate], None]) -> dict[str, Any]:
+def _train_here(task: Task, storage: str, on_progress: Callable[[ProgressUpdate], None]) -> dict[str, Any]:
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() and task.job.train.gpus_per_worker != 0 else "cpu")
-    return run_worker(task, device=device, rank=0, world=1, checkpoints=StoreCheckpoints(storage), tell=tell)
+    return run_worker(task, device=device, rank=0, world_size=1, checkpoints=StoreCheckpoints(storage), on_progress=on_progress)
 
 
 @contextmanager
-def closing(tracking_uri: str, run_id: str, again: str) -> Iterator[None]:
+def managed_run(tracking_uri: str, run_id: str, again: str) -> Iterator[None]:
     """Work of an open run, which is closed whatever happens.
 
     Args:
@@ -229,32 +231,32 @@ def _task(job: JobConfig, split: SplitAssignment, found: str, settings: Settings
     return Task(job, split, found, settings.cache, settings.tracking_uri, run_id, names)
 
 
-def _as_divided(job: JobConfig, split: SplitAssignment) -> JobConfig:
+def with_split_of(job: JobConfig, split: SplitAssignment) -> JobConfig:
     """The job with the protocol and seed of its split, which a file of its own may have brought."""
     return job.model_copy(update={"data": job.data.model_copy(update={"protocol": split.protocol, "seed": split.seed})})
 
 
-def anywhere(job: JobConfig) -> JobConfig:
+def with_absolute_paths(job: JobConfig) -> JobConfig:
     """The job with full paths: workers and a later resume run in other folders."""
     start = methods.spec(job.method).warm_start
     names = PLACES if start is None else (*PLACES, start.param)
     places = {name: job.params[name] for name in names if isinstance(job.params.get(name), str)}
-    job = job.model_copy(update={"params": job.params | {name: _full(place) for name, place in places.items()}})
+    job = job.model_copy(update={"params": job.params | {name: _absolute(place) for name, place in places.items()}})
     data = job.data
     if data.split is not None:
-        data = data.model_copy(update={"split": _full(data.split)})
+        data = data.model_copy(update={"split": _absolute(data.split)})
     if "://" not in data.uri and data.uri != INSTALLED:
         data = data.model_copy(update={"uri": str(Path(data.uri).expanduser().absolute())})
     return job.model_copy(update={"data": data})
 
 
-def _full(place: str) -> str:
+def _absolute(place: str) -> str:
     """The full path of what is on this machine; words such as auto, addresses and ids stay."""
     path = Path(place).expanduser()
     return place if place in WORDS or "://" in place or not path.exists() else str(path.absolute())
 
 
-def _started(job: JobConfig, data: Data, settings: Settings) -> JobConfig:
+def resolve_warm_start(job: JobConfig, data: Data, settings: Settings) -> JobConfig:
     """The job with the exact model that it begins with.
 
     Raises:
@@ -315,13 +317,13 @@ def _counts(data: Data) -> dict[str, int]:
     return dict(Counter(f"{part}/{labels[name]}" for part, names in parts.items() for name in names))
 
 
-def of_driver() -> dict[str, str]:
+def driver_tags() -> dict[str, str]:
     """Tags that say which process drives a run."""
     this = f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
     return {"driver": this, "ray_job": ray_backend.ray_job() or "none"}
 
 
-def refuse_alive(what: str, status: str, tags: Mapping[str, str]) -> None:
+def ensure_not_running(what: str, status: str, tags: Mapping[str, str]) -> None:
     """Refuse to go on with what another process is at work on.
 
     Raises:

@@ -92,7 +92,7 @@ def perfect(anomalous: int, normal: int, confidence: float = CONFIDENCE) -> Perf
 
 
 def proportion(hits: int, of: int, confidence: float = CONFIDENCE, missing: str = "no images") -> Estimate:
-    """``hits`` / ``of`` with the pin_model_uri interval of Clopper and Pearson (1934); None with reason ``missing`` of nothing."""
+    """``hits`` / ``of`` with the exact interval of Clopper and Pearson (1934); None with reason ``missing`` of nothing."""
     if not of:
         return Estimate(None, reason=missing)
     tail = (1 - confidence) / 2

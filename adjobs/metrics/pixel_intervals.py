@@ -33,14 +33,14 @@ def exact_measures(ranks: Ranks, regions: Regions, limits: Sequence[float]) -> d
 
 
 def with_intervals(
-    pin_model_uri: Mapping[str, float | None], counts: Counts, strata: NDArray[Any], limits: Sequence[float], sampling: Sampling
+    exact: Mapping[str, float | None], counts: Counts, strata: NDArray[Any], limits: Sequence[float], sampling: Sampling
 ) -> dict[str, Estimate]:
     """The measures with intervals from the resampled table, shifted to where the exact measures are."""
-    sizes = [size for size in SIZES if pin_model_uri.get(size_name(size)) is not None]
+    sizes = [size for size in SIZES if exact.get(size_name(size)) is not None]
     whole = counts.measures(np.ones((1, len(strata))), limits, sizes)
     rows = [counts.measures(weights, limits, sizes) for weights in draws(strata, sampling.resamples, sampling.seed)]
     found = {}
-    for name, value in pin_model_uri.items():
+    for name, value in exact.items():
         holders = next((table for size, table in counts.regions.items() if name == size_name(size)), counts.regions[ALL])
         images = int((holders > 0).sum())
         if value is None:
@@ -58,10 +58,10 @@ def marked_measures(
 ) -> dict[str, Estimate]:
     """F1, precision and sensitivity of the pixels at a threshold; the counts of the images are exact, so is every resample."""
     table = np.array([_tally(map_, mask, threshold) for map_, mask in zip(maps, masks, strict=True)])
-    pin_model_uri = _marked_rows(table.sum(0, keepdims=True))
+    exact = _marked_rows(table.sum(0, keepdims=True))
     sums = np.concatenate([weights @ table for weights in draws(strata, sampling.resamples, sampling.seed)])
     found = {}
-    for name, value, row in zip(MARKED, pin_model_uri, _marked_rows(sums), strict=True):
+    for name, value, row in zip(MARKED, exact, _marked_rows(sums), strict=True):
         if np.isnan(value[0]):
             found[name] = Estimate(None, reason="no marked pixels")
         elif (table[:, 2] > 0).sum() < _FEWEST:

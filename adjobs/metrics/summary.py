@@ -188,11 +188,9 @@ def pixel_by_defect(
             found[str(type_)] = dict.fromkeys(names, Estimate(None, reason=_no_pixels(truth[own])))
             continue
         rows = np.concatenate((good, own))
-        pin_model_uri = {
-            name: value for name, value in exact_measures(ranks, find_regions(truth[own]), limits).items() if name in names
-        }
+        exact = {name: value for name, value in exact_measures(ranks, find_regions(truth[own]), limits).items() if name in names}
         sampling = Sampling(confidence, resamples, seed)
-        found[str(type_)] = with_intervals(pin_model_uri, counts.of(rows), types[rows], limits, sampling)
+        found[str(type_)] = with_intervals(exact, counts.of(rows), types[rows], limits, sampling)
     return found
 
 
@@ -208,24 +206,24 @@ def _resampled_images(
         return dict.fromkeys(names, Estimate(None, reason=missing))
     best = ranking.f1_max(truth, values)
     alarms = values >= (np.inf if threshold is None else threshold)
-    pin_model_uri = {
+    exact = {
         "image_ap": ranking.average_precision(truth, values),
         "image_f1max": None if best is None else best[0],
         "image_f1": ranking.f1(truth, alarms),
     }
     lone = few(truth)
     if lone:
-        return {name: Estimate(pin_model_uri[name], reason=lone) for name in names}
+        return {name: Estimate(exact[name], reason=lone) for name in names}
     rows = [_image_rows(truth, values, alarms, weights) for weights in draws(truth, sampling.resamples, sampling.seed)]
     bounds = perfect(int(truth.sum()), int((~truth).sum()), sampling.confidence)
     separate = values[truth].min() > values[~truth].max()
     edges = {
         "image_ap": (bounds.ap(), 1.0) if separate else None,
         "image_f1max": (bounds.f1(), 1.0) if separate else None,
-        "image_f1": _f1_edges(pin_model_uri["image_f1"], bounds),
+        "image_f1": _f1_edges(exact["image_f1"], bounds),
     }
     return {
-        name: bootstrapped(pin_model_uri[name], np.concatenate([row[name] for row in rows]), sampling.confidence, edges[name])
+        name: bootstrapped(exact[name], np.concatenate([row[name] for row in rows]), sampling.confidence, edges[name])
         for name in names
     }
 

@@ -81,6 +81,6 @@ def _keep(best: Neighbours, here: slice, gaps: Tensor, first: int) -> None:
 
 def _refined(bank: Tensor, queries: Tensor, gaps: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
     """Distances of the candidates from their differences, in order."""
-    pin_model_uri = (queries[:, None].float() - bank[indices].float()).square().sum(2).sqrt()
-    distances, order = pin_model_uri.masked_fill(gaps == torch.inf, torch.inf).sort(dim=1, stable=True)
+    exact = (queries[:, None].float() - bank[indices].float()).square().sum(2).sqrt()
+    distances, order = exact.masked_fill(gaps == torch.inf, torch.inf).sort(dim=1, stable=True)
     return distances, indices.gather(1, order)

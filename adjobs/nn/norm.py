@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from adjobs.nn.world import global_sum
+from adjobs.nn.distributed import global_sum
 
 
 class GlobalBatchNorm(_BatchNorm):

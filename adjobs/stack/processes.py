@@ -23,7 +23,7 @@ STACK_ID = "ADJOBS_STACK_ID"
 SERVICE = "ADJOBS_STACK_SERVICE"
 
 # Python warns when a process object goes away before its process; ours are meant to stay.
-_started: list[subprocess.Popen[bytes]] = []
+resolve_warm_start: list[subprocess.Popen[bytes]] = []
 
 
 def start(command: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path) -> subprocess.Popen[bytes]:
@@ -50,7 +50,7 @@ def start(command: Sequence[str], environment: Mapping[str, str], folder: Path, 
             )
     except OSError as error:
         raise StackError(f"{command[0]} cannot be started ({error}); check that it is installed and {log} writable") from error
-    _started.append(process)
+    resolve_warm_start.append(process)
     return process
 
 
@@ -164,9 +164,9 @@ def stop(processes: Iterable[psutil.Process], seconds: float) -> None:
 
 
 def _alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    for child in _started:
+    for child in resolve_warm_start:
         child.poll()  # takes note of its end, so that it does not stay as a zombie
-    _started[:] = [child for child in _started if child.returncode is None]
+    resolve_warm_start[:] = [child for child in resolve_warm_start if child.returncode is None]
     return [process for process in processes if is_alive(process)]
 
 

@@ -48,7 +48,7 @@ class S3Store:
         self._environment = environment
 
     def put(self, local: Path, key: str) -> None:
-        full = self._full(key)
+        full = self._absolute(key)
         with self._asking(f"store {local} as", key), local.open("rb") as file:
             self._client.upload_fileobj(file, self.bucket, full)
 
@@ -63,7 +63,7 @@ class S3Store:
             for attempt in range(3):
                 # boto3 repeats requests, but not a body that breaks off.
                 try:
-                    answer = self._client.get_object(Bucket=self.bucket, Key=self._full(key))
+                    answer = self._client.get_object(Bucket=self.bucket, Key=self._absolute(key))
                     with part.open("wb") as file:
                         shutil.copyfileobj(answer["Body"], file, _CHUNK)
                     break
@@ -74,18 +74,18 @@ class S3Store:
 
     def read(self, key: str) -> bytes:
         with self._asking("read", key):
-            return bytes(self._client.get_object(Bucket=self.bucket, Key=self._full(key))["Body"].read())
+            return bytes(self._client.get_object(Bucket=self.bucket, Key=self._absolute(key))["Body"].read())
 
     def write(self, key: str, data: bytes) -> None:
         with self._asking("store", key):
-            self._client.put_object(Bucket=self.bucket, Key=self._full(key), Body=data)
+            self._client.put_object(Bucket=self.bucket, Key=self._absolute(key), Body=data)
 
     def exists(self, key: str) -> bool:
         from botocore.exceptions import ClientError
 
         with self._asking("look for", key):
             try:
-                self._client.head_object(Bucket=self.bucket, Key=self._full(key))
+                self._client.head_object(Bucket=self.bucket, Key=self._absolute(key))
             except ClientError as error:
                 if _code(error) not in _MISSING:
                     raise
@@ -96,14 +96,14 @@ class S3Store:
 
     def list(self, prefix: str = "") -> Entries:
         with self._asking("list", prefix):
-            full = self._full(prefix) if prefix.strip("/") else self.prefix
+            full = self._absolute(prefix) if prefix.strip("/") else self.prefix
             skip = len(self.prefix) + 1 if self.prefix else 0
             found = [item for item in self._objects(full) if item["Key"][skip:] and not item["Key"].endswith("/")]
             return sorted(Entry(item["Key"][skip:], item["Size"], item["ETag"]) for item in found)
 
     def delete(self, prefix: str) -> None:
         with self._asking("delete", prefix):
-            keys = [{"Key": item["Key"]} for item in self._objects(self._full(prefix))]
+            keys = [{"Key": item["Key"]} for item in self._objects(self._absolute(prefix))]
             for start in range(0, len(keys), 1000):  # the most that one request may name
                 some = {"Objects": keys[start : start + 1000], "Quiet": True}
                 for refused in self._client.delete_objects(Bucket=self.bucket, Delete=some).get("Errors", []):
@@ -118,7 +118,7 @@ class S3Store:
         """URL of the server."""
         return self._endpoint_url or "AWS"
 
-    def _full(self, key: str) -> str:
+    def _absolute(self, key: str) -> str:
         key = check_key(key.removesuffix("/"))
         return f"{self.prefix}/{key}" if self.prefix else key
 

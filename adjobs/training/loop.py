@@ -25,11 +25,11 @@ from adjobs.errors import AdjobsError
 from adjobs.evaluation.evaluate import DeviceConfig
 from adjobs.methods.contract import Progress, Selection, Stage
 from adjobs.nn.norm import synchronised
-from adjobs.nn.world import take_from_first
+from adjobs.nn.distributed import take_from_first
 from adjobs.training import checkpoint
 from adjobs.training.checkpoint import Checkpoints
 from adjobs.training.device import peak_memory_mib
-from adjobs.training.stage_cache import once
+from adjobs.training.stage_cache import train_or_load
 
 ROUND_STEPS = 100
 TICK_SECONDS = 0.5
@@ -40,14 +40,14 @@ class TrainingError(AdjobsError):
 
 
 @dataclass(frozen=True)
-class Worker:
-    """This worker among its peers; one that ``shares`` takes over stages that others of this machine have trained alike."""
+class WorkerContext:
+    """This worker among its peers; one that ``reuse_stages`` takes over stages that others of this machine have trained alike."""
 
     runner: DeviceConfig
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     seed: int = 0
-    shares: bool = False
+    reuse_stages: bool = False
 
 
 class ProgressUpdate(NamedTuple):
@@ -115,7 +115,7 @@ class Validation(NamedTuple):
 def fit(
     method: nn.Module,
     data: TrainingData,
-    worker: Worker,
+    worker: WorkerContext,
     *,
     validation: Validation,
     checkpoints: Checkpoints,
@@ -174,7 +174,7 @@ class _Run:
         self,
         method: nn.Module,
         data: TrainingData,
-        worker: Worker,
+        worker: WorkerContext,
         validation: Validation,
         checkpoints: Checkpoints,
         listener: Listener,
@@ -214,16 +214,16 @@ class _Run:
             return
         run = self._start(stage, index, stage.optimizer(), optimizer_state)
         prefix = f"train/{stage.name}/" if several else "train/"
-        if self._takes_over(stage, last=last):
-            luck = {"index": index, "seed": self.worker.seed, "runner": [str(part) for part in self.worker.runner]}
-            if not once(self.data, stage, luck, lambda: self._all_rounds(run, prefix, last=last)):
-                self._taken_over(run)
+        if self._can_reuse(stage, last=last):
+            seed_key = {"index": index, "seed": self.worker.seed, "runner": [str(part) for part in self.worker.runner]}
+            if not train_or_load(self.data, stage, seed_key, lambda: self._all_rounds(run, prefix, last=last)):
+                self._skip_to_end(run)
         else:
             self._all_rounds(run, prefix, last=last)
 
-    def _takes_over(self, stage: Stage, *, last: bool) -> bool:
+    def _can_reuse(self, stage: Stage, *, last: bool) -> bool:
         """Whether a stage may be another run's: nothing of it has been done here, and no round of it could become the model."""
-        alone = self.worker.shares and self.worker.world == 1 and stage.depends_on is not None
+        alone = self.worker.reuse_stages and self.worker.world_size == 1 and stage.depends_on is not None
         could_win = last or (stage.predicts and self.validation.selection.rule == "best")
         return alone and self.progress.step == 0 and not could_win
 
@@ -237,7 +237,7 @@ class _Run:
             named = {f"{prefix}{name}": value for name, value in metrics.items()}
             self._finish_round(named, None if final else run.optimizer, run.stage, last=final and last)
 
-    def _taken_over(self, run: _StageRun) -> None:
+    def _skip_to_end(self, run: _StageRun) -> None:
         """Go on after a stage that another run has trained; rounds are counted as if it had been trained here."""
         self.progress.stage, self.progress.step = run.index + 1, 0
         self.progress.round += math.ceil(run.total / run.length) - 1
@@ -254,10 +254,10 @@ class _Run:
 
     def plan(self, stage: Stage) -> BatchPlan:
         """The batches of a stage that trains."""
-        return self.data.plan(stage.mix, self.worker.world, stage.size_params)
+        return self.data.plan(stage.mix, self.worker.world_size, stage.size_params)
 
     def _distributed(self, module: nn.Module) -> nn.Module:
-        if self.worker.world == 1:
+        if self.worker.world_size == 1:
             return module
         device = self.worker.runner.device
         own = [device.index or 0] if device.type == "cuda" else None

@@ -19,7 +19,7 @@ from adjobs.training.checkpoint import snapshot
 _WEIGHTS = "weights.safetensors"
 
 
-def once(data: TrainingData, stage: Stage, luck: Mapping[str, Any], train: Callable[[], None]) -> bool:
+def train_or_load(data: TrainingData, stage: Stage, seed_key: Mapping[str, Any], train: Callable[[], None]) -> bool:
     """Train a stage if no other run of this machine has; else its module gets what the other has learnt.
 
     While one trains, others that want the same wait for it.
@@ -41,7 +41,7 @@ def once(data: TrainingData, stage: Stage, luck: Mapping[str, Any], train: Calla
         trained = True
         save_file(snapshot(stage.module), folder / _WEIGHTS)
 
-    key = {**(stage.depends_on or {}), **luck, "version": __version__, "torch": torch.__version__}
+    key = {**(stage.depends_on or {}), **seed_key, "version": __version__, "torch": torch.__version__}
     weights = data.derived(f"trained-{stage.name}", key, _read, build)
     if not trained:
         stage.module.load_state_dict(weights)

@@ -23,12 +23,12 @@ from adjobs.errors import ClusterError
 from adjobs.evaluation import evaluate
 from adjobs.evaluation.evaluate import DeviceConfig
 from adjobs.inference import detector
-from adjobs.jobs.finalize import Look, finalize_run
+from adjobs.jobs.finalize import CachedEvaluator, finalize_run
 from adjobs.tracking.logged_model import download
 from adjobs.tracking.run import RunWriter
 from adjobs.training.checkpoint import Checkpoints
 from adjobs.training.device import resolve_precision
-from adjobs.training.loop import FitResult, ProgressUpdate, Round, Validation, Worker, fit
+from adjobs.training.loop import FitResult, ProgressUpdate, Round, Validation, WorkerContext, fit
 
 
 @dataclass(frozen=True)
@@ -53,23 +53,23 @@ class Task:
     tracking_uri: str
     run_id: str
     excluded: tuple[str, ...] = ()
-    shares: bool = False
+    reuse_stages: bool = False
 
 
 class _Listener:
     """Passes ticks on and writes rounds into MLflow."""
 
-    def __init__(self, recorder: RunWriter, tell: Callable[[ProgressUpdate], None]) -> None:
-        self._recorder, self._tell = recorder, tell
+    def __init__(self, recorder: RunWriter, on_progress: Callable[[ProgressUpdate], None]) -> None:
+        self._recorder, self._on_progress = recorder, on_progress
 
     def tick(self, tick: ProgressUpdate) -> None:
-        self._tell(tick)
+        self._on_progress(tick)
 
     def round(self, finished: Round) -> None:
         self._recorder.metrics(finished.metrics, finished.number)
 
 
-Finalizer = Callable[[JobConfig, str, SplitAssignment, Look, FitResult, RunWriter], dict[str, Any]]
+Finalizer = Callable[[JobConfig, str, SplitAssignment, CachedEvaluator, FitResult, RunWriter], dict[str, Any]]
 
 
 def run(
@@ -77,9 +77,9 @@ def run(
     *,
     device: torch.device,
     rank: int,
-    world: int,
+    world_size: int,
     checkpoints: Checkpoints,
-    tell: Callable[[ProgressUpdate], None],
+    on_progress: Callable[[ProgressUpdate], None],
     finish: Finalizer = finalize_run,
 ) -> dict[str, Any]:
     """Do a whole job on this worker.
@@ -102,20 +102,20 @@ def run(
     """
     job, spec = task.job, methods.spec(task.job.method)
     index, cache = _open_data(task)
-    worker = Worker(resolve_precision(job.train.precision, device), rank, world, job.train.seed, task.shares)
+    worker = WorkerContext(resolve_precision(job.train.precision, device), rank, world_size, job.train.seed, task.reuse_stages)
     seed_everything(job.train.seed)
     method = methods.load(job.method).build(job.method_config(), image_size=job.data.image_size, seed=job.train.seed)
     method.to(device).to(memory_format=torch.channels_last)
     recorder = RunWriter(task.tracking_uri, task.run_id) if rank == 0 else None
 
-    look = Look(method, cache, index, DeviceConfig(device))  # in float32, as the logged model will decide
+    evaluator = CachedEvaluator(method, cache, index, DeviceConfig(device))  # in float32, as the logged model will decide
 
     def validate() -> Mapping[str, float | None]:
-        return evaluate.measure_images(look.at(task.split.val).scores, spec.native_threshold)
+        return evaluate.measure_images(evaluator.evaluate(task.split.val).scores, spec.native_threshold)
 
     def begin() -> None:
         if spec.warm_start is not None and job.params[spec.warm_start.param] is not None:
-            method.load_pretrained(weights_of(task.tracking_uri, job.params[spec.warm_start.param]))  # type: ignore[operator]
+            method.load_pretrained(load_logged_weights(task.tracking_uri, job.params[spec.warm_start.param]))  # type: ignore[operator]
 
     trained = fit(
         method,
@@ -123,17 +123,17 @@ def run(
         worker,
         validation=Validation(spec.selection, validate if _has_both(index, task.split.val) else None, job.train.validate_every),
         checkpoints=checkpoints,
-        listener=_Listener(recorder, tell) if recorder else _Silent(),
+        listener=_Listener(recorder, on_progress) if recorder else _Silent(),
         begin=begin,
     )
     if not trained.is_last:
-        look.forget()
+        evaluator.invalidate()
     if recorder is None:
         return {}
-    return finish(job, task.fingerprint, task.split, look, trained, recorder)
+    return finish(job, task.fingerprint, task.split, evaluator, trained, recorder)
 
 
-def weights_of(tracking_uri: str, model: str) -> dict[str, torch.Tensor]:
+def load_logged_weights(tracking_uri: str, model: str) -> dict[str, torch.Tensor]:
     """What a logged model has learnt.
 
     Raises:

@@ -95,7 +95,7 @@ def start(
         AdjobsError: anything that stands in the way; most of it is found before a run is opened.
     """
     begin = time.perf_counter()
-    job = run.anywhere(job)
+    job = run.with_absolute_paths(job)
     options, goals = resolved(options, job, space)
     space.check(job)
     data = look(space, job, goals, settings)
@@ -105,7 +105,7 @@ def start(
         told = {**asdict(options), "metrics": [str(goal) for goal in goals]}
         of_data = {"data_fingerprint": next(iter(data.values())).fingerprint, "divisions": _divisions(data)}
         document = {"method": space.method, "axes": {axis.key: _told(axis) for axis in space.axes}}
-        run_id = records.open_search(settings.tracking_uri, name, job, document, told, {**run.of_driver(), **of_data})
+        run_id = records.open_search(settings.tracking_uri, name, job, document, told, {**run.driver_tags(), **of_data})
         found = _Search(name, run_id, job, space, goals, options, data, settings)
         summary = _go_on(found, None, where, watch, hours)
     return summary | {"seconds": time.perf_counter() - begin}
@@ -137,7 +137,7 @@ def resume(
     begin = time.perf_counter()
     stored = records.find_search(settings.tracking_uri, name)
     name = stored.tags["search"]
-    run.refuse_alive(f"search '{name}'", stored.status, stored.tags)
+    run.ensure_not_running(f"search '{name}'", stored.status, stored.tags)
     if stored.status == "FINISHED":
         raise TrackingError(f"search '{name}': is FINISHED, its test part was looked at; start a new one with 'adjobs tune JOB'")
     given = Options(**{**stored.options, "metrics": tuple(stored.options["metrics"])})
@@ -161,7 +161,7 @@ def resume(
         )
     with ray_backend.connected(settings):
         where = tune_bridge.room(job.train)
-        tracking.reopen(settings.tracking_uri, stored.run_id, run.of_driver())
+        tracking.reopen(settings.tracking_uri, stored.run_id, run.driver_tags())
         found = _Search(name, stored.run_id, job, space, goals, options, data, settings)
         summary = _go_on(found, stored, where, watch, hours)
     return summary | {"seconds": time.perf_counter() - begin}
@@ -182,7 +182,7 @@ def _go_on(
     search: _Search, stored: StoredSearch | None, where: tune_bridge.Room, watch: Watch, hours: float | None
 ) -> dict[str, Any]:
     """Run what is left of a search, and close its run whatever happens."""
-    with run.closing(search.settings.tracking_uri, search.run_id, f"adjobs tune --resume {search.name}"):
+    with run.managed_run(search.settings.tracking_uri, search.run_id, f"adjobs tune --resume {search.name}"):
         return _find_and_train(search, stored, where, watch, hours)
 
 
@@ -280,7 +280,7 @@ def _run_trials(search: _Search, queue: Queue, where: tune_bridge.Room, watch: W
             task = run.reopen_run(prepared, settings, trial.run_id)
         else:
             task = run.task_of(prepared, settings, trial.run_id)
-        task = replace(task, split=replace(task.split, test=()), shares=True)
+        task = replace(task, split=replace(task.split, test=()), reuse_stages=True)
         return Order(trial.number, task, run.storage_of(settings, trial.run_id), where.wanted, trial.seconds)
 
     if queue.over:
@@ -306,10 +306,10 @@ def _train_choice(search: _Search, stored: StoredSearch | None, point: Point, wa
     settings = search.settings
     if stored is None or stored.final is None:
         chosen = search.space.job_at(point, search.job)
-        run.train(chosen, settings, local=False, tell=watch.tick, under=records.under(search.run_id, None))
+        run.train(chosen, settings, local=False, on_progress=watch.tick, under=records.under(search.run_id, None))
     elif stored.final.status != "FINISHED":
         run.reopen_run(search.prepared(point), settings, stored.final.run_id)  # its driver may have ended while it was opened
-        run.resume(stored.final.run_id, settings, tell=watch.tick, by_search=True)
+        run.resume(stored.final.run_id, settings, on_progress=watch.tick, by_search=True)
     final = records.find_search(settings.tracking_uri, search.run_id).final
     assert final is not None
     return final

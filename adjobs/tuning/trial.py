@@ -23,11 +23,11 @@ from adjobs.config.job import JobConfig
 from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.errors import ClusterError, DataError, JobError, one_line
 from adjobs.evaluation import evaluate
-from adjobs.jobs.finalize import Look, choose_pixel_threshold, choose_threshold, record_thresholds
+from adjobs.jobs.finalize import CachedEvaluator, choose_pixel_threshold, choose_threshold, record_thresholds
 from adjobs.tracking.run import RunWriter
 from adjobs.training import worker
 from adjobs.training.backends import ray as ray_backend
-from adjobs.training.backends.ray import Share
+from adjobs.training.backends.ray import WorkerResources
 from adjobs.training.checkpoint import StoreCheckpoints
 from adjobs.training.loop import FitResult, TrainingError
 from adjobs.training.worker import Task
@@ -35,7 +35,7 @@ from adjobs.training.worker import Task
 # Seconds in which a stopped trial's thread must end; only then does its process take the next. Tune reads it in that process.
 os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "30")
 # PyTorch's on processors; the names of PyTorch's, Ray's and Python's exceptions as ``ray_backend.run`` tells them.
-OF_MEMORY = ("can't allocate memory", "OutOfMemoryError", "MemoryError")
+OUT_OF_MEMORY_TEXTS = ("can't allocate memory", "OutOfMemoryError", "MemoryError")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Order:
     number: int
     task: Task
     storage: str
-    wanted: Share
+    wanted: WorkerResources
     spent: float = 0.0
 
 
@@ -86,7 +86,7 @@ def run(config: Mapping[str, Any]) -> None:
 
 def _is_of_memory(error: Exception) -> bool:
     """Whether memory ran out: on processors PyTorch says so in words alone, and of other processes Ray does."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in OF_MEMORY)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY_TEXTS)
 
 
 def _here(order: Order) -> dict[str, Any]:
@@ -94,22 +94,30 @@ def _here(order: Order) -> dict[str, Any]:
     device = torch.device("cuda" if order.wanted.gpus and torch.cuda.is_available() else "cpu")
     _fresh(device)
     checkpoints = _Reporting(order.storage)
-    return worker.run(order.task, device=device, rank=0, world=1, checkpoints=checkpoints, tell=lambda tick: None, finish=judge)
+    return worker.run(
+        order.task,
+        device=device,
+        rank=0,
+        world_size=1,
+        checkpoints=checkpoints,
+        on_progress=lambda tick: None,
+        finish=evaluate_trial,
+    )
 
 
 def _on_workers(order: Order) -> dict[str, Any]:
     """Train with Ray Train, whose reports go on to Tune."""
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    return ray_backend.run(order.task, order.storage, order.wanted, lambda tick: None, judge, [TuneReportCallback()])
+    return ray_backend.run(order.task, order.storage, order.wanted, lambda tick: None, evaluate_trial, [TuneReportCallback()])
 
 
-def judge(
-    job: JobConfig, fingerprint: str, split: SplitAssignment, look: Look, trained: FitResult, recorder: RunWriter
+def evaluate_trial(
+    job: JobConfig, fingerprint: str, split: SplitAssignment, evaluator: CachedEvaluator, trained: FitResult, recorder: RunWriter
 ) -> dict[str, Any]:
     """Measure the trained method on validation, and keep what a person may want to look at: scores and thresholds."""
     begin = time.perf_counter()
-    timed = look.again(split.val)
+    timed = evaluator.cached(split.val)
     scores = timed.scores
     values = evaluate.measure_images(scores, methods.spec(job.method).native_threshold) | evaluate.measure_pixels(scores)
     threshold = choose_threshold(job, scores)
@@ -119,7 +127,10 @@ def judge(
     recorder.tags({"selected_round": str(trained.selected_round), "rounds": str(trained.rounds)})
     return {
         "values": {name: value for name, value in values.items() if value is not None},
-        "costs": {"ms_per_image": timed.ms_per_image, "peak_memory_mib": peak_memory_mib(next(look.method.parameters()).device)},
+        "costs": {
+            "ms_per_image": timed.ms_per_image,
+            "peak_memory_mib": peak_memory_mib(next(evaluator.method.parameters()).device),
+        },
         "rounds": trained.rounds,
         "judged_in": time.perf_counter() - begin,
     }

@@ -20,7 +20,7 @@ from adjobs.config.job import TrainSection
 from adjobs.errors import AdjobsError, ClusterError, one_line
 from adjobs.storage import open_store
 from adjobs.training.backends import ray as ray_backend
-from adjobs.training.backends.ray import Share
+from adjobs.training.backends.ray import WorkerResources
 from adjobs.tuning.trial import Order, run
 from adjobs.tuning.trial_manager import SLACK, Queue, Trial
 
@@ -53,7 +53,7 @@ class Room(NamedTuple):
         node_mib: what the largest node holds.
     """
 
-    wanted: Share
+    wanted: WorkerResources
     most: int
     workers: int
     gpu_mib: float
@@ -88,10 +88,10 @@ def room(train: TrainSection) -> Room:
 
     if train.workers == 1 and train.cpus_per_worker == "auto":
         train = train.model_copy(update={"cpus_per_worker": 1})  # more trials at once do more than more processors for each
-    wanted = ray_backend.share(train)
+    wanted = ray_backend.resolve_resources(train)
     one = train.workers == 1
     # Parts of a GPU: as many trials as processors.
-    most = ray_backend.room(wanted._replace(gpus=0.0) if one else wanted) // train.workers
+    most = ray_backend.worker_capacity(wanted._replace(gpus=0.0) if one else wanted) // train.workers
     largest = max(node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"])
     gpu, context = _gpu_memory() if one and wanted.gpus else (0.0, 0.0)
     return Room(wanted, most, train.workers, gpu, context, largest / 2**20)

@@ -29,7 +29,7 @@ def place(own_home) -> Path:
 
 @pytest.fixture(autouse=True)
 def _not_started(monkeypatch) -> None:
-    monkeypatch.setattr(search.cluster, "connected", None)
+    monkeypatch.setattr(search.ray_backend, "connected", None)
 
 
 def refusal(place: Path, *arguments: str, axes: dict[str, object] | None = None) -> str:

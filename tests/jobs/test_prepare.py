@@ -30,25 +30,25 @@ def job(root: Path, **data: object) -> JobConfig:
 def test_a_file_that_is_unreadable_can_be_left_out(folder_root, settings):
     (folder_root / "good" / "broken.png").symlink_to("nowhere")
     with pytest.raises(DataError, match=r"1 problems, first: good/broken.png: .*, or set data.skip_invalid=true$"):
-        prepare.look(job(folder_root), settings)
-    found = prepare.look(job(folder_root, skip_invalid=True), settings)
+        prepare.prepare_data(job(folder_root), settings)
+    found = prepare.prepare_data(job(folder_root, skip_invalid=True), settings)
     (folder_root / "good" / "broken.png").unlink()
     whole = open_dataset(str(folder_root), cache=settings.cache)
     assert (found.samples, found.fingerprint) == (whole, fingerprint(whole))
 
 
 def test_the_same_question_again_and_a_damaged_answer(folder_root, settings):
-    first = prepare.look(job(folder_root), settings)
+    first = prepare.prepare_data(job(folder_root), settings)
     (kept,) = (settings.cache / "checked").iterdir()
     kept.write_text("")
-    assert prepare.look(job(folder_root), settings) == first
+    assert prepare.prepare_data(job(folder_root), settings) == first
     assert kept.read_text() == "[]"
 
 
 def test_a_resumed_run_leaves_out_the_same(folder_root, settings):
     (folder_root / "good" / "000.png").write_bytes(b"no image")
-    first = prepare.look(job(folder_root, skip_invalid=True), settings)
-    again = prepare.look(job(folder_root, skip_invalid=True), settings, split=first.split)
+    first = prepare.prepare_data(job(folder_root, skip_invalid=True), settings)
+    again = prepare.prepare_data(job(folder_root, skip_invalid=True), settings, split=first.split)
     assert (again.fingerprint, again.split) == (first.fingerprint, first.split)
 
 
@@ -59,24 +59,24 @@ def test_a_resumed_run_leaves_out_the_same(folder_root, settings):
 def test_what_cannot_be_divided_is_said_before_images_are_read(options, message, folder_root, settings, monkeypatch):
     monkeypatch.setattr(prepare, "fingerprint", None)
     with pytest.raises((JobError, DataError), match=message):
-        prepare.look(job(folder_root, **options), settings)
+        prepare.prepare_data(job(folder_root, **options), settings)
 
 
 def test_a_split_from_a_file(folder_root, settings, tmp_path, monkeypatch):
     split = make_split(open_dataset(str(folder_root), cache=settings.cache), "liac", max_train_anomalies=2)
     write_split(split, tmp_path / "split.json")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert prepare.look(job(folder_root, split="~/split.json"), settings).split == split
+    assert prepare.prepare_data(job(folder_root, split="~/split.json"), settings).split == split
     with pytest.raises(
         JobError,
         match=r"^data.max_train_anomalies: got 3 beside data.split .*split.json, which says itself which anomalies train",
     ):
-        prepare.look(job(folder_root, split="~/split.json", max_train_anomalies=3), settings)
-    assert prepare.look(job(folder_root, split="gone.json"), settings, split=split).split == split
+        prepare.prepare_data(job(folder_root, split="~/split.json", max_train_anomalies=3), settings)
+    assert prepare.prepare_data(job(folder_root, split="gone.json"), settings, split=split).split == split
     with pytest.raises(DataError, match=r"good/gone.png is no labelled sample"):
-        prepare.look(job(folder_root), settings, split=dataclasses.replace(split, val=(*split.val, "good/gone.png")))
+        prepare.prepare_data(job(folder_root), settings, split=dataclasses.replace(split, val=(*split.val, "good/gone.png")))
 
 
 def test_the_home_folder_is_meant_by_a_tilde(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert run.anywhere(job(Path("~/pictures"))).data.uri == str(tmp_path / "pictures")
+    assert run.with_absolute_paths(job(Path("~/pictures"))).data.uri == str(tmp_path / "pictures")

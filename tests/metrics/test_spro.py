@@ -110,13 +110,13 @@ def test_streamed_area_is_within_half_a_step(transform, dtype):
 def test_streamed_curve_has_no_step_that_scores_could_cut():
     maps, defects = random_case(6, shape=(4, 60, 80))
     fpr, overlap = stream_spro_curve(stream(maps, defects)[0], limit=1.0, step=0.005)
-    pin_model_uri = spro_curve(maps, defects)
+    exact = spro_curve(maps, defects)
     assert np.abs(np.diff(fpr)).max() <= 0.005
     # Every vertex lies on the exact curve.
-    below, above = (np.searchsorted(pin_model_uri.fpr, fpr, side=side) for side in ("left", "right"))
+    below, above = (np.searchsorted(exact.fpr, fpr, side=side) for side in ("left", "right"))
     inside = slice(1, -1)
-    assert (pin_model_uri.overlap[np.maximum(below[inside] - 1, 0)] <= overlap[inside] + 1e-12).all()
-    assert (overlap[inside] <= pin_model_uri.overlap[np.minimum(above[inside], len(pin_model_uri.fpr) - 1)] + 1e-12).all()
+    assert (exact.overlap[np.maximum(below[inside] - 1, 0)] <= overlap[inside] + 1e-12).all()
+    assert (overlap[inside] <= exact.overlap[np.minimum(above[inside], len(exact.fpr) - 1)] + 1e-12).all()
 
 
 def test_streamed_ties_are_straight_lines():

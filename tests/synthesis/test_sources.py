@@ -65,9 +65,9 @@ def test_turning_keeps_lengths_also_in_oblong_pictures():
 
 def test_mixed_precision_moves_nothing():
     images = torch.rand(4, 3, 64, 64, generator=gen())
-    pin_model_uri = turned(images, gen(), 90)
+    exact = turned(images, gen(), 90)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(turned(images, gen(), 90), pin_model_uri)
+        assert torch.equal(turned(images, gen(), 90), exact)
 
 
 def test_tones_stay_in_range_and_leave_the_order_of_grey_values():

@@ -16,7 +16,7 @@ from adjobs.methods.contract import BatchComposition, Selection, Stage
 from adjobs.training import checkpoint
 from adjobs.training.checkpoint import StoreCheckpoints
 from adjobs.training.device import resolve_precision
-from adjobs.training.loop import TrainingError, Validation, Worker, fit
+from adjobs.training.loop import TrainingError, Validation, WorkerContext, fit
 from adjobs.types import Batch, StepLoss
 from tests.helpers.tiny import drawn_data
 
@@ -104,7 +104,7 @@ def train(method, data, root: Path, *, after=None, validation=None, seed=0):
     trained = fit(
         method,
         data,
-        Worker(DeviceConfig(CPU), seed=seed),
+        WorkerContext(DeviceConfig(CPU), seed=seed),
         validation=validation or Validation(Selection("last", "image_auroc"), None),
         checkpoints=Checkpoints(root, after),
         listener=listener,
@@ -164,7 +164,7 @@ def test_a_training_begins_once(data, tmp_path):
         fit(
             TwoStages(),
             data,
-            Worker(DeviceConfig(CPU)),
+            WorkerContext(DeviceConfig(CPU)),
             validation=validation,
             listener=Listener(),
             begin=lambda: began.append(1),
@@ -257,9 +257,9 @@ def test_the_best_round_on_validation_is_selected_also_after_a_resume(data, tmp_
     method = TwoStages()
     fit_args = {"validation": validation(), "listener": Listener()}
     with pytest.raises(DiedError):
-        fit(method, data, Worker(DeviceConfig(CPU)), checkpoints=Spy(tmp_path / "ck", after=2), **fit_args)
+        fit(method, data, WorkerContext(DeviceConfig(CPU)), checkpoints=Spy(tmp_path / "ck", after=2), **fit_args)
     method = TwoStages()
-    trained = fit(method, data, Worker(DeviceConfig(CPU)), checkpoints=Spy(tmp_path / "ck"), **fit_args)
+    trained = fit(method, data, WorkerContext(DeviceConfig(CPU)), checkpoints=Spy(tmp_path / "ck"), **fit_args)
     assert trained.selected_round == 2
     assert torch.equal(method.first.weight, seen[1])
 

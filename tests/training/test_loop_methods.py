@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from adjobs.nn.distributed import take_from_first
 from torch import multiprocessing, nn
 
 from adjobs import methods
 from adjobs.methods.contract import BatchComposition, Selection, Stage
 from adjobs.nn.norm import synchronised
-from adjobs.nn.world import take_from_first
 from adjobs.training import loop
 from adjobs.training.loop import Validation, train_only
 from tests.helpers.drawing import draw_folder
@@ -47,15 +47,15 @@ def like(mix: BatchComposition) -> BatchComposition:
     return BatchComposition(normal=4, anomalous=4) if mix.simulated or mix.anomalous else BatchComposition(normal=8)
 
 
-def three_steps(rank: int, world: int, case: str, root: str, out: str) -> None:
+def three_steps(rank: int, world_size: int, case: str, root: str, out: str) -> None:
     """Three steps of each stage, on one of ``world`` workers, of a method without random draws, which differ between workers.
 
     In float64: Adam divides gradients by their size, so that float32 rounding of a gradient near zero moves its weight by up to
     the learning rate.
     """
     torch.set_num_threads(1)
-    if world > 1:
-        dist.init_process_group("gloo", init_method=f"file://{out}.meeting", rank=rank, world_size=world)
+    if world_size > 1:
+        dist.init_process_group("gloo", init_method=f"file://{out}.meeting", rank=rank, world_size=world_size)
     name, params = CASES[case]
     _, data = drawn_data(Path(root) / "d", Path(root) / "cache", 32, label_detail=params.get("supervision", "full"))
     still = {key: value for key, value in STILL.items() if key in methods.config_class(name).model_fields}
@@ -66,11 +66,11 @@ def three_steps(rank: int, world: int, case: str, root: str, out: str) -> None:
         open_stage(stage, method, data, rank)
         if stage.optimizer is None:
             continue
-        plan = data.plan(like(stage.mix), world)
+        plan = data.plan(like(stage.mix), world_size)
         optimizer = stage.optimizer()
         train_only(stage.module, optimizer)
         module = stage.module
-        if world > 1:
+        if world_size > 1:
             module = nn.parallel.DistributedDataParallel(synchronised(module, CPU), broadcast_buffers=False)
         module.train()
         for step in range(3):
@@ -85,7 +85,7 @@ def three_steps(rank: int, world: int, case: str, root: str, out: str) -> None:
             take_from_first(method)
     if rank == 0:
         torch.save({"losses": losses, "weights": method.state_dict()}, out)
-    if world > 1:
+    if world_size > 1:
         dist.destroy_process_group()
 
 

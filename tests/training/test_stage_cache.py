@@ -15,8 +15,8 @@ from adjobs import methods
 from adjobs.evaluation.evaluate import DeviceConfig
 from adjobs.methods.contract import Selection, Stage
 from adjobs.training.checkpoint import StoreCheckpoints, snapshot
-from adjobs.training.loop import Validation, Worker, fit
-from adjobs.training.stage_cache import once
+from adjobs.training.loop import Validation, WorkerContext, fit
+from adjobs.training.stage_cache import train_or_load
 from tests.helpers.drawing import draw_folder
 from tests.helpers.tiny import drawn_data, small_params
 from tests.training.test_loop import CPU, Checkpoints, DiedError, Listener, TwoStages
@@ -55,7 +55,7 @@ def data(tmp_path):
     return drawn_data(tmp_path / "pictures", tmp_path / "cache", SIDE, labels="boxes")[1]
 
 
-def train(method, data, root: Path, *, shares: bool = True, rule="last", seed=0, after=None) -> list[tuple[int, bool]]:
+def train(method, data, root: Path, *, reuse_stages: bool = True, rule="last", seed=0, after=None) -> list[tuple[int, bool]]:
     """Train; returns the numbers of the rounds, and whether anything was trained in them."""
     torch.manual_seed(0)
     listener = Listener()
@@ -63,7 +63,7 @@ def train(method, data, root: Path, *, shares: bool = True, rule="last", seed=0,
     fit(
         method,
         data,
-        Worker(DeviceConfig(CPU), seed=seed, shares=shares),
+        WorkerContext(DeviceConfig(CPU), seed=seed, reuse_stages=reuse_stages),
         validation=Validation(Selection(rule, "image_auroc"), None),
         checkpoints=checkpoints,
         listener=listener,
@@ -79,7 +79,7 @@ def assert_same(one: torch.nn.Module, other: torch.nn.Module) -> None:
 @pytest.mark.parametrize("name", ["a toy", *sharing()])
 def test_a_stage_taken_over_leaves_the_same_weights_and_the_same_last_round(name, data, tmp_path):
     alone, first, second = ((Common() if name == "a toy" else build(name)) for _ in range(3))
-    rounds = train(alone, data, tmp_path / "alone", shares=False)
+    rounds = train(alone, data, tmp_path / "alone", reuse_stages=False)
     assert train(first, data, tmp_path / "first") == rounds
     taken = train(second, data, tmp_path / "second")
     assert taken[-1] == rounds[-1]
@@ -96,7 +96,7 @@ def test_nothing_but_what_it_says_decides_on_a_common_stage(name, data, tmp_path
     for i, method in enumerate((build(name), other)):
         stages = [one for one in method.stages() if one.name == stage.name or one.optimizer is None]
         method.stages = lambda stages=stages: stages
-        train(method, data, tmp_path / str(i), shares=False)
+        train(method, data, tmp_path / str(i), reuse_stages=False)
         outcomes.append(snapshot(stages[-1].module))
     assert [key for key in outcomes[0] if not torch.equal(outcomes[0][key], outcomes[1][key])] == []
 
@@ -133,7 +133,7 @@ def test_another_seed_is_another_stage(data, tmp_path):
     one, other, alone = Common(), Common(), Common()
     train(one, data, tmp_path / "one")
     train(other, data, tmp_path / "other", seed=1)
-    train(alone, data, tmp_path / "alone", seed=1, shares=False)
+    train(alone, data, tmp_path / "alone", seed=1, reuse_stages=False)
     assert_same(other, alone)
 
 
@@ -144,7 +144,7 @@ def test_a_stage_whose_rounds_could_become_the_model_is_trained(data, tmp_path):
 
 def test_a_trial_that_died_in_a_common_stage_goes_on_where_it_was(data, tmp_path):
     alone, again = Common(), Common()
-    train(alone, data, tmp_path / "alone", shares=False)
+    train(alone, data, tmp_path / "alone", reuse_stages=False)
     with pytest.raises(DiedError):
         train(Common(), data, tmp_path / "died", after=1)
     assert train(again, data, tmp_path / "died")[0] == (2, True)
@@ -154,14 +154,14 @@ def test_a_trial_that_died_in_a_common_stage_goes_on_where_it_was(data, tmp_path
 @pytest.mark.parametrize("change", [{"depends_on": {"x": 2}}, {"name": "b"}])
 def test_another_parameter_is_another_stage(data, change):
     stage, _ = Common().stages()
-    assert once(data, stage, {"seed": 0}, lambda: None)
-    assert not once(data, stage, {"seed": 0}, lambda: None)
-    assert once(data, dataclasses.replace(stage, **change), {"seed": 0}, lambda: None)
+    assert train_or_load(data, stage, {"seed": 0}, lambda: None)
+    assert not train_or_load(data, stage, {"seed": 0}, lambda: None)
+    assert train_or_load(data, dataclasses.replace(stage, **change), {"seed": 0}, lambda: None)
 
 
 def test_a_damaged_outcome_is_trained_again(data):
     stage, _ = Common().stages()
-    once(data, stage, {}, lambda: None)
+    train_or_load(data, stage, {}, lambda: None)
     for weights in data._cache.derived.glob("trained-a-*/weights.safetensors"):
         weights.write_bytes(b"half")
-    assert once(data, stage, {}, lambda: None)
+    assert train_or_load(data, stage, {}, lambda: None)

@@ -12,12 +12,12 @@ from adjobs.config.resolve import resolve
 from adjobs.config.settings import Settings
 from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.errors import DataError, JobError, Stopped, StorageError, TrackingError
-from adjobs.jobs.run import anywhere, closing, resume, storage_of
+from adjobs.jobs.run import managed_run, resume, storage_of, with_absolute_paths
 from adjobs.storage import open_store
 from adjobs.tracking import search as records
 from adjobs.tracking.client import connect
 from adjobs.tracking.run import TAG, DatasetInfo, start, stored
-from adjobs.training.backends.ray import Share
+from adjobs.training.backends.ray import WorkerResources
 from adjobs.tuning import search
 from adjobs.tuning.plan import Options, look, resolved
 from adjobs.tuning.space import parse_space
@@ -47,13 +47,13 @@ def opened(uri, tmp_path) -> search._Search:
 def queue_of(opened: search._Search) -> tuple[Any, records.ChildRun]:
     """The queue of a driver that starts now, and what MLflow has of the trial."""
     stored = records.find_search(opened.settings.tracking_uri, opened.name)
-    return search._queue(opened, stored, Room(Share(1, 0), 1, 1, 0.0, 0.0, 0.0), None), stored.trials[0]
+    return search._queue(opened, stored, Room(WorkerResources(1, 0), 1, 1, 0.0, 0.0, 0.0), None), stored.trials[0]
 
 
 @pytest.fixture
 def on_pictures(opened, folder_root) -> search._Search:
     """The same search on data that are there, with all that its run tells of it."""
-    job = anywhere(resolve({"method": "cdo", "data": {"uri": str(folder_root)}}))
+    job = with_absolute_paths(resolve({"method": "cdo", "data": {"uri": str(folder_root)}}))
     options, goals = resolved(Options(sampler="random"), job, SPACE)
     data = look(SPACE, job, goals, opened.settings)
     found = search._Search(f"{opened.name}-pictures", "", job, SPACE, goals, options, data, opened.settings)
@@ -127,13 +127,13 @@ def test_runs_of_a_search_go_on_with_the_search_alone(number, kind, opened):
     settings = opened.settings
     run_id = start(settings.tracking_uri, JOB, FACTS, "{run}", {"trial": "1"}, records.under(opened.run_id, number))
     with pytest.raises(TrackingError, match=f"is a {kind} run of a search; go on with 'adjobs tune --resume NAME'"):
-        resume(run_id, settings, tell=lambda tick: None)
+        resume(run_id, settings, on_progress=lambda tick: None)
 
 
 def test_a_division_from_a_file_is_found_from_another_folder(tmp_path, monkeypatch):
     (tmp_path / "split.json").write_text("{}")
     monkeypatch.chdir(tmp_path)
-    job = anywhere(resolve({"method": "cdo", "data": {"uri": "pictures", "split": "split.json"}}))
+    job = with_absolute_paths(resolve({"method": "cdo", "data": {"uri": "pictures", "split": "split.json"}}))
     assert (job.data.uri, job.data.split) == (str(tmp_path / "pictures"), str(tmp_path / "split.json"))
 
 
@@ -167,7 +167,7 @@ def test_an_error_that_ends_a_search_closes_its_trials(opened, monkeypatch):
 
     monkeypatch.setattr(search.tune_bridge, "execute", ends)
     with pytest.raises(JobError):
-        search._run_trials(opened, queue, Room(Share(1, 0), 1, 1, 0.0, 0.0, 0.0), search.Watch())
+        search._run_trials(opened, queue, Room(WorkerResources(1, 0), 1, 1, 0.0, 0.0, 0.0), search.Watch())
     assert records.find_search(opened.settings.tracking_uri, opened.name).trials[0].status == "KILLED"
 
 
@@ -181,6 +181,9 @@ def test_deaths_are_remembered(opened):
 
 def test_a_search_that_is_stopped_while_its_choice_is_trained_was_stopped_itself(opened):
     uri = opened.settings.tracking_uri
-    with pytest.raises(Stopped, match="adjobs tune --resume"), closing(uri, opened.run_id, f"adjobs tune --resume {opened.name}"):
+    with (
+        pytest.raises(Stopped, match="adjobs tune --resume"),
+        managed_run(uri, opened.run_id, f"adjobs tune --resume {opened.name}"),
+    ):
         raise Stopped("stopped; go on with: adjobs train --resume 1")
     assert records.find_search(uri, opened.name).status == "KILLED"

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from adjobs.training.backends.ray import Share
+from adjobs.training.backends.ray import WorkerResources
 from adjobs.tuning.tune_bridge import Room, _Asks, _Hands, _Hears, _Stops, end_of
 from tests.tuning.test_trials import DONE, Bench
 
-CPU = Room(Share(2, 0.0), most=4, workers=1, gpu_mib=0.0, context_mib=0.0, node_mib=8000)
-GPU = Room(Share(1, 1.0), most=8, workers=1, gpu_mib=80_000, context_mib=500, node_mib=8000)
+CPU = Room(WorkerResources(2, 0.0), most=4, workers=1, gpu_mib=0.0, context_mib=0.0, node_mib=8000)
+GPU = Room(WorkerResources(1, 1.0), most=8, workers=1, gpu_mib=80_000, context_mib=500, node_mib=8000)
 
 
 def test_on_processors_the_measured_memory_is_asked_for():
@@ -32,7 +32,7 @@ def test_on_gpus_the_measured_part_is_asked_for():
 
 
 def test_a_trial_that_waits_for_its_workers_takes_no_processor():
-    room = Room(Share(1, 0.0), most=1, workers=2, gpu_mib=0.0, context_mib=0.0, node_mib=8000)
+    room = Room(WorkerResources(1, 0.0), most=1, workers=2, gpu_mib=0.0, context_mib=0.0, node_mib=8000)
     assert "CPU" not in room.share(None, alone=False)
     assert room.crowded
 

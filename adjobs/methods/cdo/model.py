@@ -18,7 +18,7 @@ from adjobs.methods.cdo.loss import cdo_loss, discrepancies
 from adjobs.methods.cdo.spread import JointSpread, shared
 from adjobs.methods.contract import BatchComposition, Stage, TrainingImages
 from adjobs.nn.blur import gaussian_blur
-from adjobs.nn.world import global_sum
+from adjobs.nn.distributed import global_sum
 from adjobs.synthesis.rectangles import perturb
 from adjobs.types import Batch, Prediction, Simulated, StepLoss
 

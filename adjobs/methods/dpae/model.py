@@ -19,7 +19,7 @@ from adjobs.methods.dpae.loss import moved, squared_distance
 from adjobs.nn.blur import gaussian_blur
 from adjobs.nn.flips import draw_flips, flip
 from adjobs.nn.spread import Moments, Spread
-from adjobs.nn.world import global_mean
+from adjobs.nn.distributed import global_mean
 from adjobs.types import Batch, Prediction, StepLoss
 
 

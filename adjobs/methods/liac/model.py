@@ -18,7 +18,7 @@ from adjobs.methods.liac import loss as losses
 from adjobs.methods.liac.config import Config, Loss
 from adjobs.methods.liac.loss import abnormality_capturing, distance
 from adjobs.nn.flips import UPSIDE_DOWN, VIEWS, random_flip
-from adjobs.nn.world import global_mean
+from adjobs.nn.distributed import global_mean
 from adjobs.types import Batch, Prediction, StepLoss
 
 

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from adjobs.data.labels.masks import ANOMALOUS, NORMAL, UNKNOWN
 from adjobs.methods.semirest.config import Config, Phase
 from adjobs.methods.semirest.networks import STRIDE
-from adjobs.nn.world import global_sum
+from adjobs.nn.distributed import global_sum
 
 UNDECIDED = 3  # a token with too much defect for a normal and too little for an anomalous one: nothing is learnt from it
 

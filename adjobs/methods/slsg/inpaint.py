@@ -10,7 +10,7 @@ from torch.func import functional_call
 from adjobs.methods.slsg.config import Config
 from adjobs.methods.slsg.networks import CoarsePicture, Discriminator, Encoder, PictureDecoder
 from adjobs.nn.norm import of_the_batch
-from adjobs.nn.world import global_mean
+from adjobs.nn.distributed import global_mean
 from adjobs.synthesis.rectangles import boxes
 from adjobs.types import Batch, StepLoss
 

@@ -26,7 +26,7 @@ MOST_LISTED = 10_000  # by Ray in one answer; a list that is cut short is an err
 MAX_AUTO_CPUS = 8  # more cores than this hardly speed up one worker, and others want them
 
 
-class Share(NamedTuple):
+class WorkerResources(NamedTuple):
     """What one worker gets."""
 
     cpus: int
@@ -101,7 +101,7 @@ def _check_listening(address: str) -> None:
         ) from error
 
 
-def share(train: TrainSection) -> Share:
+def resolve_resources(train: TrainSection) -> WorkerResources:
     """Decide what each worker gets and check that the cluster can ever give it.
 
     Raises:
@@ -117,25 +117,25 @@ def share(train: TrainSection) -> Share:
     if cpus == "auto":
         largest, total = max(int(node.get("CPU", 0)) for node in nodes), sum(int(node.get("CPU", 0)) for node in nodes)
         cpus = max(1, min(MAX_AUTO_CPUS, largest, total // train.workers))
-    wanted = Share(int(cpus), float(gpus))
-    room = sum(_fit(node, wanted) for node in nodes)
-    if room < train.workers:
+    wanted = WorkerResources(int(cpus), float(gpus))
+    worker_capacity = sum(_fit(node, wanted) for node in nodes)
+    if worker_capacity < train.workers:
         have = ", ".join(f"{node.get('CPU', 0):g} CPU {node.get('GPU', 0):g} GPU" for node in nodes)
         raise ClusterError(
             f"train.workers: got {train.workers} workers with {wanted.cpus} CPU and {wanted.gpus:g} GPU each, "
-            f"the cluster has room for {room} (nodes: {have}); ask for fewer workers or less for each, or add nodes"
+            f"the cluster has room for {worker_capacity} (nodes: {have}); ask for fewer workers or less for each, or add nodes"
         )
     return wanted
 
 
-def room(wanted: Share) -> int:
+def worker_capacity(wanted: WorkerResources) -> int:
     """How many workers the cluster can hold."""
     import ray
 
     return sum(_fit(node["Resources"], wanted) for node in ray.nodes() if node["Alive"])
 
 
-def _fit(node: Mapping[str, float], wanted: Share) -> int:
+def _fit(node: Mapping[str, float], wanted: WorkerResources) -> int:
     """How many workers one node can hold."""
     by_gpu = int(node.get("GPU", 0) / wanted.gpus) if wanted.gpus else 10**9
     return min(int(node.get("CPU", 0) // wanted.cpus), by_gpu)
@@ -144,8 +144,8 @@ def _fit(node: Mapping[str, float], wanted: Share) -> int:
 def run(
     task: Task,
     storage: str,
-    wanted: Share,
-    tell: Callable[[ProgressUpdate], None],
+    wanted: WorkerResources,
+    on_progress: Callable[[ProgressUpdate], None],
     finish: Finalizer = finalize_run,
     callbacks: Sequence[Any] = (),
 ) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def run(
     Args:
         task: what the workers are told.
         storage: folder or ``s3://`` URI of this run's checkpoints; its last part is the run's name for Ray.
-        wanted: from ``share``.
+        wanted: from ``resolve_resources``.
         tell: called here, on the driver, with the progress.
         finish: see :func:`adjobs.training.worker.run`.
         callbacks: of Ray Train.
@@ -172,7 +172,7 @@ def run(
     parent, _, name = storage.rpartition("/")
     path, through = filesystem(parent)
     retries = task.job.train.max_retries
-    with _ticks(tell) as ticks:
+    with _ticks(on_progress) as ticks:
         trainer = TorchTrainer(
             _worker,
             train_loop_config={"task": task, "ticks": ticks, "finish": finish},
@@ -260,9 +260,9 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
             config["task"],
             device=get_device(),
             rank=rank,
-            world=context.get_world_size(),
+            world_size=context.get_world_size(),
             checkpoints=_RayCheckpoints(),
-            tell=lambda tick: config["ticks"].put.remote(tuple(tick)),
+            on_progress=lambda tick: config["ticks"].put.remote(tuple(tick)),
             finish=config["finish"],
         )
     except (JobError, DataError, TrainingError) as error:
@@ -272,7 +272,7 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _ticks(tell: Callable[[ProgressUpdate], None]) -> Iterator[Any]:
+def _ticks(on_progress: Callable[[ProgressUpdate], None]) -> Iterator[Any]:
     """An actor for the worker to write to, and a thread here that shows what it holds."""
     import ray
 
@@ -286,7 +286,7 @@ def _ticks(tell: Callable[[ProgressUpdate], None]) -> Iterator[Any]:
             except ray.exceptions.RayError:
                 continue  # a lost look at the progress is no reason to stop
             if fields is not None:
-                tell(ProgressUpdate(*fields))
+                on_progress(ProgressUpdate(*fields))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

@@ -166,9 +166,12 @@ def test_depends_on_seed_and_ids_alone(protocol):
     random.Random(0).shuffle(shuffled)
     moved = [dataclasses.replace(sample, image=Path("elsewhere")) for sample in shuffled]
     max_train_anomalies = 0 if protocol == "dpae" else 5  # it learns from normal images alone
-    split = make_split(index, protocol, max_train_anomalies=k, seed=7)
-    assert make_split(dataclasses.replace(index, samples=tuple(moved)), protocol, max_train_anomalies=k, seed=7) == split
-    assert make_split(index, protocol, max_train_anomalies=k, seed=8) != dataclasses.replace(split, seed=8)
+    split = make_split(index, protocol, max_train_anomalies=max_train_anomalies, seed=7)
+    assert (
+        make_split(dataclasses.replace(index, samples=tuple(moved)), protocol, max_train_anomalies=max_train_anomalies, seed=7)
+        == split
+    )
+    assert make_split(index, protocol, max_train_anomalies=max_train_anomalies, seed=8) != dataclasses.replace(split, seed=8)
 
 
 def test_stored_as_json():
