@@ -5,15 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-EXIT_STOPPED = 143  # as a shell says of a process that SIGTERM ended
+EXIT_STOPPED = 143  # what a shell reports for a process that SIGTERM ended
 
 
 class AdjobsError(Exception):
-    """Root of every error whose cause lies outside the program. The message says what was got, what is allowed, what to do."""
+    """Base of every error whose cause lies outside the program. The message says what was got, what is allowed, what to do."""
 
 
 class JobError(AdjobsError):
-    """The job description is wrong: an unknown key, method or format, or a value out of range."""
+    """The job file is wrong: an unknown key, method or format, or a value out of range."""
 
 
 class DataError(AdjobsError):
@@ -21,23 +21,23 @@ class DataError(AdjobsError):
 
 
 class StorageError(AdjobsError):
-    """S3 or a local folder refuses, is down, or holds something else than expected."""
+    """S3 or a local folder refuses access, cannot be reached, or holds something unexpected."""
 
 
 class TrackingError(AdjobsError):
-    """MLflow is down, or has no such run or model."""
+    """MLflow cannot be reached, or has no such run or model."""
 
 
 class ClusterError(AdjobsError):
-    """Ray cannot be reached or cannot give what the job asks for."""
+    """Ray cannot be reached or does not have what the job needs."""
 
 
 class StackError(AdjobsError):
-    """The embedded stack cannot start or stop: a port in use, a program missing, a process that died."""
+    """The embedded stack cannot start or stop: a port is in use, a program is missing, a process exited."""
 
 
 class Stopped(BaseException):
-    """The process was told to stop (SIGTERM, Ctrl-C); the message says how to go on."""
+    """The process was asked to stop (SIGTERM, Ctrl-C); the message says how to resume."""
 
 
 def one_line(error: BaseException) -> str:
@@ -47,11 +47,11 @@ def one_line(error: BaseException) -> str:
 
 
 def choices(got: str, allowed: Iterable[str]) -> str:
-    """Say what was allowed and what was probably meant.
+    """The end of a message about an unknown name: what is available and what was probably meant.
 
     >>> choices("cod", ["cdo", "liac"])
-    'have cdo, liac; did you mean cdo?'
+    "available: cdo, liac; did you mean 'cdo'?"
     """
     names = sorted(allowed)
-    near = difflib.get_close_matches(got, names, n=1)
-    return f"have {', '.join(names)}" + (f"; did you mean {near[0]}?" if near else "")
+    close = difflib.get_close_matches(got, names, n=1)
+    return f"available: {', '.join(names)}" + (f"; did you mean '{close[0]}'?" if close else "")

@@ -1,4 +1,4 @@
-"""Work on many items in threads: hashing, decoding, resizing and sorting all leave Python's lock."""
+"""Work on many items in threads: hashing, decoding, resizing and sorting all release Python's lock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def cores() -> int:
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item], *, text: str, progress: bool = False) -> list[Result]:
     """Apply ``function`` to all items on all cores, in order.
 
-    The first error stops what has not begun and is raised. Progress is shown on standard error, and only on a terminal.
+    The first error is raised, and what has not started is cancelled. Progress is shown on standard error, and only on a terminal.
     """
     with ThreadPoolExecutor(cores()) as pool:
         futures = [pool.submit(function, item) for item in items]

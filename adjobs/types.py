@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -22,6 +23,15 @@ BackboneName = Literal[
     "tf_efficientnet_lite2",
     "wide_resnet50_2",
 ]
+
+
+class JobStatus(StrEnum):
+    """State of a job's run, in MLflow's words."""
+
+    RUNNING = "RUNNING"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    KILLED = "KILLED"
 
 
 class Batch(NamedTuple):

@@ -32,10 +32,10 @@ from adjobs import methods
 from adjobs.backbones import LEVELS, USUAL_LEVELS
 from adjobs.config.job import JobConfig
 from adjobs.config.resolve import override, resolve
-from adjobs.evaluation import evaluate
-from adjobs.evaluation.evaluate import EVAL_BATCH, DeviceConfig
+from adjobs.evaluation.evaluate import EVAL_BATCH, DeviceConfig, TimedScores, predict_split
+from adjobs.evaluation.result import compute_image_metrics
 from adjobs.metrics.intervals import auroc_interval
-from adjobs.metrics.pixel import pixel_measures
+from adjobs.metrics.pixel import exact_pixel_metrics
 from adjobs.types import ImageScores
 
 HEAD = (
@@ -48,9 +48,9 @@ def measured(scores: ImageScores) -> dict[str, Any]:
     """The measures of the test part."""
     estimate = auroc_interval(scores.labels, scores.score)
     found: dict[str, Any] = {"image_auroc": [estimate.value, estimate.low, estimate.high]}
-    found["image_ap"] = evaluate.measure_images(scores)["image_ap"]
+    found["image_ap"] = compute_image_metrics(scores)["image_ap"]
     if scores.anomaly_maps is not None and scores.masks is not None:
-        pixels = pixel_measures(scores.anomaly_maps, scores.masks, limits=(0.3,))
+        pixels = exact_pixel_metrics(scores.anomaly_maps, scores.masks, limits=(0.3,))
         found |= {"pixel_auroc": pixels.auroc, "pixel_ap": pixels.ap, "au_pro": pixels.au_pro[0.3]}
     return found
 
@@ -59,8 +59,8 @@ def train(job: JobConfig, data: Data) -> dict[str, Any]:
     """Train one of ours and measure it."""
     fitted = fit_ours(job, data)
 
-    def scored(part: Sequence[str]) -> evaluate.TimedScores:
-        return evaluate.evaluate(fitted.method, fitted.cache, data.index, part, DeviceConfig(fitted.device))
+    def scored(part: Sequence[str]) -> TimedScores:
+        return predict_split(fitted.method, fitted.cache, data.index, part, DeviceConfig(fitted.device))
 
     val, test = scored(data.split.val).scores, scored(data.split.test)
     mixes = [stage.mix for stage in fitted.method.stages()]  # type: ignore[operator]
@@ -68,7 +68,7 @@ def train(job: JobConfig, data: Data) -> dict[str, Any]:
     return {
         "ours": True,
         "learns_from": learnt(fitted.training.n_normal, labelled),
-        "val": evaluate.measure_images(val)["image_auroc"],
+        "val": compute_image_metrics(val)["image_auroc"],
         "test": measured(test.scores),
         "ms_per_image": test.ms_per_image,
         "seconds": fitted.seconds,

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from adjobs.config.job import JobConfig
 from adjobs.config.resolve import override, resolve
-from adjobs.evaluation import evaluate
-from adjobs.evaluation.evaluate import DeviceConfig
+from adjobs.evaluation.evaluate import DeviceConfig, predict_split
 from adjobs.methods.cdo.model import LEAST_STRIDE, MEASURE_BATCH
 from adjobs.methods.cdo.spread import JointSpread
 from adjobs.methods.contract import TrainingImages
@@ -109,7 +108,7 @@ def train(job: JobConfig, data: Data) -> dict[str, Any]:
         if way is not None:
             scored = Scored(fitted.method, way, job.data.image_size).to(fitted.device).eval()
             scored.measure(fitted.training, float(job.params["shrinkage"]))
-        seen = evaluate.evaluate(scored, fitted.cache, data.index, data.split.val, DeviceConfig(fitted.device)).scores
+        seen = predict_split(scored, fitted.cache, data.index, data.split.val, DeviceConfig(fitted.device)).scores
         masked = seen.anomaly_maps is not None and seen.masks is not None and seen.masks.any()
         found[name] = {
             "image_auroc": ranking.auroc(seen.labels, seen.score),

@@ -23,16 +23,16 @@ from torch import nn
 
 from adjobs import methods
 from adjobs.backbones import LEVELS, create
-from adjobs.config import settings
+from adjobs.config.environment import load_settings
 from adjobs.config.job import JobConfig
 from adjobs.data.batches import TrainingData, to_float
 from adjobs.data.cache.images import ImageCache, open_cache
-from adjobs.data.checks.preflight import check, without
+from adjobs.data.checks.preflight import check_dataset, without_invalid
 from adjobs.data.dataset import Dataset, fingerprint
 from adjobs.data.open import open_dataset
 from adjobs.data.splits.assignment import SplitAssignment, make_split
-from adjobs.evaluation import evaluate
-from adjobs.evaluation.evaluate import EVAL_BATCH, DeviceConfig
+from adjobs.evaluation.evaluate import EVAL_BATCH, DeviceConfig, predict_split
+from adjobs.evaluation.result import compute_image_metrics
 from adjobs.training.device import resolve_precision
 from adjobs.training.loop import FitResult, ProgressUpdate, Round, Validation, WorkerContext, fit
 from adjobs.types import ImageScores, Prediction
@@ -52,7 +52,7 @@ class Data:
 
     def open(self, size: int) -> ImageCache:
         """The decoded pictures."""
-        return open_cache(self.index, self.fingerprint, size, settings.load().cache)
+        return open_cache(self.index, self.fingerprint, size, load_settings().cache)
 
 
 class Answers(NamedTuple):
@@ -67,10 +67,10 @@ class Answers(NamedTuple):
 
 
 def look(uri: str, protocol: str, seed: int, k: int | None) -> Data:
-    """Open a data set, leave out what ``adjobs data check`` complains of, and divide it."""
-    index = open_dataset(uri, cache=settings.load().cache)
-    problems = check(index, progress=True)
-    usable = without(index, problems)
+    """Open a data set, leave out what ``adjobs data check_dataset`` complains of, and divide it."""
+    index = open_dataset(uri, cache=load_settings().cache)
+    problems = check_dataset(index, progress=True)
+    usable = without_invalid(index, problems)
     excluded = len(index.samples) - len(usable.samples)
     return Data(uri, usable, fingerprint(usable), make_split(usable, protocol, max_train_anomalies=k, seed=seed), excluded)
 
@@ -142,8 +142,8 @@ def fit_ours(job: JobConfig, data: Data, start: Mapping[str, torch.Tensor] | Non
     method.to(device).to(memory_format=torch.channels_last)
 
     def validate() -> Mapping[str, float | None]:
-        seen = evaluate.evaluate(method, cache, data.index, data.split.val, DeviceConfig(device))
-        return evaluate.measure_images(seen.scores, spec.native_threshold)
+        seen = predict_split(method, cache, data.index, data.split.val, DeviceConfig(device))
+        return compute_image_metrics(seen.scores, spec.native_threshold)
 
     training = TrainingData(cache, data.index, data.split.train, device, label_detail=job.label_detail, block=job.data.block_size)
     begin = time.perf_counter()
@@ -229,11 +229,11 @@ def run_neighbours(data: Data, folder: Path, arguments: argparse.Namespace) -> I
         asked = folder / f"{name}.question"
         if not asked.exists() or asked.read_text() != question:
             command = [arguments.anomalib_python, "-W", "ignore", str(program), str(folder), "--model", name]
-            subprocess.run(command, check=True)
+            subprocess.run(command, check_dataset=True)
             asked.write_text(question)
         with np.load(folder / f"{name}.npz") as found:
             replay = Replay(found["scores"], found["maps"])
             costs = [float(found[key]) for key in ("ms_per_image", "train_seconds", "peak_mib")]
         cache = data.open(arguments.size)
-        scores = evaluate.evaluate(replay, cache, data.index, data.split.test, DeviceConfig(torch.device("cpu"))).scores
+        scores = predict_split(replay, cache, data.index, data.split.test, DeviceConfig(torch.device("cpu"))).scores
         yield Answers(NEIGHBOURS[name], learnt(normal), scores, costs[0], costs[1], costs[2])

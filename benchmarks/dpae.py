@@ -26,10 +26,10 @@ from runs import command_line, costs, once, origins, seeds_in_words, spread
 
 from adjobs.config.job import JobConfig
 from adjobs.config.resolve import override, resolve
-from adjobs.evaluation import evaluate
-from adjobs.evaluation.evaluate import EVAL_BATCH, DeviceConfig
+from adjobs.evaluation.evaluate import EVAL_BATCH, DeviceConfig, predict_split
 from adjobs.metrics import ranking
-from adjobs.metrics.threshold import choose
+from adjobs.metrics.policies import ThresholdPolicy
+from adjobs.metrics.threshold import choose_threshold
 from adjobs.types import ImageScores
 
 SCORES = ("rlz", "rlx", "pl1", "pl2", "peak")
@@ -68,12 +68,12 @@ def train(job: JobConfig, data: Data) -> dict[str, Any]:
     fitted = fit_ours(job, data)
     parts = {"val": data.split.val, "test": data.split.test}
     timed = {
-        p: evaluate.evaluate(fitted.method, fitted.cache, data.index, ids, DeviceConfig(fitted.device))
+        p: predict_split(fitted.method, fitted.cache, data.index, ids, DeviceConfig(fitted.device))
         for p, ids in parts.items()
     }
     test = timed["test"].scores
     pixels = None if test.anomaly_maps is None or test.masks is None else ranking.pixel_auroc(test.anomaly_maps, test.masks)
-    share = choose("defect_ratio", test.labels, test.score)
+    share = choose_threshold(ThresholdPolicy("defect_ratio"), test.labels, test.score)
     return {
         **{part: aurocs(found.scores) for part, found in timed.items()},
         "score": job.params["score"],

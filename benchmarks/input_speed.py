@@ -25,7 +25,7 @@ from typing import NamedTuple
 import torch
 from report import keep, machine, table
 
-from adjobs.config import settings
+from adjobs.config.environment import load_settings
 from adjobs.data.batches import BatchPlan, TrainingData
 from adjobs.data.cache.images import ImageCache, open_cache
 from adjobs.data.dataset import Dataset, Sample, fingerprint
@@ -71,8 +71,8 @@ def read_epoch(batches: BatchPlan, epoch: int, device: torch.device) -> int:
 def read_pixels(cache: ImageCache, batches: BatchPlan, epoch: int) -> int:
     """Copy every batch's pixels out of the cache and forget them; returns the number of images."""
     rows = batches.pool.shuffled(0, 0, epoch)
-    for start in range(0, len(rows), batches.per_step):
-        cache.images[rows[start : start + batches.per_step]]
+    for start in range(0, len(rows), batches.global_batch_size):
+        cache.images[rows[start : start + batches.global_batch_size]]
     return len(rows)
 
 
@@ -132,7 +132,7 @@ def memory_rows(index: Dataset, size: int, batch: int) -> list[list[str]]:
 
 def speeds(index: Dataset, size: int, arguments: argparse.Namespace, device: torch.device) -> list[str]:
     """The figures of one line."""
-    root, name, samples = settings.load().cache, fingerprint(index), normal(index)
+    root, name, samples = load_settings().cache, fingerprint(index), normal(index)
     batches, cache = plan(index, name, root, size, arguments.batch, device), open_cache(index, name, size, root)
     decoded = speed(lambda _: decode_all(samples, size), arguments.seconds)
     pixels = speed(lambda epoch: read_pixels(cache, batches, epoch), arguments.seconds)
@@ -151,7 +151,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows, memory = [], []
     for uri in arguments.data:
-        index = open_dataset(uri, cache=settings.load().cache)
+        index = open_dataset(uri, cache=load_settings().cache)
         for size in arguments.size:
             rows.append([index.format, str(len(normal(index))), str(size), *speeds(index, size, arguments, device)])
             if Path("/proc/self/smaps_rollup").exists():

@@ -29,8 +29,7 @@ from runs import command_line, costs, once, origins, seeds_in_words, spread
 
 from adjobs.config.job import JobConfig
 from adjobs.config.resolve import override, resolve
-from adjobs.evaluation import evaluate
-from adjobs.evaluation.evaluate import EVAL_BATCH, DeviceConfig
+from adjobs.evaluation.evaluate import EVAL_BATCH, DeviceConfig, predict_split
 from adjobs.methods.liac.config import Loss
 from adjobs.metrics import ranking
 from adjobs.types import ImageScores
@@ -63,7 +62,7 @@ def judged(fitted: Fitted, data: Data, views: int) -> dict[str, Any]:
     method = fitted.method
     method.config = method.config.model_copy(update={"views": views})  # type: ignore[union-attr, operator]
     parts = {"val": data.split.val, "test": data.split.test}
-    timed = {p: evaluate.evaluate(method, fitted.cache, data.index, ids, DeviceConfig(fitted.device)) for p, ids in parts.items()}
+    timed = {p: predict_split(method, fitted.cache, data.index, ids, DeviceConfig(fitted.device)) for p, ids in parts.items()}
     return {**{p: measured(found.scores) for p, found in timed.items()}, "ms_per_image": timed["test"].ms_per_image}
 
 
@@ -76,7 +75,7 @@ def train(job: JobConfig, data: Data) -> dict[str, Any]:
         "views": seen,
         "seconds": fitted.seconds,
         "peak_mib": peak_memory(fitted.device),
-        "selected_round": fitted.rounds.selected_round,
+        "selected_checkpoint": fitted.rounds.selected_checkpoint,
     }
 
 

@@ -32,8 +32,7 @@ from adjobs import methods
 from adjobs.config.job import JobConfig
 from adjobs.config.resolve import override, resolve
 from adjobs.data.labels.masks import ANOMALOUS, NORMAL, UNKNOWN, coarsen
-from adjobs.evaluation import evaluate
-from adjobs.evaluation.evaluate import DeviceConfig
+from adjobs.evaluation.evaluate import DeviceConfig, predict_split
 from adjobs.methods.semirest.tokens import UNDECIDED, block_targets
 from adjobs.metrics import ranking, region
 from adjobs.types import ImageScores, Prediction
@@ -138,7 +137,7 @@ def train(job: JobConfig, data: Data, weights: Path | None = None) -> dict[str, 
     parts = {"val": data.split.val, "test": data.split.test}
     asked = {"": fitted.method, "distance_": Distance(fitted.method)}
     found = {
-        f"{prefix}{part}": measures(evaluate.evaluate(method, fitted.cache, data.index, ids, DeviceConfig(fitted.device)).scores)
+        f"{prefix}{part}": measures(predict_split(method, fitted.cache, data.index, ids, DeviceConfig(fitted.device)).scores)
         for (prefix, method), (part, ids) in product(asked.items(), parts.items())
     }
     size = job.data.image_size

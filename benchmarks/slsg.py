@@ -30,8 +30,7 @@ from safetensors.torch import load_file, save_file
 from adjobs import methods
 from adjobs.config.job import JobConfig
 from adjobs.config.resolve import override, resolve
-from adjobs.evaluation import evaluate
-from adjobs.evaluation.evaluate import DeviceConfig
+from adjobs.evaluation.evaluate import DeviceConfig, predict_split
 from adjobs.metrics import ranking, region
 from adjobs.types import Batch, ImageScores
 
@@ -88,7 +87,7 @@ def train(job: JobConfig, data: Data) -> dict[str, Any]:
     fitted = fit_ours(job, data, load_file(place) if place else None)
     parts = {"val": data.split.val, "test": data.split.test}
     timed = {
-        p: evaluate.evaluate(fitted.method, fitted.cache, data.index, ids, DeviceConfig(fitted.device))
+        p: predict_split(fitted.method, fitted.cache, data.index, ids, DeviceConfig(fitted.device))
         for p, ids in parts.items()
     }
     test = timed["test"].scores

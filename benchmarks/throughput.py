@@ -18,7 +18,7 @@ from report import keep, machine, table
 from torch import nn
 
 from adjobs import methods
-from adjobs.evaluation.evaluate import DeviceConfig, evaluating, predict
+from adjobs.evaluation.evaluate import DeviceConfig, evaluation_mode, predict_images
 from adjobs.metrics.ranking import pixel_ranking
 from adjobs.metrics.region import au_pro
 from adjobs.training.device import resolve_precision
@@ -69,8 +69,8 @@ def training_speed(method: nn.Module, runner: DeviceConfig, size: int, batch_siz
 def evaluation_ms(method: nn.Module, runner: DeviceConfig, size: int, batch_size: int, seconds: float) -> float:
     """Milliseconds per image from uint8 pixels to score and map in memory."""
     images = np.random.default_rng(0).integers(0, 256, (batch_size, size, size, 3), dtype=np.uint8)
-    with evaluating(method):
-        return 1000 * repeat(lambda: predict(method, images, runner) and None, seconds, runner.device) / batch_size
+    with evaluation_mode(method):
+        return 1000 * repeat(lambda: predict_images(method, images, runner) and None, seconds, runner.device) / batch_size
 
 
 def measure_seconds(count: int = 100, side: int = 256) -> tuple[float, float]:

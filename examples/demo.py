@@ -44,13 +44,13 @@ def unseen(summary: dict[str, Any]) -> list[str]:
     """Files of the run's test part, which training has not seen."""
     import mlflow
 
-    from adjobs.config import settings
+    from adjobs.config.environment import load_settings
     from adjobs.data.open import open_dataset
 
-    places = settings.load()
-    mlflow.set_tracking_uri(places.tracking_uri)
+    settings = load_settings()
+    mlflow.set_tracking_uri(settings.tracking_uri)
     test = set(mlflow.artifacts.load_dict(f"runs:/{summary['run_id']}/split.json")["test"])
-    return [str(sample.image) for sample in open_dataset("elpv", cache=places.cache).samples if sample.id in test]
+    return [str(sample.image) for sample in open_dataset("elpv", cache=settings.cache).samples if sample.id in test]
 
 
 if __name__ == "__main__":

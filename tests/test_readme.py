@@ -144,5 +144,5 @@ def test_links_lead_somewhere():
 def test_every_format_and_method_is_in_the_readme():
     from adjobs.data import formats
 
-    for name in [*methods.names(), *formats.formats()]:
+    for name in [*methods.names(), *formats.load_formats()]:
         assert f"`{name}`" in README

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
 
 import click
 
-from adjobs.cli.output import verb
+from adjobs.cli.output import VerbResult, verb
 
 
 @click.command()
 @verb
-def command() -> tuple[dict[str, Any], str]:
-    """Stop the embedded stack, with all jobs on it. Data and credentials stay."""
+def command() -> VerbResult:
+    """Stop the embedded stack and all jobs on it. Data and credentials are kept."""
+    from adjobs.config.settings import home_folder
     from adjobs.stack import lifecycle
 
-    result = lifecycle.down(progress=lambda text: click.echo(text, err=True))
-    return result, "stopped" if result["stopped"] else "nothing was running"
+    result = lifecycle.down(home_folder(os.environ))
+    return result, "stopped" if result.stopped else "nothing was running"

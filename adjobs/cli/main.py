@@ -1,4 +1,4 @@
-"""``adjobs``: the group of all verbs found in this folder."""
+"""``adjobs``: the group of all verbs in this folder."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import pkgutil
 
 import click
 
-from adjobs import __version__, cli
+from adjobs import cli
+from adjobs.version import __version__
 
-_SHARED = {"main", "output"}
+_NOT_VERBS = {"main", "output", "signals"}
 
 
 class Verbs(click.Group):
-    """A group whose commands are the modules of ``adjobs.cli``, imported when they are asked for."""
+    """A group whose commands are the modules of ``adjobs.cli``, imported when they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of the verbs, sorted."""
-        return sorted(module.name for module in pkgutil.iter_modules(cli.__path__) if module.name not in _SHARED)
+        return sorted(module.name for module in pkgutil.iter_modules(cli.__path__) if module.name not in _NOT_VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one verb."""

@@ -1,29 +1,41 @@
-"""What every verb shares: ``--json``, ``--debug``, and errors on one line with exit status 2."""
+"""What all verbs share: ``--json``, ``--debug``, the log on standard error, and errors on one line with exit status 2."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import json
+import logging
 import math
 import sys
 import traceback
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, runtime_checkable
 
 import click
 
 from adjobs.errors import EXIT_STOPPED, AdjobsError, Stopped, StorageError
 
-EXIT_PROBLEMS = 1  # the work was done and something in it was found wrong
+EXIT_PROBLEMS = 1  # the work was done and it found problems
 EXIT_USAGE = 2  # the work could not be done
 
 
-def verb(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--json`` and ``--debug`` to a click callback and turn its errors into one line.
+@runtime_checkable
+class Result(Protocol):
+    """A result that knows its JSON."""
 
-    The callback returns ``(result, text)`` or ``(result, text, exit status)``: with ``--json`` the
-    result is printed as one JSON object on standard output, otherwise the text is. Progress belongs on standard error.
+    def to_dict(self) -> dict[str, Any]:
+        """As a JSON object."""
+
+
+VerbResult = tuple[Result | dict[str, Any], str] | tuple[Result | dict[str, Any], str, int]
+
+
+def verb(function: Callable[..., VerbResult]) -> Callable[..., None]:
+    """Add ``--json`` and ``--debug`` to a click callback, show its log on standard error and turn its errors into one line.
+
+    The callback returns ``(result, text)`` or ``(result, text, exit status)``: with ``--json`` the result is printed as one JSON
+    object on standard output, otherwise the text is. Progress belongs on standard error.
     """
 
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output and nothing else there.")
@@ -31,15 +43,15 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def run(*args: Any, as_json: bool, debug: bool, **kwargs: Any) -> None:
         try:
-            # Libraries greet people on standard output; there, only the result may stand.
-            with contextlib.redirect_stdout(sys.stderr):
-                result, text, *status = function(*args, **kwargs)
+            # Some libraries print to standard output, which is reserved for the result.
+            with contextlib.redirect_stdout(sys.stderr), log_to_stderr():
+                result, text, *exit_status = function(*args, **kwargs)
         except AdjobsError as error:
             fail(error, as_json=as_json, debug=debug)
         except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
+            path = f"{error.filename}: " if error.filename else ""
             fail(
-                StorageError(f"{where}{error.strerror or error}; check the place, its owner and its space"),
+                StorageError(f"{path}{error.strerror or error}; check the path, its permissions and the free space"),
                 as_json=as_json,
                 debug=debug,
             )
@@ -49,14 +61,37 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
                 click.echo(to_json({"error": str(stopped)}))
             sys.exit(EXIT_STOPPED)
         else:
-            click.echo(to_json(result) if as_json else text)
-            sys.exit(status[0] if status else 0)
+            click.echo(to_json(result.to_dict() if isinstance(result, Result) else result) if as_json else text)
+            sys.exit(exit_status[0] if exit_status else 0)
 
     return run
 
 
+class _StderrHandler(logging.Handler):
+    """One line for each record on the standard error of the moment; a logging.StreamHandler would keep that of its creation."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the record."""
+        click.echo(self.format(record), err=True)
+
+
+@contextlib.contextmanager
+def log_to_stderr(level: int = logging.INFO) -> Iterator[None]:
+    """Show what adjobs logs on standard error, and nowhere else, while a verb runs."""
+    logger, handler = logging.getLogger("adjobs"), _StderrHandler()
+    previous = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    logger.propagate = False  # libraries add handlers to the root, which would print every line again
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = previous
+
+
 def fail(error: AdjobsError, *, as_json: bool, debug: bool) -> None:
-    """Print an error and leave with status 2."""
+    """Print an error and exit with status 2."""
     if debug:
         traceback.print_exception(error)
     click.echo(f"error: {error}", err=True)

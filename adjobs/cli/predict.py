@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -18,7 +17,7 @@ from adjobs.cli.output import EXIT_PROBLEMS, table, verb
     "--model",
     required=True,
     metavar="RUN_OR_URI",
-    help="A run id, or models:/name/version, models:/name@alias, models:/m-…",
+    help="A run id, models:/name/version, models:/name@alias, models:/m-…, or a folder that holds a detector.",
 )
 @click.option(
     "--out",
@@ -29,22 +28,16 @@ from adjobs.cli.output import EXIT_PROBLEMS, table, verb
 )
 @verb
 def command(images: tuple[str, ...], model: str, out: Path) -> tuple[dict[str, Any], str, int]:
-    """Score pictures, or folders of pictures, with a logged model.
+    """Score images, or folders of images, with a trained detector.
 
-    Writes a heat-map overlay for each picture and one JSON line each to predictions.jsonl. Exit status 1 when a picture could
-    not be read; the others are still done.
+    Writes an overlay of the anomaly map for each image and one JSON line each to predictions.jsonl. Exit status 1 when an image
+    could not be read; the others are predicted all the same.
     """
-    from adjobs.config import settings as places
-
-    found = places.load()
-
-    from adjobs.inference.detector import Detector
+    from adjobs.api import load_detector
     from adjobs.inference.files import LINES_FILE, find_images, predict_files
-    from adjobs.tracking.logged_model import download
 
     paths = find_images(images)
-    with TemporaryDirectory(prefix="adjobs-") as folder:
-        detector = Detector.load(download(found.tracking_uri, model, Path(folder)))
+    detector = load_detector(model)
     lines = []
     for line in predict_files(detector, paths, out):
         lines.append(line)

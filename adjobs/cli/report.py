@@ -25,14 +25,14 @@ def command(runs: tuple[str, ...], out: Path) -> tuple[dict[str, Any], str]:
 
     The page holds all its pictures and loads nothing from elsewhere.
     """
-    from adjobs.config import settings as places
+    from adjobs.config.environment import load_settings
 
-    found = places.load()
+    settings = load_settings()
 
     from adjobs.reporting.page import write
     from adjobs.reporting.report import gather
 
     names = list(dict.fromkeys(run.removeprefix("runs:/").strip("/") for run in runs))
-    size = write([gather(found.tracking_uri, name) for name in names], out)
+    size = write([gather(settings.tracking_uri, name) for name in names], out)
     what = "1 run" if len(names) == 1 else f"{len(names)} runs"
     return {"out": str(out), "runs": names}, f"{what} in {out} ({size / 1e6:.1f} MB)"

@@ -1,50 +1,56 @@
-"""``adjobs status``: what of the embedded stack runs where."""
+"""``adjobs status``: which services of the embedded stack run."""
 
 from __future__ import annotations
 
+import os
 import shlex
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from adjobs.cli.output import EXIT_PROBLEMS, table, verb
+from adjobs.cli.output import EXIT_PROBLEMS, VerbResult, table, verb
+
+if TYPE_CHECKING:
+    from adjobs.stack.state import ServiceStatus, StackStatus
 
 
 @click.command()
 @click.option("--env", "as_environment", is_flag=True, help="Print the variables that clients need, secrets among them.")
 @verb
-def command(as_environment: bool) -> tuple[dict[str, Any], str, int]:
-    """Say what of the stack runs where.
+def command(as_environment: bool) -> VerbResult:
+    """Show which services of the stack run, and where.
 
-    The exit status is 1 unless all of it runs. To use it from other programs of a shell: eval "$(adjobs status --env)"
+    The exit status is 1 unless all of them run. To use the stack from other programs of a shell: eval "$(adjobs status --env)"
     """
-    from adjobs.config import settings
+    from adjobs.config.settings import home_folder, stack_environment
     from adjobs.stack import lifecycle
 
-    found = lifecycle.status()
-    code = 0 if found["running"] else EXIT_PROBLEMS
+    home = home_folder(os.environ)
+    status = lifecycle.status(home)
+    exit_status = 0 if status.running else EXIT_PROBLEMS
     if not as_environment:
-        return found, describe(found), code
-    if code:
+        return status, describe(status), exit_status
+    if not status.running:
         click.echo("the stack is not running; start it with: adjobs up", err=True)
-        return {}, "", code
+        return {}, "", exit_status
     # Ray's own commands let RAY_ADDRESS override the address that jobs are submitted to; adjobs reads it from the stack's file.
-    environment = {name: value for name, value in settings.stack_environment().items() if name != "RAY_ADDRESS"}
-    return environment, "\n".join(f"export {name}={shlex.quote(value)}" for name, value in environment.items()), code
+    environment = {name: value for name, value in stack_environment(home).items() if name != "RAY_ADDRESS"}
+    return environment, "\n".join(f"export {name}={shlex.quote(value)}" for name, value in environment.items()), exit_status
 
 
-def describe(found: dict[str, Any]) -> str:
+def describe(status: StackStatus) -> str:
     """A table of the services."""
-    if not found["services"]:
+    if not status.services:
         return "not running; start it with: adjobs up"
-    rows = [
-        [name, "running", str(one["pid"]), one["url"], f"{one['memory'] / 2**20:.0f} MiB", _duration(one["uptime"])]
-        if one["running"]
-        else [name, "ended", "", one["url"], "", f"see {one['log']}"]
-        for name, one in found["services"].items()
-    ]
-    text = table(rows, ["service", "state", "pid", "url", "memory", "up"])
-    return text if found["running"] else f"{text}\n\nnot all of it runs; restart it with: adjobs up"
+    rows = [_row(name, service) for name, service in status.services.items()]
+    text = table(rows, ["service", "state", "pid", "url", "memory", "uptime"])
+    return text if status.running else f"{text}\n\nnot all services run; restart the stack with: adjobs up"
+
+
+def _row(name: str, service: ServiceStatus) -> list[str]:
+    if service.memory is None or service.uptime is None:
+        return [name, "exited", "", service.url, "", f"see {service.log}"]
+    return [name, "running", str(service.pid), service.url, f"{service.memory / 2**20:.0f} MiB", _duration(service.uptime)]
 
 
 def _duration(seconds: float) -> str:

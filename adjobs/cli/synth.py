@@ -98,14 +98,14 @@ def _trained(method: str, model: str, changes: tuple[str, ...]) -> tuple[nn.Modu
     """A logged model, and the side of its pictures."""
     from tempfile import TemporaryDirectory
 
-    from adjobs.config import settings
+    from adjobs.config.environment import load_settings
     from adjobs.inference.detector import Detector
     from adjobs.tracking.logged_model import download
 
     if changes:
         raise JobError("--set: a trained model has parameters of its own; leave out --set or --model")
     with TemporaryDirectory(prefix="adjobs-") as folder:
-        found = Detector.load(download(settings.load().tracking_uri, model, Path(folder)), "cpu")
+        found = Detector.load(download(load_settings().tracking_uri, model, Path(folder)), "cpu")
     if found.manifest.method != method:
         raise JobError(f"--model '{model}': is a model of {found.manifest.method}, not of {method}; give one of that method")
     return found.method, found.manifest.image_size
@@ -115,10 +115,10 @@ def _choose(prepared: JobConfig, count: int, seed: int) -> list[Sample]:
     """Good pictures at random, in the order of their ids."""
     import numpy as np
 
-    from adjobs.config import settings
+    from adjobs.config.environment import load_settings
     from adjobs.data.open import open_dataset
 
-    index = open_dataset(prepared.data.uri, prepared.data.format, cache=settings.load().cache)
+    index = open_dataset(prepared.data.uri, prepared.data.format, cache=load_settings().cache)
     good = [sample for sample in index.samples if sample.label == "normal"]
     chosen = np.random.default_rng(seed).choice(len(good), min(count, len(good)), replace=False)
     return [good[i] for i in sorted(chosen)]

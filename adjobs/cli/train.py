@@ -4,30 +4,35 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from adjobs.cli.output import table, verb
 from adjobs.errors import JobError
 
+if TYPE_CHECKING:
+    from adjobs.jobs.result import TrainResult
+
 
 @click.command()
 @click.argument("job_file", required=False, type=click.Path(path_type=Path))
-@click.option("--method", help="The method, in place of the job file's.")
+@click.option("--method", help="Method to train, in place of the job file's.")
 @click.option("--data", "uri", help="Folder, s3:// URI, or the word elpv; in place of the job file's data.uri.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key, such as params.gamma=3. Repeatable.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key, such as params.gamma=3. Repeatable."
+)
 @click.option("--local", is_flag=True, help="Train in this process, without Ray.")
-@click.option("--resume", metavar="RUN", help="Go on with a run that was interrupted.")
+@click.option("--resume", "run_id", metavar="RUN", help="Resume a run that was interrupted.")
 @verb
 def command(
     job_file: Path | None,
     method: str | None,
     uri: str | None,
-    settings: tuple[str, ...],
+    overrides: tuple[str, ...],
     local: bool,
-    resume: str | None,
-) -> tuple[dict[str, Any], str]:
+    run_id: str | None,
+) -> tuple[TrainResult, str]:
     """Train a method as a job and record the run in MLflow.
 
     \b
@@ -36,12 +41,12 @@ def command(
     adjobs train --resume RUN
     """  # noqa: D301 (click looks for the control character, not for a backslash)
     from adjobs.config import resolve
-    from adjobs.config import settings as places
+    from adjobs.config.environment import load_settings
 
-    if resume is not None:
-        if job_file or method or uri or settings:
-            raise JobError("--resume: takes the job from the run; leave out the job file, --method, --data and --set")
-        prepared = None
+    if run_id is not None:
+        if job_file or method or uri or overrides:
+            raise JobError("--resume: takes the job from the run; remove the job file, --method, --data and --set")
+        job = None
     else:
         document = resolve.read_job(job_file) if job_file else {}
         if not document and method is None and uri is None:
@@ -50,55 +55,58 @@ def command(
             document["method"] = method
         if uri is not None:
             document["data"] = {**(document.get("data") or {}), "uri": uri}
-        prepared = resolve.resolve(resolve.override(document, settings), source=str(job_file or "job"))
-    found = places.load()
+        job = resolve.resolve(resolve.override(document, overrides), source=str(job_file or "job"))
+    settings = load_settings()
 
+    from adjobs.cli.signals import handle_termination
     from adjobs.jobs import run
+    from adjobs.tracking.runs import find_run
     from adjobs.training.progress import ProgressBar
 
-    with ProgressBar() as bar:
-        if prepared is None:
-            summary = run.resume(str(resume), found, on_progress=bar)
+    with handle_termination(), ProgressBar() as bar:
+        if job is None:
+            result = run.resume(find_run(settings.tracking_uri, settings.home, str(run_id)), settings, on_progress=bar)
         else:
-            summary = run.train(prepared, found, local=local, on_progress=bar)
-    return summary, describe(summary)
+            result = run.train(job, settings, backend="local" if local else "ray", on_progress=bar)
+    return result, describe(result)
 
 
-def describe(summary: dict[str, Any]) -> str:
-    """The summary for a person."""
-    speed = summary["images_per_s"]
-    trained = "no training" if speed is None else f"{speed:.1f} training images/s"
-    pixel = summary["pixel_threshold"]
+def describe(result: TrainResult) -> str:
+    """The result for a person."""
+    evaluation = result.evaluation
+    image, pixel = evaluation.thresholds.image, evaluation.thresholds.pixel
+    speed = "no training" if result.images_per_s is None else f"{result.images_per_s:.1f} training images/s"
+    experiment = "" if result.experiment is None else f"experiment {result.experiment}, "
     lines = [
-        f"method      {summary['method']}",
-        f"data        {summary['data']}, fingerprint {summary['data_fingerprint'][:16]}",
-        f"speed       {trained}, {summary['ms_per_image']:.1f} ms per test image",
-        f"threshold   {summary['threshold']['value']:.6g}: {summary['threshold']['meaning']}",
-        *([f"pixels      {pixel['value']:.6g}: {pixel['meaning']}"] if pixel else []),
+        f"method      {result.method}",
+        f"data        {result.data}, fingerprint {result.data_fingerprint[:16]}",
+        f"speed       {speed}, {evaluation.ms_per_image:.1f} ms per test image",
+        f"threshold   {image.value:.6g}: {image.describe()}",
+        *([f"pixels      {pixel.value:.6g}: {pixel.describe()}"] if pixel else []),
         "",
-        _measures(summary),
+        _metrics(result),
         "",
-        f"run         {summary['run_id']} (experiment {summary['experiment']}, round {summary['selected_round']} selected)",
-        f"model       {summary['model']}",
-        f"MLflow      {summary['run_url'] or summary['tracking_uri']}",
-        f"took        {summary['seconds']:.0f} s",
+        f"run         {result.run_id} ({experiment}checkpoint {result.selected_checkpoint} selected)",
+        f"model       {result.model}",
+        f"tracked in  {result.run_url or result.tracking_uri}",
+        f"took        {result.seconds:.0f} s",
     ]
     return "\n".join(lines)
 
 
-def _measures(summary: dict[str, Any]) -> str:
-    """Validation and test side by side, the test with its intervals; what is defined in neither comes last, with the reason."""
-    metrics, intervals = summary["metrics"], summary["intervals"]
-    names = list(dict.fromkeys(name.split("/", 1)[1] for name in metrics))
-    rows, missing = [], defaultdict(list)
+def _metrics(result: TrainResult) -> str:
+    """Validation and test side by side, the test with its intervals; metrics defined in neither come last, with the reason."""
+    estimates = result.evaluation.estimates
+    names = list(dict.fromkeys(name.split("/", 1)[1] for name in estimates))
+    rows, undefined = [], defaultdict(list)
     for name in names:
-        val, test = metrics.get(f"val/{name}"), metrics.get(f"test/{name}")
-        if val is None and test is None:
-            reasons = summary["reasons"]
-            missing[reasons.get(f"test/{name}") or reasons.get(f"val/{name}", "")].append(name)
+        val, test = estimates.get(f"val/{name}"), estimates.get(f"test/{name}")
+        values = [None if estimate is None else estimate.value for estimate in (val, test)]
+        if values == [None, None]:
+            reasons = [estimate.reason for estimate in (test, val) if estimate is not None and estimate.reason]
+            undefined[next(iter(reasons), "")].append(name)
             continue
-        low, high = intervals.get(f"test/{name}", (None, None))
-        between = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
-        rows.append([name, *("-" if value is None else f"{value:.3f}" for value in (val, test)), between])
-    found = table(rows, ["measure", "val", "test", "95 % interval"])
-    return "\n".join([found, *(f"undefined: {', '.join(names)} ({reason})" for reason, names in missing.items())])
+        interval = "" if test is None or test.low is None or test.high is None else f"{test.low:.3f} to {test.high:.3f}"
+        rows.append([name, *("-" if value is None else f"{value:.3f}" for value in values), interval])
+    text = table(rows, ["metric", "val", "test", "95 % interval"])
+    return "\n".join([text, *(f"undefined: {', '.join(names)} ({reason})" for reason, names in undefined.items())])

@@ -17,7 +17,7 @@ SHOWN = 10  # trials in the summary
 @click.command()
 @click.argument("job_file", required=False, type=click.Path(path_type=Path))
 @click.option("--space", type=click.Path(path_type=Path), help="YAML file of what varies, such as tune_spaces/cdo.yaml.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key of the job. Repeatable.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key of the job. Repeatable.")
 @click.option("--name", help="Of the search, to go on with.  [default: method, data and time]")
 @click.option("--trials", type=click.IntRange(1, 100_000), help="Trials in all.  [default: 30; a grid: its points]")
 @click.option(
@@ -53,7 +53,7 @@ def command(
     adjobs tune --resume NAME
     """  # noqa: D301 (click looks for the control character, not for a backslash)
     from adjobs.config import resolve
-    from adjobs.config import settings as places
+    from adjobs.config.environment import load_settings
 
     if resume is None and (job_file is None or space is None):
         raise JobError("nothing to search: give a job file and --space FILE, or --resume NAME")
@@ -61,8 +61,8 @@ def command(
         _only_limits(context, resume)
     prepared = None
     if job_file is not None:
-        prepared = resolve.resolve(resolve.override(resolve.read_job(job_file), given["settings"]), source=str(job_file))
-    found = places.load()
+        prepared = resolve.resolve(resolve.override(resolve.read_job(job_file), given["overrides"]), source=str(job_file))
+    settings = load_settings()
 
     from adjobs.tuning import search
     from adjobs.tuning.display import Display
@@ -72,12 +72,12 @@ def command(
     limits = {"hours": given["hours"]}
     with Display() as display:
         if resume is not None:
-            summary = search.resume(resume, found, display, trials=given["trials"], concurrent=given["concurrent"], **limits)
+            summary = search.resume(resume, settings, display, trials=given["trials"], concurrent=given["concurrent"], **limits)
         else:
             assert prepared is not None
             assert space is not None
             options = Options(**{key: given[key] for key in Options.__dataclass_fields__})
-            summary = search.start(prepared, read_space(space), options, found, display, name=given["name"], **limits)
+            summary = search.start(prepared, read_space(space), options, settings, display, name=given["name"], **limits)
     return summary, describe(summary)
 
 

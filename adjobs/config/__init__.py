@@ -1,1 +1,1 @@
-"""The job file and the settings: what to do, and where."""
+"""The job file, the settings of a process and the environment variables that it sets."""

@@ -1,1 +1,1 @@
-"""Images in: what there is (index), is it sound (preflight), which of it trains or tests (splits), decoded once (cache)."""
+"""Data sets: read from disk (open, formats), checked (checks), split (splits), decoded once (cache), batched (batches)."""

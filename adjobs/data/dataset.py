@@ -1,4 +1,4 @@
-"""What a data set holds: its images with labels, masks, defect types and groups, and a fingerprint of all that."""
+"""A data set in memory: its images with labels, masks, defect types and groups, and a fingerprint of all of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from adjobs.data.labels.masks import Box, Layers, Mask, Shapes, files_of
+from adjobs.data.labels.masks import Box, Layers, Mask, Shapes, mask_files
 from adjobs.data.walk import content_hash
 from adjobs.parallel import in_threads
 
@@ -17,18 +17,18 @@ Label = Literal["normal", "anomalous", "unlabelled"]
 
 @dataclass(frozen=True)
 class Sample:
-    """One image with what is known of it.
+    """One image and its labels.
 
     Attributes:
-        id: posix path relative to the data set's root, unique in it.
-        image: the file.
-        label: what a person said of it.
-        mask: the defect's pixels.
-        defect: type of the defect; "" for normal images and where no type is known.
-        group: board, part or camera; images of one group must not be divided between training and test.
-        published_split: "train", "val" or "test".
+        id: posix path relative to the data set's root, unique in the data set.
+        image: the image file.
+        label: what a person decided about the whole image.
+        mask: the pixels of the defect.
+        defect: type of the defect; "" for normal images and where the type is unknown.
+        group: board, workpiece or camera; images of one group should not be split between training and test.
+        published_split: "train", "val" or "test", where the data set was published with splits.
         blocks: small grey image of a block grid, see :func:`adjobs.data.labels.masks.read_blocks`.
-        boxes: rectangles around all defects, in pixels of the upright image; None where nobody drew any.
+        boxes: rectangles around all defects, in pixels of the upright image; None if no boxes were drawn.
     """
 
     id: str
@@ -44,7 +44,7 @@ class Sample:
     @property
     def files(self) -> tuple[Path, ...]:
         """All files that the sample is read from, the image first."""
-        return (self.image, *files_of(self.mask), *((self.blocks,) if self.blocks else ()))
+        return (self.image, *mask_files(self.mask), *((self.blocks,) if self.blocks else ()))
 
 
 @dataclass(frozen=True)
@@ -56,30 +56,32 @@ class Dataset:
     samples: tuple[Sample, ...]
 
 
-def fingerprint(index: Dataset, *, progress: bool = False) -> str:
-    """Sha256 over all that is known of every sample, and the contents of its files.
+def fingerprint(dataset: Dataset, *, progress: bool = False) -> str:
+    """Sha256 over every field of every sample and the contents of its files.
 
-    The folder's place has no part in it: the same data set on another machine has the same fingerprint.
+    The folder's path is not included: the same data set on another machine has the same fingerprint.
 
     Raises:
         DataError: a file cannot be read.
     """
-    paths = list(dict.fromkeys(path for sample in index.samples for path in sample.files))
+    paths = list(dict.fromkeys(path for sample in dataset.samples for path in sample.files))
     hashes = dict(zip(paths, in_threads(content_hash, paths, text="hashing", progress=progress), strict=True))
-    total = hashlib.sha256()
-    for s in sorted(index.samples, key=lambda sample: sample.id):
-        drawn = s.mask if isinstance(s.mask, Shapes) else None
-        row = [
-            s.id,
-            s.label,
-            s.defect,
-            s.group,
-            s.published_split,
-            s.boxes,
-            drawn and vars(drawn),
-            *(hashes[path] for path in s.files),
+    digest = hashlib.sha256()
+    for sample in sorted(dataset.samples, key=lambda sample: sample.id):
+        record = [
+            sample.id,
+            sample.label,
+            sample.defect,
+            sample.group,
+            sample.published_split,
+            sample.boxes,
+            vars(sample.mask) if isinstance(sample.mask, Shapes) else None,
+            *(hashes[path] for path in sample.files),
         ]
-        # One file can be a mask or a block grid, and the last of several a mask or their kinds.
-        row += [word for word, there in (("kinds", isinstance(s.mask, Layers) and s.mask.kinds), ("blocks", s.blocks)) if there]
-        total.update(json.dumps(row).encode() + b"\n")
-    return total.hexdigest()
+        # The last file may be a mask, the description of a mask's layers, or a block grid: say which.
+        if isinstance(sample.mask, Layers) and sample.mask.kinds:
+            record.append("kinds")
+        if sample.blocks:
+            record.append("blocks")
+        digest.update(json.dumps(record).encode() + b"\n")
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""One image: decoded and resized in the same way for training and for prediction."""
+"""Decode and resize images, in the same way for training and for prediction."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from adjobs.errors import DataError, one_line
 
 RESIZE_RULE = "stretch-bilinear-antialias-1"
-"""Name of what :func:`load_rgb` does; change it with the function, since caches and models carry it."""
+"""Identifies what :func:`load_rgb` does; change it with the function, since caches and models store it."""
 
 MAX_PIXELS = 178_956_970
 """Pillow's own limit: a 24-bit image of half a GiB."""
 
-# Only these decoders run: bytes that a client sends must not reach Ghostscript and others as rarely used.
+# Only these decoders run: bytes from clients must not reach Ghostscript and other rarely used decoders.
 _DECODERS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-_SIDEWAYS = {5, 6, 7, 8}  # EXIF orientations that exchange width and height
+_TRANSPOSED = {5, 6, 7, 8}  # EXIF orientations that swap width and height
 
 
 class ImageError(DataError):
-    """One image cannot be used.
+    """An image cannot be used.
 
     Attributes:
         name: the file.
-        kind: "unreadable", "truncated" or "too large".
+        kind: "unreadable", "truncated" or "too large", or for masks "mask size" or "mask value".
         reason: the message without the name.
     """
 
@@ -49,7 +49,7 @@ def load_rgb(source: Path | bytes, size: int) -> np.ndarray:
 
     Returns:
         ``(size, size, 3)`` uint8. Grey images get three equal channels, transparency is dropped, 16-bit grey is divided
-        by 257 (the full range, so that brightness means the same in every image). Of several frames the first is taken.
+        by 257 (the full range, so that brightness means the same in every image). Only the first of several frames is used.
 
     Raises:
         ImageError: the image is unreadable, truncated or too large.
@@ -70,23 +70,25 @@ def image_size(path: Path) -> tuple[int, int]:
     """
     with _opened(path) as image:
         width, height = image.size
-        # A TIFF's size is that of the upright image already; asking a PNG without EXIF for it would decode the whole image.
-        turnable = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
-        sideways = turnable and image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
-        return (height, width) if sideways else (width, height)
+        # A TIFF's size is that of the upright image already; getexif of a PNG without EXIF would decode the whole image.
+        has_orientation = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
+        transposed = has_orientation and image.getexif().get(ExifTags.Base.Orientation) in _TRANSPOSED
+        return (height, width) if transposed else (width, height)
 
 
 def refuse_other_size(path: Path, width: int, height: int) -> None:
-    """Refuse boxes that were drawn on the image at another size: nothing else tells that they lie in wrong places.
+    """Refuse boxes that were drawn on the image at another size: their positions would be wrong without any other sign.
 
     Raises:
-        ValueError: what was got and what is needed; an image that is unreadable is left to the check of the data.
+        ValueError: the sizes differ. Unreadable images are ignored here and reported by the check of the data set.
     """
     with suppress(ImageError):
-        real = image_size(path)
-        if real != (width, height):
-            got = f"boxes of {path.name} are for {width} x {height} pixels, the upright image has {real[0]} x {real[1]}"
-            raise ValueError(f"{got}; both must be equal")
+        actual = image_size(path)
+        if actual != (width, height):
+            raise ValueError(
+                f"boxes of {path.name} are for {width} x {height} pixels, but the upright image has {actual[0]} x {actual[1]}; "
+                "both must be equal"
+            )
 
 
 def decode(source: Path | bytes) -> Image.Image:
@@ -96,26 +98,38 @@ def decode(source: Path | bytes) -> Image.Image:
         ImageError: the image is unreadable, truncated or too large.
     """
     with _opened(source) as image:
-        ImageOps.exif_transpose(image, in_place=True)
-        if image.mode.startswith("I;16"):
-            grey = np.asarray(image).astype(np.uint32)
-            return Image.fromarray(((grey + 128) // 257).astype(np.uint8))
-        if image.mode in ("I", "F"):
-            reason = f"pixels of 32 bits (mode {image.mode}) have no agreed range; allowed are 8 and 16 bits; convert it"
-            raise ImageError(_name(source), "unreadable", reason)
-        if image.mode in ("L", "RGB"):
-            image.load()
-            return image.copy()
-        # Through RGBA, since Pillow warns when a palette's transparency is dropped at once.
-        return (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
+        return to_upright(image, _name(source))
+
+
+def to_upright(image: Image.Image, name: str) -> Image.Image:
+    """A copy of an opened image, upright and in mode L or RGB with 8 bits.
+
+    Args:
+        image: in any mode.
+        name: the image's name, for errors.
+
+    Raises:
+        ImageError: the image has pixels of 32 bits.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        grey = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((grey + 128) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        reason = f"has pixels of 32 bits (mode {image.mode}), whose range is undefined; allowed are 8 and 16 bits; convert it"
+        raise ImageError(name, "unreadable", reason)
+    if image.mode in ("L", "RGB"):
+        return image.copy()
+    # Through RGBA, since Pillow warns if a palette's transparency is dropped directly.
+    return (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
 
 
 def decode_mask(source: Path | bytes) -> np.ndarray:
     """Decode a mask upright.
 
     Returns:
-        ``(H, W)`` bool, True on defect pixels: at least half bright where the mask has bright pixels at all (edges may
-        be smoothed, JPEG rings), otherwise not 0 (masks of small class numbers). Transparent pixels are False.
+        ``(H, W)`` bool, True on defect pixels: values above 127 if the mask has any (edges may be smoothed, JPEG causes
+        ringing), otherwise values other than 0 (masks of small class numbers). Transparent pixels are False.
 
     Raises:
         ImageError: the mask is unreadable, truncated or too large.
@@ -128,33 +142,31 @@ def decode_mask(source: Path | bytes) -> np.ndarray:
         else:
             rgba = np.asarray(image.convert("RGBA"))
             values = rgba[..., :3].max(axis=2) * (rgba[..., 3] > 0)
-        bright: np.ndarray = values > (127 if values.max() > 127 else 0)
-        return bright
+        mask: np.ndarray = values > (127 if values.max() > 127 else 0)
+        return mask
 
 
 @contextmanager
 def _opened(source: Path | bytes) -> Iterator[Image.Image]:
-    """Open an image by its header, and turn whatever goes wrong while it is open into an ImageError."""
+    """Open an image by its header, and convert every error while it is open to an ImageError."""
     name = _name(source)
     try:
-        # Never by name: given a name, Pillow 13 maps uncompressed grey TIFFs and scrambles those that are to be turned.
+        # Never by name: Pillow 13 would memory-map uncompressed grey TIFFs and scramble those that must be rotated.
         file = BytesIO(source) if isinstance(source, bytes) else source.open("rb")
         with file, Image.open(file, formats=_DECODERS) as image:
             _refuse_large(name, image.width * image.height)
             yield image
     except ImageError:
         raise
-    except Image.DecompressionBombError:  # Pillow's own check of the header, which comes first if nobody turned it off
+    except Image.DecompressionBombError:  # Pillow's own check of the header, which runs first unless it is disabled
         _refuse_large(name, MAX_PIXELS + 1)
     except UnidentifiedImageError as error:
-        reason = "is no image; allowed are PNG, JPEG, BMP, TIFF and WebP; export it again or remove it"
+        reason = "is not a supported image; allowed are PNG, JPEG, BMP, TIFF and WebP; export it again or remove it"
         raise ImageError(name, "unreadable", reason) from error
-    except Exception as error:  # decoders raise whatever the broken byte makes them stumble over
-        got = one_line(error) if not isinstance(error, OSError) else error.strerror or one_line(error)
-        kind = "truncated" if "truncated" in got.lower() else "unreadable"
-        raise ImageError(
-            name, kind, f"cannot be decoded ({got}); a whole image is needed; export it again or remove it"
-        ) from error
+    except Exception as error:  # decoders raise all kinds of errors for damaged files
+        cause = one_line(error) if not isinstance(error, OSError) else error.strerror or one_line(error)
+        kind = "truncated" if "truncated" in cause.lower() else "unreadable"
+        raise ImageError(name, kind, f"cannot be decoded ({cause}); export it again or remove it") from error
 
 
 def _refuse_large(name: str, pixels: int) -> None:
@@ -162,7 +174,7 @@ def _refuse_large(name: str, pixels: int) -> None:
         raise ImageError(
             name,
             "too large",
-            f"has more than {MAX_PIXELS:,} pixels, the most allowed; scale it down or cut it into parts",
+            f"has more than {MAX_PIXELS:,} pixels, the maximum; scale it down or crop it",
         )
 
 

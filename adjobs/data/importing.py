@@ -1,9 +1,9 @@
-"""Copy a data set of any layout to a folder or to S3, as the images and labels themselves with one manifest.
+"""Copy a data set of any layout to a folder or to S3: its images and labels, with one manifest.
 
-A copy that was broken off is never taken for a data set: until all files are there and were compared, the manifest is a note
-that no reader accepts. Run again, it goes on. A file counts as copied if it has the size and the SHA-256 of the source; in S3,
-where reading everything back would take as long as the copy, an entity tag that is the MD5 of the source will do, and only
-files whose tag is something else (large or encrypted ones) are read back.
+An interrupted copy is never taken for a data set: until all files have been copied and compared, the manifest is a marker that
+no reader accepts. Running the import again continues it. A file counts as copied if it has the size and the SHA-256 of its source. In
+S3, where reading everything back would take as long as the copy, an entity tag that equals the MD5 of the source is sufficient;
+only files with other tags (large or encrypted ones) are read back.
 """
 
 from __future__ import annotations
@@ -21,112 +21,128 @@ from adjobs.data.walk import content_hash
 from adjobs.errors import DataError
 from adjobs.parallel import in_threads
 from adjobs.storage import Entry, LocalStore, Store, open_store
-from adjobs.storage.base import PART
+from adjobs.storage.base import TEMPORARY_SUFFIX
 
 UNREADABLE = frozenset({"unreadable", "truncated", "too large", "mask unreadable", "blocks unreadable", "box empty"})
-"""Kinds of problems that must not be copied: nothing could be trained on these samples, or the manifest be read back."""
+"""Kinds of problems that prevent an import: the sample could not be trained on, or the manifest not be read back."""
 
 MANIFEST = "manifest.jsonl"
 _MANIFESTS = (MANIFEST, "manifest.csv")
 _UNFINISHED = "unfinished: run the same 'adjobs data import' again"
 
 
-class Copied(NamedTuple):
-    """What an import did: where to, files copied now, files that were there already, and bytes copied now."""
+class ImportResult(NamedTuple):
+    """The outcome of an import.
 
-    place: str
+    Attributes:
+        destination: address of the copy.
+        copied: number of files copied by this import.
+        already_present: number of files that an earlier import had copied.
+        size: bytes copied by this import.
+    """
+
+    destination: str
     copied: int
-    kept: int
+    already_present: int
     size: int
 
 
-def refuse_overlap(index: Dataset, source: str, destination: str) -> None:
-    """Refuse a destination that is the source or lies in it.
+def refuse_overlap(dataset: Dataset, source: str, destination: str) -> None:
+    """Refuse a destination that is the source or lies inside it.
 
     Args:
-        index: the source, opened.
-        source: its address.
+        dataset: the opened source.
+        source: address of the source.
         destination: folder, ``file://`` or ``s3://`` address.
 
     Raises:
-        DataError: it does.
-        StorageError: the destination is no address of a store.
+        DataError: the destination overlaps with the source.
+        StorageError: the destination is not the address of a store.
     """
     store = open_store(destination)
     if isinstance(store, LocalStore):
-        inside = store.root.resolve().is_relative_to(index.root.resolve())
+        is_inside = store.root.resolve().is_relative_to(dataset.root.resolve())
     else:
-        inside = source.startswith("s3://") and f"{store.uri()}/".startswith(f"{open_store(source).uri()}/")
-    if inside:
-        raise DataError(f"{destination}: lies in the data set {source}; a copy needs a place of its own; choose one outside")
+        is_inside = source.startswith("s3://") and f"{store.uri()}/".startswith(f"{open_store(source).uri()}/")
+    if is_inside:
+        raise DataError(f"{destination}: is inside the data set {source}; choose a destination outside it")
 
 
-def import_index(index: Dataset, destination: str, *, progress: bool = False) -> Copied:
+def import_dataset(dataset: Dataset, destination: str, *, progress: bool = False) -> ImportResult:
     """Copy the files of all samples, at their paths relative to the data set, and write the manifest last.
 
-    The copy has the ids, the labels and so the fingerprint of its source.
+    The copy has the same ids and labels as its source, and therefore the same fingerprint.
 
     Args:
-        index: what to copy.
-        destination: folder, ``file://`` or ``s3://`` address; empty, or with an earlier or unfinished copy of the same samples.
+        dataset: the data set to copy.
+        destination: folder, ``file://`` or ``s3://`` address; empty, or with a complete or interrupted copy of the same samples.
         progress: show progress bars on a terminal's standard error.
 
     Raises:
-        DataError: a source file cannot be read, or changed meanwhile, or the destination holds something else.
+        DataError: a source file cannot be read or changed during the import, or the destination holds something else.
         StorageError: the destination cannot be written.
     """
     store = open_store(destination)
-    paths = {path: _key(index, path) for sample in index.samples for path in sample.files}
-    hashes = dict(zip(paths, in_threads(content_hash, list(paths), text="hashing", progress=progress), strict=True))
-    manifest = _manifest(index, hashes)
-    note = (json.dumps([_UNFINISHED, hashlib.sha256(manifest).hexdigest()]) + "\n").encode()
-    there = {entry.key: entry for entry in store.list()}
-    finished = _finished(store, there, manifest, note)
+    keys = {path: _key(dataset, path) for sample in dataset.samples for path in sample.files}
+    hashes = dict(zip(keys, in_threads(content_hash, list(keys), text="hashing", progress=progress), strict=True))
+    manifest = _manifest(dataset, hashes)
+    marker = (json.dumps([_UNFINISHED, hashlib.sha256(manifest).hexdigest()]) + "\n").encode()
+    entries = {entry.key: entry for entry in store.list()}
+    is_complete = _is_complete(store, entries, manifest, marker)
 
-    def to_copy(path: Path) -> bool:
-        entry = there.get(paths[path])
-        same = entry is not None and _same(store, entry, path, hashes[path])
-        if entry and finished and not same:
-            got = f"{store.uri(entry.key)}: is not equal to {path}, of which it was a copy"
-            raise DataError(f"{got}; a finished copy is not changed; choose another place, or delete this file")
-        return not same
+    def must_copy(path: Path) -> bool:
+        entry = entries.get(keys[path])
+        is_equal = entry is not None and _is_equal(store, entry, path, hashes[path])
+        if entry and is_complete and not is_equal:
+            raise DataError(
+                f"{store.uri(entry.key)}: differs from its source {path}; a complete copy is never changed; "
+                "choose another destination, or delete this file"
+            )
+        return not is_equal
 
-    flags = in_threads(to_copy, list(paths), text="comparing", progress=progress)
-    missing = [path for path, flag in zip(paths, flags, strict=True) if flag]
-    if missing or not finished:
-        store.write(MANIFEST, note)
-        in_threads(lambda path: store.put(path, paths[path]), missing, text="copying", progress=progress)
-        _refuse_unequal(store, {paths[path]: path for path in missing}, hashes, progress)
+    flags = in_threads(must_copy, list(keys), text="comparing", progress=progress)
+    missing = [path for path, flag in zip(keys, flags, strict=True) if flag]
+    if missing or not is_complete:
+        store.write(MANIFEST, marker)
+        in_threads(lambda path: store.put(path, keys[path]), missing, text="copying", progress=progress)
+        _verify(store, {keys[path]: path for path in missing}, hashes, progress)
         store.write(MANIFEST, manifest)
     if isinstance(store, LocalStore):
-        for part in store.root.rglob(f".*{PART}"):  # of copies that were killed
-            part.unlink(missing_ok=True)
-    return Copied(store.uri(), len(missing), len(paths) - len(missing), sum(path.stat().st_size for path in missing))
+        for temporary in store.root.rglob(f".*{TEMPORARY_SUFFIX}"):  # left by copies that were killed
+            temporary.unlink(missing_ok=True)
+    return ImportResult(store.uri(), len(missing), len(keys) - len(missing), sum(path.stat().st_size for path in missing))
 
 
-def _key(index: Dataset, path: Path) -> str:
-    if not path.is_relative_to(index.root):
-        raise DataError(f"{path}: is not in {index.root}; a data set that is copied must lie in one folder; move it there")
-    return path.relative_to(index.root).as_posix()
+def _key(dataset: Dataset, path: Path) -> str:
+    if not path.is_relative_to(dataset.root):
+        raise DataError(
+            f"{path}: is not in {dataset.root}; only data sets in a single folder can be imported; move the file there"
+        )
+    return path.relative_to(dataset.root).as_posix()
 
 
-def _manifest(index: Dataset, hashes: Mapping[Path, str]) -> bytes:
-    lines = [{**write_line(sample, index.root), "sha256": hashes[sample.image]} for sample in index.samples]
+def _manifest(dataset: Dataset, hashes: Mapping[Path, str]) -> bytes:
+    lines = [{**write_line(sample, dataset.root), "sha256": hashes[sample.image]} for sample in dataset.samples]
     return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
 
-def _finished(store: Store, there: Mapping[str, Entry], manifest: bytes, note: bytes) -> bool:
-    """Whether a copy of the same samples has been finished; refuses a place with anything but such a copy, or a part of it."""
-    found = next((name for name in _MANIFESTS if name in there), None)
-    content = store.read(MANIFEST) if found == MANIFEST else b""
-    if there and content not in (manifest, note):
-        got = f"holds another data set ({found})" if found else f"is not empty ({min(there)})"
-        need = "a copy goes to an empty place, or on with one of the same samples"
-        raise DataError(f"{store.uri()}: {got}; {need}; choose another place, or empty this one")
+def _is_complete(store: Store, entries: Mapping[str, Entry], manifest: bytes, marker: bytes) -> bool:
+    """Whether the store holds a complete copy of the same samples.
+
+    Raises:
+        DataError: the store holds something other than a complete or interrupted copy of the same samples.
+    """
+    name = next((name for name in _MANIFESTS if name in entries), None)
+    content = store.read(MANIFEST) if name == MANIFEST else b""
+    if entries and content not in (manifest, marker):
+        problem = f"contains another data set ({name})" if name else f"is not empty ({min(entries)})"
+        raise DataError(
+            f"{store.uri()}: {problem}; the destination must be empty, or hold a copy of the same samples; choose another"
+        )
     return content == manifest
 
 
-def _same(store: Store, entry: Entry, path: Path, digest: str) -> bool:
+def _is_equal(store: Store, entry: Entry, path: Path, digest: str) -> bool:
     """Whether a stored file has the content of a source file with this SHA-256."""
     if entry.size != path.stat().st_size:
         return False
@@ -136,18 +152,21 @@ def _same(store: Store, entry: Entry, path: Path, digest: str) -> bool:
         if entry.etag.strip('"') == hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest():
             return True
     with tempfile.TemporaryDirectory(prefix="adjobs-") as folder:
-        back = Path(folder) / "file"
-        store.get(entry.key, back)
-        return content_hash(back) == digest
+        downloaded = Path(folder) / "file"
+        store.get(entry.key, downloaded)
+        return content_hash(downloaded) == digest
 
 
-def _refuse_unequal(store: Store, copied: Mapping[str, Path], hashes: Mapping[Path, str], progress: bool) -> None:
-    """Compare all that was copied with its source."""
-    stored = {entry.key: entry for entry in store.list()} if copied else {}
+def _verify(store: Store, sources: Mapping[str, Path], hashes: Mapping[Path, str], progress: bool) -> None:
+    """Compare all copied files with their sources."""
+    stored = {entry.key: entry for entry in store.list()} if sources else {}
 
     def compare(key: str) -> None:
-        path = copied[key]
-        if key not in stored or not _same(store, stored[key], path, hashes[path]):
-            raise DataError(f"{path}: its copy is not equal to it; the file changed meanwhile, or the storage erred; run again")
+        path = sources[key]
+        if key not in stored or not _is_equal(store, stored[key], path, hashes[path]):
+            raise DataError(
+                f"{path}: its copy differs from it; the file changed during the import, or the storage returned an error; "
+                "run the import again"
+            )
 
-    in_threads(compare, list(copied), text="verifying", progress=progress)
+    in_threads(compare, list(sources), text="verifying", progress=progress)

@@ -1,4 +1,4 @@
-"""Finding a data set and listing its samples."""
+"""Find a data set and list its samples."""
 
 from __future__ import annotations
 
@@ -12,31 +12,35 @@ from adjobs.data.dataset import Dataset, Sample
 from adjobs.data.walk import IMAGE_SUFFIXES, subfolders
 from adjobs.errors import DataError, choices
 
-INSTALLED = "elpv"  # the word that stands for the installed package
-_PLACES = "allowed are a local folder, file://<folder>, s3://<bucket>/<prefix>, or elpv (the installed package elpv-dataset)"
+INSTALLED = "elpv"  # stands for the installed package elpv-dataset
+_ALLOWED_URIS = (
+    "allowed are a local folder, file://<folder>, s3://<bucket>/<prefix>, or elpv (the installed package elpv-dataset)"
+)
 
 
 def open_dataset(uri: str, format: str = "auto", *, cache: Path) -> Dataset:
-    """Find a data set and list its samples; of images at most the header is read, unless masks alone say which are good.
+    """Find a data set and list its samples.
+
+    Of images at most the header is read, except in formats where only the masks say which images are normal.
 
     Args:
         uri: local folder, ``file://`` or ``s3://`` address, or ``elpv`` for the installed package.
-        format: name of a format, or ``auto`` to recognise it.
-        cache: folder into which ``s3://`` data is fetched.
+        format: name of a format, or ``auto`` to detect it.
+        cache: folder into which ``s3://`` data is downloaded.
 
     Raises:
-        DataError: there is no such data set, it has no recognised layout, or it has no normal images.
-        StorageError: S3 refuses or is down.
+        DataError: the data set does not exist, its layout is not recognised, or it has no normal images.
+        StorageError: S3 is unreachable or refuses access.
     """
-    root = _locate(uri, cache)
-    reader = _reader(root, format)
+    root = _resolve(uri, cache)
+    reader = _select_format(root, format)
     samples = tuple(sorted(reader.read(root), key=lambda sample: sample.id))
     _refuse_unusable(root, reader, samples)
     return Dataset(root, reader.NAME, samples)
 
 
-def _locate(uri: str, cache: Path) -> Path:
-    """The local folder that ``uri`` stands for, as an absolute path, because workers run elsewhere."""
+def _resolve(uri: str, cache: Path) -> Path:
+    """The local folder of an address, as an absolute path: workers have another working directory."""
     if uri == INSTALLED:
         return _installed_elpv()
     scheme = uri.partition("://")[0] if "://" in uri else ""
@@ -46,55 +50,58 @@ def _locate(uri: str, cache: Path) -> Path:
         folder: Path = fetch(uri, cache)
         return folder
     if scheme not in ("", "file"):
-        raise DataError(f"{uri}: data cannot be read from {scheme}://; {_PLACES}; copy the images to one of these")
-    parts = urlsplit(uri) if scheme else None
-    if parts and parts.netloc not in ("", "localhost"):
+        raise DataError(f"{uri}: cannot read data from {scheme}://; {_ALLOWED_URIS}; copy the images to one of these")
+    url = urlsplit(uri) if scheme else None
+    if url and url.netloc not in ("", "localhost"):
         raise DataError(
-            f"{uri}: {parts.netloc} is another machine; {_PLACES}; a local file address has three slashes, as file:///data"
+            f"{uri}: {url.netloc} is another machine; {_ALLOWED_URIS}; a local file address has three slashes, as in file:///data"
         )
-    path = unquote(parts.path) if parts else uri
+    path = unquote(url.path) if url else uri
     if not path.strip() or not Path(path).expanduser().is_dir():
-        got = "is a file" if path.strip() and Path(path).expanduser().is_file() else "no such folder"
-        raise DataError(f"{uri or '(empty)'}: {got}; {_PLACES}; correct the address, unpack an archive first")
+        problem = "is a file" if path.strip() and Path(path).expanduser().is_file() else "no such folder"
+        raise DataError(f"{uri or '(empty)'}: {problem}; {_ALLOWED_URIS}; correct the address, unpack archives first")
     return Path(path).expanduser().absolute()
 
 
 def _installed_elpv() -> Path:
-    spec = importlib.util.find_spec("elpv_dataset")  # not imported: only its files are wanted
+    spec = importlib.util.find_spec("elpv_dataset")  # not imported: only its files are needed
     if spec is None or not spec.submodule_search_locations:
         raise DataError(
-            "elpv: the package elpv-dataset is not installed; run 'pip install elpv-dataset'; write ./elpv for a folder"
+            "elpv: the package elpv-dataset is not installed; run 'pip install elpv-dataset', or write ./elpv for a folder"
         )
     return Path(next(iter(spec.submodule_search_locations))) / "data"
 
 
-def _reader(root: Path, name: str) -> formats.Format:
-    known = formats.formats()
+def _select_format(root: Path, name: str) -> formats.Format:
+    available = formats.load_formats()
     if name != "auto":
-        if name not in known:
-            raise DataError(f"{name}: no such data format; {choices(name, ['auto', *known])}")
-        if not known[name].recognises(root):
+        if name not in available:
+            raise DataError(f"unknown data format '{name}'; {choices(name, ['auto', *available])}")
+        if not available[name].recognises(root):
             raise DataError(
-                f"{root}: has not the layout of {name}: {known[name].DESCRIPTION}; rearrange it or name another format"
+                f"{root}: layout is not {name} ({available[name].DESCRIPTION}); rearrange it or choose another format"
             )
-        return known[name]
-    matches = [reader for reader in known.values() if reader.recognises(root)]
-    # A manifest names every image, so it goes before what the folders look like.
+        return available[name]
+    matches = [reader for reader in available.values() if reader.recognises(root)]
+    # A manifest names every image, so it takes precedence over the layout of the folders.
     matches = [reader for reader in matches if reader.NAME == "manifest"] or matches
     if len(matches) > 1:
-        raise DataError(f"{root}: has the layout of {' and of '.join(m.NAME for m in matches)}; name one of them as the format")
+        names = " and ".join(reader.NAME for reader in matches)
+        raise DataError(f"{root}: matches several formats: {names}; choose one of them with the format setting")
     if not matches:
-        need = f"have {', '.join(known)}; rearrange it, simplest as folder ({known['folder'].DESCRIPTION}), or give one inside"
-        raise DataError(f"{root}: layout not recognised{_nearby(root, known)}; {need}")
+        simplest = f"rearrange it, most simply as folder ({available['folder'].DESCRIPTION}), or choose a subfolder"
+        raise DataError(
+            f"{root}: layout not recognised{_describe_subfolder(root, available)}; available: {', '.join(available)}; {simplest}"
+        )
     return matches[0]
 
 
-def _nearby(root: Path, known: dict[str, formats.Format]) -> str:
-    """Name a folder one level down that would do: data sets of several products have one folder for each."""
+def _describe_subfolder(root: Path, available: dict[str, formats.Format]) -> str:
+    """Name a subfolder with a known layout: data sets of several products have one folder for each."""
     for folder in subfolders(root):
-        for reader in known.values():
+        for reader in available.values():
             if reader.recognises(folder):
-                return f" (but its folder {folder.name} is {reader.NAME})"
+                return f" (but its subfolder {folder.name} is {reader.NAME})"
     return ""
 
 
@@ -102,15 +109,17 @@ def _refuse_unusable(root: Path, reader: formats.Format, samples: tuple[Sample, 
     layout = f"{reader.NAME}: {reader.DESCRIPTION}"
     if not samples:
         suffixes = " ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
-        raise DataError(f"{root}: no images; allowed are {suffixes}, laid out as {layout}; put images there")
+        raise DataError(f"{root}: contains no images; allowed are {suffixes}, laid out as {layout}; add images")
     if not any(sample.label == "normal" for sample in samples):
-        raise DataError(f"{root}: {len(samples)} images and none of them normal; normal images are needed; add some ({layout})")
+        raise DataError(
+            f"{root}: none of its {len(samples)} images is normal; normal images are required to train; add some ({layout})"
+        )
     name, count = Counter(sample.id for sample in samples).most_common(1)[0]
     if count > 1:
-        raise DataError(f"{root}: {name} is listed {count} times; an image is one sample; remove the repetitions")
+        raise DataError(f"{root}: {name} is listed {count} times; each image must be listed once; remove the duplicates")
     for sample in samples:
-        for what, name in (("file name", sample.id), ("defect type", sample.defect), ("group", sample.group or "")):
+        for field, text in (("file name", sample.id), ("defect type", sample.defect), ("group", sample.group or "")):
             try:
-                name.encode()
+                text.encode()
             except UnicodeEncodeError as error:
-                raise DataError(f"{root}: {what} {name!r} is not UTF-8; only UTF-8 names are allowed; rename it") from error
+                raise DataError(f"{root}: {field} {text!r} is not valid UTF-8; rename it") from error

@@ -1,4 +1,4 @@
-"""A trained model outside training: a folder with the weights, and with everything that turns a picture into a decision.
+"""A trained model outside training: a folder with the weights, and with everything that turns an image into a decision.
 
 The folder holds ``weights.safetensors`` and ``detector.json``. No pickle: loading a
 model does not mean trusting the bucket it came from.
@@ -7,24 +7,30 @@ model does not mean trusting the bucket it came from.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 import torch
+from PIL import Image
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from adjobs import methods
-from adjobs.data.images import RESIZE_RULE, load_rgb
-from adjobs.errors import StorageError, one_line
-from adjobs.evaluation.evaluate import DeviceConfig, evaluating, predict
+from adjobs.data.images import RESIZE_RULE, decode, stretch, to_upright
+from adjobs.errors import DataError, StorageError, one_line
+from adjobs.evaluation.evaluate import EVAL_BATCH, DeviceConfig, PredictionArrays, evaluation_mode, predict_images
+from adjobs.inference.regions import Region, find_regions
 
 FORMAT = 1
 MANIFEST_FILE = "detector.json"
+
+ImageInput = str | Path | bytes | Image.Image | np.ndarray
+"""What can be predicted: a path, the bytes of an image file, a PIL image, or a uint8 array."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +40,8 @@ class Manifest:
     Attributes:
         method: its name.
         params: its resolved parameters.
-        map_floor: median of the map over good validation pixels, where heat maps begin; None for methods without maps.
-        image_size: pictures are resized to this square, by ``resize_rule``.
+        map_floor: median of the anomaly map over normal validation pixels, where heat maps start; None without anomaly maps.
+        image_size: images are resized to this square, by ``resize_rule``.
         threshold: as :meth:`adjobs.metrics.threshold.Threshold.to_dict` gives it; ``value`` decides.
         data_fingerprint: of the data set that it was trained on.
         pixel_threshold: as :meth:`adjobs.metrics.pixel_threshold.PixelThreshold.to_dict` gives it; None for methods without maps.
@@ -55,21 +61,33 @@ class Manifest:
     format: int = FORMAT
 
 
-class Detection(NamedTuple):
-    """What is found on B images.
+@dataclass(frozen=True)
+class ImagePrediction:
+    """What a detector says of one image.
 
     Attributes:
-        scores: ``(B,)`` float64.
-        decisions: ``(B,)`` bool, True for an alarm.
-        maps: ``(B, H, W)`` float32, or None for methods that locate nothing.
-        marked: ``(B, H, W)`` bool, pixels that reach the pixel threshold, whatever is decided on the image; None without maps or
-            without a pixel threshold.
+        score: higher is more anomalous.
+        threshold: the image is anomalous when its score is at least this.
+        decision: ``anomalous`` or ``normal``.
+        anomaly_map: ``(S, S)`` float32 at the detector's own size, or None for methods that do not localise.
+        defect_mask: ``(S, S)`` bool, pixels that reach the pixel threshold, whatever the decision; None without anomaly maps.
+        regions: boxes around connected defect pixels of an anomalous image, in pixels of the image, largest first. On an image
+            that is decided to be normal defect pixels are noise, and there are none.
+        region_mask: ``(S, S)`` bool, the pixels of these regions; None for normal images and without anomaly maps.
     """
 
-    scores: np.ndarray
-    decisions: np.ndarray
-    maps: np.ndarray | None
-    marked: np.ndarray | None
+    score: float
+    threshold: float
+    decision: Literal["normal", "anomalous"]
+    anomaly_map: np.ndarray | None = None
+    defect_mask: np.ndarray | None = None
+    regions: tuple[Region, ...] = ()
+    region_mask: np.ndarray | None = None
+
+    @property
+    def defect_area(self) -> float | None:
+        """Share of the pixels that reach the pixel threshold, in [0, 1]; None without anomaly maps."""
+        return None if self.defect_mask is None else float(self.defect_mask.mean())
 
 
 def save(folder: Path, method: nn.Module, manifest: Manifest) -> None:
@@ -128,7 +146,7 @@ class Detector:
 
     def __init__(self, method: nn.Module, manifest: Manifest, device: torch.device) -> None:
         self.method = method.to(device).to(memory_format=torch.channels_last).eval()
-        self.runner = DeviceConfig(device)
+        self.device_config = DeviceConfig(device)
         self.manifest = manifest
 
     @classmethod
@@ -143,17 +161,17 @@ class Detector:
             StorageError: the folder holds no detector, or one of another format.
         """
         manifest, weights = read_manifest(folder), read_weights(folder)
-        found = methods.load(manifest.method)
-        # The weights are all here; nothing is to be downloaded only to be overwritten.
-        offline = {"weights": "none"} if "weights" in found.config.model_fields else {}
+        loaded = methods.load(manifest.method)
+        # All weights are in the folder; nothing is to be downloaded only to be overwritten.
+        offline = {"weights": "none"} if "weights" in loaded.config.model_fields else {}
         try:
-            config = found.config(**{**manifest.params, **offline})
+            config = loaded.config(**{**manifest.params, **offline})
         except ValidationError as error:
             raise StorageError(
                 f"detector {folder}: parameters that {manifest.method} does not have here ({one_line(error)[:120]}); "
                 "use the adjobs version that trained it"
             ) from error
-        method = found.build(config, image_size=manifest.image_size, seed=0)
+        method = loaded.build(config, image_size=manifest.image_size, seed=0)
         method.load_state_dict(weights)
         return cls(method, manifest, torch.device(_default_device() if device == "auto" else device))
 
@@ -164,24 +182,79 @@ class Detector:
 
     @property
     def pixel_threshold(self) -> float | None:
-        """A pixel is marked when its place in the map is at least this; None for methods without maps."""
-        found = self.manifest.pixel_threshold
-        return None if found is None else float(found["value"])
+        """A pixel is defective when the anomaly map is at least this; None for methods without anomaly maps."""
+        stored = self.manifest.pixel_threshold
+        return None if stored is None else float(stored["value"])
 
-    def read(self, source: Path | bytes) -> np.ndarray:
-        """Decode and resize a picture as in training: ``(S, S, 3)`` uint8.
+    @overload
+    def __call__(self, images: ImageInput) -> ImagePrediction: ...
+
+    @overload
+    def __call__(self, images: list[ImageInput] | tuple[ImageInput, ...]) -> list[ImagePrediction]: ...
+
+    def __call__(self, images: ImageInput | list[ImageInput] | tuple[ImageInput, ...]) -> ImagePrediction | list[ImagePrediction]:
+        """Predict one image or several.
+
+        Args:
+            images: a path, the bytes of an image file, a PIL image, or a ``(H, W)`` or ``(H, W, 3)`` uint8 array; or a list of
+                these. They are stretched to the detector's size as in training.
+
+        Returns:
+            A prediction for one image, a list for several, in their order.
 
         Raises:
-            DataError: not a picture, truncated, or too large.
+            DataError: not an image, truncated or too large, or an array of another type or shape.
         """
-        return load_rgb(source, self.manifest.image_size)
+        if isinstance(images, ImageInput):
+            return self._predict([images])[0]
+        return [
+            prediction
+            for start in range(0, len(images), EVAL_BATCH)
+            for prediction in self._predict(images[start : start + EVAL_BATCH])
+        ]
 
-    def __call__(self, images: np.ndarray) -> Detection:
-        """Detect on ``(B, S, S, 3)`` uint8 images as ``read`` gives them."""
-        with evaluating(self.method):
-            scores, maps, _ = predict(self.method, images, self.runner)
-        marked = None if maps is None or self.pixel_threshold is None else maps >= self.pixel_threshold
-        return Detection(scores, scores >= self.threshold, maps, marked)
+    def _predict(self, images: Sequence[ImageInput]) -> list[ImagePrediction]:
+        """Predict one batch; regions are found in the pixels of each image."""
+        decoded = [read_image(image) for image in images]
+        arrays = self.predict_arrays(np.stack([stretch(image, self.manifest.image_size) for image in decoded]))
+        maps: list[np.ndarray | None] = [None] * len(images) if arrays.anomaly_maps is None else list(arrays.anomaly_maps)
+        return [
+            self._decide(float(score), anomaly_map, image.size)
+            for score, anomaly_map, image in zip(arrays.score, maps, decoded, strict=True)
+        ]
+
+    def _decide(self, score: float, anomaly_map: np.ndarray | None, size: tuple[int, int]) -> ImagePrediction:
+        decision: Literal["normal", "anomalous"] = "anomalous" if score >= self.threshold else "normal"
+        if anomaly_map is None or self.pixel_threshold is None:
+            return ImagePrediction(score, self.threshold, decision, anomaly_map)
+        defect_mask = anomaly_map >= self.pixel_threshold
+        if decision == "normal":
+            return ImagePrediction(score, self.threshold, decision, anomaly_map, defect_mask)
+        regions, region_mask = find_regions(defect_mask, size)
+        return ImagePrediction(score, self.threshold, decision, anomaly_map, defect_mask, regions, region_mask)
+
+    def predict_arrays(self, images: np.ndarray) -> PredictionArrays:
+        """Predict ``(B, S, S, 3)`` uint8 images of the detector's own size, all in one batch."""
+        with evaluation_mode(self.method):
+            return predict_images(self.method, images, self.device_config)
+
+
+def read_image(source: ImageInput) -> Image.Image:
+    """An image upright, in mode L or RGB with 8 bits.
+
+    Raises:
+        DataError: not an image, truncated or too large, or an array of another type or shape.
+    """
+    if isinstance(source, str | Path):
+        return decode(Path(source))
+    if isinstance(source, bytes):
+        return decode(source)
+    if isinstance(source, Image.Image):
+        return to_upright(source, "image")
+    is_image = source.ndim == 2 or (source.ndim == 3 and source.shape[2] in (1, 3))
+    if source.dtype != np.uint8 or not is_image or 0 in source.shape:
+        raise DataError(f"array: got {source.dtype} of shape {source.shape}; give uint8 of shape (H, W) or (H, W, 3)")
+    return Image.fromarray(source[..., 0] if source.ndim == 3 and source.shape[2] == 1 else source)
 
 
 def _unreadable(folder: Path, error: Exception) -> StorageError:

@@ -22,7 +22,7 @@ def spec(name: str) -> Spec:
         JobError: no such method.
     """
     if name not in names():
-        raise JobError(f"method '{name}': no such method; {choices(name, names())}")
+        raise JobError(f"unknown method '{name}'; {choices(name, names())}")
     found: Spec = importlib.import_module(f"{__name__}.{name}").SPEC
     return found
 

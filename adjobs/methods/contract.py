@@ -187,7 +187,7 @@ class TrainingImages(Protocol):
         """Batches of up to ``size`` labelled anomalies."""
         ...
 
-    def derived(self, name: str, key: Mapping[str, Any], read: Callable[[Path], T | None], build: Callable[[Path], None]) -> T:
+    def compute_once(self, name: str, key: Mapping[str, Any], read: Callable[[Path], T | None], build: Callable[[Path], None]) -> T:
         """What depends on these images and ``key`` alone: read from a folder of this machine, which ``build`` fills once."""
         ...
 

@@ -1,6 +1,6 @@
-"""Stratified bootstrap over images: what the measures would be on test sets like this one.
+"""Stratified bootstrap over images: what the metrics would be on test sets like this one.
 
-A resample draws, within each stratum (good images, anomalous images), as many images as there are, with replacement. It is
+A resample draws, within each stratum (normal images, anomalous images), as many images as there are, with replacement. It is
 a row of weights, how often each image was drawn, so that a thousand resamples are a few operations on arrays.
 """
 
@@ -21,7 +21,7 @@ _BLOCK = 1 << 22  # weights at a time: 32 MiB, whatever the number of images
 
 
 class Sampling(NamedTuple):
-    """How to draw and what to say: confidence of the intervals, in (0, 1), number of resamples, above 0, and their seed."""
+    """Confidence of the intervals, in (0, 1), number of resamples, above 0, and their seed."""
 
     confidence: float
     resamples: int
@@ -29,45 +29,45 @@ class Sampling(NamedTuple):
 
 
 class Outcomes(NamedTuple):
-    """Anomalies found and good images that alarm at the K distinct scores in descending order, ``(B, K)`` of B resamples."""
+    """Anomalous and normal images that alarm at the K distinct scores in descending order, ``(B, K)`` of B resamples."""
 
-    found: Weights
-    alarms: Weights
+    true_alarms: Weights
+    false_alarms: Weights
 
     def auroc(self) -> Floats:
         """Area under each ROC curve, ties counted half, ``(B,)``."""
-        # Good images that reach a score, at its anomalies: those above it in full, those that tie with it by half.
-        gains = np.diff(self.found, axis=1, prepend=0)
-        ahead = self.alarms - np.diff(self.alarms, axis=1, prepend=0) / 2
-        wrong: Floats = (gains * ahead).sum(1) / (self.found[:, -1] * self.alarms[:, -1])
-        return 1 - wrong
+        # Normal images that reach the score of an anomaly: those above it in full, those that tie with it by half.
+        gains = np.diff(self.true_alarms, axis=1, prepend=0)
+        n_above = self.false_alarms - np.diff(self.false_alarms, axis=1, prepend=0) / 2
+        misordered: Floats = (gains * n_above).sum(1) / (self.true_alarms[:, -1] * self.false_alarms[:, -1])
+        return 1 - misordered
 
     def ap(self) -> Floats:
         """Average precision, ``(B,)``."""
-        gains = np.diff(self.found, axis=1, prepend=0)
-        ap: Floats = (gains * self.precision()).sum(1) / self.found[:, -1]
+        gains = np.diff(self.true_alarms, axis=1, prepend=0)
+        ap: Floats = (gains * self.precision()).sum(1) / self.true_alarms[:, -1]
         return ap
 
     def f1_max(self) -> Floats:
         """Best F1 of any threshold, ``(B,)``."""
-        best: Floats = (2 * self.found / (self.found[:, -1:] + self.found + self.alarms)).max(1)
+        best: Floats = (2 * self.true_alarms / (self.true_alarms[:, -1:] + self.true_alarms + self.false_alarms)).max(1)
         return best
 
     def precision(self) -> Floats:
         """Share of anomalies among those that reach each score, ``(B, K)``; 1 where none does."""
-        reaching = self.found + self.alarms
-        return np.where(reaching > 0, self.found / np.maximum(reaching, 1), 1.0)
+        alarms = self.true_alarms + self.false_alarms
+        return np.where(alarms > 0, self.true_alarms / np.maximum(alarms, 1), 1.0)
 
     def recall(self) -> Floats:
         """Share of the anomalies that reach each score, ``(B, K)``."""
-        return self.found / self.found[:, -1:]
+        return self.true_alarms / self.true_alarms[:, -1:]
 
     def fpr(self) -> Floats:
-        """Share of the good images that reach each score, ``(B, K)``."""
-        return self.alarms / self.alarms[:, -1:]
+        """Share of the normal images that reach each score, ``(B, K)``."""
+        return self.false_alarms / self.false_alarms[:, -1:]
 
 
-def draws(strata: NDArray[Any], count: int, seed: Seed) -> Iterator[Weights]:
+def draw_resamples(strata: NDArray[Any], count: int, seed: Seed) -> Iterator[Weights]:
     """Draw ``count`` resamples.
 
     Args:
@@ -83,22 +83,22 @@ def draws(strata: NDArray[Any], count: int, seed: Seed) -> Iterator[Weights]:
     groups = [np.flatnonzero(inverse == group) for group in range(inverse.max() + 1)]
     size = max(1, _BLOCK // len(strata))
     for start in range(0, count, size):
-        rows = min(size, count - start)
-        weights = np.zeros((rows, len(strata)), dtype=np.int64)
+        n_drawn = min(size, count - start)
+        weights = np.zeros((n_drawn, len(strata)), dtype=np.int64)
         for group in groups:
-            drawn = rng.integers(len(group), size=(rows, len(group))) + len(group) * np.arange(rows)[:, None]
-            weights[:, group] = np.bincount(drawn.ravel(), minlength=rows * len(group)).reshape(rows, -1)
+            drawn = rng.integers(len(group), size=(n_drawn, len(group))) + len(group) * np.arange(n_drawn)[:, None]
+            weights[:, group] = np.bincount(drawn.ravel(), minlength=n_drawn * len(group)).reshape(n_drawn, -1)
         yield weights
 
 
-def outcomes(truth: Bools, scores: Floats, weights: Weights) -> Outcomes:
+def count_outcomes(truth: Bools, scores: Floats, weights: Weights) -> Outcomes:
     """Count the resamples ``weights`` ``(B, N)`` of images with the labels and scores ``(N,)``."""
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
     ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # the last of each run of ties
     drawn = weights[:, order]
-    found = np.cumsum(drawn * truth[order], axis=1)[:, ends]
-    return Outcomes(found, np.cumsum(drawn, axis=1)[:, ends] - found)
+    true_alarms = np.cumsum(drawn * truth[order], axis=1)[:, ends]
+    return Outcomes(true_alarms, np.cumsum(drawn, axis=1)[:, ends] - true_alarms)
 
 
 def percentiles(values: Floats, confidence: float) -> tuple[Floats, Floats]:

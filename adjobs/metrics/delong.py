@@ -30,7 +30,7 @@ def delong(truth: Bools, scores: Floats) -> DeLong:
         truth: ``(N,)`` with at least two images of each class.
         scores: ``(k, N)``.
     """
-    from scipy.stats import rankdata  # a second to import, for which drivers and workers that measure nothing need not wait
+    from scipy.stats import rankdata  # takes a second to import, which processes that evaluate nothing are spared
 
     m, n = int(truth.sum()), int((~truth).sum())
     overall = rankdata(scores, axis=1)

@@ -1,4 +1,4 @@
-"""Checks of what the metrics are given, so that every metric refuses the same faults in the same words."""
+"""Checks of the arguments of all metrics, so that each refuses the same faults in the same words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
 
-def binary(values: ArrayLike, name: str) -> Bools:
+def check_binary(values: ArrayLike, name: str) -> Bools:
     """Check labels or decisions: ``(N,)``, each 0 or 1. Returns them as bool.
 
     Raises:
@@ -20,38 +20,38 @@ def binary(values: ArrayLike, name: str) -> Bools:
     array = np.asarray(values)
     if array.ndim != 1:
         raise ValueError(f"{name}: got shape {array.shape}, need one dimension, one value per image")
-    wrong = array[~np.isin(array, (0, 1))]
-    if wrong.size:
-        raise ValueError(f"{name}: got {wrong[0]}, allowed are 0 and 1")
+    invalid = array[~np.isin(array, (0, 1))]
+    if invalid.size:
+        raise ValueError(f"{name}: got {invalid[0]}, allowed are 0 and 1")
     return array.astype(bool)
 
 
-def image_scores(labels: ArrayLike, scores: ArrayLike) -> tuple[Bools, Floats]:
+def check_image_scores(labels: ArrayLike, scores: ArrayLike) -> tuple[Bools, Floats]:
     """Check labels and scores of images, ``(N,)`` each.
 
     Raises:
         ValueError: the lengths differ, a label is neither 0 nor 1, or a score is NaN or infinite.
     """
-    truth = binary(labels, "labels")
+    truth = check_binary(labels, "labels")
     values = np.asarray(scores, dtype=np.float64)
     _same_shape("labels", truth, "scores", values)
     _finite("scores", values)
     return truth, values
 
 
-def image_decisions(labels: ArrayLike, decisions: ArrayLike) -> tuple[Bools, Bools]:
+def check_image_decisions(labels: ArrayLike, decisions: ArrayLike) -> tuple[Bools, Bools]:
     """Check labels and decisions of images, ``(N,)`` each, all 0 or 1; raises ValueError otherwise."""
-    truth, alarms = binary(labels, "labels"), binary(decisions, "decisions")
+    truth, alarms = check_binary(labels, "labels"), check_binary(decisions, "decisions")
     _same_shape("labels", truth, "decisions", alarms)
     return truth, alarms
 
 
-def pixel_scores(maps: ArrayLike, masks: ArrayLike) -> tuple[NDArray[Any], Bools]:
+def check_pixel_scores(maps: ArrayLike, masks: ArrayLike) -> tuple[NDArray[Any], Bools]:
     """Check anomaly maps and their masks, ``(N, H, W)`` each.
 
     Returns:
-        The maps as they are, in float32 or float64 (a 16-bit map becomes float32, which holds each of its values), and
-        the masks. A 32-bit map is not copied: all pixels of a data set in float64 would be twice its size.
+        The maps in float32 or float64 (a 16-bit map becomes float32, which holds each of its values), and the masks. A 32-bit
+        map is not copied: in float64 all pixels of a data set would take twice the memory.
 
     Raises:
         ValueError: wrong number of dimensions, shapes that differ, maps that are not floating point, masks that are not
@@ -75,11 +75,11 @@ def _same_shape(name: str, array: NDArray[Any], other_name: str, other: NDArray[
 
 
 def _finite(name: str, values: NDArray[Any]) -> None:
-    # NaN survives min and max, so that no mask as large as the input is made as long as all is well.
+    # NaN survives min and max, so that valid input needs no mask of its own size.
     if values.size and not (np.isfinite(values.min()) and np.isfinite(values.max())):
-        wrong = np.argwhere(~np.isfinite(values))
-        first = tuple(int(index) for index in wrong[0])
+        invalid = np.argwhere(~np.isfinite(values))
+        first = tuple(int(index) for index in invalid[0])
         raise ValueError(
-            f"{name}: {len(wrong)} of {values.size} values are NaN or infinite, the first at index {first}; "
+            f"{name}: {len(invalid)} of {values.size} values are NaN or infinite, the first at index {first}; "
             "every score must be finite"
         )

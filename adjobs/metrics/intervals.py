@@ -1,13 +1,13 @@
-"""How far a figure can be trusted: intervals of measures and bands of curves, from the images at hand.
+"""How far a metric can be trusted: intervals of metrics and bands of curves, from the images at hand.
 
-- Plain proportions (sensitivity, specificity, precision, accuracy): Clopper and Pearson (1934). Exact, and sound at 0 and 1,
-  where a bootstrap returns the figure itself.
+- Plain proportions (recall, specificity, precision, accuracy): Clopper and Pearson (1934). Exact, and sound at 0 and 1,
+  where a bootstrap returns the value itself.
 - AUROC: DeLong (1988) in the fast form of Sun and Xu (2014), on the logit scale.
 - AP, F1, F1max: stratified bootstrap, percentile interval.
-- A perfect figure varies neither by DeLong nor over resamples. Its lower end is then what the exact bounds on the share of
-  anomalies missed and of good images that alarm leave possible (see `Perfect`).
+- A perfect metric varies neither by DeLong nor over resamples. Its lower end is then what the exact bounds on the share of
+  anomalies missed and of normal images that alarm leave possible (see `PerfectSeparation`).
 
-All of them take images as independent draws: pictures of the same part should not be counted as two.
+All of them take images as independent draws: two images of the same part should not be counted as two.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from scipy import special
 
 from adjobs.metrics import CONFIDENCE
 from adjobs.metrics.binned import count_pixels
-from adjobs.metrics.bootstrap import ROUNDING, Outcomes, Seed, draws, outcomes, percentiles
+from adjobs.metrics.bootstrap import ROUNDING, Outcomes, Seed, count_outcomes, draw_resamples, percentiles
 from adjobs.metrics.delong import delong
-from adjobs.metrics.inputs import Bools, Floats, image_scores, pixel_scores
+from adjobs.metrics.inputs import Bools, Floats, check_image_scores, check_pixel_scores
 from adjobs.metrics.ranking import auroc
 from adjobs.metrics.region import check_limit, with_defects
 
@@ -33,10 +33,10 @@ _BAND_AT = np.linspace(0, 1, _BAND_POINTS)
 
 
 class Estimate(NamedTuple):
-    """A measure with its interval.
+    """A metric with its interval.
 
     Attributes:
-        value: the measure, or None where it is undefined.
+        value: the metric, or None where it is undefined.
         low: lower end of the interval, or None where there is no interval.
         high: upper end.
         reason: why the value or the interval is missing, or "".
@@ -56,56 +56,56 @@ class Band(NamedTuple):
     high: Floats
 
 
-class Perfect(NamedTuple):
-    """What is still possible after all m anomalies outranked all n good images, whatever the distributions.
+class PerfectSeparation(NamedTuple):
+    """What is still possible after all m anomalies outranked all n normal images, whatever the distributions.
 
-    At least the share ``found`` of future anomalies reaches a score between the two classes, and at most the share
-    ``alarms`` of future good images does: the bounds of Clopper and Pearson (1934), which also hold where the threshold is
-    an order statistic of the same scores (Wilks 1941). Each spends half of the allowed error, so that both hold at once.
-    AP and F1 are the least that two such shares allow, at the prevalence of the sample.
+    At least the share ``recall`` of future anomalies reaches a score between the two classes, and at most the share ``fpr`` of
+    future normal images does: the bounds of Clopper and Pearson (1934), which also hold if the threshold is an order statistic
+    of the same scores (Wilks 1941). Each uses half of the allowed error, so that both hold at once. AP and F1 are the least
+    that two such shares allow, at the prevalence of the sample.
     """
 
-    found: float
-    alarms: float
-    anomalous: int
-    normal: int
+    recall: float
+    fpr: float
+    n_anomalous: int
+    n_normal: int
 
     def auroc(self) -> float:
         """Least AUROC A: the first min(m, n) pairs are independent, and all in the right order with probability A^min(m, n)."""
-        return min(self.found, 1 - self.alarms)
+        return min(self.recall, 1 - self.fpr)
 
     def f1(self) -> float:
         """Least F1 at such a threshold, hence also the least F1max."""
-        true = self.found * self.anomalous
-        return 2 * true / (self.anomalous + true + self.alarms * self.normal)
+        true_alarms = self.recall * self.n_anomalous
+        return 2 * true_alarms / (self.n_anomalous + true_alarms + self.fpr * self.n_normal)
 
     def ap(self) -> float:
-        """Least AP, false alarms first: the integral of m r / (m r + n alarms) over the recalls r up to ``found``."""
-        odds = self.alarms * self.normal / self.anomalous
-        return self.found - odds * math.log1p(self.found / odds)
+        """Least AP, false alarms first: the integral of m r / (m r + n fpr) over the recalls r up to ``recall``."""
+        odds = self.fpr * self.n_normal / self.n_anomalous
+        return self.recall - odds * math.log1p(self.recall / odds)
 
 
-def perfect(anomalous: int, normal: int, confidence: float = CONFIDENCE) -> Perfect:
+def perfect_separation(n_anomalous: int, n_normal: int, confidence: float = CONFIDENCE) -> PerfectSeparation:
     """Bounds after perfect separation of so many images, at least 1 each."""
-    found, alarms = proportion(anomalous, anomalous, confidence), proportion(0, normal, confidence)
-    return Perfect(found.low or 0.0, 1.0 if alarms.high is None else alarms.high, anomalous, normal)
+    recall, fpr = proportion(n_anomalous, n_anomalous, confidence), proportion(0, n_normal, confidence)
+    return PerfectSeparation(recall.low or 0.0, 1.0 if fpr.high is None else fpr.high, n_anomalous, n_normal)
 
 
-def proportion(hits: int, of: int, confidence: float = CONFIDENCE, missing: str = "no images") -> Estimate:
-    """``hits`` / ``of`` with the exact interval of Clopper and Pearson (1934); None with reason ``missing`` of nothing."""
-    if not of:
-        return Estimate(None, reason=missing)
+def proportion(hits: int, total: int, confidence: float = CONFIDENCE, reason: str = "no images") -> Estimate:
+    """``hits`` / ``total`` with the exact interval of Clopper and Pearson (1934); None with ``reason`` if ``total`` is 0."""
+    if not total:
+        return Estimate(None, reason=reason)
     tail = (1 - confidence) / 2
-    low = float(special.betaincinv(hits, of - hits + 1, tail)) if hits else 0.0
-    high = float(special.betaincinv(hits + 1, of - hits, 1 - tail)) if hits < of else 1.0
-    return Estimate(hits / of, low, high)
+    low = float(special.betaincinv(hits, total - hits + 1, tail)) if hits else 0.0
+    high = float(special.betaincinv(hits + 1, total - hits, 1 - tail)) if hits < total else 1.0
+    return Estimate(hits / total, low, high)
 
 
 def auroc_interval(labels: ArrayLike, scores: ArrayLike, confidence: float = CONFIDENCE) -> Estimate:
     """AUROC with its DeLong interval.
 
     The interval is symmetric on the logit scale, where it stays within (0, 1) and holds more often near 1 than the plain
-    one. Perfect separation, for which DeLong's variance is 0, gets the bound of `Perfect`; perfectly wrong scores its mirror
+    one. Perfect separation, for which DeLong's variance is 0, gets the bound of `PerfectSeparation`; perfectly wrong scores its mirror
     image.
 
     Args:
@@ -113,17 +113,15 @@ def auroc_interval(labels: ArrayLike, scores: ArrayLike, confidence: float = CON
         scores: ``(N,)``, finite.
         confidence: of the interval, in (0, 1).
     """
-    truth, values = image_scores(labels, scores)
-    missing = undefined(truth)
-    if missing:
-        return Estimate(None, reason=missing)
-    lone = few(truth)
-    if lone:
-        return Estimate(auroc(truth, values), reason=lone)
+    truth, values = check_image_scores(labels, scores)
+    if undefined_reason(truth):
+        return Estimate(None, reason=undefined_reason(truth))
+    if too_few_reason(truth):
+        return Estimate(auroc(truth, values), reason=too_few_reason(truth))
     areas, covariance, _ = delong(truth, values[None])
     area, variance = float(areas[0]), float(covariance[0, 0])
     if area in (0.0, 1.0):
-        least = perfect(int(truth.sum()), int((~truth).sum()), confidence).auroc()
+        least = perfect_separation(int(truth.sum()), int((~truth).sum()), confidence).auroc()
         return Estimate(area, least, 1.0) if area else Estimate(area, 0.0, 1 - least)
     if variance == 0:
         return Estimate(area, reason="all scores are the same")
@@ -133,21 +131,21 @@ def auroc_interval(labels: ArrayLike, scores: ArrayLike, confidence: float = CON
 def bootstrapped(
     value: float | None, values: Floats, confidence: float, edge: tuple[float, float] | None = None, shift: float = 0.0
 ) -> Estimate:
-    """A measure with the percentile interval of its resamples, within [0, 1].
+    """A metric with the percentile interval of its resamples, within [0, 1].
 
     Args:
-        value: the measure itself. The interval is widened to hold it, should the resamples all miss it.
+        value: the metric itself. The interval is widened to hold it, should the resamples all miss it.
         values: ``(R,)`` of the resamples, NaN where it is undefined.
         confidence: of the interval, in (0, 1).
         edge: the interval if all resamples give the same value; None is no interval.
-        shift: added to the interval.
+        shift: added to both ends of the interval.
     """
-    known = values[~np.isnan(values)]
-    if value is None or 2 * len(known) < len(values):
+    defined = values[~np.isnan(values)]
+    if value is None or 2 * len(defined) < len(values):
         return Estimate(value, reason="undefined in most resamples")
-    if np.ptp(known) < ROUNDING:
+    if np.ptp(defined) < ROUNDING:
         return Estimate(value, *edge) if edge else Estimate(value, reason="every resample gives the same value")
-    low, high = percentiles(known, confidence)
+    low, high = percentiles(defined, confidence)
     return Estimate(value, max(0.0, min(value, float(low) + shift)), min(1.0, max(value, float(high) + shift)))
 
 
@@ -161,7 +159,7 @@ def roc_band(
     """
 
     def curves(result: Outcomes) -> Iterable[Floats]:
-        # np.interp takes the upper end of a vertical piece, as the figure does.
+        # np.interp takes the upper end of a vertical segment, as the figure does.
         for fpr, recall in zip(result.fpr(), result.recall(), strict=True):
             yield np.interp(_BAND_AT, np.append(0, fpr), np.append(0, recall))
 
@@ -173,16 +171,16 @@ def pr_band(
 ) -> Band | None:
     """Precision against recall from 0 to 1, pointwise, by stratified bootstrap.
 
-    Precision at a recall is that of the highest threshold which reaches the recall.
+    Precision at a recall is that of the highest threshold that reaches the recall.
 
     Returns:
         None with fewer than two images of a class.
     """
 
     def curves(result: Outcomes) -> Iterable[Floats]:
-        wanted = np.maximum(_BAND_AT, 1e-12)  # the first threshold that finds any anomaly stands for recall 0
+        at = np.maximum(_BAND_AT, 1e-12)  # the highest threshold that detects an anomaly stands for recall 0
         for recall, precision in zip(result.recall(), result.precision(), strict=True):
-            yield precision[np.searchsorted(recall, wanted)]
+            yield precision[np.searchsorted(recall, at)]
 
     return _band(labels, scores, curves, confidence, resamples, seed)
 
@@ -195,11 +193,11 @@ def _band(
     resamples: int,
     seed: Seed,
 ) -> Band | None:
-    """The band of the curves that resamples give, each at ``_BAND_AT``; None with fewer than two images of a class."""
-    truth, values = image_scores(labels, scores)
-    if few(truth):
+    """The band of the curves of the resamples, each at ``_BAND_AT``; None with fewer than two images of a class."""
+    truth, values = check_image_scores(labels, scores)
+    if too_few_reason(truth):
         return None
-    rows = [row for weights in draws(truth, resamples, seed) for row in curves(outcomes(truth, values, weights))]
+    rows = [row for weights in draw_resamples(truth, resamples, seed) for row in curves(count_outcomes(truth, values, weights))]
     return Band(_BAND_AT, *percentiles(np.array(rows), confidence))
 
 
@@ -214,39 +212,39 @@ def pro_band(
 ) -> Band | None:
     """Mean overlap of the regions against the false-alarm rate of pixels from 0 to ``limit``, pointwise.
 
-    By stratified bootstrap over images, on curves through some thousand of their vertices (see `binned`).
+    By stratified bootstrap over images, on curves through about a thousand of their vertices (see `binned`).
 
     Returns:
         None without defect-free pixels or with defects in fewer than two images.
     """
     check_limit(limit)
-    scores, truth = pixel_scores(maps, masks)
+    scores, truth = check_pixel_scores(maps, masks)
     anomalous = with_defects(truth)
     if anomalous.sum() < 2 or truth.all():
         return None
     pixels = count_pixels(scores, truth)
     x = np.linspace(0, limit, _BAND_POINTS)
     rows: list[Floats] = []
-    for weights in draws(anomalous, resamples, seed):
+    for weights in draw_resamples(anomalous, resamples, seed):
         drawn = weights.astype(np.float32)
         rows.extend(np.interp(x, *curve) for curve in zip(pixels.fpr(drawn), pixels.overlap(drawn), strict=True))
     return Band(x, *percentiles(np.array(rows), confidence))
 
 
-def undefined(truth: Bools) -> str:
-    """Why a measure of both classes is undefined on these images, or ""."""
+def undefined_reason(truth: Bools) -> str:
+    """Why a metric of both classes is undefined on these images, or ""."""
     if not truth.size:
         return "no images"
     if not truth.any():
         return "no anomalous images"
-    return "no good images" if truth.all() else ""
+    return "no normal images" if truth.all() else ""
 
 
-def few(truth: Bools) -> str:
-    """Why images of these classes cannot say how much a measure varies, or ""."""
+def too_few_reason(truth: Bools) -> str:
+    """Why these images cannot show how much a metric varies, or ""."""
     if truth.sum() < 2:
         return "fewer than 2 anomalous images"
-    return "fewer than 2 good images" if (~truth).sum() < 2 else ""
+    return "fewer than 2 normal images" if (~truth).sum() < 2 else ""
 
 
 def _logit_interval(area: float, error: float, confidence: float) -> tuple[float, float]:

@@ -1,8 +1,8 @@
-"""Defect-free pixels in order: the one sort that all exact pixel measures are read from.
+"""Defect-free pixels in order: the one sort that all exact pixel metrics are read from.
 
-Only the thresholds at which a defect pixel joins move a measure. So the defect-free pixels, nearly all of them, are sorted
-alone, without labels or indices, and looked up at the distinct scores of the defect pixels. They are sorted in parts, one
-per core, whose counts add up: NumPy leaves Python's lock while it sorts and searches, and nothing need be merged.
+A metric changes only at thresholds that a defect pixel reaches. So the defect-free pixels, nearly all of them, are sorted by
+themselves, without labels or indices, and looked up at the distinct scores of the defect pixels. They are sorted in chunks, one
+per core, whose counts add up: NumPy releases Python's lock while it sorts and searches, and nothing has to be merged.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from adjobs.parallel import cores, in_threads
 
 Counts = NDArray[np.int64]
 Images = Sequence[NDArray[Any]] | NDArray[Any]
-# The sorted defect-free pixels of some images, and how many of them are at most, and below, each threshold.
+# Sorts the defect-free pixels of some images; counts how many of them are at most, and how many below, each threshold.
 Sort = Callable[[Images, Images], Any]
 Search = Callable[[Any, NDArray[Any]], tuple[Counts, Counts]]
 
 
 class Ranks(NamedTuple):
-    """Where the scores of the K distinct defect scores stand among F defect-free pixels.
+    """Where the K distinct scores of defect pixels stand among F defect-free pixels.
 
     Attributes:
         thresholds: ``(K,)`` distinct scores of defect pixels, ascending.
         inverse: ``(D,)`` index of each defect pixel's score, image after image, in the order of ``map[mask]``.
-        hits: ``(K,)`` defect pixels with exactly that score; their sum is D.
+        hits: ``(K,)`` defect pixels with exactly that score, D in all.
         above: ``(K,)`` defect-free pixels strictly above the threshold.
         reaching: ``(K,)`` defect-free pixels that reach it.
-        free: F.
+        n_free: F.
     """
 
     thresholds: NDArray[Any]
@@ -40,27 +40,28 @@ class Ranks(NamedTuple):
     hits: Counts
     above: Counts
     reaching: Counts
-    free: int
+    n_free: int
 
     def auroc(self) -> float:
         """Area under the ROC curve, ties counted half, in [0, 1]."""
         # Twice the number of (defect, free) pairs in the right order: an exact integer.
-        twice_ordered = int(np.dot(self.hits, 2 * self.free - self.above - self.reaching))
-        return twice_ordered / (2 * self.inverse.size * self.free)
+        twice_ordered = int(np.dot(self.hits, 2 * self.n_free - self.above - self.reaching))
+        return twice_ordered / (2 * self.inverse.size * self.n_free)
 
     def ap(self) -> float:
         """Average precision, in (0, 1]."""
-        found = self._found()
-        return float(np.dot(self.hits, found / (found + self.reaching)) / self.inverse.size)
+        detected = self._detected()
+        return float(np.dot(self.hits, detected / (detected + self.reaching)) / self.inverse.size)
 
     def f1_max(self) -> tuple[float, float]:
         """The best F1 of any threshold, and the highest threshold that reaches it."""
-        found = self._found()
-        f1 = 2 * found / (self.inverse.size + found + self.reaching)
+        detected = self._detected()
+        f1 = 2 * detected / (self.inverse.size + detected + self.reaching)
         best = len(f1) - 1 - int(np.argmax(f1[::-1]))
         return float(f1[best]), float(self.thresholds[best])
 
-    def _found(self) -> Counts:
+    def _detected(self) -> Counts:
+        """Defect pixels that reach each threshold."""
         return np.cumsum(self.hits[::-1])[::-1]
 
 
@@ -71,23 +72,22 @@ class FreePixels:
         """Sort the pixels of ``maps`` (N images of finite floating-point scores) outside ``masks`` (their defect pixels)."""
         sort, self._search = _numpy() if device is None else _torch(device)
         bounds = np.linspace(0, len(maps), min(cores(), len(maps)) + 1).astype(int)
-        parts = [slice(start, stop) for start, stop in pairwise(bounds)]
-        self._sorted = in_threads(lambda part: sort(maps[part], masks[part]), parts, text="sort")
-        self.size = sum(len(part) for part in self._sorted)
+        slices = [slice(start, stop) for start, stop in pairwise(bounds)]
+        self._chunks = in_threads(lambda images: sort(maps[images], masks[images]), slices, text="sort")
+        self.size = sum(len(chunk) for chunk in self._chunks)
 
     def exceedances(self, thresholds: NDArray[Any]) -> tuple[Counts, Counts]:
         """Count the pixels strictly above each of the thresholds ``(K,)`` and those that reach it, ``(K,)`` each."""
         above, reaching = np.zeros((2, len(thresholds)), dtype=np.int64)
-        for part, (upto, below) in zip(
-            self._sorted, in_threads(lambda part: self._search(part, thresholds), self._sorted, text="count"), strict=True
-        ):
-            above += len(part) - upto
-            reaching += len(part) - below
+        counts = in_threads(lambda chunk: self._search(chunk, thresholds), self._chunks, text="count")
+        for chunk, (at_most, below) in zip(self._chunks, counts, strict=True):
+            above += len(chunk) - at_most
+            reaching += len(chunk) - below
         return above, reaching
 
 
 def rank(maps: Images, masks: Images, *, beside: FreePixels | None = None, device: str | None = None) -> Ranks | None:
-    """Sort once.
+    """Rank the defect pixels among the defect-free ones, with one sort.
 
     Args:
         maps: N images of finite floating-point scores of one type, ``(H, W)`` each.
@@ -98,7 +98,7 @@ def rank(maps: Images, masks: Images, *, beside: FreePixels | None = None, devic
     Returns:
         None without defect pixels or without defect-free ones.
     """
-    defect = pick(maps, masks)
+    defect = scores_in_masks(maps, masks)
     if not defect.size:
         return None
     free = [FreePixels(maps, masks, device)] + ([] if beside is None else [beside])
@@ -110,21 +110,21 @@ def rank(maps: Images, masks: Images, *, beside: FreePixels | None = None, devic
     return Ranks(thresholds, inverse, hits, above, reaching, size)
 
 
-def pick(maps: Images, masks: Images) -> NDArray[Any]:
+def scores_in_masks(maps: Images, masks: Images) -> NDArray[Any]:
     """The scores of the pixels in the masks, image after image."""
     if not len(maps):
         return np.empty(0, dtype=np.float32)
-    return np.concatenate([map_[mask] for map_, mask in zip(maps, masks, strict=True)])
+    return np.concatenate([anomaly_map[mask] for anomaly_map, mask in zip(maps, masks, strict=True)])
 
 
 def exceedances(scores: NDArray[Any], thresholds: NDArray[Any]) -> tuple[Counts, Counts]:
     """Count, for each of the thresholds ``(K,)``, the scores strictly above it and those that reach it, ``(K,)`` each.
 
-    ``scores`` ``(N,)`` of the same type is sorted in place, which spares a copy of millions of pixels.
+    ``scores`` ``(N,)`` of the same type is sorted in place, which saves a copy of millions of pixels.
     """
     scores.sort()
-    upto, below = _search(scores, thresholds)
-    return scores.size - upto, scores.size - below
+    at_most, below = _search(scores, thresholds)
+    return scores.size - at_most, scores.size - below
 
 
 def _search(ascending: NDArray[Any], thresholds: NDArray[Any]) -> tuple[Counts, Counts]:
@@ -133,7 +133,7 @@ def _search(ascending: NDArray[Any], thresholds: NDArray[Any]) -> tuple[Counts, 
 
 def _numpy() -> tuple[Sort, Search]:
     def sort(maps: Images, masks: Images) -> NDArray[Any]:
-        free = np.concatenate([map_[~mask] for map_, mask in zip(maps, masks, strict=True)])
+        free = np.concatenate([anomaly_map[~mask] for anomaly_map, mask in zip(maps, masks, strict=True)])
         free.sort()
         return free
 
@@ -143,14 +143,18 @@ def _numpy() -> tuple[Sort, Search]:
 def _torch(device: str) -> tuple[Sort, Search]:
     import torch
 
-    def moved(array: NDArray[Any]) -> torch.Tensor:
+    def to_device(array: NDArray[Any]) -> torch.Tensor:
         return torch.tensor(np.ascontiguousarray(array), device=device)
 
     def sort(maps: Images, masks: Images) -> torch.Tensor:
-        return torch.cat([moved(map_)[~moved(mask)] for map_, mask in zip(maps, masks, strict=True)]).sort().values
+        return (
+            torch.cat([to_device(anomaly_map)[~to_device(mask)] for anomaly_map, mask in zip(maps, masks, strict=True)])
+            .sort()
+            .values
+        )
 
     def search(free: torch.Tensor, thresholds: NDArray[Any]) -> tuple[Counts, Counts]:
-        wanted = moved(thresholds)
-        return torch.searchsorted(free, wanted, right=True).cpu().numpy(), torch.searchsorted(free, wanted).cpu().numpy()
+        values = to_device(thresholds)
+        return torch.searchsorted(free, values, right=True).cpu().numpy(), torch.searchsorted(free, values).cpu().numpy()
 
     return sort, search

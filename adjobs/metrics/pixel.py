@@ -1,4 +1,4 @@
-"""All exact pixel measures from one sort."""
+"""All exact pixel metrics from one sort."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import NamedTuple
 
 from numpy.typing import ArrayLike
 
-from adjobs.metrics.inputs import pixel_scores
+from adjobs.metrics.inputs import check_pixel_scores
 from adjobs.metrics.order import rank
-from adjobs.metrics.region import Curve, area_under, check_limit, find_regions, pro_of
+from adjobs.metrics.region import Curve, area_under, check_limit, find_regions, pro_from_ranks
 
 
-class PixelMeasures(NamedTuple):
-    """Measures over all pixels of all images, None where there are no defect pixels or no defect-free ones.
+class PixelMetrics(NamedTuple):
+    """Metrics over all pixels of all images; None without defect pixels or without defect-free ones.
 
     Attributes:
         auroc: area under the ROC curve, in [0, 1].
         ap: average precision, in (0, 1].
-        f1_max: the best F1 that any threshold reaches on these very pixels, hence optimistic, in (0, 1].
+        f1_max: the best F1 of any threshold on these same pixels, hence optimistic, in (0, 1].
         f1_max_threshold: the highest threshold that reaches it.
         au_pro: by limit, the normalised area under the PRO curve, in [0, 1].
         pro: the PRO curve.
@@ -32,10 +32,10 @@ class PixelMeasures(NamedTuple):
     pro: Curve | None
 
 
-def pixel_measures(
+def exact_pixel_metrics(
     maps: ArrayLike, masks: ArrayLike, limits: Sequence[float] = (0.3,), device: str | None = None
-) -> PixelMeasures:
-    """Pixel AUROC, AP, best F1, PRO curve and AU-PRO, exact, for the price of one sort.
+) -> PixelMetrics:
+    """Pixel AUROC, AP, best F1, PRO curve and AU-PRO, exact, at the cost of one sort.
 
     Args:
         maps: ``(N, H, W)`` floating-point scores.
@@ -48,10 +48,10 @@ def pixel_measures(
     """
     for limit in limits:
         check_limit(limit)
-    scores, truth = pixel_scores(maps, masks)
+    scores, truth = check_pixel_scores(maps, masks)
     ranks = rank(scores, truth, device=device)
     if ranks is None:
-        return PixelMeasures(None, None, None, None, dict.fromkeys(limits), None)
-    curve = pro_of(ranks, find_regions(truth))
+        return PixelMetrics(None, None, None, None, dict.fromkeys(limits), None)
+    curve = pro_from_ranks(ranks, find_regions(truth))
     areas = {limit: None if curve is None else area_under(curve, limit) for limit in limits}
-    return PixelMeasures(ranks.auroc(), ranks.ap(), *ranks.f1_max(), areas, curve)
+    return PixelMetrics(ranks.auroc(), ranks.ap(), *ranks.f1_max(), areas, curve)

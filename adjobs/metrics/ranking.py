@@ -1,4 +1,4 @@
-"""Figures that depend on the order of the scores (AUROC, AP, F1max), and those of decisions already taken."""
+"""Metrics of the order of scores (AUROC, AP, F1max), and of decisions already made."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from adjobs.metrics.inputs import Bools, Floats, image_decisions, image_scores, pixel_scores
+from adjobs.metrics.inputs import Bools, Floats, check_image_decisions, check_image_scores, check_pixel_scores
 from adjobs.metrics.order import rank
 
 
@@ -35,25 +35,25 @@ class PixelRanking(NamedTuple):
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float | None:
-    """Area under the ROC curve, in [0, 1]: how often an anomaly outranks a good image, ties counted half."""
-    truth, values = image_scores(labels, scores)
+    """Area under the ROC curve, in [0, 1]: how often an anomaly outranks a normal image, ties counted half."""
+    truth, values = check_image_scores(labels, scores)
     return float(_sklearn().roc_auc_score(truth, values)) if _both_classes(truth) else None
 
 
 def average_precision(labels: ArrayLike, scores: ArrayLike) -> float | None:
     """Average precision, in (0, 1]: the sum of precision times gain in recall, without interpolation."""
-    truth, values = image_scores(labels, scores)
+    truth, values = check_image_scores(labels, scores)
     return float(_sklearn().average_precision_score(truth, values)) if _both_classes(truth) else None
 
 
 def f1_max(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float] | None:
-    """The best F1 that any threshold reaches on these very images, hence optimistic, and that threshold.
+    """The best F1 of any threshold on these same images, hence optimistic, and that threshold.
 
     Returns:
         ``(F1, threshold)`` for the decision ``score >= threshold``, or None where a class is missing. The threshold is
         one of the scores; of several equally good ones it is the highest, which raises the fewest alarms.
     """
-    truth, values = image_scores(labels, scores)
+    truth, values = check_image_scores(labels, scores)
     if not _both_classes(truth):
         return None
     thresholds, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
@@ -65,8 +65,8 @@ def f1_max(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float] | None:
 
 
 def confusion(labels: ArrayLike, decisions: ArrayLike) -> dict[str, int]:
-    """Count the four outcomes: ``tn`` good passed, ``fp`` false alarms, ``fn`` anomalies missed, ``tp`` found."""
-    truth, alarms = image_decisions(labels, decisions)
+    """Count the four outcomes: ``tn`` normal images passed, ``fp`` false alarms, ``fn`` anomalies missed, ``tp`` detected."""
+    truth, alarms = check_image_decisions(labels, decisions)
     return {
         "tn": int((~truth & ~alarms).sum()),
         "fp": int((~truth & alarms).sum()),
@@ -85,14 +85,14 @@ def f1(labels: ArrayLike, decisions: ArrayLike) -> float | None:
 
 def macro_f1(labels: ArrayLike, decisions: ArrayLike) -> float | None:
     """Mean of the F1 of the anomalous and of the normal class, in [0, 1]; None where a class is missing."""
-    truth, alarms = image_decisions(labels, decisions)
+    truth, alarms = check_image_decisions(labels, decisions)
     anomalous, normal = f1(truth, alarms), f1(~truth, ~alarms)
     return None if anomalous is None or normal is None else (anomalous + normal) / 2
 
 
 def accuracy(labels: ArrayLike, decisions: ArrayLike) -> float | None:
-    """Share of right decisions, in [0, 1]; None without images."""
-    truth, alarms = image_decisions(labels, decisions)
+    """Share of correct decisions, in [0, 1]; None without images."""
+    truth, alarms = check_image_decisions(labels, decisions)
     return float((truth == alarms).mean()) if truth.size else None
 
 
@@ -103,15 +103,15 @@ def precision(labels: ArrayLike, decisions: ArrayLike) -> float | None:
     return count["tp"] / alarms if alarms and _both_counted(count) else None
 
 
-def sensitivity(labels: ArrayLike, decisions: ArrayLike) -> float | None:
-    """Share of the anomalies that raise an alarm (recall), in [0, 1]; None without anomalies."""
+def recall(labels: ArrayLike, decisions: ArrayLike) -> float | None:
+    """Share of the anomalies that raise an alarm (sensitivity), in [0, 1]; None without anomalies."""
     count = confusion(labels, decisions)
     anomalous = count["tp"] + count["fn"]
     return count["tp"] / anomalous if anomalous else None
 
 
 def specificity(labels: ArrayLike, decisions: ArrayLike) -> float | None:
-    """Share of the good images that pass, in [0, 1]; None without good images."""
+    """Share of the normal images that pass, in [0, 1]; None without normal images."""
     count = confusion(labels, decisions)
     normal = count["tn"] + count["fp"]
     return count["tn"] / normal if normal else None
@@ -119,13 +119,13 @@ def specificity(labels: ArrayLike, decisions: ArrayLike) -> float | None:
 
 def roc_curve(labels: ArrayLike, scores: ArrayLike) -> RocCurve | None:
     """Points of the ROC curve without those on a straight line between two others; None where a class is missing."""
-    truth, values = image_scores(labels, scores)
+    truth, values = check_image_scores(labels, scores)
     return RocCurve(*_sklearn().roc_curve(truth, values)) if _both_classes(truth) else None
 
 
 def pr_curve(labels: ArrayLike, scores: ArrayLike) -> PrCurve | None:
     """Points of the precision-recall curve; None where a class is missing."""
-    truth, values = image_scores(labels, scores)
+    truth, values = check_image_scores(labels, scores)
     if not _both_classes(truth):
         return None
     precision, recall, thresholds = _sklearn().precision_recall_curve(truth, values)
@@ -140,17 +140,17 @@ def pixel_ranking(maps: ArrayLike, masks: ArrayLike) -> PixelRanking:
         maps: ``(N, H, W)`` floating-point scores.
         masks: ``(N, H, W)`` bool, True on defect pixels.
     """
-    ranks = rank(*pixel_scores(maps, masks))
+    ranks = rank(*check_pixel_scores(maps, masks))
     return PixelRanking(None, None) if ranks is None else PixelRanking(ranks.auroc(), ranks.ap())
 
 
 def pixel_auroc(maps: ArrayLike, masks: ArrayLike) -> float | None:
-    """Area under the ROC curve over all pixels; see `pixel_ranking`, which gives both figures for the price of one."""
+    """Area under the ROC curve over all pixels; see `pixel_ranking`, which gives both metrics at the cost of one."""
     return pixel_ranking(maps, masks).auroc
 
 
 def pixel_ap(maps: ArrayLike, masks: ArrayLike) -> float | None:
-    """Average precision over all pixels; see `pixel_ranking`, which gives both figures for the price of one."""
+    """Average precision over all pixels; see `pixel_ranking`, which gives both metrics at the cost of one."""
     return pixel_ranking(maps, masks).ap
 
 
@@ -163,7 +163,7 @@ def _both_counted(count: dict[str, int]) -> bool:
 
 
 def _sklearn() -> Any:
-    """Scikit-learn's measures, imported by whom needs them: a worker that measures nothing starts two seconds sooner."""
+    """Scikit-learn's metrics, imported where needed: a worker that evaluates nothing starts two seconds sooner."""
     from sklearn import metrics
 
     return metrics

@@ -2,8 +2,8 @@
 
 Per-region overlap (PRO) weighs a small scratch as much as a large stain, which the pixel AUROC does not. Definition as
 in the evaluation code of MVTec AD (Bergmann et al., IJCV 2021): regions are 8-connected components of the ground truth,
-false positives are counted over the defect-free pixels of all images, good ones included, and the curve is integrated
-up to a false-positive rate of 0.3. Nothing is resized here: the size of the maps is decided before.
+false positives are counted over the defect-free pixels of all images, normal ones included, and the curve is integrated
+up to a false-positive rate of 0.3. Nothing is resized here: callers decide the size of the maps.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from adjobs.metrics.inputs import Bools, Floats, pixel_scores
+from adjobs.metrics.inputs import Bools, Floats, check_pixel_scores
 from adjobs.metrics.order import Ranks, rank
 
 # Sizes of regions as shares of the image's area: from the first number up to, but not including, the second.
@@ -57,10 +57,10 @@ def find_regions(masks: Bools) -> Regions:
     for image, mask in enumerate(masks):
         if not mask.any():
             continue
-        labels, found = ndimage.label(mask, structure=_EIGHT_NEIGHBOURS)
+        labels, count = ndimage.label(mask, structure=_EIGHT_NEIGHBOURS)
         numbers.append(labels[mask].astype(np.intp) - 1 + n_regions)
-        images.extend([image] * found)
-        n_regions += found
+        images.extend([image] * count)
+        n_regions += count
     joined = np.concatenate(numbers)
     areas = np.bincount(joined, minlength=n_regions)
     return Regions(joined, areas, areas / max(1, masks[:1].size), np.array(images, dtype=np.intp))
@@ -92,21 +92,22 @@ def pro_curve(maps: ArrayLike, masks: ArrayLike) -> Curve | None:
         maps: ``(N, H, W)`` floating-point scores.
         masks: ``(N, H, W)`` bool, True on defect pixels.
     """
-    scores, truth = pixel_scores(maps, masks)
+    scores, truth = check_pixel_scores(maps, masks)
     ranks = rank(scores, truth)
-    return None if ranks is None else pro_of(ranks, find_regions(truth))
+    return None if ranks is None else pro_from_ranks(ranks, find_regions(truth))
 
 
-def pro_of(ranks: Ranks, regions: Regions, chosen: Bools | None = None) -> Curve | None:
-    """The PRO curve of the ``chosen`` regions ``(R,)``, all by default; None if there are none.
+def pro_from_ranks(ranks: Ranks, regions: Regions, selected: Bools | None = None) -> Curve | None:
+    """The PRO curve of the ``selected`` regions ``(R,)``, all by default; None if there are none.
 
-    Regions that are not chosen neither count as found nor as false alarms.
+    The pixels of other regions count neither as detected nor as false alarms.
     """
-    kept = np.ones(len(regions.areas), dtype=bool) if chosen is None else chosen
-    if not kept.any():
+    if selected is None:
+        selected = np.ones(len(regions.areas), dtype=bool)
+    if not selected.any():
         return None
     # What each pixel adds to the mean overlap: 1 / (its region's area x number of regions).
-    weights = np.where(kept, 1.0 / regions.areas, 0.0) / kept.sum()
+    weights = np.where(selected, 1.0 / regions.areas, 0.0) / selected.sum()
     gains = np.bincount(ranks.inverse, weights=weights[regions.numbers], minlength=len(ranks.thresholds)).astype(np.float64)
     return polyline(ranks, gains)
 
@@ -114,14 +115,14 @@ def pro_of(ranks: Ranks, regions: Regions, chosen: Bools | None = None) -> Curve
 def polyline(ranks: Ranks, gains: Floats) -> Curve:
     """The curve whose overlap grows by ``gains`` ``(K,)`` at the thresholds of ``ranks``, and which ends at 1.
 
-    The vertices are the thresholds at every distinct score, all ties being taken at once. Those at which only defect-free
+    The vertices are the thresholds at every distinct score, ties taken at once. Those at which only defect-free
     pixels join lie on a horizontal line and are left out, so that just the two ends of each rise remain.
     """
     # Highest threshold first. Each rise starts where the defect-free pixels above it have joined, ends with its ties.
     after = np.minimum(np.cumsum(gains[::-1]), 1.0)
     after[-1] = 1.0  # the gains sum to 1 but for rounding
     before = np.concatenate(([0.0], after[:-1]))
-    fpr = np.stack((ranks.above[::-1], ranks.reaching[::-1]), axis=1).ravel() / ranks.free
+    fpr = np.stack((ranks.above[::-1], ranks.reaching[::-1]), axis=1).ravel() / ranks.n_free
     overlap = np.stack((before, after), axis=1).ravel()
     return Curve(np.concatenate(([0.0], fpr, [1.0])), np.concatenate(([0.0], overlap, [1.0])))
 

@@ -1,12 +1,13 @@
-"""sPRO: how much of each defect is covered, up to the area at which it counts as found (MVTec LOCO AD).
+"""sPRO: how much of each defect is covered, up to the area at which it counts as detected (MVTec LOCO AD).
 
 Definition as in Bergmann et al. (IJCV 2022) and its evaluation code. A defect is one channel of the ground truth, in however
-many pieces. Where any part of it would prove it (one of two surplus pushpins), its saturation is smaller than its area:
-sPRO = min(marked pixels of the defect / saturation, 1), averaged over all defects. False positives are counted over the
-pixels that are free in all channels, good images included. Maps must have the size of the ground truth. What the benchmark
-reports is the mean of two areas up to 0.05: logical anomalies with all good images, and structural ones with all good images.
+many pieces. If a fraction of it would prove it (one of two surplus pushpins), its saturation is smaller than its area:
+sPRO = min(predicted pixels of the defect / saturation, 1), averaged over all defects. False positives are counted over the
+pixels that are free in all channels, normal images included. Maps must have the size of the ground truth. The benchmark
+reports the mean of two areas up to 0.05: logical anomalies with all normal images, and structural ones with all normal images.
 
-The evaluation code marks ``score > threshold``, this package ``score >= threshold``: over all thresholds the curve is the same.
+The evaluation code decides by ``score > threshold``, this package by ``score >= threshold``: over all thresholds the curve is
+the same.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from adjobs.metrics.inputs import Bools, Floats, pixel_scores
+from adjobs.metrics.inputs import Bools, Floats, check_pixel_scores
 from adjobs.metrics.order import rank
 from adjobs.metrics.region import Curve, area_under, check_limit, polyline
 
 LIMIT = 0.05  # the limit that the benchmark reports
 _STEP = 0.001  # of the evaluation code
 _FIRST = 500  # thresholds of the first pass
-_SPLIT = 64  # pieces that a step which is too wide is cut into
-_POOL, _PER_IMAGE = 1 << 16, 1 << 8  # scores that the first thresholds are taken from, in all and of each image
+_SPLIT = 64  # steps that replace one that is too wide
+_POOL, _PER_IMAGE = 1 << 16, 1 << 8  # scores that the first thresholds are taken from, in all and from each image
 
 
 class Defect(NamedTuple):
@@ -38,7 +39,7 @@ class Defect(NamedTuple):
 class _Image(NamedTuple):
     """Scores ``(H, W)``, the union of its defects ``(H, W)``, and the defects."""
 
-    map: NDArray[Any]
+    anomaly_map: NDArray[Any]
     mask: Bools
     defects: Sequence[Defect]
 
@@ -52,7 +53,7 @@ def au_spro(maps: Maps, defects: Sequence[Sequence[Defect]], limit: float = LIMI
 
     Args:
         maps: N images of floating-point scores, ``(H, W)`` each.
-        defects: of each image; none for good images.
+        defects: of each image; none for normal images.
         limit: largest false-positive rate, in (0, 1].
 
     Returns:
@@ -68,20 +69,20 @@ def au_spro(maps: Maps, defects: Sequence[Sequence[Defect]], limit: float = LIMI
 
 def spro_curve(maps: Maps, defects: Sequence[Sequence[Defect]]) -> Curve | None:
     """The sPRO curve at all thresholds; see `au_spro`."""
-    images = [_checked(map_, found) for map_, found in zip(maps, defects, strict=True)]
-    ranks = rank([image.map for image in images], [image.mask for image in images])
+    images = [_checked(anomaly_map, of_image) for anomaly_map, of_image in zip(maps, defects, strict=True)]
+    ranks = rank([image.anomaly_map for image in images], [image.mask for image in images])
     if ranks is None:
         return None
     gains = np.zeros(len(ranks.thresholds))
     start = 0
     for image in images:
-        places = np.zeros(image.mask.shape, dtype=np.intp)
+        levels = np.zeros(image.mask.shape, dtype=np.intp)
         stop = start + int(image.mask.sum())
-        places[image.mask] = ranks.inverse[start:stop]
+        levels[image.mask] = ranks.inverse[start:stop]
         start = stop
         for defect in image.defects:
             # The pixel of the defect with the highest score adds 1 / saturation, the next as much, until it is saturated.
-            joining = np.sort(places[defect.pixels])[::-1]
+            joining = np.sort(levels[defect.pixels])[::-1]
             covered = np.minimum(np.arange(joining.size + 1) / defect.saturation, 1.0)
             np.add.at(gains, joining, np.diff(covered))
     return polyline(ranks, gains / sum(len(image.defects) for image in images))
@@ -97,13 +98,13 @@ def stream_spro_curve(images: Stream, limit: float = LIMIT, step: float = _STEP)
     """The sPRO curve at as many thresholds as it takes, one image in memory at a time.
 
     As in the evaluation code, thresholds are added until neighbours on the curve differ by at most ``step`` in both
-    coordinates, or have no score between them. Here each pass over the images cuts every step that is too wide into many, in
+    coordinates, or have no score between them. Here each pass over the images splits every step that is too wide into many, in
     the order of floating-point numbers, whatever the scale of the scores.
 
     Args:
         images: called for each pass, gives ``(map, defects)`` of each image, always the same.
-        limit: largest false-positive rate that will be asked for, in (0, 1]; the curve is not refined beyond it.
-        step: largest step, above 0. The area is off by less than half of it, and mostly far less.
+        limit: largest false-positive rate of interest, in (0, 1]; the curve is not refined beyond it.
+        step: largest step, above 0. The error of the area is less than half of it, and mostly far less.
 
     Returns:
         None without defects or without defect-free pixels.
@@ -130,34 +131,38 @@ def _first_thresholds(images: Stream, limit: float) -> NDArray[Any] | None:
     """The lowest and the highest score and some between, ascending; None without defects or without defect-free pixels."""
     free, defect = np.empty(0, dtype=np.float32), np.empty(0, dtype=np.float32)
     ends: list[Any] = []
-    for map_, mask, _ in _each(images):
-        free, defect = _pooled(free, map_[~mask]), _pooled(defect, map_[mask])
-        ends = [min(map_.min(), *ends[:1]), max(map_.max(), *ends[1:])] if ends else [map_.min(), map_.max()]
+    for anomaly_map, mask, _ in _each(images):
+        free, defect = _pooled(free, anomaly_map[~mask]), _pooled(defect, anomaly_map[mask])
+        ends = (
+            [min(anomaly_map.min(), *ends[:1]), max(anomaly_map.max(), *ends[1:])]
+            if ends
+            else [anomaly_map.min(), anomaly_map.max()]
+        )
     if not free.size or not defect.size:
         return None
     shares = np.linspace(0, 1, _FIRST)
-    wanted = (np.quantile(free, 1 - limit * shares, method="nearest"), np.quantile(defect, shares, method="nearest"))
-    return np.unique(np.concatenate((ends, *wanted))).astype(np.result_type(free, defect), copy=False)
+    quantiles = (np.quantile(free, 1 - limit * shares, method="nearest"), np.quantile(defect, shares, method="nearest"))
+    return np.unique(np.concatenate((ends, *quantiles))).astype(np.result_type(free, defect), copy=False)
 
 
 def _pooled(pool: NDArray[Any], scores: NDArray[Any]) -> NDArray[Any]:
-    """A sample of all scores so far: every so-manieth of these, and half of the pool whenever it is full."""
+    """The pool with evenly spaced scores of another image; every second one is dropped whenever it is full."""
     joined = np.concatenate((pool, scores[:: scores.size // _PER_IMAGE | 1]))
     return np.sort(joined)[::2] if joined.size > _POOL else joined
 
 
 def _count(images: Stream, thresholds: NDArray[Any]) -> Floats:
     """False-positive rate and mean sPRO at each of the ascending thresholds, ``(K, 2)``."""
-    alarms, overlap = np.zeros(len(thresholds), dtype=np.int64), np.zeros(len(thresholds))
+    false_positives, overlap = np.zeros(len(thresholds), dtype=np.int64), np.zeros(len(thresholds))
     n_free = n_defects = 0
-    for map_, mask, defects in _each(images):
-        free = map_[~mask]
+    for anomaly_map, mask, defects in _each(images):
+        free = anomaly_map[~mask]
         n_free += free.size
         n_defects += len(defects)
-        alarms += _reaching(free[free >= thresholds[0]], thresholds)
+        false_positives += _reaching(free[free >= thresholds[0]], thresholds)
         for defect in defects:
-            overlap += np.minimum(_reaching(map_[defect.pixels], thresholds) / defect.saturation, 1.0)
-    return np.stack((alarms / n_free, overlap / n_defects), axis=1)
+            overlap += np.minimum(_reaching(anomaly_map[defect.pixels], thresholds) / defect.saturation, 1.0)
+    return np.stack((false_positives / n_free, overlap / n_defects), axis=1)
 
 
 def _reaching(scores: NDArray[Any], thresholds: NDArray[Any]) -> NDArray[np.int64]:
@@ -165,12 +170,12 @@ def _reaching(scores: NDArray[Any], thresholds: NDArray[Any]) -> NDArray[np.int6
 
 
 def _between(thresholds: NDArray[Any], points: Floats, limit: float, step: float) -> NDArray[Any]:
-    """Thresholds that cut the steps that are too wide and begin below the limit, none if there is nothing to cut."""
+    """New thresholds within the steps that are too wide and start below the limit; none if there is no such step."""
     wide = (np.abs(np.diff(points, axis=0)) > step).any(1) & (points[1:, 0] < limit)
     keys = _keys(thresholds)
     low, width = keys[:-1][wide], np.diff(keys)[wide]
-    pieces = np.arange(1, _SPLIT, dtype=np.uint64)[:, None]
-    inner = low + width // _SPLIT * pieces + width % _SPLIT * pieces // _SPLIT
+    steps = np.arange(1, _SPLIT, dtype=np.uint64)[:, None]
+    inner = low + width // _SPLIT * steps + width % _SPLIT * steps // _SPLIT
     # A step may be all at its lower end, where many scores tie. The next number above shows whether it is.
     added = np.unique(np.concatenate((low + np.uint64(1), inner.ravel())))
     return _scores(added[~np.isin(added, keys)], thresholds.dtype)
@@ -191,11 +196,11 @@ def _scores(keys: NDArray[np.uint64], dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def _each(images: Stream) -> Iterator[_Image]:
-    return (_checked(map_, defects) for map_, defects in images())
+    return (_checked(anomaly_map, defects) for anomaly_map, defects in images())
 
 
-def _checked(map_: NDArray[Any], defects: Sequence[Defect]) -> _Image:
-    union = np.zeros(np.shape(map_), dtype=bool)
+def _checked(anomaly_map: NDArray[Any], defects: Sequence[Defect]) -> _Image:
+    union = np.zeros(np.shape(anomaly_map), dtype=bool)
     for pixels, saturation in defects:
         if np.shape(pixels) != union.shape or pixels.dtype != np.bool_:
             raise ValueError(f"defect: got {pixels.dtype} {np.shape(pixels)}, need bool of its map's shape {union.shape}")
@@ -203,5 +208,5 @@ def _checked(map_: NDArray[Any], defects: Sequence[Defect]) -> _Image:
         if not 0 < saturation <= area:
             raise ValueError(f"saturation: got {saturation}, allowed are areas above 0 and up to the defect's own, {area} pixels")
         union |= pixels
-    scores, mask = pixel_scores(np.asarray(map_)[None], union[None])
+    scores, mask = check_pixel_scores(np.asarray(anomaly_map)[None], union[None])
     return _Image(scores[0], mask[0], defects)

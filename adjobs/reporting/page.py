@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 
-from adjobs import __version__, methods
+from adjobs import methods
 from adjobs.metrics.intervals import Estimate
 from adjobs.metrics.pixel_threshold import PixelThreshold, describe_pixels
 from adjobs.metrics.region import SIZES
@@ -23,7 +23,8 @@ from adjobs.metrics.threshold import Threshold, describe
 from adjobs.reporting import figures
 from adjobs.reporting.figures.style import DPI, SPLITS, measure_name
 from adjobs.reporting.report import Group, RunReport
-from adjobs.storage.base import beside, disk
+from adjobs.storage.base import atomic_write, disk_errors
+from adjobs.version import __version__
 
 TEMPLATE = "report.html.j2"
 HEADLINES = ("image_auroc", "image_ap", "image_recall", "image_specificity", "pixel_auroc", "au_pro")
@@ -104,7 +105,7 @@ def write(reports: Sequence[RunReport], out: Path) -> int:
         StorageError: the disk refuses.
     """
     content = render(reports).encode()
-    with disk("write", out), beside(out) as part:
+    with disk_errors("write", out), atomic_write(out) as part:
         part.write_bytes(content)
     return len(content)
 
@@ -257,7 +258,7 @@ def _pictures(report: RunReport) -> list[Picture]:
     """The run's figures in the order of the captions, and its course, which a run that failed has not drawn itself."""
     contents = dict(report.figures)
     if "training" not in contents:
-        selected = report.tags.get("selected_round", "")
+        selected = report.tags.get("selected_checkpoint", "")
         course = figures.training(report.history, int(selected) if selected.isdigit() else None)
         if course is not None:
             contents["training"] = _png(course)

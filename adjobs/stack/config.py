@@ -1,6 +1,6 @@
-"""Where the embedded stack is: its folders, its ports, and what a client has to know.
+"""The embedded stack's folders and ports, and the environment of its services and clients.
 
-All services listen on 127.0.0.1 only. Their ports lie in one block that begins at ``port_base``:
+All services listen on 127.0.0.1 only. Their ports lie in one block that starts at ``port_base``:
 
 ====== =========================================== ====== ===========================================
 offset service                                     offset service
@@ -15,8 +15,8 @@ offset service                                     offset service
 10008  SeaweedFS: administration's gRPC
 ====== =========================================== ====== ===========================================
 
-The last one is 10,000 above its neighbour because SeaweedFS's own maintenance worker looks for it there and nowhere else.
-Ray's workers take ports that the system chooses.
+The last one is 10,000 above its neighbour because SeaweedFS's own maintenance worker expects it there. The system chooses the
+ports of Ray's workers.
 """
 
 from __future__ import annotations
@@ -58,13 +58,21 @@ OFFSETS = {
 }
 # Ray appends session_<time>_<pid>/sockets/plasma_store, 64 bytes, and the path of a Unix socket has at most 107.
 _RAY_FOLDER_BYTES = 40
-# Variables of the calling shell that would lead a service elsewhere, e.g. the session token of another S3.
-_OURS = ("AWS_", "MLFLOW_", "RAY_AUTH_", "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR")
+# Variables of the calling shell that could point a service to another system, such as the session token of another S3.
+_CLIENT_PREFIXES = ("AWS_", "MLFLOW_", "RAY_AUTH_", "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR")
 
 
 @dataclass(frozen=True)
-class Site:
-    """What the services have in common: where their data is, their ports and secrets."""
+class StackConfig:
+    """What the services share: folders, ports and secrets.
+
+    Attributes:
+        stack_id: in the environment of every process of the stack.
+        home: folder of the user.
+        port_base: first port of the block.
+        cpus: CPUs that Ray may give to jobs; None: all.
+        credentials: secrets of the services.
+    """
 
     stack_id: str
     home: Path
@@ -80,39 +88,43 @@ class Site:
         """HTTP address of a service."""
         return f"http://{HOST}:{self.port(title)}"
 
-    def data(self, name: str) -> Path:
-        """Folder of a service's data, which stays when the stack stops."""
+    def data_folder(self, name: str) -> Path:
+        """Folder of a service's data, which stays when the stack stops; made if it is missing."""
         return private_folder(private_folder(self.home / "stack") / name)
 
 
-def client_environment(site: Site) -> dict[str, str]:
-    """What a process needs in order to use the stack."""
+def client_environment(config: StackConfig) -> dict[str, str]:
+    """Variables that a process needs in order to use the stack."""
     return {
-        "MLFLOW_TRACKING_URI": site.url("MLflow"),
+        "MLFLOW_TRACKING_URI": config.url("MLflow"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "ADJOBS_ARTIFACTS": f"s3://{BUCKET}",
-        "AWS_ENDPOINT_URL": site.url("S3"),
-        "AWS_ACCESS_KEY_ID": site.credentials.access_key,
-        "AWS_SECRET_ACCESS_KEY": site.credentials.secret_key,
+        "AWS_ENDPOINT_URL": config.url("S3"),
+        "AWS_ACCESS_KEY_ID": config.credentials.access_key,
+        "AWS_SECRET_ACCESS_KEY": config.credentials.secret_key,
         "AWS_DEFAULT_REGION": "us-east-1",
-        "RAY_ADDRESS": f"{HOST}:{site.port('Ray cluster')}",
-        "RAY_API_SERVER_ADDRESS": site.url("Ray dashboard"),
+        "RAY_ADDRESS": f"{HOST}:{config.port('Ray cluster')}",
+        "RAY_API_SERVER_ADDRESS": config.url("Ray dashboard"),
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(site.credentials.ray_token_file),
+        "RAY_AUTH_TOKEN_PATH": str(config.credentials.ray_token_file),
         # Made for Windows and macOS; off, it keeps every socket of Ray, and of its clients, on the loopback address.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
 
 
-def service_environment(site: Site, service: str, extra: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment without what would lead elsewhere, e.g. the session token of another S3."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-    return kept | {STACK_ID: site.stack_id, SERVICE: service} | dict(extra)
+def service_environment(config: StackConfig, service: str, extra: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment without the variables of clients, which could point to another system; ``extra`` is added."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_CLIENT_PREFIXES)}
+    return inherited | {STACK_ID: config.stack_id, SERVICE: service} | dict(extra)
 
 
 def socket_folder(home: Path) -> Path:
-    """A private folder with a short path; Ray opens its own folder in there to everybody."""
+    """A private folder with a short path for Unix sockets. Ray makes its own folder in it readable to everybody.
+
+    Raises:
+        StackError: every possible path is too long.
+    """
     short = f"adjobs-ray-{hashlib.sha256(os.fsencode(home)).hexdigest()[:8]}"
     for folder in (home / "stack", Path(tempfile.gettempdir(), short), Path("/tmp", short)):
         if len(os.fsencode(folder / "ray")) <= _RAY_FOLDER_BYTES:

@@ -14,14 +14,14 @@ from adjobs.errors import StackError
 
 
 class Credentials(NamedTuple):
-    """What the services ask of their clients.
+    """Secrets of the services.
 
     Attributes:
-        access_key: of S3.
-        secret_key: of S3.
-        s3_file: the identities, as SeaweedFS reads them.
-        admin_password: of SeaweedFS's administration.
-        ray_token_file: the token of Ray, as Ray and its clients read it.
+        access_key: user name for S3.
+        secret_key: password for S3.
+        s3_file: identities for S3 in SeaweedFS's format.
+        admin_password: password for SeaweedFS's administration.
+        ray_token_file: token that Ray and its clients read.
     """
 
     access_key: str
@@ -32,12 +32,12 @@ class Credentials(NamedTuple):
 
     @property
     def ray_token(self) -> str:
-        """What clients of Ray send."""
+        """Token that clients send to Ray."""
         return self.ray_token_file.read_text().strip()
 
 
 def load(folder: Path) -> Credentials:
-    """Read the secrets, and make those that are not there yet.
+    """Read the secrets; those that do not exist yet are made.
 
     Raises:
         StackError: a file cannot be read or written, or is damaged.
@@ -51,39 +51,39 @@ def load(folder: Path) -> Credentials:
         keys = json.loads(identities)["identities"][0]["credentials"][0]
         return Credentials(str(keys["accessKey"]), str(keys["secretKey"]), s3_file, password, ray_token_file)
     except (ValueError, LookupError, TypeError) as error:
-        raise StackError(f"{s3_file}: damaged ({error!r}); delete it and run 'adjobs up', which makes another") from error
+        raise StackError(f"{s3_file}: damaged ({error!r}); delete it and run 'adjobs up', which makes a new one") from error
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only this user can read, beside and then renamed.
+    """Write a file that only this user can read, under a temporary name that is then replaced.
 
     Raises:
         StackError: the disk refuses.
     """
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(text)
-        part.replace(path)
+        temporary.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise StackError(f"{path} cannot be written ({error.strerror}); check ADJOBS_HOME and the free space") from error
 
 
 def private_folder(path: Path) -> Path:
-    """Make a folder that only this user can enter.
+    """Make a folder that only this user can enter, and return it.
 
     Raises:
-        StackError: it cannot be made, or somebody else's stands there.
+        StackError: it cannot be made, or the path belongs to another user or is not a folder.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = path.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-            raise StackError(f"{path} is not a folder of this user; remove it, or set ADJOBS_HOME to another place")
+        status = path.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+            raise StackError(f"{path} is not a folder of this user; remove it, or set ADJOBS_HOME to another folder")
         path.chmod(0o700)
     except OSError as error:
-        raise StackError(f"{path} cannot be used ({error.strerror}); set ADJOBS_HOME to another place") from error
+        raise StackError(f"{path} cannot be used ({error.strerror}); set ADJOBS_HOME to another folder") from error
     return path
 
 
@@ -99,6 +99,6 @@ def _secret(path: Path, make: Callable[[], str]) -> str:
 
 def _new_identities() -> str:
     keys = {"accessKey": f"ADJOBS{secrets.token_hex(7).upper()}", "secretKey": secrets.token_urlsafe(30)}
-    # Without any identity SeaweedFS lets everybody in; with one, nobody else.
+    # Without any identity SeaweedFS accepts everybody; with one, nobody else.
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     return json.dumps({"identities": [{"name": "adjobs", "credentials": [keys], "actions": actions}]})

@@ -1,7 +1,7 @@
-"""Processes of the embedded stack: starting them, finding every one again, stopping them, and what their logs say.
+"""Processes of the embedded stack: starting, finding and stopping them, and what their logs say.
 
 Each process is started with ``ADJOBS_STACK_ID`` in its environment. Children inherit it (Ray's workers, the drivers of
-jobs), so that all of a stack can be found without knowing who started what, and nothing of another stack is touched.
+jobs), so that all processes of a stack can be found whoever started them, and no process of another stack is touched.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ STACK_ID = "ADJOBS_STACK_ID"
 SERVICE = "ADJOBS_STACK_SERVICE"
 
 # Python warns when a process object goes away before its process; ours are meant to stay.
-resolve_warm_start: list[subprocess.Popen[bytes]] = []
+_children: list[subprocess.Popen[bytes]] = []
 
 
 def start(command: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Start a process that outlives this one; the log of the time before stays beside it with the suffix ``.1``.
+    """Start a process that outlives this one; the log of its last start stays beside it with the suffix ``.1``.
 
     Raises:
         StackError: the program or a folder cannot be used.
@@ -37,7 +37,7 @@ def start(command: Sequence[str], environment: Mapping[str, str], folder: Path, 
             log.replace(log.with_name(log.name + ".1"))
         with log.open("wb") as file:
             # umask: SeaweedFS and Ray make sockets and files that others could use. A session of its own: Ctrl-C in
-            # the terminal is not for the stack.
+            # the terminal does not reach the stack.
             process = subprocess.Popen(
                 command,
                 env=dict(environment),
@@ -50,7 +50,7 @@ def start(command: Sequence[str], environment: Mapping[str, str], folder: Path, 
             )
     except OSError as error:
         raise StackError(f"{command[0]} cannot be started ({error}); check that it is installed and {log} writable") from error
-    resolve_warm_start.append(process)
+    _children.append(process)
     return process
 
 
@@ -58,19 +58,19 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], titl
     """Wait until a service answers.
 
     Raises:
-        StackError: it ended or did not answer in time; the message has the essence of its log.
+        StackError: it exited or did not answer in time; the message quotes the line of its log that says why.
     """
     deadline = time.monotonic() + seconds
     while not ready():
-        ended = process.poll() is not None
-        if ended or time.monotonic() > deadline:
-            how = f"ended with status {process.returncode}" if ended else f"does not answer after {seconds:g} s"
-            raise StackError(f"{title} {how}: {essence(log)}; see {log}")
+        has_exited = process.poll() is not None
+        if has_exited or time.monotonic() > deadline:
+            outcome = f"exited with status {process.returncode}" if has_exited else f"did not answer within {seconds:g} s"
+            raise StackError(f"{title} {outcome}: {last_error_line(log)}; see {log}")
         time.sleep(0.1)
 
 
-def essence(log: Path) -> str:
-    """The line of a log that most likely says what went wrong.
+def last_error_line(log: Path) -> str:
+    """The line of a log that most likely says what went wrong: the last that names an error, else the last.
 
     Raises:
         OSError: the log cannot be read.
@@ -78,10 +78,10 @@ def essence(log: Path) -> str:
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 65536))
         text = re.sub(r"\x1b\[[0-9;]*m", "", file.read().decode(errors="replace"))
-    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["it wrote nothing"]
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["its log is empty"]
     for pattern in (r"^[\w.]*(Error|Exception)\b", r"(?i)^F\d|\b(fatal|panic|error|failed|cannot|in use)\b"):
-        if found := [line for line in lines if re.search(pattern, line)]:
-            return one_line(Exception(found[-1]))
+        if matching := [line for line in lines if re.search(pattern, line)]:
+            return one_line(Exception(matching[-1]))
     return one_line(Exception(lines[-1]))
 
 
@@ -89,7 +89,7 @@ def check_ports(ports: Mapping[str, int]) -> None:
     """Check that every port is free on the loopback address.
 
     Raises:
-        StackError: one is in use; the message says by whom, where that can be seen.
+        StackError: one is in use; the message names the process, where the system tells.
     """
     for title, port in ports.items():
         with socket.socket() as probe:
@@ -98,11 +98,11 @@ def check_ports(ports: Mapping[str, int]) -> None:
                 probe.bind(("127.0.0.1", port))
             except OSError as error:
                 raise StackError(
-                    f"port {port} ({title}) is in use by {_holder(port)}; stop that, or choose other ports with --port-base"
+                    f"port {port} ({title}) is in use by {_port_owner(port)}; stop that, or choose other ports with --port-base"
                 ) from error
 
 
-def _holder(port: int) -> str:
+def _port_owner(port: int) -> str:
     for process in psutil.process_iter(["name"]):
         try:
             if any(c.laddr and c.laddr.port == port for c in process.net_connections("tcp")):
@@ -112,31 +112,31 @@ def _holder(port: int) -> str:
     return "a process of another user"
 
 
-def of_stack(stack_id: str) -> list[psutil.Process]:
-    """Every process of this user that carries the id, and their descendants; never this process."""
-    found: dict[int, psutil.Process] = {}
+def stack_processes(stack_id: str) -> list[psutil.Process]:
+    """Every process of this user that has the id in its environment, and their descendants; never this process."""
+    by_pid: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         try:
             if process.uids().real == os.getuid() and process.environ().get(STACK_ID) == stack_id:
                 # A process that sets its title may overwrite its environment; its parent still has it.
-                found |= {one.pid: one for one in (process, *process.children(recursive=True))}
+                by_pid |= {member.pid: member for member in (process, *process.children(recursive=True))}
         except psutil.Error:
             continue
-    found.pop(os.getpid(), None)
-    return [process for process in found.values() if is_alive(process)]
+    by_pid.pop(os.getpid(), None)
+    return [process for process in by_pid.values() if is_alive(process)]
 
 
-def carries(process: psutil.Process, name: str, value: str | None = None) -> bool:
+def has_env(process: psutil.Process, name: str, value: str | None = None) -> bool:
     """Whether a process has a variable in its environment, with this value if one is given."""
     try:
-        got = process.environ().get(name)
+        actual = process.environ().get(name)
     except psutil.Error:
         return False
-    return got is not None if value is None else got == value
+    return actual is not None if value is None else actual == value
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether it runs; one that has ended and that nobody has waited for does not."""
+    """Whether it runs; a zombie does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
@@ -144,15 +144,15 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def stop(processes: Iterable[psutil.Process], seconds: float) -> None:
-    """Ask processes to end, parents before children, because parents end their children in order; then kill the rest."""
-    alive, asked = list(processes), set[int]()
+    """Terminate processes, parents first, because they stop their children in order; kill those that are left after ``seconds``."""
+    alive, terminated = list(processes), set[int]()
     deadline = time.monotonic() + seconds
     while (alive := _alive(alive)) and time.monotonic() < deadline:
         pids = {process.pid for process in alive}
         for process in alive:
-            if process.pid not in asked and _parent(process) not in pids:
+            if process.pid not in terminated and _parent(process) not in pids:
                 _signal(process.terminate)
-                asked.add(process.pid)
+                terminated.add(process.pid)
         time.sleep(0.05)
     for process in alive:
         _signal(process.kill)
@@ -164,9 +164,9 @@ def stop(processes: Iterable[psutil.Process], seconds: float) -> None:
 
 
 def _alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    for child in resolve_warm_start:
-        child.poll()  # takes note of its end, so that it does not stay as a zombie
-    resolve_warm_start[:] = [child for child in resolve_warm_start if child.returncode is None]
+    for child in _children:
+        child.poll()  # reaps it, so that it does not stay as a zombie
+    _children[:] = [child for child in _children if child.returncode is None]
     return [process for process in processes if is_alive(process)]
 
 
@@ -182,13 +182,13 @@ def _signal(send: Callable[[], None]) -> None:
         send()
 
 
-def memory(process: psutil.Process) -> int:
-    """Bytes used by a process and its descendants; memory that they share is counted once where the system tells."""
+def memory_bytes(process: psutil.Process) -> int:
+    """Memory of a process and its descendants; what they share is counted once where the system says how much that is."""
     total = 0
-    for one in (process, *process.children(recursive=True)):
+    for member in (process, *process.children(recursive=True)):
         try:
-            full = one.memory_full_info()
-            total += getattr(full, "pss", full.rss)
+            info = member.memory_full_info()
+            total += getattr(info, "pss", info.rss)
         except psutil.Error:
             continue
     return total

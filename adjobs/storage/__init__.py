@@ -1,7 +1,7 @@
-"""The one door to S3, with a local folder as the same interface.
+"""Object storage: S3 and local folders behind one interface; no other package imports boto3 or pyarrow.
 
-A key is a relative path with forward slashes. Endpoint and credentials come from the usual ``AWS_*`` variables. Whatever
-goes wrong below is a StorageError of one line: what was asked, what came back, what to do.
+A key is a relative path with forward slashes. Endpoint and credentials come from the usual ``AWS_*`` variables. Every failure
+is a StorageError of one line: what was tried, what the server answered, what to do.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["Entry", "LocalStore", "S3Store", "Store", "check_key", "fetch", "ope
 
 
 def open_store(uri: str | Path, environment: Mapping[str, str] | None = None) -> Store:
-    """Open ``s3://bucket[/prefix]``, ``file:///folder`` or a plain path. Nothing is contacted yet.
+    """Open ``s3://bucket[/prefix]``, ``file:///folder`` or a plain path. No server is contacted yet.
 
     Args:
-        uri: where.
-        environment: ``AWS_*`` variables to use instead of this process's own.
+        uri: the bucket or folder.
+        environment: ``AWS_*`` variables to use instead of those of this process.
 
     Raises:
-        StorageError: another scheme, no bucket, or a prefix that is no relative path.
+        StorageError: unknown scheme, no bucket, or a prefix that is not a relative path.
     """
     scheme, separator, rest = str(uri).partition("://")
     if not separator:
@@ -37,21 +37,20 @@ def open_store(uri: str | Path, environment: Mapping[str, str] | None = None) ->
     bucket, _, prefix = rest.partition("/")
     if scheme != "s3" or not bucket:
         raise StorageError(
-            f"{uri}: not a storage address; {choices(scheme, ['file', 's3'])}; "
-            "write s3://bucket/prefix, file:///folder or a plain path"
+            f"{uri}: not a storage URI (s3://bucket/prefix, file:///folder or a plain path); {choices(scheme, ['file', 's3'])}"
         )
     prefix = prefix.strip("/")
     return S3Store(bucket, check_key(prefix) if prefix else "", environment)
 
 
 def fetch(uri: str | Path, cache: Path) -> Path:
-    """Mirror what lies under an S3 address into a folder of the cache; a local path is returned as it is.
+    """Mirror the objects under an S3 URI into a folder of the cache and return it; a local path is returned unchanged.
 
-    Only files that are new or changed are fetched, and files that are gone are deleted. Processes that fetch the same
-    address wait for each other, and the later ones find everything there.
+    Only new and changed objects are downloaded, and files of deleted objects are deleted. Processes that fetch the same URI wait
+    for each other, and the later ones have nothing left to download.
 
     Raises:
-        StorageError: there is nothing under the address, a key would leave the folder, or the server or the disk refuses.
+        StorageError: no object under the URI, a key that would leave the folder, or an error of the server or the file system.
     """
     store = open_store(uri)
     return mirror(store, cache) if isinstance(store, S3Store) else Path(store.uri())

@@ -1,4 +1,4 @@
-"""What S3 and a folder have in common."""
+"""The interface that S3 and a local folder share."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import NamedTuple, Protocol
 
 from adjobs.errors import StorageError, one_line
 
-PART = ".part"  # suffix of a file that is still being written
+TEMPORARY_SUFFIX = ".tmp"  # of a file that is being written
 
 
 class Entry(NamedTuple):
-    """A stored object: its key in the store, bytes, and a tag that changes with the content."""
+    """A stored object: its key in the store, its size in bytes, and a tag that changes with the content."""
 
     key: str
     size: int
     etag: str
 
 
-Entries = list[Entry]  # inside the stores the name `list` means their method
+Entries = list[Entry]  # inside the stores `list` is their method
 
 
 class Store(Protocol):
@@ -34,29 +34,29 @@ class Store(Protocol):
         """Store a file."""
 
     def get(self, key: str, local: Path) -> None:
-        """Fetch into a file, which appears whole or not at all."""
+        """Download into a file; it is replaced in one step."""
 
     def read(self, key: str) -> bytes:
-        """Content of a small object."""
+        """Read a small object."""
 
     def write(self, key: str, data: bytes) -> None:
         """Store a small object."""
 
     def exists(self, key: str) -> bool:
-        """Whether the object is there; a missing bucket is an error."""
+        """Whether the object exists; a missing bucket is an error."""
 
     def list(self, prefix: str = "") -> Entries:
-        """Objects under a prefix, sorted by key; keys that end in a slash (folder marks) are left out."""
+        """Objects under a prefix, sorted by key, without keys that end in a slash (folder markers)."""
 
     def delete(self, prefix: str) -> None:
-        """Delete everything under a prefix, which must not be empty; nothing there is no error."""
+        """Delete everything under a prefix, which must not be empty; no object is no error."""
 
     def uri(self, key: str = "") -> str:
-        """The address, as ``open_store`` takes it."""
+        """The URI of a key, as ``open_store`` takes it."""
 
 
 def check_key(key: str) -> str:
-    r"""Return a key that stays inside its folder on every system.
+    r"""Return the key if it stays inside its folder on every operating system.
 
     Raises:
         StorageError: the key is empty or absolute, or has a backslash or an empty, ``.`` or ``..`` segment.
@@ -70,22 +70,22 @@ def check_key(key: str) -> str:
 
 
 @contextmanager
-def disk(action: str, what: object) -> Iterator[None]:
-    """Turn what the disk refuses into a StorageError."""
+def disk_errors(action: str, target: object) -> Iterator[None]:
+    """Turn errors of the file system into StorageError: 'cannot <action> <target>: <cause>'."""
     try:
         yield
     except OSError as error:
         cause = error.strerror or one_line(error)
-        raise StorageError(f"cannot {action} {what}: {cause}; check the path, its permissions and the free space") from error
+        raise StorageError(f"cannot {action} {target}: {cause}; check the path, its permissions and the free space") from error
 
 
 @contextmanager
-def beside(path: Path) -> Iterator[Path]:
-    """A file to write, which becomes ``path`` when all went well."""
+def atomic_write(path: Path) -> Iterator[Path]:
+    """A temporary file in the folder of ``path``, which it replaces when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{secrets.token_hex(8)}{PART}")
+    temporary = path.with_name(f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
     try:
-        yield part
-        part.replace(path)
+        yield temporary
+        temporary.replace(path)
     finally:
-        part.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

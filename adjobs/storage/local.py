@@ -1,6 +1,6 @@
 """A folder with the interface of S3."""
 
-# ruff: noqa: D102 (what the Protocol documents needs no second text)
+# ruff: noqa: D102 (documented in the Protocol)
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from adjobs.storage.base import PART, Entries, Entry, beside, check_key, disk
+from adjobs.storage.base import TEMPORARY_SUFFIX, Entries, Entry, atomic_write, check_key, disk_errors
 
 
 class LocalStore:
-    """Files under a root. They are written beside and renamed, so that no reader sees half of one."""
+    """Files under a root. They are written under a temporary name and renamed, so that no reader sees an incomplete one."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.expanduser().absolute()
 
     def put(self, local: Path, key: str) -> None:
-        with disk(f"store {local} as", self.uri(key)), beside(self._path(key)) as part:
-            shutil.copyfile(local, part)
+        with disk_errors(f"store {local} as", self.uri(key)), atomic_write(self._path(key)) as temporary:
+            shutil.copyfile(local, temporary)
 
     def get(self, key: str, local: Path) -> None:
-        with disk("read", self.uri(key)), beside(local) as part:
-            shutil.copyfile(self._path(key), part)
+        with disk_errors("read", self.uri(key)), atomic_write(local) as temporary:
+            shutil.copyfile(self._path(key), temporary)
 
     def read(self, key: str) -> bytes:
-        with disk("read", self.uri(key)):
+        with disk_errors("read", self.uri(key)):
             return self._path(key).read_bytes()
 
     def write(self, key: str, data: bytes) -> None:
-        with disk("store", self.uri(key)), beside(self._path(key)) as part:
-            part.write_bytes(data)
+        with disk_errors("store", self.uri(key)), atomic_write(self._path(key)) as temporary:
+            temporary.write_bytes(data)
 
     def exists(self, key: str) -> bool:
-        with disk("look for", self.uri(key)):
+        with disk_errors("check", self.uri(key)):
             return self._path(key).is_file()
 
     def list(self, prefix: str = "") -> Entries:
-        with disk("list", self.uri(prefix)):
+        with disk_errors("list", self.uri(prefix)):
             return sorted(self._entries(self._path(prefix) if prefix.strip("/") else self.root))
 
     def delete(self, prefix: str) -> None:
-        with disk("delete", self.uri(prefix)):
+        with disk_errors("delete", self.uri(prefix)):
             path = self._path(prefix)
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -56,13 +56,13 @@ class LocalStore:
     def _path(self, key: str) -> Path:
         return self.root / check_key(key.removesuffix("/"))
 
-    def _entries(self, top: Path) -> Iterator[Entry]:
-        for path in [top] if top.is_file() else files(top):
+    def _entries(self, root: Path) -> Iterator[Entry]:
+        for path in [root] if root.is_file() else files(root):
             stat = path.stat()
             yield Entry(path.relative_to(self.root).as_posix(), stat.st_size, f"{stat.st_mtime_ns:x}")
 
 
 def files(folder: Path) -> Iterator[Path]:
-    """Every whole file under a folder; links to folders are not followed, because they may lead in a circle."""
-    for top, _, names in os.walk(folder):
-        yield from (Path(top, name) for name in names if not name.endswith(PART))
+    """Every complete file under a folder; links to folders are not followed, because they may form a cycle."""
+    for parent, _, names in os.walk(folder):
+        yield from (Path(parent, name) for name in names if not name.endswith(TEMPORARY_SUFFIX))

@@ -1,4 +1,4 @@
-"""Whole folders: up to a store, and from S3 into a cache."""
+"""Folders: upload to a store, and mirror from S3 into a cache."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from adjobs.errors import StorageError
-from adjobs.storage.base import Entry, Store, beside, check_key, disk
+from adjobs.storage.base import Entry, Store, atomic_write, check_key, disk_errors
 from adjobs.storage.local import files
 from adjobs.storage.s3 import THREADS, S3Store
 
@@ -18,29 +18,29 @@ _State = tuple[int, str]  # size and tag of a fetched file
 
 
 def put_tree(store: Store, folder: Path, prefix: str = "") -> int:
-    """Store every file of a folder under a prefix, several at a time. Returns how many.
+    """Store every file of a folder under a prefix, several at a time, and return their number.
 
     Raises:
-        StorageError: there is no such folder, or a file was refused; others may have been stored by then.
+        StorageError: there is no such folder, or a file could not be stored; others may have been stored before.
     """
     if not folder.is_dir():
-        raise StorageError(f"cannot store {folder} as {store.uri(prefix)}: there is no such folder; check the path")
-    start = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        raise StorageError(f"cannot store {folder} as {store.uri(prefix)}: no such folder; check the path")
+    parent = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
     paths = sorted(files(folder))
     with ThreadPoolExecutor(THREADS) as pool:
-        # An error leaves the loop, and that cancels what has not begun.
-        for _ in pool.map(lambda path: store.put(path, start + path.relative_to(folder).as_posix()), paths):
+        # An error leaves the loop, which cancels what has not started.
+        for _ in pool.map(lambda path: store.put(path, parent + path.relative_to(folder).as_posix()), paths):
             pass
     return len(paths)
 
 
 def mirror(store: S3Store, cache: Path) -> Path:
-    """Bring a folder of the cache to the state of a store, one process at a time; see ``adjobs.storage.fetch``."""
+    """Make a folder of the cache equal to a store, one process at a time; see ``adjobs.storage.fetch``."""
     from filelock import FileLock
 
     name = hashlib.sha256(f"{store.endpoint}\n{store.uri()}".encode()).hexdigest()[:24]
     root = cache.absolute() / "fetched" / name
-    with disk(f"fetch {store.uri()} into", root):
+    with disk_errors(f"fetch {store.uri()} into", root):
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / "lock"):
             _update(store, root / "files", root / "manifest.json")
@@ -51,14 +51,18 @@ def _update(store: S3Store, folder: Path, manifest: Path) -> None:
     entries = store.list()
     if not entries:
         raise StorageError(
-            f"nothing under {store.uri()} at {store.endpoint}; check the address, which names a folder, or upload to it"
+            f"nothing under {store.uri()} at {store.endpoint}; check the URI, which must name a folder, or upload to it"
         )
     keys = {check_key(entry.key) for entry in entries}
     _check_tree(keys)
-    known = _read_manifest(manifest)
-    kept = {e.key: (e.size, e.etag) for e in entries if known.get(e.key) == (e.size, e.etag) == _state(folder / e.key, e.etag)}
-    # Written first without what is about to change, so that a broken fetch is never taken for a whole one.
-    _write_manifest(manifest, kept)
+    previous = _read_manifest(manifest)
+    unchanged = {
+        entry.key: (entry.size, entry.etag)
+        for entry in entries
+        if previous.get(entry.key) == (entry.size, entry.etag) == _state(folder / entry.key, entry.etag)
+    }
+    # Written first without the files that are about to change, so that an interrupted fetch is never taken for a complete one.
+    _write_manifest(manifest, unchanged)
     _delete_others(folder, keys)
 
     def download(entry: Entry) -> tuple[str, _State]:
@@ -66,15 +70,15 @@ def _update(store: S3Store, folder: Path, manifest: Path) -> None:
         return entry.key, ((folder / entry.key).stat().st_size, etag)
 
     with ThreadPoolExecutor(THREADS) as pool:
-        fetched = dict(pool.map(download, [entry for entry in entries if entry.key not in kept]))
-    _write_manifest(manifest, kept | fetched)
+        fetched = dict(pool.map(download, [entry for entry in entries if entry.key not in unchanged]))
+    _write_manifest(manifest, unchanged | fetched)
 
 
 def _check_tree(keys: set[str]) -> None:
     """S3 may hold both ``a`` and ``a/b``; a folder cannot."""
     for key in sorted(keys):
         if clash := next((str(parent) for parent in PurePosixPath(key).parents if str(parent) in keys), None):
-            raise StorageError(f"key {key!r} is refused: {clash!r} is there, too, and cannot be both a file and a folder")
+            raise StorageError(f"key {key!r} is refused: {clash!r} exists, too, and cannot be both a file and a folder")
 
 
 def _state(path: Path, etag: str) -> _State | None:
@@ -89,15 +93,15 @@ def _read_manifest(path: Path) -> dict[str, _State]:
 
 
 def _write_manifest(path: Path, state: Mapping[str, _State]) -> None:
-    with beside(path) as part:
-        part.write_text(json.dumps(state))
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(state))
 
 
 def _delete_others(folder: Path, keys: set[str]) -> None:
-    """Delete files that are not among the keys, halves of a broken fetch among them, and folders left empty."""
-    for top, _, names in os.walk(folder, topdown=False):
+    """Delete files that are not among the keys, such as those of an interrupted fetch, and empty folders."""
+    for parent, _, names in os.walk(folder, topdown=False):
         for name in names:
-            if Path(top, name).relative_to(folder).as_posix() not in keys:
-                Path(top, name).unlink()
-        if not any(Path(top).iterdir()):
-            Path(top).rmdir()
+            if Path(parent, name).relative_to(folder).as_posix() not in keys:
+                Path(parent, name).unlink()
+        if not any(Path(parent).iterdir()):
+            Path(parent).rmdir()

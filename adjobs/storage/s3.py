@@ -1,6 +1,6 @@
 """A bucket, through boto3, which is imported at the first request."""
 
-# ruff: noqa: D102 (what the Protocol documents needs no second text)
+# ruff: noqa: D102 (documented in the Protocol)
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from adjobs.errors import StorageError, one_line
-from adjobs.storage.base import Entries, Entry, beside, check_key
+from adjobs.storage.base import Entries, Entry, atomic_write, check_key
 
 THREADS = 16  # requests are small and wait for the server
 _CHUNK = 1 << 20
 _MISSING = {"404", "NotFound", "NoSuchKey"}
-# Codes that a server answers with and names of botocore's errors, and what to make of them.
+# Error codes of servers and names of botocore's errors, and what to tell the user.
 _EXPLANATIONS: tuple[tuple[set[str], str], ...] = (
     (
         {"403", "Forbidden", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"},
-        "the credentials were refused ({code}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they may do",
+        "the credentials were refused ({code}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and their permissions",
     ),
-    ({"NoSuchBucket"}, "there is no such bucket; create it or correct the name"),
-    (_MISSING, "there is no such object; check the key"),
+    ({"NoSuchBucket"}, "no such bucket; create it or correct the name"),
+    (_MISSING, "no such object; check the key"),
     (
         {"EndpointConnectionError", "ConnectTimeoutError", "ConnectionClosedError", "ProxyConnectionError"},
         "nothing listens at {endpoint}; start it ('adjobs up' for the embedded one) or correct AWS_ENDPOINT_URL",
@@ -35,12 +35,12 @@ _EXPLANATIONS: tuple[tuple[set[str], str], ...] = (
         {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"},
         "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or start the embedded stack with 'adjobs up'",
     ),
-    ({"ReadTimeoutError"}, "no answer within 60 s; try again, or look at the server's log"),
+    ({"ReadTimeoutError"}, "no answer within 60 s; try again, or check the server's log"),
 )
 
 
 class S3Store:
-    """A bucket, or what lies under a prefix of it."""
+    """A bucket, or the objects under a prefix of it."""
 
     def __init__(self, bucket: str, prefix: str = "", environment: Mapping[str, str] | None = None) -> None:
         self.bucket = bucket
@@ -49,22 +49,22 @@ class S3Store:
 
     def put(self, local: Path, key: str) -> None:
         full = self._absolute(key)
-        with self._asking(f"store {local} as", key), local.open("rb") as file:
+        with self._s3_errors(f"store {local} as", key), local.open("rb") as file:
             self._client.upload_fileobj(file, self.bucket, full)
 
     def get(self, key: str, local: Path) -> None:
         self.download(key, local)
 
     def download(self, key: str, local: Path) -> str:
-        """As ``get``, and return the tag of what was fetched, which may be newer than what a listing said."""
+        """As ``get``; returns the tag of what was downloaded, which may be newer than that of a listing."""
         from botocore.exceptions import IncompleteReadError, ReadTimeoutError, ResponseStreamingError
 
-        with self._asking("read", key), beside(local) as part:
+        with self._s3_errors("read", key), atomic_write(local) as temporary:
             for attempt in range(3):
-                # boto3 repeats requests, but not a body that breaks off.
+                # boto3 retries requests, but not a body that is cut off.
                 try:
                     answer = self._client.get_object(Bucket=self.bucket, Key=self._absolute(key))
-                    with part.open("wb") as file:
+                    with temporary.open("wb") as file:
                         shutil.copyfileobj(answer["Body"], file, _CHUNK)
                     break
                 except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError):
@@ -73,17 +73,17 @@ class S3Store:
         return str(answer["ETag"])
 
     def read(self, key: str) -> bytes:
-        with self._asking("read", key):
+        with self._s3_errors("read", key):
             return bytes(self._client.get_object(Bucket=self.bucket, Key=self._absolute(key))["Body"].read())
 
     def write(self, key: str, data: bytes) -> None:
-        with self._asking("store", key):
+        with self._s3_errors("store", key):
             self._client.put_object(Bucket=self.bucket, Key=self._absolute(key), Body=data)
 
     def exists(self, key: str) -> bool:
         from botocore.exceptions import ClientError
 
-        with self._asking("look for", key):
+        with self._s3_errors("check", key):
             try:
                 self._client.head_object(Bucket=self.bucket, Key=self._absolute(key))
             except ClientError as error:
@@ -95,23 +95,23 @@ class S3Store:
             return True
 
     def list(self, prefix: str = "") -> Entries:
-        with self._asking("list", prefix):
+        with self._s3_errors("list", prefix):
             full = self._absolute(prefix) if prefix.strip("/") else self.prefix
             skip = len(self.prefix) + 1 if self.prefix else 0
-            found = [item for item in self._objects(full) if item["Key"][skip:] and not item["Key"].endswith("/")]
-            return sorted(Entry(item["Key"][skip:], item["Size"], item["ETag"]) for item in found)
+            items = [item for item in self._objects(full) if item["Key"][skip:] and not item["Key"].endswith("/")]
+            return sorted(Entry(item["Key"][skip:], item["Size"], item["ETag"]) for item in items)
 
     def delete(self, prefix: str) -> None:
-        with self._asking("delete", prefix):
+        with self._s3_errors("delete", prefix):
             keys = [{"Key": item["Key"]} for item in self._objects(self._absolute(prefix))]
-            for start in range(0, len(keys), 1000):  # the most that one request may name
-                some = {"Objects": keys[start : start + 1000], "Quiet": True}
-                for refused in self._client.delete_objects(Bucket=self.bucket, Delete=some).get("Errors", []):
+            for start in range(0, len(keys), 1000):  # limit of one request
+                batch = {"Objects": keys[start : start + 1000], "Quiet": True}
+                for refused in self._client.delete_objects(Bucket=self.bucket, Delete=batch).get("Errors", []):
                     reason = refused.get("Message") or refused.get("Code")
                     raise StorageError(f"cannot delete s3://{self.bucket}/{refused['Key']} at {self.endpoint}: {reason}")
 
     def uri(self, key: str = "") -> str:
-        return "/".join(part for part in (f"s3://{self.bucket}", self.prefix, key.strip("/")) if part)
+        return "/".join(segment for segment in (f"s3://{self.bucket}", self.prefix, key.strip("/")) if segment)
 
     @property
     def endpoint(self) -> str:
@@ -138,7 +138,7 @@ class S3Store:
         import boto3.session
         from botocore.config import Config
 
-        local = urllib.parse.urlsplit(self._endpoint_url or "").hostname in {"127.0.0.1", "::1", "localhost"}
+        is_local = urllib.parse.urlsplit(self._endpoint_url or "").hostname in {"127.0.0.1", "::1", "localhost"}
         config = Config(
             signature_version="s3v4",
             s3={"addressing_style": "path"},  # a server on an IP address has no host name per bucket
@@ -146,14 +146,14 @@ class S3Store:
             read_timeout=60,
             retries={"mode": "standard", "total_max_attempts": 3},
             max_pool_connections=THREADS,
-            proxies={} if local else None,  # http_proxy is for other machines
+            proxies={} if is_local else None,  # http_proxy is for other machines
         )
-        own = self._environment or {}  # without it, boto3 looks in more places than the environment
-        session = boto3.session.Session(own.get("AWS_ACCESS_KEY_ID"), own.get("AWS_SECRET_ACCESS_KEY"))
-        return session.client("s3", endpoint_url=self._endpoint_url, region_name=own.get("AWS_DEFAULT_REGION"), config=config)
+        env = self._environment or {}  # without it, boto3 searches the environment, configuration files and more
+        session = boto3.session.Session(env.get("AWS_ACCESS_KEY_ID"), env.get("AWS_SECRET_ACCESS_KEY"))
+        return session.client("s3", endpoint_url=self._endpoint_url, region_name=env.get("AWS_DEFAULT_REGION"), config=config)
 
     @contextmanager
-    def _asking(self, action: str, key: str) -> Iterator[None]:
+    def _s3_errors(self, action: str, key: str) -> Iterator[None]:
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
 

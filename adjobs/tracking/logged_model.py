@@ -1,7 +1,8 @@
-"""The MLflow model of a run: a pyfunc from code, with the detector's folder as its artifact and no pickle anywhere."""
+"""The MLflow model of a run: a pyfunc from code, with the detector's folder as its artifact and no pickle."""
 
 from __future__ import annotations
 
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import adjobs
 from adjobs.errors import TrackingError
 from adjobs.tracking.client import connect, mlflow_errors
+from adjobs.tracking.layout import RunRef
 
 # What the model needs besides the code that travels with it.
 REQUIREMENTS = (
@@ -28,12 +30,11 @@ REQUIREMENTS = (
 ARTIFACT = "detector"
 
 
-def log_model(uri: str, run_id: str, detector: Path, registered: str | None) -> str:
-    """Log a detector folder as the run's model; returns its ``models:/`` URI.
+def log_model(run: RunRef, detector: Path, registered: str | None) -> str:
+    """Log a detector folder as a run's model; returns its ``models:/`` URI.
 
     Args:
-        uri: tracking URI.
-        run_id: the open run.
+        run: the open run.
         detector: folder written by :func:`adjobs.inference.detector.save`.
         registered: registered model that gets a new version, or None.
 
@@ -43,15 +44,15 @@ def log_model(uri: str, run_id: str, detector: Path, registered: str | None) -> 
     import mlflow
     from mlflow.models import Model
 
-    client = connect(uri)
-    with mlflow_errors(uri):
+    client = connect(run.tracking_uri)
+    with mlflow_errors(run.tracking_uri):
         # The run alone does not tell MLflow where the model belongs: without this it goes to experiment 0, and to ./mlruns.
-        mlflow.set_experiment(experiment_id=client.get_run(run_id).info.experiment_id)
+        mlflow.set_experiment(experiment_id=client.get_run(run.run_id).info.experiment_id)
         info = Model.log(
             artifact_path=None,
             name="model",
             flavor=mlflow.pyfunc,
-            run_id=run_id,
+            run_id=run.run_id,
             registered_model_name=registered,
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),
             artifacts={ARTIFACT: str(detector)},
@@ -71,7 +72,7 @@ def _signature() -> Any:
         ColSpec(DataType.double, "score"),
         ColSpec(DataType.boolean, "decision"),
         ColSpec(DataType.double, "threshold"),
-        ColSpec(Array(Array(DataType.float)), "heat_map", required=False),
+        ColSpec(Array(Array(DataType.float)), "anomaly_map", required=False),
         ColSpec(DataType.double, "pixel_threshold", required=False),
     ]
     return ModelSignature(inputs=Schema([ColSpec(DataType.binary, "image")]), outputs=Schema(outputs))
@@ -96,15 +97,23 @@ def download(uri: str, model: str, folder: Path) -> Path:
         return local
     client = connect(uri)
     with mlflow_errors(uri):
-        found = Path(mlflow.artifacts.download_artifacts(_model_uri(client, model), dst_path=str(folder)))
-    inside = found / "artifacts" / ARTIFACT
+        downloaded = Path(mlflow.artifacts.download_artifacts(_model_uri(client, model), dst_path=str(folder)))
+    inside = downloaded / "artifacts" / ARTIFACT
     if not (inside / "detector.json").is_file():
         raise TrackingError(f"model '{model}': not one that adjobs logged; give a run of 'adjobs train' or a models:/ URI")
     return inside
 
 
+def copy_detector(uri: str, model: str, folder: Path) -> Path:
+    """Like :func:`download`, but always a private copy, whose manifest may be changed."""
+    source = download(uri, model, folder)
+    if folder in source.parents:
+        return source
+    return Path(shutil.copytree(source, folder / ARTIFACT))
+
+
 def pin_model_uri(uri: str, model: str) -> str:
-    """What a run or an alias stands for now: a logged model or a version, neither of which changes; others stay as they are.
+    """Resolve a run or an alias to what it stands for now: a logged model or a version, neither of which changes.
 
     Raises:
         TrackingError: there is no such run or model, or the run has no model.
@@ -113,8 +122,10 @@ def pin_model_uri(uri: str, model: str) -> str:
         return model
     client = connect(uri)
     with mlflow_errors(uri):
-        name, at, alias = model.removeprefix("models:/").partition("@")
-        return f"models:/{name}/{client.get_model_version_by_alias(name, alias).version}" if at else _model_uri(client, model)
+        name, separator, alias = model.removeprefix("models:/").partition("@")
+        if separator:
+            return f"models:/{name}/{client.get_model_version_by_alias(name, alias).version}"
+        return _model_uri(client, model)
 
 
 def _model_uri(client: Any, model: str) -> str:
@@ -126,11 +137,11 @@ def _model_uri(client: Any, model: str) -> str:
     run_id = model.removeprefix("runs:/").split("/")[0]
     run = client.get_run(run_id)
     outputs = run.outputs.model_outputs if run.outputs else []
-    # A model belongs to its run before it is uploaded: one whose upload failed or was cut off is none.
+    # A model belongs to its run before it is uploaded: one whose upload failed or was cut off does not count.
     models = [client.get_logged_model(output.model_id) for output in outputs]
-    whole = [model for model in models if model.status == LoggedModelStatus.READY]
-    if not whole:
+    ready = [model for model in models if model.status == LoggedModelStatus.READY]
+    if not ready:
         raise TrackingError(f"run {run_id} ({run.info.status}): has no model; finish it with 'adjobs train --resume {run_id}'")
     # MLflow lists a run's models by their random ids; a resume and 'adjobs threshold' add to them.
-    newest = max(whole, key=lambda model: model.creation_timestamp)
+    newest = max(ready, key=lambda model: model.creation_timestamp)
     return f"models:/{newest.model_id}"

@@ -1,4 +1,4 @@
-"""The code of every logged model: pictures as bytes in, score, decision and heat map out.
+"""The code of every logged model: images as bytes in, score, decision and anomaly map out.
 
 MLflow runs this file when a model is loaded ("models from code").
 """
@@ -28,22 +28,22 @@ class AnomalyModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
         Args:
             context: unused.
-            model_input: column ``image``: an encoded picture (PNG, JPEG, …) as bytes, or as base64 text.
+            model_input: column ``image``: an encoded image (PNG, JPEG, …) as bytes, or as base64 text.
             params: unused.
 
         Returns:
-            ``score``, ``decision``, ``threshold``, ``heat_map`` ((S, S) float32) and ``pixel_threshold``, at which a place of the
-            heat map is marked as defective; these two are None for methods that locate nothing.
+            ``score``, ``decision``, ``threshold``, ``anomaly_map`` ((S, S) float32) and ``pixel_threshold``, from which a pixel of
+            the anomaly map is defective; these two are None for methods that do not localise.
         """
-        pictures = [base64.b64decode(item) if isinstance(item, str) else bytes(item) for item in model_input["image"]]
-        # One at a time: a batch of large pictures must not decide how much memory a server needs.
-        found = [self.detector(self.detector.read(picture)[None]) for picture in pictures]
+        images = [base64.b64decode(item) if isinstance(item, str) else bytes(item) for item in model_input["image"]]
+        # One at a time: a batch of large images must not decide how much memory a server needs.
+        predictions = [self.detector(image) for image in images]
         return pd.DataFrame(
             {
-                "score": np.array([float(f.scores[0]) for f in found]),
-                "decision": np.array([bool(f.decisions[0]) for f in found]),
+                "score": np.array([prediction.score for prediction in predictions]),
+                "decision": np.array([prediction.decision == "anomalous" for prediction in predictions]),
                 "threshold": self.detector.threshold,
-                "heat_map": [None if f.maps is None else f.maps[0] for f in found],
+                "anomaly_map": [prediction.anomaly_map for prediction in predictions],
                 "pixel_threshold": self.detector.pixel_threshold,
             }
         )

@@ -13,15 +13,15 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from adjobs import __version__
 from adjobs.config.job import JobConfig
 from adjobs.config.resolve import resolve
-from adjobs.data.checks.preflight import Problem
+from adjobs.data.checks.problem import Problem
 from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.errors import TrackingError, one_line
 from adjobs.metrics import METRICS_VERSION
 from adjobs.tracking.client import connect, experiment_id, mlflow_errors
 from adjobs.types import ImageScores
+from adjobs.version import __version__
 
 TAG = "adjobs."
 JOB_FILE, SPLIT_FILE, PREFLIGHT_FILE = "job.yaml", "split.json", "preflight.json"

@@ -1,4 +1,4 @@
-"""What a training can be resumed from: the method's weights, the optimizer's state and the place it had reached.
+"""What a training resumes from: the method's weights, the optimizer's state and the step that was reached.
 
 A checkpoint is a folder: ``state.pt`` (weights and optimizer, read with ``weights_only=True``), ``best.safetensors`` (the
 weights that were best on validation so far) and ``progress.json``, written last.
@@ -25,21 +25,22 @@ from adjobs.storage import open_store, put_tree
 
 @dataclass
 class Progress:
-    """The place a training has reached.
+    """How far a training has come.
 
     Attributes:
-        stage: index of the stage to go on with.
+        stage: index of the stage to continue with.
         step: optimizer steps taken in that stage.
-        round: rounds finished over all stages; the x axis of the metrics.
+        interval: evaluation intervals finished over all stages; the x axis of the metrics.
         best: best validation value so far, None before the first.
-        best_round: the round that it was reached in.
+        best_interval: the interval that it was reached in.
+        prepared: names of the stages whose preparation is done.
     """
 
     stage: int = 0
     step: int = 0
-    round: int = 0
+    interval: int = 0
     best: float | None = None
-    best_round: int | None = None
+    best_interval: int | None = None
     prepared: list[str] = field(default_factory=list)
 
 
@@ -51,7 +52,7 @@ class Checkpoints(Protocol):
         ...
 
     def save(self, folder: Path | None, metrics: Mapping[str, float]) -> None:
-        """Store a checkpoint in place of the one before; returns when it is safe."""
+        """Replace the previous checkpoint; returns when the new one is stored."""
         ...
 
 
@@ -74,11 +75,11 @@ class StoreCheckpoints:
             yield Path(folder)
 
     def save(self, folder: Path | None, metrics: Mapping[str, float]) -> None:
-        """Put the new one beside the old one, point ``latest`` at it, then delete the old one."""
+        """Put the new checkpoint beside the old one, point ``latest`` at it, then delete the old one."""
         if folder is None:
             return
         old = self._store.read("latest").decode() if self._store.exists("latest") else None
-        name = f"round-{json.loads((folder / 'progress.json').read_text())['round']:06d}"
+        name = f"checkpoint-{json.loads((folder / 'progress.json').read_text())['interval']:06d}"
         put_tree(self._store, folder, name)
         self._store.write("latest", name.encode())
         if old is not None and old != name:
@@ -121,7 +122,7 @@ def read(folder: Path) -> Checkpoint:
         weights = {key: tensor.clone() for key, tensor in load_file(best).items()} if best.exists() else None
         return Checkpoint(state["method"], state["optimizer"], weights, progress)
     except Exception as error:  # torch, json and safetensors each have their own classes for a file that is not theirs
-        raise StorageError(f"checkpoint {folder}: cannot be read ({one_line(error)}); start the job anew") from error
+        raise StorageError(f"checkpoint {folder}: cannot be read ({one_line(error)}); start a new run") from error
 
 
 def snapshot(method: nn.Module) -> dict[str, Tensor]:

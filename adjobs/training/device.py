@@ -1,6 +1,9 @@
-"""What a device can do, and what it has spent."""
+"""What a device can do, and how much memory was used on it."""
 
 from __future__ import annotations
+
+import resource
+import sys
 
 import psutil
 import torch
@@ -9,10 +12,16 @@ from adjobs.evaluation.evaluate import DeviceConfig
 
 
 def peak_memory_mib(device: torch.device) -> float:
-    """Peak memory: allocated on the GPU, or resident in this process now, in MiB."""
+    """Peak memory of this process in MiB.
+
+    On a GPU what PyTorch reserved at most, without the CUDA context. On a CPU the peak of resident memory without mapped files,
+    which other processes share (decoded images, cached features); the present size of the mappings stands for that at the peak.
+    """
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return float(psutil.Process().memory_info().rss) / 2**20
+        return torch.cuda.max_memory_reserved(device) / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return float(peak - getattr(psutil.Process().memory_info(), "shared", 0)) / 2**20
 
 
 def resolve_precision(precision: str, device: torch.device) -> DeviceConfig:

@@ -1,18 +1,44 @@
-"""A progress bar on standard error, fed by ticks from wherever the training runs."""
+"""Progress of a training: the update that travels, the actor that holds the latest one, and a bar that shows it.
+
+The actor's process must not need torch, so neither does this module.
+"""
 
 from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from tqdm import tqdm
 
-from adjobs.training.loop import ProgressUpdate
+
+class ProgressUpdate(NamedTuple):
+    """Progress within a stage: steps done and in all, mean loss of the interval, global images per second."""
+
+    stage: str
+    done: int
+    total: int
+    loss: float
+    images_per_s: float
+
+
+class LatestProgress:
+    """Body of the actor between worker and driver: the worker puts, the driver polls."""
+
+    def __init__(self) -> None:
+        self._update: ProgressUpdate | None = None
+
+    def put(self, update: ProgressUpdate) -> None:
+        """Keep the latest update."""
+        self._update = update
+
+    def get(self) -> ProgressUpdate | None:
+        """The latest update, or None before the first."""
+        return self._update
 
 
 class ProgressBar:
-    """One bar per stage: steps, loss, images per second, time left."""
+    """One bar per stage on standard error: steps, loss, images per second, time left."""
 
     def __init__(self) -> None:
         self._bar: tqdm[Any] | None = None
@@ -25,15 +51,17 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.close()
 
-    def __call__(self, tick: ProgressUpdate) -> None:
-        """Show a tick; a number of steps below the last one means that the training went back to a checkpoint."""
+    def __call__(self, update: ProgressUpdate) -> None:
+        """Show an update; fewer steps than before mean that the training went back to a checkpoint."""
         bar = self._bar
-        if bar is None or tick.stage != self._stage:
+        if bar is None or update.stage != self._stage:
             if bar is not None:
                 bar.close()
-            # A log file gets a line now and then, a terminal a living bar.
-            pause = 0.1 if sys.stderr.isatty() else 10.0
-            bar = tqdm(total=tick.total, desc=tick.stage, unit="step", file=sys.stderr, mininterval=pause, dynamic_ncols=True)
-            self._bar, self._stage = bar, tick.stage
-        bar.set_postfix_str(f"loss {tick.loss:.4f}, {tick.images_per_s:.1f} images/s", refresh=False)
-        bar.update(tick.done - bar.n)
+            # A log file gets a line now and then, a terminal a live bar.
+            interval = 0.1 if sys.stderr.isatty() else 10.0
+            bar = tqdm(
+                total=update.total, desc=update.stage, unit="step", file=sys.stderr, mininterval=interval, dynamic_ncols=True
+            )
+            self._bar, self._stage = bar, update.stage
+        bar.set_postfix_str(f"loss {update.loss:.4f}, {update.images_per_s:.1f} images/s", refresh=False)
+        bar.update(update.done - bar.n)

@@ -11,10 +11,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from adjobs import __version__
 from adjobs.data.batches import TrainingData
 from adjobs.methods.contract import Stage
 from adjobs.training.checkpoint import snapshot
+from adjobs.version import __version__
 
 _WEIGHTS = "weights.safetensors"
 
@@ -42,7 +42,7 @@ def train_or_load(data: TrainingData, stage: Stage, seed_key: Mapping[str, Any],
         save_file(snapshot(stage.module), folder / _WEIGHTS)
 
     key = {**(stage.depends_on or {}), **seed_key, "version": __version__, "torch": torch.__version__}
-    weights = data.derived(f"trained-{stage.name}", key, _read, build)
+    weights = data.compute_once(f"trained-{stage.name}", key, _read, build)
     if not trained:
         stage.module.load_state_dict(weights)
     return trained

@@ -1,4 +1,4 @@
-"""What one worker does: data, method, training, and on rank 0 what the run keeps of it."""
+"""What one worker does: data, method, training, and on rank 0 what becomes of the trained method."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -20,161 +20,188 @@ from adjobs.data.dataset import Dataset, fingerprint
 from adjobs.data.open import open_dataset
 from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.errors import ClusterError
-from adjobs.evaluation import evaluate
-from adjobs.evaluation.evaluate import DeviceConfig
+from adjobs.evaluation.evaluate import CachedEvaluator, DeviceConfig
+from adjobs.evaluation.result import compute_image_metrics
 from adjobs.inference import detector
-from adjobs.jobs.finalize import CachedEvaluator, finalize_run
+from adjobs.methods.method import Method
+from adjobs.tracking.layout import RunRef
 from adjobs.tracking.logged_model import download
-from adjobs.tracking.run import RunWriter
+from adjobs.tracking.runs import open_writer
+from adjobs.tracking.writer import RunWriter
+from adjobs.training.callbacks import Callback, IntervalResult, SilentCallback
 from adjobs.training.checkpoint import Checkpoints
 from adjobs.training.device import resolve_precision
-from adjobs.training.loop import FitResult, ProgressUpdate, Round, Validation, WorkerContext, fit
+from adjobs.training.loop import FitResult, Validation, WorkerContext, fit
+from adjobs.training.progress import ProgressUpdate
+
+Outcome = TypeVar("Outcome")
 
 
 @dataclass(frozen=True)
 class Task:
-    """All that a worker is told.
+    """All that a worker needs to know.
 
     Attributes:
         job: the resolved job.
-        split: which sample is in which part.
+        split: which sample is in which split.
         fingerprint: of the data that the launcher saw; the worker must see the same.
         cache: folder of fetched and decoded data on the worker's node.
-        tracking_uri: MLflow.
-        run_id: the open run.
-        excluded: samples left out for their problems.
-        shares: whether stages are taken over from other runs that have trained them alike.
+        run: the open run.
+        tracking_uri: of MLflow, from which models to start with are fetched.
+        excluded: ids of samples that are left out because they are invalid.
+        reuse_stages: load stages that an equal run on this machine has already trained.
     """
 
     job: JobConfig
     split: SplitAssignment
     fingerprint: str
     cache: Path
+    run: RunRef
     tracking_uri: str
-    run_id: str
     excluded: tuple[str, ...] = ()
     reuse_stages: bool = False
 
 
-class _Listener:
-    """Passes ticks on and writes rounds into MLflow."""
+@dataclass(frozen=True)
+class FinishedTraining:
+    """A trained method with all that is needed to make something of it.
 
-    def __init__(self, recorder: RunWriter, on_progress: Callable[[ProgressUpdate], None]) -> None:
-        self._recorder, self._on_progress = recorder, on_progress
+    Attributes:
+        job: the resolved job.
+        fingerprint: of the data.
+        split: which sample is in which split.
+        evaluator: predicts with the method, whose weights are the selected ones.
+        fit: how the training ended.
+        writer: of the open run.
+    """
 
-    def tick(self, tick: ProgressUpdate) -> None:
-        self._on_progress(tick)
-
-    def round(self, finished: Round) -> None:
-        self._recorder.metrics(finished.metrics, finished.number)
-
-
-Finalizer = Callable[[JobConfig, str, SplitAssignment, CachedEvaluator, FitResult, RunWriter], dict[str, Any]]
+    job: JobConfig
+    fingerprint: str
+    split: SplitAssignment
+    evaluator: CachedEvaluator
+    fit: FitResult
+    writer: RunWriter
 
 
-def run(
-    task: Task,
-    *,
-    device: torch.device,
-    rank: int,
-    world_size: int,
-    checkpoints: Checkpoints,
-    on_progress: Callable[[ProgressUpdate], None],
-    finish: Finalizer = finalize_run,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class WorkerPlace(Generic[Outcome]):
+    """Where a worker runs, and whom it serves there.
+
+    Attributes:
+        device: that trains.
+        checkpoints: where the state goes after each evaluation interval.
+        on_progress: called with the progress on rank 0.
+        finalize: what rank 0 does with the trained method.
+        rank: of this worker.
+        world_size: number of workers.
+    """
+
+    device: torch.device
+    checkpoints: Checkpoints
+    on_progress: Callable[[ProgressUpdate], None]
+    finalize: Callable[[FinishedTraining], Outcome]
+    rank: int = 0
+    world_size: int = 1
+
+
+class _RunCallback:
+    """Passes progress on and writes metrics into the run."""
+
+    def __init__(self, writer: RunWriter, on_progress: Callable[[ProgressUpdate], None]) -> None:
+        self._writer, self._on_progress = writer, on_progress
+
+    def on_progress(self, update: ProgressUpdate) -> None:
+        self._on_progress(update)
+
+    def on_interval_end(self, result: IntervalResult) -> None:
+        self._writer.log_metrics(result.metrics, result.number)
+
+
+def run_worker(task: Task, place: WorkerPlace[Outcome]) -> Outcome | None:
     """Do a whole job on this worker.
 
     Args:
         task: what to do.
-        device: to do it on.
-        rank: of this worker.
-        world: how many workers there are.
-        checkpoints: where the state goes after each round.
-        tell: called with the progress on rank 0.
-        finish: what rank 0 does with the trained method; the same arguments as :func:`adjobs.jobs.finalize.finalize_run`.
+        place: where.
 
     Returns:
-        On rank 0 the summary that ``adjobs train`` prints, elsewhere nothing.
+        On rank 0 what ``place.finalize`` makes of the trained method, elsewhere None.
 
     Raises:
         ClusterError: this node sees other data than the launcher.
         DataError: the data lack what the method needs.
     """
-    job, spec = task.job, methods.spec(task.job.method)
-    index, cache = _open_data(task)
-    worker = WorkerContext(resolve_precision(job.train.precision, device), rank, world_size, job.train.seed, task.reuse_stages)
+    job, spec, device = task.job, methods.spec(task.job.method), place.device
+    dataset, cache = _open_data(task)
     seed_everything(job.train.seed)
     method = methods.load(job.method).build(job.method_config(), image_size=job.data.image_size, seed=job.train.seed)
     method.to(device).to(memory_format=torch.channels_last)
-    recorder = RunWriter(task.tracking_uri, task.run_id) if rank == 0 else None
+    writer = open_writer(task.run) if place.rank == 0 else None
+    evaluator = CachedEvaluator(method, cache, dataset, DeviceConfig(device))  # in float32, as the logged model will decide
 
-    evaluator = CachedEvaluator(method, cache, index, DeviceConfig(device))  # in float32, as the logged model will decide
+    def evaluate_val() -> Mapping[str, float | None]:
+        return compute_image_metrics(evaluator.evaluate(task.split.val).scores, spec.native_threshold)
 
-    def validate() -> Mapping[str, float | None]:
-        return evaluate.measure_images(evaluator.evaluate(task.split.val).scores, spec.native_threshold)
-
-    def begin() -> None:
-        if spec.warm_start is not None and job.params[spec.warm_start.param] is not None:
-            method.load_pretrained(load_logged_weights(task.tracking_uri, job.params[spec.warm_start.param]))  # type: ignore[operator]
-
-    trained = fit(
+    callback: Callback = SilentCallback() if writer is None else _RunCallback(writer, place.on_progress)
+    precision = resolve_precision(job.train.precision, device)
+    result = fit(
         method,
-        TrainingData(cache, index, task.split.train, device, label_detail=job.label_detail, block=job.data.block_size),
-        worker,
-        validation=Validation(spec.selection, validate if _has_both(index, task.split.val) else None, job.train.validate_every),
-        checkpoints=checkpoints,
-        listener=_Listener(recorder, on_progress) if recorder else _Silent(),
-        begin=begin,
+        TrainingData(cache, dataset, task.split.train, device, label_detail=job.label_detail, block=job.data.block_size),
+        WorkerContext(precision, place.rank, place.world_size, job.train.seed, task.reuse_stages),
+        validation=Validation(
+            spec.selection, evaluate_val if _has_both_labels(dataset, task.split.val) else None, job.train.validate_every
+        ),
+        checkpoints=place.checkpoints,
+        callback=callback,
+        on_train_start=lambda: _load_pretrained(task, method),
     )
-    if not trained.is_last:
+    if not result.is_last:
         evaluator.invalidate()
-    if recorder is None:
-        return {}
-    return finish(job, task.fingerprint, task.split, evaluator, trained, recorder)
+    if writer is None:
+        return None
+    return place.finalize(FinishedTraining(job, task.fingerprint, task.split, evaluator, result, writer))
+
+
+def _load_pretrained(task: Task, method: Method) -> None:
+    """Start with another run's weights, where the job names one."""
+    warm_start = methods.spec(task.job.method).warm_start
+    if warm_start is not None and task.job.params[warm_start.param] is not None:
+        method.load_pretrained(load_logged_weights(task.tracking_uri, task.job.params[warm_start.param]))
 
 
 def load_logged_weights(tracking_uri: str, model: str) -> dict[str, torch.Tensor]:
-    """What a logged model has learnt.
+    """The weights of a logged model.
 
     Raises:
         TrackingError: MLflow is down, or there is no such run or model.
-        StorageError: it is no detector.
+        StorageError: it is not a detector.
     """
     with TemporaryDirectory(prefix="adjobs-") as folder:
         return detector.read_weights(download(tracking_uri, model, Path(folder)))
 
 
 def seed_everything(seed: int) -> None:
-    """Seed the global generators for code of others; ours draws from generators that it is given."""
+    """Seed the global generators for other libraries' code; ours draws from generators that are passed in."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
-class _Silent:
-    def tick(self, tick: ProgressUpdate) -> None:
-        """Only rank 0 speaks."""
-
-    def round(self, finished: Round) -> None:
-        """Only rank 0 speaks."""
-
-
 def _open_data(task: Task) -> tuple[Dataset, ImageCache]:
     """Fetch, check and decode the data on this node; what is there already is used."""
     data = task.job.data
-    index = open_dataset(data.uri, data.format, cache=task.cache)
-    left_out = set(task.excluded)
-    index = replace(index, samples=tuple(sample for sample in index.samples if sample.id not in left_out))
-    found = fingerprint(index)
-    if found != task.fingerprint:
+    dataset = open_dataset(data.uri, data.format, cache=task.cache)
+    excluded = set(task.excluded)
+    dataset = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.id not in excluded))
+    seen = fingerprint(dataset)
+    if seen != task.fingerprint:
         raise ClusterError(
-            f"data '{data.uri}': this worker sees fingerprint {found[:16]}, the job was started with {task.fingerprint[:16]}; "
-            "the data changed or the path means another folder on this node: use s3://, or start the job anew"
+            f"data '{data.uri}': this worker sees fingerprint {seen[:16]}, the job was started with {task.fingerprint[:16]}; "
+            "the data changed, or the path means another folder on this node: use s3://, or restart the job"
         )
-    return index, open_cache(index, found, data.image_size, task.cache, progress=False)
+    return dataset, open_cache(dataset, seen, data.image_size, task.cache, progress=False)
 
 
-def _has_both(index: Dataset, part: tuple[str, ...]) -> bool:
-    names = set(part)
-    labels = {sample.label for sample in index.samples if sample.id in names}
-    return {"normal", "anomalous"} <= labels
+def _has_both_labels(dataset: Dataset, split: tuple[str, ...]) -> bool:
+    ids = set(split)
+    return {"normal", "anomalous"} <= {sample.label for sample in dataset.samples if sample.id in ids}

@@ -10,8 +10,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from adjobs.training.loop import ProgressUpdate
-from adjobs.training.progress import ProgressBar
+from adjobs.training.progress import ProgressBar, ProgressUpdate
 from adjobs.tuning.search import Watch
 from adjobs.tuning.space import in_words
 from adjobs.tuning.trial_manager import Queue, Trial

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from adjobs.evaluation import evaluate
+from adjobs.evaluation.result import compute_split_metrics
 from adjobs.reporting import figures
 from adjobs.reporting.figures import Tried
 from adjobs.tracking.client import connect
@@ -79,8 +79,8 @@ def show_best(uri: str, best: Sequence[Trial]) -> None:
         recorder = RunWriter(uri, trial.run_id)
         scores = _stored_scores(uri, trial.run_id)
         threshold = float(json.loads(read_text(connect(uri), uri, trial.run_id, THRESHOLDS_FILE))["image"]["value"])
-        measures = evaluate.measure(scores, threshold, None)
-        for name, figure in figures.of_part(scores, threshold, "val", measures).items():
+        measures = compute_split_metrics(scores, threshold, None)
+        for name, figure in figures.of_split(scores, threshold, "val", measures).items():
             recorder.figure(figure, f"figures/val_{name}.png")
 
 

@@ -21,7 +21,7 @@ from adjobs.tracking import run as tracking
 from adjobs.tracking import search as records
 from adjobs.tracking.search import SearchRecorder, StoredSearch
 from adjobs.training.backends import ray as ray_backend
-from adjobs.training.loop import ProgressUpdate
+from adjobs.training.progress import ProgressUpdate
 from adjobs.tuning import outcome, tune_bridge
 from adjobs.tuning.objective import Objective
 from adjobs.tuning.plan import DEFAULT_TRIALS, Options, look, resolved, section

@@ -232,7 +232,7 @@ def read_space(path: Path) -> Space:
     Raises:
         JobError: it cannot be read, or is no space; every problem at once.
     """
-    return parse_space(read_yaml(path, "space", "a YAML file such as tune_spaces/cdo.yaml"), f"space '{path}'")
+    return parse_space(read_yaml(path, "space", "give a YAML file such as tune_spaces/cdo.yaml"), f"space '{path}'")
 
 
 def parse_space(document: object, source: str) -> Space:

@@ -7,33 +7,32 @@ import ctypes
 import gc
 import json
 import os
-import resource
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from adjobs import methods
+from adjobs.config import environment
 from adjobs.config.job import JobConfig
 from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.errors import ClusterError, DataError, JobError, one_line
-from adjobs.evaluation import evaluate
-from adjobs.jobs.finalize import CachedEvaluator, choose_pixel_threshold, choose_threshold, record_thresholds
+from adjobs.evaluation.evaluate import CachedEvaluator
+from adjobs.evaluation.result import compute_image_metrics, compute_pixel_metrics
+from adjobs.evaluation.thresholds import choose_thresholds
+from adjobs.jobs.finalize import record_thresholds
 from adjobs.tracking.run import RunWriter
 from adjobs.training import worker
 from adjobs.training.backends import ray as ray_backend
 from adjobs.training.backends.ray import WorkerResources
 from adjobs.training.checkpoint import StoreCheckpoints
+from adjobs.training.device import peak_memory_mib
 from adjobs.training.loop import FitResult, TrainingError
 from adjobs.training.worker import Task
 
-# Seconds in which a stopped trial's thread must end; only then does its process take the next. Tune reads it in that process.
-os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "30")
 # PyTorch's on processors; the names of PyTorch's, Ray's and Python's exceptions as ``ray_backend.run`` tells them.
 OUT_OF_MEMORY_TEXTS = ("can't allocate memory", "OutOfMemoryError", "MemoryError")
 
@@ -61,6 +60,7 @@ def run(config: Mapping[str, Any]) -> None:
     """Ray Tune's entry: train, report after each round, and the values or the failure at the end."""
     from ray import tune
 
+    environment.apply(os.environ, environment.TRIAL_VARIABLES)
     order: Order = config["order"]
     begin = time.perf_counter()
     try:
@@ -119,12 +119,12 @@ def evaluate_trial(
     begin = time.perf_counter()
     timed = evaluator.cached(split.val)
     scores = timed.scores
-    values = evaluate.measure_images(scores, methods.spec(job.method).native_threshold) | evaluate.measure_pixels(scores)
-    threshold = choose_threshold(job, scores)
+    values = compute_image_metrics(scores, methods.spec(job.method).native_threshold) | compute_pixel_metrics(scores)
+    thresholds = choose_thresholds(job.threshold.to_policy(), job.pixel_threshold.to_policy(job.threshold.confidence), scores)
     recorder.metrics({f"val/{name}": value for name, value in values.items()}, trained.rounds)
-    record_thresholds(recorder, threshold, choose_pixel_threshold(job, scores))
-    recorder.scores(scores, threshold.value, "val")
-    recorder.tags({"selected_round": str(trained.selected_round), "rounds": str(trained.rounds)})
+    record_thresholds(recorder, thresholds)
+    recorder.scores(scores, thresholds.image.value, "val")
+    recorder.tags({"selected_checkpoint": str(trained.selected_checkpoint), "rounds": str(trained.rounds)})
     return {
         "values": {name: value for name, value in values.items() if value is not None},
         "costs": {
@@ -159,13 +159,3 @@ def _fresh(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-
-
-def peak_memory_mib(device: torch.device) -> float:
-    """The most that this process held for itself, in MiB: reserved on the GPU without what CUDA takes beside, or resident."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_reserved(device) / 2**20
-    unit = 1 if sys.platform == "darwin" else 1024
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    # Maps of files are shared: decoded images, kept features. What is mapped now stands for what was mapped at the peak.
-    return (most - getattr(psutil.Process().memory_info(), "shared", 0)) / 2**20

@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -19,21 +18,12 @@ from ray.tune.search import Searcher
 from adjobs.config.job import TrainSection
 from adjobs.errors import AdjobsError, ClusterError, one_line
 from adjobs.storage import open_store
+from adjobs.storage.arrow import arrow_filesystem
 from adjobs.training.backends import ray as ray_backend
 from adjobs.training.backends.ray import WorkerResources
 from adjobs.tuning.trial import Order, run
 from adjobs.tuning.trial_manager import SLACK, Queue, Trial
 
-# Read by Tune when it starts. Its own loggers would write every report to files; MLflow has them. Its snapshots serve its own way
-# of going on, which needs pickles; ours needs MLflow alone.
-ENVIRONMENT = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
-    "TUNE_MAX_PENDING_TRIALS_PG": "1",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-}
 # Errors of ours that a trial may end with and go well another time: a service was away.
 PASSING = ("errors.TrackingError", "errors.StorageError")
 MOST_CONTEXT = 2048  # MiB; what is above it belongs to somebody else
@@ -127,11 +117,9 @@ def execute(queue: Queue, order_of: Callable[[Trial], Order], where: Room, stora
     Raises:
         AdjobsError: what the queue or MLflow raises.
     """
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     parent, _, name = storage.rpartition("/")
-    path, filesystem = ray_backend.filesystem(parent)
+    path, filesystem = arrow_filesystem(parent)
     hands = _Hands(queue, order_of, where, heard)
     trainable = tune.with_resources(run, lambda config: tune.PlacementGroupFactory([config["share"]]))
     with _swept(storage):

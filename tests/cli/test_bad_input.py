@@ -1,4 +1,4 @@
-"""What a user can do wrong gets one line: what was got, what is allowed, what to do. Exit status 2, no run left open."""
+"""Every mistake of a user is one line: what was got, what is allowed, what to do. Exit status 2, and no run is left open."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run(*args: str | Path) -> Result:
 
 
 def refused(result: Result) -> str:
-    """The one line of a refusal."""
+    """The one line of an error."""
     assert result.exit_code == 2, result.output
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1
@@ -49,8 +49,8 @@ def refused(result: Result) -> str:
     return result.stderr
 
 
-def train(data: str | Path, *more: str) -> Result:
-    return run("train", "--method", "cdo", "--data", data, *SMALL, *more)
+def train(data: str | Path, *options: str) -> Result:
+    return run("train", "--method", "cdo", "--data", data, *SMALL, *options)
 
 
 def huge_png(path: Path) -> None:
@@ -68,13 +68,13 @@ def huge_png(path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--method", "cod", "--data", "x"], "no such method; have .*; did you mean cdo"),
+        (["--method", "cod", "--data", "x"], "unknown method 'cod'; available: .*; did you mean 'cdo'"),
         (["--method", "cdo", "--data", "no/such/folder"], "no/such/folder"),
         (["--method", "cdo", "--data", "ftp://x/y"], "ftp.*allowed are"),
-        (["--method", "cdo", "--data", "elpv", "--set", "data.format=mvtek"], "mvtek.*did you mean mvtec"),
+        (["--method", "cdo", "--data", "elpv", "--set", "data.format=mvtek"], "mvtek.*did you mean 'mvtec'"),
         (
             ["--method", "cdo", "--data", "elpv", "--set", "data.protocol=hold"],
-            "hold.*have budget, dpae, holdout, liac, official",
+            "hold.*available: budget, dpae, holdout, liac, official",
         ),
         (["--method", "cdo", "--data", "elpv", "--set", "train.workers=2", "--local"], "--local trains with 1"),
         ([], "nothing to train"),
@@ -82,38 +82,38 @@ def huge_png(path: Path) -> None:
         (["--resume", "x", "--method", "cdo"], "--resume: takes the job from the run"),
     ],
 )
-def test_wrong_words(arguments, message):
+def test_train_wrong_argument_is_refused(arguments, message):
     import re
 
     assert re.search(message, refused(run("train", *arguments)))
 
 
-def test_json_errors_are_json_too():
+def test_json_error_is_json():
     result = run("train", "--method", "cod", "--data", "x", "--json")
     assert result.exit_code == 2
-    assert json.loads(result.stdout)["error"].startswith("job: method 'cod'")
+    assert json.loads(result.stdout)["error"].startswith("job: unknown method 'cod'")
 
 
-def test_debug_shows_the_traceback():
+def test_debug_error_has_a_traceback():
     result = run("train", "--method", "cod", "--data", "x", "--debug")
     assert result.exit_code == 2
     assert "Traceback" in result.stderr
 
 
-def test_an_empty_class(tmp_path):
+def test_train_empty_class_is_refused(tmp_path):
     (tmp_path / "data" / "good").mkdir(parents=True)
     (tmp_path / "data" / "bad").mkdir()
     assert "no " in refused(train(tmp_path / "data"))
 
 
-def test_only_defects(tmp_path):
+def test_train_only_anomalies_is_refused(tmp_path):
     root = draw_folder(tmp_path / "data", 0, 12)
     assert "normal" in refused(train(root))
 
 
-def test_a_broken_picture_a_wrong_mask_and_a_huge_picture_are_named_before_anything_starts(tmp_path):
+def test_train_invalid_files_are_reported_before_a_run_starts(tmp_path):
     root = draw_folder(tmp_path / "data", 20, 10)
-    (root / "good" / "000.png").write_bytes(b"no picture")
+    (root / "good" / "000.png").write_bytes(b"not an image")
     huge_png(root / "good" / "001.png")
     draw_folder(tmp_path / "other", 0, 1, size=32)
     (tmp_path / "other" / "masks" / "scratch" / "000.png").rename(root / "masks" / "scratch" / "003.png")
@@ -127,10 +127,10 @@ def test_a_broken_picture_a_wrong_mask_and_a_huge_picture_are_named_before_anyth
     assert not (tmp_path / "home" / "mlflow").exists()
 
 
-def test_bad_pictures_can_be_excluded_and_the_run_says_so(tmp_path, empty_mlflow):
+def test_train_skip_invalid_leaves_images_out_and_records_them(tmp_path, empty_mlflow):
     empty_mlflow(tmp_path / "home")
     root = draw_folder(tmp_path / "data", 20, 10)
-    (root / "good" / "000.png").write_bytes(b"no picture")
+    (root / "good" / "000.png").write_bytes(b"not an image")
     result = run("train", "--method", "cdo", "--data", root, *SMALL, "--set", "data.skip_invalid=true", "--json")
     assert result.exit_code == 0, result.output
     import mlflow
@@ -140,23 +140,23 @@ def test_bad_pictures_can_be_excluded_and_the_run_says_so(tmp_path, empty_mlflow
     (excluded,) = mlflow.artifacts.load_dict(f"runs:/{summary['run_id']}/preflight.json")["excluded"]
     assert excluded["sample"] == "good/000.png"
     split = mlflow.artifacts.load_dict(f"runs:/{summary['run_id']}/split.json")
-    assert not any("good/000.png" in split[part] for part in ("train", "val", "test"))
+    assert not any("good/000.png" in split[name] for name in ("train", "val", "test"))
 
 
-def test_a_policy_that_validation_cannot_serve_is_refused_before_training(tmp_path):
+def test_train_policy_without_validation_anomalies_is_refused_before_training(tmp_path):
     root = draw_folder(tmp_path / "data", 20, 0)
     assert refused(train(root, "--set", "threshold.policy=max_f1"))
     assert not (tmp_path / "home" / "mlflow").exists()
 
 
-def test_s3_that_is_down_and_s3_without_keys(monkeypatch):
+def test_train_s3_does_not_answer_is_refused(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
-    assert "127.0.0.1:9" in refused(train("s3://bucket/pictures"))
+    assert "127.0.0.1:9" in refused(train("s3://bucket/images"))
 
 
-def test_ray_that_is_down(tmp_path, monkeypatch):
+def test_train_ray_does_not_answer_is_refused(tmp_path, monkeypatch):
     root = draw_folder(tmp_path / "data", 20, 10)
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
     line = refused(run("train", "--method", "cdo", "--data", root, *SMALL[1:]))
@@ -164,13 +164,13 @@ def test_ray_that_is_down(tmp_path, monkeypatch):
     assert not (tmp_path / "home" / "mlflow").exists()
 
 
-def test_predict_on_nothing(tmp_path):
-    assert "no such file or folder" in refused(run("predict", "--model", "x", tmp_path / "nothing.png"))
+def test_predict_without_images_is_refused(tmp_path):
+    assert "no such file or folder" in refused(run("predict", "--model", "x", tmp_path / "missing.png"))
     (tmp_path / "empty").mkdir()
     assert "a folder without pictures" in refused(run("predict", "--model", "x", tmp_path / "empty"))
 
 
-def test_help_is_light_and_lists_every_verb():
+def test_help_imports_nothing_heavy_and_lists_every_verb():
     code = (
         "import sys; sys.argv = ['adjobs', '--help']\n"
         "from adjobs.cli.main import main\n"
@@ -180,14 +180,14 @@ def test_help_is_light_and_lists_every_verb():
         "assert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for verb in ("data", "down", "methods", "predict", "report", "status", "threshold", "train", "up"):
+    for verb in ("data", "down", "methods", "predict", "report", "schema", "status", "threshold", "train", "up"):
         assert f"\n  {verb} " in done.stdout
 
 
-def test_methods_are_listed():
+def test_methods_lists_methods_and_params():
     result = run("methods", "--json")
-    found = json.loads(result.stdout)["methods"]["cdo"]
-    assert found["supervision"] == ["none", "masks"]
-    assert "2023" in found["paper"]
+    cdo = json.loads(result.stdout)["methods"]["cdo"]
+    assert cdo["supervision"] == ["none", "masks"]
+    assert "2023" in cdo["paper"]
     assert "gamma = 2.0" in run("methods", "--params", "cdo").stdout
-    assert "did you mean cdo" in refused(run("methods", "--params", "cd"))
+    assert "did you mean 'cdo'" in refused(run("methods", "--params", "cd"))

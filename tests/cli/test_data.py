@@ -190,7 +190,7 @@ def test_check_knows_what_a_method_needs(mvtec_root, monkeypatch, supervision, t
 def test_check_refuses_an_unknown_method_before_it_reads(folder_root):
     result = run("check", folder_root, "--method", "cod")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith("error: method 'cod': no such method; have ")
+    assert result.stderr.startswith("error: unknown method 'cod'; available: ")
 
 
 def test_help_names_what_may_be_chosen():

@@ -11,13 +11,13 @@ import pytest
 
 from adjobs.data import importing
 from adjobs.data.dataset import Dataset, fingerprint
-from adjobs.data.importing import import_index, refuse_overlap
+from adjobs.data.importing import import_dataset, refuse_overlap
 from adjobs.data.labels.masks import Box, Layers, Shapes
 from adjobs.data.open import open_dataset
 from adjobs.errors import DataError, StorageError
 from adjobs.storage import Entry, LocalStore, S3Store
 from tests.helpers.drawing import draw_folder, draw_mvtec, save, texture
-from tests.test_artifacts import s3_environment, server  # noqa: F401 (fixtures)
+from tests.helpers.s3 import s3_environment, server  # noqa: F401 (fixtures)
 
 
 def opened(root: Path | str, cache: str = "unused") -> Dataset:
@@ -76,7 +76,7 @@ DRAWN = {
 def test_the_copy_has_the_fingerprint_of_its_source(name, tmp_path):
     source = opened(DRAWN[name](tmp_path / "source"))
     assert source.format == name
-    done = import_index(source, str(tmp_path / "copy"))
+    done = import_dataset(source, str(tmp_path / "copy"))
     copy = opened(tmp_path / "copy")
     files = {path for sample in source.samples for path in sample.files}
     assert (copy.format, fingerprint(copy)) == ("manifest", fingerprint(source))
@@ -89,7 +89,7 @@ def test_kinds_of_masks_survive(tmp_path):
     loco, coarse = (opened(draw(tmp_path / "source" / name)) for name, draw in (("l", draw_loco), ("c", draw_coarse)))
     samples = {}
     for index, place in ((loco, "loco"), (coarse, "coarse")):
-        import_index(index, f"file://{tmp_path}/{place}")
+        import_dataset(index, f"file://{tmp_path}/{place}")
         samples |= {sample.id: sample for sample in opened(tmp_path / place).samples}
     mask = samples["test/logical_anomalies/002.png"].mask
     assert isinstance(mask, Layers)
@@ -104,7 +104,7 @@ def test_kinds_of_masks_survive(tmp_path):
 
 def test_the_manifest_has_checksums(tmp_path):
     source = opened(draw_folder(tmp_path / "source", 6, 3))
-    import_index(source, str(tmp_path / "copy"))
+    import_dataset(source, str(tmp_path / "copy"))
     for line in (tmp_path / "copy" / "manifest.jsonl").read_text().splitlines():
         values = json.loads(line)
         assert values["sha256"] == hashlib.sha256((tmp_path / "copy" / values["image"]).read_bytes()).hexdigest()
@@ -112,7 +112,7 @@ def test_the_manifest_has_checksums(tmp_path):
 
 def test_of_some_samples_only_their_files(tmp_path):
     source = opened(draw_folder(tmp_path / "source", 6, 3))
-    import_index(replace(source, samples=source.samples[1:]), str(tmp_path / "copy"))
+    import_dataset(replace(source, samples=source.samples[1:]), str(tmp_path / "copy"))
     assert len(opened(tmp_path / "copy").samples) == 8
     assert not (tmp_path / "copy" / "masks" / "scratch" / "000.png").exists()
 
@@ -143,7 +143,7 @@ def puts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_broken_off_it_is_no_data_set_and_goes_on(puts, tmp_path):
     source, place = opened(draw_mvtec(tmp_path / "source", 12, 4)), tmp_path / "copy"
     with pytest.raises(KeyboardInterrupt):
-        import_index(source, str(place))
+        import_dataset(source, str(place))
     assert len(puts) == 8
     with pytest.raises(DataError, match=r"manifest.jsonl: line 1 .*unfinished: run the same 'adjobs data import' again"):
         opened(place)
@@ -155,7 +155,7 @@ def test_broken_off_it_is_no_data_set_and_goes_on(puts, tmp_path):
     first, damaged = set(puts[:7]), {puts[2], puts[3]}
     puts.clear()
     puts.extend([""] * 7)  # no stop this time
-    done = import_index(source, str(place))
+    done = import_dataset(source, str(place))
     assert (done.copied, done.kept) == (20 - 7 + 2, 5)
     assert set(puts[7:]) & first == damaged
     assert fingerprint(opened(place)) == fingerprint(source)
@@ -174,24 +174,24 @@ def test_broken_off_after_the_last_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(LocalStore, "write", once)
     with pytest.raises(StorageError):
-        import_index(source, str(place))
+        import_dataset(source, str(place))
     with pytest.raises(DataError, match="unfinished"):
         opened(place)
-    assert import_index(source, str(place)).copied == 0
+    assert import_dataset(source, str(place)).copied == 0
     assert fingerprint(opened(place)) == fingerprint(source)
 
 
 def test_a_finished_copy_is_completed_but_not_changed(tmp_path):
     source, place = opened(draw_folder(tmp_path / "source", 6, 3)), tmp_path / "copy"
-    import_index(source, str(place))
+    import_dataset(source, str(place))
     (place / "good" / "003.png").unlink()
-    done = import_index(source, str(place))
+    done = import_dataset(source, str(place))
     assert (done.copied, done.kept) == (1, 11)
     assert fingerprint(opened(place)) == fingerprint(source)
     save(place / "masks" / "scratch" / "001.png", np.ones((64, 64), dtype=bool))
     edited = fingerprint(opened(place))
     with pytest.raises(DataError, match=r"001.png: is not equal to .*001.png, of which it was a copy; a finished copy is not"):
-        import_index(source, str(place))
+        import_dataset(source, str(place))
     assert fingerprint(opened(place)) == edited
 
 
@@ -205,7 +205,7 @@ def test_a_source_that_changes_meanwhile(tmp_path, monkeypatch):
 
     monkeypatch.setattr(LocalStore, "put", change)
     with pytest.raises(DataError, match=r"good/002.png: its copy is not equal to it; the file changed meanwhile"):
-        import_index(source, str(tmp_path / "copy"))
+        import_dataset(source, str(tmp_path / "copy"))
     with pytest.raises(DataError, match="unfinished"):
         opened(tmp_path / "copy")
 
@@ -226,7 +226,7 @@ def test_a_place_with_something_else_is_refused(tmp_path, name, got):
     (place / name).parent.mkdir(parents=True)
     (place / name).write_text("mine")
     with pytest.raises(DataError) as caught:
-        import_index(source, str(place))
+        import_dataset(source, str(place))
     assert str(caught.value).startswith(f"{place}: {got};")
     assert [path.read_text() for path in place.rglob("*") if path.is_file()] == ["mine"]
 
@@ -234,9 +234,9 @@ def test_a_place_with_something_else_is_refused(tmp_path, name, got):
 def test_another_import_that_was_begun_there_is_refused(puts, tmp_path):
     place = tmp_path / "copy"
     with pytest.raises(KeyboardInterrupt):
-        import_index(opened(draw_mvtec(tmp_path / "one", 12, 4)), str(place))
+        import_dataset(opened(draw_mvtec(tmp_path / "one", 12, 4)), str(place))
     with pytest.raises(DataError, match=r"holds another data set \(manifest.jsonl\)"):
-        import_index(opened(draw_mvtec(tmp_path / "two", 12, 4, seed=1)), str(place))
+        import_dataset(opened(draw_mvtec(tmp_path / "two", 12, 4, seed=1)), str(place))
 
 
 def test_a_place_in_the_source_is_refused(tmp_path):
@@ -257,7 +257,7 @@ def test_files_from_elsewhere_are_refused(tmp_path):
     source = opened(draw_folder(tmp_path / "source", 6, 3))
     stray = replace(source.samples[0], mask=save(tmp_path / "mask.png", np.eye(64, dtype=bool)))
     with pytest.raises(DataError, match=r"mask.png: is not in .*source; a data set that is copied must lie in one folder"):
-        import_index(replace(source, samples=(stray,)), str(tmp_path / "copy"))
+        import_dataset(replace(source, samples=(stray,)), str(tmp_path / "copy"))
     assert not (tmp_path / "copy").exists()
 
 
@@ -307,11 +307,11 @@ def bucket(request, monkeypatch) -> Bucket:
 def test_a_bucket_is_compared_by_its_tags_where_they_are_checksums(bucket, request, tmp_path):
     source = opened(draw_folder(tmp_path / "source", 6, 3))
     read_back = "other" in request.node.name
-    assert import_index(source, "s3://bucket/data")[:3] == ("s3://bucket/data", 12, 0)
+    assert import_dataset(source, "s3://bucket/data")[:3] == ("s3://bucket/data", 12, 0)
     assert sorted(bucket.puts) == sorted(bucket.objects.keys() - {"manifest.jsonl"})
     assert sorted(bucket.gets) == (sorted(bucket.puts) if read_back else [])
     bucket.puts.clear()
-    assert import_index(source, "s3://bucket/data")[1:] == (0, 12, 0)
+    assert import_dataset(source, "s3://bucket/data")[1:] == (0, 12, 0)
     assert bucket.puts == []
 
 
@@ -325,10 +325,10 @@ def test_what_a_bucket_lost_or_damaged_is_copied_again(bucket, tmp_path):
 
     bucket.put = fail
     with pytest.raises(StorageError):
-        import_index(source, "s3://bucket/data")
+        import_dataset(source, "s3://bucket/data")
     bucket.put = put
     bucket.objects["good/001.png"] = b"?" * len(bucket.objects["good/001.png"])
-    done = import_index(source, "s3://bucket/data")
+    done = import_dataset(source, "s3://bucket/data")
     assert done.copied >= 2
     assert bucket.objects["good/001.png"] == (source.root / "good" / "001.png").read_bytes()
     assert len(bucket.objects["manifest.jsonl"].splitlines()) == 9
@@ -338,7 +338,7 @@ def test_what_a_bucket_does_not_keep_is_an_error(bucket, tmp_path):
     source, put = opened(draw_folder(tmp_path / "source", 6, 3)), bucket.put
     bucket.put = lambda local, key: None if key == "good/004.png" else put(local, key)
     with pytest.raises(DataError, match=r"good/004.png: its copy is not equal to it"):
-        import_index(source, "s3://bucket/data")
+        import_dataset(source, "s3://bucket/data")
     assert b"unfinished" in bucket.objects["manifest.jsonl"]
 
 
@@ -346,10 +346,10 @@ def test_what_a_bucket_does_not_keep_is_an_error(bucket, tmp_path):
 def test_to_s3_and_back(server, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setattr(S3Store, "get", lambda *_: pytest.fail("small files are compared by their tags"))
     source, place = opened(draw_loco(tmp_path / "source")), f"s3://adjobs/{tmp_path.name}/copy"
-    assert import_index(source, place).copied == 16 + 8 + 1
+    assert import_dataset(source, place).copied == 16 + 8 + 1
     copy = opened(place, cache=str(tmp_path / "cache"))
     assert (copy.format, fingerprint(copy)) == ("manifest", fingerprint(source))
-    assert import_index(source, place)[1:] == (0, 25, 0)
+    assert import_dataset(source, place)[1:] == (0, 25, 0)
     shutil.copytree(copy.root, tmp_path / "again")
     with pytest.raises(DataError, match="holds another data set"):
-        import_index(opened(draw_folder(tmp_path / "other", 6, 3)), place)
+        import_dataset(opened(draw_folder(tmp_path / "other", 6, 3)), place)

@@ -66,7 +66,7 @@ def report(**changes) -> RunReport:
         status="FINISHED",
         started=datetime(2026, 11, 22, 14, 3, tzinfo=UTC),
         ended=datetime(2026, 11, 22, 14, 5, 30, tzinfo=UTC),
-        tags={"method": "cdo", "version": "0.1.0", "git_commit": "b695732", "metrics_version": "1", "selected_round": "2"},
+        tags={"method": "cdo", "version": "0.1.0", "git_commit": "b695732", "metrics_version": "1", "selected_checkpoint": "2"},
         job="method: cdo\n",
         split=SplitAssignment("holdout", 5, ("good/0.png",), ("good/1.png",), ("good/2.png", "bad/3.png")),
         data={

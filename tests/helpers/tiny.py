@@ -105,7 +105,7 @@ class RandomImages:
         parts = (tensor[half] for tensor in batch[:-1])
         yield Batch(*parts, batch.generator)._replace(indices=self.n_normal + torch.arange(self.n_anomalous))
 
-    def derived(self, name: str, key: Mapping[str, Any], read: Callable[[Path], Any], build: Callable[[Path], None]) -> Any:
+    def compute_once(self, name: str, key: Mapping[str, Any], read: Callable[[Path], Any], build: Callable[[Path], None]) -> Any:
         """Built anew each time; a memory map outlives its file's name."""
         with TemporaryDirectory() as folder:
             build(Path(folder))

@@ -58,12 +58,12 @@ def outcome(process: subprocess.Popen[str]) -> dict[str, Any]:
     return json.loads(out)
 
 
-def wait_for(look: Callable[[], Any], seconds: float = 240) -> Any:
+def wait_for(poll: Callable[[], Any], seconds: float = 240) -> Any:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        found = look()
-        if found is not None:
-            return found
+        value = poll()
+        if value is not None:
+            return value
         time.sleep(0.2)
     raise AssertionError("waited in vain")
 
@@ -131,14 +131,14 @@ def test_a_killed_worker_and_then_a_killed_driver_change_nothing(stack, undistur
     run_id = wait_for(lambda: new_run({first.info.run_id}))
     second = train("--resume", run_id, cwd=job.parent)  # is refused, while Ray starts the workers or soon after
     wait_for(lambda: epochs_of(run_id) >= 2 or None)
-    workers = [one for one in processes.of_stack(stack["id"]) if "ray::RayTrainWorker" in " ".join(one.cmdline())]
+    workers = [one for one in processes.stack_processes(stack["id"]) if "ray::RayTrainWorker" in " ".join(one.cmdline())]
     assert len(workers) == 2
     workers[0].kill()
     died_at = epochs_of(run_id)
     assert died_at < EPOCHS - 3
     _, refusal = second.communicate(timeout=120)
     assert second.returncode == 2
-    assert "is still at work; stop it first" in refusal
+    assert "is still running; stop it first" in refusal
     wait_for(lambda: epochs_of(run_id) >= died_at + 2 or None)
     process.kill()
     process.communicate()
@@ -163,13 +163,13 @@ def test_more_workers_than_there_is_room_for_is_one_line_and_opens_no_run(undist
     process = train(str(job), "--set", "train.workers=3", cwd=job.parent)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2
-    assert "error: train.workers: got 3 workers with 1 CPU and 0 GPU each, the cluster has room for 2" in err
+    assert "error: train.workers: got 3 workers with 1 CPU and 0 GPU each, the cluster holds 2" in err
     assert len(client.search_runs([experiment])) == before
 
 
 def test_data_from_s3_are_fetched_once_and_give_the_same_fingerprint(job, undisturbed, tmp_path):
-    store = open_store("s3://adjobs/pictures")
+    store = open_store("s3://adjobs/images")
     for path in sorted((job.parent / "data").rglob("*.png")):
         store.put(path, path.relative_to(job.parent / "data").as_posix())
-    done = subprocess.run([ADJOBS, "data", "show", "s3://adjobs/pictures", "--json"], capture_output=True, text=True, check=True)
+    done = subprocess.run([ADJOBS, "data", "show", "s3://adjobs/images", "--json"], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["fingerprint"] == undisturbed["run"].data.tags["adjobs.data_fingerprint"]

@@ -103,7 +103,7 @@ def kill_a_trial(stack_id: str) -> bool | None:
     stored = found("killed")
     if stored is None or not any("outcome" not in trial.tags and trial.values for trial in stored.trials):
         return None
-    trials = [one for one in processes.of_stack(stack_id) if "ImplicitFunc" in " ".join(one.cmdline())]
+    trials = [one for one in processes.stack_processes(stack_id) if "ImplicitFunc" in " ".join(one.cmdline())]
     for one in trials:
         one.kill()
     return bool(trials) or None
@@ -257,7 +257,7 @@ def later_job(stack, place, ray_says) -> dict[str, Any]:
 def test_a_killed_search_whose_workers_waited_for_room_takes_none_from_later_jobs(later_job, ray_says, stack):
     """It trained, as the fixture waited for; and when it is stopped, all room is free."""
     wait_for(lambda: ray_says()["free"] or None, 60)
-    assert not [one for one in processes.of_stack(stack["id"]) if "ImplicitFunc" in " ".join(one.cmdline())]
+    assert not [one for one in processes.stack_processes(stack["id"]) if "ImplicitFunc" in " ".join(one.cmdline())]
 
 
 def test_a_stopped_driver_closes_its_run(later_job):

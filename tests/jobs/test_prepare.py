@@ -20,7 +20,7 @@ from adjobs.jobs import prepare, run
 @pytest.fixture
 def settings(tmp_path, monkeypatch) -> Settings:
     monkeypatch.delenv("ADJOBS_CACHE", raising=False)
-    return Settings(tmp_path / "home", "sqlite:///unused", str(tmp_path / "artifacts"), None)
+    return Settings(tmp_path / "home", "sqlite:///unused", str(tmp_path / "artifacts"), None, tmp_path / "home" / "cache")
 
 
 def job(root: Path, **data: object) -> JobConfig:
@@ -54,7 +54,7 @@ def test_a_resumed_run_leaves_out_the_same(folder_root, settings):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"max_train_anomalies": 99}, "max_train_anomalies is 99"), ({"protocol": "official"}, "no published parts")],
+    [({"max_train_anomalies": 99}, "max_train_anomalies is 99"), ({"protocol": "official"}, "no published splits")],
 )
 def test_what_cannot_be_divided_is_said_before_images_are_read(options, message, folder_root, settings, monkeypatch):
     monkeypatch.setattr(prepare, "fingerprint", None)
@@ -73,7 +73,7 @@ def test_a_split_from_a_file(folder_root, settings, tmp_path, monkeypatch):
     ):
         prepare.prepare_data(job(folder_root, split="~/split.json", max_train_anomalies=3), settings)
     assert prepare.prepare_data(job(folder_root, split="gone.json"), settings, split=split).split == split
-    with pytest.raises(DataError, match=r"good/gone.png is no labelled sample"):
+    with pytest.raises(DataError, match=r"good/gone.png is not a labelled sample"):
         prepare.prepare_data(job(folder_root), settings, split=dataclasses.replace(split, val=(*split.val, "good/gone.png")))
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from adjobs.errors import JobError
-from adjobs.evaluation.evaluate import evaluating
+from adjobs.evaluation.evaluate import evaluation_mode
 from adjobs.inference import detector
 from adjobs.methods.cdo.config import Config
 from adjobs.methods.cdo.loss import MAX_WEIGHT, MIN_DISCREPANCY, cdo_loss, differences, discrepancies
@@ -146,7 +146,7 @@ def test_distances_in_units_of_spread_are_those_of_all_hierarchies_together():
     method = parted(shrinkage=1e-7, dims=48)
     data = RandomImages(64)
     method.stages()[0].fit_statistics(data)
-    with evaluating(method):
+    with evaluation_mode(method):
         distances = method.spread(*method._precise(next(data.normal(16)).images))
     # Eight vectors in more dimensions are each 7 · 7 / 8 from their centre, squared; a mean over the channels is taken.
     assert distances.shape == (8, 8, 8)
@@ -204,7 +204,7 @@ def test_a_place_that_varies_anyway_alarms_less():
     here, there = (0.5 + 0.02 * torch.randn(1, 3, 64, 64, generator=draw) for _ in range(2))
     here[:, :, 8:24, 8:24] += 0.3
     there[:, :, 40:56, 40:56] += 0.3
-    with evaluating(method):
+    with evaluation_mode(method):
         assert float(method.predict(there).score) > 2 * float(method.predict(here).score)
 
 
@@ -238,7 +238,7 @@ def test_a_defect_on_a_background_that_never_varies_is_found():
     method.stages()[0].fit_statistics(Good(64))
     good, bad = pictures[24:], pictures[24:].clone()
     bad[:, :, 4:20, 8:24] = 0.9
-    with evaluating(method):
+    with evaluation_mode(method):
         good_map, bad_map = (method.predict(images).anomaly_map for images in (good, bad))
     ground = bad_map[..., 4:20, 8:24]
     assert float(ground.max()) > 2 * float(good_map.max())

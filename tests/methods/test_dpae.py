@@ -328,7 +328,7 @@ def test_where_maps_cannot_be_kept_they_are_computed_in_every_step(data, monkeyp
     def full(*_: object) -> None:
         raise StorageError("disk: cannot be written (no space left)")
 
-    monkeypatch.setattr(data, "derived", full)
+    monkeypatch.setattr(data, "compute_once", full)
     method = small()
     train(method, data, 1)
     assert method.features.cache is None

@@ -71,7 +71,7 @@ def test_liac_chooses_the_round_of_the_best_f1_and_measures_its_distance(home):
     *of_rounds, of_model = in_time
     assert [point.step for point in in_time] == [1, 2, 3, 3]
     best = max(of_rounds, key=lambda point: (point.value, point.step))
-    assert summary["selected_round"] == best.step
+    assert summary["selected_checkpoint"] == best.step
     newest = client.get_run(summary["run_id"]).data.metrics["val/image_macro_f1_at_0.5"]
     assert best.value == of_model.value == newest
     assert summary["threshold"]["value"] == 0.5
@@ -84,7 +84,7 @@ def test_pixels_of_a_method_whose_maps_are_off(home):
     done = CliRunner().invoke(main, ["threshold", summary["run_id"], "--pixel", "--policy", "max_f1"])
     assert done.stderr == "error: --pixel: liac gives no maps without params.heat_map: true; leave --pixel out\n"
     job = ["train", str(home / "liac.yaml"), "--local", "--set", "pixel_threshold.policy=max_f1"]
-    assert "liac gives no maps without params.heat_map: true; leave pixel_threshold out" in CliRunner().invoke(main, job).stderr
+    assert "liac has no anomaly maps without params.heat_map: true; leave pixel_threshold out" in CliRunner().invoke(main, job).stderr
     assert "heat maps with params.heat_map" in CliRunner().invoke(main, ["methods"]).stdout
 
 

@@ -10,9 +10,9 @@ from scipy import integrate, stats
 from sklearn import metrics as oracle
 
 from adjobs.metrics import ranking
-from adjobs.metrics.bootstrap import draws, outcomes
+from adjobs.metrics.bootstrap import draw_resamples, count_outcomes
 from adjobs.metrics.delong import delong
-from adjobs.metrics.intervals import auroc_interval, bootstrapped, perfect, pr_band, pro_band, proportion, roc_band
+from adjobs.metrics.intervals import auroc_interval, bootstrapped, perfect_separation, pr_band, pro_band, proportion, roc_band
 from adjobs.metrics.region import pro_curve
 
 SCORES = st.lists(st.integers(-2, 2), min_size=2, max_size=12)
@@ -98,7 +98,7 @@ def test_perfect_separation_leaves_an_area_that_would_show_it_rarely(m, n):
 
 def test_least_f1_and_ap_of_a_perfect_sample():
     """20 anomalies, 50 good: at least the share s is found, at most the share f of good ones alarms."""
-    bounds = perfect(20, 50)
+    bounds = perfect_separation(20, 50)
     s, f = 0.025 ** (1 / 20), 1 - 0.025 ** (1 / 50)
     assert bounds.f1() == pytest.approx(2 * 20 * s / (20 + 20 * s + 50 * f))
     area, _ = integrate.quad(lambda recall: 20 * recall / (20 * recall + 50 * f), 0, s)
@@ -134,7 +134,7 @@ def test_what_is_undefined_says_why():
 )
 def test_weighted_measures_agree_with_scikit_learn(rows):
     labels, scores, weights = (np.array(column) for column in zip(*rows, strict=True))
-    result = outcomes(labels == 1, scores.astype(float), weights[None])
+    result = count_outcomes(labels == 1, scores.astype(float), weights[None])
     assert result.auroc() == pytest.approx(oracle.roc_auc_score(labels, scores, sample_weight=weights))
     assert result.ap() == pytest.approx(oracle.average_precision_score(labels, scores, sample_weight=weights))
     every = [oracle.f1_score(labels, scores >= t, sample_weight=weights) for t in scores]
@@ -143,7 +143,7 @@ def test_weighted_measures_agree_with_scikit_learn(rows):
 
 def test_resamples_draw_as_many_of_each_stratum():
     strata = np.array(["a", "b", "b", "a", "b"])
-    (weights,) = draws(strata, 200, 0)
+    (weights,) = draw_resamples(strata, 200, 0)
     assert weights.shape == (200, 5)
     assert (weights[:, strata == "a"].sum(1) == 2).all()
     assert (weights[:, strata == "b"].sum(1) == 3).all()
@@ -152,11 +152,11 @@ def test_resamples_draw_as_many_of_each_stratum():
 
 def test_resamples_come_in_blocks_and_repeat_with_their_seed():
     strata = np.zeros(1 << 21, dtype=bool)
-    blocks = list(draws(strata, 3, 5))
+    blocks = list(draw_resamples(strata, 3, 5))
     assert [len(block) for block in blocks] == [2, 1]
-    again = np.concatenate(list(draws(np.zeros(50), 20, 5)))
-    np.testing.assert_array_equal(again, np.concatenate(list(draws(np.zeros(50), 20, np.random.default_rng(5)))))
-    assert (again != np.concatenate(list(draws(np.zeros(50), 20, 6)))).any()
+    again = np.concatenate(list(draw_resamples(np.zeros(50), 20, 5)))
+    np.testing.assert_array_equal(again, np.concatenate(list(draw_resamples(np.zeros(50), 20, np.random.default_rng(5)))))
+    assert (again != np.concatenate(list(draw_resamples(np.zeros(50), 20, 6)))).any()
 
 
 def test_bootstrapped_takes_percentiles_and_holds_the_value():
@@ -193,9 +193,9 @@ def test_bands_narrow_with_more_images_and_widen_with_confidence():
         return (band.high - band.low).mean()
 
     for band in (roc_band, pr_band):
-        few, many = sample(2, 20, 20), sample(2, 200, 200)
-        assert width(band(*many, resamples=200)) < 0.6 * width(band(*few, resamples=200))
-        assert width(band(*few, resamples=200, confidence=0.5)) < 0.6 * width(band(*few, resamples=200))
+        too_few_reason, many = sample(2, 20, 20), sample(2, 200, 200)
+        assert width(band(*many, resamples=200)) < 0.6 * width(band(*too_few_reason, resamples=200))
+        assert width(band(*too_few_reason, resamples=200, confidence=0.5)) < 0.6 * width(band(*too_few_reason, resamples=200))
 
 
 def test_pro_band_holds_the_curve():

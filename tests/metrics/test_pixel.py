@@ -8,7 +8,7 @@ from sklearn import metrics as oracle
 
 from adjobs.metrics import ranking
 from adjobs.metrics.order import FreePixels, rank
-from adjobs.metrics.pixel import pixel_measures
+from adjobs.metrics.pixel import exact_pixel_metrics
 from tests.helpers.oracles import slow_area, slow_pro_curve
 
 LIMITS = (0.05, 0.3, 1.0)
@@ -29,7 +29,7 @@ def random_pixels(seed, levels=None, shape=(5, 9, 8), dtype=np.float32):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_agrees_with_scikit_learn_and_with_the_definition(dtype, levels, device):
     maps, masks = random_pixels(1, levels, dtype=dtype)
-    found = pixel_measures(maps, masks, LIMITS, device)
+    found = exact_pixel_metrics(maps, masks, LIMITS, device)
     assert found.auroc == pytest.approx(oracle.roc_auc_score(masks.ravel(), maps.ravel()), abs=1e-12)
     assert found.ap == pytest.approx(oracle.average_precision_score(masks.ravel(), maps.ravel()), abs=1e-12)
     slow = slow_pro_curve(maps, masks)
@@ -42,7 +42,7 @@ def test_agrees_with_scikit_learn_and_with_the_definition(dtype, levels, device)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_device_gives_the_same_figures(dtype, levels):
     maps, masks = random_pixels(2, levels, shape=(7, 20, 30), dtype=dtype)
-    here, there = pixel_measures(maps, masks, LIMITS), pixel_measures(maps, masks, LIMITS, "cpu")
+    here, there = exact_pixel_metrics(maps, masks, LIMITS), exact_pixel_metrics(maps, masks, LIMITS, "cpu")
     assert here[:5] == there[:5]
     np.testing.assert_array_equal(here.pro, there.pro)
 
@@ -51,19 +51,19 @@ def test_a_device_gives_the_same_figures(dtype, levels):
 def test_scores_that_differ_in_the_last_bit_are_told_apart_and_zeros_are_not(device):
     masks = np.array([[[False, True]]])
     high = np.nextafter(1.0, 2.0)
-    assert pixel_measures(np.array([[[1.0, high]]]), masks, device=device).auroc == 1.0
-    assert pixel_measures(np.array([[[high, 1.0]]]), masks, device=device).auroc == 0.0
+    assert exact_pixel_metrics(np.array([[[1.0, high]]]), masks, device=device).auroc == 1.0
+    assert exact_pixel_metrics(np.array([[[high, 1.0]]]), masks, device=device).auroc == 0.0
     for zeros in ([0.0, -0.0], [-0.0, 0.0]):
-        assert pixel_measures(np.array([[zeros]], dtype=np.float32), masks, device=device).auroc == 0.5
+        assert exact_pixel_metrics(np.array([[zeros]], dtype=np.float32), masks, device=device).auroc == 0.5
 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_views_and_read_only_maps_are_taken_and_left_alone(device):
     maps, masks = random_pixels(3)
-    before = pixel_measures(maps, masks, device=device)[:4]
+    before = exact_pixel_metrics(maps, masks, device=device)[:4]
     kept = maps.copy()
     maps.flags.writeable = False
-    assert pixel_measures(maps[:, ::-1, ::-1], masks[:, ::-1, ::-1], device=device)[:4] == before
+    assert exact_pixel_metrics(maps[:, ::-1, ::-1], masks[:, ::-1, ::-1], device=device)[:4] == before
     np.testing.assert_array_equal(maps, kept)
 
 
@@ -71,9 +71,9 @@ def test_views_and_read_only_maps_are_taken_and_left_alone(device):
 @given(st.integers(0, 10**6), st.sampled_from([None, 2]))
 def test_depends_on_order_alone(seed, levels):
     maps, masks = random_pixels(seed, levels, dtype=np.float64)
-    before = pixel_measures(maps, masks)
+    before = exact_pixel_metrics(maps, masks)
     order = np.random.default_rng(seed).permutation(len(maps))
-    for other in (pixel_measures(np.exp(maps), masks), pixel_measures(maps[order], masks[order])):
+    for other in (exact_pixel_metrics(np.exp(maps), masks), exact_pixel_metrics(maps[order], masks[order])):
         assert other.auroc == before.auroc
         assert other.ap == pytest.approx(before.ap, abs=1e-12)
         assert other.au_pro == pytest.approx(before.au_pro, abs=1e-12)
@@ -82,24 +82,24 @@ def test_depends_on_order_alone(seed, levels):
 def test_of_equally_good_thresholds_the_highest_is_taken():
     """At 4: 1 of 2 found, F1 = 2/3. At 1: both, and two false alarms, 4/6."""
     maps, masks = np.array([[[4.0, 3, 2, 1]]]), np.array([[[True, False, False, True]]])
-    assert pixel_measures(maps, masks)[2:4] == (2 / 3, 4.0)
+    assert exact_pixel_metrics(maps, masks)[2:4] == (2 / 3, 4.0)
 
 
 @pytest.mark.parametrize("value", [False, True])
 @pytest.mark.parametrize("images", [0, 2])
 def test_undefined_without_both_kinds_of_pixels(value, images):
     maps = np.zeros((images, 3, 3), dtype=np.float32)
-    found = pixel_measures(maps, np.full(maps.shape, value), LIMITS)
+    found = exact_pixel_metrics(maps, np.full(maps.shape, value), LIMITS)
     assert found == (None, None, None, None, dict.fromkeys(LIMITS), None)
 
 
 def test_limits_and_scores_are_checked():
     maps, masks = random_pixels(0)
     with pytest.raises(ValueError, match=r"limit: got 1.5, allowed are"):
-        pixel_measures(maps, masks, (0.3, 1.5))
+        exact_pixel_metrics(maps, masks, (0.3, 1.5))
     maps[0, 0, 0] = np.nan
     with pytest.raises(ValueError, match="maps: 1 of 360 values are NaN"):
-        pixel_measures(maps, masks)
+        exact_pixel_metrics(maps, masks)
 
 
 def test_defect_free_pixels_sorted_once_serve_several_defects():

@@ -71,15 +71,15 @@ def test_rates_by_hand():
     """Good: 2 of 3 pass. Anomalies: 3 of 4 are found. Alarms: 3 of 4 are right."""
     labels, decisions = [0, 0, 0, 1, 1, 1, 1], [0, 0, 1, 0, 1, 1, 1]
     assert ranking.specificity(labels, decisions) == 2 / 3
-    assert ranking.sensitivity(labels, decisions) == 3 / 4
+    assert ranking.recall(labels, decisions) == 3 / 4
     assert ranking.precision(labels, decisions) == 3 / 4
 
 
 def test_rates_are_undefined_without_what_they_are_shares_of():
     assert ranking.precision([0, 1], [0, 0]) is None
-    assert ranking.sensitivity([0, 1], [0, 0]) == 0.0
-    assert (ranking.sensitivity([0, 0], [0, 1]), ranking.specificity([0, 0], [0, 1])) == (None, 0.5)
-    assert (ranking.sensitivity([1, 1], [0, 1]), ranking.specificity([1, 1], [0, 1])) == (0.5, None)
+    assert ranking.recall([0, 1], [0, 0]) == 0.0
+    assert (ranking.recall([0, 0], [0, 1]), ranking.specificity([0, 0], [0, 1])) == (None, 0.5)
+    assert (ranking.recall([1, 1], [0, 1]), ranking.specificity([1, 1], [0, 1])) == (0.5, None)
     # Of alarms where nothing can be a false one, or a right one, the share is no news.
     assert ranking.precision([0, 0], [0, 1]) is None
     assert ranking.precision([1, 1], [0, 1]) is None
@@ -179,7 +179,7 @@ def test_faulty_image_scores_are_refused(labels, scores, message):
 
 @pytest.mark.parametrize(("decisions", "message"), [([0, 0.5], "decisions: got 0.5"), ([1], "labels and decisions: got shapes")])
 def test_faulty_decisions_are_refused(decisions, message):
-    for figure in (ranking.confusion, ranking.f1, ranking.accuracy, ranking.precision, ranking.sensitivity, ranking.specificity):
+    for figure in (ranking.confusion, ranking.f1, ranking.accuracy, ranking.precision, ranking.recall, ranking.specificity):
         with pytest.raises(ValueError, match=message):
             figure([0, 1], decisions)
 

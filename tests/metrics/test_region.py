@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adjobs.metrics.order import rank
-from adjobs.metrics.region import SIZES, area_under, au_pro, find_regions, pro_curve, pro_of
+from adjobs.metrics.region import SIZES, area_under, au_pro, find_regions, pro_curve, pro_from_ranks
 from tests.helpers.oracles import slow_area, slow_pro_curve
 
 LIMITS = [0.01, 0.05, 0.3, 0.77, 1.0]
@@ -52,7 +52,7 @@ def test_curve_of_one_size_leaves_the_other_regions_out(levels):
     ranks, regions = rank(maps, masks), find_regions(masks)
     areas = {"small": 1, "medium": 12, "large": 150}
     for size, area in areas.items():
-        curve = pro_of(ranks, regions, regions.of_size(size))
+        curve = pro_from_ranks(ranks, regions, regions.of_size(size))
         slow = slow_pro_curve(maps, masks, keep=lambda found, wanted=area: found == wanted)
         for limit in LIMITS:
             assert area_under(curve, limit) == pytest.approx(slow_area(slow, limit), abs=1e-12), size
@@ -73,7 +73,7 @@ def test_sizes_meet_without_a_gap():
 
 def test_no_region_of_a_size_is_no_curve():
     maps, masks = random_case(0, None)
-    assert pro_of(rank(maps, masks), find_regions(masks), np.zeros(len(find_regions(masks).areas), dtype=bool)) is None
+    assert pro_from_ranks(rank(maps, masks), find_regions(masks), np.zeros(len(find_regions(masks).areas), dtype=bool)) is None
 
 
 @pytest.mark.parametrize("limit", LIMITS)

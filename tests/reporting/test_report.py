@@ -52,7 +52,7 @@ def finished(client, experiment, tmp_path_factory):
     """A run with everything that this version leaves."""
     from mlflow.entities import Dataset, DatasetInput
 
-    tags = {"method": "cdo", "data_fingerprint": "9f86", "selected_round": "2"}
+    tags = {"method": "cdo", "data_fingerprint": "9f86", "selected_checkpoint": "2"}
     run_id = client.create_run(
         experiment, run_name="cdo-tiles", tags={f"adjobs.{key}": value for key, value in tags.items()}
     ).info.run_id

@@ -64,34 +64,34 @@ class TwoStages(nn.Module):
         ]
 
 
-class Listener:
+class RecordingCallback:
     def __init__(self) -> None:
-        self.rounds, self.ticks = [], []
+        self.intervals, self.updates = [], []
 
-    def tick(self, tick) -> None:
-        self.ticks.append(tick)
+    def on_progress(self, update) -> None:
+        self.updates.append(update)
 
-    def round(self, finished) -> None:
-        self.rounds.append(finished)
+    def on_interval_end(self, result) -> None:
+        self.intervals.append(result)
 
 
-class DiedError(Exception):
+class KilledError(Exception):
     pass
 
 
 class Checkpoints(StoreCheckpoints):
-    """Stores, and dies after a number of saves."""
+    """Stores, and raises after a number of saves."""
 
     def __init__(self, root: Path, after: int | None = None) -> None:
         super().__init__(str(root))
-        self.left = after
+        self.saves_left = after
 
     def save(self, folder, metrics) -> None:
         super().save(folder, metrics)
-        if self.left is not None:
-            self.left -= 1
-            if self.left == 0:
-                raise DiedError
+        if self.saves_left is not None:
+            self.saves_left -= 1
+            if self.saves_left == 0:
+                raise KilledError
 
 
 @pytest.fixture
@@ -100,64 +100,64 @@ def data(folder_root, tmp_path):
 
 
 def train(method, data, root: Path, *, after=None, validation=None, seed=0):
-    listener = Listener()
-    trained = fit(
+    callback = RecordingCallback()
+    result = fit(
         method,
         data,
         WorkerContext(DeviceConfig(CPU), seed=seed),
         validation=validation or Validation(Selection("last", "image_auroc"), None),
         checkpoints=Checkpoints(root, after),
-        listener=listener,
+        callback=callback,
     )
-    return trained, listener
+    return result, callback
 
 
-def test_stages_follow_each_other_with_their_names_and_schedules(data, tmp_path):
+def test_fit_two_stages_run_in_order_with_their_names_and_schedules(data, tmp_path):
     method = TwoStages()
-    trained, listener = train(method, data, tmp_path / "ck")
-    assert [r.number for r in listener.rounds] == [1, 2, 3]
-    assert [r.metrics.get("train/a/lr") for r in listener.rounds] == [1e-2, 0.5e-2, None]
-    assert listener.rounds[2].metrics["train/b/lr"] == 1e-2
-    assert listener.rounds[0].metrics["train/a/half"] == pytest.approx(listener.rounds[0].metrics["train/a/loss"] / 2)
+    result, callback = train(method, data, tmp_path / "ck")
+    assert [r.number for r in callback.intervals] == [1, 2, 3]
+    assert [r.metrics.get("train/a/lr") for r in callback.intervals] == [1e-2, 0.5e-2, None]
+    assert callback.intervals[2].metrics["train/b/lr"] == 1e-2
+    assert callback.intervals[0].metrics["train/a/half"] == pytest.approx(callback.intervals[0].metrics["train/a/loss"] / 2)
     assert method.mean > 0
-    assert trained.selected_round == 3
-    assert listener.ticks[-1].done == listener.ticks[-1].total == 3
+    assert result.selected_checkpoint == 3
+    assert callback.updates[-1].done == callback.updates[-1].total == 3
 
 
 @pytest.mark.parametrize("after", [1, 2])
-def test_a_resumed_run_repeats_itself_exactly(data, tmp_path, after):
-    whole, broken = TwoStages(), TwoStages()
-    train(whole, data, tmp_path / "whole")
-    with pytest.raises(DiedError):
-        train(broken, data, tmp_path / "broken", after=after)
+def test_fit_resumed_after_a_checkpoint_repeats_itself_exactly(data, tmp_path, after):
+    undisturbed, killed = TwoStages(), TwoStages()
+    train(undisturbed, data, tmp_path / "undisturbed")
+    with pytest.raises(KilledError):
+        train(killed, data, tmp_path / "killed", after=after)
     resumed = TwoStages()
-    trained, listener = train(resumed, data, tmp_path / "broken")
-    assert [r.number for r in listener.rounds] == list(range(after + 1, 4))
-    assert trained.selected_round == 3
-    for key, value in whole.state_dict().items():
+    result, callback = train(resumed, data, tmp_path / "killed")
+    assert [r.number for r in callback.intervals] == list(range(after + 1, 4))
+    assert result.selected_checkpoint == 3
+    for key, value in undisturbed.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
 
 
-def test_another_seed_trains_another_model(data, tmp_path):
+def test_fit_other_seed_trains_another_model(data, tmp_path):
     one, other = TwoStages(), TwoStages()
     train(one, data, tmp_path / "one", seed=1)
     train(other, data, tmp_path / "other", seed=2)
     assert not torch.equal(one.first.weight, other.first.weight)
 
 
-def test_what_does_not_fit_a_later_stage_is_said_before_any_work(data, tmp_path):
-    class Demanding(TwoStages):
+def test_fit_batch_that_does_not_fit_a_later_stage_is_refused_before_any_work(data, tmp_path):
+    class WithImpossibleBatch(TwoStages):
         def stages(self) -> Sequence[Stage]:
             first, second = super().stages()
             return [first, dataclasses.replace(second, mix=BatchComposition(all_labels=1), size_params=("size_of_b",))]
 
     with pytest.raises(DataError, match=r"a global batch has 1 images, .* a larger params.size_of_b"):
-        train(Demanding(), data, tmp_path / "ck")
+        train(WithImpossibleBatch(), data, tmp_path / "ck")
     assert not (tmp_path / "ck").exists()
 
 
-def test_a_training_begins_once(data, tmp_path):
-    began = []
+def test_fit_resumed_training_does_not_call_on_train_start_again(data, tmp_path):
+    starts = []
 
     def go(**options) -> None:
         validation = Validation(Selection("last", "image_auroc"), None)
@@ -166,15 +166,15 @@ def test_a_training_begins_once(data, tmp_path):
             data,
             WorkerContext(DeviceConfig(CPU)),
             validation=validation,
-            listener=Listener(),
-            begin=lambda: began.append(1),
+            callback=RecordingCallback(),
+            on_train_start=lambda: starts.append(1),
             **options,
         )
 
-    with pytest.raises(DiedError):
+    with pytest.raises(KilledError):
         go(checkpoints=Checkpoints(tmp_path / "ck", 1))
     go(checkpoints=Checkpoints(tmp_path / "ck"))
-    assert began == [1]
+    assert starts == [1]
 
 
 class WithBank(TwoStages):
@@ -187,86 +187,90 @@ class WithBank(TwoStages):
         self.mean.add_(1)
 
 
-def test_a_stage_that_only_prepares_is_validated_and_stored_and_not_repeated(data, tmp_path):
-    seen = []
+def test_fit_stage_that_only_prepares_is_validated_stored_and_not_repeated(data, tmp_path):
+    values_seen = []
 
     def validation(method) -> Validation:
-        return Validation(Selection("last", "image_auroc"), lambda: seen.append(float(method.mean)) or {"image_auroc": 0.5})
+        return Validation(
+            Selection("last", "image_auroc"), lambda: values_seen.append(float(method.mean)) or {"image_auroc": 0.5}
+        )
 
     method = WithBank()
-    with pytest.raises(DiedError):
+    with pytest.raises(KilledError):
         train(method, data, tmp_path / "ck", after=3, validation=validation(method))
-    assert seen[-1] > 1  # the last validation saw the bank
+    assert values_seen[-1] > 1  # the last validation saw the bank
     resumed = WithBank()
-    trained, listener = train(resumed, data, tmp_path / "ck", validation=validation(resumed))
-    assert listener.rounds == []
-    assert trained.selected_round == 3
+    result, callback = train(resumed, data, tmp_path / "ck", validation=validation(resumed))
+    assert callback.intervals == []
+    assert result.selected_checkpoint == 3
     assert torch.equal(resumed.mean, method.mean)
 
 
-class Calibrating(TwoStages):
-    """Counts the training images that scores would need, after every round that is judged."""
+class WithStatistics(TwoStages):
+    """Counts how often statistics are fitted."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("calibrated", torch.zeros(()))
+        self.register_buffer("fitted", torch.zeros(()))
 
     def stages(self) -> Sequence[Stage]:
         return [dataclasses.replace(stage, fit_statistics=self.fit_statistics) for stage in super().stages()]
 
     def fit_statistics(self, data) -> None:
-        self.calibrated.add_(1)
+        self.fitted.add_(1)
 
 
 @pytest.mark.parametrize(("every", "expected"), [(1, [1, 2, 3]), (2, [1, 2])])
-def test_what_scores_need_is_taken_before_each_validation_and_is_part_of_the_state(data, tmp_path, every, expected):
-    seen = []
+def test_fit_statistics_are_fitted_before_each_validation_and_are_part_of_the_state(data, tmp_path, every, expected):
+    values_seen = []
 
     def validation(method) -> Validation:
         return Validation(
-            Selection("last", "image_auroc"), lambda: seen.append(int(method.calibrated)) or {"image_auroc": 0.5}, every
+            Selection("last", "image_auroc"), lambda: values_seen.append(int(method.fitted)) or {"image_auroc": 0.5}, every
         )
 
-    method = Calibrating()
-    with pytest.raises(DiedError):
+    method = WithStatistics()
+    with pytest.raises(KilledError):
         train(method, data, tmp_path / "ck", after=2, validation=validation(method))
-    resumed = Calibrating()
+    resumed = WithStatistics()
     train(resumed, data, tmp_path / "ck", validation=validation(resumed))
-    assert seen == expected
+    assert values_seen == expected
 
 
-def test_what_scores_need_is_taken_once_at_the_end_where_nothing_is_validated(data, tmp_path):
-    method = Calibrating()
+def test_fit_without_validation_fits_statistics_once_at_the_end(data, tmp_path):
+    method = WithStatistics()
     train(method, data, tmp_path / "ck", validation=Validation(Selection("last", "image_auroc"), None))
-    assert int(method.calibrated) == 1
+    assert int(method.fitted) == 1
 
 
-def test_the_best_round_on_validation_is_selected_also_after_a_resume(data, tmp_path):
+def test_fit_best_checkpoint_is_selected_also_after_a_resume(data, tmp_path):
     values = iter([0.6, 0.9, 0.7])
 
     def validation() -> Validation:
         return Validation(Selection("best", "image_auroc"), lambda: {"image_auroc": next(values), "image_ap": None})
 
-    seen = []
+    values_seen = []
 
-    class Spy(Checkpoints):
+    class RecordingCheckpoints(Checkpoints):
         def save(self, folder, metrics) -> None:
-            seen.append(checkpoint.read(folder).method["first.weight"].clone())
+            values_seen.append(checkpoint.read(folder).method["first.weight"].clone())
             super().save(folder, metrics)
 
     method = TwoStages()
-    fit_args = {"validation": validation(), "listener": Listener()}
-    with pytest.raises(DiedError):
-        fit(method, data, WorkerContext(DeviceConfig(CPU)), checkpoints=Spy(tmp_path / "ck", after=2), **fit_args)
+    fit_args = {"validation": validation(), "callback": RecordingCallback()}
+    with pytest.raises(KilledError):
+        fit(
+            method, data, WorkerContext(DeviceConfig(CPU)), checkpoints=RecordingCheckpoints(tmp_path / "ck", after=2), **fit_args
+        )
     method = TwoStages()
-    trained = fit(method, data, WorkerContext(DeviceConfig(CPU)), checkpoints=Spy(tmp_path / "ck"), **fit_args)
-    assert trained.selected_round == 2
-    assert torch.equal(method.first.weight, seen[1])
+    result = fit(method, data, WorkerContext(DeviceConfig(CPU)), checkpoints=RecordingCheckpoints(tmp_path / "ck"), **fit_args)
+    assert result.selected_checkpoint == 2
+    assert torch.equal(method.first.weight, values_seen[1])
 
 
-def test_a_checkpoint_is_fetched_for_as_long_as_it_is_read_and_its_weights_outlive_it(data, tmp_path):
+def test_load_checkpoint_is_fetched_while_it_is_read_and_its_weights_outlive_it(data, tmp_path):
     validation = Validation(Selection("best", "image_auroc"), lambda: {"image_auroc": 0.5})
-    with pytest.raises(DiedError):
+    with pytest.raises(KilledError):
         train(TwoStages(), data, tmp_path / "ck", after=1, validation=validation)
     with StoreCheckpoints(str(tmp_path / "ck")).load() as folder:
         restored = checkpoint.read(folder)
@@ -277,19 +281,19 @@ def test_a_checkpoint_is_fetched_for_as_long_as_it_is_read_and_its_weights_outli
         assert folder is None
 
 
-def test_without_anomalies_in_validation_the_last_round_is_selected(data, tmp_path):
-    trained, _ = train(TwoStages(), data, tmp_path / "ck", validation=Validation(Selection("best", "image_auroc"), None))
-    assert trained.selected_round == 3
+def test_fit_without_anomalies_in_validation_selects_the_last_checkpoint(data, tmp_path):
+    result, _ = train(TwoStages(), data, tmp_path / "ck", validation=Validation(Selection("best", "image_auroc"), None))
+    assert result.selected_checkpoint == 3
 
 
-def test_validation_happens_as_often_as_asked_and_always_at_the_end(data, tmp_path):
+def test_fit_every_two_validates_every_second_interval_of_a_stage_and_the_last(data, tmp_path):
     calls = []
     validation = Validation(Selection("last", "image_auroc"), lambda: calls.append(1) or {"image_auroc": 0.5}, every=2)
-    _, listener = train(TwoStages(), data, tmp_path / "ck", validation=validation)
-    assert ["val/image_auroc" in r.metrics for r in listener.rounds] == [False, True, True]
+    _, callback = train(TwoStages(), data, tmp_path / "ck", validation=validation)
+    assert ["val/image_auroc" in r.metrics for r in callback.intervals] == [False, True, True]
 
 
-class Blind(TwoStages):
+class PredictsLate(TwoStages):
     """Cannot predict before its second stage."""
 
     def stages(self) -> Sequence[Stage]:
@@ -297,40 +301,40 @@ class Blind(TwoStages):
         return [dataclasses.replace(first, predicts=False), second]
 
 
-def test_a_stage_that_cannot_predict_is_not_validated(data, tmp_path):
+def test_fit_stage_that_cannot_predict_is_not_validated(data, tmp_path):
     validation = Validation(Selection("last", "image_auroc"), lambda: {"image_auroc": 0.5})
-    _, listener = train(Blind(), data, tmp_path / "ck", validation=validation)
-    assert ["val/image_auroc" in r.metrics for r in listener.rounds] == [False, False, True]
+    _, callback = train(PredictsLate(), data, tmp_path / "ck", validation=validation)
+    assert ["val/image_auroc" in r.metrics for r in callback.intervals] == [False, False, True]
 
 
-def test_what_the_stages_optimizer_does_not_hold_is_frozen(data, tmp_path):
+def test_fit_parameters_outside_the_optimizer_are_frozen(data, tmp_path):
     method = TwoStages()
     train(method, data, tmp_path / "ck")
     assert [p.requires_grad for p in (method.first.weight, method.second.weight)] == [False, True]
 
 
-def test_a_loss_that_is_not_finite_stops_the_training(data, tmp_path):
+def test_fit_loss_that_is_not_finite_is_refused(data, tmp_path):
     method = TwoStages()
     method.scale = float("nan")
-    with pytest.raises(TrainingError, match=r"stage a, round 1: half, loss not finite; lower the learning rate"):
+    with pytest.raises(TrainingError, match=r"stage a, interval 1: half, loss not finite; lower the learning rate"):
         train(method, data, tmp_path / "ck")
 
 
-def test_only_the_last_checkpoint_is_kept_and_it_is_readable(data, tmp_path):
+def test_fit_keeps_only_the_last_checkpoint(data, tmp_path):
     train(TwoStages(), data, tmp_path / "ck")
     names = {path.relative_to(tmp_path / "ck").parts[0] for path in (tmp_path / "ck").rglob("*") if path.is_file()}
-    assert names == {"latest", "round-000003"}
-    restored = checkpoint.read(tmp_path / "ck" / "round-000003")
-    assert (restored.progress.stage, restored.progress.round, restored.optimizer) == (2, 3, None)
+    assert names == {"latest", "checkpoint-000003"}
+    restored = checkpoint.read(tmp_path / "ck" / "checkpoint-000003")
+    assert (restored.progress.stage, restored.progress.interval, restored.optimizer) == (2, 3, None)
 
 
-def test_a_broken_checkpoint_is_one_line(tmp_path):
+def test_read_damaged_checkpoint_is_one_line(tmp_path):
     (tmp_path / "progress.json").write_text("{}")
     (tmp_path / "state.pt").write_bytes(b"not a checkpoint")
-    with pytest.raises(StorageError, match=r"cannot be read .*; start the job anew"):
+    with pytest.raises(StorageError, match=r"cannot be read .*; start a new run"):
         checkpoint.read(tmp_path)
 
 
-def test_automatic_precision_on_a_cpu_is_float32():
+def test_resolve_precision_auto_on_a_cpu_is_float32():
     assert resolve_precision("auto", CPU).autocast is None
     assert resolve_precision("bf16", CPU).autocast is torch.bfloat16

@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from adjobs.nn.distributed import take_from_first
 from torch import multiprocessing, nn
 
 from adjobs import methods
 from adjobs.methods.contract import BatchComposition, Selection, Stage
+from adjobs.nn.distributed import take_from_first
 from adjobs.nn.norm import synchronised
 from adjobs.training import loop
 from adjobs.training.loop import Validation, train_only
 from tests.helpers.drawing import draw_folder
 from tests.helpers.tiny import STILL, drawn_data, tiny
-from tests.training.test_loop import CPU, DiedError, train
+from tests.training.test_loop import CPU, KilledError, train
 
 # Every method as it is; one that refines with boxes without what it draws at random there, and with guesses that count at once.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -106,12 +106,12 @@ def of_two_workers(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_two_workers_with_batch_four_equal_one_with_batch_eight(case, of_two_workers):
+def test_fit_two_workers_equal_one_with_the_same_global_batch(case, of_two_workers):
     """Batch normalisation included; every statistic is that of the global batch."""
     threads = torch.get_num_threads()
     three_steps(0, 1, case, str(of_two_workers), str(of_two_workers / f"{case}-one"))
     torch.set_num_threads(threads)
-    one, two = (torch.load(of_two_workers / f"{case}-{part}", weights_only=True) for part in ("one", "two"))
+    one, two = (torch.load(of_two_workers / f"{case}-{workers}", weights_only=True) for workers in ("one", "two"))
     torch.testing.assert_close(torch.tensor(one["losses"]), torch.tensor(two["losses"]), rtol=0, atol=1e-5)
     for key, value in one["weights"].items():
         torch.testing.assert_close(value, two["weights"][key], rtol=0, atol=1e-5, msg=key)
@@ -121,47 +121,49 @@ def test_two_workers_with_batch_four_equal_one_with_batch_eight(case, of_two_wor
     ("name", "params"),
     [*((name, {}) for name in methods.names()), ("semirest", {"supervision": "boxes"}), ("cdo", {"distance": "euclidean"})],
 )
-def test_a_method_resumes_exactly_from_any_round(name, params, folder_root, tmp_path, monkeypatch):
+def test_fit_resumed_from_any_checkpoint_repeats_every_method_exactly(name, params, folder_root, tmp_path, monkeypatch):
     """Inside stages and between them, with batch normalisation and the optimizer's state."""
-    monkeypatch.setattr(loop, "ROUND_STEPS", 2)
+    monkeypatch.setattr(loop, "INTERVAL_STEPS", 2)
     _, data = drawn_data(folder_root, tmp_path / "cache", size=32, label_detail=params.get("supervision", "full"))
-    _, start = tiny(name, 32, **params)
-    whole = copy.deepcopy(start)
-    trained, _ = train(whole, data, tmp_path / "whole")
-    assert trained.rounds > 1
-    for after in range(1, trained.rounds):
-        broken, resumed = copy.deepcopy(start), copy.deepcopy(start)
-        with pytest.raises(DiedError):
-            train(broken, data, tmp_path / f"broken-{after}", after=after)
-        train(resumed, data, tmp_path / f"broken-{after}")
-        for key, value in whole.state_dict().items():
+    _, initial = tiny(name, 32, **params)
+    undisturbed = copy.deepcopy(initial)
+    result, _ = train(undisturbed, data, tmp_path / "undisturbed")
+    assert result.checkpoints > 1
+    for after in range(1, result.checkpoints):
+        killed, resumed = copy.deepcopy(initial), copy.deepcopy(initial)
+        with pytest.raises(KilledError):
+            train(killed, data, tmp_path / f"killed-{after}", after=after)
+        train(resumed, data, tmp_path / f"killed-{after}")
+        for key, value in undisturbed.state_dict().items():
             assert torch.equal(value, resumed.state_dict()[key]), (after, key)
 
 
 @pytest.mark.parametrize(("name", "params"), [("dpae", {}), ("cdo", {})])
-def test_the_best_round_comes_back_with_what_it_was_calibrated_to(name, params, folder_root, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "ROUND_STEPS", 2)
+def test_fit_best_checkpoint_comes_back_with_its_statistics(name, params, folder_root, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "INTERVAL_STEPS", 2)
     _, data = drawn_data(folder_root, tmp_path / "cache", size=32)
-    _, start = tiny(name, 32, **params)
+    _, initial = tiny(name, 32, **params)
 
-    def to_the_end(method: nn.Module, place: str, after: int | None = None) -> loop.FitResult:
-        def near_to_the_start() -> dict[str, float]:
-            """Early rounds are the best."""
-            moved = sum(float((p - q).detach().abs().sum()) for p, q in zip(method.parameters(), start.parameters(), strict=True))
+    def train_to_the_end(method: nn.Module, folder: str, after: int | None = None) -> loop.FitResult:
+        def distance_from_the_start() -> dict[str, float]:
+            """Early checkpoints are the best."""
+            moved = sum(
+                float((p - q).detach().abs().sum()) for p, q in zip(method.parameters(), initial.parameters(), strict=True)
+            )
             return {"image_auroc": 1 / (1 + moved)}
 
-        best = Validation(Selection("best", "image_auroc"), near_to_the_start)
-        return train(method, data, tmp_path / place, after=after, validation=best)[0]
+        best = Validation(Selection("best", "image_auroc"), distance_from_the_start)
+        return train(method, data, tmp_path / folder, after=after, validation=best)[0]
 
-    whole, broken, resumed = (copy.deepcopy(start) for _ in range(3))
-    trained = to_the_end(whole, "whole")
-    assert trained.selected_round == 1 < trained.rounds
-    with pytest.raises(DiedError):
-        to_the_end(broken, "broken", after=1)
-    to_the_end(resumed, "broken")
-    for key, value in whole.state_dict().items():
+    undisturbed, killed, resumed = (copy.deepcopy(initial) for _ in range(3))
+    result = train_to_the_end(undisturbed, "undisturbed")
+    assert result.selected_checkpoint == 1 < result.checkpoints
+    with pytest.raises(KilledError):
+        train_to_the_end(killed, "killed", after=1)
+    train_to_the_end(resumed, "killed")
+    for key, value in undisturbed.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
-    calibrated = copy.deepcopy(whole)
-    calibrated.stages()[-1].fit_statistics(data)
-    for key, value in calibrated.state_dict().items():
-        torch.testing.assert_close(value, whole.state_dict()[key], msg=key)
+    refitted = copy.deepcopy(undisturbed)
+    refitted.stages()[-1].fit_statistics(data)
+    for key, value in refitted.state_dict().items():
+        torch.testing.assert_close(value, undisturbed.state_dict()[key], msg=key)

@@ -19,7 +19,7 @@ from adjobs.training.loop import Validation, WorkerContext, fit
 from adjobs.training.stage_cache import train_or_load
 from tests.helpers.drawing import draw_folder
 from tests.helpers.tiny import drawn_data, small_params
-from tests.training.test_loop import CPU, Checkpoints, DiedError, Listener, TwoStages
+from tests.training.test_loop import CPU, Checkpoints, KilledError, RecordingCallback, TwoStages
 
 SIDE = 32
 BOXES = {"semirest": {"supervision": "boxes"}}
@@ -56,9 +56,9 @@ def data(tmp_path):
 
 
 def train(method, data, root: Path, *, reuse_stages: bool = True, rule="last", seed=0, after=None) -> list[tuple[int, bool]]:
-    """Train; returns the numbers of the rounds, and whether anything was trained in them."""
+    """Train; returns the numbers of the intervals, and whether anything was trained in each."""
     torch.manual_seed(0)
-    listener = Listener()
+    callback = RecordingCallback()
     checkpoints = Checkpoints(root, after) if after else StoreCheckpoints(str(root))
     fit(
         method,
@@ -66,9 +66,9 @@ def train(method, data, root: Path, *, reuse_stages: bool = True, rule="last", s
         WorkerContext(DeviceConfig(CPU), seed=seed, reuse_stages=reuse_stages),
         validation=Validation(Selection(rule, "image_auroc"), None),
         checkpoints=checkpoints,
-        listener=listener,
+        callback=callback,
     )
-    return [(done.number, any(name.endswith("loss") for name in done.metrics)) for done in listener.rounds]
+    return [(done.number, any(name.endswith("loss") for name in done.metrics)) for done in callback.intervals]
 
 
 def assert_same(one: torch.nn.Module, other: torch.nn.Module) -> None:
@@ -79,11 +79,11 @@ def assert_same(one: torch.nn.Module, other: torch.nn.Module) -> None:
 @pytest.mark.parametrize("name", ["a toy", *sharing()])
 def test_a_stage_taken_over_leaves_the_same_weights_and_the_same_last_round(name, data, tmp_path):
     alone, first, second = ((Common() if name == "a toy" else build(name)) for _ in range(3))
-    rounds = train(alone, data, tmp_path / "alone", reuse_stages=False)
-    assert train(first, data, tmp_path / "first") == rounds
+    intervals = train(alone, data, tmp_path / "alone", reuse_stages=False)
+    assert train(first, data, tmp_path / "first") == intervals
     taken = train(second, data, tmp_path / "second")
-    assert taken[-1] == rounds[-1]
-    assert sum(trained for _, trained in taken) < sum(trained for _, trained in rounds)
+    assert taken[-1] == intervals[-1]
+    assert sum(trained for _, trained in taken) < sum(trained for _, trained in intervals)
     assert_same(alone, first)
     assert_same(alone, second)
 
@@ -137,15 +137,15 @@ def test_another_seed_is_another_stage(data, tmp_path):
     assert_same(other, alone)
 
 
-def test_a_stage_whose_rounds_could_become_the_model_is_trained(data, tmp_path):
-    rounds = train(Common(), data, tmp_path / "one", rule="best")
-    assert train(Common(), data, tmp_path / "two", rule="best") == rounds
+def test_a_stage_whose_intervals_could_become_the_model_is_trained(data, tmp_path):
+    intervals = train(Common(), data, tmp_path / "one", rule="best")
+    assert train(Common(), data, tmp_path / "two", rule="best") == intervals
 
 
 def test_a_trial_that_died_in_a_common_stage_goes_on_where_it_was(data, tmp_path):
     alone, again = Common(), Common()
     train(alone, data, tmp_path / "alone", reuse_stages=False)
-    with pytest.raises(DiedError):
+    with pytest.raises(KilledError):
         train(Common(), data, tmp_path / "died", after=1)
     assert train(again, data, tmp_path / "died")[0] == (2, True)
     assert_same(alone, again)
@@ -162,6 +162,6 @@ def test_another_parameter_is_another_stage(data, change):
 def test_a_damaged_outcome_is_trained_again(data):
     stage, _ = Common().stages()
     train_or_load(data, stage, {}, lambda: None)
-    for weights in data._cache.derived.glob("trained-a-*/weights.safetensors"):
+    for weights in data._cache.derived_dir.glob("trained-a-*/weights.safetensors"):
         weights.write_bytes(b"half")
     assert train_or_load(data, stage, {}, lambda: None)

@@ -35,7 +35,7 @@ def uri(tmp_path_factory, empty_mlflow) -> str:
 @pytest.fixture
 def opened(uri, tmp_path) -> search._Search:
     """A search with one trial that has a checkpoint and is under way."""
-    settings = Settings(tmp_path, uri, str(tmp_path / "artifacts"), None)
+    settings = Settings(tmp_path, uri, str(tmp_path / "artifacts"), None, tmp_path / "cache")
     options, goals = resolved(Options(sampler="random", stopper="asha", grace=1), JOB, SPACE)
     run_id = records.open_search(settings.tracking_uri, tmp_path.name, JOB, {"method": "cdo", "axes": {}}, {}, {})
     tags = {"trial": "0", "point": '{"params.gamma": 1.5}'}
@@ -156,7 +156,7 @@ def test_what_must_be_as_in_the_run_that_the_job_begins_with_may_not_vary(tmp_pa
     space = parse_space({"method": "semirest", "axes": axes}, "space")
     message = "params.position, data.image_size must be as in params.unsupervised_from 'runs:/1'; leave them out"
     with pytest.raises(JobError, match=message):
-        look(space, job, (), Settings(tmp_path, "sqlite:///unused", str(tmp_path), None))
+        look(space, job, (), Settings(tmp_path, "sqlite:///unused", str(tmp_path), None, tmp_path / "cache"))
 
 
 def test_an_error_that_ends_a_search_closes_its_trials(opened, monkeypatch):

@@ -158,7 +158,7 @@ def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(JobError, match="cannot be read"):
         read_space(tmp_path / "none.yaml")
     (tmp_path / "broken.yaml").write_text("{")
-    with pytest.raises(JobError, match="not YAML"):
+    with pytest.raises(JobError, match="not valid YAML"):
         read_space(tmp_path / "broken.yaml")
 
 

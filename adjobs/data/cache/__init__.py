@@ -1,1 +1,1 @@
-"""What is computed once from a data set and shared by every process of a machine."""
+"""Results that are computed from a data set once and shared by all processes of a machine."""

@@ -1,4 +1,4 @@
-"""Folders that one process of a machine fills and all of them read: decoded images, frozen features, memory banks."""
+"""Folders that one process of a machine fills and all of them read: decoded images, features, memory banks."""
 
 from __future__ import annotations
 
@@ -15,44 +15,47 @@ from adjobs.errors import StorageError
 
 T = TypeVar("T")
 
-_PATIENCE = 2.0  # seconds of waiting for another process before saying so
+_NOTICE_AFTER = 2.0  # seconds of waiting for another process until a message is printed
 
 
 def open_or_build(
     folder: Path, read: Callable[[Path], T | None], build: Callable[[Path], None], *, doing: str, progress: bool = True
 ) -> T:
-    """Open a folder, after filling it if nobody has yet.
+    """Open a folder, filling it first if necessary.
 
-    It is filled under a lock, beside its place, and renamed: a half-written one never carries the name.
+    The folder is filled under a lock and under a temporary name, and then renamed: a half-written folder never has its
+    final name.
 
     Args:
-        folder: its place; in a folder of its own beside lock and unfinished one.
-        read: opens it; None where it is not there or damaged, so that it must be filled again.
+        folder: its path; lock and unfinished folder are created in the same parent folder.
+        read: opens the folder; returns None if it is missing or damaged and must be filled again.
         build: fills a new folder.
-        doing: what another process does while this one waits for it, such as "decodes the same images".
-        progress: say on standard error that it waits.
+        doing: what another process does while this one waits, for example "decodes the same images".
+        progress: print a message on standard error when waiting.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the folder cannot be written.
         StorageError: what was written cannot be read back.
     """
-    found = read(folder)
-    if found is not None:
-        return found
+    content = read(folder)
+    if content is not None:
+        return content
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.with_name(folder.name + ".lock"), doing if progress else ""):
-        found = read(folder)  # another process may have finished while this one waited
-        if found is None:
+        content = read(folder)  # another process may have filled it in the meantime
+        if content is None:
             _fill(folder, build)
-            found = read(folder)
-    if found is None:
-        raise StorageError(f"{folder}: what was written cannot be read back; check the disk, or choose another (ADJOBS_CACHE)")
-    return found
+            content = read(folder)
+    if content is None:
+        raise StorageError(
+            f"{folder}: cannot be read back after writing; check the disk or choose another cache folder (ADJOBS_CACHE)"
+        )
+    return content
 
 
 def _fill(folder: Path, build: Callable[[Path], None]) -> None:
     unfinished = folder.with_name(folder.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)  # of a process that died; the lock says that none is alive
+    shutil.rmtree(unfinished, ignore_errors=True)  # left by a process that was killed; the lock excludes a running one
     unfinished.mkdir()
     try:
         build(unfinished)
@@ -64,16 +67,16 @@ def _fill(folder: Path, build: Callable[[Path], None]) -> None:
 
 
 def flush(file: IO[Any]) -> None:
-    """Bring a file to the disk, so that after a power failure the renamed folder is not full of zeros."""
+    """Write a file through to the disk, so that a power failure cannot leave a renamed folder full of zeros."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def _locked(path: Path, doing: str) -> AcquireReturnProxy[FileLock]:
-    """Take a lock until the ``with`` block ends; say so when it must wait for another process."""
+    """Acquire a lock for a ``with`` block, with a message when waiting for another process."""
     lock = FileLock(path)
     try:
-        return lock.acquire(timeout=_PATIENCE)
+        return lock.acquire(timeout=_NOTICE_AFTER)
     except Timeout:
         if doing:
             print(f"waiting for another process that {doing}", file=sys.stderr)

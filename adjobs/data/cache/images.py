@@ -1,4 +1,4 @@
-"""Images decoded and resized once, into memory-mapped arrays that all processes of a machine share."""
+"""Images decoded and resized once, into memory-mapped arrays that are shared by all processes of a machine."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from adjobs.data.labels import masks
 from adjobs.errors import StorageError, one_line
 from adjobs.parallel import in_threads
 
-_IMAGES, _LABELS, _INDEX = "images.npy", "labels.npy", "index.json"
+_IMAGES, _LABELS, _SAMPLE_IDS = "images.npy", "labels.npy", "index.json"
 Item = TypeVar("Item")
 
 
@@ -28,27 +29,27 @@ class ImageCache:
 
     Attributes:
         images: ``(N, size, size, 3)`` uint8.
-        labels: ``(M, size, size)`` uint8 of :mod:`adjobs.data.labels.masks`, of the samples with a mask, blocks
-            or boxes (the most detailed).
+        labels: ``(M, size, size)`` uint8 with the values of :mod:`adjobs.data.labels.masks`, for the samples with a mask,
+            blocks or boxes (the most detailed of these).
         index_of: sample id to its index in ``images``.
         label_index_of: sample id to its index in ``labels``.
-        derived: folder for what is computed from these images once.
+        derived_dir: folder for results that are computed from these images.
     """
 
     images: np.memmap
     labels: np.memmap
     index_of: dict[str, int]
     label_index_of: dict[str, int]
-    derived: Path
+    derived_dir: Path
 
 
-def open_cache(index: Dataset, fingerprint: str, size: int, root: Path, progress: bool = True) -> ImageCache:
-    """Open the decoded images, after decoding them if nobody has yet.
+def open_cache(dataset: Dataset, fingerprint: str, size: int, root: Path, progress: bool = True) -> ImageCache:
+    """Open the decoded images, decoding them first if necessary.
 
     Args:
-        index: the data set.
-        fingerprint: its fingerprint; names the cache.
-        size: side of the square images in pixels.
+        dataset: the data set.
+        fingerprint: the data set's fingerprint, part of the cache's name.
+        size: side of the square images, in pixels.
         root: folder of caches.
         progress: show a progress bar on a terminal's standard error.
 
@@ -60,51 +61,52 @@ def open_cache(index: Dataset, fingerprint: str, size: int, root: Path, progress
     try:
         return open_or_build(
             folder,
-            lambda place: _open(place, index),
-            lambda place: _build(place, index, size, progress),
+            lambda path: _open(path, dataset),
+            lambda path: _build(path, dataset, size, progress),
             doing="decodes the same images",
             progress=progress,
         )
     except OSError as error:
-        got = f"the decoded images cannot be written ({error.strerror or one_line(error)})"
-        need = f"{_bytes_needed(index, size) / 2**20:,.0f} MiB are needed"
+        reason = error.strerror or one_line(error)
+        required = f"{_required_bytes(dataset, size) / 2**20:,.0f} MiB are required"
         raise StorageError(
-            f"{folder.parent}: {got}; {need}; free space there or choose another cache folder (ADJOBS_CACHE)"
+            f"{folder.parent}: the decoded images cannot be written ({reason}); {required}; free some space or choose another "
+            "cache folder (ADJOBS_CACHE)"
         ) from error
 
 
-def _open(folder: Path, index: Dataset) -> ImageCache | None:
-    """Map an existing cache; None if there is none, or it is damaged or lacks a sample and must be built again."""
+def _open(folder: Path, dataset: Dataset) -> ImageCache | None:
+    """Map an existing cache; None if it is missing, damaged or lacks a sample and must be built again."""
     try:
-        stored = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        ids = json.loads((folder / _SAMPLE_IDS).read_text(encoding="utf-8"))
         images = np.load(folder / _IMAGES, mmap_mode="r")
-        drawn = np.load(folder / _LABELS, mmap_mode="r")
-        row = {name: i for i, name in enumerate(stored["images"])}
-        label_row = {name: i for i, name in enumerate(stored["labels"])}
+        labels = np.load(folder / _LABELS, mmap_mode="r")
+        index_of = {name: i for i, name in enumerate(ids["images"])}
+        label_index_of = {name: i for i, name in enumerate(ids["labels"])}
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
-    complete = len(images) == len(row) and len(drawn) == len(label_row)
-    wanted = all(s.id in row and (not _labelled(s) or s.id in label_row) for s in index.samples)
-    derived = folder.parent.with_name("derived") / folder.name
-    return ImageCache(images, drawn, row, label_row, derived) if complete and wanted else None
+    is_complete = len(images) == len(index_of) and len(labels) == len(label_index_of)
+    has_samples = all(s.id in index_of and (not _has_pixel_label(s) or s.id in label_index_of) for s in dataset.samples)
+    derived_dir = folder.parent.with_name("derived") / folder.name
+    return ImageCache(images, labels, index_of, label_index_of, derived_dir) if is_complete and has_samples else None
 
 
-def _build(folder: Path, index: Dataset, size: int, progress: bool) -> None:
-    images = {s.id: s.image for s in index.samples}
-    labelled = {s.id: s for s in index.samples if _labelled(s)}
+def _build(folder: Path, dataset: Dataset, size: int, progress: bool) -> None:
+    images = {sample.id: sample.image for sample in dataset.samples}
+    labelled = {sample.id: sample for sample in dataset.samples if _has_pixel_label(sample)}
     _fill(folder / _IMAGES, images, (size, size, 3), np.dtype(np.uint8), lambda path: load_rgb(path, size), progress)
     _fill(folder / _LABELS, labelled, (size, size), np.dtype(np.uint8), lambda sample: _pixel_labels(sample, size), progress)
-    with (folder / _INDEX).open("w", encoding="utf-8") as file:
+    with (folder / _SAMPLE_IDS).open("w", encoding="utf-8") as file:
         json.dump({"images": list(images), "labels": list(labelled)}, file)
         flush(file)
 
 
-def _labelled(sample: Sample) -> bool:
+def _has_pixel_label(sample: Sample) -> bool:
     return sample.mask is not None or sample.blocks is not None or sample.boxes is not None
 
 
 def _pixel_labels(sample: Sample, size: int) -> np.ndarray:
-    """The most detailed label of a sample for each pixel, ``(size, size)`` uint8."""
+    """The most detailed pixel labels of a sample, ``(size, size)`` uint8."""
     if sample.mask is not None:
         return masks.resize_labels(masks.read_mask(sample.mask), size)
     if sample.blocks is not None:
@@ -125,28 +127,30 @@ def _fill(
     load: Callable[[Item], np.ndarray],
     progress: bool,
 ) -> None:
-    """Write an array file, row by row from threads.
+    """Write an array file from several threads, one item each.
 
-    Written with ``pwrite``, not through a memory map: on a full disk that is an error, where a map kills the process.
+    Written with ``pwrite``, not through a memory map: a full disk is then an error, instead of killing the process.
     """
     with path.open("wb") as file:
         header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (len(sources), *shape)}
-        np.lib.format.write_array_header_1_0(file, header)
+        header_file = BytesIO()
+        np.lib.format.write_array_header_1_0(header_file, header)
+        file.write(header_file.getvalue())
         file.flush()
-        start, row_bytes = file.tell(), int(np.prod(shape)) * dtype.itemsize
-        if sources and hasattr(os, "posix_fallocate"):  # a full disk shows now and not after the decoding
-            os.posix_fallocate(file.fileno(), start, len(sources) * row_bytes)
+        start, item_bytes = len(header_file.getvalue()), int(np.prod(shape)) * dtype.itemsize
+        if sources and hasattr(os, "posix_fallocate"):  # a full disk fails here, not after minutes of decoding
+            os.posix_fallocate(file.fileno(), start, len(sources) * item_bytes)
 
         def write(item: tuple[int, Item]) -> None:
-            row, source = item
-            rest, offset = memoryview(load(source).tobytes()), start + row * row_bytes
-            while rest:
-                written = os.pwrite(file.fileno(), rest, offset)
-                rest, offset = rest[written:], offset + written
+            i, source = item
+            remaining, offset = memoryview(load(source).tobytes()), start + i * item_bytes
+            while remaining:
+                written = os.pwrite(file.fileno(), remaining, offset)
+                remaining, offset = remaining[written:], offset + written
 
         in_threads(write, list(enumerate(sources.values())), text=f"decoding {path.stem}", progress=progress)
         flush(file)
 
 
-def _bytes_needed(index: Dataset, size: int) -> int:
-    return size * size * sum(3 + _labelled(sample) for sample in index.samples)
+def _required_bytes(dataset: Dataset, size: int) -> int:
+    return size * size * sum(3 + _has_pixel_label(sample) for sample in dataset.samples)

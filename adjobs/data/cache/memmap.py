@@ -1,4 +1,4 @@
-"""Arrays on disk that are written part by part and read through a memory map."""
+"""Arrays on disk that are written in chunks and read through a memory map."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ import numpy as np
 from adjobs.data.cache.build_once import flush
 
 
-def write_array(path: Path, count: int, parts: Iterator[np.ndarray]) -> None:
-    """Write ``count`` rows part by part; not through a memory map, which kills the process where the disk is full."""
+def write_array(path: Path, count: int, chunks: Iterator[np.ndarray]) -> None:
+    """Write an array of ``count`` rows in chunks.
+
+    Not through a memory map, which kills the process if the disk is full.
+    """
     with path.open("wb") as file:
-        for i, part in enumerate(parts):
+        for i, chunk in enumerate(chunks):
             if not i:
-                descr = np.lib.format.dtype_to_descr(part.dtype)
-                header = {"descr": descr, "fortran_order": False, "shape": (count, *part.shape[1:])}
+                descr = np.lib.format.dtype_to_descr(chunk.dtype)
+                header = {"descr": descr, "fortran_order": False, "shape": (count, *chunk.shape[1:])}
                 np.lib.format.write_array_header_1_0(file, header)
-            file.write(np.ascontiguousarray(part).tobytes())
+            file.write(np.ascontiguousarray(chunk).tobytes())
         flush(file)
 
 
 def map_array(path: Path) -> np.ndarray | None:
-    """An array that was written; None where it is not there or damaged. What is changed in it stays in the process."""
+    """Map an array that was written; None if it is missing or damaged. Changes to it stay in this process."""
     try:
-        found: np.ndarray = np.load(path, mmap_mode="c")  # torch knows no read-only memory
+        array: np.ndarray = np.load(path, mmap_mode="c")  # copy-on-write, since tensors cannot be read-only
     except (OSError, ValueError, EOFError):
         return None
-    return found
+    return array

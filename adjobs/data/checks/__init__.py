@@ -1,1 +1,1 @@
-"""What is wrong with a data set, found before anything is trained."""
+"""Problems of a data set, detected before anything is trained."""

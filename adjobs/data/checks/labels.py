@@ -1,4 +1,4 @@
-"""Whether the labels of one image fit it and each other: masks, blocks, boxes and the word normal or anomalous."""
+"""Consistency of an image's labels with the image and with each other: image label, masks, blocks and boxes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from adjobs.data.labels.masks import ANOMALOUS, NORMAL, Layers, Mask, read_block
 from adjobs.errors import DataError
 
 BOX_MARGIN = 1.0
-"""Pixels by which a box may reach beyond its image: annotation tools round outwards."""
+"""Pixels by which a box may extend beyond its image: annotation tools round outwards."""
 
 
 class Finding(NamedTuple):
-    """A few fixed words, and what was got, what is allowed, what to do."""
+    """A problem of one sample: ``kind`` is one of a few fixed phrases, ``message`` says what is wrong and what to do."""
 
     kind: str
     message: str
 
 
 def label_problems(sample: Sample, size: tuple[int, int]) -> Iterator[Finding]:
-    """All that is wrong with the labels of a sample, whose upright image has this width and height."""
+    """All problems with the labels of a sample; ``size`` is the width and height of its upright image."""
     if sample.mask is not None:
         yield from _mask_problems(sample, sample.mask, size)
     if sample.blocks is not None:
@@ -37,9 +37,9 @@ def label_problems(sample: Sample, size: tuple[int, int]) -> Iterator[Finding]:
 def _mask_problems(sample: Sample, mask: Mask, size: tuple[int, int]) -> Iterator[Finding]:
     name = _name(mask)
     try:
-        drawn = read_mask(mask)
+        pixels = read_mask(mask)
         if isinstance(mask, Layers) and mask.kinds:
-            read_defects(mask)  # only the measures read it, hours later
+            read_defects(mask)  # otherwise only read by the metrics, after hours of training
     except ImageError as error:
         kind = error.kind if error.kind.startswith("mask") else "mask unreadable"
         layer = f", layer {Path(error.name).name}," if isinstance(mask, Layers) else ""
@@ -48,15 +48,15 @@ def _mask_problems(sample: Sample, mask: Mask, size: tuple[int, int]) -> Iterato
     except DataError as error:
         yield Finding("mask unreadable", f"{name}: {error}")
         return
-    height, width = drawn.shape
+    height, width = pixels.shape
     if (width, height) != size:
-        got = f"{name} is {width} x {height} pixels, its image {size[0]} x {size[1]}"
-        yield Finding("mask size", f"{got}; both must be equal; export the mask at the image's size")
-    if sample.label == "anomalous" and not drawn.any():
-        reason = "marks no pixel on an anomalous image; draw the defect, or remove the mask if its place is unknown"
+        reason = f"is {width} x {height} pixels, but its image is {size[0]} x {size[1]}; export the mask at the image's size"
+        yield Finding("mask size", f"{name} {reason}")
+    if sample.label == "anomalous" and not pixels.any():
+        reason = "has no defect pixel on an anomalous image; draw the defect, or remove the mask if its position is unknown"
         yield Finding("mask empty", f"{name} {reason}")
-    if sample.label == "normal" and drawn.any():
-        reason = f"marks {int(drawn.sum())} pixels on a normal image, which has no defects; correct the label or the mask"
+    if sample.label == "normal" and pixels.any():
+        reason = f"has {int(pixels.sum())} defect pixels on a normal image, which has no defects; fix the label or the mask"
         yield Finding("mask not empty", f"{name} {reason}")
 
 
@@ -69,32 +69,32 @@ def _block_problems(sample: Sample, path: Path, size: tuple[int, int]) -> Iterat
         return
     rows, columns = blocks.shape
     if columns > size[0] or rows > size[1]:
-        got = f"{name} has {columns} x {rows} blocks, its image {size[0]} x {size[1]} pixels"
-        yield Finding("blocks size", f"{got}; a block has at least one pixel; export the grid again")
+        reason = f"has {columns} x {rows} blocks, more than its image has pixels ({size[0]} x {size[1]}); export the grid again"
+        yield Finding("blocks size", f"{name} {reason}")
     if sample.label == "anomalous" and (blocks == NORMAL).all():
-        reason = "calls every block of an anomalous image normal; mark the defect, or remove the grid if its place is unknown"
+        reason = "has only normal blocks on an anomalous image; label the defect, or remove the grid if its position is unknown"
         yield Finding("blocks empty", f"{name} {reason}")
     if sample.label == "normal" and (blocks == ANOMALOUS).any():
-        reason = f"marks {int((blocks == ANOMALOUS).sum())} blocks of a normal image, which has no defects"
-        yield Finding("blocks not empty", f"{name} {reason}; correct the label or the grid")
+        reason = f"has {int((blocks == ANOMALOUS).sum())} anomalous blocks on a normal image, which has no defects"
+        yield Finding("blocks not empty", f"{name} {reason}; fix the label or the grid")
 
 
 def _box_problems(sample: Sample, size: tuple[int, int]) -> Iterator[Finding]:
     boxes = sample.boxes or ()
     if sample.label == "anomalous" and not boxes:
-        yield Finding("boxes empty", "is anomalous and has no box; draw one around each defect, or leave its boxes out")
+        yield Finding("boxes empty", "is anomalous but has an empty list of boxes; draw one around each defect, or omit boxes")
     if sample.label == "normal" and boxes:
-        reason = "on a normal image, which has no defects; correct the label or remove the boxes"
+        reason = "on a normal image, which has no defects; fix the label or remove the boxes"
         yield Finding("boxes not empty", f"has {len(boxes)} boxes {reason}")
     for box in boxes:
         text = f"box from ({box.left:g}, {box.top:g}) to ({box.right:g}, {box.bottom:g})"
         finite = all(map(math.isfinite, box))
         if not (finite and box.left < box.right and box.top < box.bottom):
             yield Finding(
-                "box empty", f"{text} has no area; left < right and top < bottom are needed; draw it again or remove it"
+                "box empty", f"{text} has no area; it must have left < right and top < bottom; draw it again or remove it"
             )
         elif min(box.left, box.top) < -BOX_MARGIN or box.right > size[0] + BOX_MARGIN or box.bottom > size[1] + BOX_MARGIN:
-            reason = f"reaches out of the image of {size[0]} x {size[1]} pixels; draw it inside, or correct its units"
+            reason = f"extends beyond the image of {size[0]} x {size[1]} pixels; draw it inside, or fix its units"
             yield Finding("box outside", f"{text} {reason}")
 
 

@@ -1,6 +1,6 @@
-"""Layouts of data sets on disk: one module each, found by itself.
+"""Layouts of data sets on disk, one module each.
 
-A module of this folder with the four names of :class:`Format` is a format; nothing else is edited to add one.
+Every module of this package with the four names of :class:`Format` is a format; to add one, add a module and nothing else.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Format(Protocol):
-    """What a module of this folder offers.
+    """What a module of this package provides.
 
     Attributes:
-        NAME: the word that a job file uses.
+        NAME: the name that a job file uses.
         DESCRIPTION: the layout, on one line.
     """
 
@@ -26,18 +26,18 @@ class Format(Protocol):
     DESCRIPTION: str
 
     def recognises(self, root: Path) -> bool:
-        """Whether the folder looks like this layout; opens no images."""
+        """Whether the folder has this layout; opens no images."""
 
     def read(self, root: Path) -> list[Sample]:
         """List the samples, in any order.
 
         Raises:
-            DataError: the layout contradicts itself.
+            DataError: the folder contradicts the layout.
         """
 
 
-def formats() -> dict[str, Format]:
+def load_formats() -> dict[str, Format]:
     """All formats by name, sorted."""
     modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
-    found = [cast("Format", module) for module in modules]
-    return {reader.NAME: reader for reader in sorted(found, key=lambda reader: reader.NAME)}
+    formats = [cast("Format", module) for module in modules]
+    return {reader.NAME: reader for reader in sorted(formats, key=lambda reader: reader.NAME)}

@@ -1,11 +1,11 @@
-"""BTAD (Mishra et al. 2021): one of beanTech's three products, good images for training, both kinds for test."""
+"""BTAD (Mishra et al. 2021): one of beanTech's three products; normal images for training, normal and anomalous ones for test."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from adjobs.data.dataset import Sample
-from adjobs.data.formats.mvtec import MASKS, read_parts
+from adjobs.data.formats.mvtec import MASKS, read_split_folders
 from adjobs.data.walk import MaskFiles
 
 NAME = "btad"
@@ -13,13 +13,13 @@ DESCRIPTION = "train/ok/, test/ok/, test/ko/x.bmp, ground_truth/ko/x.png (any im
 
 
 def recognises(root: Path) -> bool:
-    """Whether there is ``train/ok``."""
+    """Whether there is a folder ``train/ok``."""
     return (root / "train" / "ok").is_dir()
 
 
 def read(root: Path) -> list[Sample]:
-    """List the samples; a mask has the path of its test image but for the suffix."""
+    """List the samples; a mask has the path of its test image, except for the suffix."""
     masks = MaskFiles(root, root / MASKS)
-    samples = read_parts(root, DESCRIPTION, "ok", masks.find)
+    samples = read_split_folders(root, DESCRIPTION, "ok", masks.find)
     masks.refuse_unused("ground_truth/ko/x.png is the mask of test/ko/x.bmp, whatever the two suffixes")
     return samples

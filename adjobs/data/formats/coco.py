@@ -14,12 +14,12 @@ from adjobs.data.dataset import Sample
 from adjobs.data.images import refuse_other_size
 from adjobs.data.labels import polygons
 from adjobs.data.labels.masks import Box, Mask, Shapes
-from adjobs.data.walk import SPLITS, image_files, inside, json_files, read_json, type_name, validated
+from adjobs.data.walk import SPLIT_FOLDERS, clean_defect_type, image_files, json_files, read_json, resolve_inside, validate
 from adjobs.errors import DataError
 
 NAME = "coco"
 DESCRIPTION = (
-    "one COCO .json beside the images or in annotations/ (or one in each of train/, valid/, test/); without annotation is good"
+    "one COCO .json beside the images or in annotations/ (or one per train/, valid/, test/); unannotated images are normal"
 )
 
 _Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -61,48 +61,52 @@ def recognises(root: Path) -> bool:
 def read(root: Path) -> list[Sample]:
     """List the samples; an image that no document names is unlabelled.
 
-    The defect type is the category of the largest annotation. Where one annotation of an image has no segmentation, the image
-    gets the boxes of all, since outlines would call the rest of it good.
+    The defect type is the category of the largest annotation. If one annotation of an image has no segmentation, the image
+    gets the boxes of all of them, since outlines would declare the remaining pixels normal.
 
     Raises:
-        DataError: a document is malformed, or names an image or category that is not there.
+        DataError: a document is malformed, or names an image or category that does not exist.
     """
     documents = _documents(root)
-    if len(documents) > 1 and not all(path.parent != root and path.parent.name in SPLITS for path in documents):
+    if len(documents) > 1 and not all(path.parent != root and path.parent.name in SPLIT_FOLDERS for path in documents):
         names = ", ".join(path.relative_to(root).as_posix() for path in documents)
-        raise DataError(f"{root}: has {len(documents)} COCO files ({names}); allowed is one, or one in each part; merge them")
+        raise DataError(f"{root}: has {len(documents)} COCO files ({names}); expected one, or one per split folder; merge them")
     samples = [sample for path in documents for sample in _read(root, path)]
     named = {sample.id for sample in samples}
-    others = {image.relative_to(root).as_posix(): image for image in image_files(root)}
-    return samples + [Sample(name, image, "unlabelled") for name, image in others.items() if name not in named]
+    images = {image.relative_to(root).as_posix(): image for image in image_files(root)}
+    return samples + [Sample(name, image, "unlabelled") for name, image in images.items() if name not in named]
 
 
 def _documents(root: Path) -> list[Path]:
-    return json_files([root, root / "annotations", *(root / part for part in SPLITS)], "{", "images", "annotations")
+    return json_files([root, root / "annotations", *(root / name for name in SPLIT_FOLDERS)], "{", "images", "annotations")
 
 
 def _read(root: Path, path: Path) -> list[Sample]:
-    document = validated(_Document, read_json(path), path)
+    document = validate(_Document, read_json(path), path)
     _refuse_repeated(path, "images", [image.id for image in document.images])
     _refuse_repeated(path, "categories", [category.id for category in document.categories])
     categories = {category.id: category.name for category in document.categories}
-    found: dict[_Id, list[_Annotation]] = defaultdict(list)
+    annotations: dict[_Id, list[_Annotation]] = defaultdict(list)
     for annotation in document.annotations:
         if annotation.category_id not in categories:
-            got = f"annotation {annotation.id} has category {annotation.category_id}, which is not listed"
-            raise DataError(f"{path}: {got}; allowed are the ids under categories; add it or export the file again")
-        found[annotation.image_id].append(annotation)
-    for image_id in found.keys() - {image.id for image in document.images}:
-        got = f"annotation {found[image_id][0].id} is of image {image_id}, which is not listed"
-        raise DataError(f"{path}: {got}; allowed are the ids under images; export the file again")
-    return [_sample(root, path, image, found.get(image.id, []), categories) for image in document.images]
+            raise DataError(
+                f"{path}: annotation {annotation.id} has the category {annotation.category_id}, which is not listed under "
+                "categories; add it or export the file again"
+            )
+        annotations[annotation.image_id].append(annotation)
+    for image_id in annotations.keys() - {image.id for image in document.images}:
+        raise DataError(
+            f"{path}: annotation {annotations[image_id][0].id} is of image {image_id}, which is not listed under images; "
+            "export the file again"
+        )
+    return [_sample(root, path, image, annotations.get(image.id, []), categories) for image in document.images]
 
 
 def _refuse_repeated(path: Path, key: str, ids: list[_Id]) -> None:
-    """Of two entries with one id, as in files joined by hand, each would get the annotations of both."""
+    """Two entries with the same id, as in files merged by hand, would each get the annotations of both."""
     for name, count in Counter(ids).most_common(1):
         if count > 1:
-            raise DataError(f"{path}: id {name} is {count} times under {key}; allowed is once; give new ids or export it again")
+            raise DataError(f"{path}: id {name} is listed {count} times under {key}; ids must be unique; export the file again")
 
 
 def _sample(root: Path, path: Path, image: _Image, annotations: list[_Annotation], categories: dict[_Id, str]) -> Sample:
@@ -115,15 +119,15 @@ def _sample(root: Path, path: Path, image: _Image, annotations: list[_Annotation
             try:
                 refuse_other_size(file, image.width, image.height)
             except ValueError as error:
-                raise DataError(f"{path}: {error}; correct width and height, or export the file again") from error
-        defect = type_name(categories[largest.category_id])
+                raise DataError(f"{path}: {error}; fix width and height, or export the file again") from error
+        defect = clean_defect_type(categories[largest.category_id])
     return Sample(
         id=name.as_posix(),
         image=file,
         label="anomalous" if annotations else "normal",
         mask=mask,
         defect=defect,
-        published_split=SPLITS.get(next((folder for folder in name.parts[:-1] if folder != "images"), "")),
+        published_split=SPLIT_FOLDERS.get(next((folder for folder in name.parts[:-1] if folder != "images"), "")),
         boxes=boxes,
     )
 
@@ -131,24 +135,24 @@ def _sample(root: Path, path: Path, image: _Image, annotations: list[_Annotation
 def _find(root: Path, path: Path, name: str) -> Path:
     """The image of this name beside the document, in the root, or in ``images`` of one of them."""
     try:
-        places = [inside(folder, name) for folder in (path.parent, root, path.parent / "images", root / "images")]
+        candidates = [resolve_inside(folder, name) for folder in (path.parent, root, path.parent / "images", root / "images")]
     except ValueError as error:
-        raise DataError(f"{path}: image {error}; correct file_name") from error
-    with suppress(OSError):  # of a name that is too long
-        for place in places:
-            if place.is_file():
-                return place
-    raise DataError(f"{path}: image {name[:80]} is neither beside it nor in images/; all images are needed; copy it there")
+        raise DataError(f"{path}: image {error}; fix file_name") from error
+    with suppress(OSError):  # the name may be too long
+        for candidate in candidates:
+            if candidate.is_file():
+                return candidate
+    raise DataError(f"{path}: image {name[:80]} is neither beside the file nor in images/; copy it there")
 
 
 def _labels(path: Path, image: _Image, annotations: list[_Annotation]) -> tuple[Mask | None, tuple[Box, ...] | None, _Annotation]:
-    """Outlines, or boxes where an outline is missing, and the largest of the annotations."""
+    """Outlines, or boxes if any outline is missing, and the largest of the annotations."""
     boxes: list[Box] = []
     for annotation in annotations:
         try:
             boxes.append(_box(image, annotation))
         except ValueError as error:
-            raise DataError(f"{path}: annotation {annotation.id}: {error}; correct it or export the file again") from error
+            raise DataError(f"{path}: annotation {annotation.id}: {error}; fix it or export the file again") from error
     areas = [
         (box.right - box.left) * (box.bottom - box.top) if annotation.area is None else annotation.area
         for annotation, box in zip(annotations, boxes, strict=True)
@@ -161,7 +165,7 @@ def _labels(path: Path, image: _Image, annotations: list[_Annotation]) -> tuple[
 
 
 def _box(image: _Image, annotation: _Annotation) -> Box:
-    """The box of an annotation inside the image; raises ValueError with what is wrong."""
+    """The box of an annotation, clipped to the image; raises ValueError if there is none."""
     if annotation.segmentation:
         polygons.check(annotation.segmentation, image.width, image.height)
     if annotation.bbox is not None:
@@ -170,9 +174,9 @@ def _box(image: _Image, annotation: _Annotation) -> Box:
     elif annotation.segmentation:
         edges = polygons.bounds(annotation.segmentation, image.width, image.height) or (0, 0, 0, 0)
     else:
-        raise ValueError("has neither bbox nor segmentation; one of them is needed")
+        raise ValueError("has neither bbox nor segmentation; one of them is required")
     left, right = (min(max(edge, 0), image.width) for edge in edges[::2])
     top, bottom = (min(max(edge, 0), image.height) for edge in edges[1::2])
     if not (left < right and top < bottom):
-        raise ValueError(f"covers nothing of the image of {image.width} x {image.height} pixels")
+        raise ValueError(f"does not overlap the image of {image.width} x {image.height} pixels")
     return Box(left, top, right, bottom)

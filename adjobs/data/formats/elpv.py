@@ -23,7 +23,7 @@ def recognises(root: Path) -> bool:
 
 
 def read(root: Path) -> list[Sample]:
-    """List the samples: anomalous where the probability is above 0, which gives the class sizes that papers report.
+    """List the samples. Every probability above 0 is anomalous, which gives the class sizes reported in papers.
 
     Raises:
         DataError: a line of the list is malformed.
@@ -37,13 +37,13 @@ def read(root: Path) -> list[Sample]:
 
 def _sample(root: Path, number: int, line: str) -> Sample:
     try:
-        name, text, _cell = line.split()
+        name, text, _cell_type = line.split()
         probability = float(text)
     except ValueError:
         name, probability = "", -1.0
     if not 0 <= probability <= 1 or ".." in Path(name).parts or Path(name).is_absolute():
         raise DataError(
-            f"{root / _LIST}: line {number} is {line.strip()[:80]!r}; allowed is 'images/x.png <0 to 1> <cell type>'; correct it"
+            f"{root / _LIST}: line {number} is {line.strip()[:80]!r}; expected 'images/x.png <0 to 1> <cell type>'; fix it"
         )
     anomalous = probability > 0
     return Sample(

@@ -1,15 +1,15 @@
-"""Plain folders: good images, bad images, and masks of the bad ones if somebody drew them."""
+"""Plain folders: normal images, anomalous images, and masks of the anomalous ones if there are any."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from adjobs.data.dataset import Label, Sample
-from adjobs.data.walk import MaskFiles, image_files, refuse_strays, stem, subfolders
+from adjobs.data.walk import MaskFiles, image_files, refuse_strays, relative_stem, subfolders
 from adjobs.errors import DataError
 
 NAME = "folder"
-DESCRIPTION = "good/ (or normal, ok), bad/ (or anomalous, ng, defect) with bad/<defect type>/ if known, masks/ like bad/ if drawn"
+DESCRIPTION = "good/ (or normal, ok), bad/ (or anomalous, ng, defect) with optional bad/<defect type>/, optional masks/ like bad/"
 
 _LABELS: dict[str, Label] = {
     "good": "normal",
@@ -24,7 +24,7 @@ _MASKS = "masks"
 
 
 def recognises(root: Path) -> bool:
-    """Whether one of the folders carries a name of good or bad images."""
+    """Whether one of the folders is named as normal or anomalous images are."""
     return any(folder.name.lower() in _LABELS for folder in subfolders(root))
 
 
@@ -33,8 +33,8 @@ def read(root: Path) -> list[Sample]:
     folders: dict[str, Path] = {}
     for folder in subfolders(root):
         if folders.setdefault(folder.name.lower(), folder) != folder:
-            both = f"{folders[folder.name.lower()].name}/ and {folder.name}/"
-            raise DataError(f"{root}: has {both}; their names mean the same; put the images of both into one")
+            names = f"{folders[folder.name.lower()].name}/ and {folder.name}/"
+            raise DataError(f"{root}: has both {names}, whose names mean the same; merge them into one")
     masks = MaskFiles(root, folders.get(_MASKS, root / _MASKS))
     samples: list[Sample] = []
     for name, folder in folders.items():
@@ -48,12 +48,12 @@ def read(root: Path) -> list[Sample]:
 
 def _sample(root: Path, image: Path, folder: Path, masks: MaskFiles) -> Sample:
     label = _LABELS[folder.name.lower()]
-    inside = image.relative_to(folder).parts
-    bad = label == "anomalous"
+    path_parts = image.relative_to(folder).parts
+    is_anomalous = label == "anomalous"
     return Sample(
         id=image.relative_to(root).as_posix(),
         image=image,
         label=label,
-        mask=masks.find(stem(image, folder)) if bad else None,
-        defect=inside[0] if bad and len(inside) > 1 else "",
+        mask=masks.find(relative_stem(image, folder)) if is_anomalous else None,
+        defect=path_parts[0] if is_anomalous and len(path_parts) > 1 else "",
     )

@@ -1,4 +1,4 @@
-"""MVTec LOCO AD (Bergmann et al. 2022): logical and structural anomalies, a mask for each defect of an image."""
+"""MVTec LOCO AD (Bergmann et al. 2022): logical and structural anomalies, with one mask for each defect of an image."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from pydantic import BaseModel, Field, RootModel
 
 from adjobs.data.dataset import Sample
-from adjobs.data.formats.mvtec import MASKS, read_parts
+from adjobs.data.formats.mvtec import MASKS, read_split_folders
 from adjobs.data.images import ImageError, decode
 from adjobs.data.labels.masks import Layers
-from adjobs.data.walk import image_files, read_json, refuse_strays, stem, validated
+from adjobs.data.walk import image_files, read_json, refuse_strays, relative_stem, validate
 from adjobs.errors import DataError
 
 NAME = "loco"
@@ -27,7 +27,7 @@ class Defect(NamedTuple):
 
     Attributes:
         pixels: ``(H, W)`` bool.
-        saturation: number of its pixels from which on it counts as found in full, 1 or more.
+        saturation: number of its pixels, 1 or more, from which it counts as fully detected.
     """
 
     pixels: np.ndarray
@@ -45,7 +45,7 @@ class _Kinds(RootModel[list[_Kind]]):
 
 
 def recognises(root: Path) -> bool:
-    """Whether there are ``train/good`` and the list of kinds of defects."""
+    """Whether there are a folder ``train/good`` and the list of defect kinds."""
     return (root / "train" / "good").is_dir() and (root / _KINDS).is_file()
 
 
@@ -59,40 +59,43 @@ def read(root: Path) -> list[Sample]:
     for path in image_files(root / MASKS):
         layers[path.parent.relative_to(root / MASKS).as_posix()].append(path)
     masks = {name: Layers(tuple(paths), root / _KINDS) for name, paths in layers.items()}
-    samples = read_parts(root, DESCRIPTION, "good", masks.get)
-    used = {stem(sample.image, root / "test") for sample in samples if sample.mask}
-    lonely = [path for name in sorted(masks.keys() - used) for path in masks[name].paths]
-    refuse_strays(root, lonely, "ground_truth/<type>/x/ as masks of test/<type>/x.png")
+    samples = read_split_folders(root, DESCRIPTION, "good", masks.get)
+    used = {relative_stem(sample.image, root / "test") for sample in samples if sample.mask}
+    unmatched = [path for name in sorted(masks.keys() - used) for path in masks[name].paths]
+    refuse_strays(root, unmatched, "ground_truth/<type>/x/ as masks of test/<type>/x.png")
     return samples
 
 
 def read_defects(mask: Layers) -> list[Defect]:
-    """Decode the layers of a mask with the saturation area of each, as LOCO's evaluation code reads them.
+    """Decode the layers of a mask and the saturation area of each, as LOCO's evaluation code does.
 
-    A layer is one defect, even in several pieces. Its grey value names its kind. The saturation area is the kind's threshold
-    where that is absolute, but at most the defect's area, and else that share of the area, rounded down.
+    A layer is one defect, even if it is in several pieces, and its grey value is the kind of the defect. The saturation
+    area is the kind's threshold if that is absolute, but at most the defect's area; a relative threshold is a share of the
+    defect's area, rounded down.
 
     Raises:
-        DataError: there is no valid list of kinds, or it lacks a value.
+        DataError: the list of kinds is missing or invalid, or it lacks a value.
         ImageError: a layer is unreadable, or has not exactly one value besides 0.
     """
     if mask.kinds is None:
-        raise DataError(f"{mask.paths[0].parent}: has no list of kinds of defects; saturation areas need one; add {_KINDS}")
-    kinds = {kind.pixel_value: kind for kind in validated(_Kinds, read_json(mask.kinds), mask.kinds).root}
-    return [_defect(path, kinds, mask.kinds) for path in mask.paths]
+        raise DataError(f"{mask.paths[0].parent}: has no list of defect kinds; saturation areas need one; add {_KINDS}")
+    kinds = {kind.pixel_value: kind for kind in validate(_Kinds, read_json(mask.kinds), mask.kinds).root}
+    return [_read_defect(path, kinds, mask.kinds) for path in mask.paths]
 
 
-def _defect(path: Path, kinds: dict[int, _Kind], source: Path) -> Defect:
+def _read_defect(path: Path, kinds: dict[int, _Kind], source: Path) -> Defect:
     image = decode(path)
     values = [value for value, count in enumerate(image.histogram()) if value and count]
     if image.mode != "L" or len(values) != 1:
-        got = f"has {len(values)} values besides 0" if image.mode == "L" else "has colours"
-        raise ImageError(str(path), "mask value", f"{got}; allowed is one grey value, the kind of the defect; export it again")
+        problem = f"has {len(values)} values besides 0" if image.mode == "L" else "has colours"
+        raise ImageError(str(path), "mask value", f"{problem}; expected one grey value, the kind of the defect; export it again")
     if values[0] not in kinds:
-        have = ", ".join(map(str, sorted(kinds)))
-        raise DataError(f"{path}: value {values[0]} is no kind of defect; {source} has {have}; add it there or correct the mask")
+        available = ", ".join(map(str, sorted(kinds)))
+        raise DataError(
+            f"{path}: value {values[0]} is not a defect kind of {source}; available: {available}; add it there or fix the mask"
+        )
     pixels = np.asarray(image) > 0
     kind, area = kinds[values[0]], int(pixels.sum())
     threshold = kind.saturation_threshold * (area if kind.relative_saturation else 1)
-    # Of a speck, rounding down may leave nothing, by which the evaluation code would divide.
+    # For a very small defect, rounding down may give 0, and the evaluation code would divide by it.
     return Defect(pixels, max(1, min(int(threshold), area)))

@@ -1,4 +1,4 @@
-"""Magnetic tile defects (Huang, Qiu and Yuan 2020): five defect types, free tiles, a mask beside each picture."""
+"""Magnetic tile defects (Huang, Qiu and Yuan 2020): five defect types and defect-free tiles, with a mask beside each image."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from adjobs.errors import DataError
 NAME = "mtd"
 DESCRIPTION = "MT_<Class>/Imgs/x.jpg with its mask x.png beside it; MT_Free is normal"
 
-_PICTURES = {".jpg", ".jpeg"}
-_SHOT = re.compile(r"exp\d+_num_(\d+)")
+_IMAGE_SUFFIXES = {".jpg", ".jpeg"}
+_EXPOSURE = re.compile(r"exp\d+_num_(\d+)")
 
-# Measured on the published files: one tile was photographed under six or seven exposures (exp0 to exp6), whose running
-# numbers follow each other closely. Half of all neighbouring numbers differ by less than 25, a twentieth by over 1000.
-# With 150 the 1344 pictures fall into 210 groups, four fifths of which hold exactly six. Joining two tiles does no
-# harm; dividing one would test on what was learnt.
+# Measured on the published files: each tile was photographed under six or seven exposures (exp0 to exp6), whose running
+# numbers are close to each other. Half of all neighbouring numbers differ by less than 25, a twentieth by over 1000.
+# With 150, the 1344 images form 210 groups, four fifths of which hold exactly six. Merging two tiles does no harm;
+# splitting one would put images of a training tile into the test split.
 _GAP = 150
 
 
@@ -29,45 +29,45 @@ def recognises(root: Path) -> bool:
 
 
 def read(root: Path) -> list[Sample]:
-    """List the samples; a group is one tile, as far as the file names tell.
+    """List the samples; a group is one tile, as far as the file names show.
 
     Raises:
-        DataError: a mask has no picture.
+        DataError: a mask has no image.
     """
     files = [path for folder in sorted(root.glob("MT_*/Imgs")) for path in image_files(folder)]
-    pictures = [path for path in files if path.suffix.lower() in _PICTURES]
-    masks = {path.with_suffix(""): path for path in files if path.suffix.lower() not in _PICTURES}
-    lonely = sorted(masks.keys() - {picture.with_suffix("") for picture in pictures})
-    if lonely:
-        name = masks[lonely[0]].relative_to(root).as_posix()
+    images = [path for path in files if path.suffix.lower() in _IMAGE_SUFFIXES]
+    masks = {path.with_suffix(""): path for path in files if path.suffix.lower() not in _IMAGE_SUFFIXES}
+    unmatched = sorted(masks.keys() - {image.with_suffix("") for image in images})
+    if unmatched:
+        name = masks[unmatched[0]].relative_to(root).as_posix()
         raise DataError(
-            f"{root}: mask {name} belongs to no image (one of {len(lonely)}); x.png is the mask of x.jpg; rename or remove it"
+            f"{root}: mask {name} belongs to no image (one of {len(unmatched)}); x.png is the mask of x.jpg; rename or remove it"
         )
-    tiles = _tiles(picture.stem for picture in pictures)
-    return [_sample(root, picture, masks.get(picture.with_suffix("")), tiles.get(picture.stem)) for picture in pictures]
+    tiles = _group_exposures(image.stem for image in images)
+    return [_sample(root, image, masks.get(image.with_suffix("")), tiles.get(image.stem)) for image in images]
 
 
-def _sample(root: Path, picture: Path, mask: Path | None, tile: str | None) -> Sample:
-    kind = picture.relative_to(root).parts[0].removeprefix("MT_")
-    free = kind == "Free"
+def _sample(root: Path, image: Path, mask: Path | None, tile: str | None) -> Sample:
+    class_name = image.relative_to(root).parts[0].removeprefix("MT_")
+    is_normal = class_name == "Free"
     return Sample(
-        id=picture.relative_to(root).as_posix(),
-        image=picture,
-        label="normal" if free else "anomalous",
+        id=image.relative_to(root).as_posix(),
+        image=image,
+        label="normal" if is_normal else "anomalous",
         mask=mask,
-        defect="" if free else kind.lower(),
+        defect="" if is_normal else class_name.lower(),
         group=tile,
     )
 
 
-def _tiles(stems: Iterable[str]) -> dict[str, str]:
-    """Group names of pictures whose running numbers lie close together; the group is named after its first number."""
-    shots = sorted((int(match[1]), match[0]) for match in map(_SHOT.fullmatch, stems) if match)
-    tiles: dict[str, str] = {}
+def _group_exposures(stems: Iterable[str]) -> dict[str, str]:
+    """Group name by image name: images with close running numbers are one group, named after its first number."""
+    exposures = sorted((int(match[1]), match[0]) for match in map(_EXPOSURE.fullmatch, stems) if match)
+    groups: dict[str, str] = {}
     first = last = -_GAP - 1
-    for number, name in shots:
+    for number, name in exposures:
         if number - last > _GAP:
             first = number
-        tiles[name] = f"tile-{first}"
+        groups[name] = f"tile-{first}"
         last = number
-    return tiles
+    return groups

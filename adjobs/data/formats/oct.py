@@ -1,4 +1,4 @@
-"""Retinal OCT (Kermany et al. 2018): healthy retinas and three diseases, with the patient in the file's name."""
+"""Retinal OCT (Kermany et al. 2018): healthy retinas and three diseases; file names contain the patient's number."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from adjobs.data.dataset import Sample
-from adjobs.data.walk import SPLITS, image_files, refuse_strays, subfolders
+from adjobs.data.walk import SPLIT_FOLDERS, image_files, refuse_strays, subfolders
 from adjobs.errors import DataError
 
 NAME = "oct"
@@ -17,7 +17,7 @@ _NAME = re.compile(r"[A-Z]+-(\d+)-\d+")
 
 
 def recognises(root: Path) -> bool:
-    """Whether there is ``train/NORMAL``."""
+    """Whether there is a folder ``train/NORMAL``."""
     return (root / "train" / "NORMAL").is_dir()
 
 
@@ -25,30 +25,31 @@ def read(root: Path) -> list[Sample]:
     """List the samples; a group is one patient.
 
     Raises:
-        DataError: a name does not say whose retina it is; without that, one patient could train and test.
+        DataError: a file name has no patient number, without which one patient could be in both training and test.
     """
     images = image_files(root)
-    refuse_strays(root, [image for image in images if not _meant(image.relative_to(root).parts)], DESCRIPTION)
+    refuse_strays(root, [image for image in images if not _fits_layout(image.relative_to(root))], DESCRIPTION)
     return [_sample(root, image) for folder in subfolders(root) for image in image_files(folder)]
 
 
-def _meant(parts: tuple[str, ...]) -> bool:
-    return len(parts) == 3 and parts[0] in SPLITS and parts[1] in _CLASSES
+def _fits_layout(path: Path) -> bool:
+    return len(path.parts) == 3 and path.parts[0] in SPLIT_FOLDERS and path.parts[1] in _CLASSES
 
 
 def _sample(root: Path, image: Path) -> Sample:
-    part, kind, _ = image.relative_to(root).parts
-    name = _NAME.fullmatch(image.stem)
-    if not name:
+    split_folder, class_name, _ = image.relative_to(root).parts
+    match = _NAME.fullmatch(image.stem)
+    if not match:
         raise DataError(
-            f"{image}: the name has no patient; allowed is <class>-<patient>-<number>.jpeg as CNV-1016042-12.jpeg; rename it"
+            f"{image}: its name has no patient number; expected <class>-<patient>-<number>.jpeg, "
+            "for example CNV-1016042-12.jpeg; rename it"
         )
-    normal = kind == "NORMAL"
+    is_normal = class_name == "NORMAL"
     return Sample(
         id=image.relative_to(root).as_posix(),
         image=image,
-        label="normal" if normal else "anomalous",
-        defect="" if normal else kind.lower(),
-        group=name[1],
-        published_split=SPLITS[part],
+        label="normal" if is_normal else "anomalous",
+        defect="" if is_normal else class_name.lower(),
+        group=match[1],
+        published_split=SPLIT_FOLDERS[split_folder],
     )

@@ -8,21 +8,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from adjobs.data.dataset import Label, Sample
-from adjobs.data.walk import MaskFiles, image_files, read_rows, refuse_strays, stem, type_name
+from adjobs.data.walk import MaskFiles, clean_defect_type, image_files, read_csv, refuse_strays, relative_stem
 from adjobs.errors import DataError
 
 NAME = "visa"
-DESCRIPTION = "Data/Images/{Normal,Anomaly}/x.JPG, Data/Masks/Anomaly/x.png, parts from ../split_csv/1cls.csv if it is there"
+DESCRIPTION = "Data/Images/{Normal,Anomaly}/x.JPG, Data/Masks/Anomaly/x.png, optional split list ../split_csv/1cls.csv"
 
 _IMAGES, _MASKS = Path("Data", "Images"), Path("Data", "Masks")
 _LABELS: dict[str, Label] = {"Normal": "normal", "Anomaly": "anomalous"}
-_SPLIT = Path("split_csv", "1cls.csv")
+_SPLIT_LIST = Path("split_csv", "1cls.csv")
 _COLUMNS = ["object", "split", "label", "image", "mask"]
-_TYPES = "image_anno.csv"
+_TYPE_LIST = "image_anno.csv"
 
 
 def recognises(root: Path) -> bool:
-    """Whether there is ``Data/Images/Normal``."""
+    """Whether there is a folder ``Data/Images/Normal``."""
     return (root / _IMAGES / "Normal").is_dir()
 
 
@@ -30,64 +30,67 @@ def read(root: Path) -> list[Sample]:
     """List the samples; defect types are those of ``image_anno.csv``. Masks hold class numbers, not 255.
 
     Raises:
-        DataError: the split names no image of this product, or one that is not there.
+        DataError: the split list has no image of this product, or one that does not exist.
     """
     masks = MaskFiles(root, root / _MASKS)
-    types = _types(root)
+    defects = _read_defect_types(root)
     images = image_files(root / _IMAGES)
     refuse_strays(root, [path for path in images if path.parent.name not in _LABELS], DESCRIPTION)
-    names = [image.relative_to(root).as_posix() for image in images]
-    parts = _parts(root, set(names))
-    samples = [_sample(root, image, name, masks, types, parts) for image, name in zip(images, names, strict=True)]
+    ids = [image.relative_to(root).as_posix() for image in images]
+    splits = _read_splits(root, set(ids))
+    samples = [_sample(root, image, name, masks, defects, splits) for image, name in zip(images, ids, strict=True)]
     masks.refuse_unused("Data/Masks/Anomaly/x.png is the mask of Data/Images/Anomaly/x.JPG")
     return samples
 
 
-def _sample(root: Path, image: Path, name: str, masks: MaskFiles, types: dict[str, str], parts: dict[str, str]) -> Sample:
+def _sample(root: Path, image: Path, name: str, masks: MaskFiles, defects: dict[str, str], splits: dict[str, str]) -> Sample:
     label = _LABELS[image.parent.name]
-    bad = label == "anomalous"
+    is_anomalous = label == "anomalous"
     return Sample(
         id=name,
         image=image,
         label=label,
-        mask=masks.find(stem(image, root / _IMAGES)) if bad else None,
-        defect=types.get(name, "") if bad else "",
-        published_split=parts.get(name),
+        mask=masks.find(relative_stem(image, root / _IMAGES)) if is_anomalous else None,
+        defect=defects.get(name, "") if is_anomalous else "",
+        published_split=splits.get(name),
     )
 
 
-def _parts(root: Path, names: set[str]) -> dict[str, str]:
-    """Published part by sample id; empty where there is no list."""
-    path = root.parent / _SPLIT
+def _read_splits(root: Path, ids: set[str]) -> dict[str, str]:
+    """Published split by sample id; empty without a split list."""
+    path = root.parent / _SPLIT_LIST
     if not path.is_file():
         return {}
-    parts: dict[str, str] = {}
-    for number, row in read_rows(path):
+    splits: dict[str, str] = {}
+    for number, row in read_csv(path):
         if row == _COLUMNS:
             continue
         if len(row) != len(_COLUMNS) or row[1] not in ("train", "test"):
-            raise DataError(f"{path}: line {number} is {','.join(row)[:80]!r}; allowed is {','.join(_COLUMNS)}; restore the file")
+            raise DataError(f"{path}: line {number} is {','.join(row)[:80]!r}; expected {','.join(_COLUMNS)}; restore the file")
         if row[0] != root.name:
             continue
         name = row[3].partition("/")[2]
-        if name not in names:
-            raise DataError(f"{path}: line {number} names {row[3]}, which is not there; the split needs all images; restore it")
-        parts[name] = row[1]
-    if not parts:
+        if name not in ids:
+            raise DataError(
+                f"{path}: line {number} names {row[3]}, which does not exist; the split needs every image; restore the image"
+            )
+        splits[name] = row[1]
+    if not splits:
         raise DataError(
-            f"{path}: has no line for object {root.name}; the folder must have its published name; rename it or remove the list"
+            f"{path}: has no line for object {root.name}; the folder must have its published name; "
+            "rename the folder or remove the list"
         )
-    return parts
+    return splits
 
 
-def _types(root: Path) -> dict[str, str]:
-    """Defect type by sample id; several types of one image, between commas in the list, are joined by +."""
-    path = root / _TYPES
+def _read_defect_types(root: Path) -> dict[str, str]:
+    """Defect type by sample id; several types of one image, separated by commas in the list, are joined by +."""
+    path = root / _TYPE_LIST
     if not path.is_file():
         return {}
-    types: dict[str, str] = {}
-    for number, row in read_rows(path):
+    defects: dict[str, str] = {}
+    for number, row in read_csv(path):
         if len(row) < 2:
-            raise DataError(f"{path}: line {number} is {row[0][:80]!r}; allowed is image,label,mask; restore the file")
-        types[row[0].partition("/")[2]] = "+".join(type_name(part) for part in row[1].split(","))
-    return types
+            raise DataError(f"{path}: line {number} is {row[0][:80]!r}; expected image,label,mask; restore the file")
+        defects[row[0].partition("/")[2]] = "+".join(clean_defect_type(name) for name in row[1].split(","))
+    return defects

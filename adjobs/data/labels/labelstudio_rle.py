@@ -1,4 +1,4 @@
-"""Label Studio's run-length code of brush strokes: the bit format of thi.ng/rle-pack over four channels per pixel."""
+"""Label Studio's run-length encoding of brush strokes: the bit format of thi.ng/rle-pack, with four channels per pixel."""
 
 from __future__ import annotations
 
@@ -10,65 +10,66 @@ from adjobs.data.labels.polygons import refuse_large
 
 
 def decode_brush(code: Any, width: int, height: int) -> np.ndarray:
-    """Pixels that a brush painted.
+    """Decode the pixels that a brush painted.
 
     Args:
-        code: list of bytes; red, green, blue and opacity of each pixel in turn, row by row.
+        code: list of bytes that encodes red, green, blue and opacity of each pixel, row by row.
         width: of the image, in pixels.
         height: of the image, in pixels.
 
     Returns:
-        ``(height, width)`` bool, True where the paint is not fully transparent.
+        ``(height, width)`` bool, True where the opacity is not 0.
 
     Raises:
-        ValueError: it is no such code, or one for another size.
+        ValueError: the code is invalid, or is for another image size.
     """
     refuse_large(width, height)
     return unpack(code, width * height * 4).reshape(height, width, 4)[..., 3] > 0
 
 
 def unpack(code: Any, count: int) -> np.ndarray:
-    """Numbers packed by rle-pack.
+    """Decode the numbers packed by rle-pack, ``(count,)``.
 
-    The code begins with the count of numbers (32 bits), the bits of a number less one (5) and four bits of lengths less one (4
-    each). Groups follow: whether one number is repeated (1), which of the four (2), length less one, and the number or numbers.
+    The code starts with the number of values (32 bits), the bits per value minus one (5 bits) and four length sizes minus one
+    (4 bits each). Groups follow: whether one value is repeated (1 bit), which of the four length sizes is used (2 bits), the
+    length minus one, and the value or values.
 
     Args:
         code: list of bytes.
-        count: numbers that must come out.
+        count: expected number of values.
 
     Raises:
-        ValueError: it is no such code, or has another count.
+        ValueError: the code is invalid, or has another count.
     """
     try:
-        bits = _Bits(bytes([*code]))  # of a number alone, bytes would make as many zeros
+        bits = _Bits(bytes([*code]))  # bytes(5) would be five zeros
     except TypeError as error:
-        raise ValueError(f"brush code is {repr(code)[:40]}; allowed is a list of bytes") from error
-    found, word = bits.read(32), bits.read(5) + 1
-    sizes = [bits.read(4) + 1 for _ in range(4)]
-    if found != count:
-        raise ValueError(f"brush code has {found} numbers; {count} are needed, four for each pixel of the image")
-    numbers = np.zeros(count, dtype=np.uint8 if word <= 8 else np.uint32)
-    place = 0
-    while place < count:
-        repeated, size = bits.read(1), sizes[bits.read(2)]
-        length = bits.read(size) + 1
-        group = numbers[place : place + length]
-        group[:] = bits.read(word) if repeated else [bits.read(word) for _ in group]
-        place += length
-    return numbers
+        raise ValueError(f"brush code is {repr(code)[:40]}; expected a list of bytes") from error
+    n_values, value_bits = bits.read(32), bits.read(5) + 1
+    length_sizes = [bits.read(4) + 1 for _ in range(4)]
+    if n_values != count:
+        raise ValueError(f"brush code has {n_values} values; expected {count}, four for each pixel of the image")
+    values = np.zeros(count, dtype=np.uint8 if value_bits <= 8 else np.uint32)
+    position = 0
+    while position < count:
+        repeated, length_size = bits.read(1), length_sizes[bits.read(2)]
+        length = bits.read(length_size) + 1
+        group = values[position : position + length]
+        group[:] = bits.read(value_bits) if repeated else [bits.read(value_bits) for _ in group]
+        position += length
+    return values
 
 
 class _Bits:
-    """Bits of a code, read one after another."""
+    """Reads the bits of a code in order."""
 
     def __init__(self, code: bytes) -> None:
         self._text = f"{int.from_bytes(code, 'big'):0{8 * len(code)}b}"
-        self._place = 0
+        self._position = 0
 
     def read(self, bits: int) -> int:
-        text = self._text[self._place : self._place + bits]
+        text = self._text[self._position : self._position + bits]
         if len(text) < bits:
             raise ValueError("brush code ends too early; export it again")
-        self._place += bits
+        self._position += bits
         return int(text, 2)

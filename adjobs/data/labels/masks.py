@@ -1,7 +1,7 @@
-"""Where a defect is, as people say it: a mask, several masks, outlines, a grid of blocks, or boxes; and how one becomes another.
+"""Pixel labels of defects: masks, outlines, block grids and boxes, and conversions between them.
 
-Coarser labels cost less to draw (SemiREST, Li et al. 2023): a mask says everything, a block grid says it coarsely, a box says
-only that what lies outside is good. ``UNKNOWN`` stands for what a label leaves open.
+Coarser labels are cheaper to draw (SemiREST, Li et al. 2023): a mask labels every pixel, a block grid labels blocks of pixels,
+and boxes only say that pixels outside them are normal. Pixels that a label leaves undecided are ``UNKNOWN``.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from adjobs.errors import one_line
 NORMAL, ANOMALOUS, UNKNOWN = 0, 1, 2
 
 LabelDetail = Literal["full", "masks", "blocks", "boxes", "image"]
-"""How much of its labels a training part shows: all that is known, or what is left when they are made coarser."""
+"""How detailed the labels of the training split are: as annotated, or coarsened to this level."""
 
 BLOCK_ANOMALOUS, BLOCK_NORMAL = 0.25, 0.08
-"""Shares of defect pixels from which a block is anomalous, and up to which it is normal (SemiREST, supervised: ε+ and ε−)."""
+"""Fractions of defect pixels from which a block is anomalous, and up to which it is normal (SemiREST, supervised: ε+ and ε−)."""
 
 BLOCK_FREE = 0.9
-"""Share of a block that must lie outside all boxes for it to be normal (lineage code of SemiREST)."""
+"""Fraction of a block that must lie outside all boxes for it to be normal (code of SemiREST's predecessor)."""
 
 MIN_BOX_AREA = 11
-"""Pixels of the smallest region that gets a box: specks of up to ten are slips of the brush (lineage code of SemiREST)."""
+"""Pixels of the smallest region that gets a box: up to ten are slips of the brush (code of SemiREST's predecessor)."""
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
@@ -50,8 +50,8 @@ class Layers:
     """A mask in several images, one for each defect (MVTec LOCO).
 
     Attributes:
-        paths: images of the picture's size, one at least, not 0 on the defect's pixels.
-        kinds: JSON file that says for each pixel value which kind of defect it stands for and when it counts as found in full
+        paths: one or more mask images of the image's size, not 0 on the defect's pixels.
+        kinds: JSON file with the kind of defect of each pixel value and when a defect counts as fully detected
             (``pixel_value``, ``saturation_threshold``, ``relative_saturation``).
     """
 
@@ -61,13 +61,13 @@ class Layers:
 
 @dataclass(frozen=True)
 class Shapes:
-    """A mask as COCO writes it.
+    """A mask in COCO's form.
 
     Attributes:
-        segmentations: JSON texts as ``json.dumps`` writes them, each a list of polygons ``[x0, y0, x1, y1, …]`` or a run-length
+        segmentations: JSON texts, each a list of polygons ``[x0, y0, x1, y1, …]`` or a run-length
             code ``{"size", "counts"}``, see :mod:`adjobs.data.labels.polygons`.
-        width: of the image, in pixels.
-        height: of the image, in pixels.
+        width: image width in pixels.
+        height: image height in pixels.
     """
 
     segmentations: tuple[str, ...]
@@ -78,7 +78,7 @@ class Shapes:
 Mask = Path | Layers | Shapes
 
 
-def files_of(mask: Mask | None) -> tuple[Path, ...]:
+def mask_files(mask: Mask | None) -> tuple[Path, ...]:
     """The files that a mask is read from."""
     if isinstance(mask, Layers):
         return mask.paths + ((mask.kinds,) if mask.kinds else ())
@@ -89,10 +89,10 @@ def read_mask(mask: Mask) -> np.ndarray:
     """Decode a mask.
 
     Returns:
-        ``(H, W)`` bool, True on defect pixels; of layers and outlines their union.
+        ``(H, W)`` bool, True on defect pixels; layers and outlines are united.
 
     Raises:
-        ImageError: it is unreadable, truncated or too large, or its parts differ in size.
+        ImageError: the mask is unreadable, truncated or too large, or its layers differ in size.
     """
     if isinstance(mask, Path):
         return decode_mask(mask)
@@ -100,7 +100,7 @@ def read_mask(mask: Mask) -> np.ndarray:
         return _draw(mask)
     layers = [decode_mask(path) for path in mask.paths]
     if len({layer.shape for layer in layers}) > 1:
-        raise ImageError(str(mask.paths[0].parent), "mask size", "its layers differ in size; all must have the image's size")
+        raise ImageError(str(mask.paths[0].parent), "mask size", "its layers differ in size; all must have the size of the image")
     union: np.ndarray = np.any(layers, axis=0)
     return union
 
@@ -108,23 +108,23 @@ def read_mask(mask: Mask) -> np.ndarray:
 def _draw(shapes: Shapes) -> np.ndarray:
     try:
         polygons.refuse_large(shapes.width, shapes.height)
-        drawn = np.zeros((shapes.height, shapes.width), dtype=bool)
+        mask = np.zeros((shapes.height, shapes.width), dtype=bool)
         for text in shapes.segmentations:
-            drawn |= polygons.draw(json.loads(text), shapes.width, shapes.height)
+            mask |= polygons.draw(json.loads(text), shapes.width, shapes.height)
     except ValueError as error:
         raise ImageError("segmentation", "unreadable", f"cannot be drawn: {one_line(error)}; export it again") from error
-    return drawn
+    return mask
 
 
 def resize_labels(labels: np.ndarray, size: int) -> np.ndarray:
-    """Stretch ``(H, W)`` labels to ``(size, size)`` without blending, type uint8: each pixel gets the label at its middle."""
+    """Stretch ``(H, W)`` labels to ``(size, size)`` uint8 without interpolation: each pixel gets the label at its centre."""
     rows, columns = (_source(size, side) for side in labels.shape)
     stretched: np.ndarray = labels[np.ix_(rows, columns)].astype(np.uint8)
     return stretched
 
 
 def _source(pixels: int, blocks: int) -> np.ndarray:
-    """Block that the middle of each pixel lies in, in whole numbers: rounding must not move the edges of blocks."""
+    """Block of each pixel's centre, in integers: rounding errors must not move the edges of blocks."""
     return (2 * np.arange(pixels) + 1) * blocks // (2 * pixels)
 
 
@@ -135,14 +135,14 @@ def read_blocks(path: Path) -> np.ndarray:
         ``(rows, columns)`` uint8 of NORMAL, ANOMALOUS and UNKNOWN.
 
     Raises:
-        ImageError: it is unreadable.
+        ImageError: the image is unreadable.
     """
     grey = np.asarray(decode(path).convert("L"))
     return np.select([grey < 64, grey >= 192], [NORMAL, ANOMALOUS], UNKNOWN).astype(np.uint8)
 
 
 def mask_to_boxes(mask: np.ndarray, min_area: int = MIN_BOX_AREA) -> list[Box]:
-    """Axis-parallel boxes of the 8-connected regions of a mask ``(H, W)`` that have at least ``min_area`` pixels."""
+    """Bounding boxes of the 8-connected regions of a mask ``(H, W)`` with at least ``min_area`` pixels."""
     regions, _ = ndimage.label(mask, structure=_EIGHT_NEIGHBOURS)
     areas = np.bincount(regions.ravel())
     return [
@@ -153,7 +153,7 @@ def mask_to_boxes(mask: np.ndarray, min_area: int = MIN_BOX_AREA) -> list[Box]:
 
 
 def boxes_to_mask(boxes: Iterable[Box], shape: tuple[int, int]) -> np.ndarray:
-    """``(H, W)`` bool, True on every pixel that a box touches; boxes are in pixels of this shape."""
+    """``(H, W)`` bool, True on every pixel that a box touches; boxes are in pixels of ``shape``."""
     covered = np.zeros(shape, dtype=bool)
     for box in boxes:
         left, top, right, bottom = (max(0, int(edge)) for edge in (*np.floor(box[:2]), *np.ceil(box[2:])))
@@ -164,46 +164,46 @@ def boxes_to_mask(boxes: Iterable[Box], shape: tuple[int, int]) -> np.ndarray:
 def mask_to_blocks(
     mask: np.ndarray, grid: tuple[int, int], anomalous: float = BLOCK_ANOMALOUS, normal: float = BLOCK_NORMAL
 ) -> np.ndarray:
-    """Blocks of a mask, by the share of their pixels that are defective (SemiREST).
+    """Label blocks of a mask by their fraction of defect pixels (SemiREST).
 
     Args:
         mask: ``(H, W)`` bool.
         grid: rows and columns of blocks, at most H and W.
-        anomalous: least share of an anomalous block, ε+.
-        normal: largest share of a normal block, ε−, below ``anomalous``.
+        anomalous: smallest fraction of an anomalous block, ε+.
+        normal: largest fraction of a normal block, ε−, below ``anomalous``.
 
     Returns:
-        ``grid`` uint8 of NORMAL, ANOMALOUS and, between the two shares, UNKNOWN.
+        ``grid`` uint8 of NORMAL, ANOMALOUS and, between the two fractions, UNKNOWN.
 
     Raises:
-        ValueError: shares out of order, or more blocks than pixels.
+        ValueError: the fractions are out of order, or there are more blocks than pixels.
     """
     if not 0 <= normal < anomalous <= 1:
         raise ValueError(
-            f"shares of normal and anomalous blocks: got {normal} and {anomalous}, need 0 <= normal < anomalous <= 1"
+            f"fractions of normal and anomalous blocks are {normal} and {anomalous}; they must be 0 <= normal < anomalous <= 1"
         )
-    share = _block_means(mask, grid)
-    return np.select([share >= anomalous, share <= normal], [ANOMALOUS, NORMAL], UNKNOWN).astype(np.uint8)
+    fraction = _block_means(mask, grid)
+    return np.select([fraction >= anomalous, fraction <= normal], [ANOMALOUS, NORMAL], UNKNOWN).astype(np.uint8)
 
 
 def boxes_to_blocks(boxes: Iterable[Box], shape: tuple[int, int], grid: tuple[int, int], free: float = BLOCK_FREE) -> np.ndarray:
-    """Blocks of boxes: NORMAL where at least the share ``free`` lies outside all of them, else UNKNOWN, never ANOMALOUS.
+    """Label blocks by boxes: NORMAL if at least the fraction ``free`` lies outside all boxes, else UNKNOWN, never ANOMALOUS.
 
     Args:
         boxes: in pixels of ``shape``.
         shape: height and width of the image.
         grid: rows and columns of blocks, at most height and width.
-        free: in (0, 1].
+        free: fraction in (0, 1].
     """
     covered = _block_means(boxes_to_mask(boxes, shape), grid)
     return np.where(covered <= 1 - free + 1e-9, NORMAL, UNKNOWN).astype(np.uint8)
 
 
 def _block_means(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Mean of each block; where the grid does not divide the image, blocks differ by one pixel, as :func:`resize_labels` does."""
+    """Mean of each block; block sizes differ by one pixel if need be, as in :func:`resize_labels`."""
     if not (1 <= grid[0] <= mask.shape[0] and 1 <= grid[1] <= mask.shape[1]):
         raise ValueError(
-            f"grid: got {grid[0]} x {grid[1]} blocks for {mask.shape[0]} x {mask.shape[1]} pixels; need 1 to that many"
+            f"grid is {grid[0]} x {grid[1]} blocks for {mask.shape[0]} x {mask.shape[1]} pixels; use at most one block per pixel"
         )
     rows, columns = (
         np.searchsorted(_source(side, blocks), np.arange(blocks)) for side, blocks in zip(mask.shape, grid, strict=True)
@@ -214,26 +214,26 @@ def _block_means(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     return means
 
 
-def coarser(one: LabelDetail, other: LabelDetail) -> LabelDetail:
-    """The one of two levels that says less.
+def coarser(first: LabelDetail, second: LabelDetail) -> LabelDetail:
+    """The less detailed of two levels.
 
     >>> coarser("full", "boxes")
     'boxes'
     """
-    return max(one, other, key=get_args(LabelDetail).index)
+    return max(first, second, key=get_args(LabelDetail).index)
 
 
 def coarsen(labels: np.ndarray, level: LabelDetail, block: int) -> np.ndarray:
-    """What is left of pixel labels when only coarser ones had been drawn.
+    """Reduce pixel labels to what a coarser annotation would have said.
 
     Args:
         labels: ``(S, S)`` uint8 of an anomalous image.
-        level: ``blocks`` keeps blocks of ``block`` pixels, ``boxes`` that no defect lies outside the boxes of its regions,
-            ``image`` nothing; ``full`` and ``masks`` keep everything.
+        level: ``blocks`` labels blocks of ``block`` pixels, ``boxes`` says only that pixels outside the regions' bounding boxes
+            are normal, ``image`` says nothing about pixels; ``full`` and ``masks`` change nothing.
         block: side of a block in pixels, at most S.
 
     Returns:
-        ``(S, S)`` uint8. What was unknown stays unknown.
+        ``(S, S)`` uint8. Unknown pixels stay unknown.
     """
     if level in ("full", "masks"):
         return labels
@@ -241,8 +241,8 @@ def coarsen(labels: np.ndarray, level: LabelDetail, block: int) -> np.ndarray:
         return np.full_like(labels, UNKNOWN)
     unknown = labels == UNKNOWN
     if level == "boxes":
-        open_ = boxes_to_mask(mask_to_boxes(labels == ANOMALOUS, min_area=1), (len(labels), len(labels)))
-        return np.where(open_ | unknown, UNKNOWN, NORMAL).astype(np.uint8)
+        in_boxes = boxes_to_mask(mask_to_boxes(labels == ANOMALOUS, min_area=1), (len(labels), len(labels)))
+        return np.where(in_boxes | unknown, UNKNOWN, NORMAL).astype(np.uint8)
     rows = max(1, len(labels) // block)
     coarse = resize_labels(mask_to_blocks(labels == ANOMALOUS, (rows, rows)), len(labels))
     return np.where(unknown, UNKNOWN, coarse).astype(np.uint8)

@@ -1,1 +1,1 @@
-"""Which sample trains, validates and tests: protocols, and the assignment they give."""
+"""Training, validation and test splits: protocols, and the assignment of samples that they make."""

@@ -106,7 +106,7 @@ class Features(nn.Module):
 
         key = {"rule": RULE, **identity(self.backbone), "views": self.views}
         try:
-            self.cache = data.derived("maps", key, read, build)
+            self.cache = data.compute_once("maps", key, read, build)
         except StorageError as error:
             print(f"{error}; until then features are computed in every step", file=sys.stderr)
 

@@ -17,9 +17,9 @@ from adjobs.methods.dpae.config import Config
 from adjobs.methods.dpae.features import MEASURE_BATCH, STRIDE, Features
 from adjobs.methods.dpae.loss import moved, squared_distance
 from adjobs.nn.blur import gaussian_blur
+from adjobs.nn.distributed import global_mean
 from adjobs.nn.flips import draw_flips, flip
 from adjobs.nn.spread import Moments, Spread
-from adjobs.nn.distributed import global_mean
 from adjobs.types import Batch, Prediction, StepLoss
 
 

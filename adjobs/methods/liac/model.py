@@ -17,8 +17,8 @@ from adjobs.methods.contract import BatchComposition, Progress, Stage, TrainingI
 from adjobs.methods.liac import loss as losses
 from adjobs.methods.liac.config import Config, Loss
 from adjobs.methods.liac.loss import abnormality_capturing, distance
-from adjobs.nn.flips import UPSIDE_DOWN, VIEWS, random_flip
 from adjobs.nn.distributed import global_mean
+from adjobs.nn.flips import UPSIDE_DOWN, VIEWS, random_flip
 from adjobs.types import Batch, Prediction, StepLoss
 
 

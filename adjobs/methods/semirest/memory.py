@@ -123,7 +123,7 @@ def take_tokens(data: TrainingImages, features: nn.Module, key: Mapping[str, Any
         whole = values is not None and rows is not None and len(values) == len(rows) == total
         return Tokens(np.array(rows), values, data.n_normal) if whole and values is not None else None
 
-    return data.derived("tokens", key, read, build)
+    return data.compute_once("tokens", key, read, build)
 
 
 def choose_bank(
@@ -147,7 +147,7 @@ def choose_bank(
         bank, owners = map_array(folder / "bank.npy"), map_array(folder / "owners.npy")
         return (bank, owners) if bank is not None and owners is not None and len(bank) == len(owners) else None
 
-    bank, owners = data.derived("bank", {**key, "coreset": ratio, "seed": seed, "device": device.type}, read, build)
+    bank, owners = data.compute_once("bank", {**key, "coreset": ratio, "seed": seed, "device": device.type}, read, build)
     if len(np.unique(owners)) < 2:
         raise DataError(
             f"{len(bank)} tokens of one good image fill the memory, so that it would match nothing else; "
@@ -178,7 +178,7 @@ def match(data: TrainingImages, tokens: Tokens, memory: Memory, k: int, key: Map
         found = map_array(folder / "neighbours.npy")
         return found if found is not None and len(found) == len(tokens.rows) else None
 
-    return data.derived("neighbours", {**key, "bank": memory.digest(), "k": k}, read, build)
+    return data.compute_once("neighbours", {**key, "bank": memory.digest(), "k": k}, read, build)
 
 
 class Store:

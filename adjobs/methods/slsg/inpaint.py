@@ -9,8 +9,8 @@ from torch.func import functional_call
 
 from adjobs.methods.slsg.config import Config
 from adjobs.methods.slsg.networks import CoarsePicture, Discriminator, Encoder, PictureDecoder
-from adjobs.nn.norm import of_the_batch
 from adjobs.nn.distributed import global_mean
+from adjobs.nn.norm import of_the_batch
 from adjobs.synthesis.rectangles import boxes
 from adjobs.types import Batch, StepLoss
 

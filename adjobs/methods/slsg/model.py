@@ -18,8 +18,8 @@ from adjobs.methods.slsg.graph import SGBlock
 from adjobs.methods.slsg.inpaint import PIXELS, Inpainter
 from adjobs.methods.slsg.loss import absolute, focal, mean_where, probability
 from adjobs.methods.slsg.networks import STRIDE, AuxiliaryHead, Encoder, MapDecoder
-from adjobs.nn.norm import recalibrate
 from adjobs.nn.distributed import global_sum
+from adjobs.nn.norm import recalibrate
 from adjobs.synthesis.anomalies import Strategy, simulate
 from adjobs.synthesis.bank import texture_bank
 from adjobs.synthesis.foreground import level_foreground, otsu_foreground

@@ -9,13 +9,13 @@ from matplotlib.figure import Figure
 from adjobs.reporting.figures.annotation import Labelled, annotation
 from adjobs.reporting.figures.curves import confusion, histogram, pr, pro, roc
 from adjobs.reporting.figures.defects import defects
-from adjobs.reporting.figures.gallery import Case, galleries, gallery, pick
+from adjobs.reporting.figures.gallery import Case, galleries, gallery, scores_in_masks
 from adjobs.reporting.figures.search import Tried, of_search
 from adjobs.reporting.figures.training import History, training
 from adjobs.types import ImageScores
 
 if TYPE_CHECKING:
-    from adjobs.evaluation.evaluate import SplitMetrics
+    from adjobs.evaluation.result import SplitMetrics
 
 __all__ = [
     "Case",
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 
-def of_part(scores: ImageScores, threshold: float, part: str, measures: SplitMetrics) -> dict[str, Figure]:
+def of_split(scores: ImageScores, threshold: float, part: str, measures: SplitMetrics) -> dict[str, Figure]:
     """All figures of one part but the galleries, by name; those that have no sense for it are left out.
 
     Args:

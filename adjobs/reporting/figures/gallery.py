@@ -42,7 +42,7 @@ class Case(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def pick(scores: ImageScores, threshold: float) -> dict[str, np.ndarray]:
+def scores_in_masks(scores: ImageScores, threshold: float) -> dict[str, np.ndarray]:
     """Rows worth a look: worst misses, worst false alarms, clearest hits."""
     order = np.argsort(scores.score, kind="stable")
     labels, called = scores.labels[order], scores.score[order] >= threshold
@@ -54,7 +54,7 @@ def pick(scores: ImageScores, threshold: float) -> dict[str, np.ndarray]:
 
 
 def galleries(scores: ImageScores, threshold: float, part: str, image_of: Callable[[str], np.ndarray]) -> dict[str, Figure]:
-    """The galleries of a part, by the names of :func:`pick`, all heat maps on one scale; those without a picture are left out.
+    """The galleries of a part, by the names of :func:`scores_in_masks`, all heat maps on one scale; those without a picture are left out.
 
     Args:
         scores: of the part.
@@ -64,7 +64,7 @@ def galleries(scores: ImageScores, threshold: float, part: str, image_of: Callab
     """
     scale = heat_scale(scores.anomaly_maps)
     drawn = {}
-    for name, rows in pick(scores, threshold).items():
+    for name, rows in scores_in_masks(scores, threshold).items():
         cases = [_case(scores, int(row), image_of) for row in rows]
         if cases:
             title = f"{TITLES[name]}\n{SPLITS.get(part, part)} images, alarm from {threshold:.4g}"

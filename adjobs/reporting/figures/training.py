@@ -15,7 +15,7 @@ History = Mapping[str, Sequence[tuple[int, float]]]
 """Values of each metric as (round, value), as MLflow's history gives them."""
 
 LOG_FROM = 20.0  # largest loss over smallest from which an axis is logarithmic
-_NOT_LOSSES = ("images_per_s", "peak_memory_mib", "selected_round")
+_NOT_LOSSES = ("images_per_s", "peak_memory_mib", "selected_checkpoint")
 _COLOURS = (GOOD, BAD, MARK, PALE)
 _DASHES = ("-", "--", "-.", ":")
 

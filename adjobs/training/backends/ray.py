@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 from adjobs.config.job import TrainSection
 from adjobs.config.settings import Settings
 from adjobs.errors import AdjobsError, ClusterError, DataError, JobError, one_line
-from adjobs.jobs.finalize import finalize_run
+from adjobs.storage.arrow import arrow_filesystem
 from adjobs.training.checkpoint import Checkpoints
-from adjobs.training.latest_progress import LatestProgress
-from adjobs.training.loop import ProgressUpdate, TrainingError
-from adjobs.training.worker import Finalizer, Task
+from adjobs.training.loop import TrainingError
+from adjobs.training.progress import LatestProgress, ProgressUpdate
+from adjobs.training.worker import FinishedTraining, Outcome, Task, WorkerPlace, run_worker
 
 POLL_SECONDS = 0.5
-ENDED = ("SUCCEEDED", "FAILED", "STOPPED")  # of Ray's states of a job
-MOST_LISTED = 10_000  # by Ray in one answer; a list that is cut short is an error
+END_STATES = ("SUCCEEDED", "FAILED", "STOPPED")  # of Ray's states of a job
+MAX_LISTED = 10_000  # by Ray in one answer; a list that is cut short is an error
 MAX_AUTO_CPUS = 8  # more cores than this hardly speed up one worker, and others want them
 
 
@@ -40,9 +40,6 @@ def connected(settings: Settings) -> Iterator[None]:
     Raises:
         ClusterError: nothing answers at the address.
     """
-    # Read when ray.train is imported: the controller polls its workers at this interval, and every report waits for it.
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
     import ray
 
     if ray.is_initialized():  # whoever did this also ends it
@@ -68,10 +65,10 @@ def connected(settings: Settings) -> Iterator[None]:
 
 
 def remove_orphaned_placement_groups() -> None:
-    """Free what jobs that are no more still reserve or wait for.
+    """Free what jobs that have ended still reserve or wait for.
 
-    A search whose trials have several workers reserves room from within its trials' processes. When it is killed, Ray frees what
-    it was given; but what still waited for room may go on waiting, be given it one day and keep it, and later jobs wait for that.
+    A search whose trials have several workers reserves resources from within its trials' processes. When it is killed, Ray frees
+    what it was given; but a group that was still pending may be placed later and never be freed, and later jobs wait for it.
     """
     import ray
     from ray.util.placement_group import PlacementGroup, remove_placement_group
@@ -79,12 +76,12 @@ def remove_orphaned_placement_groups() -> None:
     from ray.util.state.exception import RayStateApiException
 
     try:
-        over = {job.job_id for job in list_jobs(limit=MOST_LISTED) if job.job_id and str(job.status) in ENDED}
-        groups = list_placement_groups(filters=[("state", "!=", "REMOVED")], limit=MOST_LISTED, detail=True)
+        ended = {job.job_id for job in list_jobs(limit=MAX_LISTED) if job.job_id and str(job.status) in END_STATES}
+        groups = list_placement_groups(filters=[("state", "!=", "REMOVED")], limit=MAX_LISTED, detail=True)
     except (RayStateApiException, ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError):
-        return  # no dashboard, or it does not answer whom it does not know, or not in full: then nothing is freed
+        return  # no dashboard, no access to it, or an incomplete answer: then nothing is freed
     for group in groups:
-        if group.creator_job_id in over:
+        if group.creator_job_id in ended:
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group.placement_group_id))))
 
 
@@ -102,10 +99,10 @@ def _check_listening(address: str) -> None:
 
 
 def resolve_resources(train: TrainSection) -> WorkerResources:
-    """Decide what each worker gets and check that the cluster can ever give it.
+    """Decide what each worker gets and check that the cluster can ever provide it.
 
     Raises:
-        ClusterError: it cannot. Ray would wait for ever.
+        ClusterError: it cannot. Ray would wait forever.
     """
     import ray
 
@@ -117,75 +114,74 @@ def resolve_resources(train: TrainSection) -> WorkerResources:
     if cpus == "auto":
         largest, total = max(int(node.get("CPU", 0)) for node in nodes), sum(int(node.get("CPU", 0)) for node in nodes)
         cpus = max(1, min(MAX_AUTO_CPUS, largest, total // train.workers))
-    wanted = WorkerResources(int(cpus), float(gpus))
-    worker_capacity = sum(_fit(node, wanted) for node in nodes)
-    if worker_capacity < train.workers:
-        have = ", ".join(f"{node.get('CPU', 0):g} CPU {node.get('GPU', 0):g} GPU" for node in nodes)
+    resources = WorkerResources(int(cpus), float(gpus))
+    capacity = sum(_workers_on(node, resources) for node in nodes)
+    if capacity < train.workers:
+        sizes = ", ".join(f"{node.get('CPU', 0):g} CPU {node.get('GPU', 0):g} GPU" for node in nodes)
         raise ClusterError(
-            f"train.workers: got {train.workers} workers with {wanted.cpus} CPU and {wanted.gpus:g} GPU each, "
-            f"the cluster has room for {worker_capacity} (nodes: {have}); ask for fewer workers or less for each, or add nodes"
+            f"train.workers: got {train.workers} workers with {resources.cpus} CPU and {resources.gpus:g} GPU each, the cluster "
+            f"holds {capacity} (nodes: {sizes}); use fewer workers, request less for each, or add nodes"
         )
-    return wanted
+    return resources
 
 
-def worker_capacity(wanted: WorkerResources) -> int:
-    """How many workers the cluster can hold."""
+def worker_capacity(resources: WorkerResources) -> int:
+    """How many workers of this size the cluster holds."""
     import ray
 
-    return sum(_fit(node["Resources"], wanted) for node in ray.nodes() if node["Alive"])
+    return sum(_workers_on(node["Resources"], resources) for node in ray.nodes() if node["Alive"])
 
 
-def _fit(node: Mapping[str, float], wanted: WorkerResources) -> int:
-    """How many workers one node can hold."""
-    by_gpu = int(node.get("GPU", 0) / wanted.gpus) if wanted.gpus else 10**9
-    return min(int(node.get("CPU", 0) // wanted.cpus), by_gpu)
+def _workers_on(node: Mapping[str, float], resources: WorkerResources) -> int:
+    """How many workers of this size one node holds."""
+    by_gpu = int(node.get("GPU", 0) / resources.gpus) if resources.gpus else 10**9
+    return min(int(node.get("CPU", 0) // resources.cpus), by_gpu)
 
 
 def run(
     task: Task,
     storage: str,
-    wanted: WorkerResources,
+    resources: WorkerResources,
     on_progress: Callable[[ProgressUpdate], None],
-    finish: Finalizer = finalize_run,
+    finalize: Callable[[FinishedTraining], Outcome],
     callbacks: Sequence[Any] = (),
-) -> dict[str, Any]:
-    """Run a task on Ray workers; returns rank 0's summary.
+) -> Outcome:
+    """Train a task on Ray workers; returns what ``finalize`` makes of it on rank 0.
 
-    Rerun with the same task and storage, it goes on from the last checkpoint.
+    Run again with the same task and storage, it continues from the last checkpoint.
 
     Args:
-        task: what the workers are told.
-        storage: folder or ``s3://`` URI of this run's checkpoints; its last part is the run's name for Ray.
-        wanted: from ``resolve_resources``.
-        tell: called here, on the driver, with the progress.
-        finish: see :func:`adjobs.training.worker.run`.
+        task: what to train.
+        storage: folder or ``s3://`` URI of this run's checkpoints; its last segment is the run's name for Ray.
+        resources: from ``resolve_resources``.
+        on_progress: called with the progress, here on the driver.
+        finalize: what rank 0 does with the trained method; a function of a module, for it is pickled.
         callbacks: of Ray Train.
 
     Raises:
         AdjobsError: whatever a worker found wrong.
-        ClusterError: workers died more often than ``train.max_retries``.
+        ClusterError: workers were lost more often than ``train.max_retries``.
     """
     import ray
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
     parent, _, name = storage.rpartition("/")
-    path, through = filesystem(parent)
-    retries = task.job.train.max_retries
-    with _ticks(on_progress) as ticks:
+    path, filesystem = arrow_filesystem(parent)
+    with _progress_actor(on_progress) as actor:
         trainer = TorchTrainer(
-            _worker,
-            train_loop_config={"task": task, "ticks": ticks, "finish": finish},
+            _train_loop_per_worker,
+            train_loop_config={"task": task, "progress": actor, "finalize": finalize},
             scaling_config=ScalingConfig(
                 num_workers=task.job.train.workers,
-                use_gpu=wanted.gpus > 0,
-                resources_per_worker={"CPU": wanted.cpus, **({"GPU": wanted.gpus} if wanted.gpus else {})},
+                use_gpu=resources.gpus > 0,
+                resources_per_worker={"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})},
             ),
             run_config=RunConfig(
                 name=name,
                 storage_path=path,
-                storage_filesystem=through,
-                failure_config=FailureConfig(max_failures=retries, controller_failure_limit=3),
+                storage_filesystem=filesystem,
+                failure_config=FailureConfig(max_failures=task.job.train.max_retries, controller_failure_limit=3),
                 checkpoint_config=CheckpointConfig(num_to_keep=1),
                 callbacks=list(callbacks),
             ),
@@ -194,9 +190,9 @@ def run(
             result = trainer.fit()
         except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
             raise _cause(error) from error
-    outcome: dict[str, Any] = result.return_value
-    if "error" in outcome:
-        raise outcome["error"]
+    outcome: Outcome | AdjobsError = result.return_value
+    if isinstance(outcome, AdjobsError):
+        raise outcome
     return outcome
 
 
@@ -214,20 +210,6 @@ def _cause(error: BaseException) -> AdjobsError:
     return ClusterError(f"training failed: {type(error).__name__}: {one_line(error)}; --debug shows the traceback")
 
 
-def filesystem(parent: str) -> tuple[str, Any]:
-    """Ray stores through pyarrow: its path and file system for a folder or ``s3://`` URI."""
-    if not parent.startswith("s3://"):
-        Path(parent).mkdir(parents=True, exist_ok=True)
-        return parent, None
-    from pyarrow.fs import S3FileSystem
-
-    # Keys come from each process's environment, never from the job.
-    endpoint = os.environ.get("AWS_ENDPOINT_URL")
-    return parent.removeprefix("s3://"), S3FileSystem(
-        endpoint_override=endpoint, region=os.environ.get("AWS_DEFAULT_REGION", "us-east-1")
-    )
-
-
 class _RayCheckpoints(Checkpoints):
     """Checkpoints that Ray carries to the storage of the run."""
 
@@ -235,8 +217,8 @@ class _RayCheckpoints(Checkpoints):
     def load(self) -> Iterator[Path | None]:
         import ray.train
 
-        found = ray.train.get_checkpoint()
-        with nullcontext() if found is None else found.as_directory() as folder:
+        checkpoint = ray.train.get_checkpoint()
+        with nullcontext() if checkpoint is None else checkpoint.as_directory() as folder:
             yield folder and Path(folder)
 
     def save(self, folder: Path | None, metrics: Mapping[str, float]) -> None:
@@ -246,49 +228,46 @@ class _RayCheckpoints(Checkpoints):
         ray.train.report(dict(metrics), checkpoint=None if folder is None else ray.train.Checkpoint.from_directory(folder))
 
 
-def _worker(config: dict[str, Any]) -> dict[str, Any]:
+def _train_loop_per_worker(config: dict[str, Any]) -> Any:
     """Ray Train's entry on every worker."""
     import ray.train
     from ray.train.torch import get_device
 
-    from adjobs.training import worker
-
     context = ray.train.get_context()
-    rank = context.get_world_rank()
+    place = WorkerPlace(
+        device=get_device(),
+        checkpoints=_RayCheckpoints(),
+        on_progress=config["progress"].put.remote,
+        finalize=config["finalize"],
+        rank=context.get_world_rank(),
+        world_size=context.get_world_size(),
+    )
     try:
-        return worker.run(
-            config["task"],
-            device=get_device(),
-            rank=rank,
-            world_size=context.get_world_size(),
-            checkpoints=_RayCheckpoints(),
-            on_progress=lambda tick: config["ticks"].put.remote(tuple(tick)),
-            finish=config["finish"],
-        )
+        return run_worker(config["task"], place)
     except (JobError, DataError, TrainingError) as error:
-        # Every worker finds the same wrong, and trying again would end the same way: returned, so that Ray does not.
-        # What only one finds (storage, MLflow, another node's data) is raised, or its partners would wait for it.
-        return {"error": error}
+        # Every worker finds the same error, and a retry would end the same way: returned, so that Ray does not retry.
+        # What only one worker finds (storage, MLflow, other data on its node) is raised, or its peers would wait for it.
+        return error
 
 
 @contextmanager
-def _ticks(on_progress: Callable[[ProgressUpdate], None]) -> Iterator[Any]:
-    """An actor for the worker to write to, and a thread here that shows what it holds."""
+def _progress_actor(on_progress: Callable[[ProgressUpdate], None]) -> Iterator[Any]:
+    """An actor that the workers write to, and a thread of the driver that reads it."""
     import ray
 
     actor = ray.remote(num_cpus=0)(LatestProgress).remote()
     done = threading.Event()
 
-    def watch() -> None:
+    def poll() -> None:
         while not done.wait(POLL_SECONDS):
             try:
-                fields = ray.get(actor.get.remote(), timeout=5)
+                update = ray.get(actor.get.remote(), timeout=5)
             except ray.exceptions.RayError:
-                continue  # a lost look at the progress is no reason to stop
-            if fields is not None:
-                on_progress(ProgressUpdate(*fields))
+                continue  # a missed update is no reason to stop
+            if update is not None:
+                on_progress(update)
 
-    thread = threading.Thread(target=watch, daemon=True)
+    thread = threading.Thread(target=poll, daemon=True)
     thread.start()
     try:
         yield actor

@@ -14,7 +14,8 @@ import pytest
 
 from adjobs.data.cache import build_once, open_cache
 from adjobs.data.cache import images as cache_module
-from adjobs.data.checks.preflight import Problem, without
+from adjobs.data.checks.preflight import without_invalid
+from adjobs.data.checks.problem import Problem
 from adjobs.data.dataset import Dataset
 from adjobs.data.images import RESIZE_RULE, load_rgb
 from adjobs.data.labels.masks import read_mask, resize_labels
@@ -103,7 +104,7 @@ def test_decodes_once(index, tmp_path, decoded):
     first = open_cache(index, PRINT, 16, tmp_path)
     assert sorted(decoded) == sorted(sample.image for sample in index.samples)
     second = open_cache(index, PRINT, 16, tmp_path)
-    fewer = open_cache(without(index, [Problem("good/000.png", "", "")]), PRINT, 16, tmp_path)
+    fewer = open_cache(without_invalid(index, [Problem("good/000.png", "", "")]), PRINT, 16, tmp_path)
     assert len(decoded) == 30
     assert first.index_of == second.index_of == fewer.index_of
     np.testing.assert_array_equal(first.images, second.images)

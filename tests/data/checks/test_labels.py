@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adjobs.data.checks.preflight import check
+from adjobs.data.checks.preflight import check_dataset
 from adjobs.data.dataset import Dataset
 from adjobs.data.labels.masks import Box, Layers, Shapes
 from adjobs.data.open import open_dataset
@@ -43,7 +43,7 @@ SQUARE = json.dumps([[5, 5, 20, 5, 20, 20, 5, 20]])
 )
 def test_boxes(tmp_path, label, boxes, kind, message):
     index = with_labels(tmp_path, label=label, boxes=boxes and tuple(Box(*box) for box in boxes) if boxes is not None else None)
-    problems = check(index)
+    problems = check_dataset(index)
     assert [(p.sample, p.kind, p.severity) for p in problems] == ([("good/000.png", kind, "error")] if kind else [])
     assert not kind or problems[0].message.startswith(message)
 
@@ -68,14 +68,14 @@ def test_boxes(tmp_path, label, boxes, kind, message):
 def test_blocks(tmp_path, label, blocks, kind, message):
     grid = tmp_path / "grid.png"
     grid.write_bytes(b"no image") if blocks is None else save(grid, blocks)
-    problems = check(with_labels(tmp_path, label=label, blocks=grid))
+    problems = check_dataset(with_labels(tmp_path, label=label, blocks=grid))
     assert [(p.sample, p.kind, p.severity) for p in problems] == ([("good/000.png", kind, "error")] if kind else [])
     assert not kind or problems[0].message.startswith(message)
 
 
 def test_outlines(tmp_path):
     def kinds(label: str, *shapes: str, size: int = 40) -> list[tuple[str, str]]:
-        problems = check(with_labels(tmp_path, label=label, mask=Shapes(shapes, size, size)))
+        problems = check_dataset(with_labels(tmp_path, label=label, mask=Shapes(shapes, size, size)))
         return [(problem.kind, problem.message.partition(";")[0]) for problem in problems]
 
     assert kinds("anomalous", SQUARE) == []
@@ -92,7 +92,7 @@ def test_layers(tmp_path):
 
     def found(*values: int, size: int = 40, kinds: Path | None = None) -> list[tuple[str, str]]:
         paths = [save(tmp_path / "000" / f"{i}.png", layer(size, value)) for i, value in enumerate(values)]
-        problems = check(with_labels(tmp_path, label="anomalous", mask=Layers(tuple(paths), kinds)))
+        problems = check_dataset(with_labels(tmp_path, label="anomalous", mask=Layers(tuple(paths), kinds)))
         return [(problem.kind, problem.message.partition(";")[0]) for problem in problems]
 
     def layer(size: int, value: int) -> np.ndarray:
@@ -111,5 +111,5 @@ def test_layers(tmp_path):
     save(tmp_path / "000" / "0.png", layer(40, 200))
     save(tmp_path / "000" / "1.png", layer(41, 200))
     mask = Layers((tmp_path / "000" / "0.png", tmp_path / "000" / "1.png"))
-    (problem,) = check(with_labels(tmp_path, label="anomalous", mask=mask))
+    (problem,) = check_dataset(with_labels(tmp_path, label="anomalous", mask=mask))
     assert (problem.kind, problem.severity) == ("mask size", "error")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adjobs.data.checks.preflight import Limits, Problem, check, without
+from adjobs.data.checks.preflight import check_dataset, without_invalid
+from adjobs.data.checks.problem import DataRequirements, Problem
 from adjobs.data.dataset import Dataset, Sample
 from adjobs.data.open import open_dataset
 from adjobs.data.splits.assignment import SplitAssignment, make_split
@@ -24,9 +25,9 @@ def opened(root: Path) -> Dataset:
 def test_nothing_wrong(folder_root, mvtec_root):
     for root, protocol in ((folder_root, "holdout"), (mvtec_root, "official")):
         index = opened(root)
-        assert check(index) == []
-        assert check(index, make_split(index, protocol)) == []
-        assert without(index, []) == index
+        assert check_dataset(index) == []
+        assert check_dataset(index, make_split(index, protocol)) == []
+        assert without_invalid(index, []) == index
 
 
 def test_all_problems_at_once(folder_root):
@@ -40,7 +41,7 @@ def test_all_problems_at_once(folder_root):
     shutil.copy(good / "003.png", bad / "003.png")
     shutil.copy(good / "004.png", good / "same label.png")
     index = opened(folder_root)
-    problems = check(index)
+    problems = check_dataset(index)
     assert [(problem.sample, problem.kind) for problem in problems] == [
         ("bad/scratch/000.png", "mask unreadable"),
         ("bad/scratch/001.png", "mask size"),
@@ -62,9 +63,9 @@ def test_all_problems_at_once(folder_root):
         "is normal, and the same image bad/scratch/003.png is anomalous; "
         "an image has one label; correct or remove one of the two",
     ]
-    rest = without(index, problems)
+    rest = without_invalid(index, problems)
     assert len(rest.samples) == len(index.samples) - 8
-    assert check(rest) == []
+    assert check_dataset(rest) == []
 
 
 def test_mask_with_pixels_on_a_normal_image(tmp_path):
@@ -72,7 +73,7 @@ def test_mask_with_pixels_on_a_normal_image(tmp_path):
         save(tmp_path / "MT_Free" / "Imgs" / f"{i}.jpg", texture(32, np.random.default_rng(i)))
         save(tmp_path / "MT_Free" / "Imgs" / f"{i}.png", np.full((32, 32), i == 3))
     reason = "mask 3.png marks 1024 pixels on a normal image, which has no defects; correct the label or the mask"
-    assert check(opened(tmp_path)) == [Problem("MT_Free/Imgs/3.jpg", "mask not empty", reason)]
+    assert check_dataset(opened(tmp_path)) == [Problem("MT_Free/Imgs/3.jpg", "mask not empty", reason)]
 
 
 def test_the_same_image_in_two_published_parts(mvtec_root):
@@ -80,13 +81,13 @@ def test_the_same_image_in_two_published_parts(mvtec_root):
     reason = (
         "is in part train, and the same image test/good/015.png in part test; an image belongs to one part; remove one of the two"
     )
-    assert check(opened(mvtec_root)) == [Problem("train/good/copy.png", "duplicate part", reason)]
+    assert check_dataset(opened(mvtec_root)) == [Problem("train/good/copy.png", "duplicate part", reason)]
 
 
 def test_an_image_that_vanished(folder_root):
     index = opened(folder_root)
     (folder_root / "good" / "007.png").unlink()
-    (problem,) = check(index)
+    (problem,) = check_dataset(index)
     assert (problem.sample, problem.kind) == ("good/007.png", "unreadable")
     assert "cannot be read (No such file or directory)" in problem.message
 
@@ -95,10 +96,10 @@ def test_few_and_no_normals(tmp_path):
     root = draw_folder(tmp_path, 9, 1)
     index = opened(root)
     need = "at least 10 are needed; add good images or mend those above"
-    assert check(index) == [Problem("", "few normals", f"9 usable normal images (of 9); {need}")]
+    assert check_dataset(index) == [Problem("", "few normals", f"9 usable normal images (of 9); {need}")]
     for path in (root / "good").iterdir():
         path.write_bytes(b"")
-    problems = check(index)
+    problems = check_dataset(index)
     assert problems[-1] == Problem("", "no normals", f"no usable normal images (of 9); {need}")
     assert [problem.kind for problem in problems[:-1]] == ["unreadable"] * 9
 
@@ -108,9 +109,9 @@ def test_few_and_no_normals(tmp_path):
 
 def warned(index: Dataset, split: SplitAssignment | None = None) -> list[tuple[str, str]]:
     """Sample and kind of all problems, none of which is an error."""
-    problems = check(index, split)
+    problems = check_dataset(index, split)
     assert {problem.severity for problem in problems} <= {"warning"}
-    assert without(index, problems) == index
+    assert without_invalid(index, problems) == index
     return [(problem.sample, problem.kind) for problem in problems]
 
 
@@ -120,7 +121,7 @@ def test_images_of_another_size_or_shape(tmp_path):
     for name, height, width in [("tall", 64, 40), ("large", 100, 100), ("near", 64, 72), ("a bit larger", 80, 80)]:
         save(root / "good" / f"{name}.png", texture(120, rng)[:height, :width])
     assert warned(opened(root)) == [("good/large.png", "size"), ("good/tall.png", "size")]
-    (large, tall) = check(opened(root))
+    (large, tall) = check_dataset(opened(root))
     assert large.message.startswith("is 100 x 100 pixels, the middle of all is 64 x 64;")
     assert tall.message.startswith("is 40 x 64 pixels, the middle of all is 64 x 64;")
 
@@ -142,7 +143,7 @@ def test_mixed_modes(tmp_path, odd, word):
         if (sample.id == odd) == (word == "in colour"):
             pixels = (pixels + tint).clip(0, 255).astype(np.uint8)
         save(sample.image, pixels if sample.id != odd or word == "in colour" else pixels[..., 0])
-    (problem,) = check(index)
+    (problem,) = check_dataset(index)
     assert (problem.sample, problem.kind, problem.severity) == (odd, "mode", "warning")
     other = {"in colour": "grey", "grey": "in colour"}[word]
     assert problem.message.startswith(f"is {word}, 11 other images are {other};")
@@ -164,7 +165,7 @@ def test_tiny_and_empty_images(tmp_path):
     save(root / "good" / "even.png", almost)
     almost[3, 3, 1] = 105
     save(root / "good" / "not quite.png", almost)
-    problems = check(opened(root))
+    problems = check_dataset(opened(root))
     assert [(p.sample, p.kind, p.severity) for p in problems] == [
         ("good/black.png", "one colour", "warning"),
         ("good/even.png", "one colour", "warning"),
@@ -176,7 +177,7 @@ def test_tiny_and_empty_images(tmp_path):
 def test_unlabelled_images_are_counted(tmp_path):
     index = opened(draw_folder(tmp_path, 12, 0))
     samples = [replace(sample, label="unlabelled") for sample in index.samples[:2]]
-    (problem,) = check(replace(index, samples=(*samples, *index.samples[2:])))
+    (problem,) = check_dataset(replace(index, samples=(*samples, *index.samples[2:])))
     assert (problem.sample, problem.kind, problem.severity) == ("", "unlabelled", "warning")
     assert problem.message.startswith("2 of 12 images are unlabelled;")
 
@@ -207,7 +208,7 @@ def test_copies_in_two_parts_of_the_split(tmp_path):
         ("good/near.jpg", "near duplicate"),
         ("good/same.png", "duplicate in split"),
     ]
-    exact, _, near, _ = check(index, split)
+    exact, _, near, _ = check_dataset(index, split)
     assert exact.message.startswith("is in part train, and the same image good/same.png in part val; results on it are too good;")
     assert near.message.startswith("is in part test, and good/002.png in part train is nearly the same (similarity 0.")
     together = tuple(replace(s, group="one") if s.image.stem in ("002", "near") else s for s in index.samples)
@@ -222,7 +223,7 @@ def test_divided_groups(tmp_path):
     index = opened(draw_folder(tmp_path, 14, 0))
     groups = {"000": "a", "001": "a", "002": "a", "003": "b", "004": "b", "005": "c"}
     index = replace(index, samples=tuple(replace(s, group=groups.get(s.image.stem)) for s in index.samples))
-    (problem,) = check(index, parted(index, val="002 006", test="003 004 007"))
+    (problem,) = check_dataset(index, parted(index, val="002 006", test="003 004 007"))
     assert (problem.sample, problem.kind, problem.severity) == ("good/002.png", "divided group", "warning")
     assert problem.message.startswith("its group a is divided: train 2, val 1;")
 
@@ -235,20 +236,20 @@ def test_the_split_is_made_of_what_is_left(folder_root):
         asked.append([sample.id for sample in rest.samples])
         return make_split(rest, "holdout")
 
-    (problem,) = check(index, divide)
+    (problem,) = check_dataset(index, divide)
     assert (problem.sample, problem.kind) == ("good/000.png", "unreadable")
     assert asked[-1] == [sample.id for sample in index.samples[:10]] + [f"good/{i:03}.png" for i in range(1, 20)]
 
 
 def test_what_cannot_be_split(tmp_path):
-    problems = check(opened(draw_folder(tmp_path / "good", 12, 0)), lambda rest: make_split(rest, "holdout"))
+    problems = check_dataset(opened(draw_folder(tmp_path / "good", 12, 0)), lambda rest: make_split(rest, "holdout"))
     assert [(p.sample, p.kind, p.severity) for p in problems] == [("", "split", "error")]
 
 
 def test_a_wrong_k_is_said_before_images_are_read(folder_root, monkeypatch):
     monkeypatch.setattr("adjobs.data.checks.preflight.in_threads", None)
     with pytest.raises(JobError, match="k is 99"):
-        check(opened(folder_root), lambda rest: make_split(rest, "holdout", max_train_anomalies=99))
+        check_dataset(opened(folder_root), lambda rest: make_split(rest, "holdout", max_train_anomalies=99))
 
 
 def test_limits(folder_root):
@@ -256,26 +257,26 @@ def test_limits(folder_root):
     normal = parted(index, val="015 016", test="017 018")
     normal = replace(normal, train=tuple(name for name in normal.train if name.startswith("good/")))
 
-    def found(split: SplitAssignment | None, **limits: int) -> dict[str, str]:
-        problems = check(index, split, limits=Limits(**limits))
+    def found(split: SplitAssignment | None, **requirements: int) -> dict[str, str]:
+        problems = check_dataset(index, split, requirements=DataRequirements(**requirements))
         assert all(problem.severity == "error" and not problem.sample for problem in problems)
         return {problem.kind: problem.message.partition(";")[0] for problem in problems}
 
-    assert found(make_split(index, "holdout"), train_anomalies=True, val_anomalies=True, val_normals=4) == {}
+    assert found(make_split(index, "holdout"), needs_train_anomalies=True, needs_val_anomalies=True, min_val_normals=4) == {}
     assert found(normal) == {}
-    assert found(normal, train_anomalies=True, val_anomalies=True, val_normals=3) == {
+    assert found(normal, needs_train_anomalies=True, needs_val_anomalies=True, min_val_normals=3) == {
         "few anomalous in train": "part train has no anomalous images",
         "few anomalous in val": "part val has no anomalous images",
         "few normal in val": "part val has 2 normal images",
     }
-    assert found(None, min_normal=21, train_anomalies=True) == {"few normals": "20 usable normal images (of 20)"}
+    assert found(None, min_normal_images=21, needs_train_anomalies=True) == {"few normals": "20 usable normal images (of 20)"}
 
 
 def test_a_choice_that_validation_cannot_make_is_a_warning(folder_root):
     index = opened(folder_root)
     split = parted(index, val="015 016", test="017 018")
-    assert check(index, split) == check(index, make_split(index, "holdout"), limits=Limits(val_choice=True)) == []
-    (found,) = check(index, split, limits=Limits(val_choice=True))
+    assert check_dataset(index, split) == check_dataset(index, make_split(index, "holdout"), requirements=DataRequirements(selects_on_val=True)) == []
+    (found,) = check_dataset(index, split, requirements=DataRequirements(selects_on_val=True))
     assert (found.kind, found.severity) == ("no choice of checkpoint", "warning")
 
 
@@ -285,12 +286,12 @@ def test_errors_come_first_and_only_they_exclude(tmp_path):
     save(root / "good" / "001.png", np.zeros((64, 64), np.uint8))
     index = opened(root)
     index = replace(index, samples=(Sample("a", index.samples[0].image, "unlabelled"), *index.samples[1:]))
-    problems = check(index)
+    problems = check_dataset(index)
     assert [(p.sample, p.kind) for p in problems] == [
         ("good/009.png", "unreadable"),
         ("good/001.png", "one colour"),
         ("", "unlabelled"),
     ]
-    assert {sample.id for sample in index.samples} - {sample.id for sample in without(index, problems).samples} == {
+    assert {sample.id for sample in index.samples} - {sample.id for sample in without_invalid(index, problems).samples} == {
         "good/009.png"
     }

@@ -33,7 +33,7 @@ def pixels() -> np.ndarray:
 
 
 def test_there_is_a_drawing_of_every_format():
-    assert list(LAYOUTS) == list(formats.formats())
+    assert list(LAYOUTS) == list(formats.load_formats())
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -41,7 +41,7 @@ def test_each_layout_is_recognised_as_itself_alone(name, tmp_path):
     root = LAYOUTS[name](tmp_path / "set")
     (root / ".hidden").mkdir()
     save(root / ".hidden" / "x.png", pixels())
-    assert [other for other, reader in formats.formats().items() if reader.recognises(root)] == [name]
+    assert [other for other, reader in formats.load_formats().items() if reader.recognises(root)] == [name]
     index = opened(root)
     assert index == opened(root, name)
     assert (index.format, index.root) == (name, root)
@@ -56,17 +56,17 @@ def test_each_layout_is_recognised_as_itself_alone(name, tmp_path):
     assert len(fingerprint(index)) == 64
 
 
-@pytest.mark.parametrize("name", formats.formats())
+@pytest.mark.parametrize("name", formats.load_formats())
 def test_descriptions_are_one_short_line(name):
-    text = formats.formats()[name].DESCRIPTION
+    text = formats.load_formats()[name].DESCRIPTION
     assert "\n" not in text
     assert 20 < len(text) < 140
 
 
-@pytest.mark.parametrize("name", formats.formats())
+@pytest.mark.parametrize("name", formats.load_formats())
 def test_an_empty_folder_is_of_no_format(name, tmp_path):
-    assert not formats.formats()[name].recognises(tmp_path)
-    assert not formats.formats()[name].recognises(tmp_path / "missing")
+    assert not formats.load_formats()[name].recognises(tmp_path)
+    assert not formats.load_formats()[name].recognises(tmp_path / "missing")
 
 
 def test_a_manifest_goes_before_the_layout_of_folders(folder_root):

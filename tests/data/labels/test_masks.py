@@ -19,7 +19,7 @@ from adjobs.data.labels.masks import (
     boxes_to_blocks,
     boxes_to_mask,
     coarsen,
-    files_of,
+    mask_files,
     mask_to_blocks,
     mask_to_boxes,
     read_blocks,
@@ -41,10 +41,10 @@ def square(side: int, rows: slice, columns: slice) -> np.ndarray:
 
 def test_files_of_masks():
     a, b, kinds = Path("a.png"), Path("b.png"), Path("kinds.json")
-    assert files_of(None) == files_of(Shapes((), 4, 4)) == ()
-    assert files_of(a) == (a,)
-    assert files_of(Layers((a, b))) == (a, b)
-    assert files_of(Layers((a, b), kinds)) == (a, b, kinds)
+    assert mask_files(None) == mask_files(Shapes((), 4, 4)) == ()
+    assert mask_files(a) == (a,)
+    assert mask_files(Layers((a, b))) == (a, b)
+    assert mask_files(Layers((a, b), kinds)) == (a, b, kinds)
 
 
 def test_layers_are_united(tmp_path):

@@ -62,22 +62,22 @@ def measures(counts: dict[str, int] | None = None) -> SimpleNamespace:
 
 
 def test_a_part_with_everything_has_every_figure_and_each_shows_something():
-    drawn = figures.of_part(make(), 8.0, "test", measures())
+    drawn = figures.of_split(make(), 8.0, "test", measures())
     assert list(drawn) == ["histogram", "confusion", "roc", "pr", "pro", "defects"]
     for name, figure in drawn.items():
         assert pixels(figure).std() > 5, name
 
 
 def test_without_anomalies_only_what_needs_none_is_drawn():
-    assert set(figures.of_part(make(n_bad=0), 8.0, "val", measures({}))) == {"histogram", "confusion"}
+    assert set(figures.of_split(make(n_bad=0), 8.0, "val", measures({}))) == {"histogram", "confusion"}
 
 
 def test_without_maps_there_is_no_overlap_curve():
-    assert "pro" not in figures.of_part(make(maps=False), 8.0, "val", measures())
+    assert "pro" not in figures.of_split(make(maps=False), 8.0, "val", measures())
 
 
 def test_labels_hold_the_measure_with_its_interval():
-    drawn = figures.of_part(make(), 8.0, "test", measures())
+    drawn = figures.of_split(make(), 8.0, "test", measures())
     assert "image AUROC 0.912 (0.880 to 0.940)" in words(drawn["roc"])
     assert "image AP 0.800\n" in words(drawn["pr"])
     assert "AU-PRO up to 0.3 0.750 (0.700 to 0.800)" in words(drawn["pro"])

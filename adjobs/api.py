@@ -1,0 +1,179 @@
+"""The library: what the command line does, as functions with typed results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from adjobs import methods
+from adjobs.config.environment import load_settings
+from adjobs.config.job import JobConfig
+from adjobs.config.resolve import override, read_job, resolve
+
+if TYPE_CHECKING:
+    from adjobs.evaluation.result import EvaluationResult
+    from adjobs.inference.detector import Detector, ImageInput, ImagePrediction
+    from adjobs.jobs.result import TrainResult
+    from adjobs.jobs.run import Backend, OnProgress
+    from adjobs.tuning.result import SearchResult
+
+Job = str | Path | Mapping[str, Any] | JobConfig
+"""A job file, its content, or a resolved job."""
+
+
+def list_methods() -> list[str]:
+    """Names of the installed methods."""
+    return methods.names()
+
+
+def train(job: Job, *, overrides: Iterable[str] = (), backend: Backend = "local", progress: bool = True) -> TrainResult:
+    """Train a job and evaluate the model.
+
+    Args:
+        job: a job file, a mapping of its keys, or a resolved job.
+        overrides: changes such as ``"params.gamma=3"``, values in YAML.
+        backend: ``local`` trains in this process, ``ray`` on a cluster (or a local Ray if none is configured).
+        progress: show a bar on standard error.
+
+    Raises:
+        AdjobsError: anything that stands in the way, in one line.
+    """
+    resolved, settings = load_job(job, overrides), load_settings()
+
+    from adjobs.jobs import run
+
+    with _bar(progress) as on_progress:
+        return run.train(resolved, settings, backend=backend, on_progress=on_progress)
+
+
+def tune(
+    job: Job,
+    space: str | Path | Mapping[str, Any],
+    *,
+    overrides: Iterable[str] = (),
+    name: str | None = None,
+    time_budget_s: float | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> SearchResult:
+    """Search for hyperparameters on Ray, train the choice in full and test it once.
+
+    Args:
+        job: a job file, a mapping of its keys, or a resolved job; its values are the first trial.
+        space: a space file, or its content.
+        overrides: changes of the job such as ``"data.image_size=128"``.
+        name: of the search, to resume it by; None makes one.
+        time_budget_s: seconds in which trials and final training are to end; None: no limit.
+        progress: show the trials on standard error.
+        options: of :class:`adjobs.tuning.plan.SearchOptions`, such as ``trials=30`` or ``metrics=("image_auroc",)``.
+
+    Raises:
+        AdjobsError: anything that stands in the way, in one line.
+    """
+    resolved, settings = load_job(job, overrides), load_settings()
+
+    from adjobs.tuning.display import Display
+    from adjobs.tuning.plan import SearchOptions
+    from adjobs.tuning.search import SearchObserver, run_search
+    from adjobs.tuning.space import parse_space, read_space
+
+    parsed = parse_space(dict(space), "space") if isinstance(space, Mapping) else read_space(Path(space))
+    chosen = SearchOptions(**options)
+    if not progress:
+        return run_search(resolved, parsed, chosen, settings, SearchObserver(), name=name, time_budget_s=time_budget_s)
+    with Display() as display:
+        return run_search(resolved, parsed, chosen, settings, display, name=name, time_budget_s=time_budget_s)
+
+
+def predict(
+    model: str | Path, images: ImageInput | list[ImageInput] | tuple[ImageInput, ...], *, device: str = "auto"
+) -> list[ImagePrediction]:
+    """Load a detector and predict images; for several calls use :func:`load_detector`.
+
+    Args:
+        model: as for :func:`load_detector`.
+        images: one image or several, as :meth:`adjobs.inference.detector.Detector.__call__` takes them.
+        device: ``auto`` (a GPU where there is one), or a torch device.
+    """
+    from adjobs.inference.detector import ImageInput
+
+    detector = load_detector(model, device=device)
+    return [detector(images)] if isinstance(images, ImageInput) else detector(images)
+
+
+def load_detector(model: str | Path, *, device: str = "auto") -> Detector:
+    """Load a trained detector.
+
+    Args:
+        model: a run id, ``models:/name/version``, ``models:/name@alias``, ``models:/m-…``, or a folder that holds a detector.
+        device: ``auto`` (a GPU where there is one), or a torch device.
+
+    Raises:
+        TrackingError: MLflow does not answer, or there is no such run or model.
+        StorageError: it is not a detector.
+    """
+    from adjobs.inference.detector import Detector
+
+    with _detector_folder(model) as folder:
+        return Detector.load(folder, device)
+
+
+def evaluate(model: str | Path, data: str | Path, *, format: str = "auto", device: str = "auto") -> EvaluationResult:
+    """Evaluate a trained detector on the labelled images of a data set, at the detector's thresholds.
+
+    Metrics on images that the detector was trained on mean nothing: give other data, or read the run's own result.
+
+    Args:
+        model: as for :func:`load_detector`.
+        data: folder, ``s3://`` URI, or ``elpv``.
+        format: layout of the data; ``auto`` recognises it.
+        device: ``auto`` (a GPU where there is one), or a torch device.
+
+    Returns:
+        The metrics as split ``test``.
+
+    Raises:
+        DataError: the data cannot be read, or are those that the detector was trained on.
+    """
+    from adjobs.jobs.evaluate import evaluate_detector
+
+    return evaluate_detector(load_detector(model, device=device), str(data), format, load_settings().cache)
+
+
+def load_job(job: Job, overrides: Iterable[str] = ()) -> JobConfig:
+    """A resolved job with changes."""
+    if isinstance(job, JobConfig):
+        document, source = job.model_dump(mode="json"), "job"
+    elif isinstance(job, Mapping):
+        document, source = dict(job), "job"
+    else:
+        document, source = read_job(Path(job)), str(job)
+    return resolve(override(document, overrides), source=source)
+
+
+@contextmanager
+def _detector_folder(model: str | Path) -> Iterator[Path]:
+    """The folder of a detector; a downloaded one goes when it has been read."""
+    from adjobs.inference.detector import MANIFEST_FILE
+    from adjobs.tracking.runs import fetch_detector
+
+    if (Path(model) / MANIFEST_FILE).is_file():
+        yield Path(model)
+        return
+    settings = load_settings()
+    with TemporaryDirectory(prefix="adjobs-") as folder:
+        yield fetch_detector(settings.tracking_uri, settings.home, str(model), Path(folder))
+
+
+@contextmanager
+def _bar(progress: bool) -> Iterator[OnProgress]:
+    from adjobs.training.progress import ProgressBar
+
+    if not progress:
+        yield lambda update: None
+        return
+    with ProgressBar() as bar:
+        yield bar

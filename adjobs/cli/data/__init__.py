@@ -1,0 +1,196 @@
+"""``adjobs data``: inspect, check, split and copy a data set before a job uses it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from adjobs.cli.data.options import (
+    FORMAT,
+    MAX_TRAIN_ANOMALIES,
+    METHOD,
+    PROTOCOL,
+    SEED,
+    SPLIT_FILE,
+    SplitOptions,
+    dataset_options,
+    open_uri,
+    splitter,
+)
+from adjobs.cli.data.text import problem_lines, split_table, summary_text
+from adjobs.cli.output import EXIT_PROBLEMS, VerbResult, verb
+from adjobs.errors import AdjobsError
+
+if TYPE_CHECKING:
+    from adjobs.data.checks.problem import DataRequirements
+
+
+@click.group()
+def command() -> None:
+    """Inspect, check, split or copy a data set before a job uses it.
+
+    URI is a folder, a file:// or s3:// address, or elpv for the installed package elpv-dataset.
+
+    \b
+    adjobs data show /data/bottles
+    adjobs data check /data/bottles --method cdo
+    adjobs data split /data/bottles --protocol holdout --out split.json
+    adjobs data import /data/bottles s3://adjobs/data/bottles
+    """  # noqa: D301 (click looks for the control character, not for a backslash)
+
+
+@command.command(short_help="Summarise a data set.")
+@dataset_options(PROTOCOL, MAX_TRAIN_ANOMALIES, SEED, SPLIT_FILE)
+@verb
+def show(
+    uri: str, format_name: str, protocol: str | None, max_train_anomalies: int | None, seed: int | None, split_file: Path | None
+) -> VerbResult:
+    """Print the number of images by split, label and defect type, kinds of labels, image sizes and the fingerprint of URI."""
+    from adjobs.data import summary
+    from adjobs.data.dataset import fingerprint
+
+    dataset = open_uri(uri, format_name)
+    make_split = splitter(dataset, SplitOptions(protocol, max_train_anomalies, seed, split_file))
+    split, split_error = None, ""
+    try:
+        split = make_split(dataset)
+    except AdjobsError as error:
+        if protocol or split_file:
+            raise
+        split_error = str(error)  # everything else can be shown without a split
+    result = {
+        "uri": uri,
+        "format": dataset.format,
+        "fingerprint": fingerprint(dataset, progress=True),
+        "images": len(dataset.samples),
+        **summary.count_label_kinds(dataset),
+        "groups": summary.count_groups(dataset, split),
+        "protocol": split.protocol if split else None,
+        "split_error": split_error,
+        "seed": split.seed if split else seed or 0,
+        "splits": summary.count_by_split(dataset, split),
+        "sizes": summary.summarize_sizes(dataset, progress=True),
+    }
+    return result, summary_text(result)
+
+
+@command.command(short_help="Read all images and labels and print all problems.")
+@dataset_options(PROTOCOL, MAX_TRAIN_ANOMALIES, SEED, SPLIT_FILE)
+@METHOD
+@verb
+def check(
+    uri: str,
+    format_name: str,
+    protocol: str | None,
+    max_train_anomalies: int | None,
+    seed: int | None,
+    split_file: Path | None,
+    method: str | None,
+) -> VerbResult:
+    """Read every image and label of URI and print all problems; the exit status is 1 if there are errors.
+
+    Without the samples that have errors, the data set must still split into training, validation and test. Warnings are about
+    what makes results optimistic, such as near duplicates in two splits, and about images unlike all others.
+    """
+    from adjobs.data.checks.preflight import check_dataset
+
+    requirements = _requirements(method) if method else None
+    dataset = open_uri(uri, format_name)
+    make_split = splitter(dataset, SplitOptions(protocol, max_train_anomalies, seed, split_file))
+    problems = check_dataset(dataset, make_split, requirements=requirements, progress=True)
+    errors = [problem for problem in problems if problem.severity == "error"]
+    warnings = [problem for problem in problems if problem.severity == "warning"]
+    result = {
+        "uri": uri,
+        "images": len(dataset.samples),
+        "errors": len(errors),
+        "warnings": len(warnings),
+        "problems": [vars(problem) for problem in problems],
+    }
+    lines = [*problem_lines("errors", errors), *problem_lines("warnings", warnings)]
+    return result, "\n".join(lines) or f"no problems in {len(dataset.samples)} images", EXIT_PROBLEMS if errors else 0
+
+
+@command.command(short_help="Write a split to a file.")
+@dataset_options(PROTOCOL, MAX_TRAIN_ANOMALIES, SEED)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="split.json",
+    show_default=True,
+    help="Output file; an existing file is replaced.",
+)
+@verb
+def split(
+    uri: str, format_name: str, protocol: str | None, max_train_anomalies: int | None, seed: int | None, out: Path
+) -> VerbResult:
+    """Split URI and write the split to a file, for data.split of a job or for --split."""
+    from adjobs.data import summary
+    from adjobs.data.splits.assignment import write_split
+
+    dataset = open_uri(uri, format_name)
+    assignment = splitter(dataset, SplitOptions(protocol, max_train_anomalies, seed))(dataset)
+    write_split(assignment, out)
+    counts = summary.count_by_split(dataset, assignment)
+    result = {
+        "uri": uri,
+        "out": str(out),
+        "protocol": assignment.protocol,
+        "seed": assignment.seed,
+        "max_train_anomalies": max_train_anomalies,
+        "splits": counts,
+    }
+    return result, f"protocol {assignment.protocol}, seed {assignment.seed}, in {out}\n\n{split_table(counts)}"
+
+
+@command.command("import", short_help="Copy a data set to a folder or S3, with a manifest.")
+@FORMAT
+@click.option("--skip-invalid", is_flag=True, help="Skip images that are unreadable or have unreadable labels.")
+@click.argument("source")
+@click.argument("destination")
+@verb
+def import_(source: str, destination: str, format_name: str, skip_invalid: bool) -> VerbResult:
+    """Copy the images and labels of SOURCE, in any supported layout, to DESTINATION, with one manifest.
+
+    DESTINATION is an empty folder, file:// or s3:// address. Every copied file is compared with its source, and the manifest is
+    written last: an interrupted import is not a data set, and continues when the same command is run again.
+    """
+    from adjobs.data.checks.preflight import check_dataset, without_invalid
+    from adjobs.data.importing import UNREADABLE, import_dataset, refuse_overlap
+
+    dataset = open_uri(source, format_name)
+    refuse_overlap(dataset, source, destination)
+    problems = [problem for problem in check_dataset(dataset, progress=True) if problem.kind in UNREADABLE]
+    problem_dicts = [vars(problem) for problem in problems]
+    if problems and not skip_invalid:
+        lines = [*problem_lines("errors", problems), "nothing was copied; fix these, or skip them with --skip-invalid"]
+        result = {"source": source, "destination": destination, "copied": 0, "problems": problem_dicts}
+        return result, "\n".join(lines), EXIT_PROBLEMS
+    dataset = without_invalid(dataset, problems)
+    copy = import_dataset(dataset, destination, progress=True)
+    result = {
+        "source": source,
+        "destination": copy.destination,
+        "images": len(dataset.samples),
+        "copied": copy.copied,
+        "already_present": copy.already_present,
+        "bytes": copy.size,
+        "problems": problem_dicts,
+    }
+    text = (
+        f"{len(dataset.samples)} images in {copy.destination}: {copy.copied} files copied, {copy.already_present} already present"
+    )
+    return result, "\n".join([text, *problem_lines("skipped", problems)])
+
+
+def _requirements(method: str) -> DataRequirements:
+    """What a method requires with its default threshold policy."""
+    from adjobs import methods
+    from adjobs.jobs.data import requirements_of
+    from adjobs.metrics.policies import ThresholdPolicy
+
+    spec = methods.spec(method)
+    return replace(requirements_of(spec), needs_val_anomalies=ThresholdPolicy(*spec.threshold).needs_anomalies)

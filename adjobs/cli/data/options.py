@@ -1,0 +1,123 @@
+"""Options of ``adjobs data``, and what they open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from adjobs.errors import JobError
+
+if TYPE_CHECKING:
+    from adjobs.data.dataset import Dataset
+    from adjobs.data.splits.assignment import SplitAssignment
+
+
+class ListedOption(click.Option):
+    """An option whose help lists the available names, which are looked up only when the help is shown."""
+
+    def __init__(self, *args: Any, names: Callable[[], Iterable[str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._names = names
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The help text, with the names in place of ``{}``."""
+        self.help = (self.help or "").replace("{}", ", ".join(self._names()))
+        return super().get_help_record(ctx)
+
+
+def _protocol_names() -> Iterable[str]:
+    from adjobs.data.splits.protocols import PROTOCOLS
+
+    return PROTOCOLS
+
+
+def _format_names() -> Iterable[str]:
+    from adjobs.data.formats import load_formats
+
+    return load_formats()
+
+
+def _method_names() -> Iterable[str]:
+    from adjobs import methods
+
+    return methods.names()
+
+
+FORMAT = click.option(
+    "--format", "format_name", cls=ListedOption, names=_format_names, default="auto", show_default=True, help="Layout: auto, {}."
+)
+METHOD = click.option("--method", cls=ListedOption, names=_method_names, help="Also check the labels that this method needs: {}.")
+PROTOCOL = click.option(
+    "--protocol",
+    cls=ListedOption,
+    names=_protocol_names,
+    help="Protocol for the split: {}. [default: official if the data set has published splits, else holdout]",
+)
+MAX_TRAIN_ANOMALIES = click.option(
+    "--max-train-anomalies",
+    type=click.IntRange(min=0),
+    help="Maximum number of labelled anomalies in the training split. [default: all]",
+)
+SEED = click.option("--seed", type=click.IntRange(min=0), help="Random seed of the split. [default: 0]")
+SPLIT_FILE = click.option(
+    "--split",
+    "split_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File with a split, in place of --protocol, --max-train-anomalies and --seed.",
+)
+
+
+def dataset_options(*options: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the argument URI, ``--format`` and further options, in this order."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in (*reversed(options), FORMAT, click.argument("uri")):
+            function = option(function)
+        return function
+
+    return add
+
+
+class SplitOptions(NamedTuple):
+    """The options of a split, as a user gave them."""
+
+    protocol: str | None
+    max_train_anomalies: int | None
+    seed: int | None
+    split_file: Path | None = None
+
+
+def open_uri(uri: str, format_name: str) -> Dataset:
+    """Open the data set of the command line."""
+    from adjobs.config.environment import load_settings
+    from adjobs.data.open import open_dataset
+
+    return open_dataset(uri, format_name, cache=load_settings().cache)
+
+
+def splitter(dataset: Dataset, options: SplitOptions) -> Callable[[Dataset], SplitAssignment]:
+    """A function that splits the data set without its invalid samples.
+
+    Raises:
+        JobError: options are invalid; they are checked here, before images are read.
+        DataError: the file's split does not fit the data set.
+    """
+    from adjobs.data.splits.assignment import check_split, make_split, read_split
+    from adjobs.data.splits.protocols import find_protocol
+
+    if options.split_file:
+        if options.protocol or options.max_train_anomalies is not None or options.seed is not None:
+            raise JobError(
+                "--split: the file defines the whole split; remove --protocol, --max-train-anomalies and --seed, or --split"
+            )
+        stored = read_split(options.split_file)
+        check_split(dataset, stored)
+        ids = {sample.id for sample in dataset.samples}
+        return lambda valid: check_split(valid, stored, ids - {sample.id for sample in valid.samples})
+    has_published_splits = any(sample.published_split for sample in dataset.samples)
+    protocol = options.protocol or ("official" if has_published_splits else "holdout")
+    find_protocol(protocol)
+    return lambda valid: make_split(valid, protocol, max_train_anomalies=options.max_train_anomalies, seed=options.seed or 0)

@@ -1,0 +1,58 @@
+"""Results of ``adjobs data`` as text."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from adjobs.cli.output import table
+
+if TYPE_CHECKING:
+    from adjobs.data.checks.problem import Problem
+
+MAX_LINES = 20
+"""Maximum number of problems of one kind that are printed; ``--json`` lists all."""
+
+
+def problem_lines(title: str, problems: list[Problem]) -> list[str]:
+    """A heading and one line for each problem, up to ``MAX_LINES`` of a kind."""
+    by_kind: dict[str, list[Problem]] = defaultdict(list)
+    for problem in problems:
+        by_kind[problem.kind].append(problem)
+    lines = [f"{title} ({len(problems)})"] if problems else []
+    for kind, members in by_kind.items():
+        lines.extend(f"  {problem.sample or '(data set)'}: {kind}: {problem.message}" for problem in members[:MAX_LINES])
+        if len(members) > MAX_LINES:
+            lines.append(f"  … and {len(members) - MAX_LINES} more of kind {kind}; --json lists all")
+    return lines
+
+
+def summary_text(summary: dict[str, Any]) -> str:
+    """The result of ``show`` for a person."""
+    sizes, groups = summary["sizes"], summary["groups"]
+    phrases = {"masks": "with a mask", "blocks": "with blocks", "boxes": "with boxes", "unlabelled": "unlabelled"}
+    labels = "".join(f", {summary[kind]} {phrase}" for kind, phrase in phrases.items() if summary[kind] or kind == "masks")
+    lines = [
+        f"format       {summary['format']}",
+        f"fingerprint  {summary['fingerprint']}",
+        f"images       {summary['images']}{labels}",
+    ]
+    if "min" in sizes:
+        smallest, largest, common = (f"{size[0]} x {size[1]}" for size in (sizes["min"], sizes["max"], sizes["common"]))
+        lines.append(f"sizes        {smallest} to {largest}, most common {common} ({sizes['common_count']} images)")
+    if sizes["unreadable"]:
+        lines.append(f"unreadable   {sizes['unreadable']} images; see 'adjobs data check'")
+    if groups["count"]:
+        across_splits = f", {groups['across_splits']} of them in several splits" if groups["across_splits"] else ""
+        lines.append(f"groups       {groups['count']}{across_splits}")
+    if summary["protocol"]:
+        lines.append(f"protocol     {summary['protocol']}, seed {summary['seed']}")
+    else:
+        lines.append(f"no split     {summary['split_error']}")
+    return "\n".join([*lines, "", split_table(summary["splits"])])
+
+
+def split_table(counts: list[dict[str, Any]]) -> str:
+    """A table of the images by split, label and defect type."""
+    rows = [[count["split"] or "-", count["label"], count["defect"] or "-", str(count["count"])] for count in counts]
+    return table(rows, ["split", "label", "defect", "images"])

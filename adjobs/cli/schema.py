@@ -1,0 +1,45 @@
+"""``adjobs schema``: the JSON schemas of the files that people write."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from adjobs.cli.output import VerbResult, verb
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["job", "space"]))
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the schema to this file instead of standard output."
+)
+@verb
+def command(kind: str, out: Path | None) -> VerbResult:
+    """Print the JSON schema of the job file or of the search space file.
+
+    With it, an editor completes and checks the keys, the method's parameters included. For editors with the YAML language
+    server, start the file with the line
+
+    \b
+    # yaml-language-server: $schema=job.schema.json
+    """  # noqa: D301 (click looks for the control character, not for a backslash)
+    schema = _build(kind)
+    if out is None:
+        return schema, json.dumps(schema, indent=2, ensure_ascii=False)
+    from adjobs.storage.base import atomic_write, disk_errors
+
+    with disk_errors("write", out), atomic_write(out) as temporary:
+        temporary.write_text(json.dumps(schema, indent=2, ensure_ascii=False) + "\n")
+    return {"out": str(out)}, f"schema of the {kind} file in {out}"
+
+
+def _build(kind: str) -> dict[str, object]:
+    from adjobs.config import schema
+
+    if kind == "job":
+        return schema.job_schema()
+    from adjobs.tuning import space
+
+    return schema.space_schema(space.FREE, space.KINDS)

@@ -1,0 +1,131 @@
+"""Checks of images: unreadable ones, ones on which no defect can be seen, and ones unlike most others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from adjobs.data.checks.duplicates import SIDE, Descriptor, describe
+from adjobs.data.checks.labels import label_problems
+from adjobs.data.checks.problem import Problem
+from adjobs.data.dataset import Sample
+from adjobs.data.images import ImageError, decode
+from adjobs.data.walk import content_hash
+from adjobs.errors import DataError
+
+MIN_SIDE = 32
+"""Pixels of the shorter side below which an image is called tiny: feature extractors halve it five times."""
+
+MAX_SHAPE_RATIO, MAX_AREA_RATIO = 1.25, 2.0
+"""Factors by which an image's aspect ratio and number of pixels may differ from their medians without a warning."""
+
+SPREAD = 3.0
+"""In data sets of varying shapes or areas: allowed multiple of the 75 % quantile of the distances, if that is larger."""
+
+ONE_COLOUR = 4
+"""Maximum grey levels between darkest and brightest pixel of a uniform image; JPEG and sensor noise leave that much."""
+
+GREY, COLOURED = 2, 12
+"""Grey levels between the channels: at most on a grey image, at least somewhere on a coloured one; in between, unclear."""
+
+
+class InspectedImage(NamedTuple):
+    """What is known about an image after decoding it.
+
+    Attributes:
+        sample: its sample.
+        digest: sha256 of the file.
+        size: width and height of the upright image, in pixels.
+        has_colour: None if unclear.
+        descriptor: for near duplicates.
+    """
+
+    sample: Sample
+    digest: str
+    size: tuple[int, int]
+    has_colour: bool | None
+    descriptor: Descriptor
+
+
+def inspect_image(sample: Sample) -> tuple[InspectedImage | None, list[Problem]]:
+    """Decode the image and the labels of a sample; returns None if the image is unusable, and the sample's problems."""
+    try:
+        digest = content_hash(sample.image)
+        image = decode(sample.image)
+    except ImageError as error:
+        return None, [Problem(sample.id, error.kind, error.reason)]
+    except DataError as error:
+        return None, [Problem(sample.id, "unreadable", str(error))]
+    thumbnail = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    problems = [Problem(sample.id, *finding) for finding in label_problems(sample, image.size)]
+    problems.extend(_visibility_problems(sample, image))
+    return InspectedImage(sample, digest, image.size, _has_colour(thumbnail), describe(thumbnail)), problems
+
+
+def outlier_problems(images: Sequence[InspectedImage]) -> Iterator[Problem]:
+    """Images unlike most others: grey among coloured ones or the reverse, and unusual sizes or shapes."""
+    if images:
+        yield from _colour_outliers(images)
+        yield from _size_outliers(images)
+
+
+def _visibility_problems(sample: Sample, image: Image.Image) -> Iterator[Problem]:
+    width, height = image.size
+    if min(width, height) < MIN_SIDE:
+        message = (
+            f"is {width} x {height} pixels; at least {MIN_SIDE} a side are needed to show a defect; export it larger or remove it"
+        )
+        yield Problem(sample.id, "tiny", message, "warning")
+    ranges = np.reshape(image.getextrema(), (-1, 2))
+    if np.ptp(ranges, axis=1).max() <= ONE_COLOUR:
+        colour = ", ".join(map(str, ranges[:, 0]))
+        message = f"has only one colour ({colour}) and shows no object; check the camera, remove the image"
+        yield Problem(sample.id, "one colour", message, "warning")
+
+
+def _has_colour(thumbnail: Image.Image) -> bool | None:
+    """Whether an image has colour; None if its channels differ slightly, as in colour photographs of grey objects."""
+    if thumbnail.mode == "L":
+        return False
+    channel_range = int(np.ptp(np.asarray(thumbnail, dtype=np.int16), axis=2).max())
+    return False if channel_range <= GREY else True if channel_range >= COLOURED else None
+
+
+def _colour_outliers(images: Sequence[InspectedImage]) -> Iterator[Problem]:
+    counts = Counter(image.has_colour for image in images if image.has_colour is not None)
+    if len(counts) < 2:
+        return
+    rare = counts[True] <= counts[False]
+    names = {True: "in colour", False: "grey"}
+    for image in images:
+        if image.has_colour is rare:
+            message = (
+                f"is {names[rare]}, but {counts[not rare]} other images are {names[not rare]}; "
+                "all images should come from the same kind of camera; convert it or remove it"
+            )
+            yield Problem(image.sample.id, "mode", message, "warning")
+
+
+def _size_outliers(images: Sequence[InspectedImage]) -> Iterator[Problem]:
+    sizes = np.log([image.size for image in images])
+    shape, area = sizes[:, 0] - sizes[:, 1], sizes.sum(axis=1)
+    is_outlier = _are_far(shape, MAX_SHAPE_RATIO) | _are_far(area, MAX_AREA_RATIO)
+    width, height = np.exp((np.median(area) + np.array([1, -1]) * np.median(shape)) / 2)
+    for image, unusual in zip(images, is_outlier, strict=True):
+        if unusual:
+            message = (
+                f"is {image.size[0]} x {image.size[1]} pixels, but the median image is {width:.0f} x {height:.0f}; all are "
+                "resized to the same square, which distorts this one differently; check that it belongs to the data set"
+            )
+            yield Problem(image.sample.id, "size", message, "warning")
+
+
+def _are_far(values: np.ndarray, factor: float) -> np.ndarray:
+    """Whether logarithmic values are far from their median."""
+    distance = np.abs(values - np.median(values))
+    is_far: np.ndarray = distance > max(np.log(factor), SPREAD * float(np.quantile(distance, 0.75)))
+    return is_far

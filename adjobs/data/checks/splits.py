@@ -1,0 +1,101 @@
+"""Checks of a split: missing labels, groups in several splits, and duplicates across splits."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+from adjobs.data.checks.duplicates import find_across_splits
+from adjobs.data.checks.images import InspectedImage
+from adjobs.data.checks.problem import DataRequirements, Problem
+from adjobs.data.dataset import Dataset, Sample
+from adjobs.data.splits.assignment import SplitAssignment
+from adjobs.data.splits.protocols import SplitSamples
+
+
+def split_problems(
+    dataset: Dataset,
+    images: Sequence[InspectedImage],
+    split: SplitAssignment,
+    requirements: DataRequirements,
+    progress: bool,
+) -> Iterator[Problem]:
+    """All problems of a split.
+
+    Args:
+        dataset: the usable samples.
+        images: the images that could be decoded.
+        split: the split to check.
+        requirements: what the job requires.
+        progress: show a progress bar on a terminal's standard error.
+    """
+    split_of = {name: split_name for split_name in SplitSamples._fields for name in getattr(split, split_name)}
+    used = {sample.id: sample for sample in dataset.samples if sample.id in split_of}
+    counts = Counter((split_of[name], sample.label) for name, sample in used.items())
+    yield from _missing_labels(counts, requirements)
+    yield from _leaking_groups(used.values(), split_of)
+    yield from _duplicates([image for image in images if image.sample.id in used], split_of, progress)
+
+
+def _missing_labels(counts: Counter[tuple[str, str]], requirements: DataRequirements) -> Iterator[Problem]:
+    """Labels that the job needs and the split lacks."""
+    for required, split_name, label, minimum in (
+        (requirements.needs_train_anomalies, "train", "anomalous", 1),
+        (requirements.needs_val_anomalies, "val", "anomalous", 1),
+        (requirements.min_val_normals > 0, "val", "normal", requirements.min_val_normals),
+    ):
+        count = counts[split_name, label]
+        if required and count < minimum:
+            message = (
+                f"the {split_name} split has {count or 'no'} {label} images; at least {minimum} required; "
+                "label more images, or choose another protocol, max_train_anomalies, method or threshold"
+            )
+            yield Problem("", f"few {label} images in {split_name}", message)
+    if requirements.selects_on_val and not requirements.needs_val_anomalies and not counts["val", "anomalous"]:
+        message = (
+            "the val split has no anomalous images, so the last checkpoint is used as the model; "
+            "label some, or choose a protocol that puts some there"
+        )
+        yield Problem("", "no checkpoint selection", message, "warning")
+
+
+def _leaking_groups(samples: Iterable[Sample], split_of: dict[str, str]) -> Iterator[Problem]:
+    groups: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        if sample.group is not None:
+            groups[sample.group].append(sample)
+    for name, members in groups.items():
+        counts = Counter(split_of[sample.id] for sample in members)
+        if len(counts) > 1:
+            listed = ", ".join(f"{split_name} {counts[split_name]}" for split_name in SplitSamples._fields if counts[split_name])
+            message = (
+                f"its group {name} is in several splits: {listed}; "
+                "results on images of a known object are optimistic; choose a protocol that keeps groups together"
+            )
+            last = max(members, key=lambda sample: SplitSamples._fields.index(split_of[sample.id]))
+            yield Problem(last.id, "group across splits", message, "warning")
+
+
+def _duplicates(images: Sequence[InspectedImage], split_of: dict[str, str], progress: bool) -> Iterator[Problem]:
+    """Images that are also in another split: the same file, or a near duplicate from another group."""
+    first_copies: dict[str, dict[str, str]] = defaultdict(dict)  # id of the first image with this content, by split
+    for image in images:
+        first_copies[image.digest].setdefault(split_of[image.sample.id], image.sample.id)
+    todo = "results on it are optimistic; keep one of the two, or give both the same group"
+    splits = [split_of[image.sample.id] for image in images]
+    groups = [image.sample.group or image.sample.id for image in images]
+    matches = find_across_splits([image.descriptor for image in images], splits, groups, progress=progress)
+    for i, image in enumerate(images):
+        name, split_name = image.sample.id, splits[i]
+        copy = next((copy for other, copy in first_copies[image.digest].items() if other != split_name), None)
+        if copy:
+            message = f"is in the {split_name} split, and the same image {copy} is in the {split_of[copy]} split; {todo}"
+            yield Problem(name, "duplicate across splits", message, "warning")
+        elif i in matches:
+            match = matches[i]
+            copy = images[match.index].sample.id
+            message = (
+                f"is in the {split_name} split, and its near duplicate {copy} (similarity {match.similarity:.2f}) is in the "
+                f"{split_of[copy]} split; {todo}"
+            )
+            yield Problem(name, "near duplicate", message, "warning")

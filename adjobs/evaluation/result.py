@@ -1,0 +1,148 @@
+"""Metrics of a split, and what an evaluation of a trained method results in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from adjobs.data.dataset import Dataset
+from adjobs.evaluation.spro import compute_spro_metrics
+from adjobs.evaluation.thresholds import Thresholds
+from adjobs.metrics import ranking, summary
+from adjobs.metrics.binned import DEFAULT_LIMIT
+from adjobs.metrics.intervals import Estimate
+from adjobs.metrics.pixel import exact_pixel_metrics
+from adjobs.types import ImageScores
+
+
+@dataclass(frozen=True)
+class SplitMetrics:
+    """All metrics of one split, each with its 95 % interval.
+
+    Attributes:
+        overall: by name, such as ``image_auroc``.
+        by_defect: the same for each defect type beside all normal images.
+        counts: images of each defect type.
+    """
+
+    overall: dict[str, Estimate]
+    by_defect: dict[str, dict[str, Estimate]]
+    counts: dict[str, int]
+
+    def values(self) -> dict[str, float | None]:
+        """The overall values without their intervals."""
+        return {name: estimate.value for name, estimate in self.overall.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {
+            "overall": {name: estimate._asdict() for name, estimate in self.overall.items()},
+            "by_defect": {
+                defect: {"count": self.counts[defect], **{name: estimate._asdict() for name, estimate in metrics.items()}}
+                for defect, metrics in self.by_defect.items()
+            },
+        }
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """A trained method, evaluated on validation and test.
+
+    Attributes:
+        splits: metrics of ``val`` and ``test``.
+        thresholds: chosen on validation.
+        ms_per_image: of prediction, on the test split.
+    """
+
+    splits: Mapping[str, SplitMetrics]
+    thresholds: Thresholds
+    ms_per_image: float
+
+    @property
+    def estimates(self) -> dict[str, Estimate]:
+        """All metrics of whole splits by names such as ``test/image_auroc``."""
+        return {
+            f"{split}/{name}": estimate for split, metrics in self.splits.items() for name, estimate in metrics.overall.items()
+        }
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """Their values; None where undefined."""
+        return {name: estimate.value for name, estimate in self.estimates.items()}
+
+    @property
+    def undefined(self) -> list[str]:
+        """The names of the metrics without a value, sorted."""
+        return sorted(name for name, value in self.metrics.items() if value is None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON: ``metrics``, their ``intervals`` and ``reasons``, both thresholds with their ``meaning``, the time."""
+        image, pixel = self.thresholds.image, self.thresholds.pixel
+        return {
+            "metrics": self.metrics,
+            "intervals": {name: [estimate.low, estimate.high] for name, estimate in self.estimates.items()},
+            "reasons": {name: estimate.reason for name, estimate in self.estimates.items() if estimate.reason},
+            "threshold": {**image.to_dict(), "meaning": image.describe()},
+            "pixel_threshold": None if pixel is None else {**pixel.to_dict(), "meaning": pixel.describe()},
+            "ms_per_image": self.ms_per_image,
+        }
+
+
+def compute_image_metrics(scores: ImageScores, native_threshold: float | None = None) -> dict[str, float | None]:
+    """Image metrics that need no chosen threshold, for further scores ``image_auroc_NAME``; None where a class is missing.
+
+    Args:
+        scores: of a split.
+        native_threshold: where the method itself decides, see :class:`adjobs.methods.contract.Spec`; adds the mean F1 of the
+            two classes there, such as ``image_macro_f1_at_0.5``. F1 of anomalies alone is not suited to choose by: where they
+            are many, as in the validation splits of published protocols, "all anomalous" has a high one.
+    """
+    best = ranking.f1_max(scores.labels, scores.score)
+    metrics = {
+        "image_auroc": ranking.auroc(scores.labels, scores.score),
+        "image_ap": ranking.average_precision(scores.labels, scores.score),
+        "image_f1max": None if best is None else best[0],
+    }
+    if native_threshold is not None:
+        metrics[f"image_macro_f1_at_{native_threshold:g}"] = ranking.macro_f1(scores.labels, scores.score >= native_threshold)
+    return metrics | {f"image_auroc_{name}": ranking.auroc(scores.labels, extra) for name, extra in scores.extra_scores.items()}
+
+
+def compute_pixel_metrics(scores: ImageScores) -> dict[str, float | None]:
+    """Pixel metrics without intervals; empty where there are no maps, or no masks to evaluate them against."""
+    if scores.anomaly_maps is None or scores.masks is None:
+        return {}
+    pixels = exact_pixel_metrics(scores.anomaly_maps, scores.masks, limits=(DEFAULT_LIMIT,))
+    return {"pixel_auroc": pixels.auroc, "pixel_ap": pixels.ap, "au_pro": pixels.au_pro[DEFAULT_LIMIT]}
+
+
+def compute_split_metrics(
+    scores: ImageScores, threshold: float, pixel_threshold: float | None, dataset: Dataset | None = None
+) -> SplitMetrics:
+    """All metrics of a split.
+
+    Args:
+        scores: its predictions.
+        threshold: an image is predicted anomalous if its score is at least that.
+        pixel_threshold: the same for pixels; None leaves out what depends on it.
+        dataset: if its masks say when a defect counts as detected (MVTec LOCO), sPRO is computed too.
+    """
+    overall = summary.image_metrics(scores.labels, scores.score, threshold)
+    by_defect = summary.image_metrics_by_defect(scores.labels, scores.score, scores.defects, threshold)
+    for name, extra in scores.extra_scores.items():
+        metrics = summary.image_metrics(scores.labels, extra, None)
+        overall |= {f"{metric}_{name}": metrics[metric] for metric in ("image_auroc", "image_ap")}
+    if scores.anomaly_maps is None or scores.masks is None:
+        reason = "the method gives no map" if scores.anomaly_maps is None else "no anomalous image, or one without a mask"
+        overall |= {name: Estimate(None, reason=reason) for name in ("pixel_auroc", "pixel_ap", "au_pro")}
+    else:
+        overall |= summary.pixel_metrics(scores.anomaly_maps, scores.masks, pixel_threshold, defects=scores.defects)
+        by_type = summary.pixel_metrics_by_defect(scores.anomaly_maps, scores.masks, scores.defects)
+        for defect, metrics in by_type.items():
+            by_defect[defect] |= metrics
+    if dataset is not None and scores.anomaly_maps is not None:
+        overall |= compute_spro_metrics(scores, dataset)
+    types = [defect or summary.UNTYPED for defect, label in zip(scores.defects, scores.labels, strict=True) if label]
+    return SplitMetrics(overall, by_defect, Counter(types))

@@ -1,0 +1,137 @@
+"""A job's data: opened, checked and split before anything is started."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+from adjobs import methods
+from adjobs.config.job import JobConfig
+from adjobs.config.settings import Settings
+from adjobs.data.checks.preflight import check_dataset, without_invalid
+from adjobs.data.checks.problem import DataRequirements, Problem
+from adjobs.data.dataset import Dataset, fingerprint
+from adjobs.data.open import open_dataset
+from adjobs.data.splits.assignment import SplitAssignment, check_split, make_split, read_split
+from adjobs.errors import DataError, JobError
+from adjobs.methods.contract import Spec
+from adjobs.metrics.pixel_threshold import check_pixels_possible
+from adjobs.metrics.threshold import check_possible
+from adjobs.storage.base import atomic_write, disk_errors
+from adjobs.version import __version__
+
+
+class PreparedData(NamedTuple):
+    """Data that passed all checks."""
+
+    dataset: Dataset
+    fingerprint: str
+    problems: list[Problem]
+    split: SplitAssignment
+
+
+def prepare_data(job: JobConfig, settings: Settings, split: SplitAssignment | None = None) -> PreparedData:
+    """Open, check and split the data, before anything is started.
+
+    Args:
+        job: the resolved job.
+        settings: where the cache is.
+        split: of an earlier run that is resumed; None makes or reads the job's own.
+
+    Raises:
+        DataError: there are problems and ``data.skip_invalid`` is off, or a split lacks what the job needs.
+        JobError: the split or the threshold is impossible with these data.
+    """
+    if split is None and job.data.split is not None:
+        split = _split_from_file(job.data.split, job.data.max_train_anomalies)
+    dataset = open_dataset(job.data.uri, job.data.format, cache=settings.cache)
+    _assign(dataset, job, split, dataset)  # what cannot be split with all images is refused before they are read
+    complete = _fingerprint_or_none(dataset)
+    problems = _cached_problems(dataset, complete, job, split, settings.cache)
+    _refuse_problems(job, problems)
+    valid = without_invalid(dataset, problems)
+    assignment = _assign(valid, job, split, dataset)
+    _check_thresholds(job, valid, assignment)
+    unchanged = len(valid.samples) == len(dataset.samples)
+    return PreparedData(valid, complete if complete and unchanged else fingerprint(valid), problems, assignment)
+
+
+def requirements_of(spec: Spec) -> DataRequirements:
+    """What a method needs of its data, whatever the threshold's policy."""
+    return DataRequirements(needs_train_anomalies="none" not in spec.supervisions, selects_on_val=spec.selection.rule == "best")
+
+
+def _split_from_file(path: str, max_train_anomalies: int | None) -> SplitAssignment:
+    if max_train_anomalies is not None:
+        raise JobError(
+            f"data.max_train_anomalies: got {max_train_anomalies} beside data.split {path}, which says itself which anomalies "
+            "train; remove one of the two"
+        )
+    return read_split(Path(path).expanduser())
+
+
+def _fingerprint_or_none(dataset: Dataset) -> str | None:
+    """The fingerprint; None where a file cannot be read, which the check reports with all other problems."""
+    try:
+        return fingerprint(dataset, progress=True)
+    except DataError:
+        return None
+
+
+def _assign(valid: Dataset, job: JobConfig, split: SplitAssignment | None, dataset: Dataset) -> SplitAssignment:
+    """The job's split of the valid samples of a data set."""
+    if split is None:
+        return make_split(valid, job.data.protocol, max_train_anomalies=job.data.max_train_anomalies, seed=job.data.seed)
+    ids = {sample.id for sample in valid.samples}
+    return check_split(valid, split, excluded=[sample.id for sample in dataset.samples if sample.id not in ids])
+
+
+def _refuse_problems(job: JobConfig, problems: list[Problem]) -> None:
+    errors = [problem for problem in problems if problem.severity == "error"]
+    of_dataset = [problem for problem in errors if not problem.sample]
+    if not errors or (job.data.skip_invalid and not of_dataset):
+        return
+    first = (of_dataset if job.data.skip_invalid else errors)[0]
+    count = "1 problem" if len(errors) == 1 else f"{len(errors)} problems"
+    action = f"list all with 'adjobs data check {job.data.uri}' and fix them"
+    action += "" if of_dataset else ", or set data.skip_invalid=true"
+    raise DataError(f"data '{job.data.uri}': {count} found, first: {first.sample or 'the data set'}: {first.message}; {action}")
+
+
+def _check_thresholds(job: JobConfig, dataset: Dataset, split: SplitAssignment) -> None:
+    """Refuse thresholds that the validation split cannot give, before hours of training."""
+    ids = set(split.val)
+    val = [sample for sample in dataset.samples if sample.id in ids]
+    anomalies = [sample for sample in val if sample.label == "anomalous"]
+    n_normal = len(val) - len(anomalies)
+    check_possible(job.threshold.to_policy(), n_normal, len(anomalies))
+    pixel_policy = job.pixel_threshold.to_policy()
+    if pixel_policy is not None:
+        has_masks = bool(anomalies) and all(sample.mask is not None for sample in anomalies)
+        check_pixels_possible(pixel_policy, n_normal, has_masks)
+
+
+def _cached_problems(
+    dataset: Dataset, complete: str | None, job: JobConfig, split: SplitAssignment | None, cache: Path
+) -> list[Problem]:
+    """All problems of a data set; reading every image takes a while, so the answer is cached for the same question."""
+    requirements = requirements_of(methods.spec(job.method))
+
+    def check() -> list[Problem]:
+        return check_dataset(dataset, lambda valid: _assign(valid, job, split, dataset), requirements=requirements, progress=True)
+
+    if complete is None:
+        return check()
+    split_key = split.to_dict() if split else [job.data.protocol, job.data.max_train_anomalies, job.data.seed]
+    question = json.dumps([__version__, complete, split_key, asdict(requirements)])
+    path = cache / "checked" / f"{hashlib.sha256(question.encode()).hexdigest()[:32]}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError):  # missing, or damaged by a power failure
+        return [Problem(**item) for item in json.loads(path.read_text())]
+    problems = check()
+    with disk_errors("write", path), atomic_write(path) as temporary:
+        temporary.write_text(json.dumps([asdict(problem) for problem in problems]))
+    return problems

@@ -1,0 +1,39 @@
+"""A trained detector on other data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adjobs.data.cache.images import open_cache
+from adjobs.data.dataset import fingerprint
+from adjobs.data.open import open_dataset
+from adjobs.errors import DataError
+from adjobs.evaluation.evaluate import predict_split
+from adjobs.evaluation.result import EvaluationResult, compute_split_metrics
+from adjobs.evaluation.thresholds import Thresholds
+from adjobs.inference.detector import Detector
+
+
+def evaluate_detector(detector: Detector, uri: str, format: str, cache: Path) -> EvaluationResult:
+    """Evaluate a detector on all labelled images of a data set, at its own thresholds.
+
+    Args:
+        detector: the detector.
+        uri: of the data set.
+        format: its layout; ``auto`` recognises it.
+        cache: folder of fetched and decoded data sets.
+
+    Raises:
+        DataError: the data cannot be read, or are those that the detector was trained on.
+    """
+    dataset = open_dataset(uri, format, cache=cache)
+    digest = fingerprint(dataset)
+    manifest = detector.manifest
+    if digest == manifest.data_fingerprint:
+        raise DataError(f"data '{uri}': the detector was trained on these images; use others, or read the metrics of its run")
+    images = open_cache(dataset, digest, manifest.image_size, cache)
+    ids = tuple(sample.id for sample in dataset.samples if sample.label != "unlabelled")
+    thresholds = Thresholds.from_dict({"image": manifest.threshold, "pixel": manifest.pixel_threshold})
+    timed = predict_split(detector.method, images, dataset, ids, detector.device_config)
+    metrics = compute_split_metrics(timed.scores, thresholds.image.value, thresholds.pixel_value, dataset)
+    return EvaluationResult({"test": metrics}, thresholds, timed.ms_per_image)

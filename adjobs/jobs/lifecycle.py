@@ -1,0 +1,135 @@
+"""The life of a job's run: opened, reopened, and closed whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import psutil
+
+from adjobs.config.settings import Settings
+from adjobs.errors import Stopped, TrackingError
+from adjobs.jobs.data import PreparedData
+from adjobs.jobs.prepare import PreparedJob
+from adjobs.tracking.folder import folder_uri
+from adjobs.tracking.layout import DatasetInfo, ParentRun, RunRef
+from adjobs.tracking.runs import create_run, open_writer
+from adjobs.training.backends.ray import ray_job
+from adjobs.training.worker import Task
+from adjobs.types import JobStatus
+
+log = logging.getLogger(__name__)
+
+_open_runs: dict[RunRef, str] = {}
+"""Runs that this process drives, each with the command that resumes it."""
+
+
+def open_run(prepared: PreparedJob, settings: Settings, tags: Mapping[str, str], parent: ParentRun | None = None) -> Task:
+    """Open a run of a prepared job; returns what its workers need to know.
+
+    Args:
+        prepared: the job and its data.
+        settings: where MLflow and the checkpoints are.
+        tags: more tags of the run.
+        parent: the search that it belongs to.
+    """
+    uri = settings.tracking_uri if prepared.job.track is not None else folder_uri(settings.home)
+    storage = storage_of(settings, "{run}")
+    run = create_run(uri, prepared.job, dataset_info(prepared.data), storage, {**driver_tags(), **tags}, parent)
+    return task_of(prepared, settings, run)
+
+
+def reopen_run(prepared: PreparedJob, settings: Settings, run: RunRef) -> Task:
+    """Open a run again that was opened for this job, perhaps by a process that died before it had recorded the job."""
+    writer = open_writer(run)
+    writer.reopen({**driver_tags(), "storage": storage_of(settings, run.run_id)})
+    writer.record_job(prepared.job, dataset_info(prepared.data))
+    return task_of(prepared, settings, run)
+
+
+def task_of(prepared: PreparedJob, settings: Settings, run: RunRef) -> Task:
+    """What the workers of an open run need to know."""
+    job, data = prepared
+    excluded = tuple(sorted({problem.sample for problem in data.problems if problem.severity == "error"}))
+    return Task(job, data.split, data.fingerprint, settings.cache, run, settings.tracking_uri, excluded)
+
+
+def storage_of(settings: Settings, run_id: str) -> str:
+    """Where the checkpoints of a run go."""
+    return f"{settings.artifacts}/checkpoints/{run_id}"
+
+
+def dataset_info(data: PreparedData) -> DatasetInfo:
+    """What a run records of its data."""
+    labels = {sample.id: sample.label for sample in data.dataset.samples}
+    splits = {"train": data.split.train, "val": data.split.val, "test": data.split.test}
+    counts = Counter(f"{split}/{labels[name]}" for split, names in splits.items() for name in names)
+    return DatasetInfo(data.fingerprint, data.dataset.format, dict(counts), data.split, data.problems)
+
+
+@contextmanager
+def managed_run(run: RunRef, resume_command: str) -> Iterator[None]:
+    """Work of an open run, which is closed whatever happens.
+
+    Args:
+        run: the open run.
+        resume_command: what resumes it, for whoever stopped it.
+
+    Raises:
+        Stopped: the process was interrupted; says how to resume.
+    """
+    _open_runs[run] = resume_command
+    try:
+        yield
+    except (KeyboardInterrupt, Stopped) as error:  # Stopped: a run within this one was closed before
+        stopped = Stopped(f"stopped; resume with: {resume_command}")
+        open_writer(run).close(JobStatus.KILLED, stopped)
+        raise stopped from error
+    except BaseException as error:
+        open_writer(run).close(JobStatus.FAILED, error)
+        raise
+    else:
+        open_writer(run).close(JobStatus.FINISHED)
+    finally:
+        del _open_runs[run]
+
+
+def close_open_runs() -> None:
+    """Mark every run that this process drives as killed; for signal handlers, before anything is torn down."""
+    for run, resume_command in list(_open_runs.items()):
+        log.info("run %s: killed; resume with: %s", run.run_id, resume_command)
+        with contextlib.suppress(TrackingError):
+            open_writer(run).close(JobStatus.KILLED, Stopped(f"stopped; resume with: {resume_command}"))
+
+
+def driver_tags() -> dict[str, str]:
+    """Tags that say which process drives a run."""
+    driver = f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+    return {"driver": driver, "ray_job": ray_job() or "none"}
+
+
+def ensure_not_running(subject: str, status: JobStatus, tags: Mapping[str, str]) -> None:
+    """Refuse to resume what another process is working on.
+
+    Raises:
+        TrackingError: its driver is alive.
+    """
+    if status == JobStatus.RUNNING and _is_alive(tags.get("driver", "")):
+        raise TrackingError(f"{subject}: its driver {tags['driver']} is still running; stop it first")
+
+
+def _is_alive(driver: str) -> bool:
+    """Whether the driver of a run is a living process of this machine; of other machines nothing is known."""
+    host, _, process = driver.partition(":")
+    pid, _, created = process.partition(":")
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.0f}" == created
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,191 @@
+"""Reading a run back, also one that failed on its way."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import yaml
+
+from adjobs.config.resolve import resolve
+from adjobs.data.splits.assignment import SplitAssignment
+from adjobs.errors import AdjobsError, TrackingError
+from adjobs.tracking.client import connect, mlflow_errors
+from adjobs.tracking.layout import FIGURES, HISTORY_PREFIXES, JOB_FILE, SPLIT_FILE, TAG, RunRef, StoredRun, scores_file
+from adjobs.tracking.writer import History, read_history
+from adjobs.types import ImageScores, JobStatus
+
+PNG_HEADER = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What is known of a run without its artifacts.
+
+    Attributes:
+        name: of the run.
+        experiment: its experiment's name; "" for runs without MLflow.
+        status: running or how it ended.
+        started_at: in UTC.
+        ended_at: in UTC; None while it runs.
+        tags: those of adjobs, without their prefix.
+        metrics: the latest value of each.
+        dataset: ``uri``, ``format`` and ``counts``; empty where the run recorded none.
+    """
+
+    name: str
+    experiment: str
+    status: JobStatus
+    started_at: datetime | None
+    ended_at: datetime | None
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    dataset: dict[str, Any]
+
+
+class RunReader(ABC):
+    """Reads one run; ``info`` is as of the time when the reader was opened."""
+
+    def __init__(self, ref: RunRef, info: RunInfo) -> None:
+        self.ref, self.info = ref, info
+
+    @abstractmethod
+    def artifacts(self, folder: str = "") -> list[str]:
+        """Paths of the artifacts directly in a folder of the run."""
+
+    @abstractmethod
+    def read_bytes(self, name: str) -> bytes:
+        """An artifact."""
+
+    @abstractmethod
+    def metric_history(self, prefixes: Sequence[str] = HISTORY_PREFIXES) -> History:
+        """Values of the metrics with these prefixes, interval by interval."""
+
+    @abstractmethod
+    def url(self) -> str | None:
+        """The run's page in the MLflow UI; None without a server."""
+
+    def read_text(self, name: str) -> str:
+        """A text artifact."""
+        return self.read_bytes(name).decode("utf-8")
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """A JSON artifact.
+
+        Raises:
+            TrackingError: it is missing or damaged.
+        """
+        try:
+            return dict(json.loads(self.read_text(name)))
+        except (OSError, ValueError, TypeError, AdjobsError) as error:
+            raise TrackingError(f"run {self.ref.run_id}: has no readable {name}; train it again with this version") from error
+
+    def scores(self, split: str) -> ImageScores:
+        """The scores that were stored for a split, without anomaly maps and masks."""
+        table = self.read_json(scores_file(split))
+        columns = dict(zip(table["columns"], zip(*table["data"], strict=True), strict=True))
+        return ImageScores(
+            ids=tuple(columns["image"]),
+            labels=np.array(columns["label"], dtype=np.int64),
+            score=np.array(columns["score"], dtype=np.float64),
+            defects=tuple(columns["defect"]),
+            anomaly_maps=None,
+            masks=None,
+        )
+
+    def figures(self) -> dict[str, bytes]:
+        """The run's PNG figures by name, without folder and suffix."""
+        paths = sorted(path for path in self.artifacts(FIGURES) if path.endswith(".png"))
+        contents = {Path(path).stem: self.read_bytes(path) for path in paths}
+        return {name: content for name, content in contents.items() if content.startswith(PNG_HEADER)}
+
+    def stored_run(self) -> StoredRun:
+        """What is needed to resume the run.
+
+        Raises:
+            TrackingError: not a run of adjobs.
+        """
+        tags = self.info.tags
+        if "storage" not in tags:
+            raise TrackingError(f"run {self.ref.run_id}: not a run of adjobs; give the run id that 'adjobs train' printed")
+        return StoredRun(
+            job=resolve(yaml.safe_load(self.read_text(JOB_FILE)), source=f"run {self.ref.run_id}"),
+            split=SplitAssignment.from_dict(json.loads(self.read_text(SPLIT_FILE))),
+            fingerprint=tags["data_fingerprint"],
+            storage=tags["storage"],
+            status=self.info.status,
+            tags=tags,
+        )
+
+
+class MlflowRunReader(RunReader):
+    """A run of MLflow."""
+
+    def __init__(self, ref: RunRef) -> None:
+        self._client = connect(ref.tracking_uri)
+        with mlflow_errors(ref.tracking_uri):
+            run = self._client.get_run(ref.run_id)
+            experiment = self._client.get_experiment(run.info.experiment_id)
+        self._experiment_id = run.info.experiment_id
+        super().__init__(ref, run_info(run, experiment.name))
+
+    def artifacts(self, folder: str = "") -> list[str]:
+        """Paths of the artifacts directly in a folder of the run."""
+        with mlflow_errors(self.ref.tracking_uri):
+            return [item.path for item in self._client.list_artifacts(self.ref.run_id, folder)]
+
+    def read_bytes(self, name: str) -> bytes:
+        """Download an artifact."""
+        with mlflow_errors(self.ref.tracking_uri), TemporaryDirectory(prefix="adjobs-") as folder:
+            return Path(self._client.download_artifacts(self.ref.run_id, name, folder)).read_bytes()
+
+    def metric_history(self, prefixes: Sequence[str] = HISTORY_PREFIXES) -> History:
+        """Values of the metrics with these prefixes, interval by interval."""
+        names = [name for name in self.info.metrics if name.startswith(tuple(prefixes))]
+        return read_history(self._client, self.ref, names)
+
+    def url(self) -> str | None:
+        """The run's page, without a password that the URI may hold: reports are handed on."""
+        uri = self.ref.tracking_uri
+        if not uri.startswith("http"):
+            return None
+        parts = urlsplit(uri.rstrip("/"))
+        public = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        return f"{public}/#/experiments/{self._experiment_id}/runs/{self.ref.run_id}"
+
+
+def run_info(run: Any, experiment: str) -> RunInfo:
+    """What MLflow says of a run."""
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    dataset = inputs[0].dataset if inputs else None
+    return RunInfo(
+        name=run.info.run_name or run.info.run_id,
+        experiment=experiment,
+        status=JobStatus(str(run.info.status)),
+        started_at=_time(run.info.start_time),
+        ended_at=_time(run.info.end_time),
+        tags={key.removeprefix(TAG): value for key, value in run.data.tags.items() if key.startswith(TAG)},
+        metrics=dict(run.data.metrics),
+        dataset={} if dataset is None else {**_mapping(dataset.source), "counts": _mapping(dataset.profile)},
+    )
+
+
+def _time(milliseconds: int | None) -> datetime | None:
+    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _mapping(text: str | None) -> dict[str, Any]:
+    """A JSON object; empty where it is missing or damaged."""
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

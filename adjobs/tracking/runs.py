@@ -1,0 +1,138 @@
+"""Creating and finding runs, in MLflow or in folders."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from adjobs.config.job import JobConfig
+from adjobs.errors import TrackingError
+from adjobs.metrics import METRICS_VERSION
+from adjobs.tracking.client import connect, experiment_id, mlflow_errors
+from adjobs.tracking.folder import FolderRunReader, FolderRunWriter, create_folder_run, folder_uri, is_folder, run_folder
+from adjobs.tracking.layout import TAG, DatasetInfo, ParentRun, RunRef, run_name
+from adjobs.tracking.logged_model import download
+from adjobs.tracking.reader import MlflowRunReader, RunReader
+from adjobs.tracking.writer import MlflowRunWriter, RunWriter
+from adjobs.types import JobStatus
+from adjobs.version import __version__
+
+
+def find_run(tracking_uri: str, home: Path, run_id: str) -> RunRef:
+    """The run of this id: one without MLflow where the user's folder holds it, else one of MLflow.
+
+    Args:
+        tracking_uri: of MLflow.
+        home: the user's folder.
+        run_id: an id, or ``runs:/`` and an id.
+    """
+    run_id = run_id.removeprefix("runs:/").strip("/")
+    ref = RunRef(folder_uri(home), run_id)
+    return ref if run_id and "/" not in run_id and run_folder(ref).is_dir() else RunRef(tracking_uri, run_id)
+
+
+def fetch_detector(tracking_uri: str, home: Path, model: str, folder: Path) -> Path:
+    """Fetch the detector folder of a model.
+
+    Args:
+        tracking_uri: of MLflow.
+        home: the user's folder, in which runs without MLflow are.
+        model: a run id, ``runs:/…``, ``models:/name/version``, ``models:/name@alias`` or ``models:/m-…``, or a local folder that
+            holds a detector.
+        folder: where to put what is downloaded.
+
+    Raises:
+        TrackingError: there is no such run or model, or the run has no model.
+    """
+    run = find_run(tracking_uri, home, model)
+    if not is_folder(run.tracking_uri):
+        return download(tracking_uri, model, folder)
+    reader = FolderRunReader(run)
+    if "model" not in reader.info.tags:
+        raise TrackingError(
+            f"run {run.run_id} ({reader.info.status}): has no model; finish it with 'adjobs train --resume {run.run_id}'"
+        )
+    return Path(reader.info.tags["model"])
+
+
+def open_writer(ref: RunRef) -> RunWriter:
+    """The writer of an open run.
+
+    Raises:
+        TrackingError: MLflow does not answer.
+    """
+    return FolderRunWriter(ref) if is_folder(ref.tracking_uri) else MlflowRunWriter(ref)
+
+
+def create_run(
+    uri: str, job: JobConfig, dataset: DatasetInfo, storage: str, tags: Mapping[str, str], parent: ParentRun | None = None
+) -> RunRef:
+    """Open a run and record the job: parameters, tags, data set, split.
+
+    Args:
+        uri: tracking URI.
+        job: the resolved job.
+        dataset: what is known of the data.
+        storage: where checkpoints go; ``{run}`` stands for the run's id.
+        tags: more tags, such as the Ray job's id.
+        parent: the search that it belongs to.
+
+    Raises:
+        TrackingError: MLflow is down or refuses.
+    """
+    name = run_name(job) if parent is None else f"{run_name(job)}-{parent.suffix}"
+    own_tags = {**_job_tags(job, dataset), **tags} | ({} if parent is None else {"kind": parent.kind})
+    ref = create_folder_run(uri, name, own_tags) if is_folder(uri) else _create_mlflow_run(uri, job, name, own_tags, parent)
+    writer = open_writer(ref)
+    try:
+        writer.set_tags({"storage": storage.replace("{run}", ref.run_id)})
+        writer.record_job(job, dataset)
+    except BaseException:
+        writer.close(JobStatus.FAILED)
+        raise
+    return ref
+
+
+def open_reader(ref: RunRef) -> RunReader:
+    """The reader of a run.
+
+    Raises:
+        TrackingError: MLflow does not answer, or there is no such run.
+    """
+    return FolderRunReader(ref) if is_folder(ref.tracking_uri) else MlflowRunReader(ref)
+
+
+def _create_mlflow_run(uri: str, job: JobConfig, name: str, tags: Mapping[str, str], parent: ParentRun | None) -> RunRef:
+    if job.track is None:
+        raise ValueError("a job with track: none has no experiment; its runs are kept in folders")
+    client = connect(uri)
+    experiment = experiment_id(client, uri, job.track.experiment)
+    nested = {} if parent is None else {"mlflow.parentRunId": parent.search}
+    with mlflow_errors(uri):
+        run = client.create_run(experiment, run_name=name, tags={f"{TAG}{key}": value for key, value in tags.items()} | nested)
+    return RunRef(uri, str(run.info.run_id))
+
+
+def _job_tags(job: JobConfig, dataset: DatasetInfo) -> dict[str, str]:
+    return {
+        "method": job.method,
+        "data_fingerprint": dataset.fingerprint,
+        "data_format": dataset.format,
+        "preset": job.preset or "none",
+        "supervision": job.supervision,
+        "version": __version__,
+        "metrics_version": str(METRICS_VERSION),
+        "git_commit": git_commit() or "unknown",
+        "excluded": str(sum(problem.severity == "error" for problem in dataset.problems)),
+        "warnings": str(sum(problem.severity == "warning" for problem in dataset.problems)),
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the current folder, if it is a git work tree."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

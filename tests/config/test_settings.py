@@ -1,0 +1,60 @@
+"""Settings from an environment and the variables of the embedded stack."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from adjobs.config.settings import Settings, applicable, stack_environment, stack_file
+from adjobs.errors import StackError
+
+STACK = {
+    "MLFLOW_TRACKING_URI": "http://stack",
+    "ADJOBS_ARTIFACTS": "s3://stack",
+    "AWS_ENDPOINT_URL": "http://s3",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "RAY_ADDRESS": "127.0.0.1:1",
+}
+
+
+def test_from_env_empty_environment_uses_the_home(monkeypatch, tmp_path):
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    home = tmp_path / ".adjobs"
+    assert Settings.from_env({}) == Settings(
+        home, f"sqlite:///{home}/mlflow/mlflow.db", str(home / "artifacts"), None, home / "cache"
+    )
+
+
+def test_from_env_variables_win_over_the_stack(tmp_path):
+    env = {"ADJOBS_HOME": str(tmp_path), "ADJOBS_CACHE": str(tmp_path / "c"), "MLFLOW_TRACKING_URI": "http://own"}
+    before = dict(env)
+    assert Settings.from_env(env, STACK) == Settings(tmp_path, "http://own", "s3://stack", "127.0.0.1:1", tmp_path / "c")
+    assert env == before
+
+
+@pytest.mark.parametrize(
+    ("artifacts", "resolved"),
+    [("s3://bucket/x/", "s3://bucket/x"), ("file:///tmp/x/", "/tmp/x"), ("x", str(Path("x").absolute()))],
+)
+def test_from_env_artifacts_are_absolute(artifacts, resolved):
+    assert Settings.from_env({"ADJOBS_ARTIFACTS": artifacts}).artifacts == resolved
+
+
+def test_applicable_leaves_out_all_variables_of_an_overridden_system():
+    assert applicable(STACK, {"AWS_ENDPOINT_URL": "http://own"}) == {
+        name: value for name, value in STACK.items() if not name.startswith("AWS_")
+    }
+
+
+def test_stack_environment_without_a_stack_is_empty(tmp_path):
+    assert stack_environment(tmp_path) == {}
+    stack_file(tmp_path).write_text(json.dumps({"environment": STACK}))
+    assert stack_environment(tmp_path) == STACK
+
+
+def test_stack_environment_damaged_record_is_refused(tmp_path):
+    stack_file(tmp_path).write_text("{")
+    with pytest.raises(StackError, match=r"cannot be read .*; run 'adjobs down', then 'adjobs up'"):
+        stack_environment(tmp_path)

@@ -1,0 +1,257 @@
+"""What a run leaves in MLflow: one small job trained in this process, checked from all sides."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from click.testing import CliRunner
+from PIL import Image
+
+from adjobs.cli.main import main
+from adjobs.config.environment import load_settings
+from adjobs.errors import TrackingError
+from adjobs.inference.detector import Detector
+from adjobs.metrics import METRICS_VERSION
+from adjobs.tracking.client import connect
+from adjobs.tracking.layout import RunRef
+from adjobs.tracking.logged_model import download, pin_model_uri
+from adjobs.tracking.runs import open_reader
+from tests.helpers.drawing import draw_folder
+
+SMALL = [
+    "params.backbone=resnet18",
+    "params.weights=none",
+    "params.epochs=2",
+    "params.batch_size=4",
+    "data.image_size=64",
+    "params.lr=0.001",
+]
+
+
+@pytest.fixture(scope="module")
+def home(own_home, empty_mlflow):
+    """A home of its own, and a drawn data set."""
+    empty_mlflow(own_home / "home")
+    draw_folder(own_home / "data", 20, 10)
+    with contextlib.chdir(own_home):
+        yield own_home
+
+
+def set_options(*more: str) -> list[str]:
+    return [item for setting in [*SMALL, *more] for item in ("--set", setting)]
+
+
+@pytest.fixture(scope="module")
+def summary(home):
+    """What ``adjobs train --json`` prints."""
+    job = home / "job.yaml"
+    job.write_text(
+        yaml.safe_dump({"method": "cdo", "data": {"uri": str(home / "data")}, "track": {"experiment": "line", "model": "line"}})
+    )
+    done = CliRunner().invoke(main, ["train", str(job), "--local", "--json", *set_options()])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def run(summary):
+    return connect(summary["tracking_uri"]).get_run(summary["run_id"])
+
+
+def test_train_json_has_the_promised_keys(summary):
+    promised = {"run_id", "method", "data_fingerprint", "metrics", "threshold", "images_per_s", "seconds"}
+    assert promised <= set(summary)
+    names = ("image_auroc", "image_ap", "image_f1", "image_f1max", "image_accuracy", "pixel_auroc", "pixel_ap", "au_pro")
+    for name in (f"{split}/{name}" for split in ("val", "test") for name in names):
+        low, high = summary["intervals"][name]
+        assert name in summary["reasons"] if low is None else low <= summary["metrics"][name] <= high
+    undefined = {name for name, value in summary["metrics"].items() if value is None}
+    assert {"val/au_pro_small", "test/au_pro_medium"} <= undefined <= set(summary["reasons"])
+
+
+def test_train_closes_the_run_and_records_the_job(run, summary):
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["adjobs.data_fingerprint"] == summary["data_fingerprint"]
+    assert run.data.tags["adjobs.method"] == "cdo"
+    assert run.data.params["params.gamma"] == "2.0"
+    assert run.data.params["params.backbone"] == "resnet18"
+    (data,) = run.inputs.dataset_inputs
+    assert data.dataset.digest == summary["data_fingerprint"][:36]
+
+
+def test_train_model_belongs_to_the_experiment_and_leaves_no_files(run, summary, home):
+    client = connect(summary["tracking_uri"])
+    model = client.get_logged_model(summary["model"].removeprefix("models:/"))
+    assert model.experiment_id == run.info.experiment_id
+    assert model.source_run_id == run.info.run_id
+    assert model.artifact_location.startswith((home / "home").as_uri())
+    assert sorted(path.name for path in home.iterdir()) == ["data", "home", "job.yaml"]
+
+
+def test_train_metrics_are_recorded_for_every_epoch(run, summary):
+    client = connect(summary["tracking_uri"])
+    for name in ("train/loss", "train/level_1", "train/lr", "train/images_per_s", "train/peak_memory_mib", "val/image_auroc"):
+        steps = [metric.step for metric in client.get_metric_history(run.info.run_id, name)]
+        assert set(steps) == {1, 2}, name
+    assert run.data.metrics["test/image_auroc"] == summary["metrics"]["test/image_auroc"]
+
+
+def test_train_artifacts_of_the_run(run, summary, tmp_path):
+    client = connect(summary["tracking_uri"])
+    folder = Path(client.download_artifacts(run.info.run_id, "", str(tmp_path)))
+    assert yaml.safe_load((folder / "job.yaml").read_text())["params"]["gamma"] == 2.0
+    thresholds = json.loads((folder / "thresholds.json").read_text())
+    assert thresholds["image"]["value"] == summary["threshold"]["value"]
+    assert thresholds["pixel"]["policy"] == "max_f1"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["metrics_version"] == METRICS_VERSION
+    assert metrics["splits"]["test"]["by_defect"]["scratch"]["count"] == 4
+    low, high = run.data.metrics["test/image_auroc_low"], run.data.metrics["test/image_auroc_high"]
+    assert [low, high] == summary["intervals"]["test/image_auroc"]
+    table = json.loads((folder / "scores" / "test.json").read_text())
+    split = json.loads((folder / "split.json").read_text())
+    assert sorted(row[0] for row in table["data"]) == sorted(split["test"])
+    for split_name in ("val", "test"):
+        for name in ("histogram", "roc", "pr", "pro", "confusion", "defects"):
+            assert np.asarray(Image.open(folder / "figures" / f"{split_name}_{name}.png").convert("L")).std() > 5
+
+
+def test_log_model_holds_no_pickle(summary, tmp_path):
+    folder = download(summary["tracking_uri"], summary["run_id"], tmp_path).parents[1]
+    suffixes = {path.suffix for path in folder.rglob("*") if path.is_file() and "code" not in path.parts}
+    assert ".safetensors" in suffixes
+    assert not suffixes & {".pkl", ".pickle", ".pt", ".pth", ".bin"}
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_logged_model_predicts_what_training_did(summary, home, tmp_path, split):
+    import mlflow
+
+    mlflow.set_tracking_uri(summary["tracking_uri"])
+    model = mlflow.pyfunc.load_model(summary["model"])
+    table = mlflow.artifacts.load_dict(f"runs:/{summary['run_id']}/scores/{split}.json")
+    images = [(home / "data" / row[0]).read_bytes() for row in table["data"]]
+    predictions = model.predict(pd.DataFrame({"image": images}))
+    np.testing.assert_allclose(predictions["score"], [row[3] for row in table["data"]], rtol=1e-6, atol=1e-5)
+    assert predictions["decision"].astype(int).tolist() == [row[4] for row in table["data"]]
+    assert np.asarray(predictions["anomaly_map"][0]).shape == (64, 64)
+    detector = Detector.load(download(summary["tracking_uri"], summary["model"], tmp_path))
+    anomaly_map = detector(images[0]).anomaly_map
+    np.testing.assert_allclose(np.asarray(predictions["anomaly_map"][0]), anomaly_map, rtol=1e-6, atol=1e-5)
+
+
+def test_predict_unreadable_file_leaves_the_others_predicted(summary, home, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"not an image")
+    scratched = home / "data" / "bad" / "scratch" / "000.png"
+    paths = [str(scratched), str(home / "data" / "good"), str(bad)]
+    done = CliRunner().invoke(main, ["predict", "--model", summary["run_id"], "--out", str(tmp_path / "out"), "--json", *paths])
+    assert done.exit_code == 1
+    result = json.loads(done.stdout)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    assert lines == result["predictions"]
+    assert len(lines) == 22
+    assert set(lines[0]) == {"path", "score", "decision", "threshold", "milliseconds", "overlay", "defect_area", "regions"}
+    assert "is not a supported image" in lines[-1]["error"]
+    overlay = np.asarray(Image.open(lines[0]["overlay"]))
+    assert overlay.shape == (384, 768, 3)
+    assert np.ptp(overlay[:, 384:].astype(int) - overlay[:, :384].astype(int)) > 0
+
+
+def test_pin_model_uri_resolves_runs_and_aliases(summary):
+    uri = summary["tracking_uri"]
+    connect(uri).set_registered_model_alias("line", "now", 1)
+    assert pin_model_uri(uri, summary["run_id"]) == pin_model_uri(uri, summary["model"]) == summary["model"]
+    assert pin_model_uri(uri, "models:/line@now") == pin_model_uri(uri, "models:/line/1") == "models:/line/1"
+
+
+def test_predict_registered_model(summary, home, tmp_path):
+    path = str(home / "data" / "good" / "000.png")
+    done = CliRunner().invoke(main, ["predict", "--model", "models:/line/1", "--out", str(tmp_path), path])
+    assert done.exit_code == 0, done.output
+    assert "000.png" in done.stdout
+
+
+def test_train_repeated_gives_the_same_metrics(summary, home):
+    done = CliRunner().invoke(
+        main,
+        ["train", "--method", "cdo", "--data", str(home / "data"), "--local", "--json", *set_options("track.experiment=again")],
+    )
+    assert json.loads(done.stdout)["metrics"] == summary["metrics"]
+
+
+def test_train_bf16_is_evaluated_as_the_logged_model_decides(home, tmp_path):
+    words = ["train", "--method", "cdo", "--data", str(home / "data"), "--local", "--json"]
+    done = CliRunner().invoke(main, [*words, *set_options("track.experiment=bf16", "train.precision=bf16", "params.epochs=1")])
+    assert done.exit_code == 0, done.output
+    bf16 = json.loads(done.stdout)
+    detector = Detector.load(download(bf16["tracking_uri"], bf16["run_id"], tmp_path), "cpu")
+    import mlflow
+
+    table = mlflow.artifacts.load_dict(f"runs:/{bf16['run_id']}/scores/test.json")
+    scores = [detector(home / "data" / row[0]).score for row in table["data"]]
+    np.testing.assert_allclose(scores, [row[3] for row in table["data"]], rtol=1e-6, atol=1e-5)
+
+
+def test_stored_run_has_what_a_resume_needs(summary):
+    stored = open_reader(RunRef(summary["tracking_uri"], summary["run_id"])).stored_run()
+    assert stored.job.params["epochs"] == 2
+    assert stored.fingerprint == summary["data_fingerprint"]
+
+
+def test_train_failed_run_is_closed_with_its_error(home):
+    done = CliRunner().invoke(
+        main,
+        [
+            "train",
+            "--method",
+            "cdo",
+            "--data",
+            str(home / "data"),
+            "--local",
+            *set_options("params.lr=1", "params.weight_decay=1", "track.experiment=broken", "params.weights=/no/such/file"),
+        ],
+    )
+    assert done.exit_code == 2
+    assert "error: params.weights '/no/such/file': no such file" in done.stderr
+    client = connect(load_settings().tracking_uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("broken").experiment_id])
+    assert run.info.status == "FAILED"
+    assert "no such file" in run.data.tags["adjobs.error"]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [("0" * 32, "Run with id=0+ not found|not found"), ("models:/nothing/1", "not found"), ("models:/line@nobody", "alias")],
+)
+def test_predict_unknown_model_is_one_line(summary, home, model, message):
+    done = CliRunner().invoke(main, ["predict", "--model", model, str(home / "data" / "good" / "000.png")])
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: MLflow at sqlite://")
+    assert done.stderr.count("\n") == 1
+
+
+def test_train_mlflow_down_is_one_line(home, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    done = CliRunner().invoke(main, ["train", "--method", "cdo", "--data", str(home / "data"), "--local", *set_options()])
+    assert done.exit_code == 2
+    assert "MLflow at http://127.0.0.1:9: no answer; start it" in done.stderr
+
+
+def test_stored_run_foreign_run_is_refused(summary):
+    client = connect(summary["tracking_uri"])
+    run = client.create_run(client.get_experiment_by_name("line").experiment_id)
+    with pytest.raises(TrackingError, match="not a run of adjobs"):
+        open_reader(RunRef(summary["tracking_uri"], run.info.run_id)).stored_run()
+
+
+def test_resume_finished_run_is_refused(summary, home):
+    done = CliRunner().invoke(main, ["train", "--resume", summary["run_id"]])
+    assert done.exit_code == 2
+    assert "is FINISHED, there is nothing to resume" in done.stderr
