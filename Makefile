@@ -31,7 +31,7 @@ test: lint  ## lint, and all tests, with real Ray, MLflow and S3
 
 docs: setup $(DOCS)/ready  ## the documentation site, in site/; fails on a broken link
 	$(BIN)/python docs/generate_reference.py
-	$(DOCS)/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
 
 # An environment of its own: the site needs neither adjobs nor PyTorch.
 $(DOCS)/ready: pyproject.toml

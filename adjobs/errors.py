@@ -46,12 +46,12 @@ def one_line(error: BaseException) -> str:
     return text if len(text) <= 300 else text[:297] + "..."
 
 
-def choices(got: str, allowed: Iterable[str]) -> str:
+def choices(name: str, allowed: Iterable[str]) -> str:
     """The end of a message about an unknown name: what is available and what was probably meant.
 
     >>> choices("cod", ["cdo", "liac"])
     "available: cdo, liac; did you mean 'cdo'?"
     """
     names = sorted(allowed)
-    close = difflib.get_close_matches(got, names, n=1)
+    close = difflib.get_close_matches(name, names, n=1)
     return f"available: {', '.join(names)}" + (f"; did you mean '{close[0]}'?" if close else "")

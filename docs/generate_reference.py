@@ -50,14 +50,19 @@ def job_file_page() -> str:
         "```",
         "",
     ]
-    sections = {name: field for name, field in JobConfig.model_fields.items() if _is_section(field)}
+    sections = {name: model for name, field in JobConfig.model_fields.items() if (model := _section(field))}
     plain = {name: field for name, field in JobConfig.model_fields.items() if name not in sections}
     lines += ["## Top level", "", *_table(plain), ""]
-    for name, field in sections.items():
-        model = field.annotation
-        assert isinstance(model, type)
-        assert issubclass(model, BaseModel)
-        lines += [f"## {name}", "", _first_line(model), "", *_table(model.model_fields, prefix=f"{name}."), ""]
+    for name, model in sections.items():
+        note = JobConfig.model_fields[name].description or _first_line(model)
+        lines += [
+            f"## {name}",
+            "",
+            f"{note[:1].upper()}{note[1:].rstrip('.')}.",
+            "",
+            *_table(model.model_fields, prefix=f"{name}."),
+            "",
+        ]
     lines += ["## params", "", "The method's own parameters. What they do to a result stands in the method's card.", ""]
     for name in methods.names():
         presets = ", ".join(f"`{preset}`" for preset in methods.presets(name))
@@ -89,8 +94,10 @@ def pages() -> dict[Path, str]:
     return {REFERENCE / "job-file.md": job_file_page(), REFERENCE / "cli.md": command_line_page()}
 
 
-def _is_section(field: FieldInfo) -> bool:
-    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    """The model of a section, also of one that may be null; None for a plain key."""
+    candidates = [field.annotation, *get_args(field.annotation)]
+    return next((item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)), None)
 
 
 def _first_line(model: type[BaseModel]) -> str:

@@ -64,14 +64,7 @@ def on_config(config: Any) -> Any:
             section["Methods"] += [{Path(path).stem: path} for path in paths.values() if path.startswith("methods/")]
         if "Project" in section and "findings/README.md" in paths:
             section["Project"].insert(1, {"Findings": paths["findings/README.md"]})
-    config.not_in_nav = _ignore("benchmarks/results/")
     return config
-
-
-def _ignore(pattern: str) -> Any:
-    from mkdocs.config.defaults import pathspec
-
-    return pathspec.gitignore.GitIgnoreSpec.from_lines([pattern])
 
 
 def on_files(files: Any, config: Any) -> Any:

@@ -20,7 +20,7 @@ def command(name: str | None) -> tuple[dict[str, Any], str]:
     if name is not None:
         return _params(name)
     found = {each: methods.spec(each) for each in methods.names()}
-    keys = ("title", "paper", "supervisions", "gives_map", "map_switch", "simulates")
+    keys = ("title", "paper", "supervisions", "gives_map", "map_param", "simulates")
     result = {each: {key: getattr(s, key) for key in keys} for each, s in found.items()}
     lines = [
         [each, f"  {s.title}", f"  labels: {', '.join(s.supervisions)}; {_output(s)}", f"  {s.paper}"]

@@ -11,28 +11,29 @@ from adjobs.cli.output import verb
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.argument("run_ids", nargs=-1, required=True, metavar="RUN...")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     default="report.html",
     show_default=True,
-    help="The page; an older one is replaced.",
+    help="Path of the page; an existing one is replaced.",
 )
 @verb
-def command(runs: tuple[str, ...], out: Path) -> tuple[dict[str, Any], str]:
-    """Write a run, or several side by side, as one HTML page to read, print and hand on.
+def command(run_ids: tuple[str, ...], out: Path) -> tuple[dict[str, Any], str]:
+    """Write one HTML page about a run, or about several side by side, to read, print and share.
 
-    The page holds all its pictures and loads nothing from elsewhere.
+    The page holds all its images and loads nothing from elsewhere.
     """
     from adjobs.config.environment import load_settings
 
     settings = load_settings()
 
-    from adjobs.reporting.page import write
-    from adjobs.reporting.report import gather
+    from adjobs.reporting.page import write_page
+    from adjobs.reporting.report import load_run_report
+    from adjobs.tracking.runs import find_run, open_reader
 
-    names = list(dict.fromkeys(run.removeprefix("runs:/").strip("/") for run in runs))
-    size = write([gather(settings.tracking_uri, name) for name in names], out)
-    what = "1 run" if len(names) == 1 else f"{len(names)} runs"
-    return {"out": str(out), "runs": names}, f"{what} in {out} ({size / 1e6:.1f} MB)"
+    runs = dict.fromkeys(find_run(settings.tracking_uri, settings.home, run_id) for run_id in run_ids)
+    size = write_page([load_run_report(open_reader(run)) for run in runs], out)
+    count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    return {"out": str(out), "runs": [run.run_id for run in runs]}, f"{count} in {out} ({size / 1e6:.1f} MB)"

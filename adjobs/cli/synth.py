@@ -11,121 +11,125 @@ from adjobs.cli.output import verb
 from adjobs.errors import JobError
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from adjobs.config.job import JobConfig
     from adjobs.data.dataset import Sample
+    from adjobs.methods.method import Method
     from adjobs.types import Batch
 
 
 @click.command()
 @click.argument("method")
-@click.option("--data", "uri", required=True, help="Folder, s3:// URI, or the word elpv.")
+@click.option("--data", "uri", required=True, help="Data set: a folder, an s3:// URI, or elpv.")
 @click.option(
-    "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one key of the job, such as params.rectangles=2."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a key of the job, such as params.rectangles=2. May be repeated.",
 )
 @click.option(
     "--model",
     metavar="RUN_OR_URI",
-    help="A trained model of the method in place of a new one, with its own parameters.",
+    help="Use a trained model of this method, with the parameters it was trained with, instead of a new one.",
 )
-@click.option("--count", type=click.IntRange(1, 512), default=16, show_default=True, help="How many pictures.")
+@click.option("--count", type=click.IntRange(1, 512), default=16, show_default=True, help="Number of images.")
 @click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the choice of pictures and the anomalies."
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Random seed for the choice of images and for the anomalies.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    default="synth",
+    default="synth-sheets",
     show_default=True,
-    help="Folder for the contact sheet; an older one is replaced.",
+    help="Folder for the contact sheet METHOD.png, which is overwritten if it exists.",
 )
 @verb
 def command(
-    method: str, uri: str, changes: tuple[str, ...], model: str | None, count: int, seed: int, out: Path
+    method: str, uri: str, overrides: tuple[str, ...], model: str | None, count: int, seed: int, out: Path
 ) -> tuple[dict[str, Any], str]:
-    """Look at the anomalies that a method simulates on good pictures, before it is trained with them.
+    """Show the anomalies that a method simulates on normal images, to check them before training.
 
-    The pictures are drawn from all good ones of the data set, whatever part they would be in. With a trained model of a method
-    that learns by filling in what is masked, masked and filled pictures stand below.
+    Writes a contact sheet of normal images, the same images with a simulated anomaly, and the masks. Images are drawn at random
+    from all normal images of the data set, regardless of splits. With a trained model of a method that learns by inpainting, the
+    sheet also shows masked and inpainted images.
 
     \b
-    adjobs synth cdo --data elpv --set params.rectangles=2 --out look
-    adjobs synth slsg --data elpv --model RUN --out look
+    adjobs synth cdo --data elpv --set params.rectangles=2
+    adjobs synth slsg --data elpv --model RUN --out synth-sheets
     """  # noqa: D301 (click looks for the control character, not for a backslash)
     from adjobs import methods
     from adjobs.config import resolve
 
     document = {"method": method, "data": {"uri": uri}}
-    prepared = resolve.resolve(resolve.override(document, changes), source="job")
-    method = prepared.method
-    if not methods.spec(method).simulates:
-        able = [name for name in methods.names() if methods.spec(name).simulates]
-        raise JobError(f"method '{method}': simulates no anomalies; those that do: {', '.join(able)}")
+    job = resolve.resolve(resolve.override(document, overrides), source="job")
+    if not methods.spec(job.method).simulates:
+        simulating = [name for name in methods.names() if methods.spec(name).simulates]
+        raise JobError(f"method '{job.method}' simulates no anomalies; available: {', '.join(simulating)}")
 
-    from adjobs.synthesis.sheet import draw_sheet, save_sheet
+    from adjobs.synthesis.contact_sheet import draw_contact_sheet, save_contact_sheet
 
-    built, size = _trained(method, model, changes) if model else _new(prepared, seed)
-    samples = _choose(prepared, count, seed)
-    batch = _load(samples, size, seed)
-    simulated = built.simulate(batch)  # type: ignore[operator]
-    filled = built.fill(batch.images, batch.generator) if model and hasattr(built, "fill") else ()  # type: ignore[operator]
+    instance, image_size = _load_trained(job.method, model, overrides) if model else _build_new(job, seed)
+    samples = _draw_samples(job, count, seed)
+    batch = _load_batch(samples, image_size, seed)
+    simulated = instance.simulate(batch)
+    inpainted = instance.fill(batch.images, batch.generator) if model else ()
+    path = out / f"{job.method}.png"
     out.mkdir(parents=True, exist_ok=True)
-    sheet = out / f"{method}.png"
-    save_sheet(draw_sheet(batch.images, simulated, filled), sheet)
-    shares = simulated.masks.float().mean((1, 2, 3))
-    touched = int((shares > 0).sum())
+    save_contact_sheet(draw_contact_sheet(batch.images, simulated, inpainted), path)
+    fractions = simulated.masks.float().mean((1, 2, 3))
+    changed, mean_fraction = int((fractions > 0).sum()), float(fractions.mean())
     result = {
-        "out": str(sheet),
+        "out": str(path),
         "images": [sample.id for sample in samples],
-        "changed": touched,
-        "mean_share": float(shares.mean()),
+        "changed": changed,
+        "mean_fraction": mean_fraction,
     }
-    return result, f"{sheet}: {touched} of {len(samples)} pictures changed, on average {result['mean_share']:.1%} of a picture"
+    text = f"{path}: {changed} of {len(samples)} images changed; anomalies cover {mean_fraction:.1%} of an image on average"
+    return result, text
 
 
-def _new(prepared: JobConfig, seed: int) -> tuple[nn.Module, int]:
-    """The method before any training, and the side of its pictures."""
+def _build_new(job: JobConfig, seed: int) -> tuple[Method, int]:
+    """The method before training, and its image size."""
     from adjobs import methods
 
-    config, size = prepared.method_config(), prepared.data.image_size
+    config, size = job.method_config(), job.data.image_size
     if "weights" in type(config).model_fields:
-        config = config.model_copy(update={"weights": "none"})  # no network looks at the pictures
-    return methods.load(prepared.method).build(config, image_size=size, seed=seed), size
+        config = config.model_copy(update={"weights": "none"})  # simulation uses no network
+    return methods.load(job.method).build(config, image_size=size, seed=seed), size
 
 
-def _trained(method: str, model: str, changes: tuple[str, ...]) -> tuple[nn.Module, int]:
-    """A logged model, and the side of its pictures."""
-    from tempfile import TemporaryDirectory
+def _load_trained(method: str, model: str, overrides: tuple[str, ...]) -> tuple[Method, int]:
+    """A trained model, and its image size."""
+    from adjobs.api import load_detector
 
-    from adjobs.config.environment import load_settings
-    from adjobs.inference.detector import Detector
-    from adjobs.tracking.logged_model import download
-
-    if changes:
-        raise JobError("--set: a trained model has parameters of its own; leave out --set or --model")
-    with TemporaryDirectory(prefix="adjobs-") as folder:
-        found = Detector.load(download(load_settings().tracking_uri, model, Path(folder)), "cpu")
-    if found.manifest.method != method:
-        raise JobError(f"--model '{model}': is a model of {found.manifest.method}, not of {method}; give one of that method")
-    return found.method, found.manifest.image_size
+    if overrides:
+        raise JobError("--set has no effect on a trained model, which keeps its parameters; leave out --set or --model")
+    detector = load_detector(model, device="cpu")
+    trained_method = detector.manifest.method
+    if trained_method != method:
+        raise JobError(f"--model '{model}' is a model of {trained_method}, not of {method}; give a model of {method}")
+    return detector.method, detector.manifest.image_size
 
 
-def _choose(prepared: JobConfig, count: int, seed: int) -> list[Sample]:
-    """Good pictures at random, in the order of their ids."""
+def _draw_samples(job: JobConfig, count: int, seed: int) -> list[Sample]:
+    """Up to ``count`` normal images at random, ordered by id."""
     import numpy as np
 
     from adjobs.config.environment import load_settings
     from adjobs.data.open import open_dataset
 
-    index = open_dataset(prepared.data.uri, prepared.data.format, cache=load_settings().cache)
-    good = [sample for sample in index.samples if sample.label == "normal"]
-    chosen = np.random.default_rng(seed).choice(len(good), min(count, len(good)), replace=False)
-    return [good[i] for i in sorted(chosen)]
+    dataset = open_dataset(job.data.uri, job.data.format, cache=load_settings().cache)
+    normal = [sample for sample in dataset.samples if sample.label == "normal"]
+    indices = np.random.default_rng(seed).choice(len(normal), min(count, len(normal)), replace=False)
+    return [normal[i] for i in sorted(indices)]
 
 
-def _load(samples: list[Sample], size: int, seed: int) -> Batch:
-    """All of them marked to be simulated on."""
+def _load_batch(samples: list[Sample], image_size: int, seed: int) -> Batch:
+    """One batch of all images, with ``simulate`` set for each."""
     import numpy as np
     import torch
 
@@ -133,10 +137,14 @@ def _load(samples: list[Sample], size: int, seed: int) -> Batch:
     from adjobs.data.images import load_rgb
     from adjobs.types import Batch
 
-    device = torch.device("cpu")
-    images = to_float(np.stack([load_rgb(sample.image, size) for sample in samples]), device)
-    nothing = torch.zeros(len(images), 1, size, size, dtype=torch.bool)
-    every = torch.ones(len(images), dtype=torch.bool)
-    generator = torch.Generator().manual_seed(seed)
-    labels, rows = torch.zeros(len(images), dtype=torch.long), torch.arange(len(images))
-    return Batch(images, labels, nothing, nothing, every, rows, generator)
+    images = to_float(np.stack([load_rgb(sample.image, image_size) for sample in samples]), torch.device("cpu"))
+    no_defects = torch.zeros(len(images), 1, image_size, image_size, dtype=torch.bool)
+    return Batch(
+        images=images,
+        labels=torch.zeros(len(images), dtype=torch.long),
+        masks=no_defects,
+        unknown=no_defects,
+        simulate=torch.ones(len(images), dtype=torch.bool),
+        indices=torch.arange(len(images)),
+        generator=torch.Generator().manual_seed(seed),
+    )

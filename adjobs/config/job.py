@@ -54,7 +54,11 @@ class TrainSection(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPUs that support it, else fp32")
     max_retries: int = Field(3, ge=0, le=100, description="restarts from the last checkpoint after a worker was lost")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of initial weights, sample order and simulated anomalies")
-    validate_every: int = Field(1, ge=1, description="epochs between two looks at the validation part")
+    validate_every: int = Field(
+        1,
+        ge=1,
+        description="intervals between two validations: epochs, or 100 steps each in a stage counted in steps",
+    )
 
 
 class ThresholdSection(Section):

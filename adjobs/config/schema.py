@@ -70,7 +70,8 @@ def space_schema(job_keys: Iterable[str], distributions: Mapping[str, str]) -> S
 
 def _model_schema(model: Any) -> Schema:
     schema: Schema = model.model_json_schema(ref_template="#/definitions/{model}")
-    return _without_titles({"definitions": schema.pop("$defs", {}), **schema})
+    definitions = schema.pop("$defs", {})
+    return {"definitions": _without_titles(definitions), **_without_titles(schema)}
 
 
 def _without_titles(schema: Any) -> Any:

@@ -1,9 +1,9 @@
 """Copy a data set of any layout to a folder or to S3: its images and labels, with one manifest.
 
 An interrupted copy is never taken for a data set: until all files have been copied and compared, the manifest is a marker that
-no reader accepts. Running the import again continues it. A file counts as copied if it has the size and the SHA-256 of its source. In
-S3, where reading everything back would take as long as the copy, an entity tag that equals the MD5 of the source is sufficient;
-only files with other tags (large or encrypted ones) are read back.
+no reader accepts. Running the import again continues it. A file counts as copied if it has the size and the SHA-256 of its
+source. In S3, where reading everything back would take as long as the copy, an entity tag that equals the MD5 of the source is
+sufficient; only files with other tags (large or encrypted ones) are read back.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import socket
@@ -19,7 +20,6 @@ from adjobs.jobs.prepare import PreparedJob
 from adjobs.tracking.folder import folder_uri
 from adjobs.tracking.layout import DatasetInfo, ParentRun, RunRef
 from adjobs.tracking.runs import create_run, open_writer
-from adjobs.training.backends.ray import ray_job
 from adjobs.training.worker import Task
 from adjobs.types import JobStatus
 
@@ -110,7 +110,13 @@ def close_open_runs() -> None:
 def driver_tags() -> dict[str, str]:
     """Tags that say which process drives a run."""
     driver = f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
-    return {"driver": driver, "ray_job": ray_job() or "none"}
+    return {"driver": driver, "ray_job": _ray_submission_id() or "none"}
+
+
+def _ray_submission_id() -> str | None:
+    """Submission id of the Ray job that this process is the driver of, if any."""
+    text = os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR")
+    return json.loads(text).get("metadata", {}).get("job_submission_id") if text else None
 
 
 def ensure_not_running(subject: str, status: JobStatus, tags: Mapping[str, str]) -> None:

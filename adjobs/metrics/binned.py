@@ -62,7 +62,7 @@ class Counts(NamedTuple):
     def metrics(self, weights: NDArray[Any], limits: Sequence[float], sizes: Sequence[str] = ()) -> dict[str, Floats]:
         """All pixel metrics of each row of ``weights`` ``(R, N)``, how often each image was drawn.
 
-        ``(R,)`` each, NaN where undefined_reason, by the names of `adjobs.metrics.summary`; AU-PRO by size is up to `DEFAULT_LIMIT`.
+        ``(R,)`` each, NaN where undefined, by the names of `adjobs.metrics.summary`; AU-PRO by size is up to `DEFAULT_LIMIT`.
         """
         drawn = weights.astype(np.float32)
         fp = _from_zero(drawn @ self.false_positives, drawn @ self.n_free)

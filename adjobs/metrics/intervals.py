@@ -105,8 +105,8 @@ def auroc_interval(labels: ArrayLike, scores: ArrayLike, confidence: float = CON
     """AUROC with its DeLong interval.
 
     The interval is symmetric on the logit scale, where it stays within (0, 1) and holds more often near 1 than the plain
-    one. Perfect separation, for which DeLong's variance is 0, gets the bound of `PerfectSeparation`; perfectly wrong scores its mirror
-    image.
+    one. Perfect separation, for which DeLong's variance is 0, gets the bound of `PerfectSeparation`; perfectly inverted scores
+    get its mirror image.
 
     Args:
         labels: ``(N,)``, 0 or 1.

@@ -200,8 +200,8 @@ def _check_guarantee(rate: float, n_normal: int, confidence: float) -> None:
     raise JobError(
         f"threshold.strict: at most {100 * rate:g} % false alarms with {100 * confidence:g} % confidence takes "
         f"{images_needed(rate, confidence) or 'more'} normal validation images without an alarm, got {n_normal}, which guarantee "
-        f"{percent_rounded_up(best)} % at best; add normal images, set value to {math.ceil(1e4 * best) / 1e4:g}, or set strict to "
-        "false"
+        f"{percent_rounded_up(best)} % at best; add normal images, set value to {math.ceil(1e4 * best) / 1e4:g}, or "
+        "set strict to false"
     )
 
 

@@ -144,7 +144,7 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def stop(processes: Iterable[psutil.Process], seconds: float) -> None:
-    """Terminate processes, parents first, because they stop their children in order; kill those that are left after ``seconds``."""
+    """Terminate processes, parents first, because they stop their children in order; kill those left after ``seconds``."""
     alive, terminated = list(processes), set[int]()
     deadline = time.monotonic() + seconds
     while (alive := _alive(alive)) and time.monotonic() < deadline:

@@ -29,12 +29,12 @@ def open_store(uri: str | Path, environment: Mapping[str, str] | None = None) ->
     Raises:
         StorageError: unknown scheme, no bucket, or a prefix that is not a relative path.
     """
-    scheme, separator, rest = str(uri).partition("://")
+    scheme, separator, location = str(uri).partition("://")
     if not separator:
         return LocalStore(Path(uri))
-    if scheme == "file" and rest.startswith("/"):
-        return LocalStore(Path(urllib.parse.unquote(rest)))
-    bucket, _, prefix = rest.partition("/")
+    if scheme == "file" and location.startswith("/"):
+        return LocalStore(Path(urllib.parse.unquote(location)))
+    bucket, _, prefix = location.partition("/")
     if scheme != "s3" or not bucket:
         raise StorageError(
             f"{uri}: not a storage URI (s3://bucket/prefix, file:///folder or a plain path); {choices(scheme, ['file', 's3'])}"

@@ -1,1 +1,1 @@
-"""Simulated anomalies, drawn on the device that trains and driven by a generator."""
+"""Simulated anomalies: batched tensor operations on the training device, all randomness from a generator that is passed in."""

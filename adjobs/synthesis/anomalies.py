@@ -1,6 +1,6 @@
-"""Simulated anomalies (SLSG, Sec. 3.2, eq. 1): structural ones, foreign or shuffled, and logical ones, taken from other parts.
+"""Simulated anomalies (SLSG, Sec. 3.2, eq. 1): structural (textures, shuffled patches) and logical (regions of other images).
 
-I_A = (1 − M) I + M (δ I_N + (1 − δ) I) with a mask M of Perlin noise on the foreground, a source I_N and an opacity δ.
+I_A = (1 − M) I + M (δ I_N + (1 − δ) I) with a mask M on the foreground, a source image I_N and an opacity δ.
 """
 
 from __future__ import annotations
@@ -12,114 +12,127 @@ import torch
 from torch import Generator, Tensor
 
 from adjobs.synthesis.perlin import perlin_masks
-from adjobs.synthesis.rectangles import boxes
-from adjobs.synthesis.sources import shuffled_patches, toned, turned
+from adjobs.synthesis.rectangles import random_rectangles
+from adjobs.synthesis.transforms import adjust_tone, rotate_randomly, shuffle_patches
 from adjobs.types import Simulated
 
-PIXELS = 256  # side of the pictures that areas and lengths in pixels are for
-# Sides of rectangular noise, which the paper tries (Table 5) without giving any; ours: logical ones are larger.
-STRUCTURAL_SIDES, LOGICAL_SIDES = (10 / PIXELS, 80 / PIXELS), (40 / PIXELS, 150 / PIXELS)
+REFERENCE_SIZE = 256  # side in pixels of the images to which areas and lengths in pixels refer
+# Side lengths of rectangular masks as fractions of the image. The paper tries rectangles (Table 5) but gives no sizes; these are
+# ours, with larger ones for logical anomalies.
+STRUCTURAL_SIDES = (10 / REFERENCE_SIZE, 80 / REFERENCE_SIZE)
+LOGICAL_SIDES = (40 / REFERENCE_SIZE, 150 / REFERENCE_SIZE)
+FAINT_TRANSPARENCY = 0.75  # 1 − δ of faint structural anomalies
 
 
 @dataclass(frozen=True)
-class Strategy:
-    """How anomalies are simulated. Shares are probabilities. Exponents, thresholds, weights and area are the authors' code's.
+class SimulationConfig:
+    """How anomalies are simulated. Exponents, thresholds, transparencies and the minimum area are those of the authors' code.
 
     Attributes:
-        logical: share of logical anomalies (the paper: "the same probability").
-        shuffled: share of anomalies of one kind whose source is the picture itself with its patches shuffled (half, as MemSeg).
-        shuffled_is_logical: whether that kind is the logical one (published code) or the structural one (paper).
-        shape: of the masks.
-        structural_exponent, logical_exponent: largest power of two of Perlin cells over a side.
-        structural_threshold, logical_threshold: of the noise; a lower one gives larger regions.
-        veiled: share of the structural anomalies that keep three quarters of the picture (1 − δ).
-        faint: the others of them keep up to this share.
-        logical_faint: logical anomalies keep up to this share.
-        grid: rows and columns of patches to shuffle.
-        rotation: of other pictures and of textures, degrees either way ("a random rotation", without a number).
-        tone: change of the source's contrast and brightness ("adjustments of brightness and contrast"; ours).
-        least_area: smallest mask, pixels at 256 × 256, before what is not visible is taken out of it.
-        visible: pixels that change by less than this in every channel do not count as anomalous.
+        logical_fraction: probability that an anomaly is logical (paper: "the same probability").
+        shuffled_fraction: probability, within one of the two branches, that the source is the image itself with its patches
+            shuffled (MemSeg: 0.5).
+        shuffled_is_logical: that branch is the logical one (published code), not the structural one (paper).
+        mask_shape: Perlin noise or rectangles.
+        structural_exponent, logical_exponent: Perlin noise has up to 2^exponent cells per side.
+        structural_threshold, logical_threshold: the mask is where the noise exceeds this; lower values give larger regions.
+        faint_fraction: fraction of the structural anomalies with a fixed transparency 1 − δ of 0.75.
+        structural_max_transparency: upper bound of 1 − δ for the other structural anomalies; uniform from 0.
+        logical_max_transparency: the same for logical anomalies.
+        patch_grid: rows and columns of the patches that are shuffled.
+        max_rotation: other images and textures are rotated by up to this many degrees either way ("a random rotation").
+        tone_strength: how much contrast and brightness of the source vary, see `adjust_tone` (the paper gives no number).
+        min_area: smallest mask, in pixels at 256 × 256, before invisible pixels are removed from it.
+        min_visible_change: pixels that change by less than this in every channel are restored and not masked.
     """
 
-    logical: float = 0.5
-    shuffled: float = 0.5
+    logical_fraction: float = 0.5
+    shuffled_fraction: float = 0.5
     shuffled_is_logical: bool = False
-    shape: Literal["perlin", "rectangles"] = "perlin"
+    mask_shape: Literal["perlin", "rectangles"] = "perlin"
     structural_exponent: int = 3
     logical_exponent: int = 2
     structural_threshold: float = 0.5
     logical_threshold: float = 0.4
-    veiled: float = 0.25
-    faint: float = 0.9
-    logical_faint: float = 0.25
-    grid: tuple[int, int] = (4, 8)
-    rotation: float = 90.0
-    tone: float = 0.2
-    least_area: int = 49
-    visible: float = 1 / 255
+    faint_fraction: float = 0.25
+    structural_max_transparency: float = 0.9
+    logical_max_transparency: float = 0.25
+    patch_grid: tuple[int, int] = (4, 8)
+    max_rotation: float = 90.0
+    tone_strength: float = 0.2
+    min_area: int = 49
+    min_visible_change: float = 1 / 255
 
 
-def simulate(
+def simulate_anomalies(
     images: Tensor,
     generator: Generator,
-    strategy: Strategy,
+    config: SimulationConfig,
     *,
     textures: Tensor,
-    others: Tensor,
+    other_images: Tensor,
     foreground: Tensor | None = None,
 ) -> Simulated:
-    """Put an anomaly on every image; one whose source does not differ from the image stays without.
+    """Simulate one anomaly per image. The mask is empty where the source does not differ from the image.
 
     Args:
         images: ``(B, 3, H, W)`` normal images in [0, 1].
-        generator: source of all draws, on the images' device.
-        strategy: shares and ranges.
-        textures: ``(T, 3, H, W)``, T ≥ 1, in [0, 1] or uint8, foreign sources of structural anomalies.
-        others: ``(B, 3, H, W)`` for each image a normal one of another part, the source of logical anomalies.
-        foreground: ``(B, 1, H, W)`` bool, where anomalies may lie; None: everywhere.
+        generator: on the images' device.
+        config: probabilities and ranges.
+        textures: ``(T, 3, H, W)``, T ≥ 1, in [0, 1] or uint8; sources of structural anomalies.
+        other_images: ``(B, 3, H, W)``, for each image a different normal image; sources of logical anomalies.
+        foreground: ``(B, 1, H, W)`` bool, where anomalies may lie; None: anywhere.
     """
 
     def uniform(*shape: int) -> Tensor:
         return torch.rand(shape, generator=generator, device=images.device)
 
     batch = len(images)
-    logical = uniform(batch) < strategy.logical
-    masks = _masks(images, generator, strategy, logical, foreground)
-    sources = _sources(images, generator, strategy, textures, others, logical)
-    kept = uniform(batch) * torch.where(logical, strategy.logical_faint, strategy.faint)
-    kept = torch.where(~logical & (uniform(batch) < strategy.veiled), 0.75, kept).view(-1, 1, 1, 1)
-    changed = torch.where(masks, torch.lerp(toned(sources, generator, strategy.tone), images, kept.to(images.dtype)), images)
-    seen = (changed - images).abs().amax(1, keepdim=True) >= strategy.visible
-    return Simulated(torch.where(seen, changed, images), seen, logical)
+    logical = uniform(batch) < config.logical_fraction
+    masks = _draw_masks(images, generator, config, logical, foreground)
+    sources = _draw_sources(images, generator, config, textures, other_images, logical)
+    max_transparency = torch.where(logical, config.logical_max_transparency, config.structural_max_transparency)
+    transparency = uniform(batch) * max_transparency
+    faint = ~logical & (uniform(batch) < config.faint_fraction)
+    transparency = torch.where(faint, FAINT_TRANSPARENCY, transparency).view(-1, 1, 1, 1)
+    blended = torch.lerp(adjust_tone(sources, generator, config.tone_strength), images, transparency.to(images.dtype))
+    changed = torch.where(masks, blended, images)
+    visible = (changed - images).abs().amax(1, keepdim=True) >= config.min_visible_change
+    return Simulated(torch.where(visible, changed, images), visible, logical)
 
 
-def _masks(images: Tensor, generator: Generator, strategy: Strategy, logical: Tensor, foreground: Tensor | None) -> Tensor:
+def _draw_masks(
+    images: Tensor, generator: Generator, config: SimulationConfig, logical: Tensor, foreground: Tensor | None
+) -> Tensor:
     """M of each image, ``(B, 1, H, W)`` bool."""
     batch, _, height, width = images.shape
-    if strategy.shape == "rectangles":
-        kinds = [boxes(generator, batch, (height, width), count=1, sides=sides) for sides in (STRUCTURAL_SIDES, LOGICAL_SIDES)]
-        found = torch.where(logical.view(-1, 1, 1, 1), kinds[1], kinds[0])
-        return found if foreground is None else found & foreground
+    if config.mask_shape == "rectangles":
+        structural_masks, logical_masks = (
+            random_rectangles(generator, batch, (height, width), count=1, sides=sides)
+            for sides in (STRUCTURAL_SIDES, LOGICAL_SIDES)
+        )
+        masks = torch.where(logical.view(-1, 1, 1, 1), logical_masks, structural_masks)
+        return masks if foreground is None else masks & foreground
     return perlin_masks(
         generator,
-        torch.where(logical, strategy.logical_exponent, strategy.structural_exponent),
-        torch.where(logical, strategy.logical_threshold, strategy.structural_threshold),
+        torch.where(logical, config.logical_exponent, config.structural_exponent),
+        torch.where(logical, config.logical_threshold, config.structural_threshold),
         (height, width),
-        most=max(strategy.logical_exponent, strategy.structural_exponent),
+        max_exponent=max(config.logical_exponent, config.structural_exponent),
         allowed=foreground,
-        least=round(strategy.least_area * height * width / PIXELS**2),
+        min_area=round(config.min_area * height * width / REFERENCE_SIZE**2),
     )
 
 
-def _sources(
-    images: Tensor, generator: Generator, strategy: Strategy, textures: Tensor, others: Tensor, logical: Tensor
+def _draw_sources(
+    images: Tensor, generator: Generator, config: SimulationConfig, textures: Tensor, other_images: Tensor, logical: Tensor
 ) -> Tensor:
-    """I_N of each image: another part, the image with its patches shuffled, or a texture."""
+    """I_N of each image: a texture, another image, or the image itself with its patches shuffled."""
     foreign = textures[torch.randint(len(textures), (len(images),), generator=generator, device=images.device)]
     if not foreign.is_floating_point():
         foreign = foreign.to(images.dtype) / 255
-    itself = torch.rand(len(images), generator=generator, device=images.device) < strategy.shuffled
-    itself &= logical == strategy.shuffled_is_logical
-    foreign = turned(torch.where(logical.view(-1, 1, 1, 1), others, foreign), generator, strategy.rotation)
-    return torch.where(itself.view(-1, 1, 1, 1), shuffled_patches(images, generator, strategy.grid), foreign)
+    shuffled = torch.rand(len(images), generator=generator, device=images.device) < config.shuffled_fraction
+    shuffled &= logical == config.shuffled_is_logical
+    foreign = torch.where(logical.view(-1, 1, 1, 1), other_images, foreign)
+    foreign = rotate_randomly(foreign, generator, config.max_rotation)
+    return torch.where(shuffled.view(-1, 1, 1, 1), shuffle_patches(images, generator, config.patch_grid), foreign)

@@ -21,7 +21,7 @@ def mlflow_errors(uri: str) -> Iterator[None]:
     """Turn MLflow's errors into ours.
 
     Raises:
-        TrackingError: MLflow is down, refuses, or does not know what was asked for.
+        TrackingError: MLflow is down, refuses, or does not know what was requested.
     """
     from mlflow.exceptions import MlflowException
     from requests.exceptions import RequestException
@@ -45,7 +45,7 @@ def connect(uri: str) -> Any:
     """
     import mlflow
 
-    # Alembic and MLflow tell at length of every migration and every artifact.
+    # Alembic and MLflow log every migration and every artifact.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="mlflow")
@@ -57,7 +57,7 @@ def connect(uri: str) -> Any:
             return client
         folder = sqlite_folder(uri)
         folder.mkdir(parents=True, exist_ok=True)
-        # Several processes that open a fresh file at once break its migration for good.
+        # Several processes that open a new file at once would corrupt its migration.
         with FileLock(folder / "migrate.lock"):
             client.search_experiments(max_results=1)
         return client
@@ -76,15 +76,15 @@ def experiment_id(client: Any, uri: str, name: str) -> str:
     from mlflow.exceptions import MlflowException
 
     with mlflow_errors(uri):
-        found = client.get_experiment_by_name(name)
-        if found is None:
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
             location = (sqlite_folder(uri) / "artifacts").as_uri() if uri.startswith(SQLITE) else None
             try:
                 return str(client.create_experiment(name, artifact_location=location))
             except MlflowException:
-                found = client.get_experiment_by_name(name)  # somebody else was first
-                if found is None:
+                experiment = client.get_experiment_by_name(name)  # another process was first
+                if experiment is None:
                     raise
-        if found.lifecycle_stage != "active":
+        if experiment.lifecycle_stage != "active":
             raise TrackingError(f"MLflow experiment '{name}' is deleted; restore it, or use another track.experiment")
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)

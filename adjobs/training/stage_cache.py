@@ -1,4 +1,4 @@
-"""Stages that trials of a search have in common: the first one trains them, the others take what it has learnt."""
+"""Stages that trials of a search have in common: the first trial trains them, the others load its weights."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _WEIGHTS = "weights.safetensors"
 
 
 def train_or_load(data: TrainingData, stage: Stage, seed_key: Mapping[str, Any], train: Callable[[], None]) -> bool:
-    """Train a stage if no other run of this machine has; else its module gets what the other has learnt.
+    """Train a stage if no other run of this machine has; else load the weights of the other.
 
-    While one trains, others that want the same wait for it.
+    While one trains, others that need the same wait for it.
 
     Args:
-        data: the training part, in whose cache the outcome is kept.
-        stage: says in ``depends_on`` what its outcome depends on beside the images.
-        luck: what else it depends on: seed, precision, device.
+        data: the training split, in whose cache the weights are kept.
+        stage: ``depends_on`` lists what its outcome depends on beside the images.
+        seed_key: what else it depends on: seed, precision, device.
         train: trains it to its end.
 
     Returns:

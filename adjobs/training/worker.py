@@ -84,8 +84,8 @@ class FinishedTraining:
 
 
 @dataclass(frozen=True)
-class WorkerPlace(Generic[Outcome]):
-    """Where a worker runs, and whom it serves there.
+class WorkerSetup(Generic[Outcome]):
+    """What a worker needs beside its task.
 
     Attributes:
         device: that trains.
@@ -117,41 +117,41 @@ class _RunCallback:
         self._writer.log_metrics(result.metrics, result.number)
 
 
-def run_worker(task: Task, place: WorkerPlace[Outcome]) -> Outcome | None:
+def run_worker(task: Task, setup: WorkerSetup[Outcome]) -> Outcome | None:
     """Do a whole job on this worker.
 
     Args:
         task: what to do.
-        place: where.
+        setup: what else it needs.
 
     Returns:
-        On rank 0 what ``place.finalize`` makes of the trained method, elsewhere None.
+        On rank 0 what ``setup.finalize`` makes of the trained method, elsewhere None.
 
     Raises:
         ClusterError: this node sees other data than the launcher.
         DataError: the data lack what the method needs.
     """
-    job, spec, device = task.job, methods.spec(task.job.method), place.device
+    job, spec, device = task.job, methods.spec(task.job.method), setup.device
     dataset, cache = _open_data(task)
     seed_everything(job.train.seed)
     method = methods.load(job.method).build(job.method_config(), image_size=job.data.image_size, seed=job.train.seed)
     method.to(device).to(memory_format=torch.channels_last)
-    writer = open_writer(task.run) if place.rank == 0 else None
+    writer = open_writer(task.run) if setup.rank == 0 else None
     evaluator = CachedEvaluator(method, cache, dataset, DeviceConfig(device))  # in float32, as the logged model will decide
 
     def evaluate_val() -> Mapping[str, float | None]:
         return compute_image_metrics(evaluator.evaluate(task.split.val).scores, spec.native_threshold)
 
-    callback: Callback = SilentCallback() if writer is None else _RunCallback(writer, place.on_progress)
+    callback: Callback = SilentCallback() if writer is None else _RunCallback(writer, setup.on_progress)
     precision = resolve_precision(job.train.precision, device)
     result = fit(
         method,
         TrainingData(cache, dataset, task.split.train, device, label_detail=job.label_detail, block=job.data.block_size),
-        WorkerContext(precision, place.rank, place.world_size, job.train.seed, task.reuse_stages),
+        WorkerContext(precision, setup.rank, setup.world_size, job.train.seed, task.reuse_stages),
         validation=Validation(
             spec.selection, evaluate_val if _has_both_labels(dataset, task.split.val) else None, job.train.validate_every
         ),
-        checkpoints=place.checkpoints,
+        checkpoints=setup.checkpoints,
         callback=callback,
         on_train_start=lambda: _load_pretrained(task, method),
     )
@@ -159,7 +159,7 @@ def run_worker(task: Task, place: WorkerPlace[Outcome]) -> Outcome | None:
         evaluator.invalidate()
     if writer is None:
         return None
-    return place.finalize(FinishedTraining(job, task.fingerprint, task.split, evaluator, result, writer))
+    return setup.finalize(FinishedTraining(job, task.fingerprint, task.split, evaluator, result, writer))
 
 
 def _load_pretrained(task: Task, method: Method) -> None:

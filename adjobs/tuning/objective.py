@@ -1,7 +1,8 @@
-"""What a search is after: measures of the validation part, and what a detector costs."""
+"""What a search optimises: metrics of the validation split, and what a detector costs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,11 +10,12 @@ from adjobs import methods
 from adjobs.config.job import JobConfig
 from adjobs.errors import JobError, choices
 
-COSTS = {"ms_per_image": "ms for each picture", "train_seconds": "seconds of training", "peak_memory_mib": "MiB at most"}
-EVERY_ROUND = ("image_auroc", "image_ap", "image_f1max")
-PIXELS = ("pixel_auroc", "pixel_ap", "au_pro")
-# What dpae and others measure of their further scores, such as image_auroc_rlx.
-FURTHER = "image_auroc_"
+COSTS = ("ms_per_image", "train_seconds", "peak_memory_mib")
+IMAGE_METRICS = ("image_auroc", "image_ap", "image_f1max")
+PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "au_pro")
+EXTRA_SCORE_PREFIX = "image_auroc_"  # metrics of a method's extra scores, such as image_auroc_rlx
+
+Direction = Literal["max", "min"]
 
 
 @dataclass(frozen=True)
@@ -21,50 +23,66 @@ class Objective:
     """A number of each trial, and which way is better."""
 
     metric: str
-    direction: Literal["max", "min"]
+    direction: Direction
 
     @property
-    def every_round(self) -> bool:
-        """Whether it is known after each round, so that a trial can be stopped early by it."""
-        return self.metric not in COSTS and self.metric not in PIXELS
+    def is_cost(self) -> bool:
+        """Whether it is measured beside the scores, and not on the test split."""
+        return self.metric in COSTS
 
-    def better(self, one: float, other: float) -> bool:
+    @property
+    def is_intermediate(self) -> bool:
+        """Whether it is known after every validation, so that trials can be pruned by it."""
+        return not self.is_cost and self.metric not in PIXEL_METRICS
+
+    def is_better(self, value: float, other: float) -> bool:
         """Whether one value is better than another."""
-        return one > other if self.direction == "max" else one < other
+        return value > other if self.direction == "max" else value < other
 
     def __str__(self) -> str:
         return f"{self.metric}:{self.direction}"
 
 
-def objectives(told: tuple[str, ...], job: JobConfig) -> tuple[Objective, ...]:
-    """Objectives from words such as ``image_auroc`` or ``ms_per_image:min``; none: the method's own selection metric.
+def parse_objectives(requested: Sequence[str], job: JobConfig) -> tuple[Objective, ...]:
+    """Parse objectives such as ``image_auroc`` or ``ms_per_image:min``.
+
+    Args:
+        requested: the objectives; none stands for the method's own selection metric.
+        job: the resolved job, whose method and parameters decide which metrics there are.
 
     Raises:
-        JobError: an unknown metric or direction, or one twice.
+        JobError: an unknown metric or direction, or the same metric twice.
     """
     spec = methods.spec(job.method)
-    own = () if spec.native_threshold is None else (f"image_macro_f1_at_{spec.native_threshold:g}",)
-    maps = PIXELS if methods.gives_map(job.method, job.params) else ()
-    known = (*EVERY_ROUND, *own, *maps, *COSTS)
-    found: list[Objective] = []
-    for word in told or (spec.selection.metric,):
-        metric, colon, direction = word.partition(":")
-        usual = "min" if metric in COSTS else "max"
-        if metric not in known and not metric.startswith(FURTHER):
-            raise JobError(f"--metric {word}: a {job.method} job has no such metric; {choices(metric, known)}")
-        if colon and direction not in ("max", "min"):
-            raise JobError(f"--metric {word}: got direction '{direction}'; give {metric}:max or {metric}:min")
-        found.append(Objective(metric, direction or usual))  # type: ignore[arg-type]
-    if len({one.metric for one in found}) < len(found):
-        raise JobError(f"--metric: got {', '.join(told)}; give each metric once")
-    return tuple(found)
+    native = () if spec.native_threshold is None else (f"image_macro_f1_at_{spec.native_threshold:g}",)
+    pixel = PIXEL_METRICS if methods.gives_map(job.method, job.params) else ()
+    known = (*IMAGE_METRICS, *native, *pixel, *COSTS)
+    objectives = tuple(_parse_objective(text, job.method, known) for text in requested or (spec.selection.metric,))
+    if len({objective.metric for objective in objectives}) < len(objectives):
+        raise JobError(f"--metric: got {', '.join(requested)}; give each metric once")
+    return objectives
 
 
-def pareto(values: list[tuple[float, ...]], goals: tuple[Objective, ...]) -> list[int]:
-    """Rows that no other row beats: not worse in any objective, and better in one."""
+def _parse_objective(text: str, method: str, known: Sequence[str]) -> Objective:
+    metric, colon, direction = text.partition(":")
+    if metric not in known and not metric.startswith(EXTRA_SCORE_PREFIX):
+        raise JobError(f"--metric {text}: unknown metric of a {method} job; {choices(metric, known)}")
+    if direction == "max":
+        return Objective(metric, "max")
+    if direction == "min" or (not colon and metric in COSTS):
+        return Objective(metric, "min")
+    if colon:
+        raise JobError(f"--metric {text}: got direction '{direction}'; give {metric}:max or {metric}:min")
+    return Objective(metric, "max")
 
-    def beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-        pairs = list(zip(goals, one, other, strict=True))
-        return not any(goal.better(b, a) for goal, a, b in pairs) and any(goal.better(a, b) for goal, a, b in pairs)
 
-    return [i for i, mine in enumerate(values) if not any(beats(other, mine) for other in values)]
+def pareto_front(values: Sequence[tuple[float, ...]], objectives: Sequence[Objective]) -> list[int]:
+    """Indices of the value tuples that no other one dominates: at least as good in all objectives, and better in one."""
+
+    def dominates(candidate: tuple[float, ...], other: tuple[float, ...]) -> bool:
+        pairs = list(zip(objectives, candidate, other, strict=True))
+        return not any(objective.is_better(b, a) for objective, a, b in pairs) and any(
+            objective.is_better(a, b) for objective, a, b in pairs
+        )
+
+    return [i for i, candidate in enumerate(values) if not any(dominates(other, candidate) for other in values)]

@@ -207,9 +207,9 @@ def _find_and_train(
     final = _train_choice(search, stored, best[0].point, watch)
     measured = outcome.optimism(search.goals, best[0], final)
     recorder.progress({f"chosen/{name}": value for name, value in measured.items() if value is not None}, len(queue.trials))
-    place = {"search": search.name, "run_id": search.run_id, "run_url": tracking.url(uri, search.run_id), "tracking_uri": uri}
+    setup = {"search": search.name, "run_id": search.run_id, "run_url": tracking.url(uri, search.run_id), "tracking_uri": uri}
     what = {"method": search.job.method, "data": search.job.data.uri}
-    return {**place, **what, **document, "chosen": measured, "final_run": final.run_id, "model": final.tags.get("model")}
+    return {**setup, **what, **document, "chosen": measured, "final_run": final.run_id, "model": final.tags.get("model")}
 
 
 def _queue(search: _Search, stored: StoredSearch | None, where: tune_bridge.Room, hours: float | None) -> Queue:

@@ -29,7 +29,7 @@ SMALL = [
 
 
 @pytest.fixture(autouse=True)
-def _own_home(tmp_path, monkeypatch):
+def _temporary_home(tmp_path, monkeypatch):
     for name in ("MLFLOW_TRACKING_URI", "ADJOBS_ARTIFACTS", "RAY_ADDRESS", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ADJOBS_HOME", str(tmp_path / "home"))
@@ -76,7 +76,7 @@ def huge_png(path: Path) -> None:
             ["--method", "cdo", "--data", "elpv", "--set", "data.protocol=hold"],
             "hold.*available: budget, dpae, holdout, liac, official",
         ),
-        (["--method", "cdo", "--data", "elpv", "--set", "train.workers=2", "--local"], "--local trains with 1"),
+        (["--method", "cdo", "--data", "elpv", "--set", "train.workers=2", "--local"], "training in this process has 1"),
         ([], "nothing to train"),
         (["no.yaml"], "job file 'no.yaml': cannot be read"),
         (["--resume", "x", "--method", "cdo"], "--resume: takes the job from the run"),
@@ -118,7 +118,7 @@ def test_train_invalid_files_are_reported_before_a_run_starts(tmp_path):
     draw_folder(tmp_path / "other", 0, 1, size=32)
     (tmp_path / "other" / "masks" / "scratch" / "000.png").rename(root / "masks" / "scratch" / "003.png")
     line = refused(train(root))
-    assert "3 problems, first: " in line
+    assert "3 problems found, first: " in line
     assert "data check" in line
     checked = run("data", "check", root)
     assert checked.exit_code == 1
@@ -167,7 +167,7 @@ def test_train_ray_does_not_answer_is_refused(tmp_path, monkeypatch):
 def test_predict_without_images_is_refused(tmp_path):
     assert "no such file or folder" in refused(run("predict", "--model", "x", tmp_path / "missing.png"))
     (tmp_path / "empty").mkdir()
-    assert "a folder without pictures" in refused(run("predict", "--model", "x", tmp_path / "empty"))
+    assert "a folder without images" in refused(run("predict", "--model", "x", tmp_path / "empty"))
 
 
 def test_help_imports_nothing_heavy_and_lists_every_verb():
@@ -187,7 +187,7 @@ def test_help_imports_nothing_heavy_and_lists_every_verb():
 def test_methods_lists_methods_and_params():
     result = run("methods", "--json")
     cdo = json.loads(result.stdout)["methods"]["cdo"]
-    assert cdo["supervision"] == ["none", "masks"]
+    assert cdo["supervisions"] == ["none", "masks"]
     assert "2023" in cdo["paper"]
     assert "gamma = 2.0" in run("methods", "--params", "cdo").stdout
     assert "did you mean 'cdo'" in refused(run("methods", "--params", "cd"))

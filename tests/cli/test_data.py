@@ -20,9 +20,9 @@ from tests.helpers.drawing import draw_folder, save
 
 
 @pytest.fixture(autouse=True)
-def _own_home(tmp_path, monkeypatch):
+def _isolated_home(tmp_path, monkeypatch):
     monkeypatch.setenv("ADJOBS_HOME", str(tmp_path / "home"))
-    # Commands complete the environment; what they add must not reach the next test.
+    # Commands add variables to the environment, which must not reach the next test.
     monkeypatch.setattr("os.environ", os.environ.copy())
 
 
@@ -30,19 +30,19 @@ def run(*args: str | Path) -> Result:
     return CliRunner().invoke(main, ["data", *map(str, args)])
 
 
-def test_show(folder_root):
+def test_show_folder_prints_a_summary(folder_root):
     result = run("show", folder_root)
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert lines[0] == "format       folder"
     assert lines[2:6] == [
         "images       30, 10 with a mask",
-        "sizes        64 x 64 to 64 x 64, most often 64 x 64 (30 images)",
+        "sizes        64 x 64 to 64 x 64, most common 64 x 64 (30 images)",
         "protocol     holdout, seed 0",
         "",
     ]
     assert [line.split() for line in lines[6:]] == [
-        ["part", "label", "defect", "images"],
+        ["split", "label", "defect", "images"],
         ["train", "normal", "-", "12"],
         ["train", "anomalous", "scratch", "2"],
         ["val", "normal", "-", "4"],
@@ -52,7 +52,7 @@ def test_show(folder_root):
     ]
 
 
-def test_show_json_of_a_published_split(mvtec_root):
+def test_show_published_splits_are_in_json(mvtec_root):
     result = run("show", mvtec_root, "--json", "--seed", "3")
     shown = json.loads(result.stdout)
     assert (shown["format"], shown["protocol"], shown["seed"], shown["images"], shown["masks"]) == (
@@ -64,11 +64,11 @@ def test_show_json_of_a_published_split(mvtec_root):
     )
     assert len(shown["fingerprint"]) == 64
     assert shown["sizes"] == {"min": [64, 64], "max": [64, 64], "common": [64, 64], "common_count": 30, "unreadable": 0}
-    assert {"part": "test", "label": "anomalous", "defect": "scratch", "count": 10} in shown["parts"]
+    assert {"split": "test", "label": "anomalous", "defect": "scratch", "count": 10} in shown["splits"]
     assert (shown["blocks"], shown["boxes"], shown["unlabelled"]) == (0, 0, 0)
 
 
-def test_show_counts_kinds_of_labels(tmp_path):
+def test_show_several_label_kinds_are_counted(tmp_path):
     lines = [{"image": f"{i}.png", "label": "normal"} for i in range(4)]
     lines += [{"image": "4.png", "label": "anomalous", "boxes": [[1, 2, 3, 4]]}, {"image": "5.png", "label": "unlabelled"}]
     lines += [{"image": "6.png", "label": "anomalous", "blocks": "7.png"}]
@@ -79,40 +79,40 @@ def test_show_counts_kinds_of_labels(tmp_path):
     assert "images       7, 0 with a mask, 1 with blocks, 1 with boxes, 1 unlabelled\n" in result.stdout
 
 
-def test_show_counts_divided_groups(tmp_path):
+def test_show_groups_in_several_splits_are_counted(tmp_path):
     rng = np.random.default_rng(0)
     for i in range(60):
-        place = tmp_path / ("MT_Free" if i % 2 else "MT_Break") / "Imgs"
-        save(place / f"exp{i % 6}_num_{i // 6 * 1000 + i % 6}.jpg", rng.integers(0, 255, (9 + i, 20, 3), dtype=np.uint8))
+        folder = tmp_path / ("MT_Free" if i % 2 else "MT_Break") / "Imgs"
+        save(folder / f"exp{i % 6}_num_{i // 6 * 1000 + i % 6}.jpg", rng.integers(0, 255, (9 + i, 20, 3), dtype=np.uint8))
     grouped = run("show", tmp_path)
     assert "groups       10\n" in grouped.stdout
-    assert "sizes        20 x 9 to 20 x 68, most often" in grouped.stdout
-    assert re.search(r"groups       10, \d+ of them divided between parts\n", run("show", tmp_path, "--protocol", "liac").stdout)
+    assert "sizes        20 x 9 to 20 x 68, most common" in grouped.stdout
+    assert re.search(r"groups       10, \d+ of them in several splits\n", run("show", tmp_path, "--protocol", "liac").stdout)
 
 
-def test_show_what_cannot_be_divided(tmp_path):
+def test_show_impossible_split_is_explained(tmp_path):
     draw_folder(tmp_path, 12, 0)
-    (tmp_path / "good" / "000.png").write_bytes(b"no image")
+    (tmp_path / "good" / "000.png").write_bytes(b"not an image")
     result = run("show", tmp_path)
     assert result.exit_code == 0
     assert "no split     protocol holdout would give train 7 normal and 0 anomalous" in result.stdout
     assert "unreadable   1 images; see 'adjobs data check'" in result.stdout
     assert result.stdout.splitlines()[-1].split() == ["-", "normal", "-", "12"]
-    asked = run("show", tmp_path, "--protocol", "holdout")
-    assert (asked.exit_code, asked.stdout) == (2, "")
-    assert asked.stderr.startswith("error: protocol holdout would give")
+    requested = run("show", tmp_path, "--protocol", "holdout")
+    assert (requested.exit_code, requested.stdout) == (2, "")
+    assert requested.stderr.startswith("error: protocol holdout would give")
 
 
-def test_check_finds_nothing(folder_root):
+def test_check_valid_data_has_no_problems(folder_root):
     result = run("check", folder_root)
     assert (result.exit_code, result.stdout) == (0, "no problems in 30 images\n")
-    found = json.loads(run("check", folder_root, "--json").stdout)
-    assert found == {"uri": str(folder_root), "images": 30, "errors": 0, "warnings": 0, "problems": []}
+    report = json.loads(run("check", folder_root, "--json").stdout)
+    assert report == {"uri": str(folder_root), "images": 30, "errors": 0, "warnings": 0, "problems": []}
 
 
-def test_check_lists_every_problem(tmp_path):
+def test_check_several_problems_are_all_listed(tmp_path):
     root = draw_folder(tmp_path, 10, 1)
-    (root / "good" / "000.png").write_bytes(b"no image")
+    (root / "good" / "000.png").write_bytes(b"not an image")
     save(root / "good" / "001.png", np.zeros((64, 64, 3), np.uint8))
     save(root / "masks" / "scratch" / "000.png", np.zeros((64, 64), dtype=bool))
     result = run("check", root)
@@ -121,44 +121,44 @@ def test_check_lists_every_problem(tmp_path):
         ["errors (4)"],
         ["  bad/scratch/000.png", "mask empty"],
         ["  good/000.png", "unreadable"],
-        ["  (data set)", "few normals"],
+        ["  (data set)", "few normal images"],
         ["  (data set)", "split"],
         ["warnings (1)"],
         ["  good/001.png", "one colour"],
     ]
     as_json = run("check", root, "--json")
     assert as_json.exit_code == 1
-    found = json.loads(as_json.stdout)
-    assert (found["errors"], found["warnings"]) == (4, 1)
-    assert [(problem["kind"], problem["severity"]) for problem in found["problems"]] == [
+    report = json.loads(as_json.stdout)
+    assert (report["errors"], report["warnings"]) == (4, 1)
+    assert [(problem["kind"], problem["severity"]) for problem in report["problems"]] == [
         ("mask empty", "error"),
         ("unreadable", "error"),
-        ("few normals", "error"),
+        ("few normal images", "error"),
         ("split", "error"),
         ("one colour", "warning"),
     ]
-    assert set(found["problems"][0]) == {"sample", "kind", "message", "severity"}
+    assert set(report["problems"][0]) == {"sample", "kind", "message", "severity"}
 
 
-def test_check_warns_and_does_not_fail(tmp_path):
+def test_check_only_warnings_exit_with_0(tmp_path):
     root = draw_folder(tmp_path / "set", 24, 10, size=160)
     split = tmp_path / "split.json"
     assert run("split", root, "--out", split).exit_code == 0
-    parts = json.loads(split.read_text())
+    assignment = json.loads(split.read_text())
     for i in range(5):
         name = f"good/copy {i}.jpg"
-        Image.open(root / parts["val"][-1 - i]).save(root / name, quality=95)
-        parts["test"].append(name)
-    split.write_text(json.dumps(parts))
+        Image.open(root / assignment["val"][-1 - i]).save(root / name, quality=95)
+        assignment["test"].append(name)
+    split.write_text(json.dumps(assignment))
     result = run("check", root, "--split", split)
     assert (result.exit_code, result.stdout.splitlines()[0]) == (0, "warnings (10)")
-    found = json.loads(run("check", root, "--split", split, "--json").stdout)
-    assert (found["errors"], found["warnings"]) == (0, 10)
-    assert {problem["sample"] for problem in found["problems"]} == {*parts["test"][-5:], *parts["val"][-5:]}
-    assert {(problem["kind"], problem["severity"]) for problem in found["problems"]} == {("near duplicate", "warning")}
+    report = json.loads(run("check", root, "--split", split, "--json").stdout)
+    assert (report["errors"], report["warnings"]) == (0, 10)
+    assert {problem["sample"] for problem in report["problems"]} == {*assignment["test"][-5:], *assignment["val"][-5:]}
+    assert {(problem["kind"], problem["severity"]) for problem in report["problems"]} == {("near duplicate", "warning")}
 
 
-def test_check_prints_twenty_of_a_kind(tmp_path):
+def test_check_many_problems_of_a_kind_are_abbreviated(tmp_path):
     root = draw_folder(tmp_path, 25, 10)
     for i in range(22):
         (root / "good" / f"{i:03}.png").write_bytes(b"")
@@ -173,13 +173,13 @@ def test_check_prints_twenty_of_a_kind(tmp_path):
     ("supervision", "threshold", "kinds"),
     [
         (("none", "masks"), ("max_fpr", 0.01), []),
-        (("none",), ("max_f1", None), ["few anomalous in val"]),
-        (("masks",), ("max_fpr", 0.01), ["few anomalous in train"]),
-        (("image labels",), ("defect_ratio", None), ["few anomalous in train", "few anomalous in val"]),
-        (("image labels",), ("defect_ratio", 0.1), ["few anomalous in train"]),
+        (("none",), ("max_f1", None), ["few anomalous images in val"]),
+        (("masks",), ("max_fpr", 0.01), ["few anomalous images in train"]),
+        (("image labels",), ("defect_ratio", None), ["few anomalous images in train", "few anomalous images in val"]),
+        (("image labels",), ("defect_ratio", 0.1), ["few anomalous images in train"]),
     ],
 )
-def test_check_knows_what_a_method_needs(mvtec_root, monkeypatch, supervision, threshold, kinds):
+def test_check_method_option_checks_its_labels(mvtec_root, monkeypatch, supervision, threshold, kinds):
     spec = Spec("T", "P", supervision, True, Selection("last", "image_auroc"), threshold)
     monkeypatch.setattr(methods, "spec", lambda name: spec)
     result = run("check", mvtec_root, "--method", "any", "--json")
@@ -187,13 +187,13 @@ def test_check_knows_what_a_method_needs(mvtec_root, monkeypatch, supervision, t
     assert result.exit_code == bool(kinds)
 
 
-def test_check_refuses_an_unknown_method_before_it_reads(folder_root):
+def test_check_unknown_method_is_refused_before_reading(folder_root):
     result = run("check", folder_root, "--method", "cod")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("error: unknown method 'cod'; available: ")
 
 
-def test_help_names_what_may_be_chosen():
+def test_help_lists_available_names():
     for verb, words in [("check", [*PROTOCOLS, *methods.names(), "manifest"]), ("show", PROTOCOLS), ("split", PROTOCOLS)]:
         text = run(verb, "--help").stdout
         assert all(word in text for word in words)
@@ -204,39 +204,39 @@ def test_help_names_what_may_be_chosen():
 # Splits
 
 
-def test_a_split_is_written_and_given_back(folder_root, tmp_path):
-    out = tmp_path / "own.json"
-    made = run("split", folder_root, "--protocol", "holdout", "--seed", "5", "--max-train-anomalies", "1", "--out", out)
-    assert made.exit_code == 0
-    assert made.stdout.startswith(f"protocol holdout, seed 5, in {out}\n\npart ")
+def test_split_written_file_is_used_by_other_verbs(folder_root, tmp_path):
+    out = tmp_path / "split.json"
+    result = run("split", folder_root, "--protocol", "holdout", "--seed", "5", "--max-train-anomalies", "1", "--out", out)
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"protocol holdout, seed 5, in {out}\n\nsplit ")
     stored = json.loads(out.read_text())
     assert (stored["protocol"], stored["seed"]) == ("holdout", 5)
     assert sum(name.startswith("bad/") for name in stored["train"]) == 1
-    given = json.loads(run("show", folder_root, "--split", out, "--json").stdout)
-    asked = json.loads(
+    from_file = json.loads(run("show", folder_root, "--split", out, "--json").stdout)
+    from_options = json.loads(
         run("show", folder_root, "--protocol", "holdout", "--seed", "5", "--max-train-anomalies", "1", "--json").stdout
     )
-    assert given == asked
+    assert from_file == from_options
     assert run("check", folder_root, "--split", out).stdout == "no problems in 30 images\n"
-    again = json.loads(run("split", folder_root, "--seed", "5", "--max-train-anomalies", "1", "--out", out, "--json").stdout)
-    assert again["parts"] == asked["parts"]
-    assert list(tmp_path.glob("own.json*")) == [out]
+    repeated = json.loads(run("split", folder_root, "--seed", "5", "--max-train-anomalies", "1", "--out", out, "--json").stdout)
+    assert repeated["splits"] == from_options["splits"]
+    assert list(tmp_path.glob("split.json*")) == [out]
 
 
-def test_a_split_may_name_what_is_left_out(folder_root, tmp_path):
-    out = tmp_path / "own.json"
+def test_check_split_file_with_invalid_sample_is_accepted(folder_root, tmp_path):
+    out = tmp_path / "split.json"
     run("split", folder_root, "--out", out)
     (folder_root / "good" / "003.png").write_bytes(b"")
-    found = json.loads(run("check", folder_root, "--split", out, "--json").stdout)
-    assert [problem["kind"] for problem in found["problems"]] == ["unreadable"]
+    report = json.loads(run("check", folder_root, "--split", out, "--json").stdout)
+    assert [problem["kind"] for problem in report["problems"]] == ["unreadable"]
 
 
 @pytest.mark.parametrize("verb", ["show", "check"])
-def test_wrong_splits_are_one_line(verb, folder_root, mvtec_root, tmp_path):
+def test_show_check_invalid_split_is_one_line(verb, folder_root, mvtec_root, tmp_path):
     other = tmp_path / "other.json"
     run("split", mvtec_root, "--out", other)
     for args, message in [
-        (["--split", other, "--seed", "1"], "error: --split: got other options of the split, too;"),
+        (["--split", other, "--seed", "1"], "error: --split: the file defines the whole split;"),
         (["--split", tmp_path / "none.json"], "error: split "),
         (["--split", other], "error: split: train/good/"),
         (
@@ -253,18 +253,24 @@ def test_wrong_splits_are_one_line(verb, folder_root, mvtec_root, tmp_path):
 # Import
 
 
-def test_import(mvtec_root, tmp_path):
-    place = tmp_path / "new" / "place"
-    result = run("import", mvtec_root, place)
-    assert (result.exit_code, result.stdout) == (0, f"30 images in {place}: 40 files copied, 0 were there\n")
-    before, after = (json.loads(run("show", root, "--json").stdout) for root in (mvtec_root, place))
+def test_import_copy_equals_its_source(mvtec_root, tmp_path):
+    destination = tmp_path / "new" / "copy"
+    result = run("import", mvtec_root, destination)
+    assert (result.exit_code, result.stdout) == (0, f"30 images in {destination}: 40 files copied, 0 already present\n")
+    before, after = (json.loads(run("show", root, "--json").stdout) for root in (mvtec_root, destination))
     assert after["format"] == "manifest"
     assert {**after, "uri": 0, "format": 0} == {**before, "uri": 0, "format": 0}
-    again = json.loads(run("import", mvtec_root, place, "--json").stdout)
-    assert (again["images"], again["copied"], again["kept"], again["bytes"], again["problems"]) == (30, 0, 40, 0, [])
+    repeated = json.loads(run("import", mvtec_root, destination, "--json").stdout)
+    assert (repeated["images"], repeated["copied"], repeated["already_present"], repeated["bytes"], repeated["problems"]) == (
+        30,
+        0,
+        40,
+        0,
+        [],
+    )
 
 
-def test_import_refuses_what_cannot_be_read_or_leaves_it_out(folder_root, tmp_path):
+def test_import_unreadable_files_are_refused_or_skipped(folder_root, tmp_path):
     (folder_root / "good" / "003.png").write_bytes(b"")
     (folder_root / "masks" / "scratch" / "002.png").write_bytes(b"")
     save(folder_root / "good" / "004.png", np.zeros((64, 64), np.uint8))
@@ -274,41 +280,41 @@ def test_import_refuses_what_cannot_be_read_or_leaves_it_out(folder_root, tmp_pa
         ["errors (2)"],
         ["  bad/scratch/002.png", "mask unreadable"],
         ["  good/003.png", "unreadable"],
-        ["nothing was copied; mend these, or leave them out with --exclude-bad"],
+        ["nothing was copied; fix these, or skip them with --skip-invalid"],
     ]
     assert not (tmp_path / "new").exists()
-    result = run("import", folder_root, tmp_path / "new", "--exclude-bad")
+    result = run("import", folder_root, tmp_path / "new", "--skip-invalid")
     assert result.exit_code == 0
     assert result.stdout.splitlines()[:2] == [
-        f"28 images in {tmp_path / 'new'}: 37 files copied, 0 were there",
-        "left out (2)",
+        f"28 images in {tmp_path / 'new'}: 37 files copied, 0 already present",
+        "skipped (2)",
     ]
     assert json.loads(run("show", tmp_path / "new", "--json").stdout)["images"] == 28
 
 
-def test_import_errors_are_one_line(folder_root, tmp_path):
+def test_import_invalid_destination_is_one_line(folder_root, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("x")
-    for place, message in [
-        (folder_root, f"error: {folder_root}: lies in the data set {folder_root};"),
+    for destination, message in [
+        (folder_root, f"error: {folder_root}: is inside the data set {folder_root};"),
         (tmp_path / "full", f"error: {tmp_path / 'full'}: is not empty (x);"),
-        ("gs://bucket", "error: gs://bucket: not a storage address;"),
+        ("gs://bucket", "error: gs://bucket: not a storage URI"),
     ]:
-        result = run("import", folder_root, place)
+        result = run("import", folder_root, destination)
         assert (result.exit_code, result.stdout) == (2, "")
         assert result.stderr.startswith(message)
         assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("verb", ["show", "check"])
-def test_errors_are_one_line(verb, folder_root):
+def test_show_check_errors_are_one_line(verb, folder_root):
     for args, message in [
         (["nowhere"], "error: nowhere: no such folder;"),
         (
             [folder_root, "--protocol", "holdut"],
-            f"error: holdut: no such protocol; have {', '.join(PROTOCOLS)}; did you mean holdout?",
+            f"error: unknown protocol 'holdut'; available: {', '.join(PROTOCOLS)}; did you mean 'holdout'?",
         ),
-        ([folder_root, "--format", "mtf"], "error: mtf: no such data format; have auto,"),
+        ([folder_root, "--format", "mtf"], "error: unknown data format 'mtf'; available: auto,"),
     ]:
         result = run(verb, *args)
         assert (result.exit_code, result.stdout) == (2, "")
@@ -317,7 +323,7 @@ def test_errors_are_one_line(verb, folder_root):
     assert json.loads(run(verb, "nowhere", "--json").stdout)["error"].startswith("nowhere: no such folder")
 
 
-def test_as_a_program(folder_root):
+def test_check_as_a_program(folder_root):
     command = [sys.executable, "-c", "from adjobs.cli.main import main; main()", "data", "check", str(folder_root)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "no problems in 30 images\n", "")
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "no problems in 30 images\n", "")

@@ -54,7 +54,7 @@ def test_variables_are_unique_and_have_reasons():
     assert set(TRIAL_VARIABLES) < set(VARIABLES)
 
 
-def test_apply_keeps_what_is_set():
+def test_apply_does_not_overwrite_variables():
     env = {"RAY_AUTH_MODE": "token"}
     apply(env)
     assert env == {variable.name: variable.value for variable in VARIABLES} | {"RAY_AUTH_MODE": "token"}

@@ -3,12 +3,9 @@ from __future__ import annotations
 import io
 import pickle
 import resource
-import struct
 import subprocess
 import sys
 import time
-import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,23 +14,11 @@ from PIL import Image
 from adjobs.data.images import ImageError, decode, decode_mask, image_size, load_rgb
 from adjobs.data.labels.masks import resize_labels
 from tests.helpers.drawing import save, texture
+from tests.helpers.images import write_huge_png
 
 
 def load_mask(source, size):
     return resize_labels(decode_mask(source), size).astype(bool)
-
-
-def write_huge_png(path: Path, side: int) -> Path:
-    """A valid PNG of side x side black pixels, 1 bit each, which compress to nearly nothing."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    row, packer = bytes(1 + (side + 7) // 8), zlib.compressobj(1)
-    pixels = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
-    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b""))
-    return path
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
@@ -43,7 +28,7 @@ def encoded(image: Image.Image, kind: str, **options) -> bytes:
 
 
 @pytest.mark.parametrize("suffix", ["png", "PNG", "jpg", "jpeg", "bmp", "tif", "tiff", "webp"])
-def test_every_suffix_from_file_and_bytes(suffix, tmp_path):
+def test_load_rgb_file_and_bytes_of_every_suffix(suffix, tmp_path):
     path = save(tmp_path / f"x.{suffix}", texture(48, np.random.default_rng(0)))
     image = load_rgb(path, 24)
     assert (image.shape, image.dtype) == ((24, 24, 3), np.uint8)
@@ -52,11 +37,11 @@ def test_every_suffix_from_file_and_bytes(suffix, tmp_path):
     assert image_size(path) == (48, 48)
 
 
-def test_one_size_is_kept_and_halving_averages(tmp_path):
+def test_load_rgb_reduced_image_is_antialiased(tmp_path):
     pixels = texture(8, np.random.default_rng(0))
     path = save(tmp_path / "x.png", pixels)
     np.testing.assert_array_equal(load_rgb(path, 8), pixels)
-    # Antialiasing: black and white lines of one pixel become grey; without it, one of the two would be picked.
+    # Antialiasing: black and white lines of one pixel become grey; without it, they would become one of the two.
     lines = np.zeros((64, 64, 3), dtype=np.uint8)
     lines[:, ::2] = 255
     small = load_rgb(save(tmp_path / "lines.png", lines), 16)
@@ -64,7 +49,7 @@ def test_one_size_is_kept_and_halving_averages(tmp_path):
     assert small.max() < 145
 
 
-def test_stretched_to_a_square_in_both_directions(tmp_path):
+def test_load_rgb_wide_image_is_stretched_to_a_square(tmp_path):
     wide = np.zeros((10, 40, 3), dtype=np.uint8)
     wide[:, 20:] = 255
     image = load_rgb(save(tmp_path / "x.png", wide), 20)
@@ -74,14 +59,14 @@ def test_stretched_to_a_square_in_both_directions(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_16_bit_grey_uses_its_full_range(kind):
+def test_decode_16_bit_grey_uses_full_range(kind):
     values = np.array([[0, 128, 129, 257], [32768, 65407, 65408, 65535]], dtype=np.uint16)
     image = np.asarray(decode(encoded(Image.fromarray(values), kind)))
     # v / 257, rounded: 128 / 257 = 0.498, 129 / 257 = 0.502, 65407 / 257 = 254.502.
     np.testing.assert_array_equal(image, [[0, 0, 1, 1], [128, 255, 255, 255]])
 
 
-def test_modes_become_rgb(tmp_path):
+def test_load_rgb_other_modes_are_converted(tmp_path):
     colours = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]], dtype=np.uint8)
     rgb = Image.fromarray(colours)
     grey = np.array([[0, 100], [200, 255]], dtype=np.uint8)
@@ -98,23 +83,23 @@ def test_modes_become_rgb(tmp_path):
     assert load_rgb(encoded(rgb.convert("CMYK"), "JPEG"), 2).shape == (2, 2, 3)
 
 
-def test_exif_orientation_turns_image_mask_and_size(tmp_path):
+def test_decode_exif_orientation_rotates_image_mask_and_size(tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise by 90 degrees
+    exif[0x0112] = 6  # rotate clockwise by 90 degrees
     pixels = np.zeros((2, 4), dtype=np.uint8)
-    pixels[0, :2] = 255  # top left, and after the turn top right
+    pixels[0, :2] = 255  # top left, and after the rotation top right
     for name in ("x.png", "x.tiff", "x.webp"):
         path = tmp_path / name
         Image.fromarray(pixels).save(path, exif=exif, lossless=True)
-        turned = np.rot90(pixels, -1)
-        np.testing.assert_array_equal(np.asarray(decode(path).convert("L")), turned)
-        assert image_size(path) == (2, 4) == turned.shape[::-1]
-        np.testing.assert_array_equal(load_mask(path, 4), np.repeat(turned, 2, axis=1) > 0)
+        rotated = np.rot90(pixels, -1)
+        np.testing.assert_array_equal(np.asarray(decode(path).convert("L")), rotated)
+        assert image_size(path) == (2, 4) == rotated.shape[::-1]
+        np.testing.assert_array_equal(load_mask(path, 4), np.repeat(rotated, 2, axis=1) > 0)
 
 
-def test_mask_is_nearest_and_boolean():
+def test_decode_mask_resized_is_nearest_and_boolean():
     mask = np.zeros((9, 9), dtype=bool)
-    mask[4, 4] = True  # the middle of the middle block; blended, one pixel in nine is lost
+    mask[4, 4] = True  # the centre of the central block; with blending, one pixel in nine would be lost
     mask[:3, :3] = True
     mask[1, 1] = False
     small = load_mask(encoded(Image.fromarray(mask), "PNG"), 3)
@@ -131,34 +116,34 @@ def test_mask_is_nearest_and_boolean():
         ([0, 0, 0, 0], [0, 0, 0, 0]),
     ],
 )
-def test_mask_values(values, expected):
+def test_decode_mask_values_are_thresholded(values, expected):
     pixels = np.array(values, dtype=np.uint8).reshape(2, 2)
     expected = np.array(expected, dtype=bool).reshape(2, 2)
     for image in (Image.fromarray(pixels), Image.fromarray(pixels).convert("RGB"), Image.fromarray(pixels.astype(np.uint16))):
         np.testing.assert_array_equal(load_mask(encoded(image, "PNG"), 2), expected)
 
 
-def test_transparent_mask_pixels_are_not_defects():
+def test_decode_mask_transparent_pixels_are_false():
     pixels = np.full((2, 2, 4), 255, dtype=np.uint8)
     pixels[0, :, 3] = 0
     np.testing.assert_array_equal(load_mask(encoded(Image.fromarray(pixels), "PNG"), 2), [[False, False], [True, True]])
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF"])
-def test_truncated(kind, tmp_path):
+def test_load_rgb_truncated_file_is_refused(kind, tmp_path):
     data = encoded(Image.effect_noise((64, 64), 50), kind)
     path = tmp_path / "half.png"
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(
         ImageError, match=r"half.png: cannot be decoded \(image file is truncated.*export it again or remove it$"
-    ) as caught:
+    ) as raised:
         load_rgb(path, 8)
-    assert caught.value.kind == "truncated"
+    assert raised.value.kind == "truncated"
     with pytest.raises(ImageError, match=r"^image of \d+ bytes: cannot be decoded \(image file is truncated"):
         load_rgb(path.read_bytes(), 8)
 
 
-def test_truncated_webp():
+def test_load_rgb_truncated_webp_is_refused():
     data = encoded(Image.effect_noise((64, 64), 50), "WEBP")
     with pytest.raises(ImageError, match="cannot be decoded"):
         load_rgb(data[: len(data) // 2], 8)
@@ -167,55 +152,57 @@ def test_truncated_webp():
 @pytest.mark.parametrize(
     "data", [b"", b"not an image", encoded(Image.new("L", (4, 4)), "GIF"), encoded(Image.new("L", (4, 4)), "EPS")]
 )
-def test_no_image(data, tmp_path):
+def test_load_rgb_unsupported_data_is_refused(data, tmp_path):
     path = tmp_path / "x.png"
     path.write_bytes(data)
     for load in (load_rgb, load_mask):
-        with pytest.raises(ImageError, match=r"x.png: is no image; allowed are PNG, JPEG, BMP, TIFF and WebP; export it again"):
+        with pytest.raises(
+            ImageError, match=r"x.png: is not a supported image; allowed are PNG, JPEG, BMP, TIFF and WebP; export it again"
+        ):
             load(path, 8)
-    with pytest.raises(ImageError, match="is no image"):
+    with pytest.raises(ImageError, match="is not a supported image"):
         image_size(path)
 
 
-def test_missing_file(tmp_path):
-    with pytest.raises(ImageError, match=r"gone.png: cannot be decoded \(No such file or directory\)"):
-        load_rgb(tmp_path / "gone.png", 8)
+def test_load_rgb_missing_file_is_refused(tmp_path):
+    with pytest.raises(ImageError, match=r"missing.png: cannot be decoded \(No such file or directory\)"):
+        load_rgb(tmp_path / "missing.png", 8)
 
 
-def test_32_bit_pixels_have_no_range():
+def test_load_rgb_32_bit_pixels_are_refused():
     data = encoded(Image.fromarray(np.ones((4, 4), dtype=np.float32)), "TIFF")
     with pytest.raises(
-        ImageError, match=r"pixels of 32 bits \(mode F\) have no agreed range; allowed are 8 and 16 bits; convert it$"
+        ImageError, match=r"has pixels of 32 bits \(mode F\), whose range is undefined; allowed are 8 and 16 bits; convert it$"
     ):
         load_rgb(data, 4)
 
 
-def test_too_large_is_refused_by_its_header(tmp_path):
+def test_load_rgb_too_large_image_is_refused_by_its_header(tmp_path):
     path = write_huge_png(tmp_path / "huge.png", 40_000)
-    message = r"huge.png: has more than 178,956,970 pixels, the most allowed; scale it down or cut it into parts$"
-    start = time.perf_counter()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    message = r"huge.png: has more than 178,956,970 pixels, the maximum; scale it down or crop it$"
+    started_at = time.perf_counter()
+    memory_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for load in (lambda: load_rgb(path, 8), lambda: load_mask(path, 8), lambda: image_size(path)):
-        with pytest.raises(ImageError, match=message) as caught:
+        with pytest.raises(ImageError, match=message) as raised:
             load()
-        assert caught.value.kind == "too large"
-    assert time.perf_counter() - start < 1
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB; decoded it has 1.6 GB
+        assert raised.value.kind == "too large"
+    assert time.perf_counter() - started_at < 1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory_before < 50_000  # KiB; the decoded image has 1.6 GB
 
 
-def test_too_large_is_refused_where_pillow_does_not_look(tmp_path, monkeypatch):
+def test_load_rgb_too_large_image_is_refused_without_pillow_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     with pytest.raises(ImageError, match="has more than 178,956,970 pixels"):
         load_rgb(write_huge_png(tmp_path / "huge.png", 14_000), 8)
 
 
-def test_errors_travel_between_processes():
+def test_image_error_pickled_is_equal():
     error = ImageError("x.png", "truncated", "is cut off")
     copy = pickle.loads(pickle.dumps(error))
     assert (str(copy), copy.kind, copy.reason) == ("x.png: is cut off", "truncated", "is cut off")
 
 
-def test_neither_torch_nor_ray_is_imported():
+def test_data_modules_import_neither_torch_nor_ray():
     code = (
         "import sys, adjobs.data.cache.images, adjobs.data.checks.preflight, adjobs.data.splits.assignment\n"
         "assert not {'torch', 'ray', 'mlflow', 'boto3'} & set(sys.modules)"

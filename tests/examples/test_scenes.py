@@ -1,4 +1,4 @@
-"""The drawn trays of examples/scenes.py: logical and structural anomalies whose masks are right by construction."""
+"""The drawn trays of examples/scenes.py: logical and structural anomalies with exact masks."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ def scenes():
     return module
 
 
-def test_the_program_writes_a_data_set_that_is_recognised(tmp_path):
-    words = [str(tmp_path / "trays"), "--normal", "12", "--anomalous", "10", "--size", "64"]
-    done = subprocess.run([sys.executable, str(PROGRAM), *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    index = open_dataset(str(tmp_path / "trays"), cache=tmp_path / "cache")
-    assert index.format == "loco"
-    counts = Counter((sample.published_split, sample.defect) for sample in index.samples)
-    good = {("train", ""): 8, ("val", ""): 2, ("test", ""): 2}
-    assert counts == {**good, ("test", "logical_anomalies"): 6, ("test", "structural_anomalies"): 4}
-    again = subprocess.run([sys.executable, str(PROGRAM), *words], capture_output=True, text=True, check=False)
-    assert again.returncode == 2
-    assert "is a file or not empty" in again.stderr
+def test_main_written_folder_is_a_loco_dataset(tmp_path):
+    arguments = [str(tmp_path / "trays"), "--normal", "12", "--anomalous", "10", "--size", "64"]
+    process = subprocess.run([sys.executable, str(PROGRAM), *arguments], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    dataset = open_dataset(str(tmp_path / "trays"), cache=tmp_path / "cache")
+    assert dataset.format == "loco"
+    counts = Counter((sample.published_split, sample.defect) for sample in dataset.samples)
+    normal = {("train", ""): 8, ("val", ""): 2, ("test", ""): 2}
+    assert counts == {**normal, ("test", "logical_anomalies"): 6, ("test", "structural_anomalies"): 4}
+    repeated = subprocess.run([sys.executable, str(PROGRAM), *arguments], capture_output=True, text=True, check=False)
+    assert repeated.returncode == 2
+    assert "is a file or not empty" in repeated.stderr
 
 
-def test_every_defect_is_there_and_small(scenes):
+def test_anomalous_every_kind_has_a_small_mask(scenes):
     for seed, kind in enumerate(list(scenes.KINDS) * 4):
-        picture, mask = scenes.anomalous(kind, np.random.default_rng(seed), 128)
-        assert picture.shape == (128, 128, 3)
+        image, mask = scenes.anomalous(kind, np.random.default_rng(seed), 128)
+        assert image.shape == (128, 128, 3)
         assert 10 < mask.sum() < 0.1 * mask.size, kind
 
 
-def test_a_scene_is_drawn_the_same_again_and_no_two_are_alike(scenes):
-    one, other = (scenes.Scene(np.random.default_rng(seed), 64) for seed in (0, 1))
-    assert np.array_equal(one.draw(scenes.TRAY), one.draw(scenes.TRAY))
-    assert not np.array_equal(one.draw(scenes.TRAY), other.draw(scenes.TRAY))
+def test_scene_draw_is_repeatable_and_differs_between_seeds(scenes):
+    first, second = (scenes.Scene(np.random.default_rng(seed), 64) for seed in (0, 1))
+    assert np.array_equal(first.draw(scenes.TRAY), first.draw(scenes.TRAY))
+    assert not np.array_equal(first.draw(scenes.TRAY), second.draw(scenes.TRAY))
 
 
-def test_the_parts_of_logical_anomalies_are_those_of_good_trays(scenes):
-    """Only how many there are, and where, is wrong."""
+def test_logical_anomalies_have_only_normal_components(scenes):
+    """Only their number and positions are anomalous."""
     rng = np.random.default_rng(0)
     shapes = [shape for shape, _ in scenes.TRAY]
     for _ in range(20):
@@ -60,5 +60,5 @@ def test_the_parts_of_logical_anomalies_are_those_of_good_trays(scenes):
         assert Counter(shape for shape, _ in scenes.doubled(rng)) - Counter(shapes)
         swapped = scenes.swapped(rng)
         assert [shape for shape, _ in swapped] == shapes
-        assert sorted(place for _, place in swapped) == sorted(place for _, place in scenes.TRAY)
+        assert sorted(position for _, position in swapped) == sorted(position for _, position in scenes.TRAY)
         assert sum(a != b for a, b in zip(swapped, scenes.TRAY, strict=True)) == 2

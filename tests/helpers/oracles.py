@@ -1,27 +1,27 @@
-"""Slow and simple implementations of the definitions, one threshold after another."""
+"""Slow and simple implementations of the definitions, one threshold at a time."""
 
 from itertools import pairwise
 
 
 def flood_fill(mask):
     """Lists of the pixels of each 8-connected region."""
-    left = {(y, x) for y, row in enumerate(mask.tolist()) for x, defect in enumerate(row) if defect}
+    remaining = {(y, x) for y, row in enumerate(mask.tolist()) for x, defect in enumerate(row) if defect}
     regions = []
-    while left:
-        region, frontier = [], [left.pop()]
+    while remaining:
+        region, frontier = [], [remaining.pop()]
         while frontier:
             y, x = frontier.pop()
             region.append((y, x))
-            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
-            left -= near
+            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & remaining
+            remaining -= near
             frontier.extend(near)
         regions.append(region)
     return regions
 
 
-def slow_pro_curve(maps, masks, keep=lambda area: True):
-    """Mean share of each region (of an area to keep) that alarms, and share of all defect-free pixels that do."""
-    regions = [(i, region) for i, mask in enumerate(masks) for region in flood_fill(mask) if keep(len(region))]
+def slow_pro_curve(maps, masks, has_size=lambda area: True):
+    """False-positive rate of all defect-free pixels, and mean overlap of the regions of some size, at each threshold."""
+    regions = [(i, region) for i, mask in enumerate(masks) for region in flood_fill(mask) if has_size(len(region))]
     n_free = sum(1 for defect in masks.ravel() if not defect)
     points = [(0.0, 0.0)]
     for threshold in sorted(set(maps.ravel().tolist()), reverse=True):
@@ -32,19 +32,19 @@ def slow_pro_curve(maps, masks, keep=lambda area: True):
 
 
 def slow_spro_curve(maps, defects):
-    """Mean of min(marked pixels of a defect / saturation, 1); marked is strictly above the threshold, as in the official code."""
-    every = sorted({float(score) for map_ in maps for score in map_.ravel()}, reverse=True)
+    """Mean of min(predicted pixels of a defect / saturation, 1); predicted if above the threshold, as in the official code."""
+    scores = sorted({float(score) for anomaly_map in maps for score in anomaly_map.ravel()}, reverse=True)
     points = []
-    for threshold in [*every, every[-1] - 1]:
-        shares, alarms, free = [], 0, 0
-        for map_, found in zip(maps, defects, strict=True):
-            marked = {(y, x) for y, row in enumerate(map_.tolist()) for x, score in enumerate(row) if score > threshold}
-            channels = [{(int(y), int(x)) for y, x in zip(*defect.pixels.nonzero(), strict=True)} for defect in found]
-            taken = set().union(*channels)
-            shares += [min(len(marked & one) / defect.saturation, 1) for one, defect in zip(channels, found, strict=True)]
-            alarms += len(marked - taken)
-            free += map_.size - len(taken)
-        points.append((alarms / free, sum(shares) / len(shares)))
+    for threshold in [*scores, scores[-1] - 1]:
+        overlaps, false_positives, n_free = [], 0, 0
+        for anomaly_map, of_image in zip(maps, defects, strict=True):
+            predicted = {(y, x) for y, row in enumerate(anomaly_map.tolist()) for x, score in enumerate(row) if score > threshold}
+            channels = [{(int(y), int(x)) for y, x in zip(*defect.pixels.nonzero(), strict=True)} for defect in of_image]
+            union = set().union(*channels)
+            overlaps += [min(len(predicted & c) / defect.saturation, 1) for c, defect in zip(channels, of_image, strict=True)]
+            false_positives += len(predicted - union)
+            n_free += anomaly_map.size - len(union)
+        points.append((false_positives / n_free, sum(overlaps) / len(overlaps)))
     return points
 
 

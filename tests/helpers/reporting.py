@@ -1,4 +1,4 @@
-"""A run made up for tests of the report, and a reader of the page."""
+"""An artificial run for tests of the report, and a parser of the page."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from PIL import Image
 
 from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.metrics.intervals import Estimate
-from adjobs.metrics.threshold import choose
+from adjobs.metrics.policies import ThresholdPolicy
+from adjobs.metrics.threshold import choose_threshold
 from adjobs.reporting import page
-from adjobs.reporting.report import Group, Part, RunReport
+from adjobs.reporting.report import MetricGroup, RunReport, SplitReport
+from adjobs.types import JobStatus
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
-THRESHOLD = choose("max_fpr", [0] * 50 + [1] * 4, np.arange(54.0), value=0.02)
+THRESHOLD = choose_threshold(ThresholdPolicy("max_fpr", 0.02), [0] * 50 + [1] * 4, np.arange(54.0))
 
 
 class Page(HTMLParser):
-    """A page's text, tags and attributes; every tag that opens must close in its order."""
+    """A page's text, tags and attributes; tags must be closed in order."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -42,7 +44,8 @@ class Page(HTMLParser):
         if "style" not in self.stack:
             self.text += f" {data}"
 
-    def of(self, tag: str, name: str) -> list[str]:
+    def values_of(self, tag: str, name: str) -> list[str]:
+        """Values of an attribute of all tags of a kind."""
         return [value for t, n, value in self.attributes if (t, n) == (tag, name)]
 
 
@@ -54,18 +57,18 @@ def png(grey: int = 128) -> bytes:
 
 def report(**changes) -> RunReport:
     """A finished run."""
-    part = Part(
+    test = SplitReport(
         {"image_auroc": Estimate(0.912, 0.88, 0.94), "pixel_ap": Estimate(None, reason="no masks")},
-        {"crack": Group(7, {"image_recall": Estimate(0.4286, 0.1, 0.8)})},
-        {"small": Group(None, {"au_pro": Estimate(0.5, 0.25, 0.75)})},
+        {"crack": MetricGroup(7, {"image_recall": Estimate(0.4286, 0.1, 0.8)})},
+        {"small": MetricGroup(None, {"au_pro": Estimate(0.5, 0.25, 0.75)})},
     )
-    whole = RunReport(
+    finished = RunReport(
         run_id="a" * 32,
         name="cdo-tiles",
         experiment="line 3",
-        status="FINISHED",
-        started=datetime(2026, 11, 22, 14, 3, tzinfo=UTC),
-        ended=datetime(2026, 11, 22, 14, 5, 30, tzinfo=UTC),
+        status=JobStatus.FINISHED,
+        started_at=datetime(2026, 11, 22, 14, 3, tzinfo=UTC),
+        ended_at=datetime(2026, 11, 22, 14, 5, 30, tzinfo=UTC),
         tags={"method": "cdo", "version": "0.1.0", "git_commit": "b695732", "metrics_version": "1", "selected_checkpoint": "2"},
         job="method: cdo\n",
         split=SplitAssignment("holdout", 5, ("good/0.png",), ("good/1.png",), ("good/2.png", "bad/3.png")),
@@ -75,23 +78,23 @@ def report(**changes) -> RunReport:
             "fingerprint": "9f86d081",
             "counts": {"train/normal": 1, "test/normal": 1, "test/anomalous": 7},
         },
-        parts={"test": part, "val": Part({"image_auroc": Estimate(0.8)})},
+        splits={"test": test, "val": SplitReport({"image_auroc": Estimate(0.8)})},
         confidence=0.95,
         thresholds={"image": THRESHOLD.to_dict(), "pixel": None, "history": []},
         excluded=({"sample": "good/9.png", "kind": "truncated", "message": "ends early; copy it again"},),
-        warnings=({"sample": "", "kind": "few", "message": "has 12 good images"},),
+        warnings=({"sample": "", "kind": "few", "message": "has 12 normal images"},),
         history={"train/loss": [(1, 2.0), (2, 1.0)]},
         figures={"test_roc": png(), "test_gallery_misses": png(), "val_roc": png()},
         card="# cdo\n\nIdea.",
     )
-    return replace(whole, **changes)
+    return replace(finished, **changes)
 
 
-def shown(*reports: RunReport) -> Page:
+def render_page(*reports: RunReport) -> Page:
     return Page(page.render(reports or [report()]))
 
 
-def row(found: Page, name: str) -> str:
-    """The page's text from a word on, in single spaces."""
-    text = " ".join(found.text.split())
-    return text[text.index(name) :]
+def text_from(parsed: Page, start: str) -> str:
+    """The page's text from a phrase on, in single spaces."""
+    text = " ".join(parsed.text.split())
+    return text[text.index(start) :]

@@ -7,13 +7,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from adjobs.methods.method import Method
 from PIL import Image
 
 from adjobs.inference.detector import Detector, Manifest
 from adjobs.inference.files import predict_files
 from adjobs.inference.overlay import OUTLINE, draw_overlay
 from adjobs.inference.regions import find_regions
+from adjobs.methods.method import Method
 from adjobs.types import Prediction
 
 SIDE = 64

@@ -54,7 +54,7 @@ def test_s3_without_keys_is_refused() -> None:
     assert store.read("private/a.txt") == b"x"
 
 
-def test_mlflow_artifact_is_kept_in_s3() -> None:
+def test_mlflow_stores_artifacts_in_s3() -> None:
     url = os.environ["MLFLOW_TRACKING_URI"]
     assert get(f"{url}/health") == (200, "OK")
     artifact = f"{url}/api/2.0/mlflow-artifacts/artifacts/0/run/artifacts/note.txt"

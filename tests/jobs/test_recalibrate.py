@@ -1,4 +1,4 @@
-"""A finished run gets another threshold: what changes with it, what does not, and what is refused. One tiny job for all."""
+"""Another threshold for a finished run: what changes with it, what does not, and what is refused. One tiny job for all."""
 
 from __future__ import annotations
 
@@ -17,44 +17,47 @@ from adjobs.cli.main import main
 from adjobs.errors import TrackingError
 from adjobs.inference.detector import Detector
 from adjobs.metrics import ranking
-from adjobs.metrics.threshold import choose
+from adjobs.metrics.policies import ThresholdPolicy
+from adjobs.metrics.threshold import choose_threshold
 from adjobs.reporting.figures import confusion, histogram
 from adjobs.tracking.client import connect
+from adjobs.tracking.layout import RunRef
 from adjobs.tracking.logged_model import download
+from adjobs.tracking.runs import open_reader
 from tests.helpers.drawing import draw_folder
 
 SMALL = {"backbone": "resnet18", "weights": "none", "epochs": 1, "batch_size": 4}
 
 
-def two_figures(scores, level, part, measures):
-    """Of those that show decisions."""
-    return {"histogram": histogram(scores, level, part), "confusion": confusion(scores, level, part)}
+def two_figures(scores, threshold, split, metrics):
+    """Only those that show decisions."""
+    return {"histogram": histogram(scores, threshold, split), "confusion": confusion(scores, threshold, split)}
 
 
 @pytest.fixture(scope="module")
-def place(own_home, empty_mlflow):
+def home(own_home, empty_mlflow):
     """A home of its own, and a drawn data set."""
     empty_mlflow(own_home / "home")
     draw_folder(own_home / "data", 20, 10, size=32)
     with pytest.MonkeyPatch.context() as patch:
-        # Those that are looked at here; the others are slow to draw.
+        # Only those that are checked here; the others are slow to draw.
         patch.setattr("adjobs.reporting.figures.galleries", lambda *_: {})
-        patch.setattr("adjobs.reporting.figures.of_part", two_figures)
+        patch.setattr("adjobs.reporting.figures.of_split", two_figures)
         yield own_home
 
 
 @pytest.fixture(scope="module")
-def summary(place):
+def summary(home):
     """A finished run with the pixel threshold at its default, the image threshold so low that everything is an alarm."""
     job = {
         "method": "cdo",
-        "data": {"uri": str(place / "data"), "image_size": 32},
+        "data": {"uri": str(home / "data"), "image_size": 32},
         "params": SMALL,
         "threshold": {"policy": "fixed", "value": -1e9},
         "track": {"model": "line"},
     }
-    (place / "job.yaml").write_text(yaml.safe_dump(job))
-    done = CliRunner().invoke(main, ["train", str(place / "job.yaml"), "--local", "--json"])
+    (home / "job.yaml").write_text(yaml.safe_dump(job))
+    done = CliRunner().invoke(main, ["train", str(home / "job.yaml"), "--local", "--json"])
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)
 
@@ -78,8 +81,8 @@ def document(summary, name: str):
 
 
 def figures(summary, folder: Path) -> dict[str, bytes]:
-    found = Path(connect(summary["tracking_uri"]).download_artifacts(summary["run_id"], "figures", str(folder)))
-    return {path.stem: path.read_bytes() for path in found.iterdir()}
+    downloaded = Path(connect(summary["tracking_uri"]).download_artifacts(summary["run_id"], "figures", str(folder)))
+    return {path.stem: path.read_bytes() for path in downloaded.iterdir()}
 
 
 class State(NamedTuple):
@@ -87,7 +90,7 @@ class State(NamedTuple):
 
     run: Any
     thresholds: dict[str, Any]
-    measures: dict[str, Any]
+    metrics: dict[str, Any]
     scores: dict[str, list[list[Any]]]
     figures: dict[str, bytes]
     detector: Path
@@ -101,7 +104,7 @@ def state(summary, folder: Path) -> State:
         run,
         document(summary, "thresholds.json"),
         document(summary, "metrics.json"),
-        {part: document(summary, f"scores/{part}.json")["data"] for part in ("val", "test")},
+        {split: document(summary, f"scores/{split}.json")["data"] for split in ("val", "test")},
         figures(summary, folder / "figures"),
         download(summary["tracking_uri"], run.data.tags["adjobs.model"], folder / "detector"),
     )
@@ -127,37 +130,37 @@ def pixels(images, summary, tmp_path_factory):
     return images[1], state(summary, folder), json.loads(done.stdout)
 
 
-def test_it_is_chosen_on_the_stored_validation_scores(images):
+def test_recalibrate_image_threshold_is_chosen_on_the_stored_validation_scores(images):
     before, after, result = images
     labels, scores = ([row[i] for row in before.scores["val"]] for i in (1, 3))
-    expected = choose("max_fpr", labels, scores, value=0.25).to_dict()
+    expected = choose_threshold(ThresholdPolicy("max_fpr", 0.25), labels, scores).to_dict()
     assert {key: value for key, value in result["new"].items() if key != "meaning"} == expected == after.thresholds["image"]
     assert result["old"]["value"] == before.thresholds["image"]["value"] == -1e9
 
 
-def test_decisions_and_measures_follow(images):
+def test_recalibrate_decisions_and_metrics_follow(images):
     before, after, result = images
-    level = result["new"]["value"]
-    for part, rows in after.scores.items():
-        assert [row[4] for row in rows] == [int(row[3] >= level) for row in rows]
-        overall = after.measures["parts"][part]["overall"]
+    threshold_value = result["new"]["value"]
+    for split, rows in after.scores.items():
+        assert [row[4] for row in rows] == [int(row[3] >= threshold_value) for row in rows]
+        overall = after.metrics["splits"][split]["overall"]
         count = ranking.confusion([row[1] for row in rows], [row[4] for row in rows])
         assert overall["image_specificity"]["value"] == count["tn"] / (count["tn"] + count["fp"])
-        found = after.measures["parts"][part]["by_defect"]["scratch"]["image_recall"]["value"]
-        assert found == np.mean([row[4] for row in rows if row[1]])
+        recall = after.metrics["splits"][split]["by_defect"]["scratch"]["image_recall"]["value"]
+        assert recall == np.mean([row[4] for row in rows if row[1]])
         for name in ("image_auroc", "pixel_auroc", "pixel_f1"):
-            assert overall[name] == before.measures["parts"][part]["overall"][name]
+            assert overall[name] == before.metrics["splits"][split]["overall"][name]
         for name in ("image_specificity", "image_f1"):
-            assert after.run.data.metrics[f"{part}/{name}"] == overall[name]["value"]
+            assert after.run.data.metrics[f"{split}/{name}"] == overall[name]["value"]
         for name in ("histogram", "confusion"):
-            assert after.figures[f"{part}_{name}"] != before.figures[f"{part}_{name}"]
+            assert after.figures[f"{split}_{name}"] != before.figures[f"{split}_{name}"]
     assert set(after.figures) == set(before.figures)
-    specificity = after.measures["parts"]["test"]["overall"]["image_specificity"]["value"]
+    specificity = after.metrics["splits"]["test"]["overall"]["image_specificity"]["value"]
     assert result["test"]["image_specificity"] == {"before": 0.0, "after": specificity}
-    assert {**after.measures, "parts": None} == {**before.measures, "parts": None}
+    assert {**after.metrics, "splits": None} == {**before.metrics, "splits": None}
 
 
-def test_the_new_model_has_the_old_weights_and_decides_by_the_new_threshold(images, summary, place):
+def test_recalibrate_model_has_the_old_weights_and_the_new_threshold(images, summary, home):
     before, after, result = images
     assert after.run.info.status == "FINISHED"
     assert after.run.data.tags["adjobs.model"] == result["model"] != summary["model"]
@@ -168,35 +171,36 @@ def test_the_new_model_has_the_old_weights_and_decides_by_the_new_threshold(imag
     old, new = (json.loads((s.detector / "detector.json").read_text()) for s in (before, after))
     assert {**old, "threshold": after.thresholds["image"]} == new
     detector = Detector.load(after.detector, "cpu")
-    found = detector(np.stack([detector.read(place / "data" / row[0]) for row in after.scores["test"]])).decisions
-    assert found.tolist() == [bool(row[4]) for row in after.scores["test"]]
-    assert 0 < found.sum() < len(found)
+    predictions = detector([home / "data" / row[0] for row in after.scores["test"]])
+    alarms = [prediction.decision == "anomalous" for prediction in predictions]
+    assert alarms == [bool(row[4]) for row in after.scores["test"]]
+    assert 0 < sum(alarms) < len(alarms)
 
 
-def test_metrics_keep_both_thresholds(images, summary):
+def test_recalibrate_metric_history_keeps_both_thresholds(images, summary):
     client = connect(summary["tracking_uri"])
     points = client.get_metric_history(summary["run_id"], "threshold")
     assert [point.value for point in points[:2]] == [-1e9, images[2]["new"]["value"]]
     assert images[1].run.data.metrics["threshold"] == images[2]["new"]["value"]
 
 
-def test_a_pixel_threshold_is_chosen_on_maps_of_the_runs_own_data(pixels):
+def test_recalibrate_pixel_threshold_is_chosen_on_maps_of_the_runs_data(pixels):
     before, after, result = pixels
-    found = after.thresholds["pixel"]
-    assert found == {key: value for key, value in result["new"].items() if key != "meaning"}
-    assert 0.04 < found["false_alarm_rate"] <= 0.05
+    pixel = after.thresholds["pixel"]
+    assert pixel == {key: value for key, value in result["new"].items() if key != "meaning"}
+    assert 0.04 < pixel["false_alarm_rate"] <= 0.05
     assert (after.thresholds["image"], after.scores) == (before.thresholds["image"], before.scores)
     manifest = json.loads((after.detector / "detector.json").read_text())
-    assert (manifest["pixel_threshold"], manifest["threshold"]) == (found, before.thresholds["image"])
-    for part in ("val", "test"):
-        overall = after.measures["parts"][part]["overall"]
-        assert overall["image_f1"] == before.measures["parts"][part]["overall"]["image_f1"]
-        assert overall["pixel_f1"]["value"] == after.run.data.metrics[f"{part}/pixel_f1"]
+    assert (manifest["pixel_threshold"], manifest["threshold"]) == (pixel, before.thresholds["image"])
+    for split in ("val", "test"):
+        overall = after.metrics["splits"][split]["overall"]
+        assert overall["image_f1"] == before.metrics["splits"][split]["overall"]["image_f1"]
+        assert overall["pixel_f1"]["value"] == after.run.data.metrics[f"{split}/pixel_f1"]
     assert result["test"]["pixel_f1"]["after"] == after.run.data.metrics["test/pixel_f1"]
-    assert after.run.data.metrics["pixel_threshold"] == found["value"]
+    assert after.run.data.metrics["pixel_threshold"] == pixel["value"]
 
 
-def test_history_says_who_when_and_what(pixels):
+def test_recalibrate_history_says_who_when_and_what(pixels):
     """Of the image threshold and then of the pixel threshold."""
     before, after, _ = pixels
     first, second = after.thresholds["history"]
@@ -208,14 +212,14 @@ def test_history_says_who_when_and_what(pixels):
     assert first["time"] <= second["time"]
 
 
-def test_only_register_makes_a_new_version(pixels, summary, tmp_path):
+def test_recalibrate_only_register_makes_a_new_version(pixels, summary, tmp_path):
     """Version 1 is of the training, the image threshold was not registered, the pixel threshold was."""
     assert (pixels[2]["registered"], len(connect(summary["tracking_uri"]).search_model_versions("name='line'"))) == ("line", 2)
     folder = download(summary["tracking_uri"], "models:/line/2", tmp_path)
     assert json.loads((folder / "detector.json").read_text())["pixel_threshold"] == pixels[1].thresholds["pixel"]
 
 
-def test_a_run_stands_for_its_newest_whole_model(pixels, summary, tmp_path):
+def test_download_run_stands_for_its_newest_complete_model(pixels, summary, tmp_path):
     """Trained once, given another threshold twice, and then a third time, of which the upload was cut off."""
     from mlflow.entities import LoggedModelOutput
 
@@ -233,9 +237,9 @@ def test_a_run_stands_for_its_newest_whole_model(pixels, summary, tmp_path):
         download(summary["tracking_uri"], fresh, tmp_path)
 
 
-def test_what_is_no_longer_defined_is_not_left_as_it_was(pixels, summary, monkeypatch):
+def test_recalibrate_metric_that_is_no_longer_defined_becomes_nan(pixels, summary, monkeypatch):
     """Without an alarm there is no precision."""
-    monkeypatch.setattr("adjobs.reporting.figures.of_part", lambda *_: {})  # drawn above
+    monkeypatch.setattr("adjobs.reporting.figures.of_split", lambda *_: {})  # drawn above
     done = threshold(summary, "--policy", "fixed", "--value", "1e9")
     assert done.exit_code == 0, done.output
     assert "image_precision" in done.stdout
@@ -246,28 +250,29 @@ def test_what_is_no_longer_defined_is_not_left_as_it_was(pixels, summary, monkey
     assert f"adjobs predict --model {summary['run_id']}" in done.stdout
 
 
-def test_without_a_registered_model_there_is_none_to_register(summary, monkeypatch):
-    from adjobs.tracking import run
-
-    known = run.stored(summary["tracking_uri"], summary["run_id"])
-    nameless = known.job.model_copy(update={"track": known.job.track.model_copy(update={"model": None})})
-    monkeypatch.setattr(run, "stored", lambda *_: replace(known, job=nameless))
+def test_recalibrate_register_without_a_registered_model_is_refused(summary, monkeypatch):
+    stored = open_reader(RunRef(summary["tracking_uri"], summary["run_id"])).stored_run()
+    nameless = stored.job.model_copy(update={"track": stored.job.track.model_copy(update={"model": None})})
+    monkeypatch.setattr("adjobs.tracking.reader.MlflowRunReader.stored_run", lambda _: replace(stored, job=nameless))
     line = refused(threshold(summary, "--policy", "max_f1", "--register"))
-    assert "names no registered model (track.model); leave --register out" in line
+    assert "names no registered model (track.model); remove --register" in line
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--policy", "max_f2"], "no such policy; have .*; did you mean max_f1"),
+        (["--policy", "max_f2"], "unknown policy 'max_f2'; available: .*; did you mean 'max_f1'"),
         (["--policy", "max_fpr"], "max_fpr: got value None, allowed is 0 or more and below 1; set value"),
-        (["--policy", "max_fpr", "--value", "0.01", "--strict"], "takes 299 good validation images without an alarm, got 4"),
+        (["--policy", "max_fpr", "--value", "0.01", "--strict"], "takes 299 normal validation images without an alarm, got 4"),
         (["--policy", "max_f1", "--confidence", "2"], "confidence: got 2.0, allowed is above 0 and below 1"),
-        (["--policy", "max_fpr", "--value", "0.5", "--strict", "--pixel"], "--strict: pixels have no bound to keep to"),
+        (
+            ["--policy", "max_fpr", "--value", "0.5", "--strict", "--pixel"],
+            "--strict: the threshold for pixels has no bound to keep to",
+        ),
         (["--policy", "miss_cost", "--pixel"], "pixel_threshold.policy miss_cost: got value None"),
     ],
 )
-def test_what_is_impossible_changes_nothing(summary, words, message):
+def test_recalibrate_impossible_policy_changes_nothing(summary, words, message):
     import re
 
     before = document(summary, "thresholds.json")
@@ -275,7 +280,7 @@ def test_what_is_impossible_changes_nothing(summary, words, message):
     assert document(summary, "thresholds.json") == before
 
 
-def test_runs_without_a_model_are_refused(summary):
+def test_recalibrate_run_without_a_model_is_refused(summary):
     assert "not found" in refused(threshold({"run_id": "0" * 32}, "--policy", "max_f1"))
     client = connect(summary["tracking_uri"])
     known = client.get_run(summary["run_id"])
@@ -283,17 +288,17 @@ def test_runs_without_a_model_are_refused(summary):
     assert "not a run of adjobs" in refused(threshold({"run_id": foreign.info.run_id}, "--policy", "max_f1"))
     client.update_run(summary["run_id"], status="FAILED")
     try:
-        assert "is FAILED, needed is a finished one; finish it with" in refused(threshold(summary, "--policy", "max_f1"))
+        assert "is FAILED, must be FINISHED; finish it with" in refused(threshold(summary, "--policy", "max_f1"))
     finally:
         client.update_run(summary["run_id"], status="FINISHED")
 
 
-def test_other_data_than_in_training_choose_no_pixel_threshold(summary, place):
-    picture = place / "data" / "good" / "000.png"
-    content = picture.read_bytes()
-    picture.write_bytes((place / "data" / "good" / "001.png").read_bytes())
+def test_recalibrate_pixel_threshold_on_changed_data_is_refused(summary, home):
+    image = home / "data" / "good" / "000.png"
+    content = image.read_bytes()
+    image.write_bytes((home / "data" / "good" / "001.png").read_bytes())
     try:
         line = refused(threshold(summary, "--policy", "max_fpr", "--value", "0.01", "--pixel"))
     finally:
-        picture.write_bytes(content)
-    assert "bring back the data as they were" in line
+        image.write_bytes(content)
+    assert "restore the data" in line

@@ -17,7 +17,7 @@ from PIL import Image
 from adjobs import methods
 from adjobs.cli.main import main
 from adjobs.inference.detector import read_weights
-from adjobs.synthesis.sheet import GAP
+from adjobs.synthesis.contact_sheet import GAP
 from adjobs.tracking.client import connect
 from adjobs.tracking.logged_model import download
 from tests.helpers.drawing import draw_folder
@@ -98,7 +98,7 @@ def test_slsg_begins_with_the_inpainting_of_another_run(home, slsg):
     first = slsg
     client = connect(first["tracking_uri"])
     assert {"train/inpaint/loss", "train/segment/loss"} <= set(client.get_run(first["run_id"]).data.metrics)
-    second = train(home, "slsg", pretrain_from=first["run_id"], top=50)
+    second = train(home, "slsg", pretrain_from=first["run_id"], top_pixels=50)
     metrics = set(client.get_run(second["run_id"]).data.metrics)
     assert "train/loss" in metrics
     assert not any("inpaint" in metric for metric in metrics)
@@ -108,10 +108,10 @@ def test_slsg_begins_with_the_inpainting_of_another_run(home, slsg):
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in of_encoder)
     done = CliRunner().invoke(
         main,
-        ["synth", "slsg", "--data", str(home / "data"), "--model", second["run_id"], "--count", "2", "--out", str(home / "look")],
+        ["synth", "slsg", "--data", str(home / "data"), "--model", second["run_id"], "--count", "2", "--out", str(home / "sheets")],
     )
     assert done.exit_code == 0, done.output
-    with Image.open(home / "look" / "slsg.png") as sheet:
+    with Image.open(home / "sheets" / "slsg.png") as sheet:
         assert sheet.size == (2 * 64 + GAP, 5 * 64 + 4 * GAP)  # good, anomaly, mask, masked, filled
 
 
@@ -131,7 +131,7 @@ def test_semirest_goes_on_with_another_run(supervision, metrics, home, semirest)
     assert metrics <= set(runs[1].data.metrics)
     assert not any("learn/" in metric for metric in runs[1].data.metrics)
     weights = [stored_weights(summary) for summary in (first, second)]
-    assert torch.equal(weights[0]["memory.bank"], weights[1]["memory.bank"])
+    assert torch.equal(weights[0]["memory.tokens"], weights[1]["memory.tokens"])
     assert not torch.equal(weights[0]["network.head.weight"], weights[1]["network.head.weight"])
     words = ["--set", f"params.supervision={supervision}", "--set", f"params.unsupervised_from={second['run_id']}"]
     refused = CliRunner().invoke(main, ["train", str(home / "semirest.yaml"), "--local", *words])
@@ -170,4 +170,4 @@ def test_a_start_that_does_not_fit_is_refused_before_a_run_is_opened(change, mes
 def test_synth_with_a_model_of_another_method_is_refused(home, slsg):
     words = ["--data", str(home / "data"), "--model", slsg["run_id"]]
     assert "is a model of slsg, not of cdo" in CliRunner().invoke(main, ["synth", "cdo", *words]).stderr
-    assert "leave out --set or --model" in CliRunner().invoke(main, ["synth", "slsg", *words, "--set", "params.logical=0"]).stderr
+    assert "leave out --set or --model" in CliRunner().invoke(main, ["synth", "slsg", *words, "--set", "params.logical_fraction=0"]).stderr

@@ -1,4 +1,4 @@
-"""All pixel measures from one sort, in NumPy and in PyTorch, against scikit-learn and against the definition of PRO."""
+"""All pixel metrics from one sort, in NumPy and in PyTorch, against scikit-learn and against the definition of PRO."""
 
 import numpy as np
 import pytest
@@ -27,28 +27,28 @@ def random_pixels(seed, levels=None, shape=(5, 9, 8), dtype=np.float32):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("levels", [None, 2])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_agrees_with_scikit_learn_and_with_the_definition(dtype, levels, device):
+def test_exact_pixel_metrics_match_scikit_learn_and_definition(dtype, levels, device):
     maps, masks = random_pixels(1, levels, dtype=dtype)
-    found = exact_pixel_metrics(maps, masks, LIMITS, device)
-    assert found.auroc == pytest.approx(oracle.roc_auc_score(masks.ravel(), maps.ravel()), abs=1e-12)
-    assert found.ap == pytest.approx(oracle.average_precision_score(masks.ravel(), maps.ravel()), abs=1e-12)
+    metrics = exact_pixel_metrics(maps, masks, LIMITS, device)
+    assert metrics.auroc == pytest.approx(oracle.roc_auc_score(masks.ravel(), maps.ravel()), abs=1e-12)
+    assert metrics.ap == pytest.approx(oracle.average_precision_score(masks.ravel(), maps.ravel()), abs=1e-12)
     slow = slow_pro_curve(maps, masks)
-    assert found.au_pro == pytest.approx({limit: slow_area(slow, limit) for limit in LIMITS}, abs=1e-12)
+    assert metrics.au_pro == pytest.approx({limit: slow_area(slow, limit) for limit in LIMITS}, abs=1e-12)
     f1, threshold = ranking.f1_max(masks.ravel(), maps.ravel())
-    assert (found.f1_max, found.f1_max_threshold) == (pytest.approx(f1), threshold)
+    assert (metrics.f1_max, metrics.f1_max_threshold) == (pytest.approx(f1), threshold)
 
 
 @pytest.mark.parametrize("levels", [None, 3])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_device_gives_the_same_figures(dtype, levels):
+def test_exact_pixel_metrics_on_device_are_the_same(dtype, levels):
     maps, masks = random_pixels(2, levels, shape=(7, 20, 30), dtype=dtype)
-    here, there = exact_pixel_metrics(maps, masks, LIMITS), exact_pixel_metrics(maps, masks, LIMITS, "cpu")
-    assert here[:5] == there[:5]
-    np.testing.assert_array_equal(here.pro, there.pro)
+    expected, on_device = exact_pixel_metrics(maps, masks, LIMITS), exact_pixel_metrics(maps, masks, LIMITS, "cpu")
+    assert on_device[:5] == expected[:5]
+    np.testing.assert_array_equal(on_device.pro, expected.pro)
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_scores_that_differ_in_the_last_bit_are_told_apart_and_zeros_are_not(device):
+def test_exact_pixel_metrics_last_bit_counts_but_sign_of_zero_does_not(device):
     masks = np.array([[[False, True]]])
     high = np.nextafter(1.0, 2.0)
     assert exact_pixel_metrics(np.array([[[1.0, high]]]), masks, device=device).auroc == 1.0
@@ -58,18 +58,18 @@ def test_scores_that_differ_in_the_last_bit_are_told_apart_and_zeros_are_not(dev
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_views_and_read_only_maps_are_taken_and_left_alone(device):
+def test_exact_pixel_metrics_views_and_read_only_maps_are_unchanged(device):
     maps, masks = random_pixels(3)
     before = exact_pixel_metrics(maps, masks, device=device)[:4]
-    kept = maps.copy()
+    original = maps.copy()
     maps.flags.writeable = False
     assert exact_pixel_metrics(maps[:, ::-1, ::-1], masks[:, ::-1, ::-1], device=device)[:4] == before
-    np.testing.assert_array_equal(maps, kept)
+    np.testing.assert_array_equal(maps, original)
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([None, 2]))
-def test_depends_on_order_alone(seed, levels):
+def test_exact_pixel_metrics_monotone_transform_is_unchanged(seed, levels):
     maps, masks = random_pixels(seed, levels, dtype=np.float64)
     before = exact_pixel_metrics(maps, masks)
     order = np.random.default_rng(seed).permutation(len(maps))
@@ -79,21 +79,21 @@ def test_depends_on_order_alone(seed, levels):
         assert other.au_pro == pytest.approx(before.au_pro, abs=1e-12)
 
 
-def test_of_equally_good_thresholds_the_highest_is_taken():
-    """At 4: 1 of 2 found, F1 = 2/3. At 1: both, and two false alarms, 4/6."""
+def test_exact_pixel_metrics_equal_f1_takes_highest_threshold():
+    """At 4: 1 of 2 detected, F1 = 2/3. At 1: both, and two false alarms, 4/6."""
     maps, masks = np.array([[[4.0, 3, 2, 1]]]), np.array([[[True, False, False, True]]])
     assert exact_pixel_metrics(maps, masks)[2:4] == (2 / 3, 4.0)
 
 
 @pytest.mark.parametrize("value", [False, True])
 @pytest.mark.parametrize("images", [0, 2])
-def test_undefined_without_both_kinds_of_pixels(value, images):
+def test_exact_pixel_metrics_without_both_classes_are_undefined(value, images):
     maps = np.zeros((images, 3, 3), dtype=np.float32)
-    found = exact_pixel_metrics(maps, np.full(maps.shape, value), LIMITS)
-    assert found == (None, None, None, None, dict.fromkeys(LIMITS), None)
+    metrics = exact_pixel_metrics(maps, np.full(maps.shape, value), LIMITS)
+    assert metrics == (None, None, None, None, dict.fromkeys(LIMITS), None)
 
 
-def test_limits_and_scores_are_checked():
+def test_exact_pixel_metrics_invalid_limits_and_scores_are_refused():
     maps, masks = random_pixels(0)
     with pytest.raises(ValueError, match=r"limit: got 1.5, allowed are"):
         exact_pixel_metrics(maps, masks, (0.3, 1.5))
@@ -102,12 +102,12 @@ def test_limits_and_scores_are_checked():
         exact_pixel_metrics(maps, masks)
 
 
-def test_defect_free_pixels_sorted_once_serve_several_defects():
-    """Ranked beside the good images' pixels, an image alone gives what it gives together with them."""
+def test_rank_beside_sorted_pixels_matches_joint_ranks():
+    """Ranks beside the normal images' pixels are those of all images together."""
     maps, masks = random_pixels(4, 2)
-    good, bad = [0], [1, 3]
-    free = FreePixels(maps[good], masks[good])
-    beside = rank(maps[bad], masks[bad], beside=free)
-    together = rank(maps[good + bad], masks[good + bad])
+    normal, anomalous = [0], [1, 3]
+    free = FreePixels(maps[normal], masks[normal])
+    beside = rank(maps[anomalous], masks[anomalous], beside=free)
+    together = rank(maps[normal + anomalous], masks[normal + anomalous])
     for a, b in zip(beside, together, strict=True):
         np.testing.assert_array_equal(a, b)

@@ -15,7 +15,7 @@ LIMITS = [0.01, 0.05, 0.3, 0.77, 1.0]
 def random_case(seed, levels, shape=(3, 9, 8)):
     rng = np.random.default_rng(seed)
     masks = rng.random(shape) < 0.15
-    masks[0] = False  # a good image
+    masks[0] = False  # a normal image
     masks[1, 2:4, 1:6] = True
     maps = rng.normal(size=shape) + 0.7 * masks
     return (maps if levels is None else np.round(maps * levels) / levels).astype(np.float32), masks
@@ -23,14 +23,14 @@ def random_case(seed, levels, shape=(3, 9, 8)):
 
 @pytest.mark.parametrize("levels", [None, 1, 4])
 @pytest.mark.parametrize("seed", range(5))
-def test_agrees_with_the_definition(seed, levels):
+def test_au_pro_matches_definition(seed, levels):
     maps, masks = random_case(seed, levels)
     for limit in LIMITS:
         assert au_pro(maps, masks, limit) == pytest.approx(slow_area(slow_pro_curve(maps, masks), limit), abs=1e-12)
 
 
 @pytest.mark.parametrize("levels", [None, 2])
-def test_curve_is_the_polyline_of_the_definition(levels):
+def test_pro_curve_matches_definition(levels):
     maps, masks = random_case(7, levels)
     fpr, pro = pro_curve(maps, masks)
     slow_fpr, slow_pro = np.array(slow_pro_curve(maps, masks)).T
@@ -42,8 +42,8 @@ def test_curve_is_the_polyline_of_the_definition(levels):
 
 
 @pytest.mark.parametrize("levels", [None, 2])
-def test_curve_of_one_size_leaves_the_other_regions_out(levels):
-    """Regions of 1, 12 and 150 pixels in images of 1,600: below 0.1 %, below 1 %, and more. The others are no false alarms."""
+def test_pro_from_ranks_of_one_size_ignores_other_regions(levels):
+    """Regions of 1, 12 and 150 pixels of 1,600: below 0.1 %, below 1 %, and more. Other regions are no false alarms."""
     rng = np.random.default_rng(3)
     masks = np.zeros((2, 40, 40), dtype=bool)
     masks[0, 2, 2] = masks[1, 20:22, 5:11] = masks[1, 2:12, 20:35] = True
@@ -53,12 +53,12 @@ def test_curve_of_one_size_leaves_the_other_regions_out(levels):
     areas = {"small": 1, "medium": 12, "large": 150}
     for size, area in areas.items():
         curve = pro_from_ranks(ranks, regions, regions.of_size(size))
-        slow = slow_pro_curve(maps, masks, keep=lambda found, wanted=area: found == wanted)
+        slow = slow_pro_curve(maps, masks, has_size=lambda pixels, area=area: pixels == area)
         for limit in LIMITS:
             assert area_under(curve, limit) == pytest.approx(slow_area(slow, limit), abs=1e-12), size
 
 
-def test_sizes_meet_without_a_gap():
+def test_of_size_bounds_have_no_gap():
     """In an image of 10,000 pixels: 9 small, 10 and 99 medium, 100 large."""
     masks = np.zeros((4, 100, 100), dtype=bool)
     for mask, area in zip(masks, (9, 10, 99, 100), strict=True):
@@ -71,13 +71,13 @@ def test_sizes_meet_without_a_gap():
     }
 
 
-def test_no_region_of_a_size_is_no_curve():
+def test_pro_from_ranks_without_regions_is_none():
     maps, masks = random_case(0, None)
     assert pro_from_ranks(rank(maps, masks), find_regions(masks), np.zeros(len(find_regions(masks).areas), dtype=bool)) is None
 
 
 @pytest.mark.parametrize("limit", LIMITS)
-def test_perfect_and_inverted_maps(limit):
+def test_au_pro_perfect_and_inverted_maps_are_one_and_zero(limit):
     """Every defect pixel above every free one: PRO 1 from FPR 0 on. Below: PRO 0 until FPR 1."""
     _, masks = random_case(0, None)
     assert au_pro(masks.astype(np.float32), masks, limit) == pytest.approx(1.0, abs=1e-12)
@@ -85,13 +85,13 @@ def test_perfect_and_inverted_maps(limit):
 
 
 @pytest.mark.parametrize("limit", LIMITS)
-def test_constant_map(limit):
+def test_au_pro_constant_map_is_half_the_limit(limit):
     """All pixels tie: one segment from (0, 0) to (1, 1), area limit² / 2, divided by the limit."""
     _, masks = random_case(0, None)
     assert au_pro(np.full(masks.shape, 0.4), masks, limit) == pytest.approx(limit / 2)
 
 
-def test_ramp_and_interpolation_at_the_limit():
+def test_au_pro_ramp_matches_hand_calculation():
     """Scores 6 5 4 3 2 1, defects at 6 and 3 (one region each), free pixels at 5 4 2 1.
 
     The curve: (0, 0) (0, 1/2) (1/4, 1/2) (1/2, 1/2) (1/2, 1) (3/4, 1) (1, 1).
@@ -105,7 +105,7 @@ def test_ramp_and_interpolation_at_the_limit():
     assert au_pro(maps, masks, 1.0) == pytest.approx(0.75)
 
 
-def test_tie_across_the_limit_is_interpolated():
+def test_au_pro_tie_across_limit_is_interpolated():
     """One defect and one of two free pixels tie at 2, the other free one is at 1: (0, 0) (1/2, 1) (1, 1).
 
     At the limit 1/4 the line stands at 1/2: area 1/2 · 1/4 · 1/2 = 1/16, divided by 1/4.
@@ -117,8 +117,8 @@ def test_tie_across_the_limit_is_interpolated():
     assert au_pro(maps, masks, 0.25) == pytest.approx(0.25)
 
 
-def test_regions_weigh_the_same_whatever_their_area():
-    """A region of 8 pixels is missed, one of a single pixel is found: PRO 1/2, though 1 of 9 defect pixels is found."""
+def test_au_pro_regions_have_equal_weight():
+    """A region of 8 pixels is missed, one of a single pixel is detected: PRO 1/2, though 1 of 9 defect pixels is detected."""
     masks = np.zeros((2, 4, 8), dtype=bool)
     masks[0, 0] = masks[1, 2, 2] = True
     maps = np.ones(masks.shape, dtype=np.float32)
@@ -126,8 +126,8 @@ def test_regions_weigh_the_same_whatever_their_area():
     assert au_pro(maps, masks, 0.3) == pytest.approx(0.5)
 
 
-def test_pixels_that_touch_at_a_corner_are_one_region():
-    """A diagonal of 3 pixels, one found, and a pixel apart, found: (1/3 + 1) / 2, where four regions would give 2/4."""
+def test_au_pro_pixels_touching_at_a_corner_are_one_region():
+    """A diagonal of 3 pixels, one detected, and a separate pixel, detected: (1/3 + 1) / 2; four regions would give 2/4."""
     masks = np.zeros((1, 5, 8), dtype=bool)
     masks[0, [0, 1, 2, 4], [0, 1, 2, 6]] = True
     maps = np.ones(masks.shape, dtype=np.float32)
@@ -135,8 +135,8 @@ def test_pixels_that_touch_at_a_corner_are_one_region():
     assert au_pro(maps, masks, 0.3) == pytest.approx(2 / 3)
 
 
-def test_regions_end_at_the_image():
-    """The same pixel in two images: two regions; one found, 1/2. Both images' free pixels count: 1 false alarm of 6."""
+def test_au_pro_regions_do_not_cross_images():
+    """The same pixel in two images: two regions; one detected, 1/2. Both images' free pixels count: 1 false alarm of 6."""
     masks = np.zeros((2, 1, 4), dtype=bool)
     masks[:, 0, 0] = True
     maps = np.array([[[3, 1, 1, 1]], [[0, 2, 1, 1]]], dtype=np.float32)
@@ -145,8 +145,8 @@ def test_regions_end_at_the_image():
     assert au_pro(maps, masks, 0.3) == pytest.approx(0.5)
 
 
-def test_good_images_lower_the_false_positive_rate():
-    """A free pixel outranks the defect: 1 of 3 free pixels alone (PRO 0 to 1/3, then 1), 1 of 7 with a good image."""
+def test_au_pro_normal_images_lower_false_positive_rate():
+    """A free pixel outranks the defect: 1 of 3 free pixels alone (PRO 0 to 1/3, then 1), 1 of 7 with a normal image."""
     maps, masks = np.array([[[2, 3, 0, 0]]], dtype=np.float32), np.array([[[True, False, False, False]]])
     assert au_pro(maps, masks, 0.3) == 0.0
     maps = np.concatenate((maps, np.zeros((1, 1, 4), dtype=np.float32)))
@@ -156,17 +156,17 @@ def test_good_images_lower_the_false_positive_rate():
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([None, 2]), st.sampled_from(LIMITS))
-def test_depends_on_order_alone(seed, levels, limit):
+def test_au_pro_monotone_transform_is_unchanged(seed, levels, limit):
     maps, masks = random_case(seed, levels)
     before = au_pro(maps, masks, limit)
-    wide = maps.astype(np.float64)
-    assert au_pro(np.exp(wide), masks, limit) == before
-    assert au_pro(3 * wide - 50, masks, limit) == before
+    maps64 = maps.astype(np.float64)
+    assert au_pro(np.exp(maps64), masks, limit) == before
+    assert au_pro(3 * maps64 - 50, masks, limit) == before
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([None, 2]), st.sampled_from(LIMITS))
-def test_order_of_images_and_orientation_do_not_matter(seed, levels, limit):
+def test_au_pro_image_order_and_orientation_do_not_matter(seed, levels, limit):
     maps, masks = random_case(seed, levels)
     before = pytest.approx(au_pro(maps, masks, limit), abs=1e-12)
     order = np.random.default_rng(seed).permutation(len(maps))
@@ -176,7 +176,7 @@ def test_order_of_images_and_orientation_do_not_matter(seed, levels, limit):
 
 
 @pytest.mark.parametrize("value", [False, True])
-def test_undefined_without_defect_or_without_free_pixels(value):
+def test_au_pro_without_both_classes_is_undefined(value):
     maps = np.random.default_rng(0).random((2, 4, 4)).astype(np.float32)
     masks = np.full(maps.shape, value)
     assert au_pro(maps, masks) is None
@@ -185,7 +185,7 @@ def test_undefined_without_defect_or_without_free_pixels(value):
 
 
 @pytest.mark.parametrize("limit", [0.0, -0.1, 1.01, float("nan")])
-def test_limit_out_of_range(limit):
+def test_au_pro_limit_out_of_range_is_refused(limit):
     maps, masks = random_case(0, None)
     with pytest.raises(ValueError, match=f"limit: got {limit}, allowed are false-positive rates above 0 and up to 1"):
         au_pro(maps, masks, limit)
@@ -200,15 +200,15 @@ def test_limit_out_of_range(limit):
         (np.zeros((1, 4, 4)), np.zeros((1, 4, 4), np.uint8), "masks: got uint8, need bool"),
     ],
 )
-def test_wrong_shapes_and_types(maps, masks, message):
+def test_au_pro_wrong_shapes_and_types_are_refused(maps, masks, message):
     with pytest.raises(ValueError, match=message):
         au_pro(maps, masks)
 
 
-@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
-def test_scores_that_are_not_finite(wrong):
+@pytest.mark.parametrize("score", [np.nan, np.inf, -np.inf])
+def test_au_pro_scores_not_finite_are_refused(score):
     maps, masks = random_case(0, None)
-    maps[1, 2, 3] = wrong
+    maps[1, 2, 3] = score
     message = r"maps: 1 of 216 values are NaN or infinite, the first at index \(1, 2, 3\)"
     with pytest.raises(ValueError, match=message):
         au_pro(maps, masks)

@@ -9,7 +9,7 @@ import pytest
 
 from adjobs.errors import StorageError
 from adjobs.storage import Entry, S3Store, fetch, open_store
-from tests.storage.test_storage import BAD_KEYS
+from tests.storage.test_storage import INVALID_KEYS
 
 
 def test_fetch_local_path_is_not_copied(folder_root: Path, tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return keys
 
 
-@pytest.mark.parametrize("key", [key for key in BAD_KEYS if key])
+@pytest.mark.parametrize("key", [key for key in INVALID_KEYS if key])
 def test_fetch_listed_key_outside_the_cache_writes_nothing(listed: list[str], tmp_path: Path, key: str) -> None:
     listed += ["valid", key]
     with pytest.raises(StorageError) as caught:

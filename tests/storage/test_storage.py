@@ -12,7 +12,7 @@ import pytest
 from adjobs.errors import StorageError
 from adjobs.storage import S3Store, check_key, fetch, open_store, put_tree
 
-BAD_KEYS = ["../x", "a/../../x", "/etc/x", "a//x", "a\\..\\x", "\\\\host\\x", "./x", "a/./x", "..", ""]
+INVALID_KEYS = ["../x", "a/../../x", "/etc/x", "a//x", "a\\..\\x", "\\\\host\\x", "./x", "a/./x", "..", ""]
 
 
 def digest(path: Path) -> str:
@@ -22,7 +22,7 @@ def digest(path: Path) -> str:
 # Addresses
 
 
-@pytest.mark.parametrize("key", BAD_KEYS)
+@pytest.mark.parametrize("key", INVALID_KEYS)
 def test_check_key_outside_the_folder_is_refused(key: str) -> None:
     with pytest.raises(StorageError) as caught:
         check_key(key)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from adjobs.synthesis.rectangles import boxes, foreground, perturb, rectangle_masks
+from adjobs.synthesis.rectangles import boxes, foreground, add_noise_rectangles, rectangle_masks
 
 
 def gen(seed: int = 0) -> torch.Generator:
@@ -16,7 +16,7 @@ def gen(seed: int = 0) -> torch.Generator:
 
 def test_the_mask_is_what_was_changed():
     images = torch.full((16, 3, 64, 64), 2.0)  # a value that no noise takes
-    out = perturb(images, gen())
+    out = add_noise_rectangles(images, gen())
     changed = (out.images != images).any(1, keepdim=True)
     assert torch.equal(changed, out.masks)
     assert out.images[out.masks.expand_as(images)].max() <= 1
@@ -42,14 +42,14 @@ def test_some_images_stay_clean():
 
 def test_zero_rectangles_change_nothing():
     images = torch.rand(2, 3, 32, 32)
-    out = perturb(images, gen(), most=0)
+    out = add_noise_rectangles(images, gen(), most=0)
     assert torch.equal(out.images, images)
     assert not out.masks.any()
 
 
 @pytest.mark.parametrize("fill", ["uniform", "gaussian"])
 def test_noise_stays_in_range_and_covers_it(fill):
-    out = perturb(torch.full((32, 3, 64, 64), 2.0), gen(), fill=fill)
+    out = add_noise_rectangles(torch.full((32, 3, 64, 64), 2.0), gen(), fill=fill)
     noise = out.images[out.masks.expand_as(out.images)]
     assert noise.min() >= 0
     assert noise.max() <= 1
@@ -59,8 +59,8 @@ def test_noise_stays_in_range_and_covers_it(fill):
 
 def test_the_same_generator_state_draws_the_same():
     images = torch.rand(4, 3, 64, 64)
-    assert torch.equal(perturb(images, gen(5)).images, perturb(images, gen(5)).images)
-    assert not torch.equal(perturb(images, gen(5)).images, perturb(images, gen(6)).images)
+    assert torch.equal(add_noise_rectangles(images, gen(5)).images, add_noise_rectangles(images, gen(5)).images)
+    assert not torch.equal(add_noise_rectangles(images, gen(5)).images, add_noise_rectangles(images, gen(6)).images)
 
 
 def test_centres_lie_on_the_foreground_when_asked():
@@ -80,7 +80,7 @@ def test_centres_lie_on_the_foreground_when_asked():
 
 def test_nothing_is_drawn_where_all_is_background():
     images = torch.zeros(4, 3, 64, 64)
-    assert not perturb(images, gen(), skip_background=True).masks.any()
+    assert not add_noise_rectangles(images, gen(), skip_background=True).masks.any()
 
 
 def test_boxes_have_sides_in_their_range_and_lie_inside():

@@ -24,7 +24,7 @@ from tests.training.test_loop import CPU, KilledError, train
 # Every method as it is; one that refines with boxes without what it draws at random there, and with guesses that count at once.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in methods.names()},
-    "semirest with boxes": ("semirest", {"supervision": "boxes", "refine_windows": 1, "dropped": 0, "ramp": 1}),
+    "semirest with boxes": ("semirest", {"supervision": "boxes", "refine_window_fraction": 1, "token_dropout": 0, "ramp_up_steps": 1}),
 }
 
 

@@ -48,7 +48,7 @@ def open_cache(dataset: Dataset, fingerprint: str, size: int, root: Path, progre
 
     Args:
         dataset: the data set.
-        fingerprint: the data set's fingerprint, part of the cache's name.
+        fingerprint: the data set's fingerprint, included in the cache's name.
         size: side of the square images, in pixels.
         root: folder of caches.
         progress: show a progress bar on a terminal's standard error.

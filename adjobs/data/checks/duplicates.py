@@ -61,11 +61,11 @@ class Match(NamedTuple):
     """The most similar image in another split.
 
     Attributes:
-        index: its index in the list of images.
+        image_index: its index in the list of images.
         similarity: at most 1.
     """
 
-    index: int
+    image_index: int
     similarity: float
 
 

@@ -31,7 +31,7 @@ def split_problems(
     """
     split_of = {name: split_name for split_name in SplitSamples._fields for name in getattr(split, split_name)}
     used = {sample.id: sample for sample in dataset.samples if sample.id in split_of}
-    counts = Counter((split_of[name], sample.label) for name, sample in used.items())
+    counts: Counter[tuple[str, str]] = Counter((split_of[name], sample.label) for name, sample in used.items())
     yield from _missing_labels(counts, requirements)
     yield from _leaking_groups(used.values(), split_of)
     yield from _duplicates([image for image in images if image.sample.id in used], split_of, progress)
@@ -93,7 +93,7 @@ def _duplicates(images: Sequence[InspectedImage], split_of: dict[str, str], prog
             yield Problem(name, "duplicate across splits", message, "warning")
         elif i in matches:
             match = matches[i]
-            copy = images[match.index].sample.id
+            copy = images[match.image_index].sample.id
             message = (
                 f"is in the {split_name} split, and its near duplicate {copy} (similarity {match.similarity:.2f}) is in the "
                 f"{split_of[copy]} split; {todo}"

@@ -48,12 +48,12 @@ def read(root: Path) -> list[Sample]:
 
 def _sample(root: Path, image: Path, folder: Path, masks: MaskFiles) -> Sample:
     label = _LABELS[folder.name.lower()]
-    path_parts = image.relative_to(folder).parts
+    relative_names = image.relative_to(folder).parts
     is_anomalous = label == "anomalous"
     return Sample(
         id=image.relative_to(root).as_posix(),
         image=image,
         label=label,
         mask=masks.find(relative_stem(image, folder)) if is_anomalous else None,
-        defect=path_parts[0] if is_anomalous and len(path_parts) > 1 else "",
+        defect=relative_names[0] if is_anomalous and len(relative_names) > 1 else "",
     )

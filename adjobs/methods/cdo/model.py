@@ -19,7 +19,7 @@ from adjobs.methods.cdo.spread import JointSpread, shared
 from adjobs.methods.contract import BatchComposition, Stage, TrainingImages
 from adjobs.nn.blur import gaussian_blur
 from adjobs.nn.distributed import global_sum
-from adjobs.synthesis.rectangles import perturb
+from adjobs.synthesis.rectangles import add_noise_rectangles
 from adjobs.types import Batch, Prediction, Simulated, StepLoss
 
 MEASURE_BATCH = 16  # images whose differences are counted in at once
@@ -77,10 +77,10 @@ class CDO(nn.Module):
     def simulate(self, batch: Batch) -> Simulated:
         """Images with rectangles on those meant to be simulated, and all defect pixels, simulated and labelled."""
         config = self.config
-        drawn = perturb(
+        drawn = add_noise_rectangles(
             batch.images,
             batch.generator,
-            most=config.rectangles,
+            max_count=config.rectangles,
             fill=config.fill,
             skip_background=config.skip_background,
         )

@@ -1,4 +1,4 @@
-"""SemiREST: a Swin transformer tells defects from good parts by residuals to a memory of good features, from few labels.
+"""SemiREST: a Swin transformer classifies blocks by their residuals to a memory bank of normal features, given few labels.
 
 Efficient Anomaly Detection with Budget Annotation Using Semi-Supervised Residual Transformer, Li et al.
 """
@@ -19,9 +19,11 @@ SPEC = Spec(
     warm_start=WarmStart(
         "unsupervised_from",
         must_match=(
-            *("backbone", "weights", "features", "standardised", "position", "coreset", "strength", "loudness"),
-            *("window", "embed", "depth", "heads", "attention_window", "mlp_ratio"),
+            *("backbone", "weights", "feature_dim", "standardise_features", "position_weight", "coreset_ratio"),
+            *("residual_distance", "target_mean_residual"),
+            *("window", "embed_dim", "depth", "heads", "attention_window", "mlp_ratio"),
         ),
-        required_values=(("supervision", "none"),),  # anomalies that another run learnt from may be in this run's test part
+        # Anomalies that another run was trained on may be in this run's test split.
+        required_values=(("supervision", "none"),),
     ),
 )

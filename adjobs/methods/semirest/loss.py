@@ -1,17 +1,18 @@
-"""SemiREST's focal loss on soft labels, and the parts of ResMixMatch that are plain functions."""
+"""SemiREST's focal loss on soft labels, and means over the tokens of all workers."""
 
 from __future__ import annotations
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-DRAWS = 64  # of which the first that is accepted is taken; none is once in 10^19 where beta is 1, and less often below
+from adjobs.data.labels.masks import ANOMALOUS, NORMAL
+from adjobs.nn.distributed import global_sum
 
 
-def soft_focal(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
-    """Focal loss (Lin et al., ICCV 2017) of soft labels: −w (1 − p_t)^γ log p_t with p_t = Σ_c p_c q_c.
+def soft_focal_loss(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
+    """Focal loss (Lin et al., ICCV 2017) for soft labels: −w (1 − p_t)^γ log p_t with p_t = Σ_c p_c q_c.
 
-    The weight w is α where q says anomalous, else 1 − α.
+    The weight w is α where q favours anomalous, else 1 − α.
 
     Args:
         logits: ``(…, 2)``, normal and anomalous.
@@ -24,39 +25,28 @@ def soft_focal(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> T
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)
     log_p, targets = logits.to(dtype).log_softmax(-1), targets.to(dtype)
-    # log Σ p q without leaving the logarithm: p may be 0 in float32 where the network is sure and wrong.
-    log_right = (log_p + targets.log()).logsumexp(-1)
+    # log Σ p q computed in log space: p underflows in float32 where the network is certain and wrong.
+    log_p_t = (log_p + targets.log()).logsumexp(-1)
     weight = torch.where(targets[..., 1] > targets[..., 0], alpha, 1 - alpha)
-    return -weight * (1 - log_right.exp()).clamp_min(0).pow(gamma) * log_right
+    return -weight * (1 - log_p_t.exp()).clamp_min(0).pow(gamma) * log_p_t
 
 
-def sharpened(probabilities: Tensor, temperature: float) -> Tensor:
-    """q^{1/Γ} over its sum, along the last dimension (MixMatch, eq. 7): Γ = 1 changes nothing, Γ → 0 gives the likeliest."""
-    powers = probabilities.pow(1 / temperature)
-    return powers / powers.sum(-1, keepdim=True)
-
-
-def aligned(probabilities: Tensor, usual: Tensor, share: float) -> Tensor:
-    """Guesses moved so that on the whole a ``share`` of them is anomalous (distribution alignment: ReMixMatch, Sec. 3.1).
+def masked_mean(values: Tensor, selected: Tensor, normalise_by: Tensor | None = None) -> Tensor:
+    """Mean of the ``selected`` values of all workers; 0 where there are none.
 
     Args:
-        probabilities: ``(…, 2)``, normal and anomalous.
-        usual: ``(2,)``, their running mean.
-        share: of anomalous ones, in (0, 1).
+        values: any shape.
+        selected: bool, of the same shape.
+        normalise_by: bool; divide the sum by the number of these instead.
     """
-    moved = probabilities * probabilities.new_tensor([1 - share, share]) / usual.clamp_min(1e-6)
-    return moved / moved.sum(-1, keepdim=True)
+    count = global_sum((selected if normalise_by is None else normalise_by).sum().to(values.dtype))
+    return global_sum((values * selected).sum()) / count.clamp_min(1)
 
 
-def share_of_mix(beta: float, generator: Generator) -> Tensor:
-    """λ' = max(λ, 1 − λ) with λ ~ Beta(β, β), β in (0, 1]: a scalar in [0.5, 1] (MixMatch, eq. 8 and 9)."""
-    # Jöhnk's: of uniform u, v with u^(1/β) + v^(1/β) ≤ 1 the share of the first is distributed so.
-    u, v = torch.rand(2, DRAWS, generator=generator, device=generator.device).pow(1 / beta)
-    first = (u + v <= 1).int().argmax()
-    share = (u / (u + v).clamp_min(1e-30))[first]
-    return torch.maximum(share, 1 - share)
-
-
-def mixed(values: Tensor, order: Tensor, share: Tensor) -> Tensor:
-    """λ' x + (1 − λ') x' where x' are the same ``(T, …)`` values in another order."""
-    return torch.lerp(values[order], values, share.to(values.dtype))
+def separation(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Mean P(anomalous) of the normal and of the anomalous tokens, which training should drive apart."""
+    probability = logits.detach().float().softmax(-1)[..., 1]
+    return {
+        "p_normal": masked_mean(probability, labels == NORMAL),
+        "p_anomalous": masked_mean(probability, labels == ANOMALOUS),
+    }

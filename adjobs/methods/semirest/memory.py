@@ -1,229 +1,123 @@
-"""The memory of good tokens, and what is kept of the training images: their tokens and their nearest ones in the memory."""
+"""The memory bank: a coreset of the tokens of normal images, searched for nearest neighbours."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
 import psutil
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
-from adjobs.data.cache.memmap import map_array, write_array
-from adjobs.errors import DataError, JobError
-from adjobs.methods.contract import TrainingImages
-from adjobs.nn.coreset import coreset
+from adjobs.errors import JobError
 from adjobs.nn.neighbours import Neighbours, nearest
-from adjobs.types import Batch
 
-BATCH = 16  # images whose tokens are taken at a time
-PROJECTED = 128  # dimensions in which the coreset is chosen
-USABLE = 0.8  # share of the free memory that may be planned with
+PROJECTED_DIMS = 128  # in which the coreset is selected
+USABLE_FRACTION = 0.8  # of the free memory
 
 
-class Memory(nn.Module):
-    """Position-constrained tokens of good images.
+class MemoryBank(nn.Module):
+    """Position-constrained tokens of normal images.
 
-    ``bank`` is ``(M, d)`` in half precision, ``owners`` the ``(M,)`` rows of the images that they are from. Both are part of the
-    state; a state with another M is taken as it is.
+    Both buffers are part of the state, and loading a state resizes them.
+
+    Attributes:
+        tokens: ``(M, d)``, half precision.
+        image_indices: ``(M,)`` int64, the image that each token is from.
     """
 
-    bank: Tensor
-    owners: Tensor
+    tokens: Tensor
+    image_indices: Tensor
 
     def __init__(self, dims: int) -> None:
         super().__init__()
-        self.register_buffer("bank", torch.empty(0, dims, dtype=torch.half))
-        self.register_buffer("owners", torch.empty(0, dtype=torch.long))
+        self.register_buffer("tokens", torch.empty(0, dims, dtype=torch.half))
+        self.register_buffer("image_indices", torch.empty(0, dtype=torch.long))
 
-    def fill(self, bank: Tensor, owners: Tensor) -> None:
-        """Hold these tokens from now on."""
-        self.bank, self.owners = bank.to(self.bank), owners.to(self.owners)
+    def set_tokens(self, tokens: Tensor, image_indices: Tensor) -> None:
+        """Replace the content of the memory bank."""
+        self.tokens, self.image_indices = tokens.to(self.tokens), image_indices.to(self.image_indices)
 
-    def search(self, tokens: Tensor, k: int, rows: Tensor | None = None) -> Neighbours:
-        """The k nearest of each token, nearest first, both results ``(B, h, w, k)``.
+    def search(self, tokens: Tensor, k: int, image_indices: Tensor | None = None) -> Neighbours:
+        """Find the k nearest neighbours of each token.
 
         Args:
             tokens: ``(B, h, w, d)``.
             k: at most M.
-            rows: ``(B,)``, which images these are; None for images that are not in the memory. An image does not match itself;
-                where that leaves fewer than k, the nearest one stands for the others.
+            image_indices: ``(B,)``, to exclude matches within an image; None for images that are not in the memory bank. Where
+                fewer than k tokens are from other images, the nearest one is repeated.
+
+        Returns:
+            Distances and indices into the memory bank, both ``(B, h, w, k)``, nearest first.
         """
         flat = tokens.flatten(0, 2)
-        own, owners = None, None
-        if rows is not None:
-            own, owners = rows.repeat_interleave(tokens[0, ..., 0].numel()), self.owners
-        # As without autocast: bfloat16 would lose the nearest ones, and matches that are kept are searched without it.
-        with torch.autocast(self.bank.device.type, enabled=False):
-            found = nearest(flat, self.bank, k, own=own, owners=owners)
-        indices = torch.where(found.distances.isinf(), found.indices[:, :1], found.indices)
-        return Neighbours(*(part.view(*tokens.shape[:3], k) for part in (found.distances, indices)))
+        query_images, bank_images = None, None
+        if image_indices is not None:
+            query_images, bank_images = image_indices.repeat_interleave(tokens[0, ..., 0].numel()), self.image_indices
+        # Without autocast: bfloat16 would confuse near neighbours, and cached matches were searched without it.
+        with torch.autocast(self.tokens.device.type, enabled=False):
+            neighbours = nearest(flat, self.tokens, k, own=query_images, owners=bank_images)
+        indices = torch.where(neighbours.distances.isinf(), neighbours.indices[:, :1], neighbours.indices)
+        return Neighbours(*(values.view(*tokens.shape[:3], k) for values in (neighbours.distances, indices)))
 
     def residuals(self, tokens: Tensor, indices: Tensor) -> Tensor:
-        """f⁺ − m⁺, signed, in full precision, for ``(…, d)`` tokens and ``(…)`` places in the memory."""
-        dtype = torch.promote_types(self.bank.dtype, torch.float32)
-        return tokens.to(dtype) - self.bank[indices].to(dtype)
+        """f⁺ − m⁺, signed, at least in float32, of ``(…, d)`` tokens and ``(…)`` indices into the memory bank."""
+        dtype = torch.promote_types(self.tokens.dtype, torch.float32)
+        return tokens.to(dtype) - self.tokens[indices].to(dtype)
 
     def digest(self) -> str:
-        """What tells this memory from others."""
+        """SHA-256 of the content."""
         digest = hashlib.sha256()
-        for values in (self.bank, self.owners):
+        for values in (self.tokens, self.image_indices):
             digest.update(values.cpu().contiguous().numpy().data)
         return digest.hexdigest()
 
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *others: Any) -> None:
-        for name in ("bank", "owners"):
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        for name in ("tokens", "image_indices"):
             if prefix + name in state_dict:
-                own = getattr(self, name)
-                setattr(self, name, own.new_empty(state_dict[prefix + name].shape))
-        super()._load_from_state_dict(state_dict, prefix, *others)
+                buffer = getattr(self, name)
+                setattr(self, name, buffer.new_empty(state_dict[prefix + name].shape))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-class Tokens(NamedTuple):
-    """Tokens of training images, in memory maps.
-
-    Attributes:
-        rows: ``(N,)`` int64, which images they are of; ascending within the good ones and within the anomalies.
-        values: ``(N, h, w, d)`` half.
-        n_normal: the first so many are good.
-    """
-
-    rows: np.ndarray
-    values: np.ndarray
-    n_normal: int
+def bank_size(token_count: int, ratio: float) -> int:
+    """Number of tokens in the memory bank."""
+    return max(1, round(ratio * token_count))
 
 
-def take_tokens(data: TrainingImages, features: nn.Module, key: Mapping[str, Any]) -> Tokens:
-    """Tokens of all training images, made once on this machine.
+def check_bank_fits(token_count: int, dims: int, ratio: float, device: torch.device) -> None:
+    """Reject a memory bank that does not fit into memory, before any work.
 
     Args:
-        data: the training part.
-        features: ``(B, 3, H, W)`` to ``(B, h, w, d)``.
-        key: what they depend on beside the images.
-    """
-    total = data.n_normal + data.n_anomalous
-
-    def build(folder: Path) -> None:
-        rows: list[int] = []
-
-        def values() -> Iterator[np.ndarray]:
-            for batch in _batches(data):
-                rows.extend(batch.indices.tolist())
-                yield features(batch.images).cpu().numpy()
-
-        write_array(folder / "tokens.npy", total, values())
-        write_array(folder / "rows.npy", total, iter([np.array(rows, dtype=np.int64)]))
-
-    def read(folder: Path) -> Tokens | None:
-        values, rows = map_array(folder / "tokens.npy"), map_array(folder / "rows.npy")
-        whole = values is not None and rows is not None and len(values) == len(rows) == total
-        return Tokens(np.array(rows), values, data.n_normal) if whole and values is not None else None
-
-    return data.compute_once("tokens", key, read, build)
-
-
-def choose_bank(
-    data: TrainingImages, tokens: Tokens, ratio: float, seed: int, key: Mapping[str, Any], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """A coreset of the good tokens and the images they are from, chosen once on this machine.
-
-    Raises:
-        DataError: all of it would be from one image, which could then match nothing.
-    """
-    good = torch.from_numpy(tokens.values[: tokens.n_normal])
-    per_image = good[0, ..., 0].numel()
-
-    def build(folder: Path) -> None:
-        flat = good.flatten(0, 2)
-        chosen = coreset(flat, bank_size(len(flat), ratio), Generator(device).manual_seed(seed), projected=PROJECTED).cpu()
-        write_array(folder / "bank.npy", len(chosen), iter([flat[chosen].numpy()]))
-        write_array(folder / "owners.npy", len(chosen), iter([tokens.rows[: tokens.n_normal][chosen.numpy() // per_image]]))
-
-    def read(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
-        bank, owners = map_array(folder / "bank.npy"), map_array(folder / "owners.npy")
-        return (bank, owners) if bank is not None and owners is not None and len(bank) == len(owners) else None
-
-    bank, owners = data.compute_once("bank", {**key, "coreset": ratio, "seed": seed, "device": device.type}, read, build)
-    if len(np.unique(owners)) < 2:
-        raise DataError(
-            f"{len(bank)} tokens of one good image fill the memory, so that it would match nothing else; "
-            "give more good images, or a larger params.coreset"
-        )
-    return torch.from_numpy(np.array(bank)), torch.from_numpy(np.array(owners))
-
-
-def bank_size(tokens: int, ratio: float) -> int:
-    """Number of tokens in the memory."""
-    return max(1, round(ratio * tokens))
-
-
-def match(data: TrainingImages, tokens: Tokens, memory: Memory, k: int, key: Mapping[str, Any]) -> np.ndarray:
-    """Places in the memory of the k nearest of each training token, ``(N, h, w, k)`` int32, searched once on this machine."""
-    device = memory.bank.device
-
-    def build(folder: Path) -> None:
-        def found() -> Iterator[np.ndarray]:
-            for start in range(0, len(tokens.rows), BATCH):
-                part = slice(start, start + BATCH)
-                values, rows = torch.from_numpy(tokens.values[part]).to(device), torch.from_numpy(tokens.rows[part]).to(device)
-                yield memory.search(values, k, rows).indices.int().cpu().numpy()
-
-        write_array(folder / "neighbours.npy", len(tokens.rows), found())
-
-    def read(folder: Path) -> np.ndarray | None:
-        found = map_array(folder / "neighbours.npy")
-        return found if found is not None and len(found) == len(tokens.rows) else None
-
-    return data.compute_once("neighbours", {**key, "bank": memory.digest(), "k": k}, read, build)
-
-
-class Store:
-    """Tokens of the training images and their nearest ones, by row."""
-
-    def __init__(self, tokens: Tokens, neighbours: np.ndarray) -> None:
-        self._values, self._neighbours = tokens.values, neighbours
-        self._at = {int(row): i for i, row in enumerate(tokens.rows)}
-
-    def get(self, rows: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Tokens ``(B, h, w, d)`` and places in the memory ``(B, h, w, k)`` of these images."""
-        at = [self._at[row] for row in rows.tolist()]
-        return torch.from_numpy(self._values[at]).to(device), torch.from_numpy(self._neighbours[at]).to(device).long()
-
-
-def check_memory(tokens: int, dims: int, ratio: float, device: torch.device) -> None:
-    """Refuse a memory that does not fit, before any work.
-
-    Args:
-        tokens: good tokens in all.
+        token_count: tokens of all normal training images.
         dims: d.
-        ratio: share of them that is to be held.
-        device: where it is chosen and searched.
+        ratio: fraction of them that is kept.
+        device: on which the coreset is selected and searched.
 
     Raises:
-        JobError: it does not fit; with the ratio that would.
+        JobError: it does not fit; the message names the largest ratio that does.
     """
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    choosing = tokens * (min(PROJECTED, dims) * 4 + 4 * 4)  # projected tokens, their squares, distances, and two of new ones
-    each = dims * (2 + 2)  # halves, and a copy while it is filled
-    needed = choosing + bank_size(tokens, ratio) * each
-    if needed <= USABLE * free:
+    # Per token: the projection, and in float32 its square, its distance, and temporaries of both.
+    selection_bytes = token_count * (min(PROJECTED_DIMS, dims) * 4 + 4 * 4)
+    bytes_per_entry = dims * (2 + 2)  # half precision, and a copy while the bank is filled
+    needed = selection_bytes + bank_size(token_count, ratio) * bytes_per_entry
+    if needed <= USABLE_FRACTION * free:
         return
-    most = (USABLE * free - choosing) / (tokens * each)
-    got = f"params.coreset: got {ratio} of {tokens:,} tokens, which needs {needed / 2**20:,.0f} MiB of {free / 2**20:,.0f} free"
-    todo = f"choose at most {_floor(most)}" if most > 0 else "choose a smaller data.image_size, or train on fewer good images"
-    raise JobError(f"{got}; {todo}")
+    max_ratio = (USABLE_FRACTION * free - selection_bytes) / (token_count * bytes_per_entry)
+    if max_ratio > 0:
+        advice = f"choose at most {_floor_two_digits(max_ratio)}"
+    else:
+        advice = "choose a smaller data.image_size, or train on fewer normal images"
+    raise JobError(
+        f"params.coreset_ratio: got {ratio} of {token_count:,} tokens, which needs {needed / 2**20:,.0f} MiB of "
+        f"{free / 2**20:,.0f} MiB free; {advice}"
+    )
 
 
-def _floor(value: float) -> str:
-    """Two digits, rounded down."""
+def _floor_two_digits(value: float) -> str:
+    """Two significant digits, rounded down."""
     scale = 10.0 ** (1 - math.floor(math.log10(value)))
     return f"{math.floor(value * scale) / scale:.2g}"
-
-
-def _batches(data: TrainingImages) -> Iterator[Batch]:
-    yield from data.normal(BATCH)
-    yield from data.anomalous(BATCH)

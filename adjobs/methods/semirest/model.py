@@ -1,4 +1,4 @@
-"""SemiREST: stages, training step, and score."""
+"""SemiREST: stages, training step, and prediction."""
 
 from __future__ import annotations
 
@@ -7,40 +7,43 @@ from itertools import islice
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch import Tensor
+from torch.optim import AdamW
 
 from adjobs import backbones
 from adjobs.data.labels.masks import ANOMALOUS, UNKNOWN
 from adjobs.errors import DataError
 from adjobs.methods.contract import BatchComposition, Stage, TrainingImages
-from adjobs.methods.semirest.augment import drawn_neighbour, hidden, noisy
-from adjobs.methods.semirest.config import LATER, Config, Phase
-from adjobs.methods.semirest.loss import aligned, mixed, share_of_mix, sharpened, soft_focal
-from adjobs.methods.semirest.memory import BATCH, Memory, Store, Tokens, check_memory, choose_bank, match, take_tokens
+from adjobs.methods.method import Method
+from adjobs.methods.semirest.augment import add_noise, draw_dropout, draw_neighbour
+from adjobs.methods.semirest.config import PREDICT_ONLY, REFINE_ONLY, Config, Phase
+from adjobs.methods.semirest.labels import check_labels, one_hot_targets, token_labels
+from adjobs.methods.semirest.loss import masked_mean, separation, soft_focal_loss
+from adjobs.methods.semirest.memory import MemoryBank, check_bank_fits
 from adjobs.methods.semirest.networks import STRIDE, PositionedFeatures, ResidualSwin
-from adjobs.methods.semirest.tokens import Windows, block_targets, certain, mean_where, order_within, told_apart
-from adjobs.methods.semirest.windows import bagged, cut, places
+from adjobs.methods.semirest.resmixmatch import align_distribution, mix_tokens, sharpen
+from adjobs.methods.semirest.token_cache import BATCH, CachedTokens, TokenStore, compute_tokens, match_tokens, select_coreset
+from adjobs.methods.semirest.windows import TokenWindows, average_windows, extract_windows, window_positions
 from adjobs.nn.average import WeightAverage
 from adjobs.nn.blur import gaussian_blur
-from adjobs.synthesis.anomalies import Strategy, simulate
-from adjobs.synthesis.bank import texture_bank
+from adjobs.synthesis.anomalies import SimulationConfig, simulate_anomalies
+from adjobs.synthesis.texture_bank import TextureBank
 from adjobs.types import Batch, Prediction, Simulated, StepLoss
 
-SHUFFLED_GRID = (8, 8)  # patches of the picture that change places (published code)
-LEAST_AREA = 12  # of a simulated defect, pixels at 256² (published code: 50 at 512²)
-STANDARD = 64  # good images that give the unit of features and of what the network sees
-USUAL_RATE = 1 / 32  # of the running mean of guesses, in steps; ReMixMatch takes the last 128
-TOKENS_RULE = 1  # of tokens and of choosing among them; another number where either is computed otherwise
-CHUNK = 64  # windows that are predicted at a time
+PATCH_GRID = (8, 8)  # of shuffled patches (published code)
+MIN_AREA = 12  # of a simulated defect, pixels at 256 px (published code: 50 at 512 px)
+CALIBRATION_IMAGES = 64  # normal images from which scales of features and of the network's input are computed
+PRIOR_RATE = 1 / 32  # of the running mean of pseudo-labels per step; ReMixMatch averages over the last 128 steps
+TOKENS_VERSION = 1  # increase it when tokens or the coreset are computed differently, to invalidate caches
+CHUNK = 64  # windows predicted at a time
 
 
-class SemiREST(nn.Module):
-    """Frozen features, the memory of good ones, and the network that judges what differs from it."""
+class SemiREST(Method):
+    """Frozen features, a memory bank of normal ones, and a network that classifies the residuals between the two."""
 
     steps: Tensor
     gain: Tensor
-    usual: Tensor
+    running_prior: Tensor
 
     def __init__(self, config: Config, backbone: backbones.Backbone, image_size: int, seed: int) -> None:
         super().__init__()
@@ -49,272 +52,244 @@ class SemiREST(nn.Module):
         self.grid = image_size // STRIDE
         self.side = min(config.window, self.grid)
         self.features = PositionedFeatures(backbone, config, self.grid)
-        self.memory = Memory(config.features)
+        self.memory = MemoryBank(config.feature_dim)
         self.network = ResidualSwin(config, self.side)
         self.average = WeightAverage(self.network)
-        self.register_buffer("steps", torch.zeros((), dtype=torch.long))  # of the phase, for the averaging and the ramp
-        self.register_buffer("gain", torch.ones(()))  # of what the network sees
-        self.register_buffer("usual", torch.full((2,), 0.5))  # mean of what is guessed of unknown tokens
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))  # taken in the current phase
+        self.register_buffer("gain", torch.ones(()))  # scale of the network's input
+        self.register_buffer("running_prior", torch.full((2,), 0.5))  # mean pseudo-label of unknown tokens
         self._phase = config.phases[0]
-        self._store: Store | None = None
-        self._textures: Tensor | None = None
+        self._token_store: TokenStore | None = None
+        self._textures = TextureBank(config.textures, config.texture_count, image_size, seed)
 
     # Training.
 
     def forward(self, batch: Batch) -> StepLoss:
-        """One step's loss over some windows of the batch."""
-        phase = self._phase
-        windows = self._windows(self.simulate(batch), batch)
+        """Loss of one step, over some windows of the batch."""
+        windows = self._draw_windows(self.simulate(batch), batch)
         step = int(self.steps)
-        self.average.update(self.network, self.config.ema, step)
+        self.average.update(self.network, self.config.ema_decay, step)
         self.steps += 1
-        return self._refining(windows, batch, step) if phase.refines else self._learning(windows, batch)
+        return self._refine_step(windows, batch, step) if self._phase.is_refinement else self._learn_step(windows, batch)
 
-    def _learning(self, windows: Windows, batch: Batch) -> StepLoss:
-        """Focal loss of the tokens that are known."""
-        known = windows.targets <= ANOMALOUS
-        answers = self.network(self._strength(self._varied(windows, batch)))
-        loss = soft_focal(answers, certain(windows.targets), self.config.alpha, self.config.gamma)
-        total = mean_where(loss, known)
-        return StepLoss(total, told_apart(answers, windows.targets))
+    def _learn_step(self, windows: TokenWindows, batch: Batch) -> StepLoss:
+        """Focal loss of the tokens with known labels."""
+        known = windows.labels <= ANOMALOUS
+        logits = self.network(self._network_input(self._augmented_residuals(windows, batch)))
+        loss = soft_focal_loss(logits, one_hot_targets(windows.labels), self.config.alpha, self.config.gamma)
+        return StepLoss(masked_mean(loss, known), separation(logits, windows.labels))
 
-    def _refining(self, windows: Windows, batch: Batch, step: int) -> StepLoss:
-        """ResMixMatch: unknown tokens are guessed from several views, and, if so chosen, mixed with known ones."""
+    def _refine_step(self, windows: TokenWindows, batch: Batch, step: int) -> StepLoss:
+        """ResMixMatch: the same, plus the loss of unknown tokens against their pseudo-labels."""
         config, generator = self.config, batch.generator
-        known, unknown = windows.targets <= ANOMALOUS, windows.targets == UNKNOWN
-        targets = torch.where(unknown.unsqueeze(-1), self._guess(windows, batch), certain(windows.targets))
-        residuals = self._varied(windows, batch)
-        if config.mix:
-            residuals, targets = self._mixed(residuals, targets, known, unknown, generator)
-        gone = hidden(known.shape, config.dropped, generator)
-        answers = self.network(self._strength(residuals).masked_fill(gone.unsqueeze(-1), 0))
-        labelled = mean_where(soft_focal(answers, targets, config.alpha, config.gamma), known & ~gone)
-        # A mean of their own is one over the few tokens of a few pictures, each of which then weighs far more than any known one.
-        per = None if config.unknown_apart else known & ~gone
-        guessed = mean_where(soft_focal(answers, targets, config.unknown_alpha, config.gamma), unknown & ~gone, per)
-        weight = config.unknown_weight * min(1.0, step / config.ramp)
-        parts = {"known": labelled.detach(), "unknown": guessed.detach()}
-        return StepLoss(labelled + weight * guessed, parts | told_apart(answers, windows.targets))
-
-    def _mixed(
-        self, residuals: Tensor, targets: Tensor, known: Tensor, unknown: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """All unknown and some known tokens, mixed with any of them."""
-        stay = torch.rand(known.shape, generator=generator, device=known.device) < self.config.mixed
-        mixing = (unknown | (known & stay)).flatten()[:, None]
-        order = order_within(known | unknown, generator)
-        share = share_of_mix(self.config.beta, generator)
-        flat = (values.flatten(0, 2) for values in (residuals, targets))
-        new = [torch.where(mixing, mixed(values, order, share), values) for values in flat]
-        return new[0].view_as(residuals), new[1].view_as(targets)
+        known, unknown = windows.labels <= ANOMALOUS, windows.labels == UNKNOWN
+        pseudo_labels = self._pseudo_labels(windows, batch)
+        targets = torch.where(unknown.unsqueeze(-1), pseudo_labels, one_hot_targets(windows.labels))
+        residuals = self._augmented_residuals(windows, batch)
+        if config.mixup:
+            residuals, targets = mix_tokens(residuals, targets, known, unknown, config, generator)
+        dropped = draw_dropout(known.shape, config.token_dropout, generator)
+        logits = self.network(self._network_input(residuals).masked_fill(dropped.unsqueeze(-1), 0))
+        known, unknown = known & ~dropped, unknown & ~dropped
+        known_loss = masked_mean(soft_focal_loss(logits, targets, config.alpha, config.gamma), known)
+        # The unknown tokens of a few images are few. In a mean of their own each of them weighs far more than any known one.
+        normalise_by = unknown if config.separate_unknown_mean else known
+        unknown_losses = soft_focal_loss(logits, targets, config.unknown_alpha, config.gamma)
+        unknown_loss = masked_mean(unknown_losses, unknown, normalise_by)
+        weight = config.unknown_weight * min(1.0, step / config.ramp_up_steps)
+        terms = {"known": known_loss.detach(), "unknown": unknown_loss.detach()}
+        return StepLoss(known_loss + weight * unknown_loss, terms | separation(logits, windows.labels))
 
     @torch.no_grad()
-    def _guess(self, windows: Windows, batch: Batch) -> Tensor:
-        """What the network thinks of every token, ``(N, μ, μ, 2)``: the mean over views of it, aligned and sharpened."""
+    def _pseudo_labels(self, windows: TokenWindows, batch: Batch) -> Tensor:
+        """Mean prediction over augmented views, aligned with the prior and sharpened, of every token: ``(N, μ, μ, 2)``."""
         config = self.config
-        views = [self.network(self._strength(self._varied(windows, batch))).float().softmax(-1) for _ in range(config.versions)]
-        guess = torch.stack(views).mean(0)
-        if config.in_boxes is not None:
-            # The focal loss, and learning from few anomalous tokens, keep P(anomalous) low: in boxes nearly all would be normal.
-            here = torch.stack([mean_where(guess[..., c], windows.targets == UNKNOWN) for c in (0, 1)]).to(self.usual.dtype)
-            self.usual.lerp_(torch.where(here.sum() > 0, here, self.usual), USUAL_RATE)
-            guess = aligned(guess, self.usual, config.in_boxes)
-        return sharpened(guess, config.sharpening)
+        views = [
+            self.network(self._network_input(self._augmented_residuals(windows, batch))).float().softmax(-1)
+            for _ in range(config.pseudo_label_views)
+        ]
+        mean = torch.stack(views).mean(0)
+        if config.box_anomalous_prior is not None:
+            # The focal loss and the scarcity of anomalous tokens keep P(anomalous) low: unaligned, most of a box would be normal.
+            unknown = windows.labels == UNKNOWN
+            prior = torch.stack([masked_mean(mean[..., c], unknown) for c in (0, 1)]).to(self.running_prior.dtype)
+            self.running_prior.lerp_(torch.where(prior.sum() > 0, prior, self.running_prior), PRIOR_RATE)
+            mean = align_distribution(mean, self.running_prior, config.box_anomalous_prior)
+        return sharpen(mean, config.sharpening_temperature)
 
-    def _windows(self, found: Simulated, batch: Batch) -> Windows:
-        """Some of the batch's windows, drawn at random."""
-        phase = self._phase
-        tokens, neighbours = self._tokens(found.images, batch)
-        at = places(len(tokens), self.grid, self.side, self.config.step, tokens.device)
-        count = max(1, round(phase.windows * len(at)))
-        at = at[torch.randperm(len(at), generator=batch.generator, device=at.device)[:count]]
-        targets = block_targets(found.masks, batch.unknown & ~found.masks, phase, self.config)
-        return Windows(*(cut(values, at, self.side) for values in (tokens, neighbours, targets)))
+    def _draw_windows(self, simulated: Simulated, batch: Batch) -> TokenWindows:
+        """Draw a fraction of the batch's windows at random."""
+        tokens, neighbours = self._tokens_and_neighbours(simulated.images, batch)
+        positions = window_positions(len(tokens), self.grid, self.side, self.config.window_stride, tokens.device)
+        count = max(1, round(self._phase.window_fraction * len(positions)))
+        order = torch.randperm(len(positions), generator=batch.generator, device=positions.device)
+        positions = positions[order[:count]]
+        labels = token_labels(simulated.masks, batch.unknown & ~simulated.masks, self._phase, self.config)
+        return TokenWindows(*(extract_windows(values, positions, self.side) for values in (tokens, neighbours, labels)))
 
     @torch.no_grad()
-    def _tokens(self, images: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Tokens and their neighbours: kept ones of images as they are, fresh ones where a defect is simulated."""
-        fresh = batch.simulate if self._store is not None else torch.ones_like(batch.simulate)
+    def _tokens_and_neighbours(self, images: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Tokens and their neighbours, computed for images with simulated defects and otherwise taken from the cache."""
+        store = self._token_store
+        computed = batch.simulate if store is not None else torch.ones_like(batch.simulate)
         shape = (len(images), self.grid, self.grid)
-        tokens = torch.empty(*shape, self.config.features, dtype=torch.half, device=images.device)
-        neighbours = torch.empty(*shape, self._nearest, dtype=torch.long, device=images.device)
-        if fresh.any():
-            tokens[fresh] = self.features(images[fresh])
-            neighbours[fresh] = self.memory.search(tokens[fresh], self._nearest, batch.indices[fresh]).indices
-        if self._store is not None and not fresh.all():
-            tokens[~fresh], neighbours[~fresh] = self._store.get(batch.indices[~fresh], images.device)
+        tokens = torch.empty(*shape, self.config.feature_dim, dtype=torch.half, device=images.device)
+        neighbours = torch.empty(*shape, self._neighbour_count, dtype=torch.long, device=images.device)
+        if computed.any():
+            tokens[computed] = self.features(images[computed])
+            matches = self.memory.search(tokens[computed], self._neighbour_count, batch.indices[computed])
+            neighbours[computed] = matches.indices
+        if store is not None and not computed.all():
+            tokens[~computed], neighbours[~computed] = store.get(batch.indices[~computed], images.device)
         return tokens, neighbours
 
     @property
-    def _nearest(self) -> int:
-        """K; a small memory has no more than it holds."""
-        return min(self.config.neighbours, len(self.memory.bank))
+    def _neighbour_count(self) -> int:
+        """K, or the size of a smaller memory bank."""
+        return min(self.config.neighbours, len(self.memory.tokens))
 
-    def _varied(self, windows: Windows, batch: Batch) -> Tensor:
-        """Signed residuals to a neighbour that is drawn, with noise, ``(N, μ, μ, d)`` float32."""
-        chosen = drawn_neighbour(windows.neighbours, self.config, batch.generator)
-        return noisy(self.memory.residuals(windows.tokens, chosen), self.config, batch.generator)
+    def _augmented_residuals(self, windows: TokenWindows, batch: Batch) -> Tensor:
+        """Signed, noisy residuals to a neighbour that is drawn for each token, ``(N, μ, μ, d)`` float32."""
+        neighbours = draw_neighbour(windows.neighbours, self.config, batch.generator)
+        return add_noise(self.memory.residuals(windows.tokens, neighbours), self.config, batch.generator)
 
-    def _strength(self, residuals: Tensor) -> Tensor:
-        """What the network sees of them: without sign."""
-        return self.gain * (residuals.square() if self.config.strength == "square" else residuals.abs())
+    def _network_input(self, residuals: Tensor) -> Tensor:
+        """Element-wise distances: residuals without their sign, scaled."""
+        return self.gain * (residuals.square() if self.config.residual_distance == "square" else residuals.abs())
 
     @torch.no_grad()
     def simulate(self, batch: Batch) -> Simulated:
-        """MemSeg's structural anomalies on the images meant to be simulated, with the batch's labelled defects beside them."""
+        """Simulate structural anomalies on the images that ``batch.simulate`` selects; masks include labelled defects."""
         config, images = self.config, batch.images
-        strategy = Strategy(
-            logical=0,
-            shuffled=config.shuffled,
-            structural_exponent=config.exponent,
-            veiled=0,
-            faint=config.faint,
-            grid=SHUFFLED_GRID,
-            least_area=LEAST_AREA,
+        simulation = SimulationConfig(
+            logical_fraction=0,
+            shuffled_fraction=config.shuffled_fraction,
+            structural_exponent=config.perlin_exponent,
+            faint_fraction=0,
+            structural_max_transparency=config.max_transparency,
+            patch_grid=PATCH_GRID,
+            min_area=MIN_AREA,
         )
-        drawn = simulate(images, batch.generator, strategy, textures=self._texture_bank(images.device), others=images)
-        marked = batch.simulate.view(-1, 1, 1, 1)
-        return Simulated(torch.where(marked, drawn.images, images), (drawn.masks & marked) | batch.masks)
-
-    def _texture_bank(self, device: torch.device) -> Tensor:
-        """The same for the same seed, so that a resumed run goes on with them; no part of the model."""
-        if self._textures is None or self._textures.device != device:
-            config = self.config
-            self._textures = texture_bank(config.textures, config.texture_count, self.image_size, self.seed).to(device)
-        return self._textures
+        textures = self._textures.on(images.device)
+        drawn = simulate_anomalies(images, batch.generator, simulation, textures=textures, other_images=images)
+        selected = batch.simulate.view(-1, 1, 1, 1)
+        return Simulated(torch.where(selected, drawn.images, images), (drawn.masks & selected) | batch.masks)
 
     # Stages.
 
     def stages(self) -> Sequence[Stage]:
-        """The memory, then what the supervision asks for; a run that begins with another one's network has its memory, too."""
-        config = self.config
-        learnt = [self._stage(phase) for phase in config.phases]
-        if config.unsupervised_from is not None:
-            return learnt
-        return [Stage(name="memory", module=self, optimizer=None, prepare=self._remember, predicts=False), *learnt]
+        """The memory bank, then the phases that the supervision requires; a warm start brings its own memory bank."""
+        phases = [self._stage(phase) for phase in self.config.phases]
+        if self.config.unsupervised_from is not None:
+            return phases
+        return [Stage(name="memory", module=self, optimizer=None, prepare=self._build_memory, predicts=False), *phases]
 
     def _stage(self, phase: Phase) -> Stage:
-        names = ("normal", "simulated", "labelled")
+        size_params = [f"{kind}_per_batch" for kind in ("normal", "simulated", "labelled")]
+        depends_on = None
+        if not self._is_continued(phase):
+            depends_on = {**self.config.model_dump(mode="json", exclude={*REFINE_ONLY, *PREDICT_ONLY}), **self._token_key()}
         return Stage(
             name=phase.name,
             module=self,
-            optimizer=lambda: self._optimizer(phase),
+            optimizer=lambda: AdamW(self.network.parameters(), lr=phase.lr, weight_decay=self.config.weight_decay),
             mix=BatchComposition(normal=phase.normal, simulated=phase.simulated, anomalous=phase.labelled),
             steps=phase.steps,
             clip_norm=1.0,  # published code
-            prepare=lambda data: self._start_phase(phase, data),
-            on_stage_start=lambda data: self._attach(phase, data),
-            size_params=tuple(f"refine_{name}" for name in names) if phase.refines else names,
-            depends_on=None
-            if self._goes_on(phase)
-            else {**self.config.model_dump(mode="json", exclude=set(LATER)), **self._key()},
+            prepare=lambda data: self._prepare_phase(phase, data),
+            on_stage_start=lambda data: self._start_phase(phase, data),
+            size_params=tuple(f"refine_{name}" if phase.is_refinement else name for name in size_params),
+            depends_on=depends_on,
         )
 
-    def _optimizer(self, phase: Phase) -> Optimizer:
-        return AdamW(self.network.parameters(), lr=phase.lr, weight_decay=self.config.weight_decay)
+    def _build_memory(self, data: TrainingImages) -> None:
+        """Fill the memory bank; whatever may be wrong with parameters or data is checked first."""
+        config, device = self.config, self.memory.tokens.device
+        self._textures.on(device)
+        check_labels(data, config.phases, config)
+        check_bank_fits(data.n_normal * self.grid**2, config.feature_dim, config.coreset_ratio, device)
+        if config.standardise_features:
+            self.features.standardise(batch.images for batch in islice(data.normal(BATCH), CALIBRATION_IMAGES // BATCH))
+        key = self._token_key()
+        tokens = compute_tokens(data, self.features, key)
+        self.memory.set_tokens(*select_coreset(data, tokens, config.coreset_ratio, self.seed, key, device))
+        if config.target_mean_residual is not None:
+            self._calibrate_gain(tokens, config.target_mean_residual)
 
-    def _remember(self, data: TrainingImages) -> None:
-        """Fill the memory; what cannot work is said before."""
-        config, device = self.config, self.memory.bank.device
-        self._texture_bank(device)
-        self._check_labels(data, self.config.phases)
-        check_memory(data.n_normal * self.grid**2, config.features, config.coreset, device)
-        if config.standardised:
-            self.features.standardise(batch.images for batch in islice(data.normal(BATCH), STANDARD // BATCH))
-        key = self._key()
-        tokens = take_tokens(data, self.features, key)
-        self.memory.fill(*choose_bank(data, tokens, config.coreset, self.seed, key, device))
-        if config.loudness is not None:
-            self._quieten(tokens, config.loudness)
-
-    def _quieten(self, tokens: Tokens, loudness: float) -> None:
-        """Choose the gain by good images, so that what the network sees of their tokens has this mean."""
+    def _calibrate_gain(self, tokens: CachedTokens, target_mean: float) -> None:
+        """Set the gain so that the network's input has this mean on tokens of normal images."""
         self.gain.fill_(1)
         total, device = torch.zeros((), device=self.gain.device), self.gain.device
-        count = min(STANDARD, tokens.n_normal)
+        count = min(CALIBRATION_IMAGES, tokens.n_normal)
         for start in range(0, count, BATCH):
-            part = slice(start, min(start + BATCH, count))
-            values, rows = (torch.from_numpy(array[part]).to(device) for array in (tokens.values, tokens.rows))
-            nearest = self.memory.search(values, 1, rows).indices[..., 0]
-            total += self._strength(self.memory.residuals(values, nearest)).mean((1, 2, 3)).sum()
+            chunk = slice(start, min(start + BATCH, count))
+            values, image_indices = (torch.from_numpy(array[chunk]).to(device) for array in (tokens.values, tokens.image_indices))
+            nearest = self.memory.search(values, 1, image_indices).indices[..., 0]
+            total += self._network_input(self.memory.residuals(values, nearest)).mean((1, 2, 3)).sum()
         if not total:
-            raise DataError("the good images of the training part are all the same; give others, or set params.loudness to null")
-        self.gain.copy_(loudness * count / total)
+            raise DataError("all normal training images are identical; add others, or set params.target_mean_residual to null")
+        self.gain.copy_(target_mean * count / total)
 
-    def _check_labels(self, data: TrainingImages, phases: Sequence[Phase]) -> None:
-        """That there is anything to learn from in the labelled anomalies."""
-        level = self.config.supervision
-        for phase in phases:
-            if not phase.labelled:
-                continue
-            wanted = UNKNOWN if phase.refines else ANOMALOUS
-            found = 0
-            for batch in data.anomalous(BATCH):
-                found += int((block_targets(batch.masks, batch.unknown, phase, self.config) == wanted).sum())
-            if not found:
-                raise DataError(
-                    f"params.supervision {level}: none of {data.n_anomalous} labelled anomalies in the training part has {level} "
-                    "as large as a token (8 pixels); label some, or use another supervision"
-                )
-
-    def _start_phase(self, phase: Phase, data: TrainingImages) -> None:
-        """A network that goes on begins with the mean of what was learnt before it."""
+    def _prepare_phase(self, phase: Phase, data: TrainingImages) -> None:
+        """Reset the step counter; a network that continues training starts from its averaged weights."""
         self.steps.zero_()
-        if self._goes_on(phase):
-            self._check_labels(data, [phase])
+        if self._is_continued(phase):
+            check_labels(data, [phase], self.config)
             self.average.give(self.network)
 
-    def _goes_on(self, phase: Phase) -> bool:
-        """Whether the phase begins with what another one, or another run, has learnt."""
-        return phase.refines or self.config.unsupervised_from is not None
+    def _is_continued(self, phase: Phase) -> bool:
+        """Whether the phase continues training of an earlier phase or of another run."""
+        return phase.is_refinement or self.config.unsupervised_from is not None
 
-    def _attach(self, phase: Phase, data: TrainingImages) -> None:
-        """Turn to a phase, and open what is kept of the training images."""
+    def _start_phase(self, phase: Phase, data: TrainingImages) -> None:
+        """Switch to a phase, and open the cached tokens and neighbours."""
         self._phase = phase
-        key = self._key()
-        tokens = take_tokens(data, self.features, key)
-        self._store = Store(tokens, match(data, tokens, self.memory, self._nearest, key))
+        key = self._token_key()
+        tokens = compute_tokens(data, self.features, key)
+        self._token_store = TokenStore(tokens, match_tokens(data, tokens, self.memory, self._neighbour_count, key))
 
-    def _key(self) -> dict[str, str | int | float]:
-        """What tokens depend on beside the images."""
-        return {"rule": TOKENS_RULE, **backbones.identity(self.features), "dims": self.config.features}
+    def _token_key(self) -> dict[str, str | int | float]:
+        """Everything but the images that tokens depend on."""
+        return {"version": TOKENS_VERSION, **backbones.identity(self.features), "dims": self.config.feature_dim}
 
     def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:
-        """Take another run's memory and what its network has learnt."""
+        """Load another run's memory bank, network and averaged weights."""
         self.load_state_dict(weights)
 
     # Prediction.
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
-        """P(anomalous) of each token, stretched and smoothed; an image scores its largest.
+        """Upsampled and smoothed P(anomalous) of the tokens; the image score is its maximum.
 
-        Beside it ``nearest`` is the largest distance to the memory, which is PatchCore's score without its weight.
+        The extra score ``nearest`` is the largest distance to the memory bank: PatchCore's score without its re-weighting.
         """
         tokens = self.features(images)
-        distances, nearest = self.memory.search(tokens, 1)
-        at = places(len(images), self.grid, self.side, self.config.step if self.config.bagging else self.side, images.device)
-        answers = []
-        for part in torch.split(at, CHUNK):
-            residuals = self.memory.residuals(cut(tokens, part, self.side), cut(nearest[..., 0], part, self.side))
-            answers.append(self.average.call(self.network, self._strength(residuals)).float().softmax(-1)[..., 1])
-        maps = bagged(torch.cat(answers), at, len(images), self.grid)[:, None]
-        maps = self.stretched(maps, images)
+        distances, neighbours = self.memory.search(tokens, 1)
+        stride = self.config.window_stride if self.config.bagging else self.side
+        positions = window_positions(len(images), self.grid, self.side, stride, images.device)
+        predictions = []
+        for chunk in torch.split(positions, CHUNK):
+            token_windows, indices = (extract_windows(values, chunk, self.side) for values in (tokens, neighbours[..., 0]))
+            network_input = self._network_input(self.memory.residuals(token_windows, indices))
+            predictions.append(self.average.call(self.network, network_input).float().softmax(-1)[..., 1])
+        maps = average_windows(torch.cat(predictions), positions, len(images), self.grid)[:, None]
+        maps = self._upsample(maps, images)
         return Prediction(maps.flatten(1).amax(1), maps, {"nearest": distances.flatten(1).amax(1)})
 
     @torch.no_grad()
     def distances(self, images: Tensor) -> Tensor:
-        """Distance of each token to its nearest one in the memory, as a map ``(B, 1, H, W)``: what the method sets out from."""
-        return self.stretched(self.memory.search(self.features(images), 1).distances.permute(0, 3, 1, 2), images)
+        """Map of each token's distance to the memory bank, ``(B, 1, H, W)``: the baseline that the network improves on."""
+        return self._upsample(self.memory.search(self.features(images), 1).distances.permute(0, 3, 1, 2), images)
 
-    def stretched(self, maps: Tensor, images: Tensor) -> Tensor:
-        """A ``(B, 1, h, w)`` map at the images' size."""
+    def _upsample(self, maps: Tensor, images: Tensor) -> Tensor:
+        """Resize ``(B, 1, h, w)`` maps to the images' size and smooth them."""
         maps = F.interpolate(maps, size=images.shape[-2:], mode="bilinear", align_corners=False)
         return gaussian_blur(maps, self.config.sigma)
 
 
 def build(config: Config, *, image_size: int, seed: int) -> SemiREST:
-    """The method with its pretrained features, an empty memory and a random network.
+    """Create the method with pretrained features, an empty memory bank and a random network.
 
     Raises:
         JobError, DataError: see :func:`adjobs.backbones.create`.

@@ -1,47 +1,63 @@
-"""Windows of tokens: where they lie, how they are cut out, and how their answers become one map (bagging)."""
+"""Windows of tokens: positions, extraction, and averaging of overlapping predictions (bagging)."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-def starts(grid: int, side: int, step: int) -> list[int]:
-    """First tokens of windows of ``side`` along a grid, ``step`` apart; the last one ends at the border."""
+class TokenWindows(NamedTuple):
+    """The N windows of μ × μ tokens that a step trains on.
+
+    Attributes:
+        tokens: ``(N, μ, μ, d)``.
+        neighbours: ``(N, μ, μ, K)`` int64, indices into the memory bank.
+        labels: ``(N, μ, μ)`` int64: NORMAL, ANOMALOUS, UNKNOWN or UNDECIDED.
+    """
+
+    tokens: Tensor
+    neighbours: Tensor
+    labels: Tensor
+
+
+def window_starts(grid: int, side: int, stride: int) -> list[int]:
+    """First tokens of windows along one side of the grid; the last window ends at the border, whatever the stride."""
     last = grid - side
-    return [*range(0, last, step), last]
+    return [*range(0, last, stride), last]
 
 
-def places(images: int, grid: int, side: int, step: int, device: torch.device) -> Tensor:
-    """All windows of so many images, image by image: ``(N, 3)`` int64 of image, first row and first column."""
-    along = torch.tensor(starts(grid, side, step), device=device)
-    return torch.cartesian_prod(torch.arange(images, device=device), along, along)
+def window_positions(images: int, grid: int, side: int, stride: int, device: torch.device) -> Tensor:
+    """All windows of a number of images, ordered by image: ``(N, 3)`` int64 of image, first row, first column."""
+    starts = torch.tensor(window_starts(grid, side, stride), device=device)
+    return torch.cartesian_prod(torch.arange(images, device=device), starts, starts)
 
 
-def cut(tokens: Tensor, at: Tensor, side: int) -> Tensor:
-    """Cut windows out of ``(B, h, w, …)`` tokens at ``(N, 3)`` places: ``(N, side, side, …)``."""
-    inside = torch.arange(side, device=tokens.device)
-    image, row, column = at.unbind(1)
-    return tokens[image[:, None, None], (row[:, None] + inside)[:, :, None], (column[:, None] + inside)[:, None, :]]
+def extract_windows(tokens: Tensor, positions: Tensor, side: int) -> Tensor:
+    """Extract windows at ``(N, 3)`` positions from ``(B, h, w, …)`` tokens: ``(N, side, side, …)``."""
+    offsets = torch.arange(side, device=tokens.device)
+    image, row, column = positions.unbind(1)
+    return tokens[image[:, None, None], (row[:, None] + offsets)[:, :, None], (column[:, None] + offsets)[:, None, :]]
 
 
-def bagged(answers: Tensor, at: Tensor, images: int, grid: int) -> Tensor:
-    """Mean of the answers that each token has got.
+def average_windows(predictions: Tensor, positions: Tensor, images: int, grid: int) -> Tensor:
+    """Mean prediction of each token over the windows that contain it.
 
     Args:
-        answers: ``(N, side, side)`` of windows at ``at``.
-        at: ``(N, 3)`` places, which cover every token of every image.
+        predictions: ``(N, side, side)``.
+        positions: ``(N, 3)``, which must cover every token of every image.
         images: B.
-        grid: tokens along an image's side.
+        grid: tokens per image side.
 
     Returns:
         ``(B, grid, grid)``.
     """
-    side = answers.shape[1]
-    inside = torch.arange(side, device=answers.device)
-    image, row, column = at.unbind(1)
-    flat = (image[:, None, None] * grid + (row[:, None] + inside)[:, :, None]) * grid + (column[:, None] + inside)[:, None, :]
-    sums, counts = (torch.zeros(images * grid * grid, device=answers.device) for _ in range(2))
-    sums.index_add_(0, flat.flatten(), answers.float().flatten())
-    counts.index_add_(0, flat.flatten(), torch.ones_like(answers, dtype=torch.float).flatten())
+    side = predictions.shape[1]
+    offsets = torch.arange(side, device=predictions.device)
+    image, row, column = positions.unbind(1)
+    flat = (image[:, None, None] * grid + (row[:, None] + offsets)[:, :, None]) * grid + (column[:, None] + offsets)[:, None, :]
+    sums, counts = (torch.zeros(images * grid * grid, device=predictions.device) for _ in range(2))
+    sums.index_add_(0, flat.flatten(), predictions.float().flatten())
+    counts.index_add_(0, flat.flatten(), torch.ones_like(predictions, dtype=torch.float).flatten())
     return (sums / counts).view(images, grid, grid)

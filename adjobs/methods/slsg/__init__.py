@@ -1,4 +1,4 @@
-"""SLSG: an encoder learns to inpaint good pictures, then a segmentation network learns to find simulated anomalies.
+"""SLSG: an encoder learns to inpaint normal images, then a segmentation network on top of it learns from simulated anomalies.
 
 SLSG: Industrial Image Anomaly Detection by Learning Better Feature Embeddings and One-Class Classification, Yang et al.
 """

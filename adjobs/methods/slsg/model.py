@@ -1,4 +1,4 @@
-"""SLSG: stages, training step of the segmentation, and score."""
+"""SLSG: stages, training step of the segmentation, and prediction."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 from torch.optim import SGD, Adam, Optimizer
 
 from adjobs.backbones import create_embedder
 from adjobs.errors import JobError
 from adjobs.methods.contract import BatchComposition, Progress, Stage, TrainingImages
-from adjobs.methods.slsg.config import INPAINTING, Config
+from adjobs.methods.method import Method
+from adjobs.methods.slsg.config import INPAINTING_PARAMS, Config
 from adjobs.methods.slsg.graph import SGBlock
-from adjobs.methods.slsg.inpaint import PIXELS, Inpainter
-from adjobs.methods.slsg.loss import absolute, focal, mean_where, probability
-from adjobs.methods.slsg.networks import STRIDE, AuxiliaryHead, Encoder, MapDecoder
-from adjobs.nn.distributed import global_sum
+from adjobs.methods.slsg.inpaint import REFERENCE_SIZE, Inpainter
+from adjobs.methods.slsg.loss import anomaly_probability, focal_loss, l1_loss, masked_mean
+from adjobs.methods.slsg.networks import STRIDE, AuxiliaryHead, Encoder, SegmentationDecoder
 from adjobs.nn.norm import recalibrate
-from adjobs.synthesis.anomalies import Strategy, simulate
-from adjobs.synthesis.bank import texture_bank
+from adjobs.synthesis.anomalies import SimulationConfig, simulate_anomalies
 from adjobs.synthesis.foreground import level_foreground, otsu_foreground
-from adjobs.synthesis.sources import jittered, others
+from adjobs.synthesis.texture_bank import TextureBank
+from adjobs.synthesis.transforms import draw_other_images, jitter_colour
 from adjobs.types import Batch, Prediction, Simulated, StepLoss
 
 IMAGENET_WIDTH = 64
-SETTLE_BATCH = 16  # pictures whose statistics are taken at a time
-BETAS = (0.5, 0.999)  # of Adam, as usual for GANs (DCGAN); the paper does not say
+RECALIBRATION_BATCH = 16  # images per batch when batch normalisation statistics are recomputed
+BETAS = (0.5, 0.999)  # of Adam, common for GANs (DCGAN); the paper does not say
 
 
-class SLSG(nn.Module):
-    """The encoder, with what it learns by inpainting, and SegNet on top of it: SG block, decoder and auxiliary head."""
+class SLSG(Method):
+    """The encoder with GPT-Net, which pretrains it, and SegNet on top of it: SG block, decoder and auxiliary head."""
 
     def __init__(self, config: Config, image_size: int, seed: int) -> None:
         super().__init__()
@@ -40,119 +40,96 @@ class SLSG(nn.Module):
         self.image_size, self.seed = image_size, seed
         self.inpainter = Inpainter(config)
         self.graph = SGBlock(config, image_size // STRIDE)
-        self.decoder = MapDecoder(config.width, bottleneck_skip=config.bottleneck_skip, skip_attention=config.skip_attention)
+        self.decoder = SegmentationDecoder(
+            config.width, bottleneck_skip=config.bottleneck_skip, skip_attention=config.skip_attention
+        )
         self.auxiliary = AuxiliaryHead(config.width)
-        self._bank: Tensor | None = None
+        self._textures = TextureBank(config.textures, config.texture_count, image_size, seed)
 
     @property
     def encoder(self) -> Encoder:
-        """Both stages' encoder."""
+        """The encoder that both stages share."""
         return self.inpainter.encoder
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of SegNet; the encoder's batch normalisation stands still unless ``encoder_bn_train``."""
+        """Set the mode of SegNet; the encoder's batch normalisation stays in evaluation mode unless ``encoder_bn_train``."""
         super().train(mode)
         self.encoder.train(mode and self.config.encoder_bn_train)
         return self
 
+    # Training.
+
     def forward(self, batch: Batch) -> StepLoss:
-        """One step's loss of the segmentation, eq. (11)."""
+        """Segmentation loss of one step, eq. (11)."""
         config = self.config
-        found = self.simulate(batch)
-        logits, aux = self._logits(jittered(found.images, batch.generator, config.jitter))
-        # Where nobody knows whether a pixel is good, it says nothing.
-        known = ~batch.unknown | found.masks
+        simulated = self.simulate(batch)
+        logits, auxiliary_logits = self._logits(jitter_colour(simulated.images, batch.generator, config.jitter))
+        # Pixels with an unknown label are ignored.
+        known = ~batch.unknown | simulated.masks
         terms = {
-            "focal": focal(logits, found.masks, config.gamma),
-            "l1": absolute(logits, found.masks),
-            "auxiliary": absolute(aux, found.masks),
+            "focal": focal_loss(logits, simulated.masks, config.gamma),
+            "l1": l1_loss(logits, simulated.masks),
+            "auxiliary": l1_loss(auxiliary_logits, simulated.masks),
         }
-        means = {name: mean_where(values, known, global_sum) for name, values in terms.items()}
+        means = {name: masked_mean(values, known) for name, values in terms.items()}
         loss = config.alpha_focal * means["focal"] + config.alpha_l1 * means["l1"] + config.alpha_aux * means["auxiliary"]
-        parts = {name: mean.detach() for name, mean in means.items()}
-        answer = probability(logits.detach())
-        for name, where in (("p_normal", known & ~found.masks), ("p_anomalous", found.masks)):
-            parts[name] = mean_where(answer, where, global_sum)
-        return StepLoss(loss, parts)
+        logged = {name: mean.detach() for name, mean in means.items()}
+        probability = anomaly_probability(logits.detach())
+        logged["p_normal"] = masked_mean(probability, known & ~simulated.masks)
+        logged["p_anomalous"] = masked_mean(probability, simulated.masks)
+        return StepLoss(loss, logged)
 
     def _logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """SegNet's logits and the auxiliary head's, both ``(B, 2, H, W)`` float32; no gradient reaches the encoder."""
+        """Logits of SegNet and of the auxiliary head, both ``(B, 2, H, W)`` float32; no gradient reaches the encoder."""
         with torch.no_grad():
-            maps = self.encoder(self.encoder.normalised(images))
+            maps = self.encoder(self.encoder.normalise(images))
         x = self.graph(maps[-1])
-        logits, aux = self.decoder(maps, x).float(), self.auxiliary(x).float()
-        return (logits + aux if self.config.sum_logits else logits), aux
+        logits, auxiliary_logits = self.decoder(maps, x).float(), self.auxiliary(x).float()
+        return (logits + auxiliary_logits if self.config.sum_logits else logits), auxiliary_logits
 
     @torch.no_grad()
     def simulate(self, batch: Batch) -> Simulated:
-        """Anomalies of Sec. 3.2 on the images meant to be simulated, with the batch's labelled defects beside them."""
+        """Simulate anomalies (Sec. 3.2) on the images that ``batch.simulate`` selects; masks include labelled defects."""
         images = batch.images
-        drawn = simulate(
+        drawn = simulate_anomalies(
             images,
             batch.generator,
-            self._strategy(),
-            textures=self._textures(images.device),
-            others=others(images, batch.generator, batch.labels == 0),
+            self._simulation_config(),
+            textures=self._textures.on(images.device),
+            other_images=draw_other_images(images, batch.generator, batch.labels == 0),
             foreground=self._foreground(images),
         )
-        marked = batch.simulate.view(-1, 1, 1, 1)
-        masks = (drawn.masks & marked) | batch.masks
+        selected = batch.simulate.view(-1, 1, 1, 1)
+        masks = (drawn.masks & selected) | batch.masks
         assert drawn.logical is not None
-        return Simulated(torch.where(marked, drawn.images, images), masks, drawn.logical & batch.simulate)
+        return Simulated(torch.where(selected, drawn.images, images), masks, drawn.logical & batch.simulate)
 
-    def _settle(self, data: TrainingImages) -> None:
-        """Take the encoder's batch statistics from whole pictures: until now they are those of masked ones, or of none."""
-        self._open_textures()
-        device = self.encoder.mean.device
-        recalibrate(self.encoder, (self.encoder.normalised(b.images.to(device)) for b in data.normal(SETTLE_BATCH)))
-
-    def _open_textures(self) -> None:
-        """What is wrong with them is said before the first stage, not after it."""
-        self._textures(self.encoder.mean.device)
-
-    def _strategy(self) -> Strategy:
+    def _simulation_config(self) -> SimulationConfig:
         config = self.config
-        return Strategy(
-            logical=config.logical,
-            shuffled=config.shuffled,
-            shuffled_is_logical=config.shuffled_is == "logical",
-            shape=config.noise,
+        return SimulationConfig(
+            logical_fraction=config.logical_fraction,
+            shuffled_fraction=config.shuffled_fraction,
+            shuffled_is_logical=config.shuffled_branch == "logical",
+            mask_shape=config.mask_shape,
             structural_exponent=config.structural_exponent,
             logical_exponent=config.logical_exponent,
             structural_threshold=config.structural_threshold,
             logical_threshold=config.logical_threshold,
-            faint=config.faint,
-            logical_faint=config.logical_faint,
-            rotation=config.rotation,
+            structural_max_transparency=config.structural_max_transparency,
+            logical_max_transparency=config.logical_max_transparency,
+            max_rotation=config.max_rotation,
         )
 
     def _foreground(self, images: Tensor) -> Tensor | None:
+        """Where anomalies may lie, ``(B, 1, H, W)`` bool; None: anywhere."""
         kind = self.config.foreground
+        if kind == "everything":
+            return None
         if kind == "auto":
             return otsu_foreground(images)
-        return (
-            None if kind == "everything" else level_foreground(images, self.config.foreground_level, brighter=kind == "brighter")
-        )
+        return level_foreground(images, self.config.foreground_level, brighter=kind == "brighter")
 
-    def _textures(self, device: torch.device) -> Tensor:
-        """The same for the same seed, so that a resumed run goes on with them; no part of the model."""
-        if self._bank is None or self._bank.device != device:
-            config = self.config
-            self._bank = texture_bank(config.textures, config.texture_count, self.image_size, self.seed).to(device)
-        return self._bank
-
-    def fill(self, images: Tensor, generator: Generator) -> tuple[Tensor, ...]:
-        """What stage 1 is shown of ``(B, 3, H, W)`` pictures, and what it makes of that, in [0, 1]; nothing without stage 1."""
-        return self.inpainter.fill(images, generator) if self.config.pretrain == "gpt" else ()
-
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Prediction:
-        """P(anomalous) of each pixel; an image scores the mean of its largest (Sec. 4.2)."""
-        logits, _ = self._logits(images)
-        maps = probability(logits)
-        flat = maps.flatten(1)
-        count = max(1, round(self.config.top * flat.shape[1] / PIXELS**2))
-        return Prediction(flat.topk(count, 1).values.mean(1), maps)
+    # Stages.
 
     def stages(self) -> Sequence[Stage]:
         """Inpainting, unless the encoder comes from elsewhere, then segmentation."""
@@ -160,62 +137,88 @@ class SLSG(nn.Module):
         segment = Stage(
             name="segment",
             module=self,
-            optimizer=self._segmenting,
+            optimizer=self._segmentation_optimizer,
             mix=BatchComposition(
                 normal=config.batch_size - config.batch_size // 2,
                 simulated=config.batch_size // 2,
-                anomalous=config.labelled,
+                anomalous=config.labelled_per_batch,
             ),
             steps=config.steps,
-            schedule=_cosine,
-            prepare=self._settle,
-            size_params=("batch_size", "labelled"),
+            schedule=_cosine_decay,
+            prepare=self._prepare_segmentation,
+            size_params=("batch_size", "labelled_per_batch"),
         )
         if config.pretrain != "gpt" or config.pretrain_from is not None:
             return [segment]
         inpaint = Stage(
             name="inpaint",
             module=self.inpainter,
-            optimizer=self._inpainting,
+            optimizer=self._inpainting_optimizer,
             mix=BatchComposition(normal=config.pretrain_batch_size),
             epochs=config.pretrain_epochs,
-            prepare=lambda data: self._open_textures(),
+            prepare=self._prepare_inpainting,
             predicts=False,
             size_params=("pretrain_batch_size",),
-            depends_on={name: getattr(config, name) for name in INPAINTING},
+            depends_on={name: getattr(config, name) for name in INPAINTING_PARAMS},
         )
         return [inpaint, segment]
 
-    def _inpainting(self) -> Optimizer:
-        """Generator and discriminator, each with its learning rate."""
+    def _prepare_inpainting(self, data: TrainingImages) -> None:
+        """Load the textures, although only the second stage uses them, so that errors surface before hours of training."""
+        self._textures.on(self.encoder.mean.device)
+
+    def _prepare_segmentation(self, data: TrainingImages) -> None:
+        """Recompute the encoder's batch normalisation statistics from unmasked images; inpainting leaves those of masked ones."""
+        device = self.encoder.mean.device
+        self._textures.on(device)
+        batches = (self.encoder.normalise(batch.images.to(device)) for batch in data.normal(RECALIBRATION_BATCH))
+        recalibrate(self.encoder, batches)
+
+    def _inpainting_optimizer(self) -> Optimizer:
+        """Generator and discriminator, each with its own learning rate."""
         net, config = self.inpainter, self.config
-        generator = [p for part in (net.encoder, net.decoder, net.coarse) for p in part.parameters()]
+        generator = [p for module in (net.encoder, net.decoder, net.coarse) for p in module.parameters()]
         groups = [
             {"params": generator, "lr": config.pretrain_lr},
             {"params": list(net.discriminator.parameters()), "lr": config.discriminator_lr},
         ]
         return Adam(groups, betas=BETAS)
 
-    def _segmenting(self) -> Optimizer:
-        """For SegNet without its encoder."""
+    def _segmentation_optimizer(self) -> Optimizer:
+        """SegNet without its encoder."""
         config = self.config
-        parameters = [p for part in (self.graph, self.decoder, self.auxiliary) for p in part.parameters()]
+        parameters = [p for module in (self.graph, self.decoder, self.auxiliary) for p in module.parameters()]
         return SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
 
     def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:
-        """Take what another run's inpainting has learnt."""
+        """Load only GPT-Net, which includes the encoder, from another run's weights."""
         self.load_state_dict({**self.state_dict(), **{k: v for k, v in weights.items() if k.startswith("inpainter.")}})
 
+    # Prediction.
 
-def _cosine(progress: Progress) -> float:
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Prediction:
+        """P(anomalous) of each pixel; the image score is the mean of the highest (Sec. 4.2)."""
+        logits, _ = self._logits(images)
+        maps = anomaly_probability(logits)
+        flat = maps.flatten(1)
+        count = max(1, round(self.config.top_pixels * flat.shape[1] / REFERENCE_SIZE**2))
+        return Prediction(flat.topk(count, 1).values.mean(1), maps)
+
+    def fill(self, images: Tensor, generator: Generator) -> tuple[Tensor, ...]:
+        """Masked and inpainted versions of ``(B, 3, H, W)`` images in [0, 1]; nothing if there is no inpainting stage."""
+        return self.inpainter.fill(images, generator) if self.config.pretrain == "gpt" else ()
+
+
+def _cosine_decay(progress: Progress) -> float:
     return (1 + math.cos(math.pi * progress.done)) / 2
 
 
 def build(config: Config, *, image_size: int, seed: int) -> SLSG:
-    """All networks with random weights, but an encoder that is to come from ImageNet.
+    """Create the method with random weights, or with an encoder pretrained on ImageNet.
 
     Raises:
-        JobError, DataError: see :func:`adjobs.backbones.create`; ImageNet's weights do not fit the width.
+        JobError, DataError: see :func:`adjobs.backbones.create`; or ImageNet's weights do not fit the width.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -223,7 +226,7 @@ def build(config: Config, *, image_size: int, seed: int) -> SLSG:
     if config.pretrain == "imagenet":
         if config.width != IMAGENET_WIDTH:
             raise JobError(
-                f"params.width: got {config.width}, weights of ImageNet fit {IMAGENET_WIDTH} only; set that, or pretrain gpt"
+                f"params.width: got {config.width}, pretrain imagenet requires {IMAGENET_WIDTH}; change one of the two"
             )
-        method.encoder.take(create_embedder("resnet18", config.weights, seed=seed).features.state_dict())
+        method.encoder.load_matching(create_embedder("resnet18", config.weights, seed=seed).features.state_dict())
     return method

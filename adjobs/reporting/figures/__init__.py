@@ -1,4 +1,4 @@
-"""The pictures of a run, as matplotlib figures. Built without pyplot's global state; None where a picture has no sense."""
+"""The figures of a run, drawn with matplotlib without pyplot's global state; None for a figure that does not apply."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from adjobs.reporting.figures.annotation import Labelled, annotation
+from adjobs.reporting.figures.annotation import LabelledRun, annotation
 from adjobs.reporting.figures.curves import confusion, histogram, pr, pro, roc
 from adjobs.reporting.figures.defects import defects
-from adjobs.reporting.figures.gallery import Case, galleries, gallery, scores_in_masks
-from adjobs.reporting.figures.search import Tried, of_search
+from adjobs.reporting.figures.gallery import Case, galleries, gallery, select_cases
+from adjobs.reporting.figures.search import TrialSummary, of_search
 from adjobs.reporting.figures.training import History, training
 from adjobs.types import ImageScores
 
@@ -20,39 +20,39 @@ if TYPE_CHECKING:
 __all__ = [
     "Case",
     "History",
-    "Labelled",
-    "Tried",
+    "LabelledRun",
+    "TrialSummary",
     "annotation",
     "confusion",
     "defects",
     "galleries",
     "gallery",
     "histogram",
-    "of_part",
     "of_search",
-    "pick",
+    "of_split",
     "pr",
     "pro",
     "roc",
+    "select_cases",
     "training",
 ]
 
 
-def of_split(scores: ImageScores, threshold: float, part: str, measures: SplitMetrics) -> dict[str, Figure]:
-    """All figures of one part but the galleries, by name; those that have no sense for it are left out.
+def of_split(scores: ImageScores, threshold: float, split: str, metrics: SplitMetrics) -> dict[str, Figure]:
+    """All figures of one split except the galleries, by name; those that do not apply are left out.
 
     Args:
-        scores: of the part.
-        threshold: where images are decided.
-        part: its name.
-        measures: of the part at this threshold.
+        scores: of the split.
+        threshold: for images.
+        split: its name.
+        metrics: of the split at this threshold.
     """
-    drawn = {
-        "histogram": histogram(scores, threshold, part),
-        "confusion": confusion(scores, threshold, part),
-        "roc": roc(scores, threshold, part, measures.overall),
-        "pr": pr(scores, threshold, part, measures.overall),
-        "pro": pro(scores, part, measures.overall),
-        "defects": defects(measures.counts, measures.by_defect, part),
+    figures = {
+        "histogram": histogram(scores, threshold, split),
+        "confusion": confusion(scores, threshold, split),
+        "roc": roc(scores, threshold, split, metrics.overall),
+        "pr": pr(scores, threshold, split, metrics.overall),
+        "pro": pro(scores, split, metrics.overall),
+        "defects": defects(metrics.counts, metrics.by_defect, split),
     }
-    return {name: figure for name, figure in drawn.items() if figure is not None}
+    return {name: figure for name, figure in figures.items() if figure is not None}

@@ -1,4 +1,4 @@
-"""Pictures of a search: how it went, what its trials had in common, what mattered, and what stands against what."""
+"""Figures of a search: its history, the parameters of its trials, their importance, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -13,106 +13,119 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from adjobs.reporting.figures.style import (
-    BAD,
+    BLUE,
     DPI,
-    GOOD,
+    GREY,
     INK,
-    MARK,
-    PALE,
-    PALE_GOOD,
+    LIGHT_BLUE,
+    RED,
     SMALL,
-    canvas,
-    fit,
+    YELLOW,
+    fit_text,
     legend_below,
-    measure_name,
-    plain,
+    metric_name,
+    new_figure,
+    style_axes,
 )
 
-PAPER = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.5}
-MOST_AXES = 12  # of the parallel coordinates; the keys that matter most
-SHADES = LinearSegmentedColormap.from_list("search", ["#dddddd", PALE_GOOD, GOOD])
+_LABEL_BOX = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.5}
+MAX_AXES = 12  # of the parallel coordinates; the most important parameters
+SHADES = LinearSegmentedColormap.from_list("search", ["#dddddd", LIGHT_BLUE, BLUE])
 
 
-class Tried(NamedTuple):
-    """A trial on a picture: its number, its keys and values, what became of it, and its objectives (empty: not measured)."""
+class TrialSummary(NamedTuple):
+    """A trial in a figure.
+
+    Attributes:
+        number: of the trial.
+        params: values of the search's parameters.
+        values: of the objectives; empty for trials that did not complete.
+        pruned_at: the first objective when the trial was pruned; None for other trials.
+        is_failed: it failed or ran out of memory.
+    """
 
     number: int
-    point: Mapping[str, Any]
-    outcome: str
+    params: Mapping[str, Any]
     values: tuple[float, ...]
-    reached: float | None = None  # the first objective where it was stopped
+    pruned_at: float | None = None
+    is_failed: bool = False
 
 
 def of_search(
-    tried: Sequence[Tried], metrics: Sequence[str], higher: Sequence[bool], importance: Mapping[str, float], front: Sequence[int]
+    trials: Sequence[TrialSummary],
+    metrics: Sequence[str],
+    higher: Sequence[bool],
+    importance: Mapping[str, float],
+    front: Sequence[int],
 ) -> dict[str, Figure]:
-    """All pictures of a search, by name; those that have no sense for it are left out.
+    """All figures of a search, by name; those that do not apply are left out.
 
     Args:
-        tried: the trials.
-        metrics: names of the objectives; the first chooses.
-        higher: whether more is better, for each.
-        importance: share of the first objective that each key explains.
-        front: numbers of the trials that no other beats.
+        trials: all of them.
+        metrics: names of the objectives; the first one chooses.
+        higher: whether higher is better, for each.
+        importance: share of the variance of the first objective that each parameter explains.
+        front: numbers of the trials on the Pareto front.
     """
-    drawn = {
-        "history": history(tried, metrics[0], higher=higher[0]),
-        "parallel": parallel(tried, metrics[0], importance, higher=higher[0]),
-        "importance": shares(importance, metrics[0]),
-        "pareto": pareto(tried, metrics, front) if len(metrics) > 1 else None,
+    figures = {
+        "history": history(trials, metrics[0], higher=higher[0]),
+        "parallel": parallel(trials, metrics[0], importance, higher=higher[0]),
+        "importance": importance_bars(importance, metrics[0]),
+        "pareto": pareto(trials, metrics, front) if len(metrics) > 1 else None,
     }
-    return {name: figure for name, figure in drawn.items() if figure is not None}
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
-def history(tried: Sequence[Tried], metric: str, *, higher: bool) -> Figure | None:
-    """The first objective of each trial in the order of starting, and the best so far."""
-    name = measure_name(metric)
-    figure, axes = canvas("The search", "trial", f"{name}, validation", (7.0, 4.4))
-    ended = [(one.number, one.values[0]) for one in tried if one.values]
-    stopped = [(one.number, one.reached) for one in tried if one.outcome == "stopped early" and one.reached is not None]
-    lost = [one.number for one in tried if one.outcome in ("failed", "out of memory")]
-    if not ended:
+def history(trials: Sequence[TrialSummary], metric: str, *, higher: bool) -> Figure | None:
+    """The first objective of each trial in the order of their start, and the best so far."""
+    name = metric_name(metric)
+    figure, axes = new_figure("Search history", "trial", f"{name}, validation", (7.0, 4.4))
+    complete = [(trial.number, trial.values[0]) for trial in trials if trial.values]
+    pruned = [(trial.number, trial.pruned_at) for trial in trials if trial.pruned_at is not None]
+    failed = [trial.number for trial in trials if trial.is_failed]
+    if not complete:
         return None
-    if stopped:
-        axes.plot(*zip(*stopped, strict=True), "x", color=PALE, markersize=5, label="stopped early, where it stood")
-    axes.plot(*zip(*ended, strict=True), "o", color=GOOD, markersize=5, label="finished")
-    best = (np.maximum if higher else np.minimum).accumulate([value for _, value in ended])
-    last = max(one.number for one in tried)
-    axes.step([*(n for n, _ in ended), last], [*best, best[-1]], where="post", color=MARK, label="best so far")
-    for number in lost:
-        axes.axvline(number, color=BAD, linewidth=0.8, alpha=0.6, label="failed" if number == lost[0] else None)
+    if pruned:
+        axes.plot(*zip(*pruned, strict=True), "x", color=GREY, markersize=5, label="pruned, last value")
+    axes.plot(*zip(*complete, strict=True), "o", color=BLUE, markersize=5, label="complete")
+    best = (np.maximum if higher else np.minimum).accumulate([value for _, value in complete])
+    last = max(trial.number for trial in trials)
+    axes.step([*(number for number, _ in complete), last], [*best, best[-1]], where="post", color=YELLOW, label="best so far")
+    for number in failed:
+        axes.axvline(number, color=RED, linewidth=0.8, alpha=0.6, label="failed" if number == failed[0] else None)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_below(figure, axes)
     return figure
 
 
-def shares(importance: Mapping[str, float], metric: str) -> Figure | None:
-    """What each key explains of the first objective, as bars; None where nothing is known."""
+def importance_bars(importance: Mapping[str, float], metric: str) -> Figure | None:
+    """How much of the first objective each parameter explains, as bars; None if unknown."""
     if not importance:
         return None
-    rows = sorted(importance.items(), key=lambda item: item[1])
-    figure, axes = canvas("What mattered", f"share of the variance of {measure_name(metric)}", "", (7.0, 0.9 + 0.32 * len(rows)))
-    axes.barh([fit(_short(key), 150) for key, _ in rows], [value for _, value in rows], color=GOOD, height=0.6)
+    bars = sorted(importance.items(), key=lambda item: item[1])
+    title = "Importance of the parameters"
+    figure, axes = new_figure(title, f"share of the variance of {metric_name(metric)}", "", (7.0, 0.9 + 0.32 * len(bars)))
+    axes.barh([fit_text(_short(key), 150) for key, _ in bars], [value for _, value in bars], color=BLUE, height=0.6)
     axes.set_xlim(0, 1)
     axes.grid(visible=False, axis="y")
     return figure
 
 
-def pareto(tried: Sequence[Tried], metrics: Sequence[str], front: Sequence[int]) -> Figure | None:
-    """The first objective against the second; those that no other trial beats are joined."""
-    points = [one for one in tried if one.values]
-    if not points:
+def pareto(trials: Sequence[TrialSummary], metrics: Sequence[str], front: Sequence[int]) -> Figure | None:
+    """The first objective against the second; the trials on the Pareto front are joined."""
+    complete = [trial for trial in trials if trial.values]
+    if not complete:
         return None
-    figure, axes = canvas(
-        "One against the other", measure_name(metrics[1]), f"{measure_name(metrics[0])}, validation", (6.2, 5.0)
-    )
-    axes.plot([p.values[1] for p in points], [p.values[0] for p in points], "o", color=PALE_GOOD, markersize=5, label="trials")
-    best = sorted((p for p in points if p.number in front), key=lambda p: p.values[1])
-    axes.plot([p.values[1] for p in best], [p.values[0] for p in best], "-o", color=GOOD, markersize=6, label="not beaten in all")
-    for one in best:
+    figure, axes = new_figure("Pareto front", metric_name(metrics[1]), f"{metric_name(metrics[0])}, validation", (6.2, 5.0))
+    x, y = [trial.values[1] for trial in complete], [trial.values[0] for trial in complete]
+    axes.plot(x, y, "o", color=LIGHT_BLUE, markersize=5, label="trials")
+    best = sorted((trial for trial in complete if trial.number in front), key=lambda trial: trial.values[1])
+    x, y = [trial.values[1] for trial in best], [trial.values[0] for trial in best]
+    axes.plot(x, y, "-o", color=BLUE, markersize=6, label="Pareto front")
+    for trial in best:
         axes.annotate(
-            str(one.number),
-            (one.values[1], one.values[0]),
+            str(trial.number),
+            (trial.values[1], trial.values[0]),
             xytext=(5, 5),
             textcoords="offset points",
             fontsize=SMALL,
@@ -121,35 +134,34 @@ def pareto(tried: Sequence[Tried], metrics: Sequence[str], front: Sequence[int])
     return figure
 
 
-def parallel(tried: Sequence[Tried], metric: str, importance: Mapping[str, float], *, higher: bool) -> Figure | None:
-    """Each finished trial as a line over the keys in which they differ, the better the darker; None for fewer than two."""
-    ended = sorted((one for one in tried if one.values), key=lambda one: one.values[0])
-    keys = [
-        key for key in dict.fromkeys(key for one in ended for key in one.point) if len({one.point.get(key) for one in ended}) > 1
-    ]
-    keys = sorted(keys, key=lambda key: -importance.get(key, 0.0))[:MOST_AXES]
-    if len(ended) < 2 or len(keys) < 2:
+def parallel(trials: Sequence[TrialSummary], metric: str, importance: Mapping[str, float], *, higher: bool) -> Figure | None:
+    """Each complete trial as a line over the parameters that differ, darker if better; None for fewer than two."""
+    complete = sorted((trial for trial in trials if trial.values), key=lambda trial: trial.values[0])
+    all_keys = dict.fromkeys(key for trial in complete for key in trial.params)
+    keys = [key for key in all_keys if len({trial.params.get(key) for trial in complete}) > 1]
+    keys = sorted(keys, key=lambda key: -importance.get(key, 0.0))[:MAX_AXES]
+    if len(complete) < 2 or len(keys) < 2:
         return None
     figure = Figure(figsize=(max(7.0, 1.25 * (len(keys) + 1)), 4.8), dpi=DPI, layout="constrained")
-    axes = plain(figure.subplots(), "What the trials had", "", "")
-    scales = [_Scale([one.point[key] for one in ended if key in one.point]) for key in keys]
-    values = _Scale([one.values[0] for one in ended])
-    for one in ended:
+    axes = style_axes(figure.subplots(), "Parameters of the trials", "", "")
+    scales = [_Scale([trial.params[key] for trial in complete if key in trial.params]) for key in keys]
+    values = _Scale([trial.values[0] for trial in complete])
+    for trial in complete:
         heights = [
-            scale.height(one.point[key]) if key in one.point else math.nan for key, scale in zip(keys, scales, strict=True)
+            scale.height(trial.params[key]) if key in trial.params else math.nan for key, scale in zip(keys, scales, strict=True)
         ]
-        goal = values.height(one.values[0])
+        objective = values.height(trial.values[0])
         axes.plot(
             range(len(keys) + 1),
-            [*heights, goal],
-            color=SHADES(goal if higher else 1 - goal),
+            [*heights, objective],
+            color=SHADES(objective if higher else 1 - objective),
             linewidth=1.4,
             marker="o",
             markersize=3,
         )
     for x, scale in enumerate([*scales, values]):
         _draw_scale(axes, x, scale)
-    axes.set_xticks(range(len(keys) + 1), [fit(_short(key), 82) for key in [*keys, measure_name(metric)]])
+    axes.set_xticks(range(len(keys) + 1), [fit_text(_short(key), 82) for key in [*keys, metric_name(metric)]])
     axes.set_yticks([])
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.grid(visible=False)
@@ -158,16 +170,17 @@ def parallel(tried: Sequence[Tried], metric: str, importance: Mapping[str, float
 
 
 class _Scale:
-    """Where values stand between 0 and 1: words at equal steps, numbers in proportion, or by their logarithm if far apart."""
+    """Maps values to heights from 0 to 1: words at equal steps, numbers in proportion, or by their logarithm if far apart."""
 
     def __init__(self, values: Sequence[Any]) -> None:
-        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-        self.words = None if numbers else sorted({str(value) for value in values})
+        is_numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+        self.words = None if is_numeric else sorted({str(value) for value in values})
         if self.words is None:
             self.low, self.high = min(values), max(values)
             self.log = self.low > 0 and self.high / self.low >= 20
 
     def height(self, value: Any) -> float:
+        """From 0 to 1."""
         if self.words is not None:
             return self.words.index(str(value)) / max(1, len(self.words) - 1)
         if self.high == self.low:
@@ -176,8 +189,8 @@ class _Scale:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return float((value - self.low) / (self.high - self.low))
 
-    def marks(self) -> list[tuple[float, str]]:
-        """Heights and words of what to write beside the axis."""
+    def ticks(self) -> list[tuple[float, str]]:
+        """Heights and texts of the labels beside the axis."""
         if self.words is not None:
             return [(self.height(word), word) for word in self.words]
         ends = dict.fromkeys([self.low, self.high])
@@ -185,9 +198,9 @@ class _Scale:
 
 
 def _draw_scale(axes: Axes, x: int, scale: _Scale) -> None:
-    axes.plot([x, x], [0, 1], color=PALE, linewidth=0.8, zorder=0)
-    for height, word in scale.marks():
-        axes.text(x + 0.06, height, fit(word, 60), fontsize=SMALL, color=INK, va="center", ha="left", bbox=PAPER)
+    axes.plot([x, x], [0, 1], color=GREY, linewidth=0.8, zorder=0)
+    for height, text in scale.ticks():
+        axes.text(x + 0.06, height, fit_text(text, 60), fontsize=SMALL, color=INK, va="center", ha="left", bbox=_LABEL_BOX)
 
 
 def _short(key: str) -> str:

@@ -1,4 +1,4 @@
-"""What all figures share: colours, axes, and words that fit where they stand."""
+"""What all figures share: colours, axes, names of metrics, and text that fits its space."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from matplotlib.textpath import text_to_path
 
 from adjobs.metrics.intervals import Estimate
 
-# Paul Tol's high-contrast scheme: told apart by colour-blind readers, and in grey, where each is lighter than the one before.
-GOOD, BAD, MARK = "#004488", "#bb5566", "#ddaa33"
-INK, PALE, PALE_GOOD = "#333333", "#8a8a8a", "#8ba9cb"
+# Paul Tol's high-contrast scheme: colour-blind readers can distinguish it, and in grey each is lighter than the one before.
+BLUE, RED, YELLOW = "#004488", "#bb5566", "#ddaa33"
+INK, GREY, LIGHT_BLUE = "#333333", "#8a8a8a", "#8ba9cb"
 SMALL = 8.5  # points; the size of all text that is neither title nor axis label
 DPI = 150
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
@@ -26,7 +26,7 @@ NAMES = {
     "image_f1max": "best image F1",
     "image_accuracy": "accuracy",
     "image_precision": "precision",
-    "image_recall": "sensitivity",
+    "image_recall": "recall (sensitivity)",
     "image_specificity": "specificity",
     "pixel_auroc": "pixel AUROC",
     "pixel_ap": "pixel AP",
@@ -37,42 +37,42 @@ NAMES = {
 Estimates = Mapping[str, Estimate]
 
 
-def plain(axes: Axes, title: str = "", x: str = "", y: str = "") -> Axes:
-    """Axes without frame, with a faint grid and the title at the left."""
+def style_axes(axes: Axes, title: str = "", x: str = "", y: str = "") -> Axes:
+    """Axes without a frame, with a faint grid and the title at the left."""
     axes.set_title(title, loc="left", fontsize=10.5, color=INK)
     axes.set_xlabel(x, fontsize=9.5, color=INK)
     axes.set_ylabel(y, fontsize=9.5, color=INK)
     axes.tick_params(labelsize=SMALL, colors=INK)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(PALE)
+    axes.spines[["left", "bottom"]].set_color(GREY)
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     return axes
 
 
-def canvas(title: str, x: str, y: str, size: tuple[float, float] = (5.6, 5.0)) -> tuple[Figure, Axes]:
+def new_figure(title: str, x: str, y: str, size: tuple[float, float] = (5.6, 5.0)) -> tuple[Figure, Axes]:
     """A figure with one axes, ``size`` in inches."""
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
-    return figure, plain(figure.subplots(), title, x, y)
+    return figure, style_axes(figure.subplots(), title, x, y)
 
 
 def legend_below(figure: Figure, axes: Axes) -> None:
-    """A legend under the axes, where it hides nothing."""
+    """Add a legend under the axes, where it hides nothing."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", frameon=False, fontsize=SMALL, labelcolor=INK)
 
 
-def measure_name(key: str) -> str:
-    """A measure's name for readers: ``image AUROC`` for ``image_auroc``."""
+def metric_name(key: str) -> str:
+    """A metric's name for readers: ``image AUROC`` for ``image_auroc``."""
     name, _, limit = key.partition("@")
-    words = NAMES.get(name, name)
+    text = NAMES.get(name, name)
     for short, long in {"au_pro": "AU-PRO", "au_spro": "AU-sPRO", "auroc": "AUROC", "_f1_": "_F1_", "_ap_": "_AP_"}.items():
-        words = words.replace(short, long)
-    return words.replace("_", " ") + (f" up to {limit}" if limit else "")
+        text = text.replace(short, long)
+    return text.replace("_", " ") + (f" up to {limit}" if limit else "")
 
 
-def said(name: str, estimate: Estimate | None) -> str:
-    """A measure with its interval, for a label: ``AUROC 0.912 (0.880 to 0.940)``."""
+def with_interval(name: str, estimate: Estimate | None) -> str:
+    """A metric with its interval, for a label: ``AUROC 0.912 (0.880 to 0.940)``."""
     if estimate is None or estimate.value is None:
         return name
     if estimate.low is None or estimate.high is None:
@@ -80,29 +80,31 @@ def said(name: str, estimate: Estimate | None) -> str:
     return f"{name} {estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
 
 
-def fit(text: str, width: float, size: float = SMALL) -> str:
-    """Text in one line of at most ``width`` points at a type size; what is too long loses its middle.
+def fit_text(text: str, width: float, size: float = SMALL) -> str:
+    """Text in one line of at most ``width`` points at a type size; text that is too long loses its middle.
 
-    File names and defect types come from outside: signs that matplotlib's font lacks, and line breaks, become ``?``.
+    File names and defect types come from outside: characters that matplotlib's font lacks, and line breaks, become ``?``.
     """
-    text = "".join(sign if ord(sign) in _drawable() else "?" for sign in text)
-    if _points(text, size) <= width:
+    text = "".join(character if ord(character) in _drawable() else "?" for character in text)
+    if _text_width(text, size) <= width:
         return text
-    # The most signs that fit; each more makes the text wider.
-    kept = bisect_right(range(3, len(text)), width, key=lambda n: _points(_without_middle(text, n), size)) + 2
-    return _without_middle(text, kept)
+    # The most characters that fit; each more makes the text wider.
+    length = bisect_right(range(3, len(text)), width, key=lambda n: _text_width(_without_middle(text, n), size)) + 2
+    return _without_middle(text, length)
 
 
-def _without_middle(text: str, kept: int) -> str:
-    return f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
+def _without_middle(text: str, length: int) -> str:
+    """The first and last characters of a text, ``length`` of them, around an ellipsis."""
+    return f"{text[: (length + 1) // 2]}…{text[len(text) - length // 2 :]}"
 
 
 @cache
 def _drawable() -> frozenset[int]:
-    """Code points of the printable signs in matplotlib's own font."""
+    """Code points of the printable characters in matplotlib's own font."""
     return frozenset(code for code in get_font(findfont(FontProperties())).get_charmap() if chr(code).isprintable())
 
 
-def _points(text: str, size: float) -> float:
+def _text_width(text: str, size: float) -> float:
+    """In points."""
     width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=size), ismath=False)
     return float(width)

@@ -1,4 +1,4 @@
-"""The course of a training: losses, measures on validation, learning rates, round by round."""
+"""The history of a training: losses, validation metrics and learning rates by checkpoint."""
 
 from __future__ import annotations
 
@@ -9,74 +9,75 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from adjobs.reporting.figures.style import BAD, DPI, GOOD, INK, MARK, PALE, SMALL, measure_name, plain
+from adjobs.reporting.figures.style import BLUE, DPI, GREY, INK, RED, SMALL, YELLOW, metric_name, style_axes
 
 History = Mapping[str, Sequence[tuple[int, float]]]
-"""Values of each metric as (round, value), as MLflow's history gives them."""
+"""Values of each metric as ``(checkpoint, value)``, as in MLflow's history."""
 
 LOG_FROM = 20.0  # largest loss over smallest from which an axis is logarithmic
 _NOT_LOSSES = ("images_per_s", "peak_memory_mib", "selected_checkpoint")
-_COLOURS = (GOOD, BAD, MARK, PALE)
+_COLOURS = (BLUE, RED, YELLOW, GREY)
 _DASHES = ("-", "--", "-.", ":")
 
 
 def training(history: History, selected: int | None = None) -> Figure | None:
-    """Panels of the losses, the validation measures and the learning rates; None where nothing was recorded round by round.
+    """Panels of the losses, the validation metrics and the learning rates; None if no checkpoint was recorded.
 
     Args:
         history: metrics named as a run names them, ``train/…`` and ``val/…``.
-        selected: the round that became the model; it gets a line.
+        selected: the checkpoint that became the model; it gets a line.
     """
-    panels = {title: curves for title, curves in _sorted_out(history).items() if curves}
+    panels = {title: curves for title, curves in _curves_by_panel(history).items() if curves}
     if not panels:
         return None
     figure = Figure(figsize=(7.6, 0.5 + 2.5 * len(panels)), dpi=DPI, layout="constrained")
     grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (title, curves) in zip(grid, panels.items(), strict=True):
-        plain(axes, title)
+        style_axes(axes, title)
         _draw(axes, curves)
         if selected is not None:
-            axes.axvline(selected, color=PALE, linewidth=1, linestyle="--", zorder=0)
+            axes.axvline(selected, color=GREY, linewidth=1, linestyle="--", zorder=0)
         if title != "Validation":
             _scale(axes, curves)
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.03), frameon=False, fontsize=SMALL, labelcolor=INK)
-    grid[-1].set_xlabel("round" if selected is None else f"round; the dashed line is the model, round {selected}", fontsize=9.5)
+    label = "checkpoint" if selected is None else f"checkpoint; the dashed line is the model, checkpoint {selected}"
+    grid[-1].set_xlabel(label, fontsize=9.5)
     grid[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
-def _sorted_out(history: History) -> dict[str, dict[str, list[tuple[int, float]]]]:
-    """Curves by panel. Where a round was recorded twice, the first record counts: the last round's second is of the model."""
+def _curves_by_panel(history: History) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """Curves by panel. If a checkpoint was recorded twice, the first record counts: the last one's second is of the model."""
     series = {name: sorted(dict(reversed(points)).items()) for name, points in history.items() if points}
     losses, rates, validation = {}, {}, {}
     for name, points in sorted(series.items(), key=lambda item: (item[0].split("/")[-1] != "loss", item[0])):
-        part, _, measure = name.partition("/")
-        last = measure.split("/")[-1]
-        if part == "val":
-            validation[measure] = points
-        elif part == "train" and (last == "lr" or last.startswith("lr_")):
-            rates[measure] = points
-        elif part == "train" and last not in _NOT_LOSSES:
-            losses[measure] = points
-    # Measures at the threshold are recorded once, at the end: a point is no curve.
+        prefix, _, metric = name.partition("/")
+        last = metric.split("/")[-1]
+        if prefix == "val":
+            validation[metric] = points
+        elif prefix == "train" and (last == "lr" or last.startswith("lr_")):
+            rates[metric] = points
+        elif prefix == "train" and last not in _NOT_LOSSES:
+            losses[metric] = points
+    # Metrics at the threshold are recorded once, at the end: a single point is no curve.
     longest = max(map(len, validation.values()), default=0)
     validation = {name: points for name, points in validation.items() if len(points) == longest or len(points) > 1}
     return {"Losses": losses, "Validation": validation, "Learning rate": rates}
 
 
 def _draw(axes: Axes, curves: Mapping[str, list[tuple[int, float]]]) -> None:
-    looks = cycle([(colour, dashes) for dashes in _DASHES for colour in _COLOURS])
-    for (name, points), (colour, dashes) in zip(curves.items(), looks, strict=False):
-        total = name.split("/")[-1] == "loss"
+    styles = cycle([(colour, dashes) for dashes in _DASHES for colour in _COLOURS])
+    for (name, points), (colour, dashes) in zip(curves.items(), styles, strict=False):
+        is_total = name.split("/")[-1] == "loss"
         axes.plot(
             [step for step, _ in points],
             [value for _, value in points],
             color=colour,
             linestyle=dashes,
-            linewidth=2.0 if total else 1.3,
+            linewidth=2.0 if is_total else 1.3,
             marker="o" if len(points) < 12 else "",
             markersize=3.5,
-            label=measure_name(name),
+            label=metric_name(name),
         )
 
 

@@ -8,7 +8,7 @@ import torch
 
 from adjobs.training.checkpoint import StoreCheckpoints
 from adjobs.training.progress import ProgressUpdate
-from adjobs.training.worker import FinishedTraining, Outcome, Task, WorkerPlace, run_worker
+from adjobs.training.worker import FinishedTraining, Outcome, Task, WorkerSetup, run_worker
 
 
 def run(
@@ -26,6 +26,6 @@ def run(
         finalize: what is done with the trained method.
     """
     device = torch.device("cuda" if torch.cuda.is_available() and task.job.train.gpus_per_worker != 0 else "cpu")
-    outcome = run_worker(task, WorkerPlace(device, StoreCheckpoints(storage), on_progress, finalize))
+    outcome = run_worker(task, WorkerSetup(device, StoreCheckpoints(storage), on_progress, finalize))
     assert outcome is not None  # rank 0
     return outcome

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from adjobs.storage.arrow import arrow_filesystem
 from adjobs.training.checkpoint import Checkpoints
 from adjobs.training.loop import TrainingError
 from adjobs.training.progress import LatestProgress, ProgressUpdate
-from adjobs.training.worker import FinishedTraining, Outcome, Task, WorkerPlace, run_worker
+from adjobs.training.worker import FinishedTraining, Outcome, Task, WorkerSetup, run_worker
 
 POLL_SECONDS = 0.5
 END_STATES = ("SUCCEEDED", "FAILED", "STOPPED")  # of Ray's states of a job
@@ -234,7 +233,7 @@ def _train_loop_per_worker(config: dict[str, Any]) -> Any:
     from ray.train.torch import get_device
 
     context = ray.train.get_context()
-    place = WorkerPlace(
+    setup = WorkerSetup(
         device=get_device(),
         checkpoints=_RayCheckpoints(),
         on_progress=config["progress"].put.remote,
@@ -243,7 +242,7 @@ def _train_loop_per_worker(config: dict[str, Any]) -> Any:
         world_size=context.get_world_size(),
     )
     try:
-        return run_worker(config["task"], place)
+        return run_worker(config["task"], setup)
     except (JobError, DataError, TrainingError) as error:
         # Every worker finds the same error, and a retry would end the same way: returned, so that Ray does not retry.
         # What only one worker finds (storage, MLflow, other data on its node) is raised, or its peers would wait for it.
@@ -275,11 +274,3 @@ def _progress_actor(on_progress: Callable[[ProgressUpdate], None]) -> Iterator[A
         done.set()
         thread.join()
         ray.kill(actor)
-
-
-def ray_job() -> str | None:
-    """Submission id of the Ray job that this process is the driver of, if any."""
-    import json
-
-    text = os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR")
-    return json.loads(text).get("metadata", {}).get("job_submission_id") if text else None

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 from scipy import ndimage
 
-from adjobs.data.checks.duplicates import SIDE, SIMILARITY, Match, across, look, similarity
+from adjobs.data.checks.duplicates import SIDE, SIMILARITY, Match, describe, find_across_splits, similarity
 
 N = 10
 
@@ -26,15 +26,15 @@ def cloud(seed: int, size: int = 200) -> Image.Image:
 
 @cache
 def board(seed: int, size: int = 256) -> Image.Image:
-    """Chips in the same places on every board, a little moved and of varying brightness, and grain."""
-    layout, own = np.random.default_rng(99), np.random.default_rng(seed)
+    """Chips at the same positions on every board, slightly moved and of varying brightness, and grain."""
+    layout, variation = np.random.default_rng(99), np.random.default_rng(seed)
     grey = np.full((size, size), 60.0)
     for _ in range(120):
         (x, y), (w, h) = layout.integers(0, size - 30, 2), layout.integers(5, 30, 2)
-        dx, dy = own.integers(-1, 2, 2)
+        dx, dy = variation.integers(-1, 2, 2)
         x, y = max(0, x + dx), max(0, y + dy)
-        grey[y : y + h, x : x + w] = layout.integers(0, 255) + own.normal(0, 6)
-    return Image.fromarray((grey + own.normal(0, 3, grey.shape)).clip(0, 255).astype(np.uint8))
+        grey[y : y + h, x : x + w] = layout.integers(0, 255) + variation.normal(0, 6)
+    return Image.fromarray((grey + variation.normal(0, 3, grey.shape)).clip(0, 255).astype(np.uint8))
 
 
 def jpeg(image: Image.Image) -> Image.Image:
@@ -65,74 +65,77 @@ COPIES = {
 }
 
 
-def matches(first: list[Image.Image], second: list[Image.Image]) -> dict[int, Match]:
-    """Near duplicates of two parts, whose pictures have nothing else in common."""
-    looks = [look(image) for image in first + second]
-    return across(looks, ["train"] * len(first) + ["test"] * len(second), [str(i) for i in range(len(looks))])
+def find_matches(train: list[Image.Image], test: list[Image.Image]) -> dict[int, Match]:
+    """Near duplicates in two splits, whose images are all of different groups."""
+    descriptors = [describe(image) for image in train + test]
+    splits = ["train"] * len(train) + ["test"] * len(test)
+    return find_across_splits(descriptors, splits, [str(i) for i in range(len(descriptors))])
 
 
 @pytest.mark.parametrize("name", COPIES)
 @pytest.mark.parametrize("draw", [cloud, board])
-def test_every_copy_finds_its_original(draw, name):
+def test_find_across_splits_copy_matches_its_original(draw, name):
     originals = [draw(seed) for seed in range(N)]
-    found = matches(originals, [COPIES[name](image) for image in originals[:5]])
-    assert {copy: match.other for copy, match in found.items() if copy >= N} == {N + i: i for i in range(5)}
-    assert {original: match.other for original, match in found.items() if original < N} == {i: N + i for i in range(5)}
-    assert all(SIMILARITY <= match.similarity <= 1 for match in found.values())
+    matches = find_matches(originals, [COPIES[name](image) for image in originals[:5]])
+    assert {copy: match.image_index for copy, match in matches.items() if copy >= N} == {N + i: i for i in range(5)}
+    assert {original: match.image_index for original, match in matches.items() if original < N} == {i: N + i for i in range(5)}
+    assert all(SIMILARITY <= match.similarity <= 1 for match in matches.values())
 
 
 @pytest.mark.parametrize("draw", [cloud, board])
-def test_pictures_of_like_things_are_none(draw):
+def test_find_across_splits_similar_objects_do_not_match(draw):
     images = [draw(seed) for seed in range(2 * N)]
-    assert matches(images[:N], images[N:]) == {}
+    assert find_matches(images[:N], images[N:]) == {}
 
 
-def test_only_between_parts_and_not_among_kin():
-    looks = [look(image) for image in (cloud(0), jpeg(cloud(0)), cloud(1), jpeg(cloud(1)), *map(cloud, range(2, N)))]
-    others = [str(i) for i in range(4, len(looks))]
-    assert across(looks, ["train"] * len(looks), ["0", "1", "2", "3", *others]) == {}
-    found = across(looks, ["train", "test", "train", "val", *["test"] * len(others)], ["a", "a", "b", "c", *others])
-    assert {place: match.other for place, match in found.items()} == {2: 3, 3: 2}
+def test_find_across_splits_same_split_or_group_is_not_compared():
+    images = (cloud(0), jpeg(cloud(0)), cloud(1), jpeg(cloud(1)), *map(cloud, range(2, N)))
+    descriptors = [describe(image) for image in images]
+    single = [str(i) for i in range(4, len(images))]
+    assert find_across_splits(descriptors, ["train"] * len(images), ["0", "1", "2", "3", *single]) == {}
+    splits = ["train", "test", "train", "val", *["test"] * len(single)]
+    matches = find_across_splits(descriptors, splits, ["a", "a", "b", "c", *single])
+    assert {i: match.image_index for i, match in matches.items()} == {2: 3, 3: 2}
 
 
-def test_the_most_similar_one_is_named():
+def test_find_across_splits_several_copies_give_the_most_similar():
     original = cloud(0)
-    found = matches([original, jpeg(smaller(original)), *(cloud(seed) for seed in range(1, N))], [brighter(original)])
-    assert found[N + 1].other == 0
-    assert found[1].other == N + 1
+    matches = find_matches([original, jpeg(smaller(original)), *(cloud(seed) for seed in range(1, N))], [brighter(original)])
+    assert matches[N + 1].image_index == 0
+    assert matches[1].image_index == N + 1
 
 
-def test_more_copies_than_neighbours():
-    found = matches([cloud(seed) for seed in range(40)], [jpeg(cloud(0)) for _ in range(12)])
-    assert sorted(found) == [0, *range(40, 52)]
-    assert {found[place].other for place in range(40, 52)} == {0}
+def test_find_across_splits_more_copies_than_neighbours_all_match():
+    matches = find_matches([cloud(seed) for seed in range(40)], [jpeg(cloud(0)) for _ in range(12)])
+    assert sorted(matches) == [0, *range(40, 52)]
+    assert {matches[i].image_index for i in range(40, 52)} == {0}
 
 
-def test_nothing_but_copies():
-    assert sorted(matches([cloud(0)] * 3, [cloud(0)] * 2)) == list(range(5))
+def test_find_across_splits_only_copies_all_match():
+    assert sorted(find_matches([cloud(0)] * 3, [cloud(0)] * 2)) == list(range(5))
 
 
-def test_pictures_without_detail_are_not_compared():
+def test_find_across_splits_images_without_detail_do_not_match():
     flat = Image.new("L", (300, 300), 80)
     gradient = Image.fromarray(np.tile(np.arange(250, dtype=np.uint8), (250, 1)))
-    assert matches([flat, gradient], [flat.copy(), gradient.copy()]) == {}
-    detail = look(flat).detail[None]
+    assert find_matches([flat, gradient], [flat.copy(), gradient.copy()]) == {}
+    detail = describe(flat).detail[None]
     assert similarity(detail, detail).tolist() == [-1]
 
 
-def test_a_plain_background_does_not_hide_a_copy():
-    def part(seed: int) -> Image.Image:
+def test_find_across_splits_plain_background_matches():
+    def workpiece(seed: int) -> Image.Image:
         image = Image.new("L", (300, 300), 255)
         image.paste(cloud(seed, 90), (100, 110))
         return image
 
-    found = matches([part(seed) for seed in range(N)], [jpeg(part(3))])
-    assert {place: match.other for place, match in found.items()} == {N: 3, 3: N}
+    matches = find_matches([workpiece(seed) for seed in range(N)], [jpeg(workpiece(3))])
+    assert {i: match.image_index for i, match in matches.items()} == {N: 3, 3: N}
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**32), st.integers(-3, 3), st.integers(-3, 3))
-def test_similarity(seed, down, right):
+def test_similarity_shifted_images_are_equal(seed, down, right):
     a, b = np.random.default_rng(seed).integers(-60, 60, (2, 1, SIDE, SIDE)).astype(np.int8)
     assert similarity(a, a)[0] == pytest.approx(1)
     assert similarity(a, np.roll(a, (down, right), (1, 2)))[0] == pytest.approx(1)
@@ -140,12 +143,11 @@ def test_similarity(seed, down, right):
     assert similarity(a, -a)[0] < 0
 
 
-def test_nothing_to_compare():
-    assert across([], [], []) == {}
-    assert across([look(cloud(0))], ["train"], ["0"]) == {}
+def test_find_across_splits_without_pairs_is_empty():
+    assert find_across_splits([], [], []) == {}
+    assert find_across_splits([describe(cloud(0))], ["train"], ["0"]) == {}
 
 
-def test_a_lone_picture_beside_one_large_group():
-    looks = [look(cloud(0))] * 2000 + [look(jpeg(cloud(0)))]
-    found = across(looks, ["train"] * 2000 + ["test"], ["line 1"] * 2000 + ["line 2"])
-    assert 2000 in found
+def test_find_across_splits_single_image_beside_large_group_matches():
+    descriptors = [describe(cloud(0))] * 2000 + [describe(jpeg(cloud(0)))]
+    assert 2000 in find_across_splits(descriptors, ["train"] * 2000 + ["test"], ["line 1"] * 2000 + ["line 2"])

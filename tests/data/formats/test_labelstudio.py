@@ -10,61 +10,60 @@ from adjobs.data.dataset import Sample
 from adjobs.data.formats import labelstudio
 from adjobs.data.labels.masks import Box, Shapes, read_mask
 from adjobs.errors import DataError
-from tests.data.test_brush import pack
-from tests.data.test_formats_coco import by_name, edit
+from tests.helpers.datasets import by_id, edit_json, pack_rle
 from tests.helpers.drawing import draw_labelstudio
 
 TASKS = "project-3-at-2026-01-31.json"
 
 
-def task_of(root: Path, change) -> dict[str, Sample]:
+def samples_of(root: Path, change) -> dict[str, Sample]:
     """The samples after a change of the first task, which is that of ``bad0.png`` with a rectangle."""
-    edit(draw_labelstudio(root) / TASKS, lambda tasks: change(tasks[0]))
-    return by_name(labelstudio.read(root))
+    edit_json(draw_labelstudio(root) / TASKS, lambda tasks: change(tasks[0]))
+    return by_id(labelstudio.read(root))
 
 
-def result_of(root: Path, *results: dict) -> Sample:
+def sample_of(root: Path, *results: dict) -> Sample:
     """The sample of an image of 32 x 32 pixels with these results."""
     size = {"original_width": 32, "original_height": 32, "image_rotation": 0}
     results = tuple(size | result for result in results)
-    return task_of(root, lambda task: task["annotations"][0].update(result=results))["pictures/bad0.png"]
+    return samples_of(root, lambda task: task["annotations"][0].update(result=results))["images/bad0.png"]
 
 
-def test_the_drawn_one(tmp_path):
-    samples = by_name(labelstudio.read(draw_labelstudio(tmp_path)))
-    box, polygon, choice = (samples[f"pictures/bad{i}.png"] for i in range(3))
+def test_read_rectangles_polygons_and_choices(tmp_path):
+    samples = by_id(labelstudio.read(draw_labelstudio(tmp_path)))
+    box, polygon, choice = (samples[f"images/bad{i}.png"] for i in range(3))
     assert (box.boxes, box.mask, box.label, box.defect) == ((Box(8, 4, 24, 12),), None, "anomalous", "Scratch")
     assert (polygon.mask, polygon.defect) == (Shapes(("[[8.0, 8.0, 24.0, 8.0, 24.0, 16.0]]",), 32, 32), "Dent")
     assert (choice.label, choice.mask, choice.boxes, choice.defect) == ("anomalous", None, None, "")
-    assert samples["pictures/good00.png"].label == "normal"
-    assert samples["pictures/skipped.png"].label == samples["pictures/new.png"].label == "unlabelled"
+    assert samples["images/good00.png"].label == "normal"
+    assert samples["images/skipped.png"].label == samples["images/new.png"].label == "unlabelled"
 
 
-def test_brush(tmp_path):
+def test_read_brush_strokes_are_a_mask(tmp_path):
     painted = np.zeros((32, 32), dtype=bool)
     painted[3:9, 4:6] = True
-    value = {"format": "rle", "rle": pack(np.repeat(painted.ravel(), 4) * 255), "brushlabels": ["Oil"]}
-    erased = {"format": "rle", "rle": pack(np.zeros(32 * 32 * 4, dtype=int)), "brushlabels": ["Rust"]}
-    results = [{"type": "brushlabels", "value": part} for part in (value, erased)]
-    sample = result_of(tmp_path, *results)
+    value = {"format": "rle", "rle": pack_rle(np.repeat(painted.ravel(), 4) * 255), "brushlabels": ["Oil"]}
+    erased = {"format": "rle", "rle": pack_rle(np.zeros(32 * 32 * 4, dtype=int)), "brushlabels": ["Rust"]}
+    results = [{"type": "brushlabels", "value": stroke} for stroke in (value, erased)]
+    sample = sample_of(tmp_path, *results)
     assert np.array_equal(read_mask(sample.mask), painted)
     assert sample.defect == "Oil"
 
 
-def test_turned_rectangle_becomes_the_upright_box_around_it(tmp_path):
-    # 16 x 8 pixels, turned clockwise by a right angle around the corner at (16, 8): it hangs to the left of that corner.
+def test_read_rotated_rectangle_is_its_bounding_box(tmp_path):
+    # 16 x 8 pixels, rotated clockwise by 90 degrees around the corner at (16, 8): it extends to the left of that corner.
     value = {"x": 50, "y": 25, "width": 50, "height": 25, "rotation": 90, "rectanglelabels": ["Dent"]}
-    assert result_of(tmp_path, {"type": "rectanglelabels", "value": value}).boxes == (Box(8, 8, 16, 24),)
+    assert sample_of(tmp_path, {"type": "rectanglelabels", "value": value}).boxes == (Box(8, 8, 16, 24),)
 
 
-def test_one_rectangle_makes_all_marks_boxes(tmp_path):
+def test_read_one_rectangle_makes_all_regions_boxes(tmp_path):
     rectangle = {"x": 0, "y": 0, "width": 25, "height": 25, "rectanglelabels": ["Small"]}
     polygon = {"points": [[25, 25], [101, 25], [75, 50]], "polygonlabels": ["Large, wide"]}
-    sample = result_of(tmp_path, {"type": "rectanglelabels", "value": rectangle}, {"type": "polygonlabels", "value": polygon})
+    sample = sample_of(tmp_path, {"type": "rectanglelabels", "value": rectangle}, {"type": "polygonlabels", "value": polygon})
     assert (sample.boxes, sample.mask, sample.defect) == ((Box(0, 0, 8, 8), Box(8, 8, 32, 16)), None, "Large wide")
 
 
-def test_names_given_apart_from_the_shape(tmp_path):
+def test_read_label_in_a_second_result_is_the_defect(tmp_path):
     shape = {"x": 0, "y": 0, "width": 25, "height": 25}
     results = [
         {"id": "r", "type": "rectangle", "value": shape},
@@ -72,16 +71,16 @@ def test_names_given_apart_from_the_shape(tmp_path):
         {"id": "t", "type": "textarea", "value": {"text": ["not sure"]}},
         {"type": "relation", "from_id": "r", "to_id": "t"},
     ]
-    assert result_of(tmp_path, *results).defect == "Dent"
+    assert sample_of(tmp_path, *results).defect == "Dent"
 
 
-def test_choices_about_a_shape_do_not_class_the_image(tmp_path):
+def test_read_choices_about_a_region_do_not_label_the_image(tmp_path):
     shape = {"x": 0, "y": 0, "width": 25, "height": 25, "rectanglelabels": ["Dent"]}
     results = [
         {"id": "r", "type": "rectanglelabels", "value": shape},
         {"id": "r", "type": "choices", "value": {"choices": ["OK"]}},
     ]
-    assert result_of(tmp_path, *results).defect == "Dent"
+    assert sample_of(tmp_path, *results).defect == "Dent"
 
 
 @pytest.mark.parametrize(
@@ -93,12 +92,12 @@ def test_choices_about_a_shape_do_not_class_the_image(tmp_path):
         (["good", "dirt"], "anomalous", "dirt"),
     ],
 )
-def test_choices(choices, label, defect, tmp_path):
-    sample = result_of(tmp_path, {"type": "choices", "value": {"choices": choices}})
+def test_read_choices_label_the_image(choices, label, defect, tmp_path):
+    sample = sample_of(tmp_path, {"type": "choices", "value": {"choices": choices}})
     assert (sample.label, sample.defect) == (label, defect)
 
 
-def test_takes_the_ground_truth_then_the_latest(tmp_path):
+def test_read_several_annotations_use_ground_truth_then_latest(tmp_path):
     def annotation(choice, **more):
         return {"result": [{"type": "choices", "value": {"choices": [choice]}}], **more}
 
@@ -106,10 +105,10 @@ def test_takes_the_ground_truth_then_the_latest(tmp_path):
     late = annotation("late", updated_at="2026-02-01T00:00:00Z")
     truth = annotation("truth", updated_at="2025-01-01T00:00:00Z", ground_truth=True)
     skipped = annotation("skipped", updated_at="2026-03-01T00:00:00Z", was_cancelled=True)
-    for given, defect in (([late, early, skipped], "late"), ([truth, late, skipped], "truth")):
+    for versions, defect in (([late, early, skipped], "late"), ([truth, late, skipped], "truth")):
         shutil.rmtree(tmp_path / "set", ignore_errors=True)
-        found = task_of(tmp_path / "set", lambda task, given=given: task.update(annotations=given))
-        assert found["pictures/bad0.png"].defect == defect
+        samples = samples_of(tmp_path / "set", lambda task, versions=versions: task.update(annotations=versions))
+        assert samples["images/bad0.png"].defect == defect
 
 
 @pytest.mark.parametrize(
@@ -117,30 +116,30 @@ def test_takes_the_ground_truth_then_the_latest(tmp_path):
     [
         {"image": "https://host/bucket/bad0.png?X-Amz-Signature=a/b"},
         {"image": "s3://bucket/some/bad0.png"},
-        {"image": "/data/local-files/?d=line%203/pictures/bad0.png"},
+        {"image": "/data/local-files/?d=line%203/images/bad0.png"},
         {"image": "/data/upload/3/bad0.png"},
-        {"note": "see below", "picture": "/data/upload/3/bad0.png"},
+        {"note": "see below", "photo": "/data/upload/3/bad0.png"},
         {"image": "unknown"},
     ],
 )
-def test_addresses_of_images(data, tmp_path):
-    found = task_of(tmp_path, lambda task: task.update(data=data))
-    assert found["pictures/bad0.png"].label == "anomalous"
+def test_read_image_addresses_are_matched_by_name(data, tmp_path):
+    samples = samples_of(tmp_path, lambda task: task.update(data=data))
+    assert samples["images/bad0.png"].label == "anomalous"
 
 
-def test_folders_tell_images_of_one_name_apart(tmp_path):
+def test_read_images_of_one_name_are_matched_by_folder(tmp_path):
     root = draw_labelstudio(tmp_path)
-    shutil.copytree(root / "pictures", root / "more")
-    with pytest.raises(DataError, match=r"task 1: image 0123abcd-bad0.png is there 2 times; needed is one file of this name"):
+    shutil.copytree(root / "images", root / "more")
+    with pytest.raises(DataError, match=r"task 1: found 2 images named 0123abcd-bad0.png beside the export; expected one"):
         labelstudio.read(root)
 
     def change(tasks):
         for task in tasks:
             task["data"]["image"] = "/data/local-files/?d=" + task["data"]["image"].replace("/data/upload/3/0123abcd-", "more/")
 
-    edit(root / TASKS, change)
-    samples = by_name(labelstudio.read(root))
-    assert (samples["more/bad0.png"].label, samples["pictures/bad0.png"].label) == ("anomalous", "unlabelled")
+    edit_json(root / TASKS, change)
+    samples = by_id(labelstudio.read(root))
+    assert (samples["more/bad0.png"].label, samples["images/bad0.png"].label) == ("anomalous", "unlabelled")
 
 
 RECTANGLE = {"type": "rectanglelabels", "value": {"x": 0, "y": 0, "width": 25, "height": 25}}
@@ -149,61 +148,65 @@ RECTANGLE = {"type": "rectanglelabels", "value": {"x": 0, "y": 0, "width": 25, "
 @pytest.mark.parametrize(
     ("results", "message"),
     [
-        ([{"type": "ellipselabels"}], r"type ellipselabels cannot be read; allowed are rectangles, polygons, brush strokes"),
-        ([{**RECTANGLE, "image_rotation": 90}], r"was drawn on an image turned by 90 degrees; allowed is 0"),
-        ([{**RECTANGLE, "original_width": None}], r"has no original_width and original_height; they are needed"),
-        ([RECTANGLE, {**RECTANGLE, "original_width": 64}], r"marks are for images of different sizes; an image has one"),
-        ([RECTANGLE, {"type": "choices", "value": {"choices": ["Ok"]}}], r"says Ok and marks 1 defects; one of both is wrong"),
-        ([{**RECTANGLE, "value": {"x": 1}}], r"has x, y, width, height and rotation \[1, None, None, None, 0\]; allowed are num"),
-        ([{**RECTANGLE, "value": {"x": 1, "y": 2, "width": 0, "height": 9}}], r"rectanglelabels has no area inside the image"),
+        ([{"type": "ellipselabels"}], r"type ellipselabels is not supported; allowed are rectangles, polygons, brush strokes"),
+        ([{**RECTANGLE, "image_rotation": 90}], r"was drawn on an image rotated by 90 degrees; only 0 is supported"),
+        ([{**RECTANGLE, "original_width": None}], r"has no original_width and original_height; both are required"),
+        ([RECTANGLE, {**RECTANGLE, "original_width": 64}], r"regions refer to images of different sizes; all must refer"),
+        (
+            [RECTANGLE, {"type": "choices", "value": {"choices": ["Ok"]}}],
+            r"the choice Ok contradicts the 1 drawn defects; one of them is wrong",
+        ),
+        ([{**RECTANGLE, "value": {"x": 1}}], r"has x, y, width, height and rotation \[1, None, None, None, 0\]; all must be num"),
+        ([{**RECTANGLE, "value": {"x": 1, "y": 2, "width": 0, "height": 9}}], r"rectanglelabels does not overlap the image"),
         (
             [{"type": "polygonlabels", "value": {"points": [[1, 2], [3]]}}],
-            r"a polygon has points \[\[1, 2\], \[3\]\]; allowed is",
+            r"a polygon has points \[\[1, 2\], \[3\]\]; expected",
         ),
-        ([{"type": "polygonlabels", "value": {"points": [[1, 2], [3, 4]]}}], r"got polygon .*three or more points"),
-        ([{"type": "polygonlabels", "value": {}}], r"a polygon has points None; allowed is \[\[x, y\], …\] in per cent"),
+        ([{"type": "polygonlabels", "value": {"points": [[1, 2], [3, 4]]}}], r"polygon is .*three or more points"),
+        ([{"type": "polygonlabels", "value": {}}], r"a polygon has points None; expected \[\[x, y\], …\] in per cent"),
         ([{"type": "brushlabels", "value": {"rle": [1, 2]}}], r"brush code ends too early"),
     ],
 )
-def test_mistakes_name_the_task(results, message, tmp_path):
-    with pytest.raises(
-        DataError, match=rf"{TASKS}: task 1: .*{message}.*; correct it in Label Studio and export again$"
-    ) as caught:
-        result_of(tmp_path, *results)
-    assert "\n" not in str(caught.value)
+def test_read_invalid_result_names_the_task(results, message, tmp_path):
+    with pytest.raises(DataError, match=rf"{TASKS}: task 1: .*{message}.*; fix it in Label Studio and export again$") as raised:
+        sample_of(tmp_path, *results)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda task: task.pop("annotations"), r"0.annotations is \{.*; field required; correct it or export it again$"),
+        (lambda task: task.pop("annotations"), r"0.annotations is \{.*; field required; fix it or export it again$"),
         (
             lambda task: task.update(data={"text": "x"}, file_upload=None),
-            r"task 1: data is .*; needed is the address of an image",
+            r"task 1: data is .*; expected the address of an image",
         ),
-        (lambda task: task["data"].update(image="/data/upload/x.png"), r"task 1: image x.png is there 0 times; needed is one"),
+        (
+            lambda task: task["data"].update(image="/data/upload/x.png"),
+            r"task 1: found 0 images named x.png beside the export; expected one",
+        ),
     ],
 )
-def test_tasks_without_an_image(change, message, tmp_path):
+def test_read_task_without_image_is_refused(change, message, tmp_path):
     with pytest.raises(DataError, match=rf"{TASKS}: {message}"):
-        task_of(tmp_path, change)
+        samples_of(tmp_path, change)
 
 
-def test_two_exports(tmp_path):
+def test_read_two_exports_are_refused(tmp_path):
     shutil.copy(draw_labelstudio(tmp_path) / TASKS, tmp_path / "again.json")
     with pytest.raises(
-        DataError, match=r"has 2 exports of Label Studio \(again.json, project.*\); allowed is one; remove the others$"
+        DataError, match=r"has 2 exports of Label Studio \(again.json, project.*\); expected one; remove the others$"
     ):
         labelstudio.read(tmp_path)
 
 
-def test_a_rectangle_on_another_size_of_the_image(tmp_path):
+def test_read_boxes_for_another_image_size_are_refused(tmp_path):
     value = {"x": 0, "y": 0, "width": 25, "height": 25, "rectanglelabels": ["Dent"]}
-    with pytest.raises(DataError, match=r"task .*: boxes of bad0.png are for 64 x 64 pixels, the upright image has 32 x 32;"):
-        result_of(tmp_path, {"type": "rectanglelabels", "value": value, "original_width": 64, "original_height": 64})
+    with pytest.raises(DataError, match=r"task .*: boxes of bad0.png are for 64 x 64 pixels, but the upright image has 32 x 32;"):
+        sample_of(tmp_path, {"type": "rectanglelabels", "value": value, "original_width": 64, "original_height": 64})
 
 
 @pytest.mark.parametrize("choice", ["No defect", "OK", "none"])
-def test_choices_that_say_there_is_no_defect(choice, tmp_path):
-    sample = result_of(tmp_path, {"type": "choices", "value": {"choices": [choice]}})
+def test_read_choice_without_defect_is_normal(choice, tmp_path):
+    sample = sample_of(tmp_path, {"type": "choices", "value": {"choices": [choice]}})
     assert (sample.label, sample.defect) == ("normal", "")

@@ -11,12 +11,12 @@ from adjobs.data.dataset import Sample
 from adjobs.data.formats import yolo
 from adjobs.data.labels.masks import Box, Shapes
 from adjobs.errors import DataError
-from tests.data.test_formats_coco import by_name
+from tests.helpers.datasets import by_id
 from tests.helpers.drawing import draw_images, draw_yolo, save
 
 
-def test_the_drawn_one(tmp_path):
-    samples = by_name(yolo.read(draw_yolo(tmp_path)))
+def test_read_boxes_outlines_and_empty_files(tmp_path):
+    samples = by_id(yolo.read(draw_yolo(tmp_path)))
     boxes, outline = samples["images/train/bad.jpg"], samples["images/test/bad.jpg"]
     assert (boxes.boxes, boxes.mask) == ((Box(12, 8, 20, 24), Box(0, 0, 8, 8)), None)
     assert (boxes.label, boxes.defect, boxes.published_split) == ("anomalous", "scratch", "train")
@@ -32,27 +32,27 @@ def yolo_of(root: Path, text: str, size: tuple[int, int] = (40, 20)) -> Sample:
     path = root / "labels" / "sub" / "x.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-    return by_name(yolo.read(root))["images/sub/x.png"]
+    return by_id(yolo.read(root))["images/sub/x.png"]
 
 
-def test_rounding_does_not_reach_the_next_pixel(tmp_path):
-    # A box of columns 1 to 3 and rows 2 to 5 of 30 x 30, written with six digits.
+def test_read_six_decimals_give_whole_pixels(tmp_path):
+    # A box of columns 1 to 3 and rows 2 to 5 of 30 x 30, written with six decimals.
     sample = yolo_of(tmp_path, "0 0.066667 0.116667 0.066667 0.100000\n", (30, 30))
     assert sample.boxes == (Box(1, 2, 3, 5),)
 
 
-def test_box_at_the_edge_and_beside_an_outline(tmp_path):
+def test_read_box_beside_an_outline_gives_clipped_boxes(tmp_path):
     sample = yolo_of(tmp_path, "0 0.95 0.5 0.104 1\n1 0.25 0.25 0.5 0.25 0.5 0.5\n\n")
     assert sample.boxes == (Box(35.92, 0, 40, 20), Box(10, 5, 20, 10))
     assert (sample.mask, sample.defect) == (None, "class 0")
 
 
-def test_size_is_that_of_the_upright_image(tmp_path):
+def test_read_rotated_image_uses_upright_size(tmp_path):
     yolo_of(tmp_path, "0 0.5 0.5 0.5 0.5\n")
     image = Image.new("L", (40, 20))
     image.getexif()[0x0112] = 6
     image.save(tmp_path / "images" / "sub" / "x.png", exif=image.getexif())
-    assert by_name(yolo.read(tmp_path))["images/sub/x.png"].boxes == (Box(5, 10, 15, 30),)
+    assert by_id(yolo.read(tmp_path))["images/sub/x.png"].boxes == (Box(5, 10, 15, 30),)
 
 
 @pytest.mark.parametrize(
@@ -65,28 +65,28 @@ def test_size_is_that_of_the_upright_image(tmp_path):
         ("unused.txt", "", "class 1"),
     ],
 )
-def test_names(file, text, name, tmp_path):
+def test_read_class_names_are_defect_types(file, text, name, tmp_path):
     (tmp_path / "labels").mkdir()
     (tmp_path / file).write_text(text)
     assert yolo_of(tmp_path, "1 0.5 0.5 0.5 0.5\n").defect == name
 
 
-def test_with_images_and_labels_in_each_part(tmp_path):
+def test_read_images_and_labels_in_split_folders(tmp_path):
     draw_images(tmp_path, ["train/images/a.jpg", "test/images/c.jpg"], ["valid/images/b.jpg"])
     (tmp_path / "train" / "labels").mkdir()
     (tmp_path / "valid" / "labels").mkdir()
     (tmp_path / "valid" / "labels" / "b.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     assert yolo.recognises(tmp_path)
-    # Nobody labelled the test part, or else it would have a folder of labels.
-    assert {name: (s.label, s.published_split) for name, s in by_name(yolo.read(tmp_path)).items()} == {
+    # The test split has no folder of labels, so nobody labelled it.
+    assert {name: (s.label, s.published_split) for name, s in by_id(yolo.read(tmp_path)).items()} == {
         "train/images/a.jpg": ("normal", "train"),
         "valid/images/b.jpg": ("anomalous", "val"),
         "test/images/c.jpg": ("unlabelled", "test"),
     }
 
 
-def test_masks_called_labels_are_not_yolo(tmp_path):
-    # With no text file, every image would count as good.
+def test_recognises_masks_in_labels_folder_is_false(tmp_path):
+    # Without text files, every image would count as normal.
     draw_images(tmp_path, ["images/a.png", "labels/a.png"], [])
     assert not yolo.recognises(tmp_path)
 
@@ -94,7 +94,7 @@ def test_masks_called_labels_are_not_yolo(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("0 0.5 0.5 0.5", r"\(3 numbers after the class\); allowed is '<class> <x> <y> <width> <height>' or"),
+        ("0 0.5 0.5 0.5", r"\(3 numbers after the class\); expected '<class> <x> <y> <width> <height>' or"),
         ("0 0.5 0.5 0.5 0.5 0.9", r"\(5 numbers after the class\)"),
         ("0 0.1 0.1 0.2 0.1 0.2 0.2 0.3", r"\(7 numbers after the class\)"),
         ("0 0.5 0.5 0.5 wide", r"\(could not convert string to float: 'wide'\)"),
@@ -104,30 +104,30 @@ def test_masks_called_labels_are_not_yolo(tmp_path):
         ("0 0.5 0.5 1.5 0.5", r"\(outside the image\)"),
         ("0 320 240 100 100", r"\(outside the image\)"),
         ("0 0.5 0.5 nan 0.5", r"\(outside the image\)"),
-        ("0 0.5 0.5 0 0.5", r"\(without area\)"),
+        ("0 0.5 0.5 0 0.5", r"\(no area\)"),
     ],
 )
-def test_mistakes_name_the_line(line, message, tmp_path):
+def test_read_invalid_line_is_named(line, message, tmp_path):
     (tmp_path / "classes.txt").write_text("scratch\ndent\n")
-    with pytest.raises(DataError, match=rf"labels/sub/x.txt: line 2 is .*{message}.* in shares of 1; correct it$"):
+    with pytest.raises(DataError, match=rf"labels/sub/x.txt: line 2 is .*{message}.* from 0 to 1; fix it$"):
         yolo_of(tmp_path, f"0 0.5 0.5 0.5 0.5\n{line}\n")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("names: 3", r"data.yaml: names is 3; allowed is a list"),
-        ("[", r"data.yaml: is no YAML"),
-        ("3", r"names is None; allowed"),
+        ("names: 3", r"data.yaml: names is 3; expected a list"),
+        ("[", r"data.yaml: is not valid YAML"),
+        ("3", r"names is None; expected"),
     ],
 )
-def test_names_that_are_wrong(text, message, tmp_path):
+def test_read_invalid_class_names_are_refused(text, message, tmp_path):
     (tmp_path / "data.yaml").write_text(text)
     with pytest.raises(DataError, match=message):
         yolo_of(tmp_path, "")
 
 
-def test_files_without_meaning(tmp_path):
+def test_read_label_or_image_outside_the_layout_is_refused(tmp_path):
     root = draw_yolo(tmp_path)
     (root / "labels" / "train" / "typo.txt").write_text("")
     with pytest.raises(
@@ -136,28 +136,28 @@ def test_files_without_meaning(tmp_path):
         yolo.read(root)
     (root / "labels" / "train" / "typo.txt").unlink()
     shutil.copy(root / "images" / "train" / "bad.jpg", root / "images" / "bad.jpg")
-    with pytest.raises(DataError, match=r"images/bad.jpg has no meaning here; images belong in images/x.jpg"):
+    with pytest.raises(DataError, match=r"images/bad.jpg does not fit the layout; images belong in images/x.jpg"):
         yolo.read(root)
 
 
-def test_two_images_of_one_stem_would_share_a_label_file(tmp_path):
+def test_read_two_images_of_one_stem_are_refused(tmp_path):
     yolo_of(tmp_path, "0 0.5 0.5 0.5 0.5\n")
     save(tmp_path / "images" / "sub" / "x.jpg", np.zeros((20, 40), dtype=np.uint8))
-    with pytest.raises(DataError, match=r"images/sub/x.jpg and images/sub/x.png would have one label file, sub/x.txt; rename"):
+    with pytest.raises(DataError, match=r"images/sub/x.jpg and images/sub/x.png would share the label file sub/x.txt; rename"):
         yolo.read(tmp_path)
 
 
-def test_labels_behind_a_link_and_with_a_capital_suffix(tmp_path):
+def test_read_linked_labels_with_capital_suffix_are_used(tmp_path):
     yolo_of(tmp_path / "set", "0 0.5 0.5 0.5 0.5\n")
     (tmp_path / "set" / "labels" / "sub").rename(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "x.txt").rename(tmp_path / "elsewhere" / "x.TXT")
     (tmp_path / "set" / "labels" / "sub").symlink_to(tmp_path / "elsewhere")
     assert yolo.recognises(tmp_path / "set")
-    assert by_name(yolo.read(tmp_path / "set"))["images/sub/x.png"].label == "anomalous"
+    assert by_id(yolo.read(tmp_path / "set"))["images/sub/x.png"].label == "anomalous"
 
 
-def test_an_image_that_is_unreadable_is_left_to_the_check(tmp_path):
+def test_read_unreadable_image_is_left_to_the_check(tmp_path):
     yolo_of(tmp_path, "0 0.5 0.5 0.5 0.5\n")
-    (tmp_path / "images" / "sub" / "x.png").write_bytes(b"no image")
+    (tmp_path / "images" / "sub" / "x.png").write_bytes(b"not an image")
     (sample,) = yolo.read(tmp_path)
     assert (sample.label, sample.boxes, sample.defect) == ("anomalous", None, "class 0")

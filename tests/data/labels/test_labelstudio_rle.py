@@ -6,33 +6,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adjobs.data.labels.labelstudio_rle import decode_brush, unpack
+from tests.helpers.datasets import pack_rle
 
-# The numbers and both codes of them are those of the test of rle-pack, the library that Label Studio encodes with.
-NUMBERS = np.zeros(1024, dtype=np.uint8)
-NUMBERS[512:541] = [1] * 5 + [2] * 4 + [3] * 3 + [4] * 2 + [5] + [4] * 2 + [3] * 3 + [2] * 4 + [1] * 5
+# The values and their two codes are from the tests of rle-pack, the library that Label Studio encodes with.
+VALUES = np.zeros(1024, dtype=np.uint8)
+VALUES[512:541] = [1] * 5 + [2] * 4 + [3] * 3 + [4] * 2 + [5] + [4] * 2 + [3] * 3 + [2] * 4 + [1] * 5
 CODES = (
     [0, 0, 4, 0, 17, 27, 255, 1, 255, 18, 24, 212, 78, 24, 5, 134, 68, 227, 82, 30, 3, 196, 0],
     [0, 0, 4, 0, 16, 9, 199, 255, 140, 134, 234, 206, 96, 89, 150, 119, 89, 15, 241, 0],
 )
 
 
-def pack(pixels: np.ndarray) -> list[int]:
-    """One group for each number, and lengths of up to 8."""
-    bits = f"{len(pixels):032b}" + f"{7:05b}" + "".join(f"{size - 1:04b}" for size in (3, 4, 8, 16))
-    bits += "".join(f"{place % 2}00{0:03b}{value:08b}" for place, value in enumerate(pixels))
-    bits += "0" * (-len(bits) % 8)
-    return [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
-
-
 @pytest.mark.parametrize("code", CODES)
-def test_published_codes(code):
-    assert np.array_equal(unpack(code, 1024), NUMBERS)
+def test_unpack_published_codes(code):
+    assert np.array_equal(unpack(code, 1024), VALUES)
 
 
 @given(st.integers(1, 5), st.integers(1, 5), st.data())
-def test_paint_is_what_is_not_transparent(width, height, data):
+def test_decode_brush_opaque_pixels_are_painted(width, height, data):
     pixels = np.array(data.draw(st.lists(st.sampled_from([0, 1, 255]), min_size=width * height * 4, max_size=width * height * 4)))
-    painted = decode_brush(pack(pixels), width, height)
+    painted = decode_brush(pack_rle(pixels), width, height)
     assert painted.shape == (height, width)
     assert np.array_equal(painted.ravel(), pixels[3::4] > 0)
 
@@ -40,16 +33,16 @@ def test_paint_is_what_is_not_transparent(width, height, data):
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("ab", r"^brush code is 'ab'; allowed is a list of bytes$"),
-        (7, r"^brush code is 7; allowed is a list of bytes$"),
-        (None, r"^brush code is None; allowed is a list of bytes$"),
-        ([1.5], r"allowed is a list of bytes$"),
+        ("ab", r"^brush code is 'ab'; expected a list of bytes$"),
+        (7, r"^brush code is 7; expected a list of bytes$"),
+        (None, r"^brush code is None; expected a list of bytes$"),
+        ([1.5], r"expected a list of bytes$"),
         ([300], r"^bytes must be in range"),
         ([], r"^brush code ends too early; export it again$"),
         (CODES[0][:-4], r"^brush code ends too early; export it again$"),
-        ([0, 0, 4, 1, *CODES[0][4:]], r"^brush code has 1025 numbers; 1024 are needed, four for each pixel of the image$"),
+        ([0, 0, 4, 1, *CODES[0][4:]], r"^brush code has 1025 values; expected 1024, four for each pixel of the image$"),
     ],
 )
-def test_what_is_no_code(code, message):
+def test_unpack_invalid_code_is_refused(code, message):
     with pytest.raises(ValueError, match=message):
         unpack(code, 1024)

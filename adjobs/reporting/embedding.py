@@ -1,0 +1,91 @@
+"""A run's figures as they are embedded in the page: PNG bytes in data URIs, with their captions."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+
+from adjobs.reporting import figures
+from adjobs.reporting.figures.style import DPI
+from adjobs.reporting.report import RunReport
+
+PAGE_DPI = 108  # an inch of a figure on the page, in its pixels: type of 8.5 points is as large as a caption's
+CAPTIONS = {
+    "histogram": "Scores of normal and of anomalous images. Each tick under the bars is one image; right of the dashed line an "
+    "image raises an alarm.",
+    "confusion": "Decisions at the threshold.",
+    "roc": "How many anomalies are detected at the cost of how many false alarms, for every threshold. The dot is the "
+    "threshold.",
+    "pr": "How many alarms are correct when so many of the anomalies are detected. The dot is the threshold.",
+    "pro": "How much of the defects' area is covered when so many defect-free pixels are false alarms, each defect region "
+    "weighing the same.",
+    "defects": "Share of each type that is detected at the threshold, and how well its scores stand out from those of normal "
+    "images.",
+    "gallery_misses": "Anomalies with the lowest scores: those that the threshold lets pass.",
+    "gallery_false_alarms": "Normal images with the highest scores: those that raise an alarm.",
+    "gallery_hits": "Anomalies with the highest scores.",
+    "training": "The training, checkpoint by checkpoint.",
+    "annotation": "How well defects are located against the labels that a run learned from. Each marker is one run, the line its "
+    "interval.",
+}
+
+
+class EmbeddedFigure(NamedTuple):
+    """A figure on the page: ``uri`` holds its bytes, ``width`` and ``height`` are in pixels of the page."""
+
+    name: str
+    caption: str
+    uri: str
+    width: int
+    height: int
+
+
+def embed_figures(report: RunReport) -> list[EmbeddedFigure]:
+    """The run's figures in the order of the captions, and its training history, which a run that failed has not drawn itself."""
+    contents = dict(report.figures)
+    if "training" not in contents:
+        selected = report.tags.get("selected_checkpoint", "")
+        drawn = figures.training(report.history, int(selected) if selected.isdigit() else None)
+        if drawn is not None:
+            contents["training"] = _png(drawn)
+    order = list(CAPTIONS)
+
+    def position(name: str) -> tuple[int, str]:
+        kind = _kind(name)
+        return (order.index(kind) if kind in CAPTIONS else len(order), name)
+
+    return [_embed(name, contents[name]) for name in sorted(contents, key=position)]
+
+
+def embed_annotation(reports: Sequence[RunReport]) -> EmbeddedFigure | None:
+    """The figure of what labels are worth; None if all runs learned from the same labels."""
+    runs = [
+        figures.LabelledRun(
+            report.tags.get("method", ""), report.tags.get("supervision", ""), report.splits["test"].overall["pixel_ap"]
+        )
+        for report in reports
+        if "test" in report.splits and "pixel_ap" in report.splits["test"].overall
+    ]
+    drawn = figures.annotation(runs)
+    return None if drawn is None else _embed("annotation", _png(drawn))
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _embed(name: str, content: bytes) -> EmbeddedFigure:
+    width, height = (round(int.from_bytes(content[at : at + 4], "big") * PAGE_DPI / DPI) for at in (16, 20))  # PNG's header
+    uri = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    return EmbeddedFigure(name, CAPTIONS.get(_kind(name), name), uri, width, height)
+
+
+def _kind(name: str) -> str:
+    """The name of a figure without its split: ``roc`` for ``test_roc``."""
+    return name.removeprefix("test_").removeprefix("val_")

@@ -1,0 +1,43 @@
+"""The group of verbs: completion in shells, and ``python -m adjobs``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from adjobs.cli.main import main
+
+
+def complete(shell: str, words: str, current: str) -> str:
+    env = {"_ADJOBS_COMPLETE": f"{shell}_complete", "COMP_WORDS": words, "COMP_CWORD": current}
+    result = CliRunner().invoke(main, env=env, prog_name="adjobs")
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script_is_printed_for_every_shell(shell: str) -> None:
+    result = CliRunner().invoke(main, env={"_ADJOBS_COMPLETE": f"{shell}_source"}, prog_name="adjobs")
+    assert "_adjobs_completion" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("shell", "words", "current"), [("bash", "adjobs t", "1"), ("zsh", "adjobs t", "1"), ("fish", "adjobs t", "t")]
+)
+def test_completion_finds_verbs_that_are_not_imported_yet(shell: str, words: str, current: str) -> None:
+    stdout = complete(shell, words, current)
+    assert all(verb in stdout for verb in ("threshold", "train", "tune"))
+    assert "status" not in stdout
+
+
+def test_completion_finds_options_and_values_of_a_verb() -> None:
+    assert complete("bash", "adjobs train --lo", "2") == "plain,--local\n"
+    assert complete("bash", "adjobs schema ", "2") == "plain,job\nplain,space\n"
+
+
+def test_module_runs_the_command_line() -> None:
+    completed = subprocess.run([sys.executable, "-m", "adjobs", "--help"], capture_output=True, text=True, check=True)
+    assert completed.stdout.startswith("Usage: adjobs [OPTIONS]")

@@ -1,0 +1,70 @@
+"""What is checked of a job's data before a run is opened."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from adjobs.data.dataset import fingerprint
+from adjobs.data.open import open_dataset
+from adjobs.data.splits.assignment import make_split, write_split
+from adjobs.errors import DataError, JobError
+from adjobs.jobs import data
+from adjobs.jobs.data import prepare_data
+from tests.helpers.jobs import local_settings, resolved_job
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return local_settings(tmp_path)
+
+
+def test_prepare_data_unreadable_file_can_be_skipped(folder_root, settings):
+    (folder_root / "good" / "broken.png").symlink_to("nowhere")
+    with pytest.raises(DataError, match=r"1 problem found, first: good/broken.png: .*, or set data.skip_invalid=true$"):
+        prepare_data(resolved_job(folder_root), settings)
+    prepared = prepare_data(resolved_job(folder_root, skip_invalid=True), settings)
+    (folder_root / "good" / "broken.png").unlink()
+    intact = open_dataset(str(folder_root), cache=settings.cache)
+    assert (prepared.dataset, prepared.fingerprint) == (intact, fingerprint(intact))
+
+
+def test_prepare_data_damaged_cached_answer_is_computed_again(folder_root, settings):
+    first = prepare_data(resolved_job(folder_root), settings)
+    (answer,) = (settings.cache / "checked").iterdir()
+    answer.write_text("")
+    assert prepare_data(resolved_job(folder_root), settings) == first
+    assert answer.read_text() == "[]"
+
+
+def test_prepare_data_of_a_resumed_run_skips_the_same_samples(folder_root, settings):
+    (folder_root / "good" / "000.png").write_bytes(b"not an image")
+    first = prepare_data(resolved_job(folder_root, skip_invalid=True), settings)
+    resumed = prepare_data(resolved_job(folder_root, skip_invalid=True), settings, split=first.split)
+    assert (resumed.fingerprint, resumed.split) == (first.fingerprint, first.split)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"max_train_anomalies": 99}, "max_train_anomalies is 99"), ({"protocol": "official"}, "no published splits")],
+)
+def test_prepare_data_impossible_split_is_refused_before_images_are_read(options, message, folder_root, settings, monkeypatch):
+    monkeypatch.setattr(data, "fingerprint", None)
+    with pytest.raises((JobError, DataError), match=message):
+        prepare_data(resolved_job(folder_root, **options), settings)
+
+
+def test_prepare_data_split_from_a_file(folder_root, settings, tmp_path, monkeypatch):
+    split = make_split(open_dataset(str(folder_root), cache=settings.cache), "liac", max_train_anomalies=2)
+    write_split(split, tmp_path / "split.json")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert prepare_data(resolved_job(folder_root, split="~/split.json"), settings).split == split
+    with pytest.raises(
+        JobError,
+        match=r"^data.max_train_anomalies: got 3 beside data.split .*split.json, which says itself which anomalies train",
+    ):
+        prepare_data(resolved_job(folder_root, split="~/split.json", max_train_anomalies=3), settings)
+    assert prepare_data(resolved_job(folder_root, split="gone.json"), settings, split=split).split == split
+    with pytest.raises(DataError, match=r"good/gone.png is not a labelled sample"):
+        prepare_data(resolved_job(folder_root), settings, split=dataclasses.replace(split, val=(*split.val, "good/gone.png")))

@@ -1,0 +1,63 @@
+"""Runs are closed whatever happens, several in one process too."""
+
+from __future__ import annotations
+
+import os
+
+import psutil
+import pytest
+
+from adjobs.errors import Stopped, TrackingError
+from adjobs.jobs.lifecycle import close_open_runs, driver_tags, ensure_not_running, managed_run
+from adjobs.tracking.folder import create_folder_run, folder_uri
+from adjobs.tracking.runs import open_reader
+from adjobs.types import JobStatus
+
+
+@pytest.fixture
+def run(tmp_path):
+    return create_folder_run(folder_uri(tmp_path), "cdo-line", {})
+
+
+def status_and_error(run) -> tuple[JobStatus, str | None]:
+    info = open_reader(run).info
+    return info.status, info.tags.get("error")
+
+
+def test_managed_run_that_ends_is_finished(run):
+    with managed_run(run, "resume it"):
+        assert status_and_error(run) == (JobStatus.RUNNING, None)
+    assert status_and_error(run) == (JobStatus.FINISHED, None)
+
+
+def test_managed_run_that_fails_keeps_its_error(run):
+    with pytest.raises(ValueError, match="no images"), managed_run(run, "resume it"):
+        raise ValueError("no images")
+    assert status_and_error(run) == (JobStatus.FAILED, "no images")
+
+
+def test_managed_run_that_is_interrupted_says_how_to_resume(run):
+    with pytest.raises(Stopped, match="stopped; resume with: resume it"), managed_run(run, "resume it"):
+        raise KeyboardInterrupt
+    assert status_and_error(run) == (JobStatus.KILLED, "stopped; resume with: resume it")
+
+
+def test_close_open_runs_marks_every_run_of_the_process(run, tmp_path):
+    other = create_folder_run(folder_uri(tmp_path), "cdo-line", {})
+    with managed_run(run, "resume one"), managed_run(other, "resume other"):
+        close_open_runs()
+        assert status_and_error(run) == (JobStatus.KILLED, "stopped; resume with: resume one")
+        assert status_and_error(other) == (JobStatus.KILLED, "stopped; resume with: resume other")
+    close_open_runs()  # none is left
+    assert status_and_error(run)[0] == JobStatus.FINISHED
+
+
+def test_ensure_not_running_refuses_a_living_driver_of_this_machine():
+    tags = driver_tags()
+    with pytest.raises(TrackingError, match=r"run 1: its driver .* is still running; stop it first"):
+        ensure_not_running("run 1", JobStatus.RUNNING, tags)
+    ensure_not_running("run 1", JobStatus.KILLED, tags)
+    ensure_not_running("run 1", JobStatus.RUNNING, {"driver": f"elsewhere:{os.getpid()}:0"})
+    host, pid, created = tags["driver"].rsplit(":", 2)
+    ensure_not_running("run 1", JobStatus.RUNNING, {"driver": f"{host}:{pid}:{int(created) - 100}"})  # the id was reused
+    assert psutil.Process(int(pid)).is_running()
