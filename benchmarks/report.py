@@ -1,4 +1,4 @@
-"""What all benchmarks say of themselves: the machine, the commit, and a table that is printed and kept in results/."""
+"""The pages of all benchmarks: machine, commit and tables, printed and written to results/."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RESULTS = Path(__file__).with_name("results")
 
 
 def machine(device: torch.device) -> str:
-    """Processor, cores and GPU, as a reader of the table needs them."""
+    """Processor, cores, load, GPU and PyTorch."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -26,7 +26,7 @@ def machine(device: torch.device) -> str:
 
 
 def commit() -> str:
-    """The commit that was measured, with a mark when files differ from it."""
+    """The commit that was measured, marked when files differ from it."""
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False, cwd=RESULTS.parent
     )
@@ -40,17 +40,17 @@ def table(head: str, rows: Iterable[Sequence[str]], left: int = 1) -> str:
     return "\n".join([head, rule, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
-def keep(name: str, title: str, about: str, body: Iterable[str]) -> None:
+def write_result(name: str, title: str, about: str, body: Iterable[str]) -> None:
     """Print a result and write it to ``results/NAME.md``.
 
     Args:
         name: of the file.
         title: of the page; the date is added.
-        about: what was measured on; commit is added.
+        about: the machine; the commit is added.
         body: paragraphs and tables.
     """
-    parts = [f"# {title}, {datetime.now(UTC):%Y-%m-%d}", f"{about}; commit {commit()}", *body]
-    text = "\n\n".join(parts) + "\n"
+    paragraphs = [f"# {title}, {datetime.now(UTC):%Y-%m-%d}", f"{about}; commit {commit()}", *body]
+    text = "\n\n".join(paragraphs) + "\n"
     print(text)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")

@@ -1,6 +1,6 @@
 """SemiREST: its levels of supervision beside the distance to its own memory, its parts one by one, speed and size.
 
-    python benchmarks/semirest.py TILES --size 128 --runs DIR --set coreset=0.01
+    python benchmarks/semirest.py TILES --size 128 --runs DIR --set coreset_ratio=0.01
 
 Every level learns from the same ten anomalies of protocol ``budget``, or from none of them; all are tested on the same pictures.
 Runs with boxes, and those "after none", go on with the network of the run without labels with the same seed, whose weights are
@@ -33,7 +33,7 @@ from adjobs.config.job import JobConfig
 from adjobs.config.resolve import override, resolve
 from adjobs.data.labels.masks import ANOMALOUS, NORMAL, UNKNOWN, coarsen
 from adjobs.evaluation.evaluate import DeviceConfig, predict_split
-from adjobs.methods.semirest.tokens import UNDECIDED, block_targets
+from adjobs.methods.semirest.labels import UNDECIDED, token_labels
 from adjobs.metrics import ranking, region
 from adjobs.types import ImageScores, Prediction
 
@@ -67,21 +67,23 @@ VARIANTS = {
     "masks": Variant("masks", paper=(0.844, 0.981, 0.995)),
     "masks, after none": Variant("masks", goes_on=True),
     "masks, refined as boxes": Variant(
-        "masks", {"steps": 250, "lr": 3e-4, "normal": 3, "simulated": 3, "windows": 0.25}, goes_on=True
+        "masks",
+        {"steps": 250, "lr": 3e-4, "normal_per_batch": 3, "simulated_per_batch": 3, "window_fraction": 0.25},
+        goes_on=True,
     ),
     "blocks": Variant("blocks"),
     "boxes": boxes((0.838, 0.981, 0.995)),
-    "none, residuals without square (abs)": Variant("none", {"strength": "abs"}, (0.764, np.nan, np.nan)),
-    "none, no position": Variant("none", {"position": 0.0}),
-    "none, nearest neighbour alone": Variant("none", {"first": 1.0, "second": 1.0}),
-    "none, as loud as it comes": Variant("none", {"loudness": None}),
-    "boxes, half guessed anomalous": boxes(in_boxes=0.5),
-    "boxes, guesses as they come": boxes(in_boxes=None),
-    "boxes, mixed": boxes(mix=True),
-    "boxes, unknown tokens apart": boxes(unknown_apart=True),
-    "boxes, as published": boxes(mix=True, unknown_apart=True, in_boxes=None, unknown_weight=5.0),
-    "boxes, unknown tokens left out": boxes((0.807, 0.975, 0.993), unknown_weight=0.0, dropped=0.0),
-    "boxes, no dropout": boxes((0.821, 0.978, 0.994), dropped=0.0),
+    "none, residuals without square (abs)": Variant("none", {"residual_distance": "abs"}, (0.764, np.nan, np.nan)),
+    "none, no position": Variant("none", {"position_weight": 0.0}),
+    "none, nearest neighbour alone": Variant("none", {"nearest_probability": 1.0, "two_nearest_probability": 1.0}),
+    "none, residuals not scaled": Variant("none", {"target_mean_residual": None}),
+    "boxes, half guessed anomalous": boxes(box_anomalous_prior=0.5),
+    "boxes, guesses as they come": boxes(box_anomalous_prior=None),
+    "boxes, mixed": boxes(mixup=True),
+    "boxes, unknown tokens apart": boxes(separate_unknown_mean=True),
+    "boxes, as published": boxes(mixup=True, separate_unknown_mean=True, box_anomalous_prior=None, unknown_weight=5.0),
+    "boxes, unknown tokens left out": boxes((0.807, 0.975, 0.993), unknown_weight=0.0, token_dropout=0.0),
+    "boxes, no dropout": boxes((0.821, 0.978, 0.994), token_dropout=0.0),
 }
 PAPER = [f"{name}={value if value is not None else 'null'}" for name, value in methods.presets("semirest")["paper"].items()]
 HEAD = (
@@ -148,7 +150,7 @@ def train(job: JobConfig, data: Data, weights: Path | None = None) -> dict[str, 
     return {
         **found,
         **latencies,
-        "memory": list(fitted.method.memory.bank.shape),  # type: ignore[union-attr]
+        "memory": list(fitted.method.memory.tokens.shape),  # type: ignore[union-attr]
         "ms_per_image": latencies["ms_1"],
         "seconds": fitted.seconds,
         "peak_mib": peak_memory(fitted.device),
@@ -197,8 +199,8 @@ def tokens_in_boxes(data: Data, size: int, part: Collection[str]) -> list[float]
     defect, unknown = (torch.from_numpy(where)[:, None] for where in (masks == ANOMALOUS, boxes == UNKNOWN))
     config = methods.config_class("semirest")(supervision="boxes")
     phase, nothing = config.phases[-1], torch.zeros_like(defect)  # type: ignore[attr-defined]
-    open_ = block_targets(nothing, unknown, phase, config) == UNKNOWN  # type: ignore[arg-type]
-    told = block_targets(defect, nothing, phase, config)[open_]  # type: ignore[arg-type]
+    open_ = token_labels(nothing, unknown, phase, config) == UNKNOWN  # type: ignore[arg-type]
+    told = token_labels(defect, nothing, phase, config)[open_]  # type: ignore[arg-type]
     return [float((told == which).float().mean()) for which in (ANOMALOUS, NORMAL, UNDECIDED)]
 
 
@@ -210,8 +212,8 @@ def speeds(settings: Sequence[str], size: int, memory: int, device: torch.device
     for bagging in (True, False):
         config = config.model_copy(update={"bagging": bagging, "weights": "none"})
         method = methods.load("semirest").build(config, image_size=size, seed=0).to(device)
-        bank = torch.randn(memory, method.memory.bank.shape[1], generator=torch.Generator().manual_seed(0))
-        method.memory.fill(bank, torch.zeros(memory))
+        bank = torch.randn(memory, method.memory.tokens.shape[1], generator=torch.Generator().manual_seed(0))
+        method.memory.set_tokens(bank, torch.zeros(memory))
         told.append(f"{latency(method, size, 1, device, times):.0f}")
     weights = [sum(p.numel() for p in part.parameters()) / 1e6 for part in (method.features, method.network)]
     return (

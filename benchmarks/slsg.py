@@ -41,20 +41,20 @@ IMAGENET = "T4: ImageNet"  # only on request: it wants width 64 and the weights 
 VARIANTS: dict[str, tuple[dict[str, Any], tuple[float, float, float]]] = {
     "default": ({}, (0.914, 0.896, 0.903)),
     "T4: no large masks": ({"large_masks": 0}, (0.911, 0.856, 0.877)),
-    "T4: 4 cells a side": ({"cells": 4}, (0.849, 0.866, 0.851)),
+    "T4: 4 cells a side": ({"grid_size": 4}, (0.849, 0.866, 0.851)),
     "T4: 60 % masked": ({"mask_ratio": 0.6}, (0.894, 0.884, 0.886)),
     IMAGENET: ({"pretrain": "imagenet"}, (0.846, 0.755, 0.792)),
     "no pretraining": ({"pretrain": "none"}, (np.nan, np.nan, np.nan)),
-    "T5: logical alone": ({"logical": 1}, (0.850, 0.876, 0.861)),
-    "T5: structural alone": ({"logical": 0}, (0.906, 0.858, 0.880)),
+    "T5: logical alone": ({"logical_fraction": 1}, (0.850, 0.876, 0.861)),
+    "T5: structural alone": ({"logical_fraction": 0}, (0.906, 0.858, 0.880)),
     "T5: no foreground": ({"foreground": "everything"}, (0.908, 0.886, 0.892)),
     "Otsu's foreground": ({"foreground": "auto"}, (np.nan, np.nan, np.nan)),
-    "T5: rectangles": ({"noise": "rectangles"}, (0.896, 0.881, 0.878)),
+    "T5: rectangles": ({"mask_shape": "rectangles"}, (0.896, 0.881, 0.878)),
     "T6: U-Net": ({"bottleneck_skip": False, "self_attention": False, "graph": False}, (0.899, 0.846, 0.867)),
     "T6: no SG block": ({"self_attention": False, "graph": False}, (0.875, 0.865, 0.868)),
     "T6: attention alone": ({"graph": False}, (0.883, 0.876, 0.875)),
     "T6: graph alone": ({"self_attention": False}, (0.876, 0.885, 0.877)),
-    "T6: positions left in": ({"position_free": False}, (0.912, 0.882, 0.889)),
+    "T6: positions left in": ({"subtract_position_similarity": False}, (0.912, 0.882, 0.889)),
     "T6: K = 7": ({"neighbours": 7}, (0.915, 0.885, 0.894)),
     "T6: K = 11": ({"neighbours": 11}, (0.906, 0.896, 0.898)),
     "T7: no L1": ({"alpha_l1": 0}, (0.885, 0.868, 0.872)),
@@ -62,7 +62,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], tuple[float, float, float]]] = {
     "T7: no auxiliary": ({"alpha_aux": 0}, (0.916, 0.876, 0.891)),
 }
 FIRST_STAGE = {
-    *("width", "pretrain", "mask_ratio", "cells", "grid_mode", "large_masks", "large_min", "large_max"),
+    *("width", "pretrain", "mask_ratio", "grid_size", "grid_unit", "large_masks", "large_mask_min", "large_mask_max"),
     *("alpha_adv", "alpha_rec", "alpha_bottleneck", "pretrain_lr", "discriminator_lr", "pretrain_batch_size", "pretrain_epochs"),
 }
 HEAD = (
@@ -87,8 +87,7 @@ def train(job: JobConfig, data: Data) -> dict[str, Any]:
     fitted = fit_ours(job, data, load_file(place) if place else None)
     parts = {"val": data.split.val, "test": data.split.test}
     timed = {
-        p: predict_split(fitted.method, fitted.cache, data.index, ids, DeviceConfig(fitted.device))
-        for p, ids in parts.items()
+        p: predict_split(fitted.method, fitted.cache, data.index, ids, DeviceConfig(fitted.device)) for p, ids in parts.items()
     }
     test = timed["test"].scores
     pixels: dict[str, float | None] = {}

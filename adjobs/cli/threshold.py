@@ -42,8 +42,8 @@ def command(
     from adjobs.tracking.runs import find_run
 
     run = find_run(settings.tracking_uri, settings.home, run_id)
-    wanted = ThresholdPolicy(policy, value, confidence, strict)
-    result = recalibrate(run, settings, wanted, level="pixel" if pixel else "image", register=register)
+    threshold_policy = ThresholdPolicy(policy, value, confidence, strict)
+    result = recalibrate(run, settings, threshold_policy, level="pixel" if pixel else "image", register=register)
     return result, describe(result)
 
 

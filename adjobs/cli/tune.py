@@ -2,54 +2,78 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from adjobs.cli.output import table, verb
 from adjobs.errors import JobError
 
-SHOWN = 10  # trials in the summary
+if TYPE_CHECKING:
+    from adjobs.tuning.result import Optimism, SearchResult, StudyResult
+
+TRIALS_SHOWN = 10
+SECONDS_IN = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @click.command()
 @click.argument("job_file", required=False, type=click.Path(path_type=Path))
 @click.option("--space", type=click.Path(path_type=Path), help="YAML file of what varies, such as tune_spaces/cdo.yaml.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key of the job. Repeatable.")
-@click.option("--name", help="Of the search, to go on with.  [default: method, data and time]")
-@click.option("--trials", type=click.IntRange(1, 100_000), help="Trials in all.  [default: 30; a grid: its points]")
+@click.option("--name", help="Name to resume the search by.  [default: method, data and time]")
+@click.option("--trials", type=click.IntRange(1, 100_000), help="Number of trials in all.  [default: 30, or the whole grid]")
 @click.option(
-    "--hours", type=click.FloatRange(0, min_open=True), help="Start no trial that would end later, with the final training."
+    "--time-budget",
+    metavar="DURATION",
+    help="Start no trial that would not end in this time together with the final training, such as 90s, 45m, 2h or 1d.",
 )
-@click.option("--concurrent", type=click.IntRange(1, 10_000), help="Trials at once.  [default: as many as the cluster holds]")
+@click.option(
+    "--max-concurrent",
+    type=click.IntRange(1, 10_000),
+    help="Run at most this many trials at once.  [default: as many as the cluster holds]",
+)
 @click.option(
     "--metric",
     "metrics",
     multiple=True,
     metavar="NAME[:max|min]",
-    help="Of validation, or a cost: ms_per_image, train_seconds, peak_memory_mib. Repeatable; the first chooses.  "
-    "[default: the method's own]",
+    help="Objective: a metric of the validation split, or ms_per_image, train_seconds, peak_memory_mib. Repeatable; the first "
+    "one chooses the best trial.  [default: the method's own]",
 )
 @click.option(
-    "--sampler", type=click.Choice(["tpe", "random", "grid"]), default="tpe", show_default=True, help="What suggests trials."
+    "--sampler", type=click.Choice(["tpe", "random", "grid"]), default="tpe", show_default=True, help="How values are suggested."
 )
 @click.option(
-    "--stopper", type=click.Choice(["asha", "median", "none"]), help="What stops trials early.  [default: asha, if it can]"
+    "--pruner",
+    type=click.Choice(["asha", "median", "none"]),
+    help="How unpromising trials are stopped early.  [default: asha if the only objective is known after each validation]",
 )
-@click.option("--grace", type=click.IntRange(1), default=3, show_default=True, help="Validated rounds that every trial gets.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of what is drawn.")
-@click.option("--resume", metavar="NAME", help="Go on with a search that was interrupted.")
+@click.option(
+    "--grace-period",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="Number of validations that every trial gets before it may be pruned.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the sampler.")
+@click.option("--resume", metavar="NAME", help="Resume a search that was interrupted.")
 @click.pass_context
 @verb
 def command(
-    context: click.Context, job_file: Path | None, space: Path | None, resume: str | None, **given: Any
-) -> tuple[dict[str, Any], str]:
+    context: click.Context,
+    job_file: Path | None,
+    space: Path | None,
+    resume: str | None,
+    time_budget: str | None,
+    **arguments: Any,
+) -> tuple[SearchResult, str]:
     """Search for hyperparameters: many trials, of which validation chooses one that is then trained in full and tested.
 
     \b
-    adjobs tune job.yaml --space tune_spaces/cdo.yaml --trials 30 --hours 2
+    adjobs tune job.yaml --space tune_spaces/cdo.yaml --trials 30 --time-budget 2h
     adjobs tune --resume NAME
     """  # noqa: D301 (click looks for the control character, not for a backslash)
     from adjobs.config import resolve
@@ -58,91 +82,116 @@ def command(
     if resume is None and (job_file is None or space is None):
         raise JobError("nothing to search: give a job file and --space FILE, or --resume NAME")
     if resume is not None:
-        _only_limits(context, resume)
-    prepared = None
+        _refuse_fixed_options(context, resume)
+    budget = None if time_budget is None else parse_duration(time_budget)
+    job = None
     if job_file is not None:
-        prepared = resolve.resolve(resolve.override(resolve.read_job(job_file), given["overrides"]), source=str(job_file))
+        job = resolve.resolve(resolve.override(resolve.read_job(job_file), arguments["overrides"]), source=str(job_file))
     settings = load_settings()
 
+    from adjobs.cli.signals import handle_termination
     from adjobs.tuning import search
     from adjobs.tuning.display import Display
-    from adjobs.tuning.plan import Options
+    from adjobs.tuning.plan import SearchOptions
     from adjobs.tuning.space import read_space
 
-    limits = {"hours": given["hours"]}
-    with Display() as display:
+    with handle_termination(), Display() as display:
         if resume is not None:
-            summary = search.resume(resume, settings, display, trials=given["trials"], concurrent=given["concurrent"], **limits)
+            limits = {key: arguments[key] for key in ("trials", "max_concurrent")}
+            result = search.resume_search(resume, settings, display, time_budget_s=budget, **limits)
         else:
-            assert prepared is not None
+            assert job is not None
             assert space is not None
-            options = Options(**{key: given[key] for key in Options.__dataclass_fields__})
-            summary = search.start(prepared, read_space(space), options, settings, display, name=given["name"], **limits)
-    return summary, describe(summary)
+            options = SearchOptions(**{key: arguments[key] for key in SearchOptions.__dataclass_fields__})
+            result = search.run_search(
+                job, read_space(space), options, settings, display, name=arguments["name"], time_budget_s=budget
+            )
+    return result, describe(result)
 
 
-def _only_limits(context: click.Context, resume: str) -> None:
-    """A search goes on as it was begun."""
-    free = {"resume", "trials", "hours", "concurrent", "as_json", "debug"}
+def _refuse_fixed_options(context: click.Context, resume: str) -> None:
+    """A search is resumed with the options that it was started with."""
+    changeable = {"resume", "trials", "time_budget", "max_concurrent", "as_json", "debug"}
     source = click.core.ParameterSource.COMMANDLINE
-    fixed = [name for name in context.params if name not in free and context.get_parameter_source(name) == source]
+    options = [parameter for parameter in context.command.params if parameter.name not in changeable]
+    fixed = [_flag(option) for option in options if option.name and context.get_parameter_source(option.name) == source]
     if fixed:
-        got = ", ".join(sorted(fixed))
-        raise JobError(f"--resume {resume}: takes {got} from the search; beside it give --trials, --hours or --concurrent only")
+        raise JobError(
+            f"--resume {resume}: takes {', '.join(sorted(fixed))} from the search; beside it only --trials, --time-budget and "
+            "--max-concurrent may be given"
+        )
 
 
-def describe(summary: dict[str, Any]) -> str:
-    """The summary for a person."""
-    best, chosen, was = summary["best"], summary["chosen"], summary["as_it_was"]
-    metric = summary["metrics"][0].partition(":")[0]
-    outcomes = Counter(trial["outcome"] for trial in summary["trials"])
+def _flag(parameter: click.Parameter) -> str:
+    """As it is written on the command line."""
+    return parameter.opts[0] if isinstance(parameter, click.Option) else "the job file"
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a duration such as ``90s``, ``45m``, ``2h`` or ``1.5d``.
+
+    Raises:
+        JobError: it is not a positive number with a unit.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    seconds = float(match[1]) * SECONDS_IN[match[2]] if match else 0.0
+    if seconds <= 0:
+        raise JobError(f"--time-budget: got '{text}'; give a positive number with a unit, such as 90s, 45m, 2h or 1d")
+    return seconds
+
+
+def describe(result: SearchResult) -> str:
+    """The result for a person."""
+    study, best = result.study, result.best
+    metric = study.objectives[0].metric
+    states = Counter("unfinished" if trial.state is None else trial.state.label for trial in result.trials)
+    baseline = "" if study.baseline is None else f"; the job as it is: {study.baseline:.4f}"
+    optimism = result.optimism.get(metric)
     lines = [
-        f"search      {summary['search']}",
-        f"trials      {len(summary['trials'])}: " + ", ".join(f"{count} {name}" for name, count in outcomes.items()),
-        f"best        trial {best['number']}, {metric} {best['value']:.4f}"
-        + ("" if was is None else f"; the job as it was: {was:.4f}"),
+        f"search      {result.name}",
+        f"trials      {len(result.trials)}: " + ", ".join(f"{count} {state}" for state, count in states.items()),
+        f"best        trial {best.number}, {metric} {best.values[metric]:.4f}{baseline}",
         "",
-        _trials(summary),
+        _trials(study),
         "",
-        *([_tested(chosen, metric), ""] if f"test/{metric}" in chosen else []),
-        f"run         {summary['run_id']}, its best.yaml is ready for 'adjobs train'; trained: {summary['final_run']}",
-        f"model       {summary['model']}",
-        f"MLflow      {summary['run_url'] or summary['tracking_uri']}",
-        f"took        {summary['seconds']:.0f} s",
+        *([_describe_optimism(optimism), ""] if optimism else []),
+        f"run         {result.run_id}, its best.yaml is ready for 'adjobs train'; trained: {result.final_run}",
+        f"model       {result.model}",
+        f"tracked in  {result.run_url or result.tracking_uri}",
+        f"took        {result.seconds:.0f} s",
     ]
     return "\n".join(lines)
 
 
-def _trials(summary: dict[str, Any]) -> str:
-    """The best trials with all objectives; of several objectives those that nothing beats have a mark."""
-    from adjobs.tuning.space import in_words
+def _trials(study: StudyResult) -> str:
+    """The best trials with all objectives; with several objectives those on the Pareto front have a mark."""
+    from adjobs.tuning.space import format_params
 
-    names = [metric.partition(":")[0] for metric in summary["metrics"]]
-    ended = [trial for trial in summary["trials"] if trial["outcome"] == "finished" and names[0] in trial["values"]]
-    ended.sort(key=lambda trial: trial["values"][names[0]], reverse=summary["metrics"][0].endswith(":max"))
-    front = summary["pareto"]
-    shown = [trial for i, trial in enumerate(ended) if i < SHOWN or trial["number"] in front]
+    metrics = [objective.metric for objective in study.objectives]
+    front = study.pareto
     rows = [
         [
-            f"{trial['number']}{'*' if trial['number'] in front else ''}",
-            *(f"{trial['values'][name]:.4f}" if name in trial["values"] else "-" for name in names),
-            f"{trial['seconds']:.0f}",
-            in_words(trial["point"]),
+            f"{trial.number}{'*' if trial.number in front else ''}",
+            *(f"{trial.values[metric]:.4f}" if metric in trial.values else "-" for metric in metrics),
+            f"{trial.seconds:.0f}",
+            format_params(trial.params),
         ]
-        for trial in shown
+        for i, trial in enumerate(study.ranking())
+        if i < TRIALS_SHOWN or trial.number in front
     ]
-    note = "\n* beaten by no other in all objectives" if front else ""
-    return table(rows, ["trial", *names, "seconds", "values"]) + note
+    note = "\n* on the Pareto front: no other trial is better in all objectives" if front else ""
+    return table(rows, ["trial", *metrics, "seconds", "parameters"]) + note
 
 
-def _tested(chosen: dict[str, float | None], metric: str) -> str:
-    """What the search promised and what the test part says."""
+def _describe_optimism(optimism: Optimism) -> str:
+    """What the search promised, and what the test split says."""
 
-    def number(key: str) -> str:
-        value = chosen.get(f"{key}/{metric}")
+    def number(value: float | None) -> str:
         return "undefined" if value is None else f"{value:.4f}"
 
-    low, high = chosen.get(f"test/{metric}_low"), chosen.get(f"test/{metric}_high")
-    between = "" if low is None or high is None else f" (95 % interval {low:.3f} to {high:.3f})"
-    found = f"trained in full: validation {number('val')}, test {number('test')}{between}"
-    return f"{found}\noptimism    {number('optimism')}: validation, which chose among the trials, minus test, which chose nothing"
+    low, high = optimism.test_low, optimism.test_high
+    interval = "" if low is None or high is None else f" (95 % interval {low:.3f} to {high:.3f})"
+    return (
+        f"trained in full: validation {number(optimism.val)}, test {number(optimism.test)}{interval}\n"
+        f"optimism    {number(optimism.gap)}: validation, which chose among the trials, minus test, which chose nothing"
+    )

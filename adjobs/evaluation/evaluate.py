@@ -14,6 +14,7 @@ from torch import nn
 from adjobs.data.batches import to_float
 from adjobs.data.cache.images import ImageCache
 from adjobs.data.dataset import Dataset
+from adjobs.methods.method import Method
 from adjobs.types import ImageScores
 
 EVAL_BATCH = 16  # large enough to keep a processor busy, small enough for the maps of any method
@@ -50,7 +51,7 @@ class PredictionArrays(NamedTuple):
 class CachedEvaluator:
     """Predicts splits with a method as it is now, and keeps the latest result: the last validation is also the final one."""
 
-    def __init__(self, method: nn.Module, cache: ImageCache, dataset: Dataset, device_config: DeviceConfig) -> None:
+    def __init__(self, method: Method, cache: ImageCache, dataset: Dataset, device_config: DeviceConfig) -> None:
         self.method, self.cache, self.dataset, self._device_config = method, cache, dataset, device_config
         self._latest: TimedScores | None = None
 
@@ -81,7 +82,7 @@ def evaluation_mode(method: nn.Module) -> Iterator[None]:
 
 
 def predict_split(
-    method: nn.Module, cache: ImageCache, dataset: Dataset, ids: Sequence[str], device_config: DeviceConfig
+    method: Method, cache: ImageCache, dataset: Dataset, ids: Sequence[str], device_config: DeviceConfig
 ) -> TimedScores:
     """Predict all images of a split.
 
@@ -125,11 +126,11 @@ def predict_split(
     )
 
 
-def predict_images(method: nn.Module, images: np.ndarray, device_config: DeviceConfig) -> PredictionArrays:
+def predict_images(method: Method, images: np.ndarray, device_config: DeviceConfig) -> PredictionArrays:
     """Predict ``(B, H, W, 3)`` uint8 images."""
     autocast = device_config.autocast
     with torch.autocast(device_config.device.type, autocast or torch.bfloat16, enabled=autocast is not None):
-        prediction = method.predict(to_float(images, device_config.device))  # type: ignore[operator]
+        prediction = method.predict(to_float(images, device_config.device))
     maps = None if prediction.anomaly_map is None else prediction.anomaly_map[:, 0].float().cpu().numpy()
     extra_scores = {name: score.double().cpu().numpy() for name, score in (prediction.extra_scores or {}).items()}
     return PredictionArrays(prediction.score.double().cpu().numpy(), maps, extra_scores)

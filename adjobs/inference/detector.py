@@ -18,13 +18,13 @@ from PIL import Image
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from adjobs import methods
 from adjobs.data.images import RESIZE_RULE, decode, stretch, to_upright
 from adjobs.errors import DataError, StorageError, one_line
 from adjobs.evaluation.evaluate import EVAL_BATCH, DeviceConfig, PredictionArrays, evaluation_mode, predict_images
 from adjobs.inference.regions import Region, find_regions
+from adjobs.methods.method import Method
 
 FORMAT = 1
 MANIFEST_FILE = "detector.json"
@@ -90,7 +90,7 @@ class ImagePrediction:
         return None if self.defect_mask is None else float(self.defect_mask.mean())
 
 
-def save(folder: Path, method: nn.Module, manifest: Manifest) -> None:
+def save(folder: Path, method: Method, manifest: Manifest) -> None:
     """Write a detector's folder; the manifest last."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file(
@@ -144,7 +144,7 @@ class Detector:
         manifest: what its folder said.
     """
 
-    def __init__(self, method: nn.Module, manifest: Manifest, device: torch.device) -> None:
+    def __init__(self, method: Method, manifest: Manifest, device: torch.device) -> None:
         self.method = method.to(device).to(memory_format=torch.channels_last).eval()
         self.device_config = DeviceConfig(device)
         self.manifest = manifest

@@ -1,24 +1,30 @@
-"""What every method promises: how it is described, trained and asked.
+"""The contract of a method: how it is described, configured and trained.
 
-A method is a folder of :mod:`adjobs.methods` with ``__init__.py`` (``SPEC``), ``config.py`` (``Config``), ``model.py``
-(``build``), ``loss.py`` and ``README.md`` (its card).
+A method is a package of :mod:`adjobs.methods`, or of another distribution (see :mod:`adjobs.methods.discovery`), with
+
+- ``__init__.py``: ``SPEC``, a :class:`Spec`;
+- ``config.py``: ``Config``, a :class:`MethodConfig`, and ``PRESETS``, sets of its parameters by name;
+- ``model.py``: ``build``, an :class:`adjobs.methods.method.MethodFactory`;
+- ``README.md``: its card, which starts with ``# name``.
+
+Only ``model.py``, and what it imports, may import torch: job files are read without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor, nn
+    from torch import nn
     from torch.optim import Optimizer
 
-    from adjobs.types import Batch, Prediction, StepLoss
+    from adjobs.types import Batch
 
 T = TypeVar("T")
 
@@ -31,10 +37,10 @@ class Selection:
     """Which checkpoint becomes the model.
 
     Attributes:
-        rule: ``last`` (the last iterate) or ``best`` (the best on validation, of equals the latest; the last where validation has
-            no anomalies).
-        metric: the image metric on validation, higher is better, that ranks checkpoints and searches: ``image_auroc``,
-            ``image_ap``, ``image_f1max``, or ``image_macro_f1_at_0.5`` and the like for a method whose own threshold is fixed.
+        rule: ``last``, or ``best``: the one with the best metric on validation, the latest of equals. Without anomalies in
+            validation, ``best`` is the last, too.
+        metric: image metric on validation that ranks checkpoints and trials of a search, higher is better: ``image_auroc``,
+            ``image_ap``, ``image_f1max``, or, for a method with a native threshold, ``image_macro_f1_at_0.5`` and the like.
     """
 
     rule: Literal["last", "best"]
@@ -42,12 +48,12 @@ class Selection:
 
 
 class WarmStart(NamedTuple):
-    """How a method begins with what another run of it has learnt from the same data.
+    """How a method starts with what another of its runs learned from the same training data.
 
     Attributes:
-        param: parameter that names a run or a model; its weights are given to ``load_pretrained(weights)`` before the first stage.
-        must_match: parameters in which both runs must agree.
-        required_values: parameters that the other run must have, with their values.
+        param: parameter that names the run or model, whose state `Method.load_pretrained` gets before the first stage.
+        must_match: parameters that must be equal in both runs.
+        required_values: parameters of the other run, and the values they must have.
     """
 
     param: str
@@ -57,20 +63,18 @@ class WarmStart(NamedTuple):
 
 @dataclass(frozen=True)
 class Spec:
-    """What a method states of itself.
+    """What adjobs knows of a method before it is configured.
 
     Attributes:
-        title: its name in words.
-        paper: authors, venue and year.
-        supervisions: label kinds that it can learn from; ``none`` means that normal images alone are enough.
-        gives_map: whether it locates what it finds.
-        map_switch: boolean parameter without which it gives no map; None where it always does, or never.
-        simulates: whether it trains on simulated anomalies; then ``simulate(batch) -> Simulated`` puts them on the images that
-            ``batch.simulate`` marks. One that learns by filling in what is masked also has ``fill(images, generator)``, which
-            gives masked and filled pictures to look at.
+        title: its full name.
+        paper: authors, title, venue and year.
+        supervisions: kinds of labels it can learn from; ``none`` if normal images alone are enough.
+        gives_map: whether it localises anomalies.
         selection: which checkpoint becomes the model.
-        threshold: default policy and its value.
-        warm_start: how it begins with another run's weights; None where it cannot.
+        threshold: default policy, and the policy's value.
+        map_param: boolean parameter that turns anomaly maps on; None if they are always there, or never.
+        simulates: whether it trains on simulated anomalies; then it implements `Method.simulate`.
+        warm_start: how it starts with another run's state; None if it cannot. Otherwise it implements `Method.load_pretrained`.
     """
 
     title: str
@@ -85,30 +89,47 @@ class Spec:
 
     @property
     def native_threshold(self) -> float | None:
-        """Where the method itself decides, whatever the job asks for; None for methods whose scale means nothing."""
+        """The threshold that the method itself defines, regardless of the job's; None if its scores have no such scale."""
         policy, value = self.threshold
         return value if policy == "fixed" else None
 
 
+@dataclass(frozen=True)
+class PathParam:
+    """Marks a parameter that names a file, a folder or a URI: ``weights: Annotated[str, PathParam(("none",))]``.
+
+    The launcher makes such paths absolute, because workers run in other folders.
+
+    Attributes:
+        keywords: values that are not paths, even if a file of that name exists.
+    """
+
+    keywords: tuple[str, ...] = ()
+
+
+# The type of the parameter that `adjobs.backbones.create_backbone` gets as ``weights``.
+BackboneWeights = Annotated[str, PathParam(("auto", "packaged", "timm", "none"))]
+
+
 class MethodConfig(BaseModel):
-    """Base of every method's configuration: frozen, and unknown keys are refused."""
+    """Base class of the configurations of methods: frozen, unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     @property
     def supervision_used(self) -> Supervision:
-        """The labels of anomalies that a run with these parameters learns from; it is shown no finer ones."""
+        """The labels of anomalies that a run with these parameters learns from; finer labels are withheld from it."""
         return "none"
 
 
 class BatchComposition(NamedTuple):
-    """How many images of each kind make one global batch.
+    """Number of images of each kind in a global batch.
 
     Attributes:
-        natural: drawn from the whole training part as it is, labels and all.
-        normal: normal images left as they are.
+        all_labels: drawn from the whole training split, regardless of labels.
+        normal: normal images, unchanged.
         simulated: normal images on which the method simulates an anomaly.
-        anomalous: labelled anomalies, drawn over and over.
+        anomalous: labelled anomalies, repeated as often as needed.
     """
 
     all_labels: int = 0
@@ -118,7 +139,7 @@ class BatchComposition(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """Where a stage stands: ``epoch`` from 0, and ``done``, the share of its steps taken, in [0, 1)."""
+    """Position within a stage: ``epoch`` from 0, and ``done``, the fraction of its steps taken, in [0, 1)."""
 
     epoch: int
     done: float
@@ -126,28 +147,30 @@ class Progress(NamedTuple):
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of a method's training.
+    """One stage of a method's training.
 
     Attributes:
-        name: shown in logs and prefixed to metrics when a method has several stages.
-        module: its ``forward(batch) -> StepLoss`` is trained; wrapped by DistributedDataParallel when there are workers. Of
-            its parameters those that the optimizer holds are trained, the others frozen.
-        optimizer: makes the optimizer, with its parameter groups and their learning rates; None for a stage that only prepares.
-        mix: the global batch.
-        epochs: length in passes over the normal (``all_labels``: all) training images; 0 when ``steps`` is given.
-        steps: length in optimizer steps; 0 when ``epochs`` is given.
-        schedule: factor on every group's learning rate.
-        clip_norm: largest gradient norm; None for no clipping.
-        prepare: work without gradients before the first step (statistics, memory bank); its result lives in the module's
-            buffers, so that a resumed stage does not repeat it.
-        attach: called after that and before the first step, also of a resumed stage: opens what the stage needs beside its state.
-        calibrate: work without gradients before each validation and after the last round: what scores need to know of the
-            training images beside what was learnt. Every worker does it, the first one's buffers win. It draws nothing, leaves
-            the mode and all that training uses as they are, and its result lives in buffers.
-        predicts: whether the method can be asked for predictions after a round of this stage; else nothing is validated then.
-        sized_by: the method's parameters that set the mix, to be named where it does not fit the data or the workers.
-        depends_on: the parameters that decide on its outcome, where later stages have others of their own: trials of a search
-            that agree in them train it once.
+        name: for logs, and the prefix of training metrics if a method has several stages.
+        module: its ``forward(batch) -> StepLoss`` is trained, through DistributedDataParallel if there are several workers.
+            Only those of its parameters that the optimizer holds are trained; the others are frozen.
+        optimizer: makes the optimizer with its parameter groups and learning rates; None for a stage that only prepares.
+        mix: composition of the global batch.
+        epochs: length in passes over the normal training images (with ``mix.all_labels``, over all of them); 0 if ``steps`` is
+            set.
+        steps: length in optimizer steps; 0 if ``epochs`` is set.
+        schedule: factor on the learning rate of every parameter group.
+        clip_norm: maximum gradient norm; None for no clipping.
+        prepare: runs before the first step, without gradients (statistics, memory bank). Its result is stored in the module's
+            buffers, so a resumed stage does not repeat it.
+        on_stage_start: runs after ``prepare`` and before the first step, also of a resumed stage: opens resources that are not
+            part of the module's state.
+        fit_statistics: runs before each validation and after the last step, without gradients: computes what scores depend on
+            besides the trained parameters. Every worker runs it, and the buffers of the first worker are used. It must draw no
+            random numbers, must leave the training mode and all training state as they are, and stores its result in buffers.
+        predicts: whether the method can predict during this stage; otherwise it is not validated.
+        size_params: the method's parameters that determine ``mix``, for the error if it does not fit the data or the workers.
+        depends_on: the parameters that determine the result of this stage, for methods whose later stages have others: trials
+            of a search with equal values train it once.
     """
 
     name: str
@@ -167,7 +190,7 @@ class Stage:
 
 
 class TrainingImages(Protocol):
-    """What ``prepare`` may see: the training part, one pass at a time, in the order of the sample ids."""
+    """The training split as `Stage.prepare` sees it: passes over its images, in the order of the sample ids."""
 
     @property
     def n_normal(self) -> int:
@@ -176,7 +199,7 @@ class TrainingImages(Protocol):
 
     @property
     def n_anomalous(self) -> int:
-        """Number of labelled anomalies in the training part."""
+        """Number of labelled anomalies in the training split."""
         ...
 
     def normal(self, size: int) -> Iterator[Batch]:
@@ -188,45 +211,12 @@ class TrainingImages(Protocol):
         ...
 
     def compute_once(self, name: str, key: Mapping[str, Any], read: Callable[[Path], T | None], build: Callable[[Path], None]) -> T:
-        """What depends on these images and ``key`` alone: read from a folder of this machine, which ``build`` fills once."""
+        """A result that depends only on these images and ``key``, cached on this machine.
+
+        Args:
+            name: of the cache.
+            key: identifies the result, besides the images.
+            read: reads the result from the cache folder; None if the folder is incomplete.
+            build: fills the cache folder, once.
+        """
         ...
-
-
-class Method(Protocol):
-    """An ``nn.Module`` that can be trained in stages and asked for predictions."""
-
-    def stages(self) -> Sequence[Stage]:
-        """The stages in order; cheap to call, touches no data."""
-        ...
-
-    def forward(self, batch: Batch) -> StepLoss:
-        """Training and nothing else. Gradients are synchronised between workers only through this call."""
-        ...
-
-    def predict(self, images: Tensor) -> Prediction:
-        """Inference and nothing else: ``(B, 3, H, W)`` in [0, 1] to scores and maps, no thresholds, no gradients."""
-        ...
-
-
-class MethodFactory(Protocol):
-    """Makes a method with its pretrained and its random weights."""
-
-    def __call__(self, config: Any, *, image_size: int, seed: int) -> nn.Module:
-        """A method of this configuration."""
-        ...
-
-
-class LoadedMethod(NamedTuple):
-    """A loaded method.
-
-    Attributes:
-        name: its name.
-        spec: what it states of itself.
-        config: its configuration class.
-        build: ``build(config, image_size=…, seed=…) -> Method``; images are squares of ``image_size`` pixels, a multiple of 32.
-    """
-
-    name: str
-    spec: Spec
-    config: type[MethodConfig]
-    build: MethodFactory

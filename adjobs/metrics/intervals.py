@@ -197,8 +197,10 @@ def _band(
     truth, values = check_image_scores(labels, scores)
     if too_few_reason(truth):
         return None
-    rows = [row for weights in draw_resamples(truth, resamples, seed) for row in curves(count_outcomes(truth, values, weights))]
-    return Band(_BAND_AT, *percentiles(np.array(rows), confidence))
+    resampled = [
+        curve for weights in draw_resamples(truth, resamples, seed) for curve in curves(count_outcomes(truth, values, weights))
+    ]
+    return Band(_BAND_AT, *percentiles(np.array(resampled), confidence))
 
 
 def pro_band(
@@ -224,11 +226,11 @@ def pro_band(
         return None
     pixels = count_pixels(scores, truth)
     x = np.linspace(0, limit, _BAND_POINTS)
-    rows: list[Floats] = []
+    resampled: list[Floats] = []
     for weights in draw_resamples(anomalous, resamples, seed):
         drawn = weights.astype(np.float32)
-        rows.extend(np.interp(x, *curve) for curve in zip(pixels.fpr(drawn), pixels.overlap(drawn), strict=True))
-    return Band(x, *percentiles(np.array(rows), confidence))
+        resampled.extend(np.interp(x, *curve) for curve in zip(pixels.fpr(drawn), pixels.overlap(drawn), strict=True))
+    return Band(x, *percentiles(np.array(resampled), confidence))
 
 
 def undefined_reason(truth: Bools) -> str:

@@ -1,1 +1,1 @@
-"""Blocks and small functions that several methods use."""
+"""Building blocks that several methods share."""

@@ -8,7 +8,10 @@ from torch import Tensor
 
 
 def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
-    """Smooth ``(B, 1, H, W)`` maps with a Gaussian of ``sigma`` pixels, cut at 4 σ, borders reflected; σ = 0 changes nothing."""
+    """Smooth ``(B, 1, H, W)`` maps with a Gaussian of ``sigma`` pixels, truncated at 4 σ, with reflected borders.
+
+    σ = 0 returns the maps unchanged.
+    """
     if sigma == 0:
         return maps
     radius = min(int(4 * sigma + 0.5), min(maps.shape[-2:]) - 1)

@@ -1,4 +1,4 @@
-"""Batch normalisation with the statistics of the global batch, so that k workers with batch b / k agree with one with batch b."""
+"""Batch normalisation with the statistics of the global batch: k workers with batch b / k agree with one with batch b."""
 
 from __future__ import annotations
 
@@ -14,48 +14,49 @@ from adjobs.nn.distributed import global_sum
 
 
 class GlobalBatchNorm(_BatchNorm):
-    """Takes the place of a batch normalisation layer, with its parameters and buffers, and its activation where timm fuses one.
+    """Batch normalisation over all workers, for CPUs; PyTorch's ``SyncBatchNorm`` requires GPUs.
 
-    For processors: PyTorch's own ``SyncBatchNorm`` wants GPUs.
+    Args:
+        replaced: the layer whose place it takes, with its parameters and buffers, and its activation if timm fused one into it.
     """
 
     def __init__(self, replaced: _BatchNorm) -> None:
         super().__init__(replaced.num_features, replaced.eps, replaced.momentum, replaced.affine, replaced.track_running_stats)
         self._parameters.update(replaced._parameters)
         self._buffers.update(replaced._buffers)
-        # timm's BatchNormAct2d holds them; neither has a state.
+        # Only timm's BatchNormAct2d has these two; neither has state.
         self.drop, self.act = getattr(replaced, "drop", nn.Identity()), getattr(replaced, "act", nn.Identity())
         self.training = replaced.training
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise ``(B, C, …)`` over all but the channels, in training over all workers' shares."""
+        """Normalise ``(B, C, …)`` per channel, in training with the statistics of all workers."""
         if self.training or self.running_mean is None:
-            y = self._normalised(x)
+            y = self._normalise(x)
         else:
             y = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         activated: Tensor = self.act(self.drop(y))
         return activated
 
-    def _normalised(self, x: Tensor) -> Tensor:
+    def _normalise(self, x: Tensor) -> Tensor:
         dims = [0, *range(2, x.ndim)]
         shape = [1, -1, *([1] * (x.ndim - 2))]
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        count = torch.full((1,), x.numel() / x.shape[1], dtype=wide.dtype, device=x.device)
-        sums = global_sum(torch.cat([wide.sum(dims), count]))
+        precise = x.to(torch.promote_types(x.dtype, torch.float32))
+        count = torch.full((1,), x.numel() / x.shape[1], dtype=precise.dtype, device=x.device)
+        sums = global_sum(torch.cat([precise.sum(dims), count]))
         total = sums[-1].detach()
         mean = sums[:-1] / total
-        centred = wide - mean.view(shape)
-        # In two passes: E[x²] − E[x]² loses the variance of channels that are far from zero.
+        centred = precise - mean.view(shape)
+        # In two passes: E[x²] − E[x]² loses digits of the variance of channels that are far from zero.
         variance = global_sum(centred.square().sum(dims)) / total
-        self._follow(mean.detach(), variance.detach(), float(total))
+        self._update_running_stats(mean.detach(), variance.detach(), float(total))
         y = centred * (variance + self.eps).rsqrt().view(shape)
         if self.affine:
             y = y * self.weight.view(shape) + self.bias.view(shape)
         return y.to(x.dtype)
 
     @torch.no_grad()
-    def _follow(self, mean: Tensor, variance: Tensor, total: float) -> None:
-        """Move the running statistics, the variance without bias as PyTorch does."""
+    def _update_running_stats(self, mean: Tensor, variance: Tensor, total: float) -> None:
+        """Update the running statistics; like PyTorch, with the unbiased variance."""
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked.add_(1)
@@ -64,11 +65,11 @@ class GlobalBatchNorm(_BatchNorm):
         self.running_var.lerp_((variance * total / max(1.0, total - 1)).to(self.running_var.dtype), rate)
 
 
-def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
-    """Replace batch normalisation by one whose statistics are those of all workers' shares; parameters stay the same objects.
+def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
+    """Replace batch normalisation layers by ones that synchronise workers; parameters stay the same objects.
 
-    On GPUs by PyTorch's, through timm's converter, because PyTorch's own drops the activation that timm fuses into some of its
-    layers; elsewhere by `GlobalBatchNorm`.
+    On GPUs by ``SyncBatchNorm``, through timm's converter: PyTorch's own drops the activations that timm fuses into some layers.
+    Elsewhere by `GlobalBatchNorm`.
     """
     if device.type == "cuda":
         from timm.layers import convert_sync_batchnorm
@@ -78,56 +79,56 @@ def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
     if isinstance(module, _BatchNorm):
         return module if isinstance(module, GlobalBatchNorm) else GlobalBatchNorm(module)
     for name, child in module.named_children():
-        setattr(module, name, synchronised(child, device))
+        setattr(module, name, synchronise_batch_norm(child, device))
     return module
 
 
-def recalibrate(module: nn.Module, inputs: Iterable[Tensor]) -> None:
-    """Take the running statistics of all batch normalisation layers anew, as means over the batches of ``inputs``.
+def recompute_running_stats(module: nn.Module, inputs: Iterable[Tensor]) -> None:
+    """Replace the running statistics of all batch normalisation layers by the means over the batches of ``inputs``.
 
-    Every worker gives the same inputs and gets the same statistics; none are exchanged.
+    Statistics are not exchanged between workers: each passes the same inputs and computes the same statistics.
     """
     layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
-    found: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in layers}
+    batch_stats: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in layers}
 
-    def look(layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+    def record(layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         x = arguments[0]
-        found[layer].append(torch.var_mean(x, [0, *range(2, x.ndim)]))
+        batch_stats[layer].append(torch.var_mean(x, [0, *range(2, x.ndim)]))
 
-    hooks = [layer.register_forward_pre_hook(look) for layer in layers]
+    hooks = [layer.register_forward_pre_hook(record) for layer in layers]
     try:
-        with _normalising(layers, momentum=0.0), torch.no_grad():
+        with _batch_statistics(layers), torch.no_grad():
             for batch in inputs:
                 module(batch)
     finally:
         for hook in hooks:
             hook.remove()
     for layer in layers:
-        if found[layer]:
-            variance, mean = (torch.stack(values).mean(0) for values in zip(*found[layer], strict=True))
+        if batch_stats[layer]:
+            variance, mean = (torch.stack(values).mean(0) for values in zip(*batch_stats[layer], strict=True))
             layer.running_mean.copy_(mean)  # type: ignore[union-attr]
             layer.running_var.copy_(variance)  # type: ignore[union-attr]
 
 
 @contextmanager
-def of_the_batch(module: nn.Module) -> Iterator[None]:
-    """Normalise with the statistics of the batch, as in training, and leave the running ones as they are."""
-    with _normalising([layer for layer in module.modules() if isinstance(layer, _BatchNorm)], momentum=0.0):
+def use_batch_statistics(module: nn.Module) -> Iterator[None]:
+    """Normalise with the statistics of the batch, as in training, without updating the running statistics."""
+    with _batch_statistics([layer for layer in module.modules() if isinstance(layer, _BatchNorm)]):
         yield
 
 
 @contextmanager
-def _normalising(layers: list[_BatchNorm], momentum: float) -> Iterator[None]:
-    before = [(layer.training, layer.momentum, layer.num_batches_tracked) for layer in layers]
+def _batch_statistics(layers: list[_BatchNorm]) -> Iterator[None]:
+    states = [(layer.training, layer.momentum, layer.num_batches_tracked) for layer in layers]
     try:
         for layer in layers:
             layer.train()
-            layer.momentum = momentum
+            layer.momentum = 0.0
             if layer.num_batches_tracked is not None:
                 layer.num_batches_tracked = layer.num_batches_tracked.clone()
         yield
     finally:
-        for layer, (training, own, count) in zip(layers, before, strict=True):
+        for layer, (training, momentum, count) in zip(layers, states, strict=True):
             layer.train(training)
-            layer.momentum = own
+            layer.momentum = momentum
             layer.num_batches_tracked = count

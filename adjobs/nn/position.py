@@ -1,4 +1,4 @@
-"""Codes that tell a network where something lies."""
+"""Position codes, from which a network knows where in the image a feature lies."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ PERIOD = 10_000.0  # of the slowest wave, in positions (Vaswani et al., NeurIPS 
 
 
 def sincos_2d(height: int, width: int, channels: int) -> Tensor:
-    """Two-dimensional sine-cosine code: half the channels tell the row, the others the column.
+    """Two-dimensional sine-cosine position code: half of the channels encode the row, the other half the column.
 
     Args:
-        height: rows.
-        width: columns.
+        height: number of rows.
+        width: number of columns.
         channels: C, a multiple of 4.
 
     Returns:
         ``(C, height, width)`` float32 in [−1, 1].
+
+    Raises:
+        ValueError: ``channels`` is not a multiple of 4.
     """
     if channels % 4:
-        raise ValueError(f"channels: got {channels}, need a multiple of 4")
+        raise ValueError(f"channels: got {channels}; must be a multiple of 4")
     quarter = channels // 4
-    rates = PERIOD ** (-torch.arange(quarter, dtype=torch.float32) / quarter)
-    rows, columns = (torch.outer(rates, torch.arange(n, dtype=torch.float32)) for n in (height, width))
-    along = [wave.unsqueeze(2).expand(-1, -1, width) for wave in (rows.sin(), rows.cos())]
-    across = [wave.unsqueeze(1).expand(-1, height, -1) for wave in (columns.sin(), columns.cos())]
-    return torch.cat([*along, *across])
+    frequencies = PERIOD ** (-torch.arange(quarter, dtype=torch.float32) / quarter)
+    rows, columns = (torch.outer(frequencies, torch.arange(n, dtype=torch.float32)) for n in (height, width))
+    row_codes = [wave.unsqueeze(2).expand(-1, -1, width) for wave in (rows.sin(), rows.cos())]
+    column_codes = [wave.unsqueeze(1).expand(-1, height, -1) for wave in (columns.sin(), columns.cos())]
+    return torch.cat([*row_codes, *column_codes])

@@ -18,8 +18,7 @@ CAPTIONS = {
     "histogram": "Scores of normal and of anomalous images. Each tick under the bars is one image; right of the dashed line an "
     "image raises an alarm.",
     "confusion": "Decisions at the threshold.",
-    "roc": "How many anomalies are detected at the cost of how many false alarms, for every threshold. The dot is the "
-    "threshold.",
+    "roc": "How many anomalies are detected at the cost of how many false alarms, for every threshold. The dot is the threshold.",
     "pr": "How many alarms are correct when so many of the anomalies are detected. The dot is the threshold.",
     "pro": "How much of the defects' area is covered when so many defect-free pixels are false alarms, each defect region "
     "weighing the same.",

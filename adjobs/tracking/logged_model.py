@@ -7,7 +7,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import adjobs
 from adjobs.errors import TrackingError
 from adjobs.tracking.client import connect, mlflow_errors
 from adjobs.tracking.layout import RunRef
@@ -56,7 +55,7 @@ def log_model(run: RunRef, detector: Path, registered: str | None) -> str:
             registered_model_name=registered,
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),
             artifacts={ARTIFACT: str(detector)},
-            code_paths=[str(Path(adjobs.__file__).parent)],
+            code_paths=[str(Path(__file__).parents[1])],
             signature=_signature(),
             pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
         )

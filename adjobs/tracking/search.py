@@ -1,11 +1,10 @@
-"""A search in MLflow: one parent run, and a nested run for each trial. They are all that a search needs to go on."""
+"""A search in MLflow: a parent run, and a child run for each trial. They are all that is needed to resume it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -13,199 +12,202 @@ from adjobs.config.job import JobConfig
 from adjobs.config.resolve import resolve
 from adjobs.errors import TrackingError
 from adjobs.tracking.client import connect, experiment_id, mlflow_errors
-from adjobs.tracking.run import JOB_FILE, TAG, ParentRun, read_text
+from adjobs.tracking.layout import FIGURES, JOB_FILE, TAG, ParentRun, RunRef
+from adjobs.tracking.reader import MlflowRunReader
+from adjobs.tracking.writer import MAX_PARAM_LENGTH, MlflowRunWriter, read_history
+from adjobs.types import JobStatus
 
-SPACE_FILE, SEARCH_FILE, BEST_FILE, TRIALS_FILE = "space.yaml", "search.json", "best.yaml", "trials.json"
-MEASURED, COSTS = "val/", "costs/"  # where the metrics of a trial's end stand
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SPACE_FILE, OPTIONS_FILE, BEST_FILE, TRIALS_FILE = "space.yaml", "search.json", "best.yaml", "trials.json"
+METRIC_PREFIX, COST_PREFIX = "val/", "costs/"  # of the metrics at a trial's end
 SEARCH, TRIAL, FINAL = "search", "trial", "final"  # values of the tag kind
+MAX_TAG_LENGTH = 5000
+PAGE_SIZE = 200  # runs in one answer of MLflow
 
 
 @dataclass(frozen=True)
 class ChildRun:
-    """A run of a search as MLflow holds it.
+    """A run of a search as MLflow has it.
 
     Attributes:
         run_id: of MLflow.
-        status: ``FINISHED``, ``FAILED``, ``KILLED`` or ``RUNNING``.
+        status: of the run.
         tags: those of adjobs, without their prefix.
-        metrics: the newest of each.
+        metrics: the latest value of each.
     """
 
     run_id: str
-    status: str
+    status: JobStatus
     tags: Mapping[str, str]
     metrics: Mapping[str, float]
 
     @property
     def values(self) -> dict[str, float]:
-        """Measures of validation, and costs, by their names in a search."""
+        """Metrics of validation, and costs, by their names in a search."""
         return {
             key.removeprefix(prefix): value
             for key, value in self.metrics.items()
-            for prefix in (MEASURED, COSTS)
+            for prefix in (METRIC_PREFIX, COST_PREFIX)
             if key.startswith(prefix)
         }
 
 
 @dataclass(frozen=True)
 class StoredSearch:
-    """A search as MLflow holds it: ``options`` are those that it was started with."""
+    """A search as MLflow has it.
 
-    run_id: str
-    status: str
+    Attributes:
+        ref: its run.
+        status: of its run.
+        tags: those of adjobs, without their prefix.
+        options: that it was started with.
+        job: that is varied.
+        space: content of its space file.
+        trials: in the order of their numbers.
+        final: the final training; None before it was started.
+    """
+
+    ref: RunRef
+    status: JobStatus
     tags: Mapping[str, str]
-    options: dict[str, Any]
+    options: Mapping[str, Any]
     job: JobConfig
     space: object
-    trials: list[ChildRun] = field(default_factory=list)
+    trials: Sequence[ChildRun] = ()
     final: ChildRun | None = None
 
 
 def open_search(
     uri: str, name: str, job: JobConfig, space: Mapping[str, Any], options: Mapping[str, Any], tags: Mapping[str, str]
-) -> str:
-    """Open the run of a search; returns its id.
+) -> RunRef:
+    """Open the run of a search.
 
     Args:
         uri: tracking URI.
         name: of the search.
         job: the job that is varied.
-        space: what varies, as its file holds it.
+        space: content of a space file.
         options: of the search, ready for JSON.
         tags: more tags.
 
     Raises:
-        TrackingError: there is a search of this name.
+        TrackingError: the name is taken.
     """
     client = connect(uri)
-    if _named(client, uri, name):
-        raise TrackingError(f"search '{name}': there is one; go on with 'adjobs tune --resume {name}', or give another --name")
+    if _find_runs(client, uri, name):
+        raise TrackingError(
+            f"search '{name}': exists already; resume it with 'adjobs tune --resume {name}', or give another --name"
+        )
+    if job.track is None:
+        raise ValueError("a job with track: none has no experiment")
     experiment = experiment_id(client, uri, job.track.experiment)
-    own = {"kind": SEARCH, "search": name, "method": job.method, **tags}
+    all_tags = {"kind": SEARCH, "search": name, "method": job.method, **tags}
     with mlflow_errors(uri):
-        run = client.create_run(experiment, run_name=name, tags={f"{TAG}{key}": value for key, value in own.items()})
-        run_id = str(run.info.run_id)
+        run = client.create_run(experiment, run_name=name, tags={f"{TAG}{key}": value for key, value in all_tags.items()})
+        ref = RunRef(uri, str(run.info.run_id))
         for key, value in {"method": job.method, "data.uri": job.data.uri, **options}.items():
-            client.log_param(run_id, key, str(value)[:6000])
-        client.log_text(run_id, job.to_yaml(), JOB_FILE)
-        client.log_text(run_id, yaml.safe_dump(dict(space), sort_keys=False, allow_unicode=True), SPACE_FILE)
-        client.log_dict(run_id, dict(options), SEARCH_FILE)
-    return run_id
+            client.log_param(ref.run_id, key, str(value)[:MAX_PARAM_LENGTH])
+        client.log_text(ref.run_id, job.to_yaml(), JOB_FILE)
+        client.log_text(ref.run_id, yaml.safe_dump(dict(space), sort_keys=False, allow_unicode=True), SPACE_FILE)
+        client.log_dict(ref.run_id, dict(options), OPTIONS_FILE)
+    return ref
 
 
 def find_search(uri: str, name: str) -> StoredSearch:
-    """Read back a search by its name or run id.
+    """Read a search back, by its name or run id.
 
     Raises:
-        TrackingError: there is none.
+        TrackingError: there is no such search.
     """
     client = connect(uri)
-    found = _named(client, uri, name)
-    if not found:
-        raise TrackingError(f"search '{name}': there is none; give the name that 'adjobs tune' printed")
-    run = found[0]
-    run_id = str(run.info.run_id)
-    nested = [_nested(one) for one in _search(client, uri, [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'")]
-    trials = sorted((one for one in nested if one.tags.get("kind") == TRIAL), key=lambda one: int(one.tags["trial"]))
-    own = _nested(run)
+    runs = _find_runs(client, uri, name)
+    if not runs:
+        raise TrackingError(f"search '{name}': does not exist; give the name that 'adjobs tune' printed")
+    search = _child_run(runs[0])
+    filter_ = f"tags.`mlflow.parentRunId` = '{search.run_id}'"
+    children = [_child_run(run) for run in _search_runs(client, uri, [runs[0].info.experiment_id], filter_)]
+    trials = [child for child in children if child.tags.get("kind") == TRIAL]
+    reader = MlflowRunReader(RunRef(uri, search.run_id))
     return StoredSearch(
-        run_id=run_id,
-        status=own.status,
-        tags=own.tags,
-        options=json.loads(read_text(client, uri, run_id, SEARCH_FILE)),
-        job=resolve(yaml.safe_load(read_text(client, uri, run_id, JOB_FILE)), source=f"search {name}"),
-        space=yaml.safe_load(read_text(client, uri, run_id, SPACE_FILE)),
-        trials=trials,
-        final=next((one for one in nested if one.tags.get("kind") == FINAL), None),
+        ref=reader.ref,
+        status=search.status,
+        tags=search.tags,
+        options=reader.read_json(OPTIONS_FILE),
+        job=resolve(yaml.safe_load(reader.read_text(JOB_FILE)), source=f"search {name}"),
+        space=yaml.safe_load(reader.read_text(SPACE_FILE)),
+        trials=sorted(trials, key=lambda trial: int(trial.tags["trial"])),
+        final=next((child for child in children if child.tags.get("kind") == FINAL), None),
     )
 
 
-def history(uri: str, run_id: str, metric: str) -> dict[int, float]:
-    """A measure of validation by round; of a round that was repeated, the first value."""
-    client = connect(uri)
-    with mlflow_errors(uri):
-        points = sorted(client.get_metric_history(run_id, f"{MEASURED}{metric}"), key=lambda point: point.timestamp)
-    found: dict[int, float] = {}
-    for point in points:
-        found.setdefault(point.step, point.value)
-    return found
+def trial_history(ref: RunRef, metric: str) -> dict[int, float]:
+    """A metric of validation by evaluation interval; of a repeated interval the first value."""
+    name = f"{METRIC_PREFIX}{metric}"
+    history: dict[int, float] = {}
+    for interval, value in read_history(connect(ref.tracking_uri), ref, [name])[name]:
+        history.setdefault(interval, value)
+    return history
 
 
-def under(run_id: str, number: int | None) -> ParentRun:
-    """What makes a run a trial of a search, or its final training if it has no number."""
-    return ParentRun(run_id, FINAL, "final") if number is None else ParentRun(run_id, TRIAL, f"{number:03d}")
+def parent_run(search: str, number: int | None) -> ParentRun:
+    """What makes a run a trial of a search, or, without a number, its final training."""
+    return ParentRun(search, FINAL, "final") if number is None else ParentRun(search, TRIAL, f"{number:03d}")
 
 
-class SearchRecorder:
-    """Writes into the run of a search."""
+class SearchWriter(MlflowRunWriter):
+    """Writes into the run of a search, and closes the runs of its trials."""
 
-    def __init__(self, uri: str, run_id: str) -> None:
-        self.uri, self.run_id = uri, run_id
-        self.client = connect(uri)
-
-    def settle(self, trial: str, outcome: str, tags: Mapping[str, str]) -> None:
-        """Say what became of a trial; its outcome last, for the rest is not asked for again once that is there."""
-        self.note(trial, {**tags, "outcome": outcome})
-
-    def note(self, trial: str, tags: Mapping[str, str]) -> None:
+    def set_trial_tags(self, trial: str, tags: Mapping[str, str]) -> None:
         """Tag the run of a trial."""
-        with mlflow_errors(self.uri):
+        with mlflow_errors(self.ref.tracking_uri):
             for key, value in tags.items():
-                self.client.set_tag(trial, f"{TAG}{key}", value[:5000])
+                self._client.set_tag(trial, f"{TAG}{key}", value[:MAX_TAG_LENGTH])
 
-    def close(self, trial: str, status: str) -> None:
-        """Close the run of a trial."""
-        with mlflow_errors(self.uri):
-            self.client.set_terminated(trial, status)
+    def record_outcome(self, trial: str, state: str, tags: Mapping[str, str]) -> None:
+        """Record how a trial ended; the state comes last, because with it the trial counts as recorded."""
+        self.set_trial_tags(trial, {**tags, "state": state})
 
-    def progress(self, values: Mapping[str, float], step: int) -> None:
-        """How far the search is after so many trials."""
-        with mlflow_errors(self.uri):
-            for key, value in values.items():
-                self.client.log_metric(self.run_id, key, value, step=step)
+    def close_trial(self, trial: str, status: JobStatus) -> None:
+        """End the run of a trial."""
+        with mlflow_errors(self.ref.tracking_uri):
+            self._client.set_terminated(trial, str(status))
 
-    def outcome(self, best: JobConfig, document: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """The chosen job, ready for ``adjobs train``, and what became of every trial."""
-        with mlflow_errors(self.uri):
-            self.client.log_text(self.run_id, best.to_yaml(), BEST_FILE)
-            self.client.log_dict(self.run_id, dict(document), TRIALS_FILE)
-            for key, value in tags.items():
-                self.client.set_tag(self.run_id, f"{TAG}{key}", value)
-
-    def figures(self, drawn: Mapping[str, Any]) -> None:
-        """Pictures of the search."""
-        with mlflow_errors(self.uri):
-            for name, figure in drawn.items():
-                self.client.log_figure(self.run_id, figure, f"figures/{name}.png")
+    def log_result(self, best: JobConfig, trials: Mapping[str, Any], figures: Mapping[str, Figure]) -> None:
+        """Log the best job, ready for ``adjobs train``, how every trial ended, and the figures of the search by name."""
+        self.log_text(best.to_yaml(), BEST_FILE)
+        self.log_json(trials, TRIALS_FILE)
+        for name, figure in figures.items():
+            self.log_figure(figure, f"{FIGURES}/{name}.png")
 
 
-def _named(client: Any, uri: str, name: str) -> Sequence[Any]:
-    """The run of a search, by its name or id."""
+def _find_runs(client: Any, uri: str, name: str) -> Sequence[Any]:
+    """The run of a search, by its name or id; empty if there is none."""
     if "'" in name:
-        raise TrackingError(f'search "{name}": a name holds no quotation marks; give another --name')
+        raise TrackingError(f'search "{name}": a name must not contain quotation marks; give another --name')
     with mlflow_errors(uri):
-        experiments = [one.experiment_id for one in client.search_experiments()]
-    kind = f"tags.`{TAG}kind` = '{SEARCH}'"
-    for which in (f"tags.`{TAG}search` = '{name}'", f"attributes.run_id = '{name}'"):
-        found = _search(client, uri, experiments, f"{kind} and {which}")
-        if found:
-            return found
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    for condition in (f"tags.`{TAG}search` = '{name}'", f"attributes.run_id = '{name}'"):
+        runs = _search_runs(client, uri, experiments, f"tags.`{TAG}kind` = '{SEARCH}' and {condition}")
+        if runs:
+            return runs
     return []
 
 
-def _search(client: Any, uri: str, experiments: Sequence[str], filter_: str) -> list[Any]:
-    """All runs, page by page."""
-    found: list[Any] = []
+def _search_runs(client: Any, uri: str, experiments: Sequence[str], filter_: str) -> list[Any]:
+    """All runs that a filter matches, page by page."""
+    runs: list[Any] = []
     token = None
     with mlflow_errors(uri):
         while True:
-            page = client.search_runs(list(experiments), filter_, max_results=200, page_token=token)
-            found += list(page)
+            page = client.search_runs(list(experiments), filter_, max_results=PAGE_SIZE, page_token=token)
+            runs += list(page)
             token = page.token
             if not token:
-                return found
+                return runs
 
 
-def _nested(run: Any) -> ChildRun:
+def _child_run(run: Any) -> ChildRun:
     tags = {key.removeprefix(TAG): value for key, value in run.data.tags.items() if key.startswith(TAG)}
-    return ChildRun(str(run.info.run_id), str(run.info.status), tags, dict(run.data.metrics))
+    return ChildRun(str(run.info.run_id), JobStatus(str(run.info.status)), tags, dict(run.data.metrics))

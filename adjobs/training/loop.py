@@ -24,8 +24,9 @@ from adjobs.data.batches import BatchPlan, TrainingData
 from adjobs.errors import AdjobsError
 from adjobs.evaluation.evaluate import DeviceConfig
 from adjobs.methods.contract import Progress, Selection, Stage
-from adjobs.nn.distributed import take_from_first
-from adjobs.nn.norm import synchronised
+from adjobs.methods.method import Method
+from adjobs.nn.distributed import broadcast_buffers
+from adjobs.nn.norm import synchronise_batch_norm
 from adjobs.training import checkpoint
 from adjobs.training.callbacks import Callback, IntervalResult
 from adjobs.training.checkpoint import Checkpoints
@@ -94,7 +95,7 @@ class Validation(NamedTuple):
 
 
 def fit(
-    method: nn.Module,
+    method: Method,
     data: TrainingData,
     worker: WorkerContext,
     *,
@@ -119,7 +120,7 @@ def fit(
         DataError: the data lack what a stage asks for.
     """
     run = _Run(method, data, worker, validation, checkpoints, callback)
-    stages: Sequence[Stage] = method.stages()  # type: ignore[operator]
+    stages = method.stages()
     for stage in stages:
         if stage.optimizer is not None:
             run.plan(stage)  # a batch that does not fit is refused before any work
@@ -153,7 +154,7 @@ class _Run:
 
     def __init__(
         self,
-        method: nn.Module,
+        method: Method,
         data: TrainingData,
         worker: WorkerContext,
         validation: Validation,
@@ -185,7 +186,7 @@ class _Run:
         """Train one stage from the step that was reached."""
         if stage.prepare is not None and stage.name not in self.progress.prepared:
             stage.prepare(self.data)
-            take_from_first(self.method)
+            broadcast_buffers(self.method)
             self.progress.prepared.append(stage.name)
         if stage.on_stage_start is not None:
             stage.on_stage_start(self.data)
@@ -245,7 +246,7 @@ class _Run:
         device = self.worker.device_config.device
         device_ids = [device.index or 0] if device.type == "cuda" else None
         # Buffers agree: they start equal, and statistics are those of the global batch. A memory bank would be sent in each step.
-        return DistributedDataParallel(synchronised(module, device), device_ids=device_ids, broadcast_buffers=False)
+        return DistributedDataParallel(synchronise_batch_norm(module, device), device_ids=device_ids, broadcast_buffers=False)
 
     def _train_interval(self, run: _StageRun, steps: range) -> dict[str, float]:
         """Take the steps of one interval; returns mean losses, learning rates and speed."""
@@ -309,7 +310,7 @@ class _Run:
         due = last or (stage.predicts and number % self.validation.every == 0)
         if stage.fit_statistics is not None and (last or (due and self.validation.evaluate is not None)):
             stage.fit_statistics(self.data)
-            take_from_first(self.method)
+            broadcast_buffers(self.method)
         if self.worker.rank == 0 and due:
             metrics = metrics | self._validate()
         with TemporaryDirectory(prefix="adjobs-") as temporary:

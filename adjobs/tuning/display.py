@@ -1,8 +1,9 @@
-"""A search on a terminal: a living table of its trials and the time left; in a log file a line for each trial."""
+"""A search on a terminal: a live table of its trials and the time left. In a log file: a line for each trial that ended."""
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,105 +12,111 @@ from rich.live import Live
 from rich.table import Table
 
 from adjobs.training.progress import ProgressBar, ProgressUpdate
-from adjobs.tuning.search import Watch
-from adjobs.tuning.space import in_words
-from adjobs.tuning.trial_manager import Queue, Trial
+from adjobs.tuning.search import SearchObserver
+from adjobs.tuning.space import format_params
+from adjobs.tuning.state import Trial, TrialState
+from adjobs.tuning.trial_manager import TrialManager
 
-ROWS = 12  # of the table: those at work, then the best
+TABLE_ROWS = 12  # the running trials, then the best
 
 
-class Display(Watch):
+class Display(SearchObserver):
     """What ``adjobs tune`` shows on standard error."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
         self._live: Live | None = None
-        self._queue: Queue | None = None
+        self._manager: TrialManager | None = None
         self._name = ""
-        self._told: set[int] = set()
+        self._shown: set[int] = set()  # numbers of the ended trials that have their line
         self._bar = ProgressBar()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.end()
+        self.on_trials_end()
         self._bar.__exit__(kind, error, trace)
 
-    def begin(self, name: str, queue: Queue) -> None:
-        """Say how the search is called, and show the table."""
-        self._name, self._queue = name, queue
-        self._told = {trial.number for trial in queue.trials.values() if trial.outcome is not None}
-        print(f"search {name}: go on with 'adjobs tune --resume {name}' if this is stopped", file=sys.stderr)
+    def on_start(self, name: str, manager: TrialManager) -> None:
+        """Print the name of the search, and show the table."""
+        self._name, self._manager = name, manager
+        self._shown = {trial.number for trial in manager.ended}
+        print(f"search {name}: if it is interrupted, resume it with 'adjobs tune --resume {name}'", file=sys.stderr)
         if self._console.is_terminal:
             self._live = Live(console=self._console, get_renderable=self._table, refresh_per_second=1, transient=True)
             self._live.start()
 
-    def changed(self) -> None:
-        """In a log file: a line for each trial that ended."""
-        if self._queue is None or self._live is not None:
+    def on_change(self) -> None:
+        """In a log file, print a line for each trial that ended."""
+        if self._manager is None or self._live is not None:
             return
-        for trial in list(self._queue.trials.values()):
-            if trial.outcome is not None and trial.number not in self._told:
-                self._told.add(trial.number)
-                print(f"{self._place()} {line(trial, self._queue)}", file=sys.stderr, flush=True)
+        for trial in self._manager.ended:
+            if trial.number not in self._shown:
+                self._shown.add(trial.number)
+                print(f"{_progress(self._manager)} {trial_line(trial, self._manager)}", file=sys.stderr, flush=True)
 
-    def end(self) -> None:
-        """The table goes; the summary takes its place."""
+    def on_trials_end(self) -> None:
+        """Remove the table; the summary takes its place."""
         if self._live is not None:
             self._live.stop()
             self._live = None
 
-    def tick(self, tick: ProgressUpdate) -> None:
-        """The bar of the final training."""
-        self._bar(tick)
-
-    def _place(self) -> str:
-        assert self._queue is not None
-        ended = sum(trial.outcome is not None for trial in self._queue.trials.values())
-        return f"[{ended}/{self._queue.limits.trials}, {left(self._queue)}]"
+    def on_progress(self, update: ProgressUpdate) -> None:
+        """Show the bar of the final training."""
+        self._bar(update)
 
     def _table(self) -> Any:
-        queue = self._queue
-        assert queue is not None
-        goal = queue.study.goals[0]
-        table = Table(title=f"search {self._name} {self._place()}", title_justify="left", box=None)
-        for head in ("trial", "state", "rounds", goal.metric, "seconds", "changed"):
-            table.add_column(head, overflow="fold")
-        best = queue.best()
-        for trial in [*queue.running, *best][:ROWS]:
-            value = trial.values.get(goal.metric, list(trial.history.values())[-1] if trial.history else None)
+        manager = self._manager
+        assert manager is not None
+        metric = manager.study.objectives[0].metric
+        table = Table(title=f"search {self._name} {_progress(manager)}", title_justify="left", box=None)
+        for header in ("trial", "state", "interval", metric, "seconds", "parameters"):
+            table.add_column(header, overflow="fold")
+        ranking = manager.ranking()
+        for trial in [*manager.running, *ranking][:TABLE_ROWS]:
+            latest = list(trial.history.values())[-1] if trial.history else None
+            value = trial.values.get(metric, latest)
             table.add_row(
                 str(trial.number),
-                "running" if trial.running else ("best" if best and trial is best[0] else str(trial.outcome)),
+                "best" if ranking and trial is ranking[0] else "running" if trial.state is None else trial.state.label,
                 str(max(trial.history, default=0)),
                 "" if value is None else f"{value:.4f}",
-                f"{queue.seconds(trial):.0f}",
-                in_words(trial.point),
+                f"{manager.elapsed_seconds(trial):.0f}",
+                format_params(trial.params),
             )
-        counts = {
-            name: sum(t.outcome == name for t in queue.trials.values()) for name in ("stopped early", "failed", "out of memory")
-        }
-        return Group(table, ", ".join(f"{count} {name}" for name, count in counts.items() if count))
+        return Group(table, _count_incomplete(manager))
 
 
-def left(queue: Queue) -> str:
-    """The time left, from the mean of the trials so far."""
-    ended = [trial for trial in queue.trials.values() if trial.outcome is not None]
+def _progress(manager: TrialManager) -> str:
+    return f"[{len(manager.ended)}/{manager.limits.trials}, {time_left(manager)}]"
+
+
+def _count_incomplete(manager: TrialManager) -> str:
+    """How many trials ended without completing: ``2 pruned, 1 out of memory``."""
+    counts = Counter(trial.state for trial in manager.ended)
+    incomplete = (TrialState.PRUNED, TrialState.FAILED, TrialState.OUT_OF_MEMORY)
+    return ", ".join(f"{counts[state]} {state.label}" for state in incomplete if counts[state])
+
+
+def time_left(manager: TrialManager) -> str:
+    """The time left, estimated from the mean of the trials so far."""
+    ended = manager.ended
     if not ended:
         return "time left unknown"
     mean = sum(trial.seconds for trial in ended) / len(ended)
-    todo = queue.limits.trials - len(ended)
-    seconds = mean * todo / max(1, len(queue.running)) + queue.longest
-    if queue.left is not None:
-        seconds = min(seconds, max(0.0, queue.left))
+    remaining = manager.limits.trials - len(ended)
+    seconds = mean * remaining / max(1, len(manager.running)) + manager.longest_seconds
+    if manager.seconds_left is not None:
+        seconds = min(seconds, max(0.0, manager.seconds_left))
     return f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {seconds:.0f} s left"
 
 
-def line(trial: Trial, queue: Queue) -> str:
+def trial_line(trial: Trial, manager: TrialManager) -> str:
     """A trial that ended, in one line."""
-    goal, best = queue.study.goals[0], queue.best()
-    value = trial.values.get(goal.metric)
-    found = f"{goal.metric} {value:.4f}" if value is not None else trial.reason
-    mark = " (best so far)" if best and best[0] is trial else ""
-    return f"trial {trial.number} {trial.outcome} after {trial.seconds:.0f} s: {found}{mark}; {in_words(trial.point)}"
+    assert trial.state is not None
+    metric, ranking = manager.study.objectives[0].metric, manager.ranking()
+    value = trial.values.get(metric)
+    outcome = f"{metric} {value:.4f}" if value is not None else trial.reason
+    mark = " (best so far)" if ranking and ranking[0] is trial else ""
+    return f"trial {trial.number} {trial.state.label} after {trial.seconds:.0f} s: {outcome}{mark}; {format_params(trial.params)}"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Distribution = Literal["uniform", "loguniform", "quniform", "randint", "choice"]
 
-DISTRIBUTIONS: Mapping[Distribution, str] = {
+DISTRIBUTIONS = {
     "uniform": "[low, high]",
     "loguniform": "[low, high], both above 0",
     "quniform": "[low, high, step], a whole number of steps apart",

@@ -2,314 +2,268 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from adjobs.config.job import JobConfig
 from adjobs.config.settings import Settings
 from adjobs.errors import DataError, JobError, TrackingError
 from adjobs.jobs import run
-from adjobs.jobs.prepare import Data
+from adjobs.jobs.lifecycle import driver_tags, ensure_not_running, managed_run, reopen_run
+from adjobs.jobs.prepare import with_absolute_paths
 from adjobs.storage import open_store
-from adjobs.tracking import run as tracking
 from adjobs.tracking import search as records
-from adjobs.tracking.search import SearchRecorder, StoredSearch
+from adjobs.tracking.layout import RunRef, run_name
+from adjobs.tracking.runs import open_reader, open_writer
+from adjobs.tracking.search import ChildRun, SearchWriter, StoredSearch
 from adjobs.training.backends import ray as ray_backend
 from adjobs.training.progress import ProgressUpdate
-from adjobs.tuning import outcome, tune_bridge
-from adjobs.tuning.objective import Objective
-from adjobs.tuning.plan import DEFAULT_TRIALS, Options, look, resolved, section
-from adjobs.tuning.space import Point, Space, parse_space
-from adjobs.tuning.study import Rules, Study
-from adjobs.tuning.trial import Order
-from adjobs.tuning.trial_manager import Limits, Queue, Trial
+from adjobs.tuning import summary, tune_bridge
+from adjobs.tuning.plan import SearchOptions, SearchPlan, make_plan, resumed_options
+from adjobs.tuning.resources import TrialResources
+from adjobs.tuning.result import Optimism, SearchResult, StudyResult, flatten_optimism
+from adjobs.tuning.space import Space, TrialParams, parse_space
+from adjobs.tuning.study import Study
+from adjobs.tuning.trial_manager import Limits, TrialManager
+from adjobs.tuning.trial_runs import TrialRuns
+from adjobs.types import JobStatus
 
 
-class Watch:
-    """Whoever looks on; this one does not."""
+class SearchObserver:
+    """Called while a search runs; this one does nothing."""
 
-    def begin(self, name: str, queue: Queue) -> None:
-        """The search starts."""
+    def on_start(self, name: str, manager: TrialManager) -> None:
+        """The first trials start."""
 
-    def changed(self) -> None:
+    def on_change(self) -> None:
         """A trial started, reported or ended."""
 
-    def end(self) -> None:
-        """No more trials."""
+    def on_trials_end(self) -> None:
+        """No trial is running any more."""
 
-    def tick(self, tick: ProgressUpdate) -> None:
-        """The training of what was chosen goes on."""
+    def on_progress(self, update: ProgressUpdate) -> None:
+        """The final training progressed."""
 
 
 @dataclass(frozen=True)
 class _Search:
-    """A search that was opened."""
+    """A search whose run is open."""
 
     name: str
-    run_id: str
-    job: JobConfig
-    space: Space
-    goals: tuple[Objective, ...]
-    options: Options
-    data: Mapping[str, Data]
-    settings: Settings
-    _prepared: dict[str, run.Prepared] = field(default_factory=dict)
+    ref: RunRef
+    plan: SearchPlan
 
-    def prepared(self, point: Point) -> run.Prepared:
-        """A point's job and data, looked at once: a model to begin with is fetched for that."""
-        key = json.dumps(point)
-        if key not in self._prepared:
-            job = self.space.job_at(point, self.job)
-            self._prepared[key] = run.prepare(job, self.settings, self.data[section(job)])
-        return self._prepared[key]
+    @property
+    def resume_command(self) -> str:
+        return f"adjobs tune --resume {self.name}"
 
 
-def start(
+class _Outcome(NamedTuple):
+    """Trials and final training of a search."""
+
+    study: StudyResult
+    optimism: dict[str, Optimism]
+    final: ChildRun
+
+
+def run_search(
     job: JobConfig,
     space: Space,
-    options: Options,
+    options: SearchOptions,
     settings: Settings,
-    watch: Watch,
+    observer: SearchObserver,
     *,
     name: str | None = None,
-    hours: float | None = None,
-) -> dict[str, Any]:
-    """Search from the beginning; returns the summary.
+    time_budget_s: float | None = None,
+) -> SearchResult:
+    """Search for hyperparameters, train the best in full and test it once.
 
     Args:
         job: the resolved job, whose values are the first trial.
         space: what varies.
-        options: how.
+        options: how to search.
         settings: where MLflow, storage and Ray are.
-        watch: told of all that happens.
-        name: of the search, to go on with; None makes one.
-        hours: in which trials and final training are to end; None: no limit.
+        observer: called while the search runs.
+        name: of the search, to resume it by; None makes one.
+        time_budget_s: seconds in which trials and final training are to end; None: no limit.
 
     Raises:
         AdjobsError: anything that stands in the way; most of it is found before a run is opened.
     """
-    begin = time.perf_counter()
-    job = run.with_absolute_paths(job)
-    options, goals = resolved(options, job, space)
+    started_at = time.perf_counter()
+    job = with_absolute_paths(job)
     space.check(job)
-    data = look(space, job, goals, settings)
-    name = name or f"{tracking.name_of(job)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    plan = make_plan(job, space, options, settings)
+    name = name or f"{run_name(job)}-{time.strftime('%Y%m%d-%H%M%S')}"
     with ray_backend.connected(settings):
-        where = tune_bridge.room(job.train)
-        told = {**asdict(options), "metrics": [str(goal) for goal in goals]}
-        of_data = {"data_fingerprint": next(iter(data.values())).fingerprint, "divisions": _divisions(data)}
-        document = {"method": space.method, "axes": {axis.key: _told(axis) for axis in space.axes}}
-        run_id = records.open_search(settings.tracking_uri, name, job, document, told, {**run.driver_tags(), **of_data})
-        found = _Search(name, run_id, job, space, goals, options, data, settings)
-        summary = _go_on(found, None, where, watch, hours)
-    return summary | {"seconds": time.perf_counter() - begin}
+        resources = tune_bridge.resolve_trial_resources(job.train)
+        tags = {**driver_tags(), "data_fingerprint": plan.fingerprint, "splits_digest": plan.splits_digest}
+        ref = records.open_search(settings.tracking_uri, name, job, space.to_dict(), plan.options().to_dict(), tags)
+        search = _Search(name, ref, plan)
+        outcome = _run(search, None, resources, observer, time_budget_s)
+    return _result(search, outcome, time.perf_counter() - started_at)
 
 
-def resume(
+def resume_search(
     name: str,
     settings: Settings,
-    watch: Watch,
+    observer: SearchObserver,
     *,
     trials: int | None = None,
-    concurrent: int | None = None,
-    hours: float | None = None,
-) -> dict[str, Any]:
-    """Go on with a search: finished trials stay, running ones go on from their checkpoints.
+    max_concurrent: int | None = None,
+    time_budget_s: float | None = None,
+) -> SearchResult:
+    """Resume a search: ended trials stay, the others continue from their checkpoints.
 
     Args:
         name: of the search, or the id of its run.
         settings: where MLflow, storage and Ray are.
-        watch: told of all that happens.
+        observer: called while the search runs.
         trials: in all, in place of what the search was started with.
-        concurrent: at once, likewise.
-        hours: from now on.
+        max_concurrent: trials at once, likewise.
+        time_budget_s: seconds from now; None: no limit.
 
     Raises:
         TrackingError: no such search, it is finished, or its driver is alive.
         DataError: the data are not those that it was started with.
     """
-    begin = time.perf_counter()
+    started_at = time.perf_counter()
     stored = records.find_search(settings.tracking_uri, name)
     name = stored.tags["search"]
-    run.ensure_not_running(f"search '{name}'", stored.status, stored.tags)
-    if stored.status == "FINISHED":
-        raise TrackingError(f"search '{name}': is FINISHED, its test part was looked at; start a new one with 'adjobs tune JOB'")
-    given = Options(**{**stored.options, "metrics": tuple(stored.options["metrics"])})
-    given = replace(given, trials=trials or given.trials, concurrent=concurrent or given.concurrent)
-    job, space = stored.job, parse_space(stored.space, f"space of search '{name}'")
-    options, goals = resolved(given, job, space)
-    data = look(space, job, goals, settings)
-    seen = next(iter(data.values())).fingerprint
-    if seen != stored.tags["data_fingerprint"]:
-        was = stored.tags["data_fingerprint"]
-        raise DataError(
-            f"data '{job.data.uri}': fingerprint {seen[:16]}, search '{name}' was started with {was[:16]}; bring them back"
-        )
-    if _divisions(data) != stored.tags["divisions"]:
-        raise DataError(
-            f"data.split '{job.data.split}': divides the data otherwise than when search '{name}' was started; bring it back"
-        )
-    if stored.final is not None and (trials is not None or hours is not None):
+    ensure_not_running(f"search '{name}'", stored.status, stored.tags)
+    if stored.status == JobStatus.FINISHED:
+        raise TrackingError(f"search '{name}': is FINISHED, its test split was evaluated; start a new one with 'adjobs tune JOB'")
+    space = parse_space(stored.space, f"space of search '{name}'")
+    plan = make_plan(stored.job, space, resumed_options(stored.options, trials, max_concurrent), settings)
+    _check_same_data(name, plan, stored)
+    if stored.final is not None and (trials is not None or time_budget_s is not None):
         raise TrackingError(
-            f"search '{name}': its trials are over, its choice is being trained; go on without --trials and --hours"
+            f"search '{name}': its trials are over and its choice is being trained; resume without --trials and --time-budget"
         )
     with ray_backend.connected(settings):
-        where = tune_bridge.room(job.train)
-        tracking.reopen(settings.tracking_uri, stored.run_id, run.driver_tags())
-        found = _Search(name, stored.run_id, job, space, goals, options, data, settings)
-        summary = _go_on(found, stored, where, watch, hours)
-    return summary | {"seconds": time.perf_counter() - begin}
+        resources = tune_bridge.resolve_trial_resources(plan.job.train)
+        open_writer(stored.ref).reopen(driver_tags())
+        search = _Search(name, stored.ref, plan)
+        outcome = _run(search, stored, resources, observer, time_budget_s)
+    return _result(search, outcome, time.perf_counter() - started_at)
 
 
-def _divisions(data: Mapping[str, Data]) -> str:
-    """What tells these divisions of the data from others."""
-    parts = [one.split.to_dict() for one in data.values()]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+def _check_same_data(name: str, plan: SearchPlan, stored: StoredSearch) -> None:
+    """Refuse to resume a search on other data or other splits."""
+    data, before = plan.job.data, stored.tags["data_fingerprint"]
+    if plan.fingerprint != before:
+        raise DataError(
+            f"data '{data.uri}': fingerprint {plan.fingerprint[:16]}, search '{name}' was started with {before[:16]}; "
+            "restore the data, or start a new search"
+        )
+    if plan.splits_digest != stored.tags["splits_digest"]:
+        raise DataError(
+            f"data.split '{data.split}': splits the data differently than when search '{name}' was started; "
+            "restore it, or start a new search"
+        )
 
 
-def _told(axis: Any) -> dict[str, Any]:
-    """An axis as a space file tells it."""
-    return {axis.kind: list(axis.values), **({"when": {key: list(v) for key, v in axis.when.items()}} if axis.when else {})}
-
-
-def _go_on(
-    search: _Search, stored: StoredSearch | None, where: tune_bridge.Room, watch: Watch, hours: float | None
-) -> dict[str, Any]:
+def _run(
+    search: _Search,
+    stored: StoredSearch | None,
+    resources: TrialResources,
+    observer: SearchObserver,
+    time_budget_s: float | None,
+) -> _Outcome:
     """Run what is left of a search, and close its run whatever happens."""
-    with run.managed_run(search.settings.tracking_uri, search.run_id, f"adjobs tune --resume {search.name}"):
-        return _find_and_train(search, stored, where, watch, hours)
+    with managed_run(search.ref, search.resume_command):
+        plan, uri = search.plan, search.ref.tracking_uri
+        runs = TrialRuns(plan, search.ref)
+        manager = _make_manager(plan, runs, stored, resources, time_budget_s)
+        if stored is None or stored.final is None:
+            _run_trials(search, manager, runs, resources, observer)
+        ranking = manager.ranking()
+        if not ranking:
+            reasons = "; ".join(sorted({trial.reason for trial in manager.trials.values() if trial.reason}))
+            raise JobError(f"search '{search.name}': none of {len(manager.trials)} trials completed ({reasons[:500]})")
+        best = ranking[0]
+        study = summary.summarise_study(manager)
+        writer = SearchWriter(search.ref)
+        writer.log_result(plan.space.apply(best.params, plan.job), study.to_dict(), summary.draw_study(manager, study))
+        writer.set_tags({"best_trial": str(best.number), "best_run": best.run_id})
+        summary.log_figures_of_best(uri, ranking)
+        final = _train_best(search, stored, best.params, observer)
+        optimism = summary.compute_optimism(plan.objectives, best.values, final.metrics)
+        numbers = {f"chosen/{name}": value for name, value in flatten_optimism(optimism).items()}
+        writer.log_metrics(numbers, len(manager.trials))
+        return _Outcome(study, optimism, final)
 
 
-def _find_and_train(
-    search: _Search, stored: StoredSearch | None, where: tune_bridge.Room, watch: Watch, hours: float | None
-) -> dict[str, Any]:
-    """Trials, choice, training, test."""
-    queue = _queue(search, stored, where, hours)
-    if stored is None or stored.final is None:
-        _run_trials(search, queue, where, watch)
-    best = queue.best()
-    if not best:
-        reasons = "; ".join(sorted({trial.reason for trial in queue.trials.values() if trial.reason}))
-        raise JobError(f"search '{search.name}': none of {len(queue.trials)} trials finished ({reasons[:500]})")
-    uri = search.settings.tracking_uri
-    chosen = search.space.job_at(best[0].point, search.job)
-    document = outcome.document(queue)
-    recorder = SearchRecorder(uri, search.run_id)
-    recorder.outcome(chosen, document, {"best_trial": str(best[0].number), "best_run": best[0].run_id})
-    recorder.figures(outcome.pictures(queue, document))
-    outcome.show_best(uri, best)
-    final = _train_choice(search, stored, best[0].point, watch)
-    measured = outcome.optimism(search.goals, best[0], final)
-    recorder.progress({f"chosen/{name}": value for name, value in measured.items() if value is not None}, len(queue.trials))
-    setup = {"search": search.name, "run_id": search.run_id, "run_url": tracking.url(uri, search.run_id), "tracking_uri": uri}
-    what = {"method": search.job.method, "data": search.job.data.uri}
-    return {**setup, **what, **document, "chosen": measured, "final_run": final.run_id, "model": final.tags.get("model")}
+def _make_manager(
+    plan: SearchPlan,
+    runs: TrialRuns,
+    stored: StoredSearch | None,
+    resources: TrialResources,
+    time_budget_s: float | None,
+) -> TrialManager:
+    """A manager that knows the trials of a search that is resumed."""
+    study = Study(plan.space, plan.job, plan.objectives, plan.config, plan.prepare)
+    capacity = resources.max_concurrent
+    max_concurrent = min(plan.max_concurrent or capacity, capacity)
+    limits = Limits(plan.trials, max_concurrent, time_budget_s, plan.job.train.max_retries)
+    manager = TrialManager(study, limits, runs, exclusive_device=resources.exclusive_device)
+    for child in () if stored is None else stored.trials:
+        # The driver may have died after it recorded the state of a trial, before it closed the run.
+        manager.restore(runs.restore(child), is_closed=child.status in (JobStatus.FINISHED, JobStatus.FAILED))
+    return manager
 
 
-def _queue(search: _Search, stored: StoredSearch | None, where: tune_bridge.Room, hours: float | None) -> Queue:
-    """The trials, those of an earlier part of the search among them."""
-    options, uri = search.options, search.settings.tracking_uri
-    recorder = SearchRecorder(uri, search.run_id)
-    rules = Rules(options.sampler, options.stopper or "none", options.grace, options.seed)
-    study = Study(search.space, search.job, search.goals, rules, search.prepared)
-
-    def opened(number: int, point: Point) -> Trial:
-        tags = {"launcher": "search", "trial": str(number), "point": json.dumps(point)}
-        under = records.under(search.run_id, number)
-        return Trial(number, point, run.open_run(search.prepared(point), search.settings, tags, under).run_id)
-
-    def waiting(trial: Trial) -> None:
-        recorder.note(trial.run_id, {"deaths": str(trial.deaths), "alone": str(trial.alone), "spent": f"{trial.seconds:.1f}"})
-
-    def closed(trial: Trial) -> None:
-        recorder.settle(trial.run_id, str(trial.outcome), {"reason": trial.reason, "seconds": f"{trial.seconds:.1f}"})
-        open_store(run.storage_of(search.settings, "")).delete(trial.run_id)  # nobody goes on from there
-        recorder.close(trial.run_id, "FAILED" if trial.outcome in ("failed", "out of memory") else "FINISHED")
-        best = queue.best()
-        if best:
-            metric = search.goals[0].metric
-            recorder.progress(
-                {f"best/{metric}": best[0].values[metric]}, sum(t.outcome is not None for t in queue.trials.values())
-            )
-
-    limits = Limits(
-        options.trials or DEFAULT_TRIALS,
-        min(options.concurrent or where.most, where.most),
-        None if hours is None else 3600 * hours,
-        search.job.train.max_retries,
-    )
-    queue = Queue(study, limits, opened, waiting, closed, crowded=where.crowded)
-    for nested in () if stored is None else stored.trials:
-        trial = _known(search, nested)
-        queue.known(trial)
-        if trial.outcome is not None and nested.status not in ("FINISHED", "FAILED"):
-            closed(trial)  # the driver ended between the trial's last word and the end of this
-    return queue
-
-
-def _known(search: _Search, nested: records.ChildRun) -> Trial:
-    """A trial as MLflow holds it."""
-    outcome = nested.tags.get("outcome")
-    metric = search.goals[0].metric
-    return Trial(
-        number=int(nested.tags["trial"]),
-        point=json.loads(nested.tags["point"]),
-        run_id=nested.run_id,
-        history=records.history(search.settings.tracking_uri, nested.run_id, metric) if search.goals[0].every_round else {},
-        outcome=outcome,  # type: ignore[arg-type]
-        reason=nested.tags.get("reason", ""),
-        values=nested.values if outcome == "finished" else {},
-        seconds=float(nested.tags.get("seconds") or nested.metrics.get("costs/train_seconds") or nested.tags.get("spent") or 0),
-        deaths=int(nested.tags.get("deaths", 0)),
-        alone=nested.tags.get("alone") == "True",
-    )
-
-
-def _run_trials(search: _Search, queue: Queue, where: tune_bridge.Room, watch: Watch) -> None:
-    settings, earlier = search.settings, set(queue.trials)
-
-    def order_of(trial: Trial) -> Order:
-        prepared = search.prepared(trial.point)
-        if trial.number in earlier:
-            task = run.reopen_run(prepared, settings, trial.run_id)
-        else:
-            task = run.task_of(prepared, settings, trial.run_id)
-        task = replace(task, split=replace(task.split, test=()), reuse_stages=True)
-        return Order(trial.number, task, run.storage_of(settings, trial.run_id), where.wanted, trial.seconds)
-
-    if queue.over:
+def _run_trials(
+    search: _Search, manager: TrialManager, runs: TrialRuns, resources: TrialResources, observer: SearchObserver
+) -> None:
+    if manager.is_over:
         return
-    watch.begin(search.name, queue)
+    artifacts = search.plan.settings.artifacts
+    observer.on_start(search.name, manager)
     try:
-        open_store(f"{settings.artifacts}/searches").delete(search.run_id)  # of a part that was killed
-        storage = f"{settings.artifacts}/searches/{search.run_id}/{uuid.uuid4().hex[:8]}"
-        tune_bridge.execute(queue, order_of, where, storage, watch.changed)
+        open_store(f"{artifacts}/searches").delete(search.ref.run_id)  # of a driver that was killed
+        storage = f"{artifacts}/searches/{search.ref.run_id}/{uuid.uuid4().hex[:8]}"
+        tune_bridge.run_trials(
+            manager, lambda trial: runs.spec_for(trial, resources.worker), resources, storage, observer.on_change
+        )
     except BaseException:
-        recorder = SearchRecorder(settings.tracking_uri, search.run_id)
-        for trial in (one for one in queue.trials.values() if one.outcome is None):
-            with contextlib.suppress(TrackingError):
-                recorder.note(trial.run_id, {"spent": f"{queue.seconds(trial):.1f}"})
-                recorder.close(trial.run_id, "KILLED")
+        interrupted = [trial for trial in manager.trials.values() if trial.state is None]
+        runs.abort([(trial, manager.elapsed_seconds(trial)) for trial in interrupted])
         raise
     finally:
-        watch.end()
+        observer.on_trials_end()
 
 
-def _train_choice(search: _Search, stored: StoredSearch | None, point: Point, watch: Watch) -> records.ChildRun:
-    """Train the choice in full and test it, once; returns its run."""
-    settings = search.settings
+def _train_best(search: _Search, stored: StoredSearch | None, params: TrialParams, observer: SearchObserver) -> ChildRun:
+    """Train the best trial's job in full and test it, once; returns its run."""
+    plan, settings = search.plan, search.plan.settings
     if stored is None or stored.final is None:
-        chosen = search.space.job_at(point, search.job)
-        run.train(chosen, settings, local=False, on_progress=watch.tick, under=records.under(search.run_id, None))
-    elif stored.final.status != "FINISHED":
-        run.reopen_run(search.prepared(point), settings, stored.final.run_id)  # its driver may have ended while it was opened
-        run.resume(stored.final.run_id, settings, on_progress=watch.tick, by_search=True)
-    final = records.find_search(settings.tracking_uri, search.run_id).final
+        best = plan.space.apply(params, plan.job)
+        parent = records.parent_run(search.ref.run_id, None)
+        run.train(best, settings, backend="ray", on_progress=observer.on_progress, parent=parent)
+    elif stored.final.status != JobStatus.FINISHED:
+        ref = RunRef(search.ref.tracking_uri, stored.final.run_id)
+        reopen_run(plan.prepare(params), settings, ref)  # its driver may have died while it was opened
+        run.resume(ref, settings, on_progress=observer.on_progress, by_search=True)
+    final = records.find_search(search.ref.tracking_uri, search.ref.run_id).final
     assert final is not None
     return final
+
+
+def _result(search: _Search, outcome: _Outcome, seconds: float) -> SearchResult:
+    job = search.plan.job
+    return SearchResult(
+        name=search.name,
+        run_id=search.ref.run_id,
+        run_url=open_reader(search.ref).url(),
+        tracking_uri=search.ref.tracking_uri,
+        method=job.method,
+        data=job.data.uri,
+        study=outcome.study,
+        optimism=outcome.optimism,
+        final_run=outcome.final.run_id,
+        model=outcome.final.tags.get("model"),
+        seconds=seconds,
+    )

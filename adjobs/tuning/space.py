@@ -9,7 +9,7 @@ A space file is YAML::
       params.levels: {randint: [1, 3]}                           # both ends included
       params.faint: {quniform: [0, 0.9, 0.1]}                    # low, high, step
       data.image_size: {choice: [128, 256]}
-      params.rectangles: {randint: [1, 8], when: {params.mom: true}}   # varies only with this value of an earlier key, or of the job
+      params.rectangles: {randint: [1, 8], when: {params.mom: true}}   # only with this value of an earlier key or of the job
 """
 
 from __future__ import annotations
@@ -118,9 +118,7 @@ class Space:
         for parameter in self.parameters:
             values = [{parameter.key: value} for value in parameter.grid_values or ()]
             grid = [
-                {**params, **chosen}
-                for params in grid
-                for chosen in (values if self.is_active(parameter, params, job) else [{}])
+                {**params, **chosen} for params in grid for chosen in (values if self.is_active(parameter, params, job) else [{}])
             ]
         return grid
 

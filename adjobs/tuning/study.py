@@ -1,177 +1,194 @@
-"""What to try next, and what to stop early: Optuna's samplers and pruners, without a state that could be lost.
+"""What to try next, and what to prune: Optuna's samplers and pruners, without a state that could be lost.
 
-The study lives in memory. Whatever it knows it was told of trials, all of which stand in MLflow, so that a search goes on by
-telling it again. Samplers hold no state either: each is made anew from the search's seed and the number of the trial.
+The study lives in memory. All it knows are the trials, which MLflow holds, so a resumed search adds them again. Samplers have no
+state either: each is made from the search's seed and the number of the trial.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 import optuna
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
 
 from adjobs.config.job import JobConfig
 from adjobs.errors import JobError
 from adjobs.tuning.objective import Objective
-from adjobs.tuning.space import Point, Space
+from adjobs.tuning.space import Space, TrialParams
 
 Sampler = Literal["tpe", "random", "grid"]
-Stopper = Literal["asha", "median", "none"]
-REDUCTION = 3  # ASHA keeps the best third at each rung (Li et al. 2020 use 4, Hyperband 3)
-UNSTOPPED = 4  # trials that the median needs before it stops any
-FEW = 5  # finished trials say nothing of what mattered
-DRAWS = 200  # in a row that the method's configuration may refuse
+Pruner = Literal["asha", "median", "none"]
+
+REDUCTION_FACTOR = 3  # ASHA keeps the best third at each rung (Li et al. 2020 use 4, Hyperband 3)
+MEDIAN_STARTUP_TRIALS = 4  # before the median pruner prunes any
+MIN_TRIALS_FOR_IMPORTANCE = 5  # fewer complete trials say nothing about what mattered
+MAX_DRAWS = 200  # in a row that may be rejected
+
+_State = optuna.trial.TrialState
 
 
-class Rules(NamedTuple):
-    """How a search chooses: sampler, stopper, the validated rounds that every trial gets, and the seed of the draws."""
+@dataclass(frozen=True)
+class SearchConfig:
+    """How a search chooses.
+
+    Attributes:
+        sampler: what suggests values.
+        pruner: what ends trials early.
+        grace_period: validations that every trial gets before it may be pruned.
+        seed: of the sampler.
+    """
 
     sampler: Sampler
-    stopper: Stopper
-    grace: int
+    pruner: Pruner
+    grace_period: int
     seed: int
 
 
 class Study:
-    """The knowledge of a search.
+    """What a search knows.
 
     Args:
         space: what varies.
         job: in which it varies.
-        goals: what the search is after.
-        rules: how it chooses.
-        fits: raises JobError for points whose values do not fit together; None: what the job itself says.
+        objectives: what is optimised.
+        config: how the search chooses.
+        check: raises JobError for values that do not fit together; None: only the job itself is checked.
     """
 
     def __init__(
         self,
         space: Space,
         job: JobConfig,
-        goals: tuple[Objective, ...],
-        rules: Rules,
-        fits: Callable[[Point], object] | None = None,
+        objectives: tuple[Objective, ...],
+        config: SearchConfig,
+        check: Callable[[TrialParams], object] | None = None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-        self.space, self.job, self.goals, self.rules = space, job, goals, rules
-        self._fits = fits or (lambda point: space.job_at(point, job))
-        self.refused = 0  # draws whose values do not fit together
-        self._known: list[Point] = []
-        self._points = space.grid(job) if rules.sampler == "grid" else None
-        directions = [StudyDirection.MAXIMIZE if goal.direction == "max" else StudyDirection.MINIMIZE for goal in goals]
-        self._study = optuna.create_study(directions=directions, pruner=_pruner(rules))
+        self.space, self.job, self.objectives, self.config = space, job, objectives, config
+        self.rejected_draws = 0  # whose values do not fit together
+        self._check = check or (lambda params: space.apply(params, job))
+        self._known: list[TrialParams] = []
+        self._grid = space.grid(job) if config.sampler == "grid" else None
+        directions = [
+            StudyDirection.MAXIMIZE if objective.direction == "max" else StudyDirection.MINIMIZE for objective in objectives
+        ]
+        self._study = optuna.create_study(directions=directions, pruner=_make_pruner(config))
         self._trials: dict[int, optuna.Trial] = {}
 
     @property
-    def begins_with_the_job(self) -> bool:
-        """Whether trial 0 is the job as it was given."""
-        return self._points is None
+    def has_baseline_trial(self) -> bool:
+        """Whether trial 0 is the job as it is."""
+        return self._grid is None
 
-    def ask(self, number: int) -> Point | None:
-        """The point of a new trial: the job as it is first, then what the sampler suggests. None where nothing new is left.
+    def suggest(self, number: int) -> TrialParams | None:
+        """The values of a new trial: first the job as it is, then what the sampler suggests. None when nothing new is left.
 
         Raises:
-            JobError: the method's configuration refuses all that was drawn.
+            JobError: all that was drawn is rejected.
         """
-        if self._points is not None:
-            if number >= len(self._points):
+        if self._grid is not None:
+            if number >= len(self._grid):
                 return None
-            self.begin(number, self._points[number])
-            return self._points[number]
-        if number == 0:
-            as_it_is = self.space.point_of(self.job)
-            if as_it_is is not None:
-                self.begin(number, as_it_is)
-            return as_it_is or {}
-        reason: JobError | None = None
-        twice = False
-        for again in range(DRAWS):
-            self._study.sampler = _sampler(self.rules, number, again)
+            self.add_trial(number, self._grid[number])
+            return self._grid[number]
+        if number > 0:
+            return self._draw(number)
+        params = self.space.params_of(self.job)
+        if params is not None:
+            self.add_trial(number, params)
+        return params or {}
+
+    def _draw(self, number: int) -> TrialParams | None:
+        """New values that fit together."""
+        last_error: JobError | None = None
+        has_repeated = False
+        for attempt in range(MAX_DRAWS):
+            self._study.sampler = _make_sampler(self.config, number, attempt)
             trial = self._study.ask()
-            point = self.space.draw(trial, self.job)
-            if point in self._known:
-                twice = True
-                self._study.tell(trial, state=TrialState.FAIL)
+            params = self.space.suggest(trial, self.job)
+            if params in self._known:
+                has_repeated = True
+                self._study.tell(trial, state=_State.FAIL)
                 continue
             try:
-                self._fits(point)
+                self._check(params)
             except JobError as error:
-                self.refused, reason = self.refused + 1, error
-                self._study.tell(trial, state=TrialState.FAIL)
+                self.rejected_draws, last_error = self.rejected_draws + 1, error
+                self._study.tell(trial, state=_State.FAIL)
                 continue
             self._trials[number] = trial
-            self._known.append(point)
-            return point
-        if reason is None or twice:
+            self._known.append(params)
+            return params
+        if last_error is None or has_repeated:
             return None
         raise JobError(
-            f"{self.space.source}: {DRAWS} points in a row do not fit the method, the last: {reason}; narrow the space"
+            f"{self.space.source}: {MAX_DRAWS} draws in a row do not fit the method, the last: {last_error}; narrow the space"
         )
 
-    def begin(self, number: int, point: Point) -> None:
-        """A trial with a given point. One that is not in the space is tried, but nothing is learnt from it."""
-        self._known.append(point)
-        axes = {axis.key: axis for axis in self.space.axes}
-        if not point or any(key not in axes or not axes[key].holds(value) for key, value in point.items()):
+    def add_trial(self, number: int, params: TrialParams) -> None:
+        """Add a trial with given values. If they are not in the space, nothing is learnt from it."""
+        self._known.append(params)
+        parameters = {parameter.key: parameter for parameter in self.space.parameters}
+        if not params or any(key not in parameters or not parameters[key].contains(value) for key, value in params.items()):
             return
-        self._study.enqueue_trial(point)
+        self._study.enqueue_trial(params)
         trial = self._study.ask()
-        self.space.draw(trial, self.job)
+        self.space.suggest(trial, self.job)
         self._trials[number] = trial
 
     def report(self, number: int, step: int, value: float) -> bool:
-        """Tell of a validation, the first being step 1; returns whether to stop the trial.
+        """Report a validation, the first being step 1; returns whether to prune the trial.
 
-        Never the job as it was given: all are compared with it.
+        The baseline is never pruned, because all others are compared with it.
         """
         trial = self._trials.get(number)
-        if trial is None or len(self.goals) > 1 or self.rules.stopper == "none":
+        if trial is None or len(self.objectives) > 1 or self.config.pruner == "none":
             return False
         trial.report(value, step)
-        return bool(trial.should_prune()) and not (number == 0 and self.begins_with_the_job)
+        return bool(trial.should_prune()) and not (number == 0 and self.has_baseline_trial)
 
     def finish(self, number: int, values: tuple[float, ...] | None) -> None:
-        """Tell of a trial's end; values are None where it has none."""
+        """Report the objectives of a trial that ended; None if it failed."""
         trial = self._trials.get(number)
         if trial is not None:
-            self._study.tell(trial, values, state=TrialState.FAIL if values is None else TrialState.COMPLETE)
+            self._study.tell(trial, values, state=_State.FAIL if values is None else _State.COMPLETE)
 
-    def stop(self, number: int) -> None:
-        """Tell that a trial was stopped early."""
+    def prune(self, number: int) -> None:
+        """Report that a trial was pruned."""
         trial = self._trials.get(number)
         if trial is not None:
-            self._study.tell(trial, state=TrialState.PRUNED)
+            self._study.tell(trial, state=_State.PRUNED)
 
     def importance(self) -> dict[str, float]:
-        """Share of the first objective's variance that each key explains (fANOVA, Hutter et al. 2014); empty where unknown."""
-        if len(self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < FEW:
+        """Share of the first objective's variance that each key explains (fANOVA, Hutter et al. 2014); empty if unknown."""
+        if len(self._study.get_trials(deepcopy=False, states=(_State.COMPLETE,))) < MIN_TRIALS_FOR_IMPORTANCE:
             return {}
         try:
-            first = None if len(self.goals) == 1 else (lambda trial: trial.values[0])
-            found = optuna.importance.get_param_importances(
-                self._study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=self.rules.seed), target=first
+            first = None if len(self.objectives) == 1 else (lambda trial: trial.values[0])
+            shares = optuna.importance.get_param_importances(
+                self._study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=self.config.seed), target=first
             )
-        except (RuntimeError, ValueError):  # no key that all of them have, or all are equally good
+        except (RuntimeError, ValueError):  # no key that all trials have, or equal values everywhere
             return {}
-        return {key: float(value) for key, value in found.items()}
+        return {key: float(share) for key, share in shares.items()}
 
 
-def _sampler(rules: Rules, number: int, again: int) -> optuna.samplers.BaseSampler:
-    """A sampler with a seed of this trial's own."""
-    seed = (rules.seed * 1_000_003 + number * 1_009 + again) % 2**32
-    if rules.sampler == "random":
+def _make_sampler(config: SearchConfig, number: int, attempt: int) -> optuna.samplers.BaseSampler:
+    """A sampler with a seed of its own for each draw."""
+    seed = (config.seed * 1_000_003 + number * 1_009 + attempt) % 2**32
+    if config.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
-    # Values that are being tried count as bad, so that trials side by side do not try the same.
+    # The constant liar takes running trials for poor ones, so that concurrent trials do not try the same.
     return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
 
 
-def _pruner(rules: Rules) -> optuna.pruners.BasePruner:
-    if rules.stopper == "asha":
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=rules.grace, reduction_factor=REDUCTION)
-    if rules.stopper == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=UNSTOPPED, n_warmup_steps=rules.grace)
+def _make_pruner(config: SearchConfig) -> optuna.pruners.BasePruner:
+    if config.pruner == "asha":
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=config.grace_period, reduction_factor=REDUCTION_FACTOR)
+    if config.pruner == "median":
+        return optuna.pruners.MedianPruner(n_startup_trials=MEDIAN_STARTUP_TRIALS, n_warmup_steps=config.grace_period)
     return optuna.pruners.NopPruner()

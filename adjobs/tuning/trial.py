@@ -1,4 +1,4 @@
-"""A trial: an ordinary training job in the process of a Ray Tune actor, judged by its validation part alone."""
+"""A trial: an ordinary training job in the process of a Ray Tune actor, evaluated on its validation split alone."""
 
 from __future__ import annotations
 
@@ -17,138 +17,136 @@ import torch
 
 from adjobs import methods
 from adjobs.config import environment
-from adjobs.config.job import JobConfig
-from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.errors import ClusterError, DataError, JobError, one_line
-from adjobs.evaluation.evaluate import CachedEvaluator
 from adjobs.evaluation.result import compute_image_metrics, compute_pixel_metrics
-from adjobs.evaluation.thresholds import choose_thresholds
-from adjobs.jobs.finalize import record_thresholds
-from adjobs.tracking.run import RunWriter
-from adjobs.training import worker
+from adjobs.jobs.finalize import choose_job_thresholds, log_thresholds
+from adjobs.tracking.runs import open_writer
 from adjobs.training.backends import ray as ray_backend
 from adjobs.training.backends.ray import WorkerResources
 from adjobs.training.checkpoint import StoreCheckpoints
 from adjobs.training.device import peak_memory_mib
-from adjobs.training.loop import FitResult, TrainingError
-from adjobs.training.worker import Task
-
-# PyTorch's on processors; the names of PyTorch's, Ray's and Python's exceptions as ``ray_backend.run`` tells them.
-OUT_OF_MEMORY_TEXTS = ("can't allocate memory", "OutOfMemoryError", "MemoryError")
+from adjobs.training.loop import TrainingError
+from adjobs.training.worker import FinishedTraining, Task, WorkerSetup, run_worker
+from adjobs.tuning.failures import is_out_of_memory
+from adjobs.tuning.state import TrialState
 
 
 @dataclass(frozen=True)
-class Order:
-    """What a trial's process is told.
+class TrialSpec:
+    """What the process of a trial needs to know.
 
     Attributes:
         number: of the trial.
-        task: what to do; its split has no test part, which no trial has any business with.
+        task: what to train; its split has no test images, because no trial may see them.
         storage: where the checkpoints go.
-        wanted: what each worker gets.
-        spent: seconds that earlier processes of this trial took.
+        resources: of each worker.
+        elapsed_seconds: that earlier processes of this trial took.
     """
 
     number: int
     task: Task
     storage: str
-    wanted: WorkerResources
-    spent: float = 0.0
+    resources: WorkerResources
+    elapsed_seconds: float = 0.0
 
 
-def run(config: Mapping[str, Any]) -> None:
-    """Ray Tune's entry: train, report after each round, and the values or the failure at the end."""
+@dataclass(frozen=True)
+class TrialEvaluation:
+    """A trained trial.
+
+    Attributes:
+        values: metrics of the validation split, without undefined ones.
+        costs: time for an image and peak memory.
+        checkpoints: how many there were.
+        seconds: that the evaluation took.
+    """
+
+    values: dict[str, float]
+    costs: dict[str, float]
+    checkpoints: int
+    seconds: float
+
+
+def run_trial(config: Mapping[str, Any]) -> None:
+    """Ray Tune's entry: train, report after each interval, and report the values or the failure at the end."""
     from ray import tune
 
     environment.apply(os.environ, environment.TRIAL_VARIABLES)
-    order: Order = config["order"]
-    begin = time.perf_counter()
+    spec: TrialSpec = config["spec"]
+    started_at = time.perf_counter()
     try:
-        summary = _here(order) if order.task.job.train.workers == 1 else _on_workers(order)
+        evaluation = _train_in_process(spec) if spec.task.job.train.workers == 1 else _train_on_workers(spec)
     except (MemoryError, RuntimeError) as error:
-        if not _is_of_memory(error):
+        if not is_out_of_memory(error):
             raise
-        tune.report({"memory": one_line(error)})
+        tune.report({"out_of_memory": one_line(error)})
         return
-    except ClusterError as error:  # of a trial's workers, after Ray Train's own retries
-        tune.report({"memory" if _is_of_memory(error) else "refused": one_line(error)})
+    except ClusterError as error:  # from a trial's workers, after Ray Train's own retries
+        tune.report({"out_of_memory" if is_out_of_memory(error) else "error": one_line(error)})
         return
     except (JobError, DataError, TrainingError) as error:
-        tune.report({"refused": str(error)})
+        tune.report({"error": str(error)})
         return
-    costs = {**summary["costs"], "train_seconds": order.spent + time.perf_counter() - begin - summary["judged_in"]}
-    recorder = RunWriter(order.task.tracking_uri, order.task.run_id)
-    recorder.metrics({f"costs/{name}": value for name, value in costs.items()}, summary["rounds"])
-    recorder.tags({"outcome": "finished"})  # from here on nothing of this trial is done again
+    train_seconds = spec.elapsed_seconds + time.perf_counter() - started_at - evaluation.seconds
+    costs = {**evaluation.costs, "train_seconds": train_seconds}
+    writer = open_writer(spec.task.run)
+    writer.log_metrics({f"costs/{name}": value for name, value in costs.items()}, evaluation.checkpoints)
+    writer.set_tags({"state": str(TrialState.COMPLETE)})  # from here on nothing of this trial is repeated
     # As text: Tune takes mappings apart.
-    tune.report({"values": json.dumps({**summary["values"], **costs})})
+    tune.report({"values": json.dumps({**evaluation.values, **costs})})
 
 
-def _is_of_memory(error: Exception) -> bool:
-    """Whether memory ran out: on processors PyTorch says so in words alone, and of other processes Ray does."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY_TEXTS)
+def _train_in_process(spec: TrialSpec) -> TrialEvaluation:
+    device = torch.device("cuda" if spec.resources.gpus and torch.cuda.is_available() else "cpu")
+    _release_memory(device)
+    setup = WorkerSetup(device, _ReportingCheckpoints(spec.storage), lambda update: None, evaluate_trial)
+    evaluation = run_worker(spec.task, setup)
+    assert evaluation is not None  # rank 0
+    return evaluation
 
 
-def _here(order: Order) -> dict[str, Any]:
-    """Train in this process."""
-    device = torch.device("cuda" if order.wanted.gpus and torch.cuda.is_available() else "cpu")
-    _fresh(device)
-    checkpoints = _Reporting(order.storage)
-    return worker.run(
-        order.task,
-        device=device,
-        rank=0,
-        world_size=1,
-        checkpoints=checkpoints,
-        on_progress=lambda tick: None,
-        finish=evaluate_trial,
+def _train_on_workers(spec: TrialSpec) -> TrialEvaluation:
+    """Train with Ray Train, whose reports are passed on to Tune."""
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    callbacks = [TuneReportCallback()]
+    return ray_backend.run(spec.task, spec.storage, spec.resources, lambda update: None, evaluate_trial, callbacks)
+
+
+def evaluate_trial(training: FinishedTraining) -> TrialEvaluation:
+    """Evaluate on validation, and log what a person may want to see of a trial: scores and thresholds."""
+    started_at = time.perf_counter()
+    job, fit, writer = training.job, training.fit, training.writer
+    timed = training.evaluator.cached(training.split.val)
+    scores = timed.scores
+    values = compute_image_metrics(scores, methods.spec(job.method).native_threshold) | compute_pixel_metrics(scores)
+    thresholds = choose_job_thresholds(training, scores)
+    writer.log_metrics({f"val/{name}": value for name, value in values.items()}, fit.checkpoints)
+    log_thresholds(writer, thresholds)
+    writer.log_scores(scores, thresholds.image.value, "val")
+    writer.set_tags({"selected_checkpoint": str(fit.selected_checkpoint), "checkpoints": str(fit.checkpoints)})
+    device = next(training.evaluator.method.parameters()).device
+    return TrialEvaluation(
+        values={name: value for name, value in values.items() if value is not None},
+        costs={"ms_per_image": timed.ms_per_image, "peak_memory_mib": peak_memory_mib(device)},
+        checkpoints=fit.checkpoints,
+        seconds=time.perf_counter() - started_at,
     )
 
 
-def _on_workers(order: Order) -> dict[str, Any]:
-    """Train with Ray Train, whose reports go on to Tune."""
-    from ray.tune.integration.ray_train import TuneReportCallback
-
-    return ray_backend.run(order.task, order.storage, order.wanted, lambda tick: None, evaluate_trial, [TuneReportCallback()])
-
-
-def evaluate_trial(
-    job: JobConfig, fingerprint: str, split: SplitAssignment, evaluator: CachedEvaluator, trained: FitResult, recorder: RunWriter
-) -> dict[str, Any]:
-    """Measure the trained method on validation, and keep what a person may want to look at: scores and thresholds."""
-    begin = time.perf_counter()
-    timed = evaluator.cached(split.val)
-    scores = timed.scores
-    values = compute_image_metrics(scores, methods.spec(job.method).native_threshold) | compute_pixel_metrics(scores)
-    thresholds = choose_thresholds(job.threshold.to_policy(), job.pixel_threshold.to_policy(job.threshold.confidence), scores)
-    recorder.metrics({f"val/{name}": value for name, value in values.items()}, trained.rounds)
-    record_thresholds(recorder, thresholds)
-    recorder.scores(scores, thresholds.image.value, "val")
-    recorder.tags({"selected_checkpoint": str(trained.selected_checkpoint), "rounds": str(trained.rounds)})
-    return {
-        "values": {name: value for name, value in values.items() if value is not None},
-        "costs": {
-            "ms_per_image": timed.ms_per_image,
-            "peak_memory_mib": peak_memory_mib(next(evaluator.method.parameters()).device),
-        },
-        "rounds": trained.rounds,
-        "judged_in": time.perf_counter() - begin,
-    }
-
-
-class _Reporting(StoreCheckpoints):
-    """Checkpoints that are followed by a report: whoever stops the trial then knows that the round is safe."""
+class _ReportingCheckpoints(StoreCheckpoints):
+    """Checkpoints that are followed by a report: whoever stops the trial then knows that the interval is stored."""
 
     def save(self, folder: Path | None, metrics: Mapping[str, float]) -> None:
-        """Store, then report; Tune ends the thread here when the trial is to stop."""
+        """Store, then report; Tune ends the thread in this call if the trial is to stop."""
         from ray import tune
 
         super().save(folder, metrics)
         tune.report(dict(metrics))
 
 
-def _fresh(device: torch.device) -> None:
-    """Give back what an earlier trial of this process left behind."""
+def _release_memory(device: torch.device) -> None:
+    """Give back what an earlier trial of this process left behind, and reset the peaks."""
     gc.collect()
     # Each trial is a thread with a heap of its own, and glibc keeps what is freed there.
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -1,86 +1,65 @@
-"""The trials of a search: which starts next, and what became of each. Nothing of Ray, nothing of MLflow."""
+"""The trials of a search: which starts next, and how each ends. Knows nothing of Ray and MLflow."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Protocol
 
 from adjobs.errors import JobError
-from adjobs.tuning.objective import Objective
-from adjobs.tuning.space import Point
+from adjobs.tuning.space import TrialParams
+from adjobs.tuning.state import Trial, TrialState
 from adjobs.tuning.study import Study
 
-Outcome = Literal["finished", "stopped early", "out of memory", "failed"]
-SLACK = 1.15  # of memory above the measured peak: the next trial's allocator will not do quite the same
-FINAL = 1.25  # of the longest trial's time: the final training, which is also tested, drawn and stored as a model
+FINAL_TRAINING_FACTOR = 1.25  # times the longest trial: the final training is also tested, drawn and stored as a model
 
 
-@dataclass
-class Trial:
-    """One point of a search.
+@dataclass(frozen=True)
+class Limits:
+    """How much a search may do.
 
     Attributes:
-        number: from 0, in the order of starting.
-        point: its keys and values.
-        run_id: of its MLflow run.
-        history: the first objective by round.
-        outcome: what became of it; None before its end.
-        reason: why it was stopped or failed.
-        values: its metrics at the end.
-        seconds: that it took.
-        deaths: of its process.
-        alone: it ran out of memory beside others, or may have, and must have the machines to itself.
-        asked: whether a process was asked for it and has not ended.
-        begun: when that process was there; None before.
+        trials: in all.
+        max_concurrent: trials at once.
+        time_budget_s: seconds from now in which trials and final training are to end; None: no limit.
+        max_retries: of a trial whose process was lost.
     """
 
-    number: int
-    point: Point
-    run_id: str
-    history: dict[int, float] = field(default_factory=dict)
-    outcome: Outcome | None = None
-    reason: str = ""
-    values: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    deaths: int = 0
-    alone: bool = False
-    asked: bool = False
-    begun: float | None = None
-
-    @property
-    def running(self) -> bool:
-        """Whether it has a process, or waits for room for one."""
-        return self.asked and self.outcome is None
-
-    def objectives(self, goals: tuple[Objective, ...]) -> tuple[float, ...] | None:
-        """Its values of the objectives; None where it has not finished with all of them."""
-        found = [self.values.get(goal.metric) for goal in goals]
-        if self.outcome != "finished" or any(value is None for value in found):
-            return None
-        return tuple(value for value in found if value is not None)
-
-
-class Limits(NamedTuple):
-    """How much a search may do: trials in all, trials at once, seconds from now, restarts of a trial whose process died."""
-
     trials: int
-    concurrent: int
-    seconds: float | None = None
-    retries: int = 3
+    max_concurrent: int
+    time_budget_s: float | None = None
+    max_retries: int = 3
 
 
-class Queue:
-    """Trials in order, each opened when it is to start.
+class TrialStore(Protocol):
+    """Where trials are recorded."""
+
+    def open(self, number: int, params: TrialParams) -> Trial:
+        """Open a run for a new trial."""
+        ...
+
+    def save(self, trial: Trial) -> None:
+        """Record a trial that will be retried."""
+        ...
+
+    def close(self, trial: Trial) -> None:
+        """Record how a trial ended."""
+        ...
+
+    def log_best(self, best: Trial, ended: int) -> None:
+        """Record the best trial so far, after this many have ended."""
+        ...
+
+
+class TrialManager:
+    """Starts trials in order and keeps what becomes of them.
 
     Args:
-        study: suggests points and is told of values.
+        study: suggests values and learns from results.
         limits: of this search.
-        opened: opens a run for a number and a point; returns the trial.
-        waiting: told of a trial whose process died and that will be tried again.
-        closed: told of each trial's end.
-        crowded: whether several trials may run before one was measured.
+        store: records the trials.
+        exclusive_device: each trial has its GPU or its workers for itself, so that several may run before one's memory is known.
         clock: in seconds.
     """
 
@@ -88,174 +67,194 @@ class Queue:
         self,
         study: Study,
         limits: Limits,
-        opened: Callable[[int, Point], Trial],
-        waiting: Callable[[Trial], None],
-        closed: Callable[[Trial], None],
+        store: TrialStore,
         *,
-        crowded: bool,
+        exclusive_device: bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.study, self.limits = study, limits
         self.trials: dict[int, Trial] = {}
-        self.begin = clock()
-        self._opened, self._waiting, self._closed = opened, waiting, closed
-        self._crowded, self._clock = crowded, clock
-        self._exhausted = False
+        self.started_at = clock()
+        self._store, self._exclusive_device, self._clock = store, exclusive_device, clock
+        self._is_exhausted = False
 
-    def known(self, trial: Trial) -> None:
-        """A trial of an earlier part of this search: its history is told again; without an outcome it will go on."""
+    def restore(self, trial: Trial, *, is_closed: bool = True) -> None:
+        """Add a trial of a search that is resumed. Without a state it will be continued.
+
+        Args:
+            trial: as it was recorded.
+            is_closed: whether its end was fully recorded; otherwise that is completed.
+        """
         self.trials[trial.number] = trial
-        self.study.begin(trial.number, trial.point)
+        self.study.add_trial(trial.number, trial.params)
         for step, (_, value) in enumerate(sorted(trial.history.items()), start=1):
             self.study.report(trial.number, step, value)
-        if trial.outcome is not None:
-            self._tell(trial)
+        if trial.state is not None:
+            self._report_end(trial)
+            if not is_closed:
+                self._close(trial)
 
     @property
     def running(self) -> list[Trial]:
-        """Those at work."""
-        return [trial for trial in self.trials.values() if trial.running]
+        """Trials that have a process, or wait for one."""
+        return [trial for trial in self.trials.values() if trial.is_running]
+
+    @property
+    def ended(self) -> list[Trial]:
+        """Trials that have ended, in whatever way."""
+        return [trial for trial in self.trials.values() if trial.state is not None]
 
     @property
     def peak_mib(self) -> float | None:
-        """The largest memory of a trial so far; None before the first has finished."""
-        return max(
-            (trial.values["peak_memory_mib"] for trial in self.trials.values() if "peak_memory_mib" in trial.values), default=None
-        )
+        """The largest memory of a trial so far; None before the first has completed."""
+        key = "peak_memory_mib"
+        return max((trial.values[key] for trial in self.trials.values() if key in trial.values), default=None)
 
     @property
-    def left(self) -> float | None:
-        """Seconds until the end that was asked for."""
-        return None if self.limits.seconds is None else self.begin + self.limits.seconds - self._clock()
+    def seconds_left(self) -> float | None:
+        """Seconds of the time budget that are left; None without a budget."""
+        budget = self.limits.time_budget_s
+        return None if budget is None else self.started_at + budget - self._clock()
 
     @property
-    def longest(self) -> float:
-        """Seconds of the longest trial so far, running ones as far as they are."""
-        return max(map(self.seconds, self.trials.values()), default=0.0)
+    def longest_seconds(self) -> float:
+        """Seconds of the longest trial so far, running ones included."""
+        return max(map(self.elapsed_seconds, self.trials.values()), default=0.0)
 
-    def seconds(self, trial: Trial) -> float:
+    def elapsed_seconds(self, trial: Trial) -> float:
         """What a trial has taken so far."""
-        return trial.seconds + self._since(trial)
+        return trial.seconds + self._current_seconds(trial)
 
-    def next(self) -> Trial | None:
-        """The trial to start now; None to wait, or, when nothing runs, because the search is at its end."""
+    def next_trial(self) -> Trial | None:
+        """The trial to start now; None to wait, or, when nothing runs, because the search is over."""
         running = self.running
-        unmeasured = self.peak_mib is None and not self._crowded
-        if any(trial.alone for trial in running) or len(running) >= (1 if unmeasured else self.limits.concurrent):
+        is_first_alone = self.peak_mib is None and not self._exclusive_device
+        most = 1 if is_first_alone else self.limits.max_concurrent
+        if any(trial.exclusive for trial in running) or len(running) >= most:
             return None
-        waiting = sorted(
-            (t for t in self.trials.values() if t.outcome is None and not t.running), key=lambda t: (t.alone, t.number)
-        )
-        late = [trial for trial in waiting if not self._in_time(trial.seconds)]
-        for trial in late:
-            self._end(trial, "stopped early", "no time was left to try it again")
-        waiting = [trial for trial in waiting if trial not in late]
-        if waiting and not (waiting[0].alone and running):
-            return self._start(waiting[0])
-        if waiting or not self._worthwhile():
+        waiting = self._waiting()
+        if waiting and not (waiting[0].exclusive and running):
+            return self._request(waiting[0])
+        if waiting or not self._can_open_another():
             return None
         number = max(self.trials, default=-1) + 1
-        point = self.study.ask(number)
-        if point is None:
-            self._exhausted = True
+        params = self.study.suggest(number)
+        if params is None:
+            self._is_exhausted = True
             return None
-        self.trials[number] = self._opened(number, point)
-        return self._start(self.trials[number])
+        self.trials[number] = self._store.open(number, params)
+        return self._request(self.trials[number])
+
+    def _waiting(self) -> list[Trial]:
+        """Trials to continue, those that need the machines to themselves last; ends those for which no time is left."""
+        waiting = [trial for trial in self.trials.values() if trial.state is None and not trial.is_running]
+        waiting.sort(key=lambda trial: (trial.exclusive, trial.number))
+        late = [trial for trial in waiting if not self._is_in_time(trial.seconds)]
+        for trial in late:
+            self._end(trial, TrialState.PRUNED, "no time was left to retry it")
+        return [trial for trial in waiting if trial not in late]
 
     @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether nothing runs, waits or will be started."""
-        return not any(trial.outcome is None for trial in self.trials.values()) and not self._worthwhile()
+        return len(self.ended) == len(self.trials) and not self._can_open_another()
 
-    def _worthwhile(self) -> bool:
-        """Whether to start another trial: there is one, and time for it."""
-        return not self._exhausted and len(self.trials) < self.limits.trials and self._in_time(0.0)
+    def _can_open_another(self) -> bool:
+        return not self._is_exhausted and len(self.trials) < self.limits.trials and self._is_in_time(0.0)
 
-    def _in_time(self, done: float) -> bool:
-        """Whether there is time for a trial that has taken ``done`` seconds so far, and for the training of what is chosen."""
-        return self.left is None or self.left > (1 + FINAL) * self.longest - done
+    def _is_in_time(self, elapsed: float) -> bool:
+        """Whether there is time for the rest of a trial that has taken this long, and for the final training."""
+        left = self.seconds_left
+        return left is None or left > (1 + FINAL_TRAINING_FACTOR) * self.longest_seconds - elapsed
 
-    def _start(self, trial: Trial) -> Trial:
-        trial.asked, trial.begun = True, None
+    def _request(self, trial: Trial) -> Trial:
+        trial.requested, trial.started_at = True, None
         return trial
 
-    def started(self, number: int) -> None:
-        """The process of a trial is there; what it waited for it does not count."""
-        self.trials[number].begun = self._clock()
+    def on_start(self, number: int) -> None:
+        """The process of a trial has started; its waiting time does not count."""
+        self.trials[number].started_at = self._clock()
 
-    def reported(self, number: int, round_: int, value: float) -> bool:
-        """A round's value of the first objective; returns whether the trial is to stop. A round is told once."""
+    def on_report(self, number: int, interval: int, value: float) -> bool:
+        """Take the first objective after an interval; returns whether to stop the trial. A repeated interval is ignored."""
         trial = self.trials[number]
-        if trial.outcome is not None:
+        if trial.state is not None:
             return True
-        if round_ in trial.history:
+        if interval in trial.history:
             return False
-        trial.history[round_] = value
-        # Stoppers compare trials by how often these were validated: some stages are not.
+        trial.history[interval] = value
+        # Pruners compare trials after equally many validations; some stages have intervals without one.
         if not self.study.report(number, len(trial.history), value):
             return False
-        self._end(trial, "stopped early", f"{self.study.rules.stopper}: {value:.4g} after round {round_} is below its peers")
+        reason = f"{self.study.config.pruner}: {value:.4g} after interval {interval} is below its peers"
+        self._end(trial, TrialState.PRUNED, reason)
         return True
 
-    def finished(self, number: int, values: dict[str, float]) -> None:
+    def on_complete(self, number: int, values: dict[str, float]) -> None:
         """A trial reached its end.
 
         Raises:
-            JobError: it was not measured by the search's objectives, nor will any other be.
+            JobError: it lacks an objective, and so will all others.
         """
-        trial = self.trials[number]
-        if trial.outcome is not None:
+        trial, objectives = self.trials[number], self.study.objectives
+        if trial.state is not None:
             return
         trial.values = values
-        missing = [goal.metric for goal in self.study.goals if goal.metric not in values]
-        if missing:
-            self._end(trial, "failed", f"{', '.join(missing)} is not defined on its validation part")
-            if not any(other.objectives(self.study.goals) for other in self.trials.values()):
-                have = ", ".join(sorted(values))
-                raise JobError(f"--metric {missing[0]}: not defined on this validation part; have {have}")
+        missing = [objective.metric for objective in objectives if objective.metric not in values]
+        if not missing:
+            self._end(trial, TrialState.COMPLETE, "")
             return
-        self._end(trial, "finished", "")
+        self._end(trial, TrialState.FAILED, f"{', '.join(missing)} is not defined on its validation split")
+        if not any(other.objective_values(objectives) for other in self.trials.values()):
+            available = ", ".join(sorted(values))
+            raise JobError(f"--metric {missing[0]}: not defined on this validation split; available: {available}")
 
-    def refused(self, number: int, reason: str) -> None:
-        """A trial found something wrong that will be wrong again: a loss that is not finite, data that lack something."""
-        if self.trials[number].outcome is None:
-            self._end(self.trials[number], "failed", reason)
+    def on_error(self, number: int, reason: str) -> None:
+        """A trial failed for a reason that would come again: a loss that is not finite, data that lack something."""
+        if self.trials[number].state is None:
+            self._end(self.trials[number], TrialState.FAILED, reason)
 
-    def died(self, number: int, reason: str, *, memory: bool) -> None:
-        """The process of a trial ended. Out of memory, it gets one more try alone; else as many as the job allows.
+    def on_process_lost(self, number: int, reason: str, *, out_of_memory: bool) -> None:
+        """The process of a trial was lost. Out of memory, it is retried once, exclusively; otherwise as often as the job allows.
 
-        A system that is out of memory may kill without a word, so that the last of these tries is alone, too.
+        A system that is out of memory may kill without a message, so the last of these retries is exclusive, too.
         """
         trial = self.trials[number]
-        if trial.outcome is not None:
+        if trial.state is not None:
             return
-        trial.seconds += self._since(trial)
-        trial.deaths, trial.asked, trial.begun = trial.deaths + 1, False, None
-        if memory and trial.alone:
-            self._end(trial, "out of memory", f"even alone: {reason}")
-        elif not memory and trial.deaths > self.limits.retries:
-            self._end(trial, "failed", f"its process died {trial.deaths} times: {reason}")
+        trial.seconds += self._current_seconds(trial)
+        trial.failures, trial.requested, trial.started_at = trial.failures + 1, False, None
+        if out_of_memory and trial.exclusive:
+            self._end(trial, TrialState.OUT_OF_MEMORY, f"also with the machines to itself: {reason}")
+        elif not out_of_memory and trial.failures > self.limits.max_retries:
+            self._end(trial, TrialState.FAILED, f"worker process was lost {trial.failures} times: {reason}")
         else:
-            trial.alone = trial.alone or memory or trial.deaths == self.limits.retries
-            self._waiting(trial)
+            trial.exclusive = trial.exclusive or out_of_memory or trial.failures == self.limits.max_retries
+            self._store.save(trial)
 
-    def _since(self, trial: Trial) -> float:
-        return 0.0 if trial.begun is None else self._clock() - trial.begun
+    def _current_seconds(self, trial: Trial) -> float:
+        return 0.0 if trial.started_at is None else self._clock() - trial.started_at
 
-    def _end(self, trial: Trial, outcome: Outcome, reason: str) -> None:
-        trial.seconds += self._since(trial)
-        trial.outcome, trial.reason, trial.begun = outcome, reason, None
-        self._tell(trial)
-        self._closed(trial)
+    def _end(self, trial: Trial, state: TrialState, reason: str) -> None:
+        trial.seconds += self._current_seconds(trial)
+        trial.state, trial.reason, trial.started_at = state, reason, None
+        self._report_end(trial)
+        self._close(trial)
 
-    def _tell(self, trial: Trial) -> None:
-        if trial.outcome == "stopped early":
-            self.study.stop(trial.number)
+    def _report_end(self, trial: Trial) -> None:
+        if trial.state == TrialState.PRUNED:
+            self.study.prune(trial.number)
         else:
-            self.study.finish(trial.number, trial.objectives(self.study.goals))
+            self.study.finish(trial.number, trial.objective_values(self.study.objectives))
 
-    def best(self) -> list[Trial]:
-        """Finished trials, the best first by the first objective."""
-        goal = self.study.goals[0]
-        found = [trial for trial in self.trials.values() if trial.objectives(self.study.goals) is not None]
-        return sorted(found, key=lambda trial: trial.values[goal.metric], reverse=goal.direction == "max")
+    def _close(self, trial: Trial) -> None:
+        self._store.close(trial)
+        ranking = self.ranking()
+        if ranking:
+            self._store.log_best(ranking[0], len(self.ended))
+
+    def ranking(self) -> list[Trial]:
+        """Complete trials, the best by the first objective first."""
+        objective = self.study.objectives[0]
+        complete = [trial for trial in self.trials.values() if trial.objective_values(self.study.objectives) is not None]
+        return sorted(complete, key=lambda trial: trial.values[objective.metric], reverse=objective.direction == "max")

@@ -5,7 +5,8 @@ import pytest
 
 from adjobs.evaluation.compare import compare_auroc, compare_metric
 from adjobs.metrics import ranking
-from tests.metrics.test_intervals import sample, slow_covariance
+from tests.helpers.oracles import slow_covariance
+from tests.helpers.scores import random_scores
 
 NAMES = {
     "image_auroc": ranking.auroc,
@@ -16,7 +17,7 @@ NAMES = {
 
 def pair(seed, m=25, n=40, gain=0.0):
     """Scores of two models that agree by half; the second is better by ``gain``."""
-    labels, a = sample(seed, m, n)
+    labels, a = random_scores(seed, m, n)
     noise = np.random.default_rng(seed + 10**6).normal(size=(2, m + n))
     return labels, a + 0.7 * noise[0], a + 0.7 * noise[1] + gain * labels
 

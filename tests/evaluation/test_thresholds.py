@@ -13,7 +13,7 @@ from adjobs.metrics.policies import ThresholdPolicy
 IMAGE = ThresholdPolicy("max_f1", confidence=0.9)
 
 
-def test_choose_thresholds_uses_given_policies(loco_scores):
+def test_choose_thresholds_uses_explicit_policies(loco_scores):
     thresholds = choose_thresholds(IMAGE, ThresholdPolicy("fixed", 1.2), loco_scores)
     assert (thresholds.image.policy, thresholds.image.confidence) == ("max_f1", 0.9)
     assert (thresholds.pixel.policy, thresholds.pixel_value) == ("fixed", 1.2)
@@ -31,7 +31,7 @@ def test_choose_thresholds_without_maps_has_no_pixel_threshold(loco_scores):
     assert (thresholds.pixel, thresholds.pixel_value) == (None, None)
 
 
-def test_thresholds_round_trip_through_json(loco_scores):
+def test_thresholds_are_lossless_in_json(loco_scores):
     both = choose_thresholds(IMAGE, None, loco_scores)
     for thresholds in (both, Thresholds(both.image)):
         assert Thresholds.from_dict({**json.loads(json.dumps(thresholds.to_dict())), "history": []}) == thresholds

@@ -2,6 +2,8 @@
 
 from itertools import pairwise
 
+import numpy as np
+
 
 def flood_fill(mask):
     """Lists of the pixels of each 8-connected region."""
@@ -58,3 +60,18 @@ def slow_area(points, limit):
             at_limit = y0 + (y1 - y0) * (limit - x0) / (x1 - x0)
             area += (limit - x0) * (y0 + at_limit) / 2
     return area / limit
+
+
+def slow_covariance(truth, scores):
+    """DeLong's definition over all pairs: 1 for the right order, 1/2 for a tie."""
+    pairs = []
+    for of_model in scores:
+        normal, anomalous = of_model[~truth], of_model[truth]
+        pairs.append([[1.0 if x > y else 0.5 if x == y else 0.0 for y in normal] for x in anomalous])
+    psi = np.array(pairs)  # models, anomalous, normal
+    areas = psi.mean((1, 2))
+    total = np.zeros((len(scores), len(scores)))
+    for axis, count in ((2, psi.shape[1]), (1, psi.shape[2])):
+        deviations = psi.mean(axis) - areas[:, None]
+        total += deviations @ deviations.T / (count - 1) / count
+    return areas, total

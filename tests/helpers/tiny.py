@@ -14,7 +14,7 @@ from adjobs.data.batches import TrainingData
 from adjobs.data.cache.images import open_cache
 from adjobs.data.dataset import Dataset, fingerprint
 from adjobs.data.open import open_dataset
-from adjobs.methods.contract import LoadedMethod
+from adjobs.methods.method import LoadedMethod
 from adjobs.types import Batch
 
 # Values for the fields that several methods share; a method without the field does not get it. Random weights: no network.

@@ -1,4 +1,4 @@
-"""Intervals against their definitions, against scikit-learn on weighted samples, and against their coverage."""
+"""Intervals and bands against their definitions, and their coverage."""
 
 import math
 
@@ -7,54 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
-from sklearn import metrics as oracle
 
 from adjobs.metrics import ranking
-from adjobs.metrics.bootstrap import count_outcomes, draw_resamples
-from adjobs.metrics.delong import delong
 from adjobs.metrics.intervals import auroc_interval, bootstrapped, perfect_separation, pr_band, pro_band, proportion, roc_band
 from adjobs.metrics.region import pro_curve
-
-SCORES = st.lists(st.integers(-2, 2), min_size=2, max_size=12)
-
-
-def sample(seed, m=25, n=40, shift=1.2, levels=None):
-    rng = np.random.default_rng(seed)
-    labels = np.repeat([1, 0], [m, n])
-    scores = rng.normal(size=m + n) + shift * labels
-    return labels, scores if levels is None else np.round(scores * levels) / levels
-
-
-def slow_covariance(truth, scores):
-    """DeLong's definition over all pairs: 1 for the right order, 1/2 for a tie."""
-    pairs = []
-    for of_model in scores:
-        normal, anomalous = of_model[~truth], of_model[truth]
-        pairs.append([[1.0 if x > y else 0.5 if x == y else 0.0 for y in normal] for x in anomalous])
-    psi = np.array(pairs)  # models, anomalous, normal
-    areas = psi.mean((1, 2))
-    total = np.zeros((len(scores), len(scores)))
-    for axis, count in ((2, psi.shape[1]), (1, psi.shape[2])):
-        deviations = psi.mean(axis) - areas[:, None]
-        total += deviations @ deviations.T / (count - 1) / count
-    return areas, total
-
-
-@settings(max_examples=50, deadline=None)
-@given(SCORES, SCORES, st.integers(0, 10**6))
-def test_delong_matches_definition(normal, anomalous, seed):
-    truth = np.repeat([False, True], [len(normal), len(anomalous)])
-    first = np.array(normal + anomalous, dtype=float)
-    scores = np.stack((first, np.random.default_rng(seed).permutation(first)))
-    areas, covariance = slow_covariance(truth, scores)
-    result = delong(truth, scores)
-    np.testing.assert_allclose(result.areas, areas, atol=1e-12)
-    np.testing.assert_allclose(result.covariance, covariance, atol=1e-12)
-    assert result.areas[0] == pytest.approx(ranking.auroc(truth, first))
+from tests.helpers.oracles import slow_covariance
+from tests.helpers.scores import random_scores
 
 
 def test_auroc_interval_is_symmetric_on_logit_scale():
-    labels, scores = sample(0)
+    labels, scores = random_scores(0)
     estimate = auroc_interval(labels, scores)
     area, variance = (array.item() for array in slow_covariance(labels == 1, scores[None]))
     reach = stats.norm.ppf(0.975) * math.sqrt(variance) / (area * (1 - area))
@@ -70,7 +32,7 @@ def test_auroc_interval_has_nominal_coverage(m, n, area):
     shift = math.sqrt(2) * stats.norm.ppf(area)
     covered = 0
     for seed in range(600):
-        estimate = auroc_interval(*sample(seed, m, n, shift))
+        estimate = auroc_interval(*random_scores(seed, m, n, shift))
         covered += estimate.low <= area <= estimate.high
     assert 0.92 < covered / 600 < 0.995
 
@@ -78,7 +40,7 @@ def test_auroc_interval_has_nominal_coverage(m, n, area):
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([None, 2]))
 def test_auroc_interval_monotone_transform_is_unchanged(seed, levels):
-    labels, scores = sample(seed, 6, 9, levels=levels)
+    labels, scores = random_scores(seed, 6, 9, levels=levels)
     order = np.random.default_rng(seed).permutation(len(labels))
     before = pytest.approx(auroc_interval(labels, scores)[:3])
     assert auroc_interval(labels, np.exp(scores))[:3] == before
@@ -126,39 +88,6 @@ def test_estimates_undefined_have_reason():
     assert auroc_interval([0, 0, 1, 1], [3, 3, 3, 3]) == (0.5, None, None, "all scores are the same")
 
 
-@settings(max_examples=30, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(0, 1), st.integers(-2, 2), st.integers(0, 3)), min_size=2, max_size=15).filter(
-        lambda images: {label for label, _, weight in images if weight} == {0, 1}
-    )
-)
-def test_count_outcomes_weighted_metrics_match_scikit_learn(images):
-    labels, scores, weights = (np.array(column) for column in zip(*images, strict=True))
-    outcomes = count_outcomes(labels == 1, scores.astype(float), weights[None])
-    assert outcomes.auroc() == pytest.approx(oracle.roc_auc_score(labels, scores, sample_weight=weights))
-    assert outcomes.ap() == pytest.approx(oracle.average_precision_score(labels, scores, sample_weight=weights))
-    f1_scores = [oracle.f1_score(labels, scores >= t, sample_weight=weights) for t in scores]
-    assert outcomes.f1_max() == pytest.approx(max(f1_scores))
-
-
-def test_draw_resamples_keeps_size_of_each_stratum():
-    strata = np.array(["a", "b", "b", "a", "b"])
-    (weights,) = draw_resamples(strata, 200, 0)
-    assert weights.shape == (200, 5)
-    assert (weights[:, strata == "a"].sum(1) == 2).all()
-    assert (weights[:, strata == "b"].sum(1) == 3).all()
-    np.testing.assert_allclose(weights.mean(0), 1, atol=0.2)
-
-
-def test_draw_resamples_yields_blocks_and_repeats_with_seed():
-    strata = np.zeros(1 << 21, dtype=bool)
-    blocks = list(draw_resamples(strata, 3, 5))
-    assert [len(block) for block in blocks] == [2, 1]
-    weights = np.concatenate(list(draw_resamples(np.zeros(50), 20, 5)))
-    np.testing.assert_array_equal(weights, np.concatenate(list(draw_resamples(np.zeros(50), 20, np.random.default_rng(5)))))
-    assert (weights != np.concatenate(list(draw_resamples(np.zeros(50), 20, 6)))).any()
-
-
 def test_bootstrapped_takes_percentiles_and_contains_value():
     values = np.arange(1001) / 1000
     assert bootstrapped(0.5, values, 0.9) == (0.5, pytest.approx(0.05), pytest.approx(0.95), "")
@@ -175,7 +104,7 @@ def test_bootstrapped_without_variation_uses_edge_or_gives_reason():
 
 @pytest.mark.parametrize("levels", [None, 1])
 def test_roc_band_and_pr_band_contain_curves(levels):
-    labels, scores = sample(1, levels=levels)
+    labels, scores = random_scores(1, levels=levels)
     band = roc_band(labels, scores, resamples=300)
     fpr, tpr, _ = ranking.roc_curve(labels, scores)
     inside = np.interp(band.x, fpr, tpr)
@@ -193,7 +122,7 @@ def test_bands_narrow_with_images_and_widen_with_confidence():
         return (band.high - band.low).mean()
 
     for band in (roc_band, pr_band):
-        small, large = sample(2, 20, 20), sample(2, 200, 200)
+        small, large = random_scores(2, 20, 20), random_scores(2, 200, 200)
         assert width(band(*large, resamples=200)) < 0.6 * width(band(*small, resamples=200))
         assert width(band(*small, resamples=200, confidence=0.5)) < 0.6 * width(band(*small, resamples=200))
 

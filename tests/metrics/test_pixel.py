@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
 from adjobs.metrics import ranking
-from adjobs.metrics.order import FreePixels, rank
 from adjobs.metrics.pixel import exact_pixel_metrics
 from tests.helpers.oracles import slow_area, slow_pro_curve
 
@@ -100,14 +99,3 @@ def test_exact_pixel_metrics_invalid_limits_and_scores_are_refused():
     maps[0, 0, 0] = np.nan
     with pytest.raises(ValueError, match="maps: 1 of 360 values are NaN"):
         exact_pixel_metrics(maps, masks)
-
-
-def test_rank_beside_sorted_pixels_matches_joint_ranks():
-    """Ranks beside the normal images' pixels are those of all images together."""
-    maps, masks = random_pixels(4, 2)
-    normal, anomalous = [0], [1, 3]
-    free = FreePixels(maps[normal], masks[normal])
-    beside = rank(maps[anomalous], masks[anomalous], beside=free)
-    together = rank(maps[normal + anomalous], masks[normal + anomalous])
-    for a, b in zip(beside, together, strict=True):
-        np.testing.assert_array_equal(a, b)

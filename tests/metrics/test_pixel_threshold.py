@@ -116,7 +116,7 @@ def test_default_pixel_policy_depends_on_masks():
         check_pixels_possible(default_pixel_policy(has_masks), 1, has_masks)
 
 
-def test_to_dict_round_trips_through_json():
+def test_to_dict_is_lossless_in_json():
     threshold = choose("max_f1")
     assert type(threshold)(**json.loads(json.dumps(threshold.to_dict()))) == threshold
 

@@ -5,23 +5,12 @@ import pytest
 
 from adjobs.metrics import binned, ranking, summary
 from adjobs.metrics.binned import count_pixels
-from adjobs.metrics.order import rank
 from adjobs.metrics.pixel import exact_pixel_metrics
-from adjobs.metrics.region import SIZES, area_under, au_pro, find_regions, pro_from_ranks
+from adjobs.metrics.region import au_pro
 from tests.helpers.oracles import slow_area, slow_pro_curve
-from tests.metrics.test_intervals import sample
+from tests.helpers.scores import random_maps, random_scores
 
 AT_THRESHOLD = ("f1", "accuracy", "precision", "recall", "specificity")
-
-
-def random_pixels(seed, images=14, size=24, strength=2.0):
-    """Normal images, then images with a region of 16 pixels and, every other estimate, estimate of 2 pixels."""
-    rng = np.random.default_rng(seed)
-    masks = np.zeros((images, size, size), dtype=bool)
-    masks[images // 2 :, 3:7, 4:8] = True
-    masks[images // 2 :: 2, 15, 10:12] = True
-    maps = rng.normal(size=masks.shape) + strength * masks * rng.uniform(0.5, 1.5, (images, 1, 1))
-    return maps.astype(np.float32), masks
 
 
 def types_of(masks, names):
@@ -30,7 +19,7 @@ def types_of(masks, names):
 
 
 def test_image_metrics_equal_plain_functions_with_intervals():
-    labels, scores = sample(0)
+    labels, scores = random_scores(0)
     metrics = summary.image_metrics(labels, scores, 0.7)
     plain = {
         "image_auroc": ranking.auroc(labels, scores),
@@ -48,7 +37,7 @@ def test_image_metrics_equal_plain_functions_with_intervals():
 
 
 def test_image_metrics_intervals_depend_on_confidence_and_seed():
-    labels, scores = sample(1)
+    labels, scores = random_scores(1)
     wide, narrow = (summary.image_metrics(labels, scores, 0.7, confidence=c) for c in (0.99, 0.8))
     for name in wide:
         assert wide[name].low < narrow[name].low <= narrow[name].high < wide[name].high, name
@@ -59,10 +48,10 @@ def test_image_metrics_intervals_depend_on_confidence_and_seed():
 
 def test_image_metrics_ap_interval_has_nominal_coverage():
     """200 test sets; the true AP is that of 200,000 images with the same share of anomalies."""
-    truth = ranking.average_precision(*sample(10**6, 80_000, 120_000))
+    truth = ranking.average_precision(*random_scores(10**6, 80_000, 120_000))
     covered = 0
     for seed in range(200):
-        estimate = summary.image_metrics(*sample(seed, 32, 48), None, resamples=200)["image_ap"]
+        estimate = summary.image_metrics(*random_scores(seed, 32, 48), None, resamples=200)["image_ap"]
         covered += estimate.low <= truth <= estimate.high
     assert 0.87 < covered / 200 < 0.99
 
@@ -75,7 +64,7 @@ def test_image_metrics_perfect_separation_has_lower_end_below_one():
 
 
 def test_image_metrics_nothing_detected_is_zero_with_upper_end():
-    labels, scores = sample(2)
+    labels, scores = random_scores(2)
     metrics = summary.image_metrics(labels, scores, 100.0)
     assert metrics["image_f1"][:2] == (0, 0)
     assert 0 < metrics["image_f1"].high == pytest.approx(2 * metrics["image_recall"].high / (1 + metrics["image_recall"].high))
@@ -109,7 +98,7 @@ def test_image_metrics_single_images_have_no_interval():
 
 
 def test_image_metrics_by_defect_compare_with_all_normal_images():
-    labels, scores = sample(3, 9, 20)
+    labels, scores = random_scores(3, 9, 20)
     defects = [*"abcabcab", "", *["a"] * 20]  # ignored for normal images
     by_defect = summary.image_metrics_by_defect(labels, scores, defects, 0.5, resamples=100)
     assert list(by_defect) == ["a", "b", "c", "untyped"]
@@ -135,7 +124,7 @@ def test_image_metrics_by_defect_without_normal_images_are_undefined():
 
 @pytest.mark.parametrize("typed", [False, True])
 def test_pixel_metrics_are_exact_with_intervals(typed):
-    maps, masks = random_pixels(0)
+    maps, masks = random_maps(0)
     defects = types_of(masks, "abb") if typed else None
     metrics = summary.pixel_metrics(maps, masks, 1.0, defects=defects, limits=(0.3, 0.05), resamples=200)
     plain = exact_pixel_metrics(maps, masks, (0.3, 0.05))
@@ -166,7 +155,7 @@ def test_pixel_metrics_are_exact_with_intervals(typed):
 
 
 def test_pixel_metrics_types_of_one_image_are_resampled_together():
-    maps, masks = random_pixels(7)
+    maps, masks = random_maps(7)
     single = summary.pixel_metrics(maps, masks, 1.0, defects=types_of(masks, "abcdefg"), resamples=30)
     assert single == summary.pixel_metrics(maps, masks, 1.0, resamples=30)
     assert single != summary.pixel_metrics(maps, masks, 1.0, defects=types_of(masks, "ab"), resamples=30)
@@ -174,7 +163,7 @@ def test_pixel_metrics_types_of_one_image_are_resampled_together():
 
 def test_pixel_metrics_intervals_are_shifted_to_exact_values(monkeypatch):
     """With few thresholds the values of the table are far off."""
-    maps, masks = random_pixels(8, size=40)
+    maps, masks = random_maps(8, size=40)
     fine = summary.pixel_metrics(maps, masks, None, resamples=200)
     monkeypatch.setattr(binned, "_THRESHOLDS", 24)
     binned_values = count_pixels(maps, masks).metrics(np.ones((1, 14)), (0.3,))
@@ -185,38 +174,15 @@ def test_pixel_metrics_intervals_are_shifted_to_exact_values(monkeypatch):
         assert coarse[name][1:3] == pytest.approx(fine[name][1:3], abs=0.03), name
 
 
-@pytest.mark.parametrize("size", [16, 80])
-def test_count_pixels_resampled_table_is_close_to_exact_metrics(size):
-    """With 80 x 80 pixels there are more scores than thresholds in the table."""
-    maps, masks = random_pixels(1, size=size)
-    rng = np.random.default_rng(0)
-    images = np.concatenate((rng.integers(7, size=7), rng.integers(7, 14, size=7)))
-    weights = np.bincount(images, minlength=14)
-    table = count_pixels(maps, masks).metrics(weights[None], (0.3, 0.05), tuple(SIZES))
-    exact = exact_pixel_metrics(maps[images], masks[images], (0.3, 0.05))
-    assert table["pixel_auroc"] == pytest.approx(exact.auroc, abs=0.002)
-    assert table["pixel_ap"] == pytest.approx(exact.ap, abs=0.01)
-    assert table["pixel_f1max"] == pytest.approx(exact.f1_max, abs=0.01)
-    assert table["au_pro"] == pytest.approx(exact.au_pro[0.3], abs=0.01)
-    assert table["au_pro@0.05"] == pytest.approx(exact.au_pro[0.05], abs=0.02)
-    regions, ranks = find_regions(masks[images]), rank(maps[images], masks[images])
-    for name in SIZES:
-        curve = pro_from_ranks(ranks, regions, regions.of_size(name))
-        expected = np.nan if curve is None else area_under(curve, 0.3)
-        assert table[f"au_pro_{name}"] == pytest.approx(expected, abs=0.02, nan_ok=True), name
-
-
 def test_pixel_metrics_au_pro_interval_has_nominal_coverage():
     """25 test sets; the true AU-PRO is that of 1,000 images."""
-    truth = au_pro(*random_pixels(10**6, images=1000, size=16))
-    metrics = [
-        summary.pixel_metrics(*random_pixels(seed, images=30, size=16), None, resamples=60)["au_pro"] for seed in range(25)
-    ]
+    truth = au_pro(*random_maps(10**6, images=1000, size=16))
+    metrics = [summary.pixel_metrics(*random_maps(seed, images=30, size=16), None, resamples=60)["au_pro"] for seed in range(25)]
     assert 0.8 < np.mean([estimate.low <= truth <= estimate.high for estimate in metrics]) <= 1
 
 
 def test_pixel_metrics_image_order_does_not_matter():
-    maps, masks = random_pixels(2)
+    maps, masks = random_maps(2)
     order = np.random.default_rng(0).permutation(len(maps))
     estimate, other = (summary.pixel_metrics(maps[i], masks[i], 1.0, resamples=50) for i in (slice(None), order))
     for name in estimate:
@@ -224,7 +190,7 @@ def test_pixel_metrics_image_order_does_not_matter():
 
 
 def test_pixel_metrics_by_defect_equal_metrics_of_its_and_normal_images():
-    maps, masks = random_pixels(3)
+    maps, masks = random_maps(3)
     defects = types_of(masks, ["a", "b", "", "b"])
     metrics = summary.pixel_metrics_by_defect(maps, masks, defects, limits=(0.3, 0.1), resamples=50)
     assert list(metrics) == ["a", "b", "untyped"]
@@ -238,7 +204,7 @@ def test_pixel_metrics_by_defect_equal_metrics_of_its_and_normal_images():
 
 
 def test_pixel_metrics_by_defect_single_image_has_no_interval_and_empty_mask_no_value():
-    maps, masks = random_pixels(4)
+    maps, masks = random_maps(4)
     defects = types_of(masks, "aaaaaab")
     defects[0] = "lost"  # an anomaly whose mask is empty at this size
     metrics = summary.pixel_metrics_by_defect(maps, masks, defects, resamples=20)
@@ -258,7 +224,7 @@ def test_pixel_metrics_undefined_have_reason(images, value, reason):
 
 
 def test_pixel_metrics_missing_predictions_and_regions_have_reason():
-    maps, masks = random_pixels(5)
+    maps, masks = random_maps(5)
     metrics = summary.pixel_metrics(maps, masks, 1e6, resamples=20)
     assert metrics["pixel_precision"] == (None, None, None, "no pixels predicted defective")
     assert metrics["pixel_f1"] == (0, None, None, "every resample gives the same value")
@@ -272,7 +238,7 @@ def test_pixel_metrics_missing_predictions_and_regions_have_reason():
 
 
 def test_pixel_metrics_invalid_arguments_are_refused():
-    maps, masks = random_pixels(6)
+    maps, masks = random_maps(6)
     for call in (summary.pixel_metrics, summary.pixel_metrics_by_defect):
         with pytest.raises(ValueError, match="limit: got 2, allowed"):
             call(maps, masks, [""] * 14 if call is summary.pixel_metrics_by_defect else None, limits=(2,))

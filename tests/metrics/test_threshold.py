@@ -263,7 +263,7 @@ def test_describe_says_rates_and_guarantee():
     )
 
 
-def test_to_dict_round_trips_through_json():
+def test_to_dict_is_lossless_in_json():
     threshold = choose("max_f1", np.array([0, 1]), np.array([1, 2], dtype=np.float32))
     stored = json.loads(json.dumps(threshold.to_dict()))
     assert type(threshold)(**stored) == threshold

@@ -30,7 +30,7 @@ def test_it_answers_with_the_mean_and_gives_it_back():
             parameter.add_(1)
     assert not torch.allclose(module(x), before)
     torch.testing.assert_close(average.call(module, x), before)
-    average.give(module)
+    average.copy_to(module)
     torch.testing.assert_close(module(x), before)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from adjobs.nn.flips import LEFT_RIGHT, UPSIDE_DOWN, random_flip
-from adjobs.nn.norm import GlobalBatchNorm, recalibrate, synchronised
+from adjobs.nn.norm import GlobalBatchNorm, recompute_running_stats, synchronise_batch_norm
 
 CPU = torch.device("cpu")
 
@@ -34,7 +34,7 @@ def test_one_worker_gets_what_pytorch_gives(name):
     generator = torch.Generator().manual_seed(0)
     for parameter in layer.parameters():
         parameter.data.uniform_(0.5, 2, generator=generator)
-    ours = synchronised(copy.deepcopy(layer), CPU)
+    ours = synchronise_batch_norm(copy.deepcopy(layer), CPU)
     assert isinstance(ours, GlobalBatchNorm)
     # Far from zero, where a variance in one pass would lose its digits.
     inputs = [5 + torch.rand(shape, generator=generator, dtype=torch.float64) for _ in range(3)]
@@ -58,10 +58,10 @@ def test_one_worker_gets_what_pytorch_gives(name):
 def test_parameters_stay_the_same_objects_and_a_second_conversion_changes_nothing():
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Sequential(nn.BatchNorm2d(4)))
     before = list(net.parameters())
-    converted = synchronised(net, CPU)
+    converted = synchronise_batch_norm(net, CPU)
     assert all(one is other for one, other in zip(before, converted.parameters(), strict=True))
     layer = converted[1]
-    assert synchronised(converted, CPU)[1] is layer
+    assert synchronise_batch_norm(converted, CPU)[1] is layer
 
 
 @pytest.mark.parametrize("axis", [LEFT_RIGHT, UPSIDE_DOWN])
@@ -78,7 +78,7 @@ def test_statistics_taken_anew_are_those_of_the_inputs_and_the_layers_stay_as_th
     net = nn.Sequential(nn.BatchNorm2d(2, momentum=0.3), nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3)).eval()
     batches = [torch.randn(4, 2, 5, 5, generator=torch.Generator().manual_seed(seed)) * 3 + 1 for seed in range(2)]
     net(torch.full((2, 2, 5, 5), 100.0))
-    recalibrate(net, iter(batches))
+    recompute_running_stats(net, iter(batches))
     torch.testing.assert_close(net[0].running_mean, torch.stack([b.mean((0, 2, 3)) for b in batches]).mean(0))
     torch.testing.assert_close(net[0].running_var, torch.stack([b.var((0, 2, 3)) for b in batches]).mean(0))
     assert not net[0].training

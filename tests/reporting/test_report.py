@@ -109,7 +109,7 @@ def test_load_run_report_finished_run_is_complete(uri, finished):
     assert "0.900 0.800 to 0.950" in text_from(render_page(loaded), "image AUROC")
 
 
-def test_load_run_report_killed_run_has_what_was_recorded(uri, client, experiment):
+def test_load_run_report_killed_run_has_recorded_values(uri, client, experiment):
     tags = {"method": "cdo", "undefined_metrics": "test/pixel_ap, val/image_auroc"}
     run_id = client.create_run(experiment, tags={f"adjobs.{key}": value for key, value in tags.items()}).info.run_id
     client.log_metric(run_id, "test/image_auroc", 0.75)

@@ -1,22 +1,19 @@
-"""Drawn textures: in range, never flat, all families, and the same for the same generator."""
+"""Procedural textures: in range, never uniform, and deterministic for a seed."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from adjobs.synthesis.textures import FAMILIES, textures
-
-
-def gen(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from adjobs.synthesis.textures import FAMILIES, draw_textures
+from tests.helpers.randomness import generator
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("size", [(32, 32), (64, 96)])
-def test_patterns_fill_zero_to_one_and_differ_from_draw_to_draw(family, size):
-    generator = gen()
-    drawn = [FAMILIES[family](generator, size) for _ in range(4)]
+def test_patterns_fill_zero_to_one_and_differ_between_draws(family, size):
+    random = generator()
+    drawn = [FAMILIES[family](random, size) for _ in range(4)]
     for pattern in drawn:
         assert pattern.shape == size
         assert 0 <= float(pattern.min()) < 0.35
@@ -25,20 +22,19 @@ def test_patterns_fill_zero_to_one_and_differ_from_draw_to_draw(family, size):
     assert all(not torch.equal(drawn[0], other) for other in drawn[1:])
 
 
-def test_textures_are_coloured_in_range_and_repeat_for_the_same_generator():
-    images = textures(gen(3), 40, (32, 48))
+def test_draw_textures_are_coloured_in_range_and_deterministic():
+    images = draw_textures(generator(3), 40, (32, 48))
     assert images.shape == (40, 3, 32, 48)
     assert 0 <= float(images.min()) <= float(images.max()) <= 1
     assert (images.flatten(1).std(1) > 0.02).all()
     assert float((images[:, 0] - images[:, 1]).abs().mean()) > 0.05
-    assert torch.equal(images, textures(gen(3), 40, (32, 48)))
+    assert torch.equal(images, draw_textures(generator(3), 40, (32, 48)))
 
 
 def test_checks_have_hard_edges_and_fractal_noise_has_none():
-
-    def edges(pattern: torch.Tensor) -> float:
+    def hardest_edge(pattern: torch.Tensor) -> float:
         return float((pattern[:, 1:] - pattern[:, :-1]).abs().max())
 
-    generator = gen()
-    assert min(edges(FAMILIES["checks"](generator, (64, 64))) for _ in range(8)) == 1
-    assert max(edges(FAMILIES["fractal"](generator, (256, 256))) for _ in range(8)) < 0.5
+    random = generator()
+    assert min(hardest_edge(FAMILIES["checks"](random, (64, 64))) for _ in range(8)) == 1
+    assert max(hardest_edge(FAMILIES["fractal"](random, (256, 256))) for _ in range(8)) < 0.5

@@ -13,8 +13,8 @@ from torch import multiprocessing, nn
 
 from adjobs import methods
 from adjobs.methods.contract import BatchComposition, Selection, Stage
-from adjobs.nn.distributed import take_from_first
-from adjobs.nn.norm import synchronised
+from adjobs.nn.distributed import broadcast_buffers
+from adjobs.nn.norm import synchronise_batch_norm
 from adjobs.training import loop
 from adjobs.training.loop import Validation, train_only
 from tests.helpers.drawing import draw_folder
@@ -35,7 +35,7 @@ def open_stage(stage: Stage, method: nn.Module, data, rank: int) -> None:
         if rank:
             for buffer in method.buffers():
                 buffer.add_(1)
-        take_from_first(method)
+        broadcast_buffers(method)
     if stage.on_stage_start is not None:
         stage.on_stage_start(data)
 
@@ -71,7 +71,7 @@ def three_steps(rank: int, world_size: int, case: str, root: str, out: str) -> N
         train_only(stage.module, optimizer)
         module = stage.module
         if world_size > 1:
-            module = nn.parallel.DistributedDataParallel(synchronised(module, CPU), broadcast_buffers=False)
+            module = nn.parallel.DistributedDataParallel(synchronise_batch_norm(module, CPU), broadcast_buffers=False)
         module.train()
         for step in range(3):
             batch = plan.batch(step, seed=0, stage=number, rank=rank, device=CPU)
@@ -82,7 +82,7 @@ def three_steps(rank: int, world_size: int, case: str, root: str, out: str) -> N
             losses.append(float(loss.total.detach()))
         if stage.fit_statistics is not None:
             stage.fit_statistics(data)
-            take_from_first(method)
+            broadcast_buffers(method)
     if rank == 0:
         torch.save({"losses": losses, "weights": method.state_dict()}, out)
     if world_size > 1:

@@ -1,4 +1,4 @@
-"""CDO: an apprentice network imitates a frozen expert on normal pixels and is driven away from it on simulated defects.
+"""CDO: an apprentice network learns to agree with a frozen expert on normal pixels and to differ from it on simulated defects.
 
 Collaborative Discrepancy Optimization for Reliable Image Anomaly Localization, Cao et al.
 """

@@ -1,4 +1,4 @@
-"""Every number of CDO that a user may tune. Sections and equations are the paper's."""
+"""Hyperparameters of CDO. Sections and equations in the descriptions are the paper's."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from adjobs.methods.contract import MethodConfig, Supervision
+from adjobs.methods.contract import BackboneWeights, MethodConfig, Supervision
 from adjobs.types import BackboneName
 
-# What a preset changes; everything else stays at its default, and what the user sets wins.
+# The values a preset sets; all others keep their defaults, and the user's own values take precedence.
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {"backbone": "hrnet_w32", "distance": "euclidean"},
     # The published code where it differs from the paper.
@@ -18,62 +18,74 @@ PRESETS: dict[str, dict[str, object]] = {
 
 
 class Config(MethodConfig):
-    """Defaults are the paper's, except what scores, and the backbone: the one whose weights need no network."""
+    """Defaults are the paper's, except for the distance and the backbone, whose weights need no download."""
 
     backbone: BackboneName = Field("tf_efficientnet_lite0", description="expert and apprentice; paper: hrnet_w32 (Sec. IV-A)")
-    weights: str = Field("auto", description="the expert's weights: auto, packaged, timm, none, a file or s3:// URI")
+    weights: BackboneWeights = Field(
+        "auto", description="the expert's weights: auto, packaged, timm, none, a file or s3:// URI"
+    )
     apprentice: Literal["random", "pretrained"] = Field(
-        "random", description="where the apprentice starts (Sec. III-A: random); pretrained: as the expert; ours"
+        "random", description="initial weights of the apprentice: random (Sec. III-A) or the expert's (not in the paper)"
     )
-    first: int = Field(1, ge=1, le=4, description="first hierarchy used: 1 to 4 for the strides 4, 8, 16, 32 (Sec. IV-A: 1)")
-    levels: int = Field(3, ge=1, le=4, description="last hierarchy used (Sec. IV-A: 3)")
+    first_level: int = Field(
+        1, ge=1, le=4, description="first feature level used: 1 to 4 for the strides 4, 8, 16, 32 (Sec. IV-A: 1)"
+    )
+    last_level: int = Field(3, ge=1, le=4, description="last feature level used (Sec. IV-A: 3)")
     gamma: float = Field(2.0, ge=0, le=8, description="modulation γ of eq. (7); 0 weighs all pixels alike")
-    mom: bool = Field(True, description="margin optimisation: maximise discrepancy on simulated pixels, eq. (5)")
+    mom: bool = Field(True, description="margin optimisation: maximise the discrepancy on simulated pixels, eq. (5)")
     oom: bool = Field(True, description="overlap optimisation: weigh pixels by eq. (7)")
-    dist: Literal["sq", "l2"] = Field(
-        "sq", description="discrepancy that is trained: squared distance (published code) or its root (eq. 3)"
+    discrepancy: Literal["sq", "l2"] = Field(
+        "sq", description="discrepancy that is trained: sq, the squared distance (published code), or l2, its root (eq. 3)"
     )
-    rectangles: int = Field(4, ge=0, le=16, description="most rectangles per image; published code: 4; 0 simulates nothing")
-    fill: Literal["uniform", "gaussian"] = Field("uniform", description="noise: published code uniform, Sec. III-C Gaussian")
+    rectangles: int = Field(
+        4, ge=0, le=16, description="maximum number of rectangles per image (published code: 4); 0 simulates nothing"
+    )
+    fill: Literal["uniform", "gaussian"] = Field(
+        "uniform", description="noise in the rectangles: uniform (published code) or gaussian (Sec. III-C)"
+    )
     skip_background: bool = Field(
-        False, description="rectangles are centred on foreground only (published code: object categories)"
+        False, description="centre rectangles on the foreground only (published code, for object categories)"
     )
     use_labelled_masks: bool = Field(
-        False, description="a quarter of each batch are labelled anomalies whose masks count as simulated pixels"
+        False, description="a quarter of each batch are labelled anomalies, whose masks count as simulated pixels"
     )
-    sigma: float = Field(4.0, ge=0, le=32, description="Gaussian smoothing of the map, pixels at 256²; scaled with the image")
+    sigma: float = Field(
+        4.0, ge=0, le=32, description="Gaussian smoothing of the anomaly map, in pixels at 256 px; scales with the image"
+    )
     distance: Literal["mahalanobis", "euclidean"] = Field(
         "mahalanobis",
-        description="what scores: how unusual what the networks differ by is at its place, in units of the spread that it has on "
-        "the good training images (ours), or the discrepancy that is trained (euclidean, eq. 10)",
+        description="distance that scores: mahalanobis, of the networks' difference at a position from its distribution on normal "
+        "training images (not in the paper), or euclidean, the trained discrepancy (eq. 10)",
     )
     shrinkage: float = Field(
-        0.01, gt=0, le=1, description="mahalanobis: part of the mean variance that is added to every direction's"
+        0.01, gt=0, le=1, description="mahalanobis: fraction of the mean variance that is added to the variance of every direction"
     )
     grid: int = Field(
-        16, ge=1, le=256, description="mahalanobis: most places along a side with a spread of their own; 8 pixels each or more"
+        16, ge=1, le=256, description="mahalanobis: maximum number of Gaussians per side of the image, each for 8 pixels or more"
     )
-    dims: int = Field(200, ge=2, le=2048, description="mahalanobis: most channels of all hierarchies; of more are drawn by lot")
-    top: float = Field(
+    max_channels: int = Field(
+        200, ge=2, le=2048, description="mahalanobis: maximum number of channels of all levels; more are subsampled at random"
+    )
+    top_fraction: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="an image scores the mean of this share of its map, the largest; 0: the maximum (published code)",
+        description="the image score is the mean of this fraction of the map's values, the largest; 0: the maximum (published code)",
     )
-    lr: float = Field(2e-4, gt=0, le=1, description="AdamW learning rate (Sec. IV-A)")
-    weight_decay: float = Field(1e-4, ge=0, le=1, description="published code")
+    lr: float = Field(2e-4, gt=0, le=1, description="AdamW's learning rate (Sec. IV-A)")
+    weight_decay: float = Field(1e-4, ge=0, le=1, description="AdamW's weight decay (published code)")
     lr_decay: float = Field(0.95, gt=0, le=1, description="factor on the learning rate per epoch (published code)")
     batch_size: int = Field(8, ge=2, le=1024, description="global batch over all workers (Sec. IV-A)")
     epochs: int = Field(50, ge=1, le=100_000, description="passes over the normal training images (Sec. IV-A)")
     loss_times_batch: bool = Field(False, description="multiply the loss by the batch size, as the published code does")
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.first > self.levels:
-            raise ValueError(f"first: got {self.first}, must not exceed levels {self.levels}")
+    def _check_levels(self) -> Self:
+        if self.first_level > self.last_level:
+            raise ValueError(f"first_level: got {self.first_level}; must not exceed last_level {self.last_level}")
         return self
 
     @property
     def supervision_used(self) -> Supervision:
-        """Masks, where they count as simulated pixels."""
+        """Masks, if they count as simulated pixels."""
         return "masks" if self.use_labelled_masks else "none"

@@ -1,4 +1,4 @@
-"""CDO's networks, training step and score."""
+"""CDO: training step, stage, and prediction."""
 
 from __future__ import annotations
 
@@ -8,50 +8,57 @@ from typing import Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import AdamW
 
-from adjobs.backbones import Backbone, create
+from adjobs.backbones import Backbone, create_backbone
 from adjobs.errors import JobError
 from adjobs.methods.cdo.config import Config
+from adjobs.methods.cdo.gaussian_stats import DifferenceStats, cell_size
 from adjobs.methods.cdo.loss import cdo_loss, discrepancies
-from adjobs.methods.cdo.spread import JointSpread, shared
 from adjobs.methods.contract import BatchComposition, Stage, TrainingImages
+from adjobs.methods.method import Method
 from adjobs.nn.blur import gaussian_blur
 from adjobs.nn.distributed import global_sum
 from adjobs.synthesis.rectangles import add_noise_rectangles
 from adjobs.types import Batch, Prediction, Simulated, StepLoss
 
-MEASURE_BATCH = 16  # images whose differences are counted in at once
-LEAST_STRIDE = 8  # pixels from one place at which the spread is measured to the next
-MOST_GIB = 0.5  # of a spread; it is in every checkpoint and model, and takes some seven times as much while it is measured
+STATS_BATCH = 16  # images per batch when Gaussians are fitted
+MIN_STRIDE = 8  # pixels between neighbouring positions with a Gaussian
+MAX_GIB = 0.5  # of covariances; every checkpoint and model stores them, and fitting takes about seven times as much
 
 
-class CDO(nn.Module):
-    """Frozen expert, trained apprentice of the same architecture, and the discrepancy between them.
+class CDO(Method):
+    """A frozen expert, a trained apprentice of the same architecture, and the discrepancy between them.
 
-    ``spread`` is given where distances are counted in units of it.
+    Args:
+        expert: the frozen network.
+        apprentice: the trained network.
+        config: the parameters.
+        difference_stats: computes Mahalanobis distances; None for Euclidean ones.
     """
 
-    def __init__(self, expert: Backbone, apprentice: Backbone, config: Config, spread: JointSpread | None = None) -> None:
+    def __init__(
+        self, expert: Backbone, apprentice: Backbone, config: Config, difference_stats: DifferenceStats | None = None
+    ) -> None:
         super().__init__()
         self.expert = expert.requires_grad_(False).eval()
         self.apprentice = apprentice
         self.config = config
-        self.spread = spread
+        self.difference_stats = difference_stats
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of the apprentice; the expert always evaluates."""
+        """Set the mode of the apprentice; the expert stays in evaluation mode."""
         super().train(mode)
         self.expert.eval()
         return self
 
     def forward(self, batch: Batch) -> StepLoss:
-        """One step's loss, eq. (8), summed over the hierarchies."""
+        """Loss of one step, eq. (8), summed over the feature levels."""
         images, masks, _ = self.simulate(batch)
         d = self.discrepancies(images)
         synthetic = F.interpolate(masks.float(), d.shape[-2:], mode="nearest")[:, 0].bool()
-        # Where nobody knows whether a pixel is good, it says nothing.
+        # Pixels that may or may not be defective contribute nothing.
         unknown = F.adaptive_max_pool2d(batch.unknown.float(), d.shape[-2:])[:, 0].bool()
         normal = ~synthetic & ~unknown
         gamma = self.config.gamma if self.config.oom else 0.0
@@ -59,23 +66,23 @@ class CDO(nn.Module):
         loss = by_level.sum()
         if self.config.loss_times_batch:
             loss = loss * self.config.batch_size
-        parts = {f"level_{i + 1}": value.detach() for i, value in enumerate(by_level)}
-        parts["d_normal"], parts["d_synthetic"] = (_mean(d.detach().sum(0), where) for where in (normal, synthetic))
-        return StepLoss(loss, parts)
+        terms = {f"level_{i + 1}": value.detach() for i, value in enumerate(by_level)}
+        terms["d_normal"], terms["d_synthetic"] = (_masked_mean(d.detach().sum(0), mask) for mask in (normal, synthetic))
+        return StepLoss(loss, terms)
 
     def discrepancies(self, images: Tensor) -> Tensor:
-        """Distances ``(L, B, h, w)`` of the two networks on ``(B, 3, H, W)`` images, one map for each hierarchy used."""
-        return discrepancies(*self.features(images), self.config.dist)
+        """Discrepancies ``(L, B, h, w)`` of the two networks on ``(B, 3, H, W)`` images in [0, 1], for each feature level."""
+        return discrepancies(*self.features(images), self.config.discrepancy)
 
     def features(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """The expert's and the apprentice's maps of the hierarchies used."""
-        used = slice(self.config.first - 1, None)
+        """The expert's and the apprentice's feature maps of the levels used."""
+        used = slice(self.config.first_level - 1, None)
         with torch.no_grad():
             expert = self.expert(images)
         return expert[used], self.apprentice(images)[used]
 
     def simulate(self, batch: Batch) -> Simulated:
-        """Images with rectangles on those meant to be simulated, and all defect pixels, simulated and labelled."""
+        """Put noise rectangles on the images marked for simulation; masks also hold the labelled defects."""
         config = self.config
         drawn = add_noise_rectangles(
             batch.images,
@@ -90,31 +97,34 @@ class CDO(nn.Module):
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
-        """Discrepancies summed, eq. (10), or distances in units of spread, smoothed; an image scores its map's top."""
+        """Smoothed Mahalanobis distances, or discrepancies summed over levels, eq. (10); the score is their ``top_fraction``."""
         size = images.shape[-2:]
-        found = self.discrepancies(images).sum(0) if self.spread is None else self.spread(*self._precise(images))
-        maps = F.interpolate(found[:, None], size, mode="bilinear", align_corners=False)
+        if self.difference_stats is None:
+            distances = self.discrepancies(images).sum(0)
+        else:
+            distances = self.difference_stats(*self._precise_features(images))
+        maps = F.interpolate(distances[:, None], size, mode="bilinear", align_corners=False)
         smooth = gaussian_blur(maps, self.config.sigma * min(size) / 256)
-        largest = max(1, round(self.config.top * smooth[0].numel()))
-        return Prediction(smooth.flatten(1).topk(largest).values.mean(1), smooth)
+        count = max(1, round(self.config.top_fraction * smooth[0].numel()))
+        return Prediction(smooth.flatten(1).topk(count).values.mean(1), smooth)
 
-    def _precise(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Both networks' maps, never in half precision, since small spreads are small units."""
+    def _precise_features(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Both networks' maps without autocast: Mahalanobis distances divide by small variances."""
         with torch.autocast(images.device.type, enabled=False):
             return self.features(images.float())
 
     @torch.no_grad()
-    def _measure(self, data: TrainingImages) -> None:
-        """Spread of what the networks differ by over the normal training images."""
-        assert self.spread is not None
+    def _fit_stats(self, data: TrainingImages) -> None:
+        """Fit the Gaussians to the normal training images."""
+        assert self.difference_stats is not None
         was_training = self.training
         self.eval()
-        pairs = (self._precise(batch.images) for batch in data.normal(MEASURE_BATCH))
-        self.spread.measure(pairs, self.config.shrinkage)
+        pairs = (self._precise_features(batch.images) for batch in data.normal(STATS_BATCH))
+        self.difference_stats.fit(pairs, self.config.shrinkage)
         self.train(was_training)
 
     def stages(self) -> Sequence[Stage]:
-        """One stage: AdamW on the apprentice, learning rate falling by a constant factor per epoch."""
+        """One stage: AdamW on the apprentice, with a learning rate that decays exponentially per epoch."""
         config = self.config
         labelled = config.batch_size // 4 if config.use_labelled_masks else 0
 
@@ -130,43 +140,44 @@ class CDO(nn.Module):
                 mix=BatchComposition(simulated=config.batch_size - labelled, anomalous=labelled),
                 epochs=config.epochs,
                 schedule=lambda progress: config.lr_decay**progress.epoch,
-                fit_statistics=self._measure if self.spread is not None else None,
+                fit_statistics=self._fit_stats if self.difference_stats is not None else None,
             )
         ]
 
 
-def _mean(d: Tensor, where: Tensor) -> Tensor:
-    """Mean over this worker's positions ``where``, for the log; 0 where there are none."""
-    return (d * where).sum() / where.sum().clamp_min(1)
+def _masked_mean(d: Tensor, mask: Tensor) -> Tensor:
+    """Mean over this worker's positions in the mask, for the log; 0 if there are none."""
+    return (d * mask).sum() / mask.sum().clamp_min(1)
 
 
 def build(config: Config, *, image_size: int, seed: int) -> CDO:
-    """Expert with its pretrained weights, apprentice with random ones or the same.
+    """Build the expert with its pretrained weights, and the apprentice.
 
     Raises:
-        JobError, DataError: see :func:`adjobs.backbones.create`; a spread that takes too much memory.
+        JobError, DataError: see :func:`adjobs.backbones.create_backbone`; covariances that take too much memory.
     """
-    expert = create(config.backbone, config.weights, levels=config.levels, seed=seed)
-    start = "none" if config.apprentice == "random" else config.weights
-    apprentice = create(config.backbone, start, levels=config.levels, seed=seed)
+    expert = create_backbone(config.backbone, config.weights, levels=config.last_level, seed=seed)
+    initial_weights = "none" if config.apprentice == "random" else config.weights
+    apprentice = create_backbone(config.backbone, initial_weights, levels=config.last_level, seed=seed)
     if config.distance == "euclidean":
         return CDO(expert, apprentice, config)
-    return CDO(expert, apprentice, config, _spread(expert, config, image_size, seed))
+    return CDO(expert, apprentice, config, _build_stats(expert, config, image_size, seed))
 
 
-def _spread(expert: Backbone, config: Config, image_size: int, seed: int) -> JointSpread:
-    """Room for the spread of what the networks differ by, if there is enough for it."""
+def _build_stats(expert: Backbone, config: Config, image_size: int, seed: int) -> DifferenceStats:
+    """Gaussians of the shape that the expert's maps need; refuses more than ``MAX_GIB``."""
     with torch.inference_mode():
-        shapes = [maps.shape[1:] for maps in expert.eval()(torch.zeros(1, 3, image_size, image_size))[config.first - 1 :]]
-    height, width = (min(length, -(-image_size // LEAST_STRIDE)) for length in shapes[0][1:])
+        maps = expert.eval()(torch.zeros(1, 3, image_size, image_size))[config.first_level - 1 :]
+    height, width = (min(length, -(-image_size // MIN_STRIDE)) for length in maps[0].shape[2:])
     size = (height, width)
-    widths = [shape[0] for shape in shapes]
-    places = prod(size) // shared(size, config.grid) ** 2
-    dims = min(config.dims, sum(widths))
-    gib = 4 * places * dims**2 / 2**30
-    if gib > MOST_GIB:
+    channels_by_level = [level.shape[1] for level in maps]
+    positions = prod(size) // cell_size(size, config.grid) ** 2
+    channels = min(config.max_channels, sum(channels_by_level))
+    gib = 4 * positions * channels**2 / 2**30
+    if gib > MAX_GIB:
         raise JobError(
-            f"params.distance: got mahalanobis, which takes {gib:.1f} GiB for {places} places of {dims} channels, allowed are "
-            f"{MOST_GIB:g} GiB; lower params.grid ({config.grid}) or params.dims ({config.dims}), or set distance: euclidean"
+            f"params.distance: got mahalanobis, which takes {gib:.1f} GiB for {positions} positions with {channels} channels, more "
+            f"than {MAX_GIB:g} GiB; lower params.grid ({config.grid}) or params.max_channels ({config.max_channels}), or set "
+            "distance: euclidean"
         )
-    return JointSpread(widths, size, config.grid, dims, seed)
+    return DifferenceStats(channels_by_level, size, config.grid, channels, seed)

@@ -1,4 +1,4 @@
-"""DPAE: encoder, decoder and second encoder; an image whose two latent vectors part in an unusual way is anomalous.
+"""DPAE: encoder, decoder and second encoder; images whose two latent vectors differ in an unusual way are anomalous.
 
 Semi-supervised anomaly detection with dual prototypes autoencoder for industrial surface inspection, Liu et al.
 """

@@ -1,4 +1,4 @@
-"""The maps of a frozen network that DPAE reconstructs, and those of the training images, which are computed once."""
+"""The features that DPAE reconstructs, and a cache of those of the training images."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adjobs.backbones import Backbone, identity
+from adjobs.backbones import Backbone, cache_key
 from adjobs.data.cache.memmap import map_array, write_array
 from adjobs.errors import StorageError
 from adjobs.methods.contract import TrainingImages
 
-STRIDE = 32  # of the last maps before the latent vector: five halvings of the picture, or two of maps of stride 8
-MEASURE_BATCH = 16  # as many as evaluation takes at once
-QUIET = 0.05  # channels whose deviation is below this share of the median one
-RULE = 1  # how maps are made of images; to be raised where that changes
+STRIDE = 32  # of the last maps before the latent vector: five halvings of the image, or two of features of stride 8
+STATS_BATCH = 16  # images per batch without gradients
+MIN_DEVIATION = 0.05  # relative to the median channel; channels below are not scaled by their own deviation
+FEATURES_VERSION = 1  # increase it when features are computed differently, to invalidate caches
 
 
 class FeatureCache:
-    """Maps of the normal training images, in a memory map.
+    """Features of the normal training images, in a memory map.
 
     Args:
-        rows: ``(N,)``, which images they are of.
-        maps: ``(N, views, C, H / 8, W / 8)`` half: as the image is, and mirrored.
+        indices: ``(N,)`` indices of the images.
+        maps: ``(N, views, C, H / 8, W / 8)`` half: views are the image itself, and flipped.
     """
 
-    def __init__(self, rows: np.ndarray, maps: np.ndarray) -> None:
+    def __init__(self, indices: np.ndarray, maps: np.ndarray) -> None:
         self.maps = maps
-        self._at = {int(row): i for i, row in enumerate(rows)}
+        self._position_of = {int(index): position for position, index in enumerate(indices)}
 
-    def get(self, rows: Tensor, flipped: Tensor | None) -> Tensor:
-        """``(B, C, H / 8, W / 8)`` half of these images, mirrored where it says so."""
-        views = [0] * len(rows) if flipped is None else flipped.int().tolist()
-        found = self.maps[[self._at[row] for row in rows.tolist()], views]
-        return torch.from_numpy(found).to(rows.device)
+    def get(self, indices: Tensor, flipped: Tensor | None) -> Tensor:
+        """Features ``(B, C, H / 8, W / 8)``, half, of images by their indices; of the flipped image where ``flipped`` is True."""
+        views = [0] * len(indices) if flipped is None else flipped.int().tolist()
+        maps = self.maps[[self._position_of[index] for index in indices.tolist()], views]
+        return torch.from_numpy(maps).to(indices.device)
 
 
 class Features(nn.Module):
-    """Maps of a frozen network, every channel brought to mean 0 and deviation 1 over the normal images once that is measured.
+    """Features of a frozen network, standardised per channel once `fit` has seen the normal images.
 
     Args:
         backbone: the network.
-        views: 2 where training mirrors images, else 1.
-        max_bytes: of training images' maps that may be kept; what needs more is computed in every step.
+        views: 2 if training flips images, else 1.
+        max_bytes: largest size of the cache of training images; larger ones are not cached.
     """
 
     mean: Tensor
@@ -60,79 +60,79 @@ class Features(nn.Module):
         self.views, self.max_bytes = views, max_bytes
         self.cache: FeatureCache | None = None
         with torch.no_grad():
-            self.channels = self._maps(torch.zeros(1, 3, STRIDE, STRIDE)).shape[1]
+            self.channels = self._extract(torch.zeros(1, 3, STRIDE, STRIDE)).shape[1]
         self.register_buffer("mean", torch.zeros(1, self.channels, 1, 1))
         self.register_buffer("deviation", torch.ones(1, self.channels, 1, 1))
 
     def train(self, mode: bool = True) -> Self:
-        """Always evaluates."""
+        """Stays in evaluation mode."""
         return super().train(False)
 
-    def _maps(self, images: Tensor) -> Tensor:
-        """Strides 8 and 16 side by side, each smoothed over 3 × 3 positions, as PatchCore takes them; half, as they are kept."""
+    def _extract(self, images: Tensor) -> Tensor:
+        """Strides 8 and 16 concatenated, averaged over 3 × 3 positions as in PatchCore; half, as in the cache."""
         with torch.autocast(images.device.type, enabled=False):
             fine, coarse = (F.avg_pool2d(level, 3, 1, 1, count_include_pad=False) for level in self.backbone(images)[1:])
             return torch.cat([fine, F.interpolate(coarse, fine.shape[-2:], mode="bilinear", align_corners=False)], 1).half()
 
-    def _standard(self, maps: Tensor) -> Tensor:
+    def _standardise(self, maps: Tensor) -> Tensor:
         return (maps.to(self.mean.dtype) - self.mean) / self.deviation
 
     @torch.no_grad()
-    def keep(self, data: TrainingImages) -> None:
-        """Open the maps of all normal training images, computed once on this machine, unless they are too large for it."""
+    def open_cache(self, data: TrainingImages) -> None:
+        """Open the cache of all normal training images, filling it once per machine, unless it would exceed ``max_bytes``."""
         if self.cache is not None:
             return
-        one = self._maps(next(data.normal(1)).images)
-        if data.n_normal * self.views * one.nbytes > self.max_bytes:
+        probe = self._extract(next(data.normal(1)).images)
+        if data.n_normal * self.views * probe.nbytes > self.max_bytes:
             return
 
         def build(folder: Path) -> None:
-            rows: list[int] = []
+            indices: list[int] = []
 
             def maps() -> Iterator[np.ndarray]:
-                for batch in data.normal(MEASURE_BATCH):
-                    rows.extend(batch.indices.tolist())
+                for batch in data.normal(STATS_BATCH):
+                    indices.extend(batch.indices.tolist())
                     views = [batch.images, batch.images.flip(3)][: self.views]
-                    yield torch.stack([self._maps(images) for images in views], 1).cpu().numpy()
+                    yield torch.stack([self._extract(images) for images in views], 1).cpu().numpy()
 
             write_array(folder / "maps.npy", data.n_normal, maps())
-            write_array(folder / "rows.npy", data.n_normal, iter([np.array(rows, dtype=np.int64)]))
+            write_array(folder / "indices.npy", data.n_normal, iter([np.array(indices, dtype=np.int64)]))
 
         def read(folder: Path) -> FeatureCache | None:
-            maps, rows = map_array(folder / "maps.npy"), map_array(folder / "rows.npy")
-            if maps is None or rows is None or not len(maps) == len(rows) == data.n_normal:
+            maps, indices = map_array(folder / "maps.npy"), map_array(folder / "indices.npy")
+            if maps is None or indices is None or not len(maps) == len(indices) == data.n_normal:
                 return None
-            return FeatureCache(rows, maps)
+            return FeatureCache(indices, maps)
 
-        key = {"rule": RULE, **identity(self.backbone), "views": self.views}
+        key = {"version": FEATURES_VERSION, **cache_key(self.backbone), "views": self.views}
         try:
-            self.cache = data.compute_once("maps", key, read, build)
+            self.cache = data.compute_once("features", key, read, build)
         except StorageError as error:
-            print(f"{error}; until then features are computed in every step", file=sys.stderr)
+            print(f"{error}; until then features are recomputed in every step", file=sys.stderr)
 
     @torch.no_grad()
-    def measure(self, data: TrainingImages) -> None:
-        """Take mean and deviation of every channel over the normal training images."""
-        self.keep(data)
+    def fit(self, data: TrainingImages) -> None:
+        """Take mean and standard deviation of every channel from the normal training images."""
+        self.open_cache(data)
         total, squares, count = torch.zeros(self.channels), torch.zeros(self.channels), 0
-        for batch in data.normal(MEASURE_BATCH):
-            maps = (self._maps(batch.images) if self.cache is None else self.cache.get(batch.indices, None)).double()
+        for batch in data.normal(STATS_BATCH):
+            maps = (self._extract(batch.images) if self.cache is None else self.cache.get(batch.indices, None)).double()
             total, squares = total + maps.sum((0, 2, 3)).cpu(), squares + maps.square().sum((0, 2, 3)).cpu()
             count += maps[:, 0].numel()
         mean = total / count
         deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
         self.mean.copy_(mean.view(1, -1, 1, 1))
-        # What hardly moves on good pictures, such as a unit that never fires, is not blown up where it does.
-        quiet = deviation < QUIET * deviation.median()
-        self.deviation.copy_(torch.where(quiet, deviation.median().clamp_min(1e-3), deviation + 1e-3).view(1, -1, 1, 1))
+        # Channels that are nearly constant on normal images, such as a dead unit, must not be amplified where they are not.
+        constant = deviation < MIN_DEVIATION * deviation.median()
+        self.deviation.copy_(torch.where(constant, deviation.median().clamp_min(1e-3), deviation + 1e-3).view(1, -1, 1, 1))
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """``(B, C, H / 8, W / 8)`` for ``(B, 3, H, W)`` images in [0, 1]."""
-        return self._standard(self._maps(images))
+        """Features ``(B, C, H / 8, W / 8)`` of ``(B, 3, H, W)`` images in [0, 1]."""
+        return self._standardise(self._extract(images))
 
     @torch.no_grad()
-    def of(self, rows: Tensor, flipped: Tensor | None) -> Tensor:
-        """The same for training images, by their rows, mirrored where ``(B,)`` ``flipped`` says so; of what is kept."""
+    def cached(self, indices: Tensor, flipped: Tensor | None) -> Tensor:
+        """Cached features of training images by their indices, of the flipped image where ``flipped``, ``(B,)`` bool, is True."""
         assert self.cache is not None
-        return self._standard(self.cache.get(rows, flipped))
+        return self._standardise(self.cache.get(indices, flipped))

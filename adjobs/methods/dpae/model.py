@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
-from adjobs.backbones import create
+from adjobs.backbones import create_backbone
 from adjobs.methods.contract import BatchComposition, Stage, TrainingImages
 from adjobs.methods.dpae.config import Config
 from adjobs.methods.dpae.features import MEASURE_BATCH, STRIDE, Features
@@ -205,11 +205,11 @@ def build(config: Config, *, image_size: int, seed: int) -> DPAE:
     """All networks with random weights but the one whose features are reconstructed, for pictures of ``image_size`` pixels.
 
     Raises:
-        JobError, DataError: see :func:`adjobs.backbones.create`.
+        JobError, DataError: see :func:`adjobs.backbones.create_backbone`.
     """
     features = None
     if config.reconstruct == "features":
-        backbone = create(config.backbone, config.weights, seed=seed)
+        backbone = create_backbone(config.backbone, config.weights, seed=seed)
         features = Features(backbone, views=2 if config.flip else 1, max_bytes=config.feature_cache_gib * 2**30)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

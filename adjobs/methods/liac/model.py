@@ -170,7 +170,7 @@ def build(config: Config, *, image_size: int, seed: int) -> LIAC:
     """Both networks with their weights, and a head of random ones.
 
     Raises:
-        JobError, DataError: see :func:`adjobs.backbones.create`.
+        JobError, DataError: see :func:`adjobs.backbones.create_backbone`.
     """
     weights = config.weights if config.student_init == "pretrained" else "none"
     teacher = create_embedder(config.backbone, config.weights, seed=seed)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from adjobs.data.labels.masks import BLOCK_ANOMALOUS, BLOCK_FREE, BLOCK_NORMAL
-from adjobs.methods.contract import MethodConfig, Supervision
+from adjobs.methods.contract import BackboneWeights, MethodConfig, PathParam, Supervision
 from adjobs.types import BackboneName
 
 # The values a preset sets; all others keep their defaults, and the user's own values take precedence.
@@ -94,7 +94,7 @@ class Config(MethodConfig):
     )
     # Features and memory bank (Sec. 3).
     backbone: BackboneName = Field("tf_efficientnet_lite0", description="frozen; paper: wide_resnet50_2")
-    weights: str = Field("auto", description="the backbone's weights: auto, packaged, timm, none, a file or s3:// URI")
+    weights: BackboneWeights = Field("auto", description="its weights: auto, packaged, timm, none, a file or s3:// URI")
     feature_dim: int = Field(512, ge=8, le=4096, multiple_of=4, description="d_f, dimensions of a token; paper: 1024")
     standardise_features: bool = Field(
         True,
@@ -219,7 +219,9 @@ class Config(MethodConfig):
     perlin_exponent: int = Field(5, ge=0, le=6, description="defects have the shape of Perlin noise of up to 2^n cells per side")
     shuffled_fraction: float = Field(0.5, ge=0, le=1, description="fraction of defects made of shuffled patches")
     max_transparency: float = Field(0.5, ge=0, lt=1, description="largest transparency of a defect, uniform from 0")
-    textures: str = Field("drawn", min_length=1, description="drawn, or a folder or s3:// prefix of images such as DTD")
+    textures: Annotated[str, PathParam(("drawn",))] = Field(
+        "drawn", min_length=1, description="drawn, or a folder or s3:// prefix of images such as DTD"
+    )
     texture_count: int = Field(64, ge=1, le=4096, description="number of textures; a larger folder is subsampled")
     sigma: float = Field(4.0, ge=0, le=32, description="Gaussian smoothing of the anomaly map in pixels, half a token (Sec. V)")
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from adjobs.errors import JobError
-from adjobs.nn.neighbours import Neighbours, nearest
+from adjobs.nn.neighbours import Neighbours, nearest_neighbours
 
 PROJECTED_DIMS = 128  # in which the coreset is selected
 USABLE_FRACTION = 0.8  # of the free memory
@@ -58,7 +58,7 @@ class MemoryBank(nn.Module):
             query_images, bank_images = image_indices.repeat_interleave(tokens[0, ..., 0].numel()), self.image_indices
         # Without autocast: bfloat16 would confuse near neighbours, and cached matches were searched without it.
         with torch.autocast(self.tokens.device.type, enabled=False):
-            neighbours = nearest(flat, self.tokens, k, own=query_images, owners=bank_images)
+            neighbours = nearest_neighbours(flat, self.tokens, k, query_groups=query_images, bank_groups=bank_images)
         indices = torch.where(neighbours.distances.isinf(), neighbours.indices[:, :1], neighbours.indices)
         return Neighbours(*(values.view(*tokens.shape[:3], k) for values in (neighbours.distances, indices)))
 

@@ -235,7 +235,7 @@ class SemiREST(Method):
         self.steps.zero_()
         if self._is_continued(phase):
             check_labels(data, [phase], self.config)
-            self.average.give(self.network)
+            self.average.copy_to(self.network)
 
     def _is_continued(self, phase: Phase) -> bool:
         """Whether the phase continues training of an earlier phase or of another run."""
@@ -250,7 +250,7 @@ class SemiREST(Method):
 
     def _token_key(self) -> dict[str, str | int | float]:
         """Everything but the images that tokens depend on."""
-        return {"version": TOKENS_VERSION, **backbones.identity(self.features), "dims": self.config.feature_dim}
+        return {"version": TOKENS_VERSION, **backbones.cache_key(self.features), "dims": self.config.feature_dim}
 
     def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:
         """Load another run's memory bank, network and averaged weights."""
@@ -292,9 +292,9 @@ def build(config: Config, *, image_size: int, seed: int) -> SemiREST:
     """Create the method with pretrained features, an empty memory bank and a random network.
 
     Raises:
-        JobError, DataError: see :func:`adjobs.backbones.create`.
+        JobError, DataError: see :func:`adjobs.backbones.create_backbone`.
     """
-    backbone = backbones.create(config.backbone, config.weights, seed=seed)
+    backbone = backbones.create_backbone(config.backbone, config.weights, seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return SemiREST(config, backbone, image_size, seed)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from adjobs.methods.contract import MethodConfig, Supervision
+from adjobs.methods.contract import BackboneWeights, MethodConfig, PathParam, Supervision
 
 # The values a preset sets; all others keep their defaults, and the user's own values take precedence.
 PRESETS: dict[str, dict[str, object]] = {
@@ -61,7 +61,7 @@ class Config(MethodConfig):
         min_length=1,
         description="gpt: reuse the encoder of this run or model, trained on the same data, instead of inpainting again",
     )
-    weights: str = Field("auto", description="imagenet: weights of ResNet18: auto, timm, none, a file or s3:// URI")
+    weights: BackboneWeights = Field("auto", description="imagenet: weights of ResNet18: auto, timm, none, a file or s3:// URI")
     # Stage 1, inpainting.
     mask_ratio: float = Field(0.8, ge=0, le=0.95, description="fraction of the grid's cells that are masked (Sec. 4.4)")
     grid_size: int = Field(
@@ -104,7 +104,7 @@ class Config(MethodConfig):
     )
     logical_max_transparency: float = Field(0.25, ge=0, lt=1, description="logical: largest 1 − δ, uniform from 0")
     max_rotation: float = Field(90.0, ge=0, le=180, description="source images are rotated by up to this many degrees either way")
-    textures: str = Field(
+    textures: Annotated[str, PathParam(("drawn",))] = Field(
         "drawn", min_length=1, description="drawn, or a folder or s3:// prefix of images such as DTD (Sec. 3.2)"
     )
     texture_count: int = Field(64, ge=1, le=4096, description="number of textures; a larger folder is subsampled")

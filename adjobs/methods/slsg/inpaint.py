@@ -10,7 +10,7 @@ from torch.func import functional_call
 from adjobs.methods.slsg.config import Config
 from adjobs.methods.slsg.networks import CoarseImageHead, Discriminator, Encoder, ImageDecoder
 from adjobs.nn.distributed import global_mean
-from adjobs.nn.norm import of_the_batch
+from adjobs.nn.norm import use_batch_statistics
 from adjobs.synthesis.rectangles import random_rectangles
 from adjobs.types import Batch, StepLoss
 
@@ -72,7 +72,7 @@ class Inpainter(nn.Module):
         """
         encoder, real = self.encoder, self.encoder.normalise(images)
         masked = real * ~draw_inpainting_masks(self.config, real, generator)
-        with of_the_batch(self):  # after stage 2 the encoder's running statistics are those of unmasked images
+        with use_batch_statistics(self):  # after stage 2 the encoder's running statistics are those of unmasked images
             inpainted = torch.cat([self.decoder(encoder(chunk)) for chunk in torch.split(masked, CHUNK)])
         return encoder.denormalise(masked), encoder.denormalise(inpainted)
 

@@ -19,7 +19,7 @@ from adjobs.methods.slsg.graph import SGBlock
 from adjobs.methods.slsg.inpaint import REFERENCE_SIZE, Inpainter
 from adjobs.methods.slsg.loss import anomaly_probability, focal_loss, l1_loss, masked_mean
 from adjobs.methods.slsg.networks import STRIDE, AuxiliaryHead, Encoder, SegmentationDecoder
-from adjobs.nn.norm import recalibrate
+from adjobs.nn.norm import recompute_running_stats
 from adjobs.synthesis.anomalies import SimulationConfig, simulate_anomalies
 from adjobs.synthesis.foreground import level_foreground, otsu_foreground
 from adjobs.synthesis.texture_bank import TextureBank
@@ -172,7 +172,7 @@ class SLSG(Method):
         device = self.encoder.mean.device
         self._textures.on(device)
         batches = (self.encoder.normalise(batch.images.to(device)) for batch in data.normal(RECALIBRATION_BATCH))
-        recalibrate(self.encoder, batches)
+        recompute_running_stats(self.encoder, batches)
 
     def _inpainting_optimizer(self) -> Optimizer:
         """Generator and discriminator, each with its own learning rate."""
@@ -218,7 +218,7 @@ def build(config: Config, *, image_size: int, seed: int) -> SLSG:
     """Create the method with random weights, or with an encoder pretrained on ImageNet.
 
     Raises:
-        JobError, DataError: see :func:`adjobs.backbones.create`; or ImageNet's weights do not fit the width.
+        JobError, DataError: see :func:`adjobs.backbones.create_backbone`; or ImageNet's weights do not fit the width.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

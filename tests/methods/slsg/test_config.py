@@ -1,0 +1,36 @@
+"""SLSG's parameters: combinations, and the stages that follow from them."""
+
+from __future__ import annotations
+
+import pytest
+
+from adjobs.config.resolve import resolve
+from adjobs.errors import JobError
+from tests.helpers.tiny import tiny
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"large_mask_min": 100, "large_mask_max": 50}, "large_mask_min: got 100, must not exceed large_mask_max 50"),
+        ({"pretrain": "none", "pretrain_from": "x"}, "pretrain_from: only allowed with pretrain gpt, got pretrain none"),
+        ({"mask_ratio": 1}, "mask_ratio"),
+    ],
+)
+def test_config_inconsistent_params_are_refused(params, message):
+    with pytest.raises(JobError, match=message):
+        resolve({"method": "slsg", "data": {"uri": "x"}, "params": params})
+
+
+def test_build_imagenet_weights_require_their_width():
+    with pytest.raises(JobError, match=r"params.width: got 16, pretrain imagenet requires 64"):
+        tiny("slsg", pretrain="imagenet")
+
+
+def test_stages_include_inpainting_only_if_the_encoder_is_not_given():
+    def stages(**params: object) -> list[str]:
+        return [stage.name for stage in tiny("slsg", **params)[1].stages()]
+
+    assert stages() == ["inpaint", "segment"]
+    assert stages(pretrain="none") == stages(pretrain_from="0" * 32) == ["segment"]
+    assert [stage.predicts for stage in tiny("slsg")[1].stages()] == [False, True]

@@ -1,0 +1,140 @@
+"""SLSG's segmentation stage, prediction, and what passes from stage to stage."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from adjobs.errors import DataError
+from tests.helpers.drawing import draw_folder
+from tests.helpers.randomness import generator
+from tests.helpers.tiny import drawn_data, random_batch, tiny
+from tests.methods.slsg.training import take_steps
+
+CPU = torch.device("cpu")
+
+
+def test_forward_unknown_pixels_are_ignored():
+    _, method = tiny("slsg", jitter=0)
+    batch = random_batch()._replace(simulate=torch.zeros(4, dtype=torch.bool))
+    method.train()
+    all_known = method(batch)
+    unknown = batch.unknown.clone()
+    unknown[0] = True
+    partly_known = method(batch._replace(unknown=unknown))
+    assert float(all_known.total.detach()) != float(partly_known.total.detach())
+
+
+@pytest.mark.parametrize("encoder_bn_train", [False, True])
+def test_forward_encoder_gets_no_gradient_and_its_statistics_move_only_if_asked(encoder_bn_train):
+    _, method = tiny("slsg", encoder_bn_train=encoder_bn_train)
+    before = method.encoder.bn1.running_mean.clone()
+    method.train()
+    method(random_batch()).total.backward()
+    assert all(p.grad is None for p in method.inpainter.parameters())
+    assert torch.equal(method.encoder.bn1.running_mean, before) != encoder_bn_train
+
+
+def test_segment_stage_learns_to_separate_simulated_from_normal_pixels(tmp_path):
+    _, method = tiny("slsg", pretrain="none", logical_fraction=0.0, shuffled_fraction=0.0)
+    stage = method.stages()[0]
+    stage.prepare(drawn_data(draw_folder(tmp_path / "d", 8, 0), tmp_path / "cache")[1])
+    images = torch.full((8, 3, 64, 64), 0.5) + 0.02 * torch.randn(8, 3, 64, 64, generator=generator())
+    no_defects = torch.zeros(8, 1, 64, 64, dtype=torch.bool)
+    batch = random_batch(8)._replace(images=images, simulate=torch.arange(8) >= 4, masks=no_defects)
+    logged = take_steps(stage, 40, batch)
+    assert logged[-1]["p_anomalous"] > 1.5 * logged[-1]["p_normal"]
+
+
+def test_segment_stage_recalibrates_the_encoder_on_unmasked_images(tmp_path):
+    """Its batch normalisation statistics are neither the initial ones nor those of masked images."""
+    _, method = tiny("slsg", mask_ratio=0.9)
+    _, data = drawn_data(draw_folder(tmp_path / "d", 16, 0), tmp_path / "cache")
+    inpaint, segment = method.stages()
+    take_steps(inpaint, 20, data.plan(inpaint.mix, 1).batch(0, seed=0, stage=0, rank=0, device=CPU))
+    images = next(data.normal(16)).images
+    stem = method.encoder.conv1(method.encoder.normalise(images))
+    expected_mean = stem.mean((0, 2, 3))
+    assert (method.encoder.bn1.running_mean - expected_mean).norm() > 0.2 * expected_mean.norm()
+    segment.prepare(data)
+    torch.testing.assert_close(method.encoder.bn1.running_mean, expected_mean)
+    torch.testing.assert_close(method.encoder.bn1.running_var, stem.var((0, 2, 3)))
+    assert method.encoder.bn1.momentum == 0.1
+
+
+def test_fill_leaves_the_encoders_statistics_unchanged():
+    _, method = tiny("slsg")
+    images, running_mean = random_batch().images, method.encoder.bn1.running_mean.clone()
+    masked, inpainted = method.eval().fill(images, generator())
+    assert torch.equal(method.encoder.bn1.running_mean, running_mean)
+    assert masked.shape == inpainted.shape == images.shape
+
+
+def test_fill_without_inpainting_stage_is_empty():
+    assert tiny("slsg", pretrain="none")[1].fill(random_batch().images, generator()) == ()
+
+
+def test_predict_image_score_is_the_mean_of_the_highest_pixels():
+    _, method = tiny("slsg", top_pixels=32)
+    method.eval()
+    prediction = method.predict(random_batch().images)
+    assert 0 <= float(prediction.anomaly_map.min()) <= float(prediction.anomaly_map.max()) <= 1
+    highest = prediction.anomaly_map.flatten(1).sort(1).values[:, -2:]  # 32 of 256² pixels are 2 of 64²
+    torch.testing.assert_close(prediction.score, highest.mean(1))
+
+
+def test_sum_logits_adds_the_auxiliary_logits():
+    batch = random_batch()
+    _, summing = tiny("slsg", sum_logits=True)
+    summing.eval()
+    _, plain = tiny("slsg")
+    plain.eval()
+    plain.load_state_dict(summing.state_dict())
+    logits, auxiliary_logits = plain._logits(batch.images)
+    summed, _ = summing._logits(batch.images)
+    torch.testing.assert_close(summed, logits + auxiliary_logits)
+
+
+def test_bottleneck_skip_false_has_no_projection_of_the_bottleneck():
+    assert tiny("slsg", bottleneck_skip=False)[1].decoder.bottleneck is None
+
+
+def test_load_pretrained_loads_the_inpainter_and_nothing_else():
+    _, trained = tiny("slsg")
+    _, method = tiny("slsg")
+    with torch.no_grad():
+        for p in trained.parameters():
+            p.add_(1)
+    before = {key: value.clone() for key, value in method.state_dict().items()}
+    method.load_pretrained(trained.state_dict())
+    for key, value in method.state_dict().items():
+        assert torch.equal(value, trained.state_dict()[key] if key.startswith("inpainter.") else before[key]), key
+
+
+def test_labelled_anomalies_join_the_batch(tmp_path):
+    _, method = tiny("slsg", pretrain="none", labelled_per_batch=2)
+    _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache")
+    batch = data.plan(method.stages()[0].mix, 1).batch(0, seed=0, stage=0, rank=0, device=CPU)
+    assert batch.labels.tolist() == [0, 0, 0, 0, 1, 1]
+    assert method.simulate(batch).masks[4:].flatten(1).any(1).all()
+
+
+def test_labelled_anomalies_that_do_not_exist_are_refused(tmp_path):
+    _, method = tiny("slsg", pretrain="none", labelled_per_batch=2)
+    _, data = drawn_data(draw_folder(tmp_path / "d", 8, 0), tmp_path / "cache")
+    with pytest.raises(DataError, match="labelled_per_batch"):
+        data.plan(method.stages()[0].mix, 1)
+
+
+def test_missing_textures_are_refused_before_the_first_stage(tmp_path):
+    _, method = tiny("slsg", textures=str(tmp_path / "missing"))
+    _, data = drawn_data(draw_folder(tmp_path / "d", 8, 0), tmp_path / "cache")
+    with pytest.raises(DataError, match="no images found"):
+        method.stages()[0].prepare(data)
+
+
+def test_missing_textures_do_not_prevent_prediction(tmp_path):
+    _, method = tiny("slsg", textures=str(tmp_path / "missing"))
+    method.eval().predict(random_batch().images)
+    with pytest.raises(DataError, match="no images found"):
+        method.simulate(random_batch())
