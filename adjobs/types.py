@@ -1,4 +1,4 @@
-"""The words every layer shares. Labels are 0 for normal and 1 for anomalous; a higher score is more anomalous."""
+"""Types that every layer shares. Labels are 0 for normal and 1 for anomalous; a higher score is more anomalous."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ class JobStatus(StrEnum):
 
 
 class Batch(NamedTuple):
-    """One step's images on the device that trains.
+    """The images of one training step, on the device that trains.
 
     Attributes:
         images: ``(B, 3, H, W)`` float32 in [0, 1], not normalised.
         labels: ``(B,)`` int64, 0 normal, 1 anomalous.
-        masks: ``(B, 1, H, W)`` bool, True on labelled defect pixels; all False where none are known.
-        unknown: ``(B, 1, H, W)`` bool, True where the label leaves open whether the pixel is good: inside boxes, in undecided
-            blocks, everywhere on an anomalous image without them.
-        simulate: ``(B,)`` bool, True for normal images on which the method is to simulate an anomaly.
-        indices: ``(B,)`` int64, which images these are: an image has the same number in every step, worker and run.
-        generator: the only source of randomness in the step; lives on the images' device.
+        masks: ``(B, 1, H, W)`` bool, True on labelled defect pixels; all False without pixel labels.
+        unknown: ``(B, 1, H, W)`` bool, True where the label does not say whether the pixel is normal: inside boxes, in undecided
+            blocks, everywhere on an anomalous image without pixel labels.
+        simulate: ``(B,)`` bool, True for normal images on which the method must simulate an anomaly.
+        indices: ``(B,)`` int64, indices of the images, the same in every step, worker and run.
+        generator: the only source of randomness in the step, on the images' device.
     """
 
     images: Tensor
@@ -58,12 +58,12 @@ class Batch(NamedTuple):
 
 
 class Simulated(NamedTuple):
-    """Images on which anomalies were simulated.
+    """Images with simulated anomalies.
 
     Attributes:
         images: ``(B, 3, H, W)`` in [0, 1].
-        masks: ``(B, 1, H, W)`` bool, True where a pixel was changed and on labelled defects; nothing else was changed.
-        logical: ``(B,)`` bool, which of them are logical anomalies, for methods that tell them apart.
+        masks: ``(B, 1, H, W)`` bool, True on changed pixels and on labelled defects; all other pixels are unchanged.
+        logical: ``(B,)`` bool, True for logical anomalies; None for methods that do not distinguish them.
     """
 
     images: Tensor
@@ -72,19 +72,20 @@ class Simulated(NamedTuple):
 
 
 class StepLoss(NamedTuple):
-    """What a training step returns: ``total`` to differentiate (scalar), ``terms`` to log (detached scalars)."""
+    """Loss of a training step: ``total``, a scalar to differentiate, and ``terms``, detached scalars to log."""
 
     total: Tensor
     terms: dict[str, Tensor]
 
 
 class Prediction(NamedTuple):
-    """What a method says of B images.
+    """A method's prediction for B images.
 
     Attributes:
-        score: ``(B,)``.
-        anomaly_map: ``(B, 1, H, W)`` at the input's size, not always on the scale of the score; None for methods that locate nothing.
-        extra_scores: further scores ``(B,)`` of the images by name, measured beside ``score`` but deciding nothing.
+        score: ``(B,)`` image scores.
+        anomaly_map: ``(B, 1, H, W)`` pixel scores at the size of the images, not always on the scale of ``score``; None if the
+            method gives none.
+        extra_scores: further image scores ``(B,)`` by name: evaluated, but not used for decisions.
     """
 
     score: Tensor
@@ -93,16 +94,16 @@ class Prediction(NamedTuple):
 
 
 class ImageScores(NamedTuple):
-    """Predictions for one part of a data set, beside what is known of it.
+    """Predictions for the images of a split, with their labels.
 
     Attributes:
         ids: N sample ids.
         labels: ``(N,)`` int64, 0 normal, 1 anomalous.
         score: ``(N,)`` float64.
-        defects: N defect types ("" for normal images).
-        anomaly_maps: ``(N, H, W)`` float32, or None.
-        masks: ``(N, H, W)`` bool, or None when no sample of the part has a mask.
-        extra_scores: the method's further scores by name, each ``(N,)`` float64.
+        defects: N defect types, "" for normal images.
+        anomaly_maps: ``(N, H, W)`` float32; None if the method gives none.
+        masks: ``(N, H, W)`` bool, True on defect pixels; None unless all anomalous images of the split have a mask.
+        extra_scores: further image scores by name, each ``(N,)`` float64.
     """
 
     ids: tuple[str, ...]

@@ -77,8 +77,8 @@ def train(job: JobConfig, data: BenchmarkData) -> dict[str, Any]:
     }
 
 
-def make_jobs(uri: str, arguments: argparse.Namespace) -> dict[str, JobConfig]:
-    """Jobs by their names in the table: methods as the command line sets them, then those of job files."""
+def common_sections(uri: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What all jobs have in common."""
     data = {
         "uri": uri,
         "protocol": arguments.protocol,
@@ -86,7 +86,12 @@ def make_jobs(uri: str, arguments: argparse.Namespace) -> dict[str, JobConfig]:
         "image_size": arguments.size,
         "seed": arguments.seed,
     }
-    common = {"data": data, "train": {"seed": arguments.seed}}
+    return {"data": data, "train": {"seed": arguments.seed}}
+
+
+def make_jobs(uri: str, arguments: argparse.Namespace) -> dict[str, JobConfig]:
+    """Jobs by their names in the table: methods as the command line sets them, then those of job files."""
+    common = common_sections(uri, arguments)
     jobs = {}
     for name in arguments.methods:
         settings = [setting.removeprefix(f"{name}.") for setting in arguments.set if setting.startswith(f"{name}.")]
@@ -201,7 +206,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--max-train-anomalies", type=int, metavar="K", help="most labelled anomalies in the training split")
     parser.add_argument("--epochs", type=int, help="epochs of our methods that count them")
     parser.add_argument("--set", action="append", default=[], metavar="METHOD.KEY=VALUE", help="a parameter of one of ours")
-    parser.add_argument("--job", action="append", default=[], type=Path, help="add a run with method and parameters of a job file")
+    parser.add_argument(
+        "--job", action="append", default=[], type=Path, help="add a run with method and parameters of a job file"
+    )
     parser.add_argument("--backbone", default="tf_efficientnet_lite0", help="of the neighbours; of ours: --set METHOD.backbone=")
     for name in NEIGHBOURS:
         default = list(LEVELS[:DEFAULT_LEVELS])
@@ -223,9 +230,8 @@ def main() -> None:
     rows: list[list[str]] = []
     summaries: list[str] = []
     for uri in arguments.data:
-        jobs = make_jobs(uri, arguments)
-        data = open_data(next(iter(jobs.values())))
-        runs = list(run_all(jobs, data, arguments))
+        data = open_data(benchmark_job({"method": methods.names()[0], **common_sections(uri, arguments)}))
+        runs = list(run_all(make_jobs(uri, arguments), data, arguments))
         all_data.append(data)
         our_runs.extend(run for run in runs if run["is_ours"])
         rows.extend(table_row(data, run) for run in runs)

@@ -1,154 +1,162 @@
-"""What each part of CDO's distance is worth: one training, whose networks are then scored in several ways on the validation part.
+"""What each element of CDO's distance is worth: one training, whose networks are then scored in several ways on validation.
 
     python benchmarks/cdo.py TILES elpv --runs DIR --set lr=0.001 --set epochs=10
 
-Only the validation part is looked at, since this table is there to choose by. Ways differ in whether the expert's features keep
-their length, whether all hierarchies stand together, whether the apprentice takes part at all, and how fine the spread is.
+Only the validation split is evaluated, since this table is there to choose by. The variants differ in whether the expert's
+features keep their length, whether all levels share one Gaussian, whether the apprentice is used at all, and in the number of
+Gaussians and channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from contenders import Data, fit_ours, look
-from report import keep, machine, table
-from runs import command_line, once, origins, seeds_in_words, spread
+from runs import describe_seeds, format_of, make_parser, mean_and_deviation, open_splits, run_seeds, write_table
 from torch import Tensor, nn
+from training import BenchmarkData, benchmark_job, train_locally
 
 from adjobs.config.job import JobConfig
-from adjobs.config.resolve import override, resolve
-from adjobs.evaluation.evaluate import DeviceConfig, predict_split
-from adjobs.methods.cdo.model import LEAST_STRIDE, MEASURE_BATCH
-from adjobs.methods.cdo.spread import JointSpread
+from adjobs.data.batches import TrainingData
+from adjobs.evaluation.result import compute_pixel_metrics
+from adjobs.methods.cdo.gaussian_stats import DifferenceStats
+from adjobs.methods.cdo.model import CDO
 from adjobs.methods.contract import TrainingImages
-from adjobs.metrics import ranking, region
+from adjobs.metrics import ranking
 from adjobs.nn.blur import gaussian_blur
 from adjobs.types import Prediction
 
+STRIDE = 8  # pixels between neighbouring positions of the map that all levels are resized to, at least
+BATCH = 16  # images over which means and covariances are accumulated at a time
 
-class Way(NamedTuple):
-    """One way to score."""
 
-    unit: bool = False
-    apart: bool = False
-    alone: bool = False
+class Variant(NamedTuple):
+    """A way to score.
+
+    Attributes:
+        unit_length: normalise the expert's features.
+        by_level: one Gaussian per level, whose distances are added.
+        expert_only: score the expert's features, without an apprentice.
+        grid: maximum number of Gaussians per side of the map.
+        max_channels: of all levels; more are subsampled at random.
+    """
+
+    unit_length: bool = False
+    by_level: bool = False
+    expert_only: bool = False
     grid: int = 16
-    dims: int = 200
+    max_channels: int = 200
 
 
-WAYS: dict[str, Way | None] = {
+VARIANTS: dict[str, Variant | None] = {
     "as printed, eq. (10)": None,
-    "each hierarchy in its own units, features of unit length": Way(unit=True, apart=True),
-    "each hierarchy in its own units, in the expert's length": Way(apart=True),
-    "all hierarchies together, unit length": Way(unit=True),
-    "together, in the expert's length: the default": Way(),
-    "the default on the expert's features, without an apprentice": Way(alone=True),
-    "the default, squares of 2 × 2 places share a spread": Way(grid=8),
-    "the default, 100 channels drawn by lot": Way(dims=100),
+    "each level in its own units, features of unit length": Variant(unit_length=True, by_level=True),
+    "each level in its own units, in the expert's length": Variant(by_level=True),
+    "all levels together, unit length": Variant(unit_length=True),
+    "together, in the expert's length: the default": Variant(),
+    "the default on the expert's features, without an apprentice": Variant(expert_only=True),
+    "the default, squares of 2 × 2 positions share a Gaussian": Variant(grid=8),
+    "the default, 100 channels drawn at random": Variant(max_channels=100),
 }
-MEASURES = ("image_auroc", "pixel_ap", "au_pro")
+METRICS = ("image_auroc", "pixel_ap", "au_pro")
 HEAD = "| data | what scores | runs | val: image AUROC | pixel AP | AU-PRO |"
 
 
-class Scored(nn.Module):
+class Rescored(nn.Module):
     """A trained CDO that scores in another way."""
 
-    def __init__(self, method: nn.Module, way: Way, image_size: int) -> None:
+    def __init__(self, method: CDO, variant: Variant, image_size: int) -> None:
         super().__init__()
-        self.method, self.way = method, way
+        self.method, self.variant = method, variant
         device = next(method.parameters()).device
-        expert, _ = self._maps(torch.zeros(1, 3, image_size, image_size, device=device))
-        groups = [[maps] for maps in expert] if way.apart else [expert]
-        self.spreads = nn.ModuleList()
+        expert, _ = self._features(torch.zeros(1, 3, image_size, image_size, device=device))
+        groups = [[maps] for maps in expert] if variant.by_level else [expert]
+        self.stats = nn.ModuleList()
         for group in groups:
-            height, width = (min(length, image_size // LEAST_STRIDE) for length in group[0].shape[2:])
-            widths = [maps.shape[1] for maps in group]
-            self.spreads.append(JointSpread(widths, (height, width), way.grid, way.dims, seed=0))
+            height, width = (min(length, image_size // STRIDE) for length in group[0].shape[2:])
+            channels = [maps.shape[1] for maps in group]
+            self.stats.append(DifferenceStats(channels, (height, width), variant.grid, variant.max_channels, seed=0))
 
     @torch.no_grad()
-    def _maps(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Both networks' maps, changed as the way says."""
-        expert, apprentice = self.method.features(images)  # type: ignore[operator]
-        if self.way.unit:
+    def _features(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Both networks' feature maps, changed as the variant says."""
+        expert, apprentice = self.method.features(images)
+        if self.variant.unit_length:
             expert = [F.normalize(maps, dim=1) for maps in expert]
-        if self.way.alone:
+        if self.variant.expert_only:
             apprentice = [torch.zeros_like(maps) for maps in apprentice]
         return expert, apprentice
 
-    def _grouped(self, images: Tensor) -> list[tuple[list[Tensor], list[Tensor]]]:
-        """The maps that each spread is of."""
-        expert, apprentice = self._maps(images)
-        return [([e], [a]) for e, a in zip(expert, apprentice, strict=True)] if self.way.apart else [(expert, apprentice)]
+    def _grouped_features(self, images: Tensor) -> list[tuple[list[Tensor], list[Tensor]]]:
+        """The feature maps of each Gaussian."""
+        expert, apprentice = self._features(images)
+        return [([e], [a]) for e, a in zip(expert, apprentice, strict=True)] if self.variant.by_level else [(expert, apprentice)]
 
-    def measure(self, data: TrainingImages, shrinkage: float) -> None:
-        """Take the spreads over the normal training images."""
-        for number, joint in enumerate(self.spreads):
-            pairs = (self._grouped(batch.images)[number] for batch in data.normal(MEASURE_BATCH))
-            joint.measure(pairs, shrinkage)  # type: ignore[operator]
+    def fit(self, data: TrainingImages, shrinkage: float) -> None:
+        """Fit the Gaussians to the normal training images."""
+        for i, stats in enumerate(self.stats):
+            pairs = (self._grouped_features(batch.images)[i] for batch in data.normal(BATCH))
+            stats.fit(pairs, shrinkage)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
-        """As CDO does; distances of several spreads are added."""
+        """Predict as CDO does; distances of several Gaussians are added."""
         size = images.shape[-2:]
-        found = [joint(*pair)[:, None] for joint, pair in zip(self.spreads, self._grouped(images), strict=True)]
-        maps = torch.stack([F.interpolate(d, size, mode="bilinear", align_corners=False) for d in found]).sum(0)
-        smooth = gaussian_blur(maps, self.method.config.sigma * min(size) / 256)  # type: ignore[union-attr, operator]
+        distances = [stats(*pair)[:, None] for stats, pair in zip(self.stats, self._grouped_features(images), strict=True)]
+        maps = torch.stack([F.interpolate(d, size, mode="bilinear", align_corners=False) for d in distances]).sum(0)
+        smooth = gaussian_blur(maps, self.method.config.sigma * min(size) / 256)
         return Prediction(smooth.flatten(1).amax(1), smooth)
 
 
-def train(job: JobConfig, data: Data) -> dict[str, Any]:
+def train(job: JobConfig, data: BenchmarkData) -> dict[str, Any]:
     """Train, and score in every way."""
-    fitted = fit_ours(job, data)
-    found = {}
-    for name, way in WAYS.items():
-        scored = fitted.method.eval()
-        if way is not None:
-            scored = Scored(fitted.method, way, job.data.image_size).to(fitted.device).eval()
-            scored.measure(fitted.training, float(job.params["shrinkage"]))
-        seen = predict_split(scored, fitted.cache, data.index, data.split.val, DeviceConfig(fitted.device)).scores
-        masked = seen.anomaly_maps is not None and seen.masks is not None and seen.masks.any()
-        found[name] = {
-            "image_auroc": ranking.auroc(seen.labels, seen.score),
-            "pixel_ap": ranking.pixel_ap(seen.anomaly_maps, seen.masks) if masked else None,
-            "au_pro": region.au_pro(seen.anomaly_maps, seen.masks) if masked else None,
-        }
-    return {"ways": found}
+    run = train_locally(job, data)
+    method = run.detector.method
+    assert isinstance(method, CDO)
+    images = TrainingData(run.cache, data.dataset, data.split.train, run.device)
+    metrics = {}
+    for name, variant in VARIANTS.items():
+        scored: nn.Module = method
+        if variant is not None:
+            scored = Rescored(method, variant, job.data.image_size).to(run.device).eval()
+            scored.fit(images, float(job.params["shrinkage"]))
+        scores = run.predict("val", scored).scores
+        auroc = ranking.auroc(scores.labels, scores.score)
+        metrics[name] = {**dict.fromkeys(METRICS), "image_auroc": auroc, **compute_pixel_metrics(scores)}
+    return {"variants": metrics}
 
 
-def job_of(uri: str, seeds: tuple[int, int], size: int, settings: list[str]) -> JobConfig:
-    """The job of one training, ``seeds`` those of division and training; no spread is measured while it trains."""
-    data = {"uri": uri, "protocol": "liac", "image_size": size, "seed": seeds[0]}
-    document = {"method": "cdo", "data": data, "params": {"distance": "euclidean"}, "train": {"seed": seeds[1]}}
-    return resolve(override(document, [f"params.{setting}" for setting in settings]))
+def make_job(uri: str, size: int, settings: Sequence[str], split_seed: int, seed: int) -> JobConfig:
+    """The job of one training, which fits no Gaussian itself."""
+    data = {"uri": uri, "protocol": "liac", "image_size": size, "seed": split_seed}
+    document = {"method": "cdo", "data": data, "params": {"distance": "euclidean"}, "train": {"seed": seed}}
+    return benchmark_job(document, settings)
 
 
-def row(name: str, way: str, runs: list[Mapping[str, Any]]) -> list[str]:
-    """Mean and spread of the runs."""
-    return [name, way, str(len(runs)), *(spread([run["ways"][way][measure] for run in runs]) for measure in MEASURES)]
+def table_row(name: str, variant: str, runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Mean and deviation of the runs."""
+    values = [mean_and_deviation([run["variants"][variant][metric] for run in runs]) for metric in METRICS]
+    return [name, variant, str(len(runs)), *values]
 
 
 def main() -> None:
-    """Train, measure, print and keep."""
-    arguments = command_line(__doc__, (0,), "cdo-distance").parse_args()
-    rows, every = [], []
+    """Train, evaluate, and write the table."""
+    arguments = make_parser(__doc__, (0,), "cdo-distance").parse_args()
+    rows, all_runs = [], []
     for uri in arguments.data:
-        runs: list[Mapping[str, Any]] = []
-        for division in arguments.split_seeds:
-            data = look(uri, "liac", division, None)
-            for seed in arguments.seeds:
-                job = job_of(uri, (division, seed), arguments.size, arguments.set)
-                runs.append(once(arguments.runs, f"{data.index.format}-cdo-distance", job, data, train, arguments.threads))
-        rows += [row(data.index.format, way, runs) for way in WAYS]
-        every += runs
+        job_of_seeds = partial(make_job, uri, arguments.size, arguments.set)
+        splits = open_splits(arguments, job_of_seeds)
+        runs = run_seeds(arguments, "cdo-distance", splits, job_of_seeds, train)
+        rows += [table_row(format_of(splits), variant, runs) for variant in VARIANTS]
+        all_runs += runs
     about = (
-        f"Images stretched to {arguments.size} px; split `liac`; {seeds_in_words(arguments)}; parameters of the training: "
-        f"{', '.join(arguments.set) or 'the defaults'}. Validation part; the score is the maximum of the smoothed map."
+        f"Images stretched to {arguments.size} px; split `liac`; {describe_seeds(arguments)}; parameters of the training: "
+        f"{', '.join(arguments.set) or 'the defaults'}. Validation split; the score is the maximum of the smoothed map."
     )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    keep(arguments.name, "CDO's distance", machine(device), [about, origins(every), table(HEAD, rows, left=2)])
+    write_table(arguments, "CDO's distance", about, all_runs, HEAD, rows, left=2)
 
 
 if __name__ == "__main__":

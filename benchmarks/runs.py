@@ -8,7 +8,7 @@ import json
 import os
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from multiprocessing import get_context
@@ -18,12 +18,14 @@ from typing import Any
 
 import torch
 from report import commit, machine, table, write_result
-from training import BenchmarkData, default_device
+from training import BenchmarkData, default_device, open_data
 
 from adjobs.config.environment import load_settings
 from adjobs.config.job import JobConfig
 
 Work = Callable[[JobConfig, BenchmarkData], dict[str, Any]]
+MakeJob = Callable[[int, int], JobConfig]  # of a split seed and a training seed
+Splits = Mapping[int, BenchmarkData]  # by split seed
 
 
 def run_or_load(folder: Path, name: str, job: JobConfig, data: BenchmarkData, work: Work, threads: int) -> dict[str, Any]:
@@ -67,25 +69,29 @@ def _set_up(threads: int, environment: Mapping[str, str]) -> None:
     os.environ.update(environment)
 
 
-def run_seeds(
-    arguments: argparse.Namespace,
-    label: str,
-    data_by_seed: Mapping[int, BenchmarkData],
-    make_job: Callable[[int, int], JobConfig],
-    work: Work,
-) -> list[dict[str, Any]]:
+def open_splits(arguments: argparse.Namespace, make_job: MakeJob) -> Splits:
+    """Open the data once for each split seed of the command line."""
+    return {split_seed: open_data(make_job(split_seed, arguments.seeds[0])) for split_seed in arguments.split_seeds}
+
+
+def format_of(splits: Splits) -> str:
+    """Format of the data set, which stands for its name in tables and files."""
+    return next(iter(splits.values())).dataset.format
+
+
+def run_seeds(arguments: argparse.Namespace, label: str, splits: Splits, make_job: MakeJob, work: Work) -> list[dict[str, Any]]:
     """The runs of all split seeds, each with all training seeds.
 
     Args:
         arguments: of the command line, see :func:`make_parser`.
         label: what the runs have in common, in the names of their files.
-        data_by_seed: the data by split seed.
+        splits: the data by split seed.
         make_job: gives the job of a split seed and a training seed.
         work: as for :func:`run_or_load`.
     """
     runs = []
     for split_seed, seed in product(arguments.split_seeds, arguments.seeds):
-        data = data_by_seed[split_seed]
+        data = splits[split_seed]
         name = f"{data.dataset.format}-{slug(label)}-d{split_seed}-s{seed}"
         runs.append(run_or_load(arguments.runs, name, make_job(split_seed, seed), data, work, arguments.threads))
     return runs
@@ -106,13 +112,27 @@ def make_parser(text: str | None, seeds: Sequence[int], name: str) -> argparse.A
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", help="data sets as 'adjobs train --data' takes them")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(seeds), help="seeds of the training")
-    parser.add_argument("--split-seeds", type=int, nargs="+", default=[0], help="seeds of the split, each with all training seeds")
+    parser.add_argument(
+        "--split-seeds", type=int, nargs="+", default=[0], help="seeds of the split, each with all training seeds"
+    )
     parser.add_argument("--size", type=int, default=128, help="side of the images in pixels")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter of the method; repeatable")
     parser.add_argument("--runs", type=Path, required=True, help="folder of finished runs")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of each run")
     parser.add_argument("--name", default=name, help="name of the file in results/")
     return parser
+
+
+def parse_variants(parser: argparse.ArgumentParser, variants: Collection[str], default: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line with ``--variants``, whose names hold commas and spaces."""
+    parser.add_argument(
+        "--variants", nargs="*", default=list(default), metavar="VARIANT", help="without a value: size and speed only"
+    )
+    arguments = parser.parse_args()
+    unknown = [variant for variant in arguments.variants if variant not in variants]
+    if unknown:
+        parser.error(f"--variants: unknown {', '.join(unknown)}; available: {'; '.join(variants)}")
+    return arguments
 
 
 def describe_seeds(arguments: argparse.Namespace) -> str:

@@ -1,13 +1,12 @@
-"""SemiREST: its levels of supervision beside the distance to its own memory, its parts one by one, speed and size.
+"""SemiREST: its levels of supervision beside the distance to its memory bank, its elements one by one, speed and size.
 
     python benchmarks/semirest.py TILES --size 128 --runs DIR --set coreset_ratio=0.01
 
-Every level learns from the same ten anomalies of protocol ``budget``, or from none of them; all are tested on the same pictures.
-Runs with boxes, and those "after none", go on with the network of the run without labels with the same seed, whose weights are
-kept in DIR.
-"Nearest" is the distance to the memory of the unsupervised run: what PatchCore scores, and what the method sets out from. The
-paper's figures are means over the categories of MVTec AD, which are other pictures. Validation figures stand beside those of the
-test part, since a choice may only look at those.
+Every level learns from the same ten anomalies of protocol ``budget``, or from none of them; all are tested on the same images.
+Runs with boxes, and those "after none", continue the unsupervised run of the same seed, whose detector is kept in DIR.
+"Nearest" is the distance to the memory bank of the unsupervised run: PatchCore's score, and what the method starts from. The
+paper's figures are means over the categories of MVTec AD, which are other images. Validation figures stand beside those of the
+test split, since a choice must not use the test split.
 """
 
 from __future__ import annotations
@@ -22,22 +21,36 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from contenders import Data, fit_ours, latency, look, peak_memory
-from report import keep, machine, table
-from runs import command_line, costs, key, once, origins, seeds_in_words, slug, spread
-from safetensors.torch import load_file, save_file
+from report import machine, table, write_result
+from runs import (
+    Splits,
+    cost_cells,
+    describe_origins,
+    describe_seeds,
+    format_of,
+    make_parser,
+    mean_and_deviation,
+    open_splits,
+    parse_variants,
+    run_key,
+    run_or_load,
+    run_seeds,
+)
 from torch import nn
+from training import BenchmarkData, benchmark_job, default_device, keep_detector, latency, peak_memory, train_locally
 
 from adjobs import methods
 from adjobs.config.job import JobConfig
-from adjobs.config.resolve import override, resolve
 from adjobs.data.labels.masks import ANOMALOUS, NORMAL, UNKNOWN, coarsen
-from adjobs.evaluation.evaluate import DeviceConfig, predict_split
+from adjobs.evaluation.result import compute_pixel_metrics
+from adjobs.methods.semirest.config import Config
 from adjobs.methods.semirest.labels import UNDECIDED, token_labels
-from adjobs.metrics import ranking, region
-from adjobs.types import ImageScores, Prediction
+from adjobs.metrics import ranking
+from adjobs.types import Prediction
 
-PAPER_MEMORY, PAPER_SIZE = 81_920, 512  # a tenth of the 64 × 64 tokens of 200 pictures, which is what a category of MVTec AD has
+PAPER_MEMORY, PAPER_SIZE = 81_920, 512  # a tenth of the 64 × 64 tokens of 200 images, which is what a category of MVTec AD has
+SPLITS = ("val", "test")
+METRICS = ("pixel_ap", "au_pro", "pixel_auroc", "image_auroc")
 
 
 class Variant(NamedTuple):
@@ -47,40 +60,40 @@ class Variant(NamedTuple):
         level: of supervision.
         params: what is changed.
         paper: pixel AP, AU-PRO and pixel AUROC on MVTec AD (Table 7); nan for what it does not give.
-        goes_on: whether it begins with the network of the run without labels.
+        starts_unsupervised: start from memory bank and network of the run without labels.
     """
 
     level: str
     params: Mapping[str, Any] = MappingProxyType({})
     paper: tuple[float, float, float] = (np.nan, np.nan, np.nan)
-    goes_on: bool = False
+    starts_unsupervised: bool = False
 
 
 def boxes(paper: tuple[float, float, float] = (np.nan, np.nan, np.nan), **params: Any) -> Variant:
-    """Boxes always refine."""
-    return Variant("boxes", params, paper, goes_on=True)
+    """A variant with boxes, which always refines."""
+    return Variant("boxes", params, paper, starts_unsupervised=True)
 
 
 VARIANTS = {
     "none": Variant("none", paper=(0.812, 0.975, 0.993)),
-    "none, twice": Variant("none", goes_on=True),
+    "none, twice": Variant("none", starts_unsupervised=True),
     "masks": Variant("masks", paper=(0.844, 0.981, 0.995)),
-    "masks, after none": Variant("masks", goes_on=True),
+    "masks, after none": Variant("masks", starts_unsupervised=True),
     "masks, refined as boxes": Variant(
         "masks",
         {"steps": 250, "lr": 3e-4, "normal_per_batch": 3, "simulated_per_batch": 3, "window_fraction": 0.25},
-        goes_on=True,
+        starts_unsupervised=True,
     ),
     "blocks": Variant("blocks"),
     "boxes": boxes((0.838, 0.981, 0.995)),
     "none, residuals without square (abs)": Variant("none", {"residual_distance": "abs"}, (0.764, np.nan, np.nan)),
     "none, no position": Variant("none", {"position_weight": 0.0}),
-    "none, nearest neighbour alone": Variant("none", {"nearest_probability": 1.0, "two_nearest_probability": 1.0}),
+    "none, nearest neighbour only": Variant("none", {"nearest_probability": 1.0, "two_nearest_probability": 1.0}),
     "none, residuals not scaled": Variant("none", {"target_mean_residual": None}),
-    "boxes, half guessed anomalous": boxes(box_anomalous_prior=0.5),
-    "boxes, guesses as they come": boxes(box_anomalous_prior=None),
-    "boxes, mixed": boxes(mixup=True),
-    "boxes, unknown tokens apart": boxes(separate_unknown_mean=True),
+    "boxes, prior 0.5": boxes(box_anomalous_prior=0.5),
+    "boxes, pseudo-labels not aligned": boxes(box_anomalous_prior=None),
+    "boxes, MixUp": boxes(mixup=True),
+    "boxes, mean of unknown tokens of its own": boxes(separate_unknown_mean=True),
     "boxes, as published": boxes(mixup=True, separate_unknown_mean=True, box_anomalous_prior=None, unknown_weight=5.0),
     "boxes, unknown tokens left out": boxes((0.807, 0.975, 0.993), unknown_weight=0.0, token_dropout=0.0),
     "boxes, no dropout": boxes((0.821, 0.978, 0.994), token_dropout=0.0),
@@ -91,10 +104,9 @@ HEAD = (
     "| test: pixel AP | AU-PRO | pixel AUROC | image AUROC | ms at batch 1 | s of training | peak MiB |"
 )
 PAIRED_HEAD = (
-    "| data | differences of the same division and seed | pairs | val: pixel AP | AU-PRO | pixel AUROC | image AUROC "
+    "| data | differences of the same split and seed | pairs | val: pixel AP | AU-PRO | pixel AUROC | image AUROC "
     "| test: pixel AP | AU-PRO | pixel AUROC | image AUROC | pixel AP of each pair: val | test |"
 )
-MEASURES = ("pixel_ap", "au_pro", "pixel_auroc", "image_auroc")
 PAIRS = (
     *(("none", "nearest"), ("none, twice", "nearest"), ("none, twice", "none")),
     *(("boxes", "none"), ("masks", "none"), ("masks", "boxes")),
@@ -104,198 +116,199 @@ PAIRS = (
 
 
 class Distance(nn.Module):
-    """The distance to the memory of a trained method, as a method of its own."""
+    """The distance to the memory bank of a trained method, as a method of its own."""
 
-    def __init__(self, method: nn.Module) -> None:
+    def __init__(self, method: Any) -> None:
         super().__init__()
         self.method = method
 
     def predict(self, images: torch.Tensor) -> Prediction:
-        """The largest distance, and the map of them."""
-        maps = self.method.distances(images)  # type: ignore[operator]
+        """Distances as the anomaly map, and their maximum as the score."""
+        maps = self.method.distances(images)
         return Prediction(maps.flatten(1).amax(1), maps)
 
 
-def measures(scores: ImageScores) -> dict[str, float | None]:
-    """The paper's three, and that of the images."""
-    assert scores.anomaly_maps is not None
-    assert scores.masks is not None
-    return {
-        "pixel_ap": ranking.pixel_ap(scores.anomaly_maps, scores.masks),
-        "au_pro": region.au_pro(scores.anomaly_maps, scores.masks),
-        "pixel_auroc": ranking.pixel_auroc(scores.anomaly_maps, scores.masks),
-        "image_auroc": ranking.auroc(scores.labels, scores.score),
-    }
+def train(job: JobConfig, data: BenchmarkData, keep_in: Path | None = None) -> dict[str, Any]:
+    """One run, and the metrics of the distance to its memory bank.
 
-
-def train(job: JobConfig, data: Data, weights: Path | None = None) -> dict[str, Any]:
-    """One run, with what the distance to its memory scores; ``weights`` is where they go, or where one that goes on begins."""
-    begins = job.params["unsupervised_from"] is not None
-    fitted = fit_ours(job, data, load_file(weights) if begins and weights else None)
-    if weights and not begins:
-        unfinished = weights.with_suffix(".unfinished")
-        save_file({key: value.contiguous() for key, value in fitted.method.state_dict().items()}, unfinished)
-        unfinished.rename(weights)
-    parts = {"val": data.split.val, "test": data.split.test}
-    asked = {"": fitted.method, "distance_": Distance(fitted.method)}
-    found = {
-        f"{prefix}{part}": measures(predict_split(method, fitted.cache, data.index, ids, DeviceConfig(fitted.device)).scores)
-        for (prefix, method), (part, ids) in product(asked.items(), parts.items())
-    }
+    Args:
+        job: the job.
+        data: its data.
+        keep_in: folder in which the detector is kept for other runs to start from; None: it is not kept.
+    """
+    run = train_locally(job, data)
+    if keep_in is not None:
+        keep_detector(run, detector_folder(keep_in, job, data))
+    method: Any = run.detector.method
+    distance, metrics = Distance(method), run.result.metrics
+    distance_metrics = {}
+    for split in SPLITS:
+        scores = run.predict(split, distance).scores
+        image_auroc = ranking.auroc(scores.labels, scores.score)
+        distance_metrics[f"distance_{split}"] = {**compute_pixel_metrics(scores), "image_auroc": image_auroc}
     size = job.data.image_size
-    latencies = {
-        "ms_1": latency(fitted.method, size, 1, fitted.device),
-        "distance_ms_1": latency(asked["distance_"], size, 1, fitted.device),
-    }
+    ms = latency(method, size, 1, run.device)
     return {
-        **found,
-        **latencies,
-        "memory": list(fitted.method.memory.tokens.shape),  # type: ignore[union-attr]
-        "ms_per_image": latencies["ms_1"],
-        "seconds": fitted.seconds,
-        "peak_mib": peak_memory(fitted.device),
+        **{split: {name: metrics[f"{split}/{name}"] for name in METRICS} for split in SPLITS},
+        **distance_metrics,
+        "ms_1": ms,
+        "distance_ms_1": latency(distance, size, 1, run.device),
+        "memory_tokens": len(method.memory.tokens),
+        "ms_per_image": ms,
+        "seconds": run.seconds,
+        "peak_mib": peak_memory(run.device),
     }
 
 
-def row(names: Sequence[str], paper: Sequence[float], runs: Sequence[Mapping[str, Any]], prefix: str = "") -> list[str]:
-    """Mean and spread of the runs; ``paper`` has nan for what it does not give."""
+def detector_folder(runs: Path, job: JobConfig, data: BenchmarkData) -> Path:
+    """Where the detector of an unsupervised job is kept."""
+    return runs / f"unsupervised-{run_key(job, data)}"
+
+
+def make_job(arguments: argparse.Namespace, uri: str, variant: str, split_seed: int, seed: int) -> JobConfig:
+    """The job of one run; a variant's parameters take precedence over the command line's."""
+    data = {"uri": uri, "protocol": "budget", "image_size": arguments.size, "seed": split_seed}
+    document = {"method": "semirest", "data": data, "train": {"seed": seed}}
+    level, params, *_ = VARIANTS[variant]
+    return benchmark_job(document, arguments.set, params={"supervision": level, **params})
+
+
+def run_variant(arguments: argparse.Namespace, uri: str, variant: str, splits: Splits) -> list[dict[str, Any]]:
+    """The runs of a variant, by split and seed."""
+    train_and_keep = partial(train, keep_in=arguments.runs)
+    if not VARIANTS[variant].starts_unsupervised:
+        job_of_seeds = partial(make_job, arguments, uri, variant)
+        return run_seeds(arguments, variant, splits, job_of_seeds, train_and_keep if variant == "none" else train)
+
+    def warm_started(split_seed: int, seed: int) -> JobConfig:
+        first, data = make_job(arguments, uri, "none", split_seed, seed), splits[split_seed]
+        name = f"{data.dataset.format}-none-d{split_seed}-s{seed}"
+        run_or_load(arguments.runs, name, first, data, train_and_keep, arguments.threads)
+        job, folder = make_job(arguments, uri, variant, split_seed, seed), detector_folder(arguments.runs, first, data)
+        return job.model_copy(update={"params": {**job.params, "unsupervised_from": str(folder)}})
+
+    return run_seeds(arguments, variant, splits, warm_started, train)
+
+
+def table_row(names: Sequence[str], paper: Sequence[float], runs: Sequence[Mapping[str, Any]], prefix: str = "") -> list[str]:
+    """Mean and deviation of the runs; ``paper`` has nan for what it does not give."""
     printed = ["" if np.isnan(value) else f"{value:.3f}" for value in paper]
-    cells = [spread([run[prefix + part][name] for run in runs]) for part in ("val", "test") for name in MEASURES]
+    cells = [mean_and_deviation([run[prefix + split][name] for run in runs]) for split in SPLITS for name in METRICS]
     speed = f"{np.mean([run[f'{prefix}ms_1'] for run in runs]):.1f}"
-    return [*names, str(len(runs)), *printed, *cells, speed, *(["", ""] if prefix else costs(runs)[1:])]
+    return [*names, str(len(runs)), *printed, *cells, speed, *(["", ""] if prefix else cost_cells(runs)[1:])]
 
 
-def paired(name: str, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]]:
-    """Differences between levels, each run beside that of the same division and seed: divisions differ more than levels do.
+def paired_rows(name: str, by_variant: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]]:
+    """Differences between levels, each run beside that of the same split and seed: splits differ more than levels do.
 
     Args:
         name: of the data.
-        found: a variant to its runs, all in one order of divisions and seeds; their measures in ``val`` and ``test``.
+        by_variant: a variant to its runs, all in one order of splits and seeds; their metrics in ``val`` and ``test``.
     """
     rows = []
     for more, less in PAIRS:
-        if {more, less} <= found.keys():
-            sides = list(zip(found[more], found[less], strict=True))
-            gains = {(part, m): [a[part][m] - b[part][m] for a, b in sides] for part in ("val", "test") for m in MEASURES}
-            each = [", ".join(f"{gain:+.3f}" for gain in gains[part, MEASURES[0]]) for part in ("val", "test")]
-            rows.append([name, f"{more} − {less}", str(len(sides)), *map(spread, gains.values()), *each])
+        if {more, less} <= by_variant.keys():
+            pairs = list(zip(by_variant[more], by_variant[less], strict=True))
+            gains = {(split, name): [a[split][name] - b[split][name] for a, b in pairs] for split in SPLITS for name in METRICS}
+            pixel_ap = [", ".join(f"{gain:+.3f}" for gain in gains[split, METRICS[0]]) for split in SPLITS]
+            rows.append([name, f"{more} − {less}", str(len(pairs)), *map(mean_and_deviation, gains.values()), *pixel_ap])
     return rows
 
 
-def filled(data: Data, size: int, part: Collection[str]) -> float:
-    """Which share of the pixels in boxes is defect, in the pictures of a part."""
-    cache = data.open(size)
-    masks = [cache.labels[cache.label_index_of[sample.id]] for sample in data.index.samples if sample.mask and sample.id in part]
-    boxes = [coarsen(mask, "boxes", size) == UNKNOWN for mask in masks]
-    return float(sum((mask == ANOMALOUS).sum() for mask in masks) / sum(box.sum() for box in boxes))
+def load_masks(data: BenchmarkData, size: int, ids: Collection[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Label masks of the samples that have one, and the same coarsened to boxes, both ``(N, size, size)``."""
+    cache = data.open_cache(size)
+    indices = [cache.label_index_of[sample.id] for sample in data.dataset.samples if sample.mask and sample.id in ids]
+    masks = np.stack([cache.labels[index] for index in indices])
+    return masks, np.stack([coarsen(mask, "boxes", size) for mask in masks])
 
 
-def tokens_in_boxes(data: Data, size: int, part: Collection[str]) -> list[float]:
-    """Of the tokens that boxes leave unknown: which shares the masks call anomalous, normal, and neither."""
-    cache = data.open(size)
-    rows = [cache.label_index_of[sample.id] for sample in data.index.samples if sample.mask and sample.id in part]
-    masks = np.stack([cache.labels[row] for row in rows])
-    boxes = np.stack([coarsen(mask, "boxes", size) for mask in masks])
-    defect, unknown = (torch.from_numpy(where)[:, None] for where in (masks == ANOMALOUS, boxes == UNKNOWN))
-    config = methods.config_class("semirest")(supervision="boxes")
-    phase, nothing = config.phases[-1], torch.zeros_like(defect)  # type: ignore[attr-defined]
-    open_ = token_labels(nothing, unknown, phase, config) == UNKNOWN  # type: ignore[arg-type]
-    told = token_labels(defect, nothing, phase, config)[open_]  # type: ignore[arg-type]
-    return [float((told == which).float().mean()) for which in (ANOMALOUS, NORMAL, UNDECIDED)]
+def filled_fraction(data: BenchmarkData, size: int, ids: Collection[str]) -> float:
+    """Fraction of the pixels in boxes that are defective, in the images of these samples."""
+    masks, coarse = load_masks(data, size, ids)
+    return float((masks == ANOMALOUS).sum() / (coarse == UNKNOWN).sum())
 
 
-def speeds(settings: Sequence[str], size: int, memory: int, device: torch.device, times: int) -> str:
-    """Milliseconds of one picture with and without bagging, of random weights and memory, and what the network has of weights."""
-    document = {"method": "semirest", "data": {"uri": "x"}}
-    config = resolve(override(document, [f"params.{setting}" for setting in settings])).method_config()
-    told = []
+def tokens_in_boxes(data: BenchmarkData, size: int, ids: Collection[str]) -> list[float]:
+    """Fractions of the tokens with an unknown label under boxes that masks label anomalous, normal, and neither."""
+    masks, coarse = load_masks(data, size, ids)
+    defect, unknown = (torch.from_numpy(pixels)[:, None] for pixels in (masks == ANOMALOUS, coarse == UNKNOWN))
+    config = Config(supervision="boxes")
+    phase, empty = config.phases[-1], torch.zeros_like(defect)
+    is_unknown = token_labels(empty, unknown, phase, config) == UNKNOWN
+    labels = token_labels(defect, empty, phase, config)[is_unknown]
+    return [float((labels == label).float().mean()) for label in (ANOMALOUS, NORMAL, UNDECIDED)]
+
+
+def describe_labels(splits: Splits, size: int) -> list[str]:
+    """How much of the boxes is defective, in pixels and in tokens."""
+    name, first = format_of(splits), next(iter(splits.values()))
+    all_images = filled_fraction(first, size, {sample.id for sample in first.dataset.samples})
+    train = ", ".join(f"{filled_fraction(data, size, set(data.split.train)):.2f}" for data in splits.values())
+    tokens = [tokens_in_boxes(data, size, set(data.split.train)) for data in splits.values()]
+    fractions = ", ".join(f"{anomalous:.2f} / {normal:.2f} / {neither:.2f}" for anomalous, normal, neither in tokens)
+    return [
+        f"Defects fill {all_images:.2f} of their boxes in {name}, in the labelled training images {train}.",
+        f"Of the tokens in these images' boxes masks label anomalous / normal / neither: {fractions}.",
+    ]
+
+
+def measure_speed(settings: Sequence[str], size: int, memory: int, repeats: int) -> str:
+    """Milliseconds per image with and without bagging, with random weights and memory, and the numbers of parameters."""
+    config = benchmark_job({"method": "semirest", "data": {"uri": "x"}}, settings).method_config()
+    device, milliseconds = default_device(), []
     for bagging in (True, False):
         config = config.model_copy(update={"bagging": bagging, "weights": "none"})
-        method = methods.load("semirest").build(config, image_size=size, seed=0).to(device)
-        bank = torch.randn(memory, method.memory.tokens.shape[1], generator=torch.Generator().manual_seed(0))
-        method.memory.set_tokens(bank, torch.zeros(memory))
-        told.append(f"{latency(method, size, 1, device, times):.0f}")
-    weights = [sum(p.numel() for p in part.parameters()) / 1e6 for part in (method.features, method.network)]
+        method: Any = methods.load("semirest").build(config, image_size=size, seed=0).to(device)
+        tokens = torch.randn(memory, method.memory.tokens.shape[1], generator=torch.Generator().manual_seed(0))
+        method.memory.set_tokens(tokens, torch.zeros(memory))
+        milliseconds.append(f"{latency(method, size, 1, device, repeats):.0f}")
+    millions = [sum(p.numel() for p in module.parameters()) / 1e6 for module in (method.features, method.network)]
     return (
-        f"at {size} px with {memory:,} tokens in memory {told[0]} ms with bagging, {told[1]} without; "
-        f"{weights[0]:.2f} M parameters of features, {weights[1]:.2f} M of the network"
+        f"at {size} px with {memory:,} tokens in memory {milliseconds[0]} ms with bagging, {milliseconds[1]} without; "
+        f"{millions[0]:.2f} M parameters of features, {millions[1]:.2f} M of the network"
     )
 
 
-def parse() -> argparse.Namespace:
-    """The command line."""
-    parser = command_line(__doc__, (0, 1), "semirest")
-    parser.add_argument("--variants", nargs="*", default=list(VARIANTS), metavar="VARIANT", help="none: size and speed alone")
-    parser.add_argument("--paper-speed", action="store_true", help="time the paper's networks at their size, too")
-    arguments = parser.parse_args()
-    unknown = [v for v in arguments.variants if v not in VARIANTS]
-    if unknown:
-        parser.error(f"--variants: no {', '.join(unknown)}; have {', '.join(VARIANTS)}")
-    return arguments
-
-
-def runs_of(variant: str, uri: str, divided: Mapping[int, Data], arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """The runs of a variant, by division and seed."""
-    level, params, _, goes_on = VARIANTS[variant]
-    runs = []
-    for division, seed in product(arguments.split_seeds, arguments.seeds):
-        section = {"uri": uri, "protocol": "budget", "image_size": arguments.size, "seed": division}
-        document: dict[str, Any] = {"method": "semirest", "data": section, "params": {}, "train": {"seed": seed}}
-        document = override(document, [f"params.{setting}" for setting in arguments.set])
-        data = divided[division]
-        called = f"{data.index.format}-{slug(variant)}-d{division}-s{seed}"
-        weights, job = None, resolve(override(document, ["params.supervision=none"]))
-        if variant == "none" or goes_on:
-            weights = arguments.runs / f"unsupervised-{key(job, data)}.safetensors"
-        if goes_on:
-            plain = f"{data.index.format}-none-d{division}-s{seed}"
-            once(arguments.runs, plain, job, data, partial(train, weights=weights), arguments.threads)
-            document["params"]["unsupervised_from"] = weights.name if weights else None
-        document["params"] |= {"supervision": level, **params}
-        work = partial(train, weights=weights)
-        runs.append(once(arguments.runs, called, resolve(document), data, work, arguments.threads))
-    return runs
+def describe_speed(arguments: argparse.Namespace, memory: int) -> str:
+    """Speed and size of these networks and of the paper's."""
+    sentences = [f"These networks {measure_speed(arguments.set, arguments.size, memory, repeats=5)}."]
+    if arguments.paper_speed:
+        sentences.append(f"The paper's networks here {measure_speed(PAPER, PAPER_SIZE, PAPER_MEMORY, repeats=1)}.")
+    sentences.append("The paper, on an RTX 4090: 119.7 ms with bagging, 44.2 without; 49.73 M and 51.44 M parameters.")
+    return " ".join(sentences)
 
 
 def main() -> None:
-    """Train, measure, print and keep."""
-    arguments = parse()
-    rows, pairs, every, notes = [], [], [], []
-    nothing = (np.nan,) * 3
+    """Train, evaluate, and write the tables."""
+    parser = make_parser(__doc__, (0, 1), "semirest")
+    parser.add_argument("--paper-speed", action="store_true", help="time the paper's networks at their size, too")
+    arguments = parse_variants(parser, VARIANTS, default=list(VARIANTS))
+    rows, paired, all_runs, notes = [], [], [], []
     for uri in arguments.data:
-        divided = {seed: look(uri, "budget", seed, None) for seed in arguments.split_seeds}
-        name = divided[arguments.split_seeds[0]].index.format
-        found: dict[str, list[dict[str, Any]]] = {}
+        splits = open_splits(arguments, partial(make_job, arguments, uri, "none"))
+        name, by_variant = format_of(splits), {}
         for variant in arguments.variants:
-            runs = found[variant] = runs_of(variant, uri, divided, arguments)
+            runs = by_variant[variant] = run_variant(arguments, uri, variant, splits)
             if variant == "none":
-                found["nearest"] = [{part: run[f"distance_{part}"] for part in ("val", "test")} for run in runs]
-                rows.append(row([name, "nearest, the same memory"], nothing, runs, "distance_"))
-            rows.append(row([name, variant], VARIANTS[variant].paper, runs))
-            every += runs
-        pairs += paired(name, found)
-        everything = divided[arguments.split_seeds[0]]
-        whole = filled(everything, arguments.size, {sample.id for sample in everything.index.samples})
-        trained_on = ", ".join(f"{filled(data, arguments.size, set(data.split.train)):.2f}" for data in divided.values())
-        notes.append(f"Defects fill {whole:.2f} of their boxes in {name}, in the labelled training pictures {trained_on}.")
-        shares = [tokens_in_boxes(data, arguments.size, set(data.split.train)) for data in divided.values()]
-        each = ", ".join(f"{anomalous:.2f} / {normal:.2f} / {neither:.2f}" for anomalous, normal, neither in shares)
-        notes.append(f"Of the tokens in these pictures' boxes masks call anomalous / normal / neither: {each}.")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+                by_variant["nearest"] = [{split: run[f"distance_{split}"] for split in SPLITS} for run in runs]
+                rows.append(table_row([name, "nearest, the same memory"], (np.nan,) * 3, runs, "distance_"))
+            rows.append(table_row([name, variant], VARIANTS[variant].paper, runs))
+            all_runs += runs
+        paired += paired_rows(name, by_variant)
+        notes += describe_labels(splits, arguments.size)
     torch.set_num_threads(arguments.threads)
+    memory_sizes = sorted({run["memory_tokens"] for run in all_runs})
     about = (
-        f"Images stretched to {arguments.size} px; protocol `budget`; {seeds_in_words(arguments)}. Parameters: "
-        f"{', '.join(arguments.set) or 'the defaults'}; tokens in memory {sorted({run['memory'][0] for run in every})}. "
-        "ms: one picture, float32, from floats in memory to score and map."
+        f"Images stretched to {arguments.size} px; protocol `budget`; {describe_seeds(arguments)}. Parameters: "
+        f"{', '.join(arguments.set) or 'the defaults'}; tokens in memory {memory_sizes}. "
+        "ms: one image, float32, from floats in memory to score and anomaly map."
     )
-    trained = [about, origins(every), *notes, table(HEAD, rows, left=2)] if rows else []
-    trained += [table(PAIRED_HEAD, pairs, left=2)] if pairs else []
-    tokens = every[0]["memory"][0] if every else PAPER_MEMORY // 100
-    told = [f"These networks {speeds(arguments.set, arguments.size, tokens, device, 5)}."]
-    if arguments.paper_speed:
-        told.append(f"The paper's networks here {speeds(PAPER, PAPER_SIZE, PAPER_MEMORY, device, 1)}.")
-    told.append("The paper, on an RTX 4090: 119.7 ms with bagging, 44.2 without; 49.73 M and 51.44 M parameters.")
-    keep(arguments.name, "SemiREST", machine(device), [*trained, " ".join(told)])
+    tables = [about, describe_origins(all_runs), *notes, table(HEAD, rows, left=2)] if rows else []
+    tables += [table(PAIRED_HEAD, paired, left=2)] if paired else []
+    memory = all_runs[0]["memory_tokens"] if all_runs else PAPER_MEMORY // 100
+    body = [*tables, describe_speed(arguments, memory)]
+    write_result(arguments.name, "SemiREST", machine(default_device()), body)
 
 
 if __name__ == "__main__":

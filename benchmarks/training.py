@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,9 @@ from adjobs.evaluation.evaluate import TimedScores, predict_split
 from adjobs.inference.detector import Detector
 from adjobs.jobs.data import prepare_data
 from adjobs.jobs.result import TrainResult
+from adjobs.tracking.layout import RunRef
+from adjobs.tracking.runs import open_reader
+from adjobs.types import ImageScores
 
 ONLY_AT_THE_END = 10**9  # intervals between two validations
 
@@ -82,22 +87,30 @@ class LocalRun:
         """Seconds of the job without the final evaluation, on data that were checked and decoded before."""
         return self.result.seconds - self.result.finalize_seconds
 
+    def scores(self, split: str) -> ImageScores:
+        """The image scores of a split, as the run keeps them."""
+        return open_reader(RunRef(self.result.tracking_uri, self.result.run_id)).scores(split)
+
     def predict(self, split: str, method: nn.Module | None = None) -> TimedScores:
         """Predict a split with the trained method, or with another one on the same device."""
         ids = getattr(self.data.split, split)
         return predict_split(method or self.detector.method, self.cache, self.data.dataset, ids, self.detector.device_config)
 
 
-def benchmark_job(document: Mapping[str, Any], overrides: Iterable[str] = ()) -> JobConfig:
+def benchmark_job(
+    document: Mapping[str, Any], overrides: Iterable[str] = (), params: Mapping[str, Any] | None = None
+) -> JobConfig:
     """The resolved job of a run: without MLflow, and without the images that have problems.
 
     Where the last checkpoint becomes the model, validation would only cost time, so it is done once, at the end.
 
     Args:
         document: as in a job file.
-        overrides: parameters of the method such as ``"lr=0.001"``, values in YAML.
+        overrides: parameters of the method such as ``"lr=0.001"``, values in YAML; they take precedence over the document's.
+        params: further parameters, which take precedence over all others.
     """
-    job = resolve(override(dict(document), [f"params.{setting}" for setting in overrides]))
+    changed = override(dict(document), [f"params.{setting}" for setting in overrides])
+    job = resolve({**changed, "params": {**changed.get("params", {}), **(params or {})}})
     train = job.train
     if methods.spec(job.method).selection.rule == "last":
         train = train.model_copy(update={"validate_every": ONLY_AT_THE_END})
@@ -118,6 +131,15 @@ def train_locally(job: JobConfig, data: BenchmarkData) -> LocalRun:
     cache = data.open_cache(job.data.image_size)
     result = adjobs.train(job)
     return LocalRun(result, adjobs.load_detector(result.model), data, cache)
+
+
+def keep_detector(run: LocalRun, folder: Path) -> None:
+    """Copy the detector to a folder that later runs start from; the run itself is temporary."""
+    unfinished = folder.with_suffix(".unfinished")
+    for leftover in (unfinished, folder):
+        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.copytree(run.result.model, unfinished)
+    unfinished.rename(folder)
 
 
 def default_device() -> torch.device:

@@ -2,8 +2,9 @@
 #
 # Expected: a mask is exported as an ordinary instance (iscrowd 0), so that predictions equal to the labels have AP 1.
 # Happens:  datumaro writes each mask as a run-length code with iscrowd 1, at its own defaults. Supervision writes a polygon with
-#           iscrowd 0 for a solid mask, and a run-length code with iscrowd 1 for a ring or for two spots of one defect. COCOeval treats
-#           crowds as regions to ignore: predictions equal to datumaro's labels have AP -1, and so has a model that finds nothing.
+#           iscrowd 0 for a solid mask, and a run-length code with iscrowd 1 for a ring or for two spots of one defect. COCOeval
+#           treats crowds as regions to ignore: predictions equal to datumaro's labels have AP -1, and so has a model that finds
+#           nothing.
 # Versions: datumaro 1.13.12, supervision 0.31.2, pycocotools 2.0.11.
 # Hurts:    defects are drawn as masks and come in pieces (scratches, spatter, stains). Code in the manner of COCO leaves their
 #           annotations out of training, which makes the image a normal one, and out of evaluation, where nobody misses them.
@@ -12,7 +13,8 @@ set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
-"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check 'datumaro==1.13.12' 'supervision==0.31.2' 'pycocotools==2.0.11'
+"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile \
+    'datumaro==1.13.12' 'supervision==0.31.2' 'pycocotools==2.0.11'
 cd "$work"
 HOME=$work venv/bin/python -W ignore - <<'PYTHON'
 import contextlib
@@ -58,7 +60,10 @@ def flags(coco):
 Dataset.from_iterable(
     [
         DatasetItem(
-            id=name, subset="train", media=Image.from_numpy(picture), annotations=[Mask(mask.astype(np.uint8), label=0, id=number)]
+            id=name,
+            subset="train",
+            media=Image.from_numpy(picture),
+            annotations=[Mask(mask.astype(np.uint8), label=0, id=number)],
         )
         for number, (name, mask) in enumerate(masks.items(), 1)
     ],

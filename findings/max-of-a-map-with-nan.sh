@@ -1,18 +1,21 @@
 # The largest value of an anomaly map with one NaN is a plain number in ONNX Runtime and in OpenVINO for most places of the NaN: the image is judged normal.
 #
 # Expected: max of a map with a NaN is NaN, as in numpy, torch and ONNX's reference, so that a broken image is noticed.
-# Happens:  ReduceMax gives, depending on where the NaN is, NaN, the largest of the other values, or the largest of only some of them; the two
-#           runtimes differ from each other. The decision "score above threshold" is then made on what was left. GlobalMaxPool is alike.
+# Happens:  ReduceMax gives, depending on where the NaN is, NaN, the largest of the other values, or the largest of only some of
+#           them; the two runtimes differ from each other. The decision "score above threshold" is then made on what was left.
+#           GlobalMaxPool is alike.
 # Versions: onnxruntime 1.32.0, openvino 2026.4.1, onnx 1.23.2. Known upstream, open when this was written:
 #           https://github.com/microsoft/onnxruntime/issues/10514, https://github.com/openvinotoolkit/openvino/issues/35928
-# Hurts:    a normalisation that divides by the spread of an even image, a logarithm of 0 or 16-bit overflow puts NaN into a few places of a
-#           map. In training it stops the run; exported, the same image passes as good, and its defect may be the value that is lost.
-# adjobs:   refuses scores that are not finite. In an exported model add the sum, which stays NaN: Where(IsNaN(sum), sum, max), as below.
+# Hurts:    a normalisation that divides by the spread of an even image, a logarithm of 0 or 16-bit overflow puts NaN into a few
+#           places of a map. In training it stops the run; exported, the same image passes as good, and its defect may be the
+#           value that is lost.
+# adjobs:   refuses scores that are not finite. In an exported model add the sum, which stays NaN: Where(IsNaN(sum), sum, max), as
+#           below.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
-"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile \
     'openvino==2026.4.1' 'onnxruntime==1.32.0' 'onnx==1.23.2'
 cd "$work"
 HOME=$work venv/bin/python - <<'PYTHON'
@@ -74,8 +77,8 @@ for name, score in runtimes([largest]).items():
     found = scores(score)
     examples = {place: found[place] for place in (0, 1, PLACES // 2, PLACES - 1)}
     print(f"{name}, the NaN at:", ", ".join(f"{place} gives {value:g}" for place, value in examples.items()))
-    lost = np.isfinite(found).mean()
-    check(f"  NaN is lost at {int(np.isfinite(found).sum())} of {PLACES} places, at most of them", bool(lost > 0.5), name != "reference")
+    lost = int(np.isfinite(found).sum())
+    check(f"  NaN is lost at {lost} of {PLACES} places, at most of them", lost > PLACES / 2, name != "reference")
 
 guarded = [
     helper.make_node("ReduceMax", ["map", "axis"], ["largest"], keepdims=0),

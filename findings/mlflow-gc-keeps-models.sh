@@ -1,14 +1,15 @@
 # `mlflow gc` of a deleted run or experiment says "permanently deleted" and keeps the model's files; after the experiment MLflow cannot delete them any more.
 #
 # Expected: delete_run and delete_experiment, then gc, free the storage: gc's help says that it deletes models, too.
-# Happens:  since MLflow 3 a model does not lie under its run. gc of the run removes the run's artifacts and leaves the model; gc of the
-#           experiment also removes the model's row, and then delete_logged_model says "not found" while its files are still there.
-#           The right order is delete_logged_model, then gc, before the run or the experiment goes.
+# Happens:  since MLflow 3 a model does not lie under its run. gc of the run removes the run's artifacts and leaves the model; gc
+#           of the experiment also removes the model's row, and then delete_logged_model says "not found" while its files are
+#           still there. The right order is delete_logged_model, then gc, before the run or the experiment goes.
 # Versions: mlflow 3.17.2 on SQLite with a folder for artifacts. gc of models that were deleted themselves came with
 #           https://github.com/mlflow/mlflow/pull/17282
-# Hurts:    a service that retrains every night and tidies up by deleting old runs keeps every memory bank that it ever made, hundreds
-#           of megabytes each, in a bucket that only grows; only the folder's name tells what may go.
-# adjobs:   deletes no runs. Whoever tidies up: delete the logged models of a run first, and only those no registered version points to.
+# Hurts:    a service that retrains every night and tidies up by deleting old runs keeps every memory bank that it ever made,
+#           hundreds of megabytes each, in a bucket that only grows; only the folder's name tells what may go.
+# adjobs:   deletes no runs. Whoever tidies up: delete the logged models of a run first, and only those no registered version
+#           points to.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,18 +1,20 @@
 # MLstatkit's DeLong test of a model against itself has p = 0: where no image is ranked differently, it reports certainty, not equality.
 #
-# Expected: p = 1 (or undefined) for equal scores, and for scores that rank the images alike: their AUROCs are equal, not by chance.
-# Happens:  the variance of the difference is 0, the function falls back to a bootstrap, and as none of the differences lies strictly
-#           on either side of 0, p is 0.0, with z = 0.0 beside it. Scores that do differ get an ordinary p.
+# Expected: p = 1 (or undefined) for equal scores, and for scores that rank the images alike: their AUROCs are equal, not by
+#           chance.
+# Happens:  the variance of the difference is 0, the function falls back to a bootstrap, and as none of the differences lies
+#           strictly on either side of 0, p is 0.0, with z = 0.0 beside it. Scores that do differ get an ordinary p.
 # Versions: MLstatkit 0.1.91.
-# Hurts:    a gate that promotes a challenger "if p < 0.05" promotes one that is the champion again: retrained on unchanged images,
-#           recalibrated (a monotone change of scores), exported. Two perfect detectors, common on easy categories, differ with p = 0, too.
-# adjobs:   has its own DeLong test and bootstrap, which say that there is no difference in this case. With MLstatkit, compare the
-#           two AUROCs first, and look at the method that the last element of its answer names.
+# Hurts:    a gate that promotes a challenger "if p < 0.05" promotes one that is the champion again: retrained on unchanged
+#           images, recalibrated (a monotone change of scores), exported. Two perfect detectors, common on easy categories, differ
+#           with p = 0, too.
+# adjobs:   its own DeLong test gives p = 1 where two models rank all images alike. With MLstatkit, compare the two AUROCs first,
+#           and look at the method that the last element of its answer names.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
-"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check 'MLstatkit==0.1.91'
+"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile 'MLstatkit==0.1.91'
 cd "$work"
 HOME=$work venv/bin/python -W ignore - <<'PYTHON'
 from importlib.metadata import version

@@ -15,7 +15,8 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 for release in 0.7.0 0.8.0; do
     python3 -m venv "venv-$release"
-    "venv-$release/bin/python" -m pip install --quiet --disable-pip-version-check "safetensors==$release" 'numpy==2.4.6'
+    "venv-$release/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile \
+        "safetensors==$release" 'numpy==2.4.6'
     "venv-$release/bin/python" - <<'PYTHON'
 import numpy as np
 import safetensors

@@ -1,18 +1,18 @@
 # Pillow 13 scrambles an uncompressed grey TIFF that is to be turned by 90 degrees when it is opened by its name, and reads it right from a file object.
 #
 # Expected: Image.open(path) and Image.open(open(path, "rb")) give the same pixels, upright, width and height exchanged.
-# Happens:  with Orientation 5 to 8 in the file, 8 or 16 bits grey and no compression, the image that was opened by name keeps the stored
-#           width and height, while its rows are cut at the turned width: a sheared jumble. Orientations 1 to 4, colour, and compressed
-#           files are right both ways. Nothing warns; exif_transpose does not help.
+# Happens:  with Orientation 5 to 8 in the file, 8 or 16 bits grey and no compression, the image that was opened by name keeps the
+#           stored width and height, while its rows are cut at the turned width: a sheared jumble. Orientations 1 to 4, colour,
+#           and compressed files are right both ways. Nothing warns; exif_transpose does not help.
 # Versions: Pillow 13.0.0, which can write such a file itself.
-# Hurts:    industrial cameras write uncompressed grey TIFFs, handhelds and turned mounts set the orientation. What was trained from
-#           paths is scored from bytes (a web request, S3) as another picture, and masks do not fit.
+# Hurts:    industrial cameras write uncompressed grey TIFFs, handhelds and turned mounts set the orientation. What was trained
+#           from paths is scored from bytes (a web request, S3) as another picture, and masks do not fit.
 # adjobs:   opens every image as a file object, never by name. Elsewhere: with open(path, "rb") as file: Image.open(file).
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
-"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check 'pillow==13.0.0' 'numpy==2.4.6'
+"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile 'pillow==13.0.0' 'numpy==2.4.6'
 cd "$work"
 HOME=$work venv/bin/python - <<'PYTHON'
 import numpy as np

@@ -1,17 +1,19 @@
 # Pillow and OpenCV invert a TIFF whose zero is white at 8 bits and leave it alone at 16, tifffile never inverts: one scene, opposite brightness.
 #
-# Expected: TIFF's PhotometricInterpretation 0 (white is zero) means the same at every depth and to every reader: 0 is the brightest.
+# Expected: TIFF's PhotometricInterpretation 0 (white is zero) means the same at every depth and to every reader: 0 is the
+#           brightest.
 # Happens:  as the table below shows. None warns; Pillow's modes (L, I;16) and OpenCV's types say nothing of it.
 # Versions: Pillow 13.0.0, opencv-python-headless 5.0.0.93, tifffile 2026.3.3.
-# Hurts:    radiographs, scanners and some frame grabbers write white-is-zero. When a line goes from 8 to 16 bits, or training reads with
-#           Pillow and the line with tifffile, every image is the negative of what was learnt, and all of it is anomalous.
+# Hurts:    radiographs, scanners and some frame grabbers write white-is-zero. When a line goes from 8 to 16 bits, or training
+#           reads with Pillow and the line with tifffile, every image is the negative of what was learnt, and all of it is
+#           anomalous.
 # adjobs:   opens images with Pillow, so it has this difference, too. Write 16-bit TIFFs with black as zero (photometric
 #           "minisblack", values inverted), and use one bit depth for training and for the line.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
-"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile \
     'pillow==13.0.0' 'opencv-python-headless==5.0.0.93' 'tifffile==2026.3.3'
 cd "$work"
 HOME=$work venv/bin/python - <<'PYTHON'

@@ -1,18 +1,21 @@
 # Label Studio's and datumaro's YOLO exports write an empty file for an image whose defects are brush strokes, ellipses or masks: a normal image.
 #
 # Expected: the box of the mask, or a refusal: an empty .txt means in YOLO that there is nothing on the image.
-# Happens:  of five tasks (rectangle, polygon, brush, ellipse, submitted empty) Label Studio's converter writes the last three alike, as
-#           empty files; its COCO export leaves the images with brush and ellipse out altogether. Datumaro writes an empty file for a
-#           mask, beside a file with a row for a box. Neither fails; datumaro says nothing, Label Studio's line is in a log.
+# Happens:  of five tasks (rectangle, polygon, brush, ellipse, submitted empty) Label Studio's converter writes the last three
+#           alike, as empty files; its COCO export leaves the images with brush and ellipse out altogether. Datumaro writes an
+#           empty file for a mask, beside a file with a row for a box. Neither fails; datumaro says nothing, Label Studio's line
+#           is in a log.
 # Versions: label-studio-sdk 2.1.2 (its converter), datumaro 1.13.12.
 # Hurts:    stains and scratches are painted, not boxed. After the export the worst images train a detector as good ones and count
 #           as false alarms in its test.
-# adjobs:   reads Label Studio's own JSON with brush strokes, and COCO with masks. Export these, not YOLO; count empty files first.
+# adjobs:   reads Label Studio's own JSON with brush strokes, and COCO with masks. Export these, not YOLO; count empty files
+#           first.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
-"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check 'label-studio-sdk==2.1.2' 'datumaro==1.13.12'
+"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile \
+    'label-studio-sdk==2.1.2' 'datumaro==1.13.12'
 cd "$work"
 HOME=$work venv/bin/python -W ignore - <<'PYTHON'
 import json

@@ -9,9 +9,11 @@ import click
 from adjobs.cli.output import verb
 from adjobs.methods.contract import Spec
 
+SPEC_FIELDS = ("title", "paper", "supervisions", "gives_map", "map_param", "simulates")
+
 
 @click.command()
-@click.option("--params", "name", metavar="METHOD", help="List one method's parameters with their defaults instead.")
+@click.option("--params", "name", metavar="METHOD", help="List the parameters of this method, with their defaults, instead.")
 @verb
 def command(name: str | None) -> tuple[dict[str, Any], str]:
     """List the methods, the labels they learn from, and their papers."""
@@ -19,15 +21,9 @@ def command(name: str | None) -> tuple[dict[str, Any], str]:
 
     if name is not None:
         return _params(name)
-    found = {each: methods.spec(each) for each in methods.names()}
-    keys = ("title", "paper", "supervisions", "gives_map", "map_param", "simulates")
-    result = {each: {key: getattr(s, key) for key in keys} for each, s in found.items()}
-    lines = [
-        [each, f"  {s.title}", f"  labels: {', '.join(s.supervisions)}; {_output(s)}", f"  {s.paper}"]
-        for each, s in found.items()
-    ]
-    text = "\n".join(line for block in lines for line in block)
-    return {"methods": result}, text
+    specs = {method: methods.spec(method) for method in methods.names()}
+    result = {method: {field: getattr(spec, field) for field in SPEC_FIELDS} for method, spec in specs.items()}
+    return {"methods": result}, "\n".join(_describe(method, spec) for method, spec in specs.items())
 
 
 def _params(name: str) -> tuple[dict[str, Any], str]:
@@ -39,8 +35,12 @@ def _params(name: str) -> tuple[dict[str, Any], str]:
     return {"method": name, "params": result}, text
 
 
+def _describe(name: str, spec: Spec) -> str:
+    return f"{name}\n  {spec.title}\n  labels: {', '.join(spec.supervisions)}; {_output(spec)}\n  {spec.paper}"
+
+
 def _output(spec: Spec) -> str:
     if not spec.gives_map:
         return "image scores only"
-    maps = "heat maps" if spec.map_param is None else f"heat maps with params.{spec.map_param}"
+    maps = "anomaly maps" if spec.map_param is None else f"anomaly maps with params.{spec.map_param}"
     return f"{maps}; trains on simulated anomalies" if spec.simulates else maps

@@ -40,13 +40,15 @@ class Manifest:
     Attributes:
         method: its name.
         params: its resolved parameters.
-        map_floor: median of the anomaly map over normal validation pixels, where heat maps start; None without anomaly maps.
         image_size: images are resized to this square, by ``resize_rule``.
         threshold: as :meth:`adjobs.metrics.threshold.Threshold.to_dict` gives it; ``value`` decides.
         data_fingerprint: of the data set that it was trained on.
-        pixel_threshold: as :meth:`adjobs.metrics.pixel_threshold.PixelThreshold.to_dict` gives it; None for methods without maps.
-        good_digest: of the good pictures that it was trained on, from
-            :func:`adjobs.data.splits.assignment.normal_train_digest`; or None.
+        map_floor: median of the anomaly map over normal validation pixels, where heat maps start; None without anomaly maps.
+        pixel_threshold: as :meth:`adjobs.metrics.pixel_threshold.PixelThreshold.to_dict` gives it; None without anomaly maps.
+        normal_train_digest: of the normal images that it was trained on, from
+            :func:`adjobs.data.splits.assignment.normal_train_digest`; None where unknown.
+        resize_rule: see :mod:`adjobs.data.images`.
+        format: of this file.
     """
 
     method: str

@@ -210,7 +210,9 @@ class TrainingImages(Protocol):
         """Batches of up to ``size`` labelled anomalies."""
         ...
 
-    def compute_once(self, name: str, key: Mapping[str, Any], read: Callable[[Path], T | None], build: Callable[[Path], None]) -> T:
+    def compute_once(
+        self, name: str, key: Mapping[str, Any], read: Callable[[Path], T | None], build: Callable[[Path], None]
+    ) -> T:
         """A result that depends only on these images and ``key``, cached on this machine.
 
         Args:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib.resources import files
 from typing import Any
 
 from adjobs import methods
@@ -123,10 +122,7 @@ def load_run_report(reader: RunReader) -> RunReport:
 
 def method_card(method: str) -> str | None:
     """The card of a method, Markdown; None if this adjobs has no such method, or the method has no card."""
-    if method not in methods.names():
-        return None
-    path = files(methods).joinpath(method, "README.md")
-    return path.read_text(encoding="utf-8") if path.is_file() else None
+    return methods.card(method) if method in methods.names() else None
 
 
 def _parse_object(text: str) -> dict[str, Any]:

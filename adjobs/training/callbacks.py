@@ -1,4 +1,4 @@
-"""Who is told how a training goes."""
+"""Callbacks of the training loop."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_options_that_do_not_fit(place, arguments, message):
 
 
 def test_a_grid_larger_than_the_trials(place):
-    line = refusal(place, "--sampler", "grid", "--trials", "2", axes={"params.levels": {"choice": [1, 2, 3]}})
+    line = refusal(place, "--sampler", "grid", "--trials", "2", axes={"params.last_level": {"choice": [1, 2, 3]}})
     assert "got 2, the grid has 3 points" in line
 
 

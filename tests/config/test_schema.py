@@ -114,9 +114,9 @@ def test_space_schema_accepts_the_spaces_of_the_repository(space: Draft7Validato
         ({"params.gamma": {"uniform": [0, 1], "choice": [1]}}, "is valid under each of"),
         ({"params.gamma": {"uniform": [0, 1, 2]}}, "is too long"),
         ({"params.lr": {"loguniform": [0, 1]}}, "less than or equal to the minimum"),
-        ({"params.levels": {"randint": [0.5, 1]}}, "is not of type 'integer'"),
+        ({"params.last_level": {"randint": [0.5, 1]}}, "is not of type 'integer'"),
         ({"params.backbone": {"choice": ["vgg"]}}, "'vgg' is not one of"),
-        ({"params.gamma": {"uniform": [0, 1], "when": {"params.levels": {}}}}, "is not valid under any of"),
+        ({"params.gamma": {"uniform": [0, 1], "when": {"params.last_level": {}}}}, "is not valid under any of"),
     ],
 )
 def test_space_schema_finds_mistakes(space: Draft7Validator, parameters: dict[str, Any], message: str) -> None:

@@ -110,7 +110,7 @@ def test_card_names_parameters_that_exist(name):
     assert listed
     fields = methods.config_class(name).model_fields
     assert [key for key in listed if key not in fields] == []
-    named = re.findall(r"`(?:params\.)?(\w+): [^`]+`", card)  # such as `dist: l2`
+    named = re.findall(r"`(?:params\.)?(\w+): [^`]+`", card)  # such as `discrepancy: l2`
     assert [key for key in named if key not in fields and key not in ("budget",)] == []
 
 

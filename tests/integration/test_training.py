@@ -32,7 +32,7 @@ def job(tmp_path_factory) -> Path:
     """A job of two workers on drawn pictures; small networks, long enough to be killed in the middle."""
     folder = tmp_path_factory.mktemp("job")
     draw_folder(folder / "data", 40, 15)
-    params = {"backbone": "resnet18", "weights": "none", "levels": 1, "epochs": EPOCHS, "batch_size": 4, "lr": 0.001}
+    params = {"backbone": "resnet18", "weights": "none", "last_level": 1, "epochs": EPOCHS, "batch_size": 4, "lr": 0.001}
     document = {
         "method": "cdo",
         "data": {"uri": "data", "image_size": 64},

@@ -61,7 +61,7 @@ def place(tmp_path_factory) -> Path:
     """A job with small networks, and what varies of it."""
     folder = tmp_path_factory.mktemp("search")
     draw_folder(folder / "data", 30, 15)
-    params = {"backbone": "resnet18", "weights": "none", "levels": 1, "epochs": EPOCHS, "batch_size": 4, "lr": 0.001}
+    params = {"backbone": "resnet18", "weights": "none", "last_level": 1, "epochs": EPOCHS, "batch_size": 4, "lr": 0.001}
     document = {"method": "cdo", "data": {"uri": "data", "image_size": 64}, "params": params, "track": {"experiment": "searched"}}
     (folder / "job.yaml").write_text(yaml.safe_dump(document))
     axes = {

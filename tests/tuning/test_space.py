@@ -50,7 +50,9 @@ def test_check_commented_parameters_of_the_repositorys_spaces_fit(method, params
 
 
 def test_grid_varies_a_parameter_only_where_its_condition_holds():
-    space = make_space(params__mom={"choice": [True, False]}, params__rectangles={"randint": [1, 2], "when": {"params.mom": True}})
+    space = make_space(
+        params__mom={"choice": [True, False]}, params__rectangles={"randint": [1, 2], "when": {"params.mom": True}}
+    )
     assert space.grid(make_job()) == [
         {"params.mom": True, "params.rectangles": 1},
         {"params.mom": True, "params.rectangles": 2},
@@ -103,7 +105,7 @@ def test_check_unknown_keys_and_values_are_refused_all_at_once():
     )
     assert "params.gama: unknown key" in text
     assert "did you mean 'gamma'?" in text
-    assert "params.lr: got 2; input should be less than or equal to 1" in text
+    assert "params.lr: got 2; must be less than or equal to 1" in text
     assert "data.image_size: got 100" in text
 
 
@@ -155,10 +157,10 @@ def test_params_of_job_outside_the_space_is_none():
 
 
 def test_apply_values_that_do_not_fit_together_are_refused():
-    space = make_space(params__first={"choice": [1, 3]}, params__levels={"choice": [2, 3]})
-    assert space.apply({"params.first": 3}, make_job()).params["first"] == 3
-    with pytest.raises(JobError, match="first: got 3, must not exceed levels 2"):
-        space.apply({"params.first": 3, "params.levels": 2}, make_job())
+    space = make_space(params__first_level={"choice": [1, 3]}, params__last_level={"choice": [2, 3]})
+    assert space.apply({"params.first_level": 3}, make_job()).params["first_level"] == 3
+    with pytest.raises(JobError, match="first_level: got 3; must not exceed last_level 2"):
+        space.apply({"params.first_level": 3, "params.last_level": 2}, make_job())
 
 
 def test_format_params_is_short():

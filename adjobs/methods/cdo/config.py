@@ -21,9 +21,7 @@ class Config(MethodConfig):
     """Defaults are the paper's, except for the distance and the backbone, whose weights need no download."""
 
     backbone: BackboneName = Field("tf_efficientnet_lite0", description="expert and apprentice; paper: hrnet_w32 (Sec. IV-A)")
-    weights: BackboneWeights = Field(
-        "auto", description="the expert's weights: auto, packaged, timm, none, a file or s3:// URI"
-    )
+    weights: BackboneWeights = Field("auto", description="the expert's weights: auto, packaged, timm, none, a file or s3:// URI")
     apprentice: Literal["random", "pretrained"] = Field(
         "random", description="initial weights of the apprentice: random (Sec. III-A) or the expert's (not in the paper)"
     )
@@ -54,11 +52,14 @@ class Config(MethodConfig):
     )
     distance: Literal["mahalanobis", "euclidean"] = Field(
         "mahalanobis",
-        description="distance that scores: mahalanobis, of the networks' difference at a position from its distribution on normal "
-        "training images (not in the paper), or euclidean, the trained discrepancy (eq. 10)",
+        description="distance that scores: mahalanobis, between the networks' difference at a position and its distribution on "
+        "normal training images (not in the paper), or euclidean, the trained discrepancy (eq. 10)",
     )
     shrinkage: float = Field(
-        0.01, gt=0, le=1, description="mahalanobis: fraction of the mean variance that is added to the variance of every direction"
+        0.01,
+        gt=0,
+        le=1,
+        description="mahalanobis: fraction of the mean variance that is added to the variance of every direction",
     )
     grid: int = Field(
         16, ge=1, le=256, description="mahalanobis: maximum number of Gaussians per side of the image, each for 8 pixels or more"
@@ -70,7 +71,7 @@ class Config(MethodConfig):
         0.0,
         ge=0,
         le=1,
-        description="the image score is the mean of this fraction of the map's values, the largest; 0: the maximum (published code)",
+        description="the image score is the mean over this fraction of the map's pixels, the highest; 0: the maximum (code)",
     )
     lr: float = Field(2e-4, gt=0, le=1, description="AdamW's learning rate (Sec. IV-A)")
     weight_decay: float = Field(1e-4, ge=0, le=1, description="AdamW's weight decay (published code)")

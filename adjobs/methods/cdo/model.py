@@ -176,8 +176,8 @@ def _build_stats(expert: Backbone, config: Config, image_size: int, seed: int) -
     gib = 4 * positions * channels**2 / 2**30
     if gib > MAX_GIB:
         raise JobError(
-            f"params.distance: got mahalanobis, which takes {gib:.1f} GiB for {positions} positions with {channels} channels, more "
-            f"than {MAX_GIB:g} GiB; lower params.grid ({config.grid}) or params.max_channels ({config.max_channels}), or set "
-            "distance: euclidean"
+            f"params.distance: mahalanobis would take {gib:.1f} GiB for {positions} positions with {channels} channels; allowed: "
+            f"{MAX_GIB:g} GiB; lower params.grid ({config.grid}) or params.max_channels ({config.max_channels}), or set "
+            "params.distance=euclidean"
         )
     return DifferenceStats(channels_by_level, size, config.grid, channels, seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -16,6 +16,8 @@ from adjobs.backbones import Backbone, cache_key
 from adjobs.data.cache.memmap import map_array, write_array
 from adjobs.errors import StorageError
 from adjobs.methods.contract import TrainingImages
+
+log = logging.getLogger(__name__)
 
 STRIDE = 32  # of the last maps before the latent vector: five halvings of the image, or two of features of stride 8
 STATS_BATCH = 16  # images per batch without gradients
@@ -108,7 +110,7 @@ class Features(nn.Module):
         try:
             self.cache = data.compute_once("features", key, read, build)
         except StorageError as error:
-            print(f"{error}; until then features are recomputed in every step", file=sys.stderr)
+            log.warning("%s; until then features are recomputed in every step", error)
 
     @torch.no_grad()
     def fit(self, data: TrainingImages) -> None:

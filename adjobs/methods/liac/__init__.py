@@ -1,4 +1,4 @@
-"""LIAC: a classifier on a couple of networks that agree on normal images and part on anomalies, for few labelled anomalies.
+"""LIAC: a classifier on two networks that agree on normal images and differ on anomalies, for few labelled anomalies.
 
 Logit Inducing With Abnormality Capturing for Semi-Supervised Image Anomaly Detection, Wan et al.
 """

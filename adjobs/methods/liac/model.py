@@ -1,4 +1,4 @@
-"""LIAC's couple of networks, training step and score."""
+"""LIAC: the two networks, training step, stage, and prediction."""
 
 from __future__ import annotations
 
@@ -17,62 +17,70 @@ from adjobs.methods.contract import BatchComposition, Progress, Stage, TrainingI
 from adjobs.methods.liac import loss as losses
 from adjobs.methods.liac.config import Config, Loss
 from adjobs.methods.liac.loss import abnormality_capturing, distance
+from adjobs.methods.method import Method
 from adjobs.nn.distributed import global_mean
 from adjobs.nn.flips import UPSIDE_DOWN, VIEWS, random_flip
 from adjobs.types import Batch, Prediction, StepLoss
 
 
-class _Answer(NamedTuple):
-    """Logit difference z₁ − z₀ ``(B,)``, distance D ``(B,)`` (0 for a single network), and what was pooled by each network."""
+class _Forward(NamedTuple):
+    """Logit difference z₁ − z₀ ``(B,)``, distance D ``(B,)`` (0 for a single network), and each network's last feature map."""
 
     delta: Tensor
     d: Tensor
     maps: list[Tensor]
 
 
-class LIAC(nn.Module):
-    """A classifier on [f_T, f_S, D], eq. (12); both networks are trained with it."""
+class LIAC(Method):
+    """A linear classifier on [f_T, f_S, D], eq. (12), trained together with both networks.
+
+    Args:
+        teacher: the first network.
+        student: the second network; None for a single one.
+        config: the parameters.
+    """
 
     margin: Tensor
 
     def __init__(self, teacher: Embedder, student: Embedder | None, config: Config) -> None:
         super().__init__()
         self.teacher, self.student = teacher, student
-        self.features = teacher.width + (student.width if student else 0)
-        self.head = nn.Linear(self.features + (1 if student else 0), 2)
+        self.feature_dim = teacher.width + (student.width if student else 0)
+        self.head = nn.Linear(self.feature_dim + (1 if student else 0), 2)
         self.config = config
-        # log(p₀ / p₁) of the training part, counted before the first step.
+        # log(p₀ / p₁) of the training split, counted before the first step.
         self.register_buffer("margin", torch.zeros(()))
 
     def forward(self, batch: Batch) -> StepLoss:
-        """One step's loss, eq. (13), as a mean over the global batch."""
+        """Loss of one step, eq. (13), as a mean over the global batch."""
         config = self.config
         images = random_flip(batch.images, batch.generator) if config.flip else batch.images
         if config.flip_vertical:
             images = random_flip(images, batch.generator, UPSIDE_DOWN)
-        answer = self._answer(images)
+        delta, d, _ = self._forward(images)
         anomalous = batch.labels.bool()
-        induced = self._classified(answer.delta, anomalous)
-        captured = abnormality_capturing(answer.d, anomalous, config.acl_sign)
-        loss = global_mean(induced)
-        parts = {"classification": loss.detach()}
+        loss = global_mean(self._classification_loss(delta, anomalous))
+        terms = {"classification": loss.detach()}
         if config.couple:
-            acl = global_mean(captured)
+            acl = global_mean(abnormality_capturing(d, anomalous, config.acl_sign))
             loss = loss + config.w_acl * acl
-            parts |= {"acl": acl.detach(), **self._by_class(answer.d.detach(), anomalous)}
-        return StepLoss(loss, parts)
+            terms |= {"acl": acl.detach(), **self._mean_distances(d.detach(), anomalous)}
+        return StepLoss(loss, terms)
 
     @torch.no_grad()
-    def _by_class(self, d: Tensor, anomalous: Tensor) -> dict[str, Tensor]:
-        """Distances of normal and of anomalous images, such that their averages over batches of one size are the classes' means.
+    def _mean_distances(self, d: Tensor, anomalous: Tensor) -> dict[str, Tensor]:
+        """Mean distances of normal and of anomalous images, to be averaged over batches.
 
-        Hence divided by the share of the class in the training part: a batch may have no anomaly at all.
+        Divided by the frequency of the class in the training split, not in the batch, which may contain no anomaly.
         """
-        share = torch.sigmoid(-self.margin)  # p₁
-        return {"d_normal": global_mean(d * ~anomalous) / (1 - share), "d_anomalous": global_mean(d * anomalous) / share}
+        frequency = torch.sigmoid(-self.margin)  # p₁
+        return {
+            "d_normal": global_mean(d * ~anomalous) / (1 - frequency),
+            "d_anomalous": global_mean(d * anomalous) / frequency,
+        }
 
-    def _classified(self, delta: Tensor, anomalous: Tensor) -> Tensor:
-        """The classification loss of each image."""
+    def _classification_loss(self, delta: Tensor, anomalous: Tensor) -> Tensor:
+        """Classification loss of each image."""
         config = self.config
         by_name: dict[Loss, Callable[[], Tensor]] = {
             "logit_inducing": lambda: losses.logit_inducing(delta, anomalous, self.margin, config.floor),
@@ -84,9 +92,9 @@ class LIAC(nn.Module):
         }
         return by_name[config.loss]()
 
-    def _answer(self, images: Tensor) -> _Answer:
+    def _forward(self, images: Tensor) -> _Forward:
         maps = [network(images) for network in (self.teacher, self.student) if network is not None]
-        # In bfloat16 a logit of 20 has steps of an eighth, and networks that hardly differ yet have no distance at all.
+        # In bfloat16, logits around 20 are multiples of 1/8, and the distance of similar networks is 0.
         with torch.autocast(images.device.type, enabled=False):
             maps = [each.to(torch.promote_types(each.dtype, torch.float32)) for each in maps]
             features = [each.mean((2, 3)) for each in maps]
@@ -96,36 +104,37 @@ class LIAC(nn.Module):
             else:
                 d = torch.zeros(len(images), device=images.device)
                 logits = self.head(features[0])
-        return _Answer(logits[:, 1] - logits[:, 0], d, maps)
+        return _Forward(logits[:, 1] - logits[:, 0], d, maps)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
-        """The probability of "anomalous", eq. (1), of the mean logit of several mirrored views, and their mean distance and map.
+        """Probability of "anomalous", eq. (1), of the mean logit of several flipped views; mean distance and map of the views.
 
-        In float64: float32 rounds the probabilities of logits from 17 on to 1.
+        The probability is float64: float32 rounds that of logits above 17 to 1.
         """
         views = VIEWS[: self.config.views]
-        answers = [self._answer(images.flip(axes)) for axes in views]
-        delta, d = (torch.stack(each).mean(0) for each in ([a.delta for a in answers], [a.d for a in answers]))
+        outputs = [self._forward(images.flip(dims)) for dims in views]
+        delta = torch.stack([output.delta for output in outputs]).mean(0)
+        d = torch.stack([output.d for output in outputs]).mean(0)
         maps = None
         if self.config.heat_map:
-            # As logits: a position's is not bounded as the mean is, and as probabilities many would be 1.
-            back = [self._activation(answer).flip(axes) for answer, axes in zip(answers, views, strict=True)]
-            maps = F.interpolate(torch.stack(back).mean(0), images.shape[-2:], mode="bilinear", align_corners=False)
+            # Logits, because probabilities of single positions would mostly be rounded to 1.
+            upright = [self._class_activation(output).flip(dims) for output, dims in zip(outputs, views, strict=True)]
+            maps = F.interpolate(torch.stack(upright).mean(0), images.shape[-2:], mode="bilinear", align_corners=False)
         return Prediction(torch.sigmoid(delta.double()), maps, {"distance": d} if self.config.couple else None)
 
-    def _activation(self, answer: _Answer) -> Tensor:
-        """Class activation map ``(B, 1, h, w)``: each position's part of z₁ − z₀, whose mean over the positions it is.
+    def _class_activation(self, output: _Forward) -> Tensor:
+        """Class activation map ``(B, 1, h, w)``, whose mean over the positions is z₁ − z₀.
 
-        The pooled feature is a mean over positions, hence the logit difference, too; D and the bias count everywhere alike.
+        Pooled features are means over positions, so z₁ − z₀ is one, too; D and the bias contribute equally everywhere.
         """
         weight = self.head.weight[1] - self.head.weight[0]
-        local = torch.einsum("bchw,c->bhw", torch.cat(answer.maps, 1), weight[: self.features])
-        everywhere = answer.delta - local.mean((1, 2))
-        return (local + everywhere[:, None, None])[:, None]
+        local = torch.einsum("bchw,c->bhw", torch.cat(output.maps, 1), weight[: self.feature_dim])
+        constant = output.delta - local.mean((1, 2))
+        return (local + constant[:, None, None])[:, None]
 
     def stages(self) -> Sequence[Stage]:
-        """One stage: both networks and the head."""
+        """One stage, which trains both networks and the head."""
         config = self.config
 
         def optimizer() -> Optimizer:
@@ -142,39 +151,39 @@ class LIAC(nn.Module):
                 mix=BatchComposition(all_labels=config.batch_size),
                 epochs=config.epochs,
                 schedule=_halved if config.schedule == "halved" else _cosine,
-                prepare=self._count,
+                prepare=self._count_labels,
             )
         ]
 
-    def _count(self, data: TrainingImages) -> None:
-        """Take the label frequencies of the whole training part, whatever a worker's share."""
+    def _count_labels(self, data: TrainingImages) -> None:
+        """Set the margin from the label frequencies of the whole training split, not of a worker's images."""
         if not (data.n_normal and data.n_anomalous):
             raise DataError(
-                f"training part: {data.n_normal} normal and {data.n_anomalous} anomalous images; LIAC learns from both kinds, "
-                "label some of each or choose a protocol that puts some into the training part (liac, holdout)"
+                f"training split: {data.n_normal} normal and {data.n_anomalous} anomalous images; LIAC needs both: label some "
+                "of each, or choose a protocol that puts anomalies into the training split (liac, holdout)"
             )
         self.margin.fill_(math.log(data.n_normal / data.n_anomalous))
 
 
 def _halved(progress: Progress) -> float:
-    """Half the learning rate from half time on (Sec. IV-B)."""
+    """Halves the learning rate after half of the training (Sec. IV-B)."""
     return 0.5 if progress.done >= 0.5 else 1.0
 
 
 def _cosine(progress: Progress) -> float:
-    """From the whole learning rate to nothing along half a cosine."""
+    """From 1 to 0 along half a period of a cosine."""
     return (1 + math.cos(math.pi * progress.done)) / 2
 
 
 def build(config: Config, *, image_size: int, seed: int) -> LIAC:
-    """Both networks with their weights, and a head of random ones.
+    """Build both networks with their weights, and a random head.
 
     Raises:
         JobError, DataError: see :func:`adjobs.backbones.create_backbone`.
     """
-    weights = config.weights if config.student_init == "pretrained" else "none"
+    student_weights = config.weights if config.student_init == "pretrained" else "none"
     teacher = create_embedder(config.backbone, config.weights, seed=seed)
-    student = create_embedder(config.backbone, weights, seed=seed + 1) if config.couple else None
+    student = create_embedder(config.backbone, student_weights, seed=seed + 1) if config.couple else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LIAC(teacher, student, config)
