@@ -2,12 +2,12 @@
 
     python benchmarks/input_speed.py TILES elpv [--size 128 256] [--batch 32] [--seconds 5]
 
-Decoding: ``load_rgb`` of all normal images in threads, to uint8 pixels and no further. Cached pixels: the same product, rows of
-the cache in shuffled batches, on one core. Cached batches: what the training loop asks for, float32 on the device with labels.
+Decoding: ``load_rgb`` of all normal images in threads, to uint8 pixels and no further. Cached pixels: the same result, rows of
+the cache in shuffled batches, on one core. Cached batches: what the training loop uses, float32 on the device with labels.
 Files and cache are in the page cache in all cases.
 
-Memory: what a process holds for itself (anonymous pages) when it has just read an epoch, and what it has mapped of files, which
-the system shares between processes and drops when it needs the room. From the images once, and four times over under other names.
+Memory: the anonymous pages of a process that has just read an epoch, and the files that it has mapped, which the system shares
+between processes and drops when it needs the memory. From the images once, and four times over under other names.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import torch
-from report import keep, machine, table
+from report import machine, table, write_result
+from training import default_device
 
 from adjobs.config.environment import load_settings
 from adjobs.data.batches import BatchPlan, TrainingData
@@ -39,55 +40,55 @@ MEMORY_HEAD = "| data | images | pixels | cache MiB | anonymous MiB | mapped fil
 
 
 class Memory(NamedTuple):
-    """Of a process, in MiB: pages of its own, and pages of files that others share."""
+    """Memory of a process in MiB: anonymous pages, and pages of mapped files, which processes share."""
 
     anonymous: float
     files: float
 
 
-def normal(index: Dataset) -> list[Sample]:
+def normal_samples(dataset: Dataset) -> list[Sample]:
     """The images that an epoch reads."""
-    return [sample for sample in index.samples if sample.label == "normal"]
+    return [sample for sample in dataset.samples if sample.label == "normal"]
 
 
-def plan(index: Dataset, name: str, root: Path, size: int, batch: int, device: torch.device) -> BatchPlan:
+def make_plan(dataset: Dataset, name: str, root: Path, size: int, batch: int, device: torch.device) -> BatchPlan:
     """The batches of an epoch over all normal images."""
-    cache = open_cache(index, name, size, root)
-    data = TrainingData(cache, index, [sample.id for sample in normal(index)], device)
+    cache = open_cache(dataset, name, size, root)
+    data = TrainingData(cache, dataset, [sample.id for sample in normal_samples(dataset)], device)
     return data.plan(BatchComposition(normal=batch), world_size=1)
 
 
-def read_epoch(batches: BatchPlan, epoch: int, device: torch.device) -> int:
+def read_epoch(plan: BatchPlan, epoch: int, device: torch.device) -> int:
     """Load every batch of an epoch; returns the number of images."""
-    steps = batches.steps_per_epoch
+    steps = plan.steps_per_epoch
     images = 0
     for step in range(epoch * steps, (epoch + 1) * steps):
-        images += len(batches.batch(step, seed=0, stage=0, rank=0, device=device).images)
+        images += len(plan.batch(step, seed=0, stage=0, rank=0, device=device).images)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return images
 
 
-def read_pixels(cache: ImageCache, batches: BatchPlan, epoch: int) -> int:
-    """Copy every batch's pixels out of the cache and forget them; returns the number of images."""
-    rows = batches.pool.shuffled(0, 0, epoch)
-    for start in range(0, len(rows), batches.global_batch_size):
-        cache.images[rows[start : start + batches.global_batch_size]]
-    return len(rows)
+def read_pixels(cache: ImageCache, plan: BatchPlan, epoch: int) -> int:
+    """Copy every batch's pixels out of the cache and drop them; returns the number of images."""
+    indices = plan.pool.shuffled(0, 0, epoch)
+    for start in range(0, len(indices), plan.global_batch_size):
+        cache.images[indices[start : start + plan.global_batch_size]]
+    return len(indices)
 
 
-def speed(epoch: Callable[[int], int], seconds: float) -> float:
+def images_per_second(epoch: Callable[[int], int], seconds: float) -> float:
     """Images per second of whole epochs, after one to warm up."""
     epoch(0)
-    count, number, begin = 0, 0, time.perf_counter()
-    while number == 0 or time.perf_counter() - begin < seconds:
+    images, number, started_at = 0, 0, time.perf_counter()
+    while number == 0 or time.perf_counter() - started_at < seconds:
         number += 1
-        count += epoch(number)
-    return count / (time.perf_counter() - begin)
+        images += epoch(number)
+    return images / (time.perf_counter() - started_at)
 
 
 def decode_all(samples: Sequence[Sample], size: int) -> int:
-    """Decode and resize every image on all cores, and forget it; returns their number."""
+    """Decode and resize every image on all cores, and drop it; returns the number of images."""
 
     def decode(sample: Sample) -> None:
         load_rgb(sample.image, size)
@@ -96,67 +97,68 @@ def decode_all(samples: Sequence[Sample], size: int) -> int:
     return len(samples)
 
 
-def memory_after_epoch(index: Dataset, name: str, root: Path, size: int, batch: int) -> Memory:
-    """What a process holds when it has read an epoch from an existing cache on the CPU. Called in a process of its own."""
+def memory_after_epoch(dataset: Dataset, name: str, root: Path, size: int, batch: int) -> Memory:
+    """Memory of a process that has read an epoch from an existing cache on the CPU. Called in a process of its own."""
     device = torch.device("cpu")
-    batches = plan(index, name, root, size, batch, device)
-    read_epoch(batches, 0, device)
+    plan = make_plan(dataset, name, root, size, batch, device)
+    read_epoch(plan, 0, device)
     kib = {}
     for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]:
         key, value, *_ = line.split()
         kib[key.rstrip(":")] = int(value)
-    del batches  # only now: with it goes the mapping
+    del plan  # only now, because the mapping ends with it
     return Memory(kib["Anonymous"] / 1024, (kib["Rss"] - kib["Anonymous"]) / 1024)
 
 
-def repeated(index: Dataset, times: int) -> Dataset:
-    """Every sample so many times, under other names."""
-    copies = [replace(sample, id=f"{sample.id}#{i}") for sample in index.samples for i in range(times)]
-    return replace(index, samples=tuple(sorted(copies, key=lambda sample: sample.id)))
+def repeat_samples(dataset: Dataset, times: int) -> Dataset:
+    """Every sample this many times, under other names."""
+    copies = [replace(sample, id=f"{sample.id}#{i}") for sample in dataset.samples for i in range(times)]
+    return replace(dataset, samples=tuple(sorted(copies, key=lambda sample: sample.id)))
 
 
-def memory_rows(index: Dataset, size: int, batch: int) -> list[list[str]]:
+def memory_rows(dataset: Dataset, size: int, batch: int) -> list[list[str]]:
     """Memory for the images once and four times over."""
     rows = []
     with TemporaryDirectory(prefix="adjobs-input-") as temporary:
+        root = Path(temporary)
         for times in (1, 4):
-            several, root = repeated(replace(index, samples=tuple(normal(index))), times), Path(temporary)
-            name = f"times-{times}"
-            cache = open_cache(several, name, size, root)
+            copies, name = repeat_samples(replace(dataset, samples=tuple(normal_samples(dataset))), times), f"times-{times}"
+            cache = open_cache(copies, name, size, root)
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                found = pool.submit(memory_after_epoch, several, name, root, size, batch).result()
-            sizes = [cache.images.nbytes / 2**20, *found]
-            rows.append([index.format, str(len(several.samples)), str(size), *(f"{value:.0f}" for value in sizes)])
+                memory = pool.submit(memory_after_epoch, copies, name, root, size, batch).result()
+            sizes = [cache.images.nbytes / 2**20, *memory]
+            rows.append([dataset.format, str(len(copies.samples)), str(size), *(f"{value:.0f}" for value in sizes)])
     return rows
 
 
-def speeds(index: Dataset, size: int, arguments: argparse.Namespace, device: torch.device) -> list[str]:
-    """The figures of one line."""
-    root, name, samples = load_settings().cache, fingerprint(index), normal(index)
-    batches, cache = plan(index, name, root, size, arguments.batch, device), open_cache(index, name, size, root)
-    decoded = speed(lambda _: decode_all(samples, size), arguments.seconds)
-    pixels = speed(lambda epoch: read_pixels(cache, batches, epoch), arguments.seconds)
-    whole = speed(lambda epoch: read_epoch(batches, epoch, device), arguments.seconds)
-    return [f"{decoded:.0f}", f"{pixels:.0f}", f"{pixels / decoded:.1f}", f"{whole:.0f}", f"{whole / decoded:.1f}"]
+def speed_row(dataset: Dataset, size: int, arguments: argparse.Namespace, device: torch.device) -> list[str]:
+    """A row of the table of speeds."""
+    root, name, samples = load_settings().cache, fingerprint(dataset), normal_samples(dataset)
+    plan, cache = make_plan(dataset, name, root, size, arguments.batch, device), open_cache(dataset, name, size, root)
+    decoding = images_per_second(lambda _: decode_all(samples, size), arguments.seconds)
+    pixels = images_per_second(lambda epoch: read_pixels(cache, plan, epoch), arguments.seconds)
+    batches = images_per_second(lambda epoch: read_epoch(plan, epoch, device), arguments.seconds)
+    speeds = [f"{decoding:.0f}", f"{pixels:.0f}", f"{pixels / decoding:.1f}", f"{batches:.0f}", f"{batches / decoding:.1f}"]
+    return [dataset.format, str(len(samples)), str(size), *speeds]
 
 
 def main() -> None:
-    """Measure, print and keep."""
+    """Measure and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", help="data sets as 'adjobs train --data' takes them")
-    parser.add_argument("--size", type=int, nargs="+", default=[128, 256])
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--seconds", type=float, default=5.0, help="how long each speed is measured; at least one epoch")
+    parser.add_argument("--size", type=int, nargs="+", default=[128, 256], help="sides of the images in pixels")
+    parser.add_argument("--batch", type=int, default=32, help="batch size")
+    parser.add_argument("--seconds", type=float, default=5.0, help="duration of each measurement, at least one epoch")
     arguments = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     rows, memory = [], []
     for uri in arguments.data:
-        index = open_dataset(uri, cache=load_settings().cache)
+        dataset = open_dataset(uri, cache=load_settings().cache)
         for size in arguments.size:
-            rows.append([index.format, str(len(normal(index))), str(size), *speeds(index, size, arguments, device)])
+            rows.append(speed_row(dataset, size, arguments, device))
             if Path("/proc/self/smaps_rollup").exists():
-                memory.extend(memory_rows(index, size, arguments.batch))
-    keep(
+                memory.extend(memory_rows(dataset, size, arguments.batch))
+    write_result(
         f"input-speed-{device.type}",
         "Speed of input",
         f"{machine(device)}; batches of {arguments.batch}, decoding in {cores()} threads",

@@ -5,8 +5,8 @@
 TILES is the folder of the magnetic tiles, elpv the installed package. Every run is kept in DIR when it is finished, and not
 repeated. The split is the protocol `liac`, by default with one seed for all runs, so that no test image had an influence on
 settings that were chosen on its validation split; the runs differ in the seed of initialisation, order and flips. ``--losses``
-adds the supervised baselines, a single network each, as in the paper. The paper's figures (``liac_paper.csv``, mean of three runs)
-stand beside ours.
+adds the supervised baselines, a single network each, as in the paper. The paper's figures (``liac_paper.csv``, means of three
+runs) stand beside ours.
 
 The paper's F1 is that of the normal class. With n images and accuracy A, F1 = 2a / (2a + n (1 − A)) gives the number a of
 correctly classified images of that class: for magnetic tiles and K = 80 (A = 0.926, F1 = 0.936, n = 349) a = 189, but the test

@@ -1,4 +1,4 @@
-"""Pixel measures of many maps: ours, all from one sort, beside scikit-learn's and anomalib's. Seconds, memory and values.
+"""Pixel metrics of many maps: ours, all from one sort, beside scikit-learn's and anomalib's. Seconds, memory and values.
 
     python benchmarks/pixel_metrics.py [--maps 1000] [--size 256] [--anomalib-python DIR/bin/python] [--device cuda]
 
@@ -23,8 +23,8 @@ import numpy as np
 from neighbours.memory import peak_mib
 from scipy import ndimage
 
-MEASURES = ("pixel AUROC", "pixel AP", "AU-PRO")
-Found = dict[str, float]
+METRICS = ("pixel AUROC", "pixel AP", "AU-PRO")
+Measurement = dict[str, float]  # seconds, peak_mib, and the values of the metrics
 
 
 def draw(folder: Path, count: int, side: int, seed: int = 0) -> float:
@@ -44,89 +44,89 @@ def draw(folder: Path, count: int, side: int, seed: int = 0) -> float:
     return float(masks.mean())
 
 
-def ours(folder: Path, device: str | None) -> Found:
-    """All measures in one call."""
+def ours(folder: Path, device: str | None) -> Measurement:
+    """All metrics in one call."""
     from adjobs.metrics.pixel import exact_pixel_metrics
 
     maps, masks = np.load(folder / "maps.npy"), np.load(folder / "masks.npy")
-    begin = time.perf_counter()
-    found = exact_pixel_metrics(maps, masks, limits=(0.3,), device=device)
-    seconds = time.perf_counter() - begin
-    values = zip(MEASURES, (found.auroc, found.ap, found.au_pro[0.3]), strict=True)
+    started_at = time.perf_counter()
+    metrics = exact_pixel_metrics(maps, masks, limits=(0.3,), device=device)
+    seconds = time.perf_counter() - started_at
+    values = zip(METRICS, (metrics.auroc, metrics.ap, metrics.au_pro[0.3]), strict=True)
     return {"seconds": seconds, "peak_mib": peak_mib()} | {name: value for name, value in values if value is not None}
 
 
-def scikit_learn(folder: Path, device: str | None) -> Found:
+def scikit_learn(folder: Path, device: str | None) -> Measurement:
     """AUROC and AP of all pixels in a row; scikit-learn has no AU-PRO and no GPU."""
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     maps, masks = np.load(folder / "maps.npy").ravel(), np.load(folder / "masks.npy").ravel()
-    begin = time.perf_counter()
+    started_at = time.perf_counter()
     auroc = float(roc_auc_score(masks, maps))
     ap = float(average_precision_score(masks, maps))
-    return {"seconds": time.perf_counter() - begin, "peak_mib": peak_mib(), MEASURES[0]: auroc, MEASURES[1]: ap}
+    return {"seconds": time.perf_counter() - started_at, "peak_mib": peak_mib(), METRICS[0]: auroc, METRICS[1]: ap}
 
 
-def nothing(folder: Path, device: str | None) -> Found:
-    """Only read the maps, with what our measures import: what the others' memory is to be compared with."""
+def only_read(folder: Path, device: str | None) -> Measurement:
+    """Read the maps with the imports of our metrics, and compute nothing: the base of the others' memory."""
     import adjobs.metrics.pixel  # noqa: F401
 
     maps, masks = np.load(folder / "maps.npy"), np.load(folder / "masks.npy")
     return {"seconds": 0.0, "peak_mib": peak_mib(), "bytes": float(maps.nbytes + masks.nbytes)}
 
 
-def anomalib(python: str, folder: Path, device: str | None) -> Found:
+def anomalib(python: str, folder: Path, device: str | None) -> Measurement:
     """AU-PRO by anomalib's metric, in its environment."""
     program = Path(__file__).with_name("neighbours") / "anomalib_aupro.py"
     subprocess.run([python, "-W", "ignore", str(program), str(folder), "--device", device or "cpu"], check=True)
-    found: Found = json.loads((folder / "anomalib.json").read_text())
-    return found
+    measurement: Measurement = json.loads((folder / "anomalib.json").read_text())
+    return measurement
 
 
-def apart(work: Callable[[Path, str | None], Found], folder: Path, device: str | None) -> Found:
-    """Run in a new process, whose peak memory is its own."""
+def in_new_process(work: Callable[[Path, str | None], Measurement], folder: Path, device: str | None) -> Measurement:
+    """Run in a process of its own, so that the peak memory is that of the work."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(work, folder, device).result()
 
 
-def line(name: str, found: Found, reference: Found) -> list[str]:
-    """A line of the table; values of others with their difference to ours."""
+def table_row(name: str, measurement: Measurement, reference: Measurement) -> list[str]:
+    """A row of the table; values of others with their difference to ours."""
     values = []
-    for measure in MEASURES:
-        if measure not in found:
+    for metric in METRICS:
+        if metric not in measurement:
             values.append("–")
-        elif found is reference:
-            values.append(f"{found[measure]:.6f}")
+        elif measurement is reference:
+            values.append(f"{measurement[metric]:.6f}")
         else:
-            values.append(f"{found[measure]:.6f} ({found[measure] - reference[measure]:+.0e})")
-    return [name, f"{found['seconds']:.2f}", f"{found['peak_mib'] / 1024:.2f}", *values]
+            values.append(f"{measurement[metric]:.6f} ({measurement[metric] - reference[metric]:+.0e})")
+    return [name, f"{measurement['seconds']:.2f}", f"{measurement['peak_mib'] / 1024:.2f}", *values]
 
 
 def main() -> None:
-    """Draw, measure, print and keep."""
+    """Draw, measure, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--maps", type=int, default=1000)
-    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--maps", type=int, default=1000, help="number of maps")
+    parser.add_argument("--size", type=int, default=256, help="side of the maps in pixels")
     parser.add_argument("--anomalib-python", help="Python of the environment with anomalib")
-    parser.add_argument("--device", help="where ours sorts and anomalib computes, such as cuda; NumPy and the CPU unless told")
+    parser.add_argument("--device", help="where ours sorts and anomalib computes, such as cuda; default: NumPy and the CPU")
     arguments = parser.parse_args()
     with TemporaryDirectory(prefix="adjobs-maps-") as temporary:
         folder = Path(temporary)
         share = draw(folder, arguments.maps, arguments.size)
-        base, mine = apart(nothing, folder, None), apart(ours, folder, arguments.device)
-        others = {"scikit-learn, roc_auc_score and average_precision_score": apart(scikit_learn, folder, None)}
+        base, reference = in_new_process(only_read, folder, None), in_new_process(ours, folder, arguments.device)
+        others = {"scikit-learn, roc_auc_score and average_precision_score": in_new_process(scikit_learn, folder, None)}
         if arguments.anomalib_python:
             others["anomalib 2.7 AUPRO"] = anomalib(arguments.anomalib_python, folder, arguments.device)
     import torch
-    from report import keep, machine, table
+    from report import machine, table, write_result
 
     device = torch.device(arguments.device or "cpu")
     head = "| program | seconds | peak resident GiB | pixel AUROC | pixel AP | AU-PRO ≤ 0.3 |"
-    rows = [line("adjobs, pixel_measures, all in one call", mine, mine)]
-    rows.extend(line(name, found, mine) for name, found in others.items())
-    keep(
+    rows = [table_row("adjobs, exact_pixel_metrics, all in one call", reference, reference)]
+    rows.extend(table_row(name, measurement, reference) for name, measurement in others.items())
+    write_result(
         f"pixel-metrics-{device.type}",
-        f"Pixel measures of {arguments.maps} maps of {arguments.size}²",
+        f"Pixel metrics of {arguments.maps} maps of {arguments.size}²",
         machine(device),
         [
             f"{share:.1%} of the pixels are defective. Maps and masks take {base['bytes'] / 2**30:.2f} GiB, a process that only "

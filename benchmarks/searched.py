@@ -1,7 +1,9 @@
-"""A search's own account as a page of results/: what was tried, what it chose, and how far validation flattered the choice.
+"""The result of a search as a page of results/: its trials, what it chose, and how much better validation looked than the test.
 
-adjobs tune job.yaml --space tune_spaces/cdo.yaml --json > search.json
-python benchmarks/searched.py search.json --name search-cdo-tiles --about "Magnetic tiles, 128 px, ten epochs."
+    adjobs tune job.yaml --space tune_spaces/cdo.yaml --json > search.json
+    python benchmarks/searched.py search.json --name search-cdo-tiles --about "Magnetic tiles, 128 px, ten epochs."
+
+Neither images nor services are needed.
 """
 
 from __future__ import annotations
@@ -13,56 +15,57 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from report import keep, machine, table
+from report import machine, table, write_result
 
-from adjobs.tuning.space import in_words
+from adjobs.tuning.space import format_params
+from adjobs.tuning.state import TrialState
 
 SHOWN = 10
 
 
-def trials(found: dict[str, Any], metric: str, *, higher: bool) -> str:
+def trial_table(search: dict[str, Any], metric: str, *, higher_is_better: bool) -> str:
     """The best trials as a table."""
-    ended = [trial for trial in found["trials"] if trial["outcome"] == "finished" and metric in trial["values"]]
-    ended.sort(key=lambda trial: trial["values"][metric], reverse=higher)
+    complete = [trial for trial in search["trials"] if trial["state"] == TrialState.COMPLETE and metric in trial["values"]]
+    complete.sort(key=lambda trial: trial["values"][metric], reverse=higher_is_better)
     rows = [
-        [in_words(trial["point"]), str(trial["number"]), f"{trial['values'][metric]:.4f}", f"{trial['seconds']:.0f}"]
-        for trial in ended[:SHOWN]
+        [format_params(trial["params"]), str(trial["number"]), f"{trial['values'][metric]:.4f}", f"{trial['seconds']:.0f}"]
+        for trial in complete[:SHOWN]
     ]
     return table(f"| values | trial | {metric}, validation | seconds |", rows)
 
 
-def choice(found: dict[str, Any], metric: str) -> str:
-    """What the choice came to."""
-    chosen = found["chosen"]
-    best, val, test, flattery = (chosen[f"{key}/{metric}"] for key in ("search", "val", "test", "optimism"))
+def describe_choice(search: dict[str, Any], metric: str) -> str:
+    """The best trial beside the final training."""
+    chosen = search["chosen"]
+    best, val, test, gap = (chosen[f"{key}/{metric}"] for key in ("search", "val", "test", "optimism"))
     low, high = chosen.get(f"test/{metric}_low"), chosen.get(f"test/{metric}_high")
-    between = "" if low is None else f" (95 %: {low:.3f} to {high:.3f})"
-    was = "" if found["as_it_was"] is None else f"; the job as it was: {found['as_it_was']:.4f}"
+    interval = "" if low is None else f" (95 %: {low:.3f} to {high:.3f})"
+    baseline = "" if search["baseline"] is None else f"; the job as it is: {search['baseline']:.4f}"
     return (
-        f"**{metric}**: best of the search {best:.4f} on validation{was}. Trained again, in full: validation {val:.4f}, test "
-        f"**{test:.4f}**{between}. Optimism, validation of the search minus test: {flattery:.4f}."
+        f"**{metric}**: best of the search {best:.4f} on validation{baseline}. Trained again, in full: validation {val:.4f}, "
+        f"test **{test:.4f}**{interval}. Optimism, validation of the search minus test: {gap:.4f}."
     )
 
 
 def main() -> None:
-    """Read, print and keep."""
+    """Read the JSON of a search and write its page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("search", type=Path, help="what 'adjobs tune --json' printed")
-    parser.add_argument("--name", required=True, help="of the file in results/")
+    parser.add_argument("--name", required=True, help="name of the file in results/")
     parser.add_argument("--about", default="", help="data, size, length, split")
     arguments = parser.parse_args()
-    found = json.loads(arguments.search.read_text().splitlines()[-1])
-    metric, _, direction = found["metrics"][0].partition(":")
-    outcomes = Counter(trial["outcome"] for trial in found["trials"])
-    counts = f"{len(found['trials'])} trials: " + ", ".join(f"{count} {name}" for name, count in outcomes.items())
-    share = ", ".join(f"{key.removeprefix('params.')} {value:.2f}" for key, value in found["importance"].items())
+    search = json.loads(arguments.search.read_text().splitlines()[-1])
+    metric, _, direction = search["metrics"][0].partition(":")
+    states = Counter(TrialState(trial["state"]).label for trial in search["trials"] if trial["state"])
+    counts = f"{len(search['trials'])} trials: " + ", ".join(f"{count} {state}" for state, count in states.items())
+    importance = ", ".join(f"{key.removeprefix('params.')} {value:.2f}" for key, value in search["importance"].items())
     body = [
-        f"{arguments.about} {counts}, {found['seconds']:.0f} s.".strip(),
-        choice(found, metric),
-        trials(found, metric, higher=direction == "max"),
+        f"{arguments.about} {counts}, {search['seconds']:.0f} s.".strip(),
+        describe_choice(search, metric),
+        trial_table(search, metric, higher_is_better=direction == "max"),
     ]
-    body += [f"Share of the variance that each key explains (fANOVA): {share}."] if share else []
-    keep(arguments.name, f"Search: {found['method']}", machine(torch.device("cpu")), body)
+    body += [f"Share of the variance that each key explains (fANOVA): {importance}."] if importance else []
+    write_result(arguments.name, f"Search: {search['method']}", machine(torch.device("cpu")), body)
 
 
 if __name__ == "__main__":

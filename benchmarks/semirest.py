@@ -12,15 +12,15 @@ test split, since a choice must not use the test split.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from box_labels import describe_labels
 from report import machine, table, write_result
 from runs import (
     Splits,
@@ -41,10 +41,7 @@ from training import BenchmarkData, benchmark_job, default_device, keep_detector
 
 from adjobs import methods
 from adjobs.config.job import JobConfig
-from adjobs.data.labels.masks import ANOMALOUS, NORMAL, UNKNOWN, coarsen
 from adjobs.evaluation.result import compute_pixel_metrics
-from adjobs.methods.semirest.config import Config
-from adjobs.methods.semirest.labels import UNDECIDED, token_labels
 from adjobs.metrics import ranking
 from adjobs.types import Prediction
 
@@ -213,44 +210,6 @@ def paired_rows(name: str, by_variant: Mapping[str, Sequence[Mapping[str, Any]]]
             pixel_ap = [", ".join(f"{gain:+.3f}" for gain in gains[split, METRICS[0]]) for split in SPLITS]
             rows.append([name, f"{more} − {less}", str(len(pairs)), *map(mean_and_deviation, gains.values()), *pixel_ap])
     return rows
-
-
-def load_masks(data: BenchmarkData, size: int, ids: Collection[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Label masks of the samples that have one, and the same coarsened to boxes, both ``(N, size, size)``."""
-    cache = data.open_cache(size)
-    indices = [cache.label_index_of[sample.id] for sample in data.dataset.samples if sample.mask and sample.id in ids]
-    masks = np.stack([cache.labels[index] for index in indices])
-    return masks, np.stack([coarsen(mask, "boxes", size) for mask in masks])
-
-
-def filled_fraction(data: BenchmarkData, size: int, ids: Collection[str]) -> float:
-    """Fraction of the pixels in boxes that are defective, in the images of these samples."""
-    masks, coarse = load_masks(data, size, ids)
-    return float((masks == ANOMALOUS).sum() / (coarse == UNKNOWN).sum())
-
-
-def tokens_in_boxes(data: BenchmarkData, size: int, ids: Collection[str]) -> list[float]:
-    """Fractions of the tokens with an unknown label under boxes that masks label anomalous, normal, and neither."""
-    masks, coarse = load_masks(data, size, ids)
-    defect, unknown = (torch.from_numpy(pixels)[:, None] for pixels in (masks == ANOMALOUS, coarse == UNKNOWN))
-    config = Config(supervision="boxes")
-    phase, empty = config.phases[-1], torch.zeros_like(defect)
-    is_unknown = token_labels(empty, unknown, phase, config) == UNKNOWN
-    labels = token_labels(defect, empty, phase, config)[is_unknown]
-    return [float((labels == label).float().mean()) for label in (ANOMALOUS, NORMAL, UNDECIDED)]
-
-
-def describe_labels(splits: Splits, size: int) -> list[str]:
-    """How much of the boxes is defective, in pixels and in tokens."""
-    name, first = format_of(splits), next(iter(splits.values()))
-    all_images = filled_fraction(first, size, {sample.id for sample in first.dataset.samples})
-    train = ", ".join(f"{filled_fraction(data, size, set(data.split.train)):.2f}" for data in splits.values())
-    tokens = [tokens_in_boxes(data, size, set(data.split.train)) for data in splits.values()]
-    fractions = ", ".join(f"{anomalous:.2f} / {normal:.2f} / {neither:.2f}" for anomalous, normal, neither in tokens)
-    return [
-        f"Defects fill {all_images:.2f} of their boxes in {name}, in the labelled training images {train}.",
-        f"Of the tokens in these images' boxes masks label anomalous / normal / neither: {fractions}.",
-    ]
 
 
 def measure_speed(settings: Sequence[str], size: int, memory: int, repeats: int) -> str:

@@ -3,10 +3,10 @@
     python examples/scenes.py TRAYS --normal 400 --anomalous 200
     python benchmarks/slsg.py TILES:liac TRAYS:holdout --size 128 --runs DIR --set width=16 --set steps=1000
 
-Data are given with the protocol that splits them. Logical and structural anomalies are distinguished where the data do (MVTec LOCO
-AD and the drawn trays, which have its layout); all defects of the tiles are structural. Variants that differ in the second stage
-only start from one and the same inpainting, which is kept in DIR as every finished run is; its seconds are given above the table.
-The paper's ablations are means over five categories of LOCO, image AUROC of structural and logical anomalies and of both.
+Data are given with the protocol that splits them. Logical and structural anomalies are distinguished where the data do (MVTec
+LOCO AD and the drawn trays, which have its layout); all defects of the tiles are structural. Variants that differ only in the
+second stage start from one and the same inpainting, which is kept in DIR like every finished run; its seconds are given above the
+table. The paper's ablations are means over five categories of LOCO, image AUROC of structural and logical anomalies and of both.
 Validation figures stand beside those of the test split, since a choice between variants must not use the test split.
 """
 

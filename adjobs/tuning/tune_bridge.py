@@ -30,6 +30,7 @@ from adjobs.tuning.trial_manager import TrialManager
 
 MAX_CONTEXT_MIB = 2048  # GPU memory of a process beside its tensors; more than that belongs to other processes
 NO_REPORT = "process exited without reporting"
+KILLED_FOR_MEMORY = "Ray killed its process because the node was running low on memory"
 UNLIMITED = 10_000_000  # Tune wants a number of trials; the trial manager ends the search
 FINAL_REPORTS = {"out_of_memory", "error", "values"}
 
@@ -193,8 +194,10 @@ class _TuneBridge:
         reason = one_line(RuntimeError(text.strip().splitlines()[-1]))
         if kind == FailureKind.EXCEPTION:
             self.manager.on_error(number, reason)
+        elif kind == FailureKind.OUT_OF_MEMORY:
+            self.manager.on_process_lost(number, KILLED_FOR_MEMORY, out_of_memory=True)
         else:
-            self.manager.on_process_lost(number, reason, out_of_memory=kind == FailureKind.OUT_OF_MEMORY)
+            self.manager.on_process_lost(number, reason, out_of_memory=False)
         self.on_change()
 
 

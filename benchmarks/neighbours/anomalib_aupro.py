@@ -20,18 +20,18 @@ from memory import peak_mib
 
 
 def main() -> None:
-    """Measure once; reading the files is not counted."""
+    """Compute AU-PRO once; reading the files is not timed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     maps, masks = (torch.from_numpy(np.load(arguments.folder / f"{name}.npy")) for name in ("maps", "masks"))
-    begin = time.perf_counter()
+    started_at = time.perf_counter()
     metric = AUPRO(fields=["anomaly_map", "gt_mask"], fpr_limit=0.3).to(arguments.device)
     metric.update(SimpleNamespace(anomaly_map=maps.to(arguments.device), gt_mask=masks.byte().to(arguments.device)))
     value = float(metric.compute())
-    found = {"seconds": time.perf_counter() - begin, "peak_mib": peak_mib(), "AU-PRO": value}
-    (arguments.folder / "anomalib.json").write_text(json.dumps(found))
+    measurement = {"seconds": time.perf_counter() - started_at, "peak_mib": peak_mib(), "AU-PRO": value}
+    (arguments.folder / "anomalib.json").write_text(json.dumps(measurement))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     DIR/bin/python benchmarks/neighbours/anomalib_scores.py EXCHANGE --model patchcore
 
 It runs in that environment, without adjobs. anomalib's own torch modules are driven as its Lightning modules drive them; only the
-backbone's weights, the normalisation and the pixels are handed in. The exchange folder holds no labels of test images.
+backbone's weights, the normalisation and the pixels come from adjobs. The exchange folder holds no labels of test images.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def check_backbone(model: Model, image: torch.Tensor, expected: Any) -> None:
 
 def fit(model: Model, batches: list[np.ndarray], prepare: Any, coreset: float) -> float:
     """Train; returns seconds."""
-    begin = time.perf_counter()
+    started_at = time.perf_counter()
     model.train()
     for images in batches:
         model(prepare(images))
@@ -57,8 +57,8 @@ def fit(model: Model, batches: list[np.ndarray], prepare: Any, coreset: float) -
     else:
         model.fit()
     model.eval()
-    wait()
-    return time.perf_counter() - begin
+    synchronise()
+    return time.perf_counter() - started_at
 
 
 @torch.inference_mode()
@@ -66,16 +66,16 @@ def predict(model: Model, batches: list[np.ndarray], prepare: Any) -> tuple[np.n
     """Scores ``(N,)``, maps ``(N, H, W)`` and seconds, from uint8 pixels to arrays in memory."""
     scores, maps, seconds = [], [], 0.0
     for images in batches:
-        begin = time.perf_counter()
-        found = model(prepare(images))
-        scores.append(found.pred_score.reshape(-1).double().cpu().numpy())
-        maps.append(found.anomaly_map[:, 0].float().cpu().numpy())
-        seconds += time.perf_counter() - begin
+        started_at = time.perf_counter()
+        prediction = model(prepare(images))
+        scores.append(prediction.pred_score.reshape(-1).double().cpu().numpy())
+        maps.append(prediction.anomaly_map[:, 0].float().cpu().numpy())
+        seconds += time.perf_counter() - started_at
     return np.concatenate(scores), np.concatenate(maps), seconds
 
 
-def wait() -> None:
-    """Let the GPU finish what was asked of it."""
+def synchronise() -> None:
+    """Wait until the GPU has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 

@@ -1,4 +1,4 @@
-"""Peak memory of the process that asks; imported by programs of every environment, so only Python itself is needed."""
+"""Peak memory of the calling process; imported by programs of every environment, so it needs nothing but Python."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def peak_mib() -> float:
-    """Largest resident memory so far, in MiB. Linux' own ``ru_maxrss`` would begin with that of the starting process."""
+    """Largest resident memory so far, in MiB. ``ru_maxrss`` of Linux includes the peak of the process that started this one."""
     status = Path("/proc/self/status")
     if status.exists():
         return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 2**10

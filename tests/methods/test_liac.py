@@ -20,7 +20,7 @@ from adjobs.methods.liac.loss import (
     logit_inducing,
     weighted_ce,
 )
-from tests.helpers.tiny import random_batch, tiny
+from tests.helpers.tiny import random_batch, tiny_method
 
 DELTA = torch.tensor([-3.0, -0.5, 0.0, 2.0, 4.0], dtype=torch.float64)
 MARGIN = torch.tensor(math.log(571 / 40), dtype=torch.float64)
@@ -73,7 +73,7 @@ def test_a_floor_lets_go_of_anomalies_that_are_far_enough():
 
 @pytest.mark.parametrize(("settings", "axes"), [({}, []), ({"flip": True}, [3]), ({"flip": True, "flip_vertical": True}, [2, 3])])
 def test_both_networks_see_pictures_mirrored_as_was_asked(settings, axes):
-    _, method = tiny("liac", **{"flip": False, "flip_vertical": False} | settings)
+    method = tiny_method("liac", **{"flip": False, "flip_vertical": False} | settings)
     seen = []
     for network in (method.teacher, method.student):
         network.register_forward_pre_hook(lambda _, images: seen.append(images[0]))
@@ -88,8 +88,8 @@ def test_both_networks_see_pictures_mirrored_as_was_asked(settings, axes):
 
 
 def test_by_default_logits_do_not_run_away():
-    _, method = tiny("liac", couple=False, lr=0.1, optimizer="sgd")
-    _, endless = tiny("liac", couple=False, lr=0.1, optimizer="sgd", floor=None)
+    method = tiny_method("liac", couple=False, lr=0.1, optimizer="sgd")
+    endless = tiny_method("liac", couple=False, lr=0.1, optimizer="sgd", floor=None)
     assert largest_logit(method) < 1000 < largest_logit(endless)
 
 
@@ -156,7 +156,7 @@ def test_abnormality_capturing_drives_anomalies_apart_and_normals_together():
 @pytest.mark.parametrize("label", [0, 1])
 @pytest.mark.parametrize("sign", ["corrected", "as_printed"])
 def test_a_step_changes_the_distance_in_the_right_direction(label, sign):
-    _, method = tiny("liac", student_init="random", loss="focal", focal_gamma=8, w_acl=100, acl_sign=sign, lr=1e-4)
+    method = tiny_method("liac", student_init="random", loss="focal", focal_gamma=8, w_acl=100, acl_sign=sign, lr=1e-4)
     batch = random_batch()._replace(labels=torch.full((4,), label))
     method.train()
     before = copy_distance(method, batch)
@@ -174,7 +174,7 @@ def copy_distance(method: torch.nn.Module, batch) -> float:
 
 
 def test_label_frequencies_are_those_of_the_training_part():
-    _, method = tiny("liac")
+    method = tiny_method("liac")
     method.stages()[0].prepare(Counts(571, 40))
     assert float(method.margin) == pytest.approx(2.6585, abs=1e-4)
     with pytest.raises(DataError, match="571 normal and 0 anomalous images; LIAC learns from both kinds"):
@@ -182,7 +182,7 @@ def test_label_frequencies_are_those_of_the_training_part():
 
 
 def test_identical_networks_part_because_the_head_treats_them_differently():
-    _, method = tiny("liac", lr=0.01)
+    method = tiny_method("liac", lr=0.01)
     batch = random_batch()
     method.student.load_state_dict(method.teacher.state_dict())
     assert float(method(batch).terms["d_normal"]) == pytest.approx(0, abs=1e-6)
@@ -196,8 +196,8 @@ def test_identical_networks_part_because_the_head_treats_them_differently():
 
 
 def test_one_network_has_no_distance_and_half_the_weights():
-    _, single = tiny("liac", couple=False)
-    _, couple = tiny("liac")
+    single = tiny_method("liac", couple=False)
+    couple = tiny_method("liac")
     loss = single.train()(random_batch())
     assert set(loss.terms) == {"classification"}
     assert float(loss.total.detach()) == float(loss.terms["classification"])
@@ -207,8 +207,8 @@ def test_one_network_has_no_distance_and_half_the_weights():
 
 
 def test_without_acl_the_distance_is_measured_but_not_trained():
-    _, with_acl = tiny("liac", student_init="random", w_acl=2)
-    _, without = tiny("liac", student_init="random", w_acl=0)
+    with_acl = tiny_method("liac", student_init="random", w_acl=2)
+    without = tiny_method("liac", student_init="random", w_acl=0)
     full, bare = with_acl(random_batch()), without(random_batch())
     gap = full.total.detach() - bare.total.detach()
     torch.testing.assert_close(gap, 2 * full.terms["acl"])
@@ -216,7 +216,7 @@ def test_without_acl_the_distance_is_measured_but_not_trained():
 
 
 def test_the_heat_map_averages_to_the_logit_difference():
-    _, method = tiny("liac", heat_map=True, student_init="random", views=1)
+    method = tiny_method("liac", heat_map=True, student_init="random", views=1)
     method.eval()
     images = random_batch(side=128).images
     with torch.no_grad():
@@ -229,14 +229,14 @@ def test_the_heat_map_averages_to_the_logit_difference():
 
 @pytest.mark.parametrize(("views", "axes"), [(2, (3,)), (4, (2,)), (4, (3,)), (4, (2, 3))])
 def test_a_picture_and_its_mirrored_self_score_alike_and_their_maps_are_mirrored(views, axes):
-    _, method = tiny("liac", heat_map=True, student_init="random", views=views)
+    method = tiny_method("liac", heat_map=True, student_init="random", views=views)
     method.eval()
     images = random_batch(side=64).images
     straight, mirrored = method.predict(images), method.predict(images.flip(axes))
     torch.testing.assert_close(straight.score, mirrored.score)
     torch.testing.assert_close(straight.anomaly_map, mirrored.anomaly_map.flip(axes), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(straight.extra_scores["distance"], mirrored.extra_scores["distance"])
-    _, single = tiny("liac", student_init="random", views=1)
+    single = tiny_method("liac", student_init="random", views=1)
     alone = [single.eval().predict(each).score for each in (images, images.flip(axes))]
     assert not torch.allclose(*alone)
     if views == 2:
@@ -246,14 +246,14 @@ def test_a_picture_and_its_mirrored_self_score_alike_and_their_maps_are_mirrored
 @pytest.mark.parametrize(("name", "factors"), [("halved", [1.0, 1.0, 0.5, 0.5]), ("cosine", [1.0, 0.75, 0.5, 0.0])])
 def test_learning_rate_falls_as_asked(name, factors):
     """cos(π / 3) = 1/2, hence (1 + 1/2) / 2 after a third."""
-    _, method = tiny("liac", schedule=name)
+    method = tiny_method("liac", schedule=name)
     schedule = method.stages()[0].schedule
     assert [schedule(Progress(0, done)) for done in (0.0, 1 / 3, 0.5, 1.0)] == pytest.approx(factors)
 
 
 def test_the_logged_distances_average_to_the_means_of_the_classes():
     """Batches without anomalies included."""
-    _, method = tiny("liac")
+    method = tiny_method("liac")
     method.stages()[0].prepare(Counts(9, 3))
     d = torch.arange(12.0)
     anomalous = torch.arange(12) < 3
@@ -263,7 +263,7 @@ def test_the_logged_distances_average_to_the_means_of_the_classes():
 
 
 def test_bfloat16_of_the_training_does_not_reach_the_head():
-    _, method = tiny("liac", student_init="random")
+    method = tiny_method("liac", student_init="random")
     with torch.autocast("cpu", torch.bfloat16):
         answer = method._answer(random_batch().images)
     assert {answer.delta.dtype, answer.d.dtype} == {torch.float32}

@@ -84,7 +84,10 @@ def test_pixels_of_a_method_whose_maps_are_off(home):
     done = CliRunner().invoke(main, ["threshold", summary["run_id"], "--pixel", "--policy", "max_f1"])
     assert done.stderr == "error: --pixel: liac gives no maps without params.heat_map: true; leave --pixel out\n"
     job = ["train", str(home / "liac.yaml"), "--local", "--set", "pixel_threshold.policy=max_f1"]
-    assert "liac has no anomaly maps without params.heat_map: true; leave pixel_threshold out" in CliRunner().invoke(main, job).stderr
+    assert (
+        "liac has no anomaly maps without params.heat_map: true; leave pixel_threshold out"
+        in CliRunner().invoke(main, job).stderr
+    )
     assert "heat maps with params.heat_map" in CliRunner().invoke(main, ["methods"]).stdout
 
 
@@ -108,7 +111,18 @@ def test_slsg_begins_with_the_inpainting_of_another_run(home, slsg):
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in of_encoder)
     done = CliRunner().invoke(
         main,
-        ["synth", "slsg", "--data", str(home / "data"), "--model", second["run_id"], "--count", "2", "--out", str(home / "sheets")],
+        [
+            "synth",
+            "slsg",
+            "--data",
+            str(home / "data"),
+            "--model",
+            second["run_id"],
+            "--count",
+            "2",
+            "--out",
+            str(home / "sheets"),
+        ],
     )
     assert done.exit_code == 0, done.output
     with Image.open(home / "sheets" / "slsg.png") as sheet:
@@ -170,4 +184,7 @@ def test_a_start_that_does_not_fit_is_refused_before_a_run_is_opened(change, mes
 def test_synth_with_a_model_of_another_method_is_refused(home, slsg):
     words = ["--data", str(home / "data"), "--model", slsg["run_id"]]
     assert "is a model of slsg, not of cdo" in CliRunner().invoke(main, ["synth", "cdo", *words]).stderr
-    assert "leave out --set or --model" in CliRunner().invoke(main, ["synth", "slsg", *words, "--set", "params.logical_fraction=0"]).stderr
+    assert (
+        "leave out --set or --model"
+        in CliRunner().invoke(main, ["synth", "slsg", *words, "--set", "params.logical_fraction=0"]).stderr
+    )

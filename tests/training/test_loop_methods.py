@@ -18,13 +18,16 @@ from adjobs.nn.norm import synchronise_batch_norm
 from adjobs.training import loop
 from adjobs.training.loop import Validation, train_only
 from tests.helpers.drawing import draw_folder
-from tests.helpers.tiny import STILL, drawn_data, tiny
+from tests.helpers.tiny import DETERMINISTIC, drawn_data, tiny_method
 from tests.training.test_loop import CPU, KilledError, train
 
 # Every method as it is; one that refines with boxes without what it draws at random there, and with guesses that count at once.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in methods.names()},
-    "semirest with boxes": ("semirest", {"supervision": "boxes", "refine_window_fraction": 1, "token_dropout": 0, "ramp_up_steps": 1}),
+    "semirest with boxes": (
+        "semirest",
+        {"supervision": "boxes", "refine_window_fraction": 1, "token_dropout": 0, "ramp_up_steps": 1},
+    ),
 }
 
 
@@ -58,8 +61,8 @@ def three_steps(rank: int, world_size: int, case: str, root: str, out: str) -> N
         dist.init_process_group("gloo", init_method=f"file://{out}.meeting", rank=rank, world_size=world_size)
     name, params = CASES[case]
     _, data = drawn_data(Path(root) / "d", Path(root) / "cache", 32, label_detail=params.get("supervision", "full"))
-    still = {key: value for key, value in STILL.items() if key in methods.config_class(name).model_fields}
-    _, method = tiny(name, 32, **still, **params)
+    still = {key: value for key, value in DETERMINISTIC.items() if key in methods.config_class(name).model_fields}
+    method = tiny_method(name, 32, **still, **params)
     method.double()
     losses = []
     for number, stage in enumerate(method.stages()):
@@ -125,7 +128,7 @@ def test_fit_resumed_from_any_checkpoint_repeats_every_method_exactly(name, para
     """Inside stages and between them, with batch normalisation and the optimizer's state."""
     monkeypatch.setattr(loop, "INTERVAL_STEPS", 2)
     _, data = drawn_data(folder_root, tmp_path / "cache", size=32, label_detail=params.get("supervision", "full"))
-    _, initial = tiny(name, 32, **params)
+    initial = tiny_method(name, 32, **params)
     undisturbed = copy.deepcopy(initial)
     result, _ = train(undisturbed, data, tmp_path / "undisturbed")
     assert result.checkpoints > 1
@@ -142,7 +145,7 @@ def test_fit_resumed_from_any_checkpoint_repeats_every_method_exactly(name, para
 def test_fit_best_checkpoint_comes_back_with_its_statistics(name, params, folder_root, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "INTERVAL_STEPS", 2)
     _, data = drawn_data(folder_root, tmp_path / "cache", size=32)
-    _, initial = tiny(name, 32, **params)
+    initial = tiny_method(name, 32, **params)
 
     def train_to_the_end(method: nn.Module, folder: str, after: int | None = None) -> loop.FitResult:
         def distance_from_the_start() -> dict[str, float]:

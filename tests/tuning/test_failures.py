@@ -87,7 +87,8 @@ def grow(config=None):
         time.sleep(0.1)
     time.sleep(2)
 
-ray.init(address="local", include_dashboard=False, num_cpus=1, object_store_memory=80 << 20, log_to_driver=False, logging_level="ERROR")
+quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+ray.init(address="local", num_cpus=1, object_store_memory=80 << 20, **quiet)
 run_config = tune.RunConfig(storage_path=sys.argv[1], verbose=0)
 tune.Tuner(grow, tune_config=tune.TuneConfig(scheduler=Scheduler()), run_config=run_config).fit()
 

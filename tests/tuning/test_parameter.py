@@ -68,7 +68,7 @@ def test_parse_parameter_invalid_definition_is_refused(definition):
 
 def test_parse_parameter_condition_on_a_later_key_is_refused():
     definition = {"randint": [1, 2], "when": {"params.mom": True}}
-    with pytest.raises(ValueError, match="params.mom must be declared before it"):
+    with pytest.raises(ValueError, match=r"params\.mom must be declared before it"):
         parse(definition, "params.rectangles", (), ("params.rectangles", "params.mom"))
     parameter = parse(definition, "params.rectangles", ("params.mom",), ("params.mom", "params.rectangles"))
     assert parameter.when == {"params.mom": (True,)}

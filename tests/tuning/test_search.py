@@ -1,30 +1,30 @@
-"""How a search that goes on takes up the trials that MLflow holds."""
+"""How a search is resumed, and what is refused then."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 import pytest
 
-from adjobs.config.resolve import resolve
 from adjobs.config.settings import Settings
-from adjobs.data.splits.assignment import SplitAssignment
-from adjobs.errors import DataError, JobError, Stopped, StorageError, TrackingError
-from adjobs.jobs.run import managed_run, resume, storage_of, with_absolute_paths
-from adjobs.storage import open_store
+from adjobs.errors import DataError, JobError, Stopped, TrackingError
+from adjobs.jobs.lifecycle import managed_run, storage_of
+from adjobs.jobs.prepare import with_absolute_paths
+from adjobs.jobs.run import resume
 from adjobs.tracking import search as records
 from adjobs.tracking.client import connect
-from adjobs.tracking.run import TAG, DatasetInfo, start, stored
+from adjobs.tracking.layout import TAG, RunRef, StoredRun
+from adjobs.tracking.runs import open_reader, open_writer
 from adjobs.training.backends.ray import WorkerResources
 from adjobs.tuning import search
-from adjobs.tuning.plan import Options, look, resolved
-from adjobs.tuning.space import parse_space
-from adjobs.tuning.tune_bridge import Room
-from tests.tuning.test_trials import JOB, SPACE
+from adjobs.tuning.plan import SearchOptions, make_plan
+from adjobs.tuning.resources import TrialResources
+from adjobs.tuning.trial_runs import TrialRuns
+from adjobs.types import JobStatus
+from tests.helpers.jobs import resolved_job
+from tests.helpers.search import SPACE
 
-FACTS = DatasetInfo("0" * 64, "folder", {}, SplitAssignment("holdout", 0, ("a",), ("b",), ("c",)))
+RESOURCES = TrialResources(WorkerResources(1, 0), 1, 1, 0.0, 0.0, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -33,157 +33,142 @@ def uri(tmp_path_factory, empty_mlflow) -> str:
 
 
 @pytest.fixture
-def opened(uri, tmp_path) -> search._Search:
-    """A search with one trial that has a checkpoint and is under way."""
+def opened(uri, tmp_path, folder_root) -> search._Search:
+    """A search whose run is open, without trials."""
     settings = Settings(tmp_path, uri, str(tmp_path / "artifacts"), None, tmp_path / "cache")
-    options, goals = resolved(Options(sampler="random", stopper="asha", grace=1), JOB, SPACE)
-    run_id = records.open_search(settings.tracking_uri, tmp_path.name, JOB, {"method": "cdo", "axes": {}}, {}, {})
-    tags = {"trial": "0", "point": '{"params.gamma": 1.5}'}
-    trial = start(settings.tracking_uri, JOB, FACTS, storage_of(settings, "{run}"), tags, records.under(run_id, 0))
-    open_store(storage_of(settings, trial)).write("latest", b"round-000002")
-    return search._Search(tmp_path.name, run_id, JOB, SPACE, goals, options, {}, settings)
+    job = with_absolute_paths(resolved_job(folder_root))
+    plan = make_plan(job, SPACE, SearchOptions(sampler="random"), settings)
+    tags = {"data_fingerprint": plan.fingerprint, "splits_digest": plan.splits_digest}
+    ref = records.open_search(uri, tmp_path.name, job, SPACE.to_dict(), plan.options().to_dict(), tags)
+    return search._Search(tmp_path.name, ref, plan)
 
 
-def queue_of(opened: search._Search) -> tuple[Any, records.ChildRun]:
-    """The queue of a driver that starts now, and what MLflow has of the trial."""
-    stored = records.find_search(opened.settings.tracking_uri, opened.name)
-    return search._queue(opened, stored, Room(WorkerResources(1, 0), 1, 1, 0.0, 0.0, 0.0), None), stored.trials[0]
+def status_of(opened: search._Search) -> JobStatus:
+    return records.find_search(opened.ref.tracking_uri, opened.name).status
 
 
-@pytest.fixture
-def on_pictures(opened, folder_root) -> search._Search:
-    """The same search on data that are there, with all that its run tells of it."""
-    job = with_absolute_paths(resolve({"method": "cdo", "data": {"uri": str(folder_root)}}))
-    options, goals = resolved(Options(sampler="random"), job, SPACE)
-    data = look(SPACE, job, goals, opened.settings)
-    found = search._Search(f"{opened.name}-pictures", "", job, SPACE, goals, options, data, opened.settings)
-    told = {**asdict(options), "metrics": [str(goal) for goal in goals]}
-    space = {"method": "cdo", "axes": {"params.gamma": {"uniform": [0, 4]}}}
-    (one,) = data.values()
-    tags = {"data_fingerprint": one.fingerprint, "divisions": search._divisions(data)}
-    return replace(found, run_id=records.open_search(found.settings.tracking_uri, found.name, job, space, told, tags))
+def open_unrecorded_final_run(opened: search._Search) -> RunRef:
+    """The final run as a driver leaves it that died right after MLflow had created it."""
+    client = connect(opened.ref.tracking_uri)
+    experiment = client.get_run(opened.ref.run_id).info.experiment_id
+    tags = {"kind": "final", "launcher": "ray", "data_fingerprint": opened.plan.fingerprint}
+    all_tags = {f"{TAG}{key}": value for key, value in tags.items()} | {"mlflow.parentRunId": opened.ref.run_id}
+    return RunRef(opened.ref.tracking_uri, str(client.create_run(experiment, tags=all_tags).info.run_id))
 
 
-def open_unrecorded(found: search._Search) -> str:
-    """The final run as a driver leaves it that ended right after MLflow had made it."""
-    client = connect(found.settings.tracking_uri)
-    experiment = client.get_run(found.run_id).info.experiment_id
-    tags = {f"{TAG}kind": "final", f"{TAG}launcher": "ray", "mlflow.parentRunId": found.run_id}
-    tags |= {f"{TAG}data_fingerprint": next(iter(found.data.values())).fingerprint}
-    return str(client.create_run(experiment, tags=tags).info.run_id)
+def test_train_best_unrecorded_final_run_is_resumed(opened, monkeypatch):
+    ref = open_unrecorded_final_run(opened)
+    resumed: list[StoredRun] = []
+
+    def record_run(run: RunRef, settings: Settings, **_: object) -> None:
+        resumed.append(open_reader(run).stored_run())
+
+    monkeypatch.setattr(search.run, "resume", record_run)
+    stored = records.find_search(ref.tracking_uri, opened.name)
+    final = search._train_best(opened, stored, {"params.gamma": 1.5}, search.SearchObserver())
+    assert final.run_id == ref.run_id
+    assert resumed[0].job.params["gamma"] == 1.5
+    assert resumed[0].storage == storage_of(opened.plan.settings, ref.run_id)
 
 
-@pytest.fixture
-def checkpoint(opened) -> Path:
-    (file,) = Path(opened.settings.artifacts).rglob("latest")
-    return file
+@pytest.mark.parametrize(("number", "kind"), [(0, "trial"), (None, "final")])
+def test_resume_job_of_a_search_is_refused(number, kind, opened):
+    if number is None:
+        ref = search.reopen_run(opened.plan.prepare({}), opened.plan.settings, open_unrecorded_final_run(opened)).run
+    else:
+        trial = TrialRuns(opened.plan, opened.ref).open(number, {"params.gamma": 1.5})
+        ref = RunRef(opened.ref.tracking_uri, trial.run_id)
+    with pytest.raises(TrackingError, match=f"is a {kind} run of a search; resume the search with 'adjobs tune --resume NAME'"):
+        resume(ref, opened.plan.settings, on_progress=lambda update: None)
 
 
-def test_a_trial_without_an_outcome_keeps_its_checkpoint(opened, checkpoint):
-    queue, nested = queue_of(opened)
-    assert queue.trials[0].outcome is None
-    assert (nested.status, checkpoint.exists()) == ("RUNNING", True)
+def test_resume_search_other_splits_are_refused(opened):
+    open_writer(opened.ref).set_tags({"splits_digest": "of another file"})
+    with pytest.raises(DataError, match=r"data.split 'None': splits the data differently .*; restore it"):
+        search.resume_search(opened.name, opened.plan.settings, search.SearchObserver())
 
 
-@pytest.mark.parametrize("status", ["RUNNING", "KILLED"])
-def test_a_driver_that_ended_while_it_closed_a_trial_leaves_the_rest_to_the_next(status, opened, checkpoint, monkeypatch):
-    queue, _ = queue_of(opened)
-
-    def ends(*_: object) -> None:
-        raise StorageError("the driver ended")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("adjobs.storage.local.LocalStore.delete", ends)
-        with pytest.raises(StorageError):
-            queue.refused(0, "loss not finite")
-    recorder = records.SearchRecorder(opened.settings.tracking_uri, opened.run_id)
-    if status == "KILLED":
-        recorder.close(queue.trials[0].run_id, status)  # as Ctrl-C leaves trials whose end the driver did not hear of
-    assert checkpoint.exists()
-    again, nested = queue_of(opened)
-    assert (nested.status, nested.tags["outcome"], nested.tags["reason"]) == (status, "failed", "loss not finite")
-    assert not checkpoint.exists()
-    assert again.trials[0].outcome == "failed"
-    assert records.find_search(opened.settings.tracking_uri, opened.name).trials[0].status == "FAILED"
+def test_resume_search_other_data_is_refused(opened):
+    open_writer(opened.ref).set_tags({"data_fingerprint": "0" * 64})
+    with pytest.raises(DataError, match="was started with 0000000000000000; restore the data"):
+        search.resume_search(opened.name, opened.plan.settings, search.SearchObserver())
 
 
-def test_a_final_run_that_was_never_recorded_goes_on(on_pictures, monkeypatch):
-    run_id = open_unrecorded(on_pictures)
-    seen = []
-
-    def looked_at(asked: str, settings: Settings, **_: object) -> None:
-        seen.append(stored(settings.tracking_uri, asked))
-
-    monkeypatch.setattr(search.run, "resume", looked_at)
-    before = records.find_search(on_pictures.settings.tracking_uri, on_pictures.name)
-    final = search._train_choice(on_pictures, before, {"params.gamma": 1.5}, search.Watch())
-    assert final.run_id == run_id
-    assert seen[0].job.params["gamma"] == 1.5
-    assert seen[0].storage == storage_of(on_pictures.settings, run_id)
+def test_resume_search_finished_is_refused(opened):
+    open_writer(opened.ref).close(JobStatus.FINISHED)
+    with pytest.raises(TrackingError, match="is FINISHED, its test split was evaluated; start a new one"):
+        search.resume_search(opened.name, opened.plan.settings, search.SearchObserver())
 
 
-@pytest.mark.parametrize(("number", "kind"), [(1, "trial"), (None, "final")])
-def test_runs_of_a_search_go_on_with_the_search_alone(number, kind, opened):
-    settings = opened.settings
-    run_id = start(settings.tracking_uri, JOB, FACTS, "{run}", {"trial": "1"}, records.under(opened.run_id, number))
-    with pytest.raises(TrackingError, match=f"is a {kind} run of a search; go on with 'adjobs tune --resume NAME'"):
-        resume(run_id, settings, on_progress=lambda tick: None)
+@pytest.mark.parametrize("limits", [{"trials": 9}, {"time_budget_s": 60.0}])
+def test_resume_search_more_trials_once_the_best_is_being_trained_are_refused(limits, opened):
+    open_unrecorded_final_run(opened)
+    message = "its trials are over and its choice is being trained; resume without --trials and --time-budget"
+    with pytest.raises(TrackingError, match=message):
+        search.resume_search(opened.name, opened.plan.settings, search.SearchObserver(), **limits)
 
 
-def test_a_division_from_a_file_is_found_from_another_folder(tmp_path, monkeypatch):
-    (tmp_path / "split.json").write_text("{}")
-    monkeypatch.chdir(tmp_path)
-    job = with_absolute_paths(resolve({"method": "cdo", "data": {"uri": "pictures", "split": "split.json"}}))
-    assert (job.data.uri, job.data.split) == (str(tmp_path / "pictures"), str(tmp_path / "split.json"))
+def test_run_trials_error_closes_their_runs(opened, monkeypatch):
+    runs = TrialRuns(opened.plan, opened.ref)
+    manager = search._make_manager(opened.plan, runs, None, RESOURCES, None)
+    manager.next_trial()
 
-
-def test_what_would_divide_the_data_anew_is_refused(on_pictures):
-    client = connect(on_pictures.settings.tracking_uri)
-    client.set_tag(on_pictures.run_id, f"{TAG}divisions", "of another file")
-    with pytest.raises(DataError, match=r"data.split 'None': divides the data otherwise .*; bring it back$"):
-        search.resume(on_pictures.name, on_pictures.settings, search.Watch())
-
-
-def test_more_trials_are_refused_once_the_choice_is_made(on_pictures):
-    open_unrecorded(on_pictures)
-    with pytest.raises(TrackingError, match="its trials are over, its choice is being trained; go on without --trials"):
-        search.resume(on_pictures.name, on_pictures.settings, search.Watch(), trials=9)
-
-
-def test_what_must_be_as_in_the_run_that_the_job_begins_with_may_not_vary(tmp_path):
-    job = resolve({"method": "semirest", "data": {"uri": "pictures"}, "params": {"unsupervised_from": "runs:/1"}})
-    axes = {key: {"choice": [1, 2]} for key in ("params.position", "params.gamma")} | {"data.image_size": {"choice": [128]}}
-    space = parse_space({"method": "semirest", "axes": axes}, "space")
-    message = "params.position, data.image_size must be as in params.unsupervised_from 'runs:/1'; leave them out"
-    with pytest.raises(JobError, match=message):
-        look(space, job, (), Settings(tmp_path, "sqlite:///unused", str(tmp_path), None, tmp_path / "cache"))
-
-
-def test_an_error_that_ends_a_search_closes_its_trials(opened, monkeypatch):
-    queue, _ = queue_of(opened)
-
-    def ends(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise JobError("not defined")
 
-    monkeypatch.setattr(search.tune_bridge, "execute", ends)
+    monkeypatch.setattr(search.tune_bridge, "run_trials", fail)
     with pytest.raises(JobError):
-        search._run_trials(opened, queue, Room(WorkerResources(1, 0), 1, 1, 0.0, 0.0, 0.0), search.Watch())
-    assert records.find_search(opened.settings.tracking_uri, opened.name).trials[0].status == "KILLED"
+        search._run_trials(opened, manager, runs, RESOURCES, search.SearchObserver())
+    (trial,) = records.find_search(opened.ref.tracking_uri, opened.name).trials
+    assert trial.status == JobStatus.KILLED
 
 
-def test_deaths_are_remembered(opened):
-    queue, _ = queue_of(opened)
-    queue.next()
-    queue.died(0, "no room", memory=True)
-    again, _ = queue_of(opened)
-    assert (again.trials[0].deaths, again.trials[0].alone) == (1, True)
+def test_spec_for_has_no_test_images(opened):
+    runs = TrialRuns(opened.plan, opened.ref)
+    trial = runs.open(0, {"params.gamma": 1.5})
+    spec = runs.spec_for(trial, RESOURCES.worker)
+    split = opened.plan.prepare(trial.params).data.split
+    assert (spec.task.split.val, spec.task.split.test) == (split.val, ())
+    assert split.test
+    assert spec.task.run == RunRef(opened.ref.tracking_uri, trial.run_id)
+    assert (spec.number, spec.storage) == (0, storage_of(opened.plan.settings, trial.run_id))
+    assert spec.task.reuse_stages
 
 
-def test_a_search_that_is_stopped_while_its_choice_is_trained_was_stopped_itself(opened):
-    uri = opened.settings.tracking_uri
+def test_spec_for_restored_trial_reopens_its_run(opened):
+    trial = TrialRuns(opened.plan, opened.ref).open(0, {"params.gamma": 1.5})
+    TrialRuns(opened.plan, opened.ref).abort([(trial, 12.5)])
+    (child,) = records.find_search(opened.ref.tracking_uri, opened.name).trials
+    assert child.status == JobStatus.KILLED
+    runs = TrialRuns(opened.plan, opened.ref)
+    assert runs.spec_for(runs.restore(child), RESOURCES.worker).elapsed_seconds == 12.5
+    (child,) = records.find_search(opened.ref.tracking_uri, opened.name).trials
+    assert child.status == JobStatus.RUNNING
+
+
+def test_make_manager_limits_are_those_of_plan_and_cluster(opened):
+    runs = TrialRuns(opened.plan, opened.ref)
+    assert search._make_manager(opened.plan, runs, None, RESOURCES, 60.0).limits == search.Limits(30, 1, 60.0, 3)
+    plan = replace(opened.plan, trials=5, max_concurrent=2)
+    resources = RESOURCES._replace(max_concurrent=8)
+    assert search._make_manager(plan, runs, None, resources, None).limits == search.Limits(5, 2, None, 3)
+
+
+def test_run_without_a_complete_trial_fails_with_the_reasons(opened, monkeypatch):
+    def fail_all(manager: search.TrialManager, *_: object) -> None:
+        manager.next_trial()
+        manager.on_error(0, "loss not finite")
+
+    monkeypatch.setattr(search.tune_bridge, "run_trials", fail_all)
+    with pytest.raises(JobError, match=r"none of 1 trials completed \(loss not finite\)"):
+        search._run(opened, None, RESOURCES, search.SearchObserver(), None)
+    assert status_of(opened) == JobStatus.FAILED
+
+
+def test_search_interrupted_in_the_final_training_is_killed_and_says_how_to_resume(opened):
     with (
-        pytest.raises(Stopped, match="adjobs tune --resume"),
-        managed_run(uri, opened.run_id, f"adjobs tune --resume {opened.name}"),
+        pytest.raises(Stopped, match=f"resume with: adjobs tune --resume {opened.name}"),
+        managed_run(opened.ref, opened.resume_command),
     ):
-        raise Stopped("stopped; go on with: adjobs train --resume 1")
-    assert records.find_search(uri, opened.name).status == "KILLED"
+        raise Stopped("stopped; resume with: adjobs train --resume 1")
+    assert status_of(opened) == JobStatus.KILLED

@@ -8,7 +8,7 @@ from adjobs.methods.contract import Selection, Spec, WarmStart
 SPEC = Spec(
     title="Semi-supervised Residual Transformer",
     paper=(
-        "Li, Zhang, Zhang, Tang, Wei, Chen, Chen, Zhang, Gu: Efficient Anomaly Detection with Budget Annotation Using "
+        "Li, Wu, Chen, Wang, Shen: Efficient Anomaly Detection with Budget Annotation Using "
         "Semi-Supervised Residual Transformer, arXiv 2023"
     ),
     supervisions=("none", "masks", "blocks", "boxes"),

@@ -7,7 +7,7 @@ import pytest
 from adjobs.config.resolve import resolve
 from adjobs.errors import JobError
 from adjobs.methods.semirest.config import PREDICT_ONLY, REFINE_ONLY, Config
-from tests.helpers.tiny import tiny
+from tests.helpers.tiny import tiny_method
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_config_inconsistent_params_are_refused(params, message):
 
 def test_stages_follow_the_supervision():
     def stages(**params: object) -> list[tuple]:
-        return [(stage.name, *stage.mix) for stage in tiny("semirest", **params)[1].stages()]
+        return [(stage.name, *stage.mix) for stage in tiny_method("semirest", **params).stages()]
 
     memory = ("memory", 0, 0, 0, 0)
     assert stages() == [memory, ("learn", 0, 4, 2, 0)]
@@ -40,7 +40,7 @@ def test_stages_follow_the_supervision():
 
 
 def test_learn_stage_depends_on_everything_but_later_params():
-    _, learn, refine = tiny("semirest", supervision="boxes")[1].stages()
+    _, learn, refine = tiny_method("semirest", supervision="boxes").stages()
     later = {*REFINE_ONLY, *PREDICT_ONLY}
     assert later <= set(Config.model_fields)
     assert set(learn.depends_on) & set(Config.model_fields) == set(Config.model_fields) - later

@@ -10,7 +10,7 @@ from adjobs.errors import DataError
 from adjobs.methods.semirest.config import Config
 from adjobs.methods.semirest.labels import UNDECIDED, token_labels
 from tests.helpers.drawing import draw_folder
-from tests.helpers.tiny import drawn_data, tiny
+from tests.helpers.tiny import drawn_data, tiny_method
 
 
 def row_of_tokens(count: int) -> torch.Tensor:
@@ -58,7 +58,7 @@ def test_token_labels_boxes_never_give_anomalous_tokens(tmp_path):
 @pytest.mark.parametrize(("supervision", "label_detail"), [("masks", "image"), ("blocks", "boxes"), ("boxes", "image")])
 def test_check_labels_too_coarse_labels_are_refused_before_any_work(supervision, label_detail, tmp_path):
     _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache", label_detail=label_detail)
-    _, method = tiny("semirest", supervision=supervision)
+    method = tiny_method("semirest", supervision=supervision)
     with pytest.raises(DataError, match=f"params.supervision {supervision}: none of 4 labelled anomalies"):
         method.stages()[0].prepare(data)
     assert not list((tmp_path / "cache").glob("derived/*/*"))

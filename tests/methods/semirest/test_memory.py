@@ -11,13 +11,13 @@ from adjobs.errors import JobError
 from adjobs.methods.semirest import memory
 from adjobs.methods.semirest.memory import MemoryBank, check_bank_fits
 from tests.helpers.randomness import generator
-from tests.helpers.tiny import random_batch, tiny
+from tests.helpers.tiny import random_batch, tiny_method
 
 CPU = torch.device("cpu")
 
 
 def test_search_with_image_indices_excludes_matches_within_an_image():
-    _, method = tiny("semirest", coreset_ratio=1.0)
+    method = tiny_method("semirest", coreset_ratio=1.0)
     tokens = method.features(random_batch(8).images)
     image_indices = torch.arange(8)
     unrestricted = method.memory.search(tokens, 1)

@@ -10,7 +10,7 @@ from adjobs.errors import DataError
 from adjobs.methods.semirest.resmixmatch import align_distribution, sharpen
 from tests.helpers.drawing import draw_folder
 from tests.helpers.randomness import generator
-from tests.helpers.tiny import drawn_data, tiny
+from tests.helpers.tiny import drawn_data, tiny_method
 from tests.methods.semirest.stages import start_stages
 
 CPU = torch.device("cpu")
@@ -23,14 +23,14 @@ def boxed_data(tmp_path):
 
 def refining(data, **params: object):
     """A method at the start of the refinement stage, and a batch of that stage."""
-    _, method = tiny("semirest", supervision="boxes", refine_window_fraction=1.0, **params)
+    method = tiny_method("semirest", supervision="boxes", refine_window_fraction=1.0, **params)
     start_stages(method, data)
     return method, data.plan(method.stages()[-1].mix, 1).batch(0, seed=0, stage=2, rank=0, device=CPU)
 
 
 def test_calibrate_gain_gives_normal_tokens_the_target_mean(tmp_path):
     _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache")
-    _, method = tiny("semirest", target_mean_residual=0.01)
+    method = tiny_method("semirest", target_mean_residual=0.01)
     start_stages(method, data)
     batch = next(data.normal(8))
     unchanged = batch._replace(simulate=torch.zeros(8, dtype=torch.bool))
@@ -46,7 +46,7 @@ def test_calibrate_gain_identical_normal_images_are_refused(tmp_path):
         path.write_bytes(first.read_bytes())
     _, data = drawn_data(root, tmp_path / "cache")
     with pytest.raises(DataError, match="all normal training images are identical"):
-        tiny("semirest", coreset_ratio=1.0)[1].stages()[0].prepare(data)
+        tiny_method("semirest", coreset_ratio=1.0).stages()[0].prepare(data)
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def test_calibrate_gain_identical_normal_images_are_refused(tmp_path):
 )
 def test_prepare_phase_continued_training_starts_from_the_averaged_weights(label_detail, params, tmp_path):
     _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache", label_detail=label_detail)
-    _, trained = tiny("semirest")
+    trained = tiny_method("semirest")
     start_stages(trained, data, 1)
-    _, method = tiny("semirest", **params)
+    method = tiny_method("semirest", **params)
     method.load_pretrained(trained.state_dict())
     with torch.no_grad():
         for parameter in method.network.parameters():

@@ -10,11 +10,11 @@ from adjobs.methods import presets
 from adjobs.methods.semirest.config import Config
 from adjobs.methods.semirest.networks import ResidualSwin
 from tests.helpers.randomness import generator
-from tests.helpers.tiny import random_batch, tiny
+from tests.helpers.tiny import random_batch, tiny_method
 
 
 def test_positioned_features_are_patchcores_plus_a_position_code():
-    _, method = tiny("semirest", position_weight=0.3, standardise_features=False, feature_dim=48)
+    method = tiny_method("semirest", position_weight=0.3, standardise_features=False, feature_dim=48)
     images = random_batch().images
     features = method.features
     maps = features.backbone(images)[1:]
@@ -30,7 +30,7 @@ def test_positioned_features_are_patchcores_plus_a_position_code():
 
 
 def test_positioned_features_standardise_gives_levels_unit_deviation():
-    _, method = tiny("semirest")
+    method = tiny_method("semirest")
     features, images = method.features, random_batch().images
     features.standardise([images])
     levels = [level / scale for level, scale in zip(features.backbone(images)[1:], features.scale, strict=True)]
@@ -38,7 +38,7 @@ def test_positioned_features_standardise_gives_levels_unit_deviation():
 
 
 def test_positioned_features_stay_frozen_in_training_mode():
-    _, method = tiny("semirest")
+    method = tiny_method("semirest")
     images = random_batch().images
     method.train()
     expected = method.features(images)

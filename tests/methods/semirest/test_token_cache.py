@@ -8,13 +8,13 @@ import torch
 from adjobs.errors import DataError
 from adjobs.methods.semirest import token_cache
 from tests.helpers.drawing import draw_folder
-from tests.helpers.tiny import drawn_data, tiny
+from tests.helpers.tiny import drawn_data, tiny_method
 from tests.methods.semirest.stages import start_stages
 
 
 def test_token_store_returns_what_would_be_computed(tmp_path):
     _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache")
-    _, method = tiny("semirest", supervision="masks")
+    method = tiny_method("semirest", supervision="masks")
     start_stages(method, data)
     plan = data.plan(method.stages()[-1].mix, 1)
     batch = plan.batch(0, seed=0, stage=1, rank=0, device=torch.device("cpu"))
@@ -29,13 +29,13 @@ def test_token_store_returns_what_would_be_computed(tmp_path):
 
 def test_cache_is_shared_by_runs_on_the_same_data(tmp_path, monkeypatch):
     _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache")
-    _, first = tiny("semirest")
+    first = tiny_method("semirest")
     start_stages(first, data)
 
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("computed although cached")
 
-    _, second = tiny("semirest", lr=3e-3)
+    second = tiny_method("semirest", lr=3e-3)
     monkeypatch.setattr(token_cache, "coreset", fail)
     monkeypatch.setattr(token_cache, "write_array", fail)
     start_stages(second, data)
@@ -45,7 +45,7 @@ def test_cache_is_shared_by_runs_on_the_same_data(tmp_path, monkeypatch):
 
 
 def test_select_coreset_single_normal_image_is_refused(tmp_path):
-    _, method = tiny("semirest")
+    method = tiny_method("semirest")
     _, data = drawn_data(draw_folder(tmp_path / "d", 1, 4), tmp_path / "cache")
     with pytest.raises(DataError, match=r"memory bank are from one normal image.*add normal images"):
         method.stages()[0].prepare(data)

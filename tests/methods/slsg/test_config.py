@@ -6,7 +6,7 @@ import pytest
 
 from adjobs.config.resolve import resolve
 from adjobs.errors import JobError
-from tests.helpers.tiny import tiny
+from tests.helpers.tiny import tiny_method
 
 
 @pytest.mark.parametrize(
@@ -24,13 +24,13 @@ def test_config_inconsistent_params_are_refused(params, message):
 
 def test_build_imagenet_weights_require_their_width():
     with pytest.raises(JobError, match=r"params.width: got 16, pretrain imagenet requires 64"):
-        tiny("slsg", pretrain="imagenet")
+        tiny_method("slsg", pretrain="imagenet")
 
 
 def test_stages_include_inpainting_only_if_the_encoder_is_not_given():
     def stages(**params: object) -> list[str]:
-        return [stage.name for stage in tiny("slsg", **params)[1].stages()]
+        return [stage.name for stage in tiny_method("slsg", **params).stages()]
 
     assert stages() == ["inpaint", "segment"]
     assert stages(pretrain="none") == stages(pretrain_from="0" * 32) == ["segment"]
-    assert [stage.predicts for stage in tiny("slsg")[1].stages()] == [False, True]
+    assert [stage.predicts for stage in tiny_method("slsg").stages()] == [False, True]

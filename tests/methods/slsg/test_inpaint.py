@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from adjobs.methods.slsg.config import Config
 from adjobs.methods.slsg.inpaint import draw_inpainting_masks
 from tests.helpers.randomness import generator
-from tests.helpers.tiny import random_batch, tiny
+from tests.helpers.tiny import random_batch, tiny_method
 from tests.methods.slsg.training import take_steps
 
 
@@ -31,7 +31,7 @@ def test_draw_inpainting_masks_large_masks_have_their_side_lengths():
 
 
 def test_inpainter_gradients_of_generator_and_discriminator_are_separate():
-    _, method = tiny("slsg")
+    method = tiny_method("slsg")
     net, batch = method.inpainter.train(), random_batch()
 
     def modules_with_gradient(**weights: float) -> set[str]:
@@ -50,7 +50,7 @@ def test_inpainter_gradients_of_generator_and_discriminator_are_separate():
 
 def test_inpainter_losses_are_those_of_a_least_squares_gan():
     """Eq. (8) and (9) for a discriminator whose output is always ¼."""
-    _, method = tiny("slsg")
+    method = tiny_method("slsg")
     net = method.inpainter.train()
     last = net.discriminator[-1]
     torch.nn.init.zeros_(last.weight)
@@ -62,7 +62,7 @@ def test_inpainter_losses_are_those_of_a_least_squares_gan():
 
 
 def test_inpainter_learns_to_reconstruct_different_images():
-    _, method = tiny("slsg", pretrain_lr=1e-2)
+    method = tiny_method("slsg", pretrain_lr=1e-2)
     brightness = torch.linspace(0, 1, 4).view(4, 1, 1, 1)
     ramp = torch.linspace(0, 1, 64).view(1, 1, 64, 1)
     images = (ramp * brightness + 0.2 * brightness).clamp(0, 1).expand(4, 3, 64, 64).contiguous()

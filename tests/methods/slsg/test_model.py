@@ -8,14 +8,14 @@ import torch
 from adjobs.errors import DataError
 from tests.helpers.drawing import draw_folder
 from tests.helpers.randomness import generator
-from tests.helpers.tiny import drawn_data, random_batch, tiny
+from tests.helpers.tiny import drawn_data, random_batch, tiny_method
 from tests.methods.slsg.training import take_steps
 
 CPU = torch.device("cpu")
 
 
 def test_forward_unknown_pixels_are_ignored():
-    _, method = tiny("slsg", jitter=0)
+    method = tiny_method("slsg", jitter=0)
     batch = random_batch()._replace(simulate=torch.zeros(4, dtype=torch.bool))
     method.train()
     all_known = method(batch)
@@ -27,7 +27,7 @@ def test_forward_unknown_pixels_are_ignored():
 
 @pytest.mark.parametrize("encoder_bn_train", [False, True])
 def test_forward_encoder_gets_no_gradient_and_its_statistics_move_only_if_asked(encoder_bn_train):
-    _, method = tiny("slsg", encoder_bn_train=encoder_bn_train)
+    method = tiny_method("slsg", encoder_bn_train=encoder_bn_train)
     before = method.encoder.bn1.running_mean.clone()
     method.train()
     method(random_batch()).total.backward()
@@ -36,7 +36,7 @@ def test_forward_encoder_gets_no_gradient_and_its_statistics_move_only_if_asked(
 
 
 def test_segment_stage_learns_to_separate_simulated_from_normal_pixels(tmp_path):
-    _, method = tiny("slsg", pretrain="none", logical_fraction=0.0, shuffled_fraction=0.0)
+    method = tiny_method("slsg", pretrain="none", logical_fraction=0.0, shuffled_fraction=0.0)
     stage = method.stages()[0]
     stage.prepare(drawn_data(draw_folder(tmp_path / "d", 8, 0), tmp_path / "cache")[1])
     images = torch.full((8, 3, 64, 64), 0.5) + 0.02 * torch.randn(8, 3, 64, 64, generator=generator())
@@ -48,7 +48,7 @@ def test_segment_stage_learns_to_separate_simulated_from_normal_pixels(tmp_path)
 
 def test_segment_stage_recalibrates_the_encoder_on_unmasked_images(tmp_path):
     """Its batch normalisation statistics are neither the initial ones nor those of masked images."""
-    _, method = tiny("slsg", mask_ratio=0.9)
+    method = tiny_method("slsg", mask_ratio=0.9)
     _, data = drawn_data(draw_folder(tmp_path / "d", 16, 0), tmp_path / "cache")
     inpaint, segment = method.stages()
     take_steps(inpaint, 20, data.plan(inpaint.mix, 1).batch(0, seed=0, stage=0, rank=0, device=CPU))
@@ -63,7 +63,7 @@ def test_segment_stage_recalibrates_the_encoder_on_unmasked_images(tmp_path):
 
 
 def test_fill_leaves_the_encoders_statistics_unchanged():
-    _, method = tiny("slsg")
+    method = tiny_method("slsg")
     images, running_mean = random_batch().images, method.encoder.bn1.running_mean.clone()
     masked, inpainted = method.eval().fill(images, generator())
     assert torch.equal(method.encoder.bn1.running_mean, running_mean)
@@ -71,11 +71,11 @@ def test_fill_leaves_the_encoders_statistics_unchanged():
 
 
 def test_fill_without_inpainting_stage_is_empty():
-    assert tiny("slsg", pretrain="none")[1].fill(random_batch().images, generator()) == ()
+    assert tiny_method("slsg", pretrain="none").fill(random_batch().images, generator()) == ()
 
 
 def test_predict_image_score_is_the_mean_of_the_highest_pixels():
-    _, method = tiny("slsg", top_pixels=32)
+    method = tiny_method("slsg", top_pixels=32)
     method.eval()
     prediction = method.predict(random_batch().images)
     assert 0 <= float(prediction.anomaly_map.min()) <= float(prediction.anomaly_map.max()) <= 1
@@ -85,9 +85,9 @@ def test_predict_image_score_is_the_mean_of_the_highest_pixels():
 
 def test_sum_logits_adds_the_auxiliary_logits():
     batch = random_batch()
-    _, summing = tiny("slsg", sum_logits=True)
+    summing = tiny_method("slsg", sum_logits=True)
     summing.eval()
-    _, plain = tiny("slsg")
+    plain = tiny_method("slsg")
     plain.eval()
     plain.load_state_dict(summing.state_dict())
     logits, auxiliary_logits = plain._logits(batch.images)
@@ -96,12 +96,12 @@ def test_sum_logits_adds_the_auxiliary_logits():
 
 
 def test_bottleneck_skip_false_has_no_projection_of_the_bottleneck():
-    assert tiny("slsg", bottleneck_skip=False)[1].decoder.bottleneck is None
+    assert tiny_method("slsg", bottleneck_skip=False).decoder.bottleneck is None
 
 
 def test_load_pretrained_loads_the_inpainter_and_nothing_else():
-    _, trained = tiny("slsg")
-    _, method = tiny("slsg")
+    trained = tiny_method("slsg")
+    method = tiny_method("slsg")
     with torch.no_grad():
         for p in trained.parameters():
             p.add_(1)
@@ -112,7 +112,7 @@ def test_load_pretrained_loads_the_inpainter_and_nothing_else():
 
 
 def test_labelled_anomalies_join_the_batch(tmp_path):
-    _, method = tiny("slsg", pretrain="none", labelled_per_batch=2)
+    method = tiny_method("slsg", pretrain="none", labelled_per_batch=2)
     _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache")
     batch = data.plan(method.stages()[0].mix, 1).batch(0, seed=0, stage=0, rank=0, device=CPU)
     assert batch.labels.tolist() == [0, 0, 0, 0, 1, 1]
@@ -120,21 +120,21 @@ def test_labelled_anomalies_join_the_batch(tmp_path):
 
 
 def test_labelled_anomalies_that_do_not_exist_are_refused(tmp_path):
-    _, method = tiny("slsg", pretrain="none", labelled_per_batch=2)
+    method = tiny_method("slsg", pretrain="none", labelled_per_batch=2)
     _, data = drawn_data(draw_folder(tmp_path / "d", 8, 0), tmp_path / "cache")
     with pytest.raises(DataError, match="labelled_per_batch"):
         data.plan(method.stages()[0].mix, 1)
 
 
 def test_missing_textures_are_refused_before_the_first_stage(tmp_path):
-    _, method = tiny("slsg", textures=str(tmp_path / "missing"))
+    method = tiny_method("slsg", textures=str(tmp_path / "missing"))
     _, data = drawn_data(draw_folder(tmp_path / "d", 8, 0), tmp_path / "cache")
     with pytest.raises(DataError, match="no images found"):
         method.stages()[0].prepare(data)
 
 
 def test_missing_textures_do_not_prevent_prediction(tmp_path):
-    _, method = tiny("slsg", textures=str(tmp_path / "missing"))
+    method = tiny_method("slsg", textures=str(tmp_path / "missing"))
     method.eval().predict(random_batch().images)
     with pytest.raises(DataError, match="no images found"):
         method.simulate(random_batch())

@@ -1,0 +1,49 @@
+"""Gaussians of the differences between expert and apprentice."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from adjobs.methods.cdo.gaussian_stats import DifferenceStats, cell_size
+from adjobs.methods.cdo.loss import differences
+
+
+def test_forward_positions_of_a_cell_share_a_gaussian_and_keep_their_order():
+    stats = DifferenceStats([2, 3], (4, 4), grid=2, max_channels=9, seed=0)
+    assert stats.stats.mean.shape == (4, 5)
+    generator = torch.Generator().manual_seed(0)
+    expert, apprentice = (
+        [torch.randn(1, 2, 8, 8, generator=generator), torch.randn(1, 3, 2, 2, generator=generator)] for _ in range(2)
+    )
+    distances = stats(expert, apprentice)[0]  # Euclidean, because nothing is fitted
+    lengths = [maps.norm(dim=1, keepdim=True) for maps in expert]
+    fine, coarse = (length * d for length, d in zip(lengths, differences(expert, apprentice), strict=True))
+    joint = torch.cat([F.avg_pool2d(fine, 2), F.interpolate(coarse, (4, 4), mode="bilinear", align_corners=False)], 1)
+    torch.testing.assert_close(distances, joint[0].square().mean(0).sqrt())
+
+
+@pytest.mark.parametrize(
+    ("length", "grid", "expected"), [(16, 16, 1), (32, 16, 2), (20, 16, 2), (28, 16, 2), (44, 16, 4), (7, 3, 7)]
+)
+def test_cell_size_is_the_smallest_that_the_grid_allows(length, grid, expected):
+    assert cell_size((length, length), grid) == expected
+
+
+def test_forward_depends_on_the_length_of_the_experts_features():
+    """Nine times the normal length in the same direction: the trained discrepancy would not change."""
+    stats = DifferenceStats([4], (1, 1), grid=1, max_channels=4, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    expert = [torch.rand(64, 4, 1, 1, generator=generator) + 1]
+    apprentice = [torch.rand(64, 4, 1, 1, generator=generator) + 1]
+    stats.fit([(expert, apprentice)], 1e-6)
+    normal, amplified = stats(expert, apprentice), stats([9 * expert[0]], apprentice)
+    assert amplified.median() > 4 * normal.median()
+
+
+def test_channels_are_subsampled_by_seed():
+    channels = [DifferenceStats([64, 128], (2, 2), grid=2, max_channels=50, seed=seed).channels.tolist() for seed in (0, 0, 1)]
+    assert channels[0] == channels[1] != channels[2]
+    assert len(set(channels[0])) == 50
+    assert max(channels[0]) < 192
