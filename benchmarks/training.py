@@ -127,8 +127,10 @@ def open_data(job: JobConfig) -> BenchmarkData:
 
 def train_locally(job: JobConfig, data: BenchmarkData) -> LocalRun:
     """Train a job in this process and load its detector."""
-    open_data(job)  # checks and decoded images are cached, and not part of the run's seconds
+    # Checks, decoded images and imports are not part of the run's seconds.
+    open_data(job)
     cache = data.open_cache(job.data.image_size)
+    methods.load(job.method).build(job.method_config(), image_size=job.data.image_size, seed=job.train.seed)
     result = adjobs.train(job)
     return LocalRun(result, adjobs.load_detector(result.model), data, cache)
 

@@ -1,56 +1,49 @@
-"""One real job from pictures to decisions, by the commands that README.md shows: up, train, predict."""
+"""One real job from images to decisions: start the embedded stack, train on its Ray, predict test images."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).parents[1]
-OUT = ROOT / "demo-out"
-PICTURES = 24
+import adjobs
+from adjobs.cli.train import describe
+from adjobs.config.environment import load_settings
+from adjobs.data.open import open_dataset
+from adjobs.errors import AdjobsError, Stopped
+from adjobs.inference.files import predict_files
+from adjobs.jobs.result import TrainResult
+from adjobs.tracking.layout import RunRef
+from adjobs.tracking.runs import open_reader
 
-
-def adjobs(*arguments: str) -> dict[str, Any]:
-    """Run a verb with ``--json``; progress goes to the terminal. Exits with the verb's status when it fails."""
-    shown = arguments[:6] + ("...",) * (len(arguments) > 6)
-    print("$ adjobs", *shown, file=sys.stderr, flush=True)
-    done = subprocess.run([Path(sys.executable).with_name("adjobs"), *arguments, "--json"], stdout=subprocess.PIPE, check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
+JOB = Path(__file__).with_name("elpv.yaml")
+OUT = Path(__file__).parents[1] / "demo-out"
+IMAGES = 24  # about as many test images are predicted
 
 
 def main() -> None:
-    """Run the demo and print what came out."""
-    adjobs("up")
-    summary = adjobs("train", str(ROOT / "examples" / "elpv.yaml"))
-    test = sorted(unseen(summary))
-    pictures = test[:: max(1, len(test) // PICTURES)][:PICTURES]
-    adjobs("predict", "--model", summary["run_id"], "--out", str(OUT), *pictures)
-
-    from adjobs.cli.train import describe
-
+    """Run the demo and print what it resulted in."""
+    started = subprocess.run([sys.executable, "-m", "adjobs", "up"], stdout=sys.stderr, check=False)
+    if started.returncode:
+        sys.exit(started.returncode)
+    try:
+        result = adjobs.train(JOB, backend="ray")
+        test = test_images(result)
+        predictions = list(predict_files(adjobs.load_detector(result.model), test[:: max(1, len(test) // IMAGES)][:IMAGES], OUT))
+    except (AdjobsError, Stopped) as error:
+        sys.exit(str(error))
     print()
-    print(describe(summary))
-    print(f"pictures    {len(pictures)} test cells with their heat maps in {OUT}")
+    print(describe(result))
+    print(f"images      {len(predictions)} test cells with their anomaly maps in {OUT}")
     print("'adjobs status' shows what runs where; 'adjobs down' stops it")
 
 
-def unseen(summary: dict[str, Any]) -> list[str]:
-    """Files of the run's test part, which training has not seen."""
-    import mlflow
-
-    from adjobs.config.environment import load_settings
-    from adjobs.data.open import open_dataset
-
-    settings = load_settings()
-    mlflow.set_tracking_uri(settings.tracking_uri)
-    test = set(mlflow.artifacts.load_dict(f"runs:/{summary['run_id']}/split.json")["test"])
-    return [str(sample.image) for sample in open_dataset("elpv", cache=settings.cache).samples if sample.id in test]
+def test_images(result: TrainResult) -> list[Path]:
+    """Files of the run's test split, which training has not seen, sorted."""
+    stored = open_reader(RunRef(result.tracking_uri, result.run_id)).stored_run()
+    dataset = open_dataset(stored.job.data.uri, stored.job.data.format, cache=load_settings().cache)
+    ids = set(stored.split.test)
+    return sorted(sample.image for sample in dataset.samples if sample.id in ids)
 
 
 if __name__ == "__main__":

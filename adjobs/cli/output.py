@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import click
 
 from adjobs.errors import EXIT_STOPPED, AdjobsError, Stopped, StorageError
+from adjobs.logs import RunFormatter
 
 EXIT_PROBLEMS = 1  # the work was done and it found problems
 EXIT_USAGE = 2  # the work could not be done
@@ -79,6 +80,7 @@ class _StderrHandler(logging.Handler):
 def log_to_stderr(level: int = logging.INFO) -> Iterator[None]:
     """Show what adjobs logs on standard error, and nowhere else, while a verb runs."""
     logger, handler = logging.getLogger("adjobs"), _StderrHandler()
+    handler.setFormatter(RunFormatter())
     previous = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(level)

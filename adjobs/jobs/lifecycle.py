@@ -17,6 +17,7 @@ from adjobs.config.settings import Settings
 from adjobs.errors import Stopped, TrackingError
 from adjobs.jobs.data import PreparedData
 from adjobs.jobs.prepare import PreparedJob
+from adjobs.logs import run_context
 from adjobs.tracking.folder import folder_uri
 from adjobs.tracking.layout import DatasetInfo, ParentRun, RunRef
 from adjobs.tracking.runs import create_run, open_writer
@@ -85,7 +86,9 @@ def managed_run(run: RunRef, resume_command: str) -> Iterator[None]:
     """
     _open_runs[run] = resume_command
     try:
-        yield
+        with run_context(run.run_id):
+            log.info("started; if it is interrupted, resume it with '%s'", resume_command)
+            yield
     except (KeyboardInterrupt, Stopped) as error:  # Stopped: a run within this one was closed before
         stopped = Stopped(f"stopped; resume with: {resume_command}")
         open_writer(run).close(JobStatus.KILLED, stopped)
@@ -102,7 +105,6 @@ def managed_run(run: RunRef, resume_command: str) -> Iterator[None]:
 def close_open_runs() -> None:
     """Mark every run that this process drives as killed; for signal handlers, before anything is torn down."""
     for run, resume_command in list(_open_runs.items()):
-        log.info("run %s: killed; resume with: %s", run.run_id, resume_command)
         with contextlib.suppress(TrackingError):
             open_writer(run).close(JobStatus.KILLED, Stopped(f"stopped; resume with: {resume_command}"))
 

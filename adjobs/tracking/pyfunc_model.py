@@ -32,8 +32,8 @@ class AnomalyModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             params: unused.
 
         Returns:
-            ``score``, ``decision``, ``threshold``, ``anomaly_map`` ((S, S) float32) and ``pixel_threshold``, from which a pixel of
-            the anomaly map is defective; these two are None for methods that do not localise.
+            ``score``, ``decision``, ``threshold``, ``anomaly_map`` ((S, S) float32) and ``pixel_threshold``, from which a pixel
+            of the anomaly map is defective; these two are None for methods that do not localise.
         """
         images = [base64.b64decode(item) if isinstance(item, str) else bytes(item) for item in model_input["image"]]
         # One at a time: a batch of large images must not decide how much memory a server needs.

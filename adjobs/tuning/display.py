@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections import Counter
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +18,8 @@ from adjobs.tuning.state import Trial, TrialState
 from adjobs.tuning.trial_manager import TrialManager
 
 TABLE_ROWS = 12  # the running trials, then the best
+
+log = logging.getLogger(__name__)
 
 
 class Display(SearchObserver):
@@ -42,7 +44,7 @@ class Display(SearchObserver):
         """Print the name of the search, and show the table."""
         self._name, self._manager = name, manager
         self._shown = {trial.number for trial in manager.ended}
-        print(f"search {name}: if it is interrupted, resume it with 'adjobs tune --resume {name}'", file=sys.stderr)
+        log.info("search %s: if it is interrupted, resume it with 'adjobs tune --resume %s'", name, name)
         if self._console.is_terminal:
             self._live = Live(console=self._console, get_renderable=self._table, refresh_per_second=1, transient=True)
             self._live.start()
@@ -54,7 +56,7 @@ class Display(SearchObserver):
         for trial in self._manager.ended:
             if trial.number not in self._shown:
                 self._shown.add(trial.number)
-                print(f"{_progress(self._manager)} {trial_line(trial, self._manager)}", file=sys.stderr, flush=True)
+                log.info("%s %s", _progress(self._manager), trial_line(trial, self._manager))
 
     def on_trials_end(self) -> None:
         """Remove the table; the summary takes its place."""

@@ -50,15 +50,15 @@ def resolve_trial_resources(train: TrainSection) -> TrialResources:
     # Shares of a GPU: as many trials as processors.
     capacity = ray_backend.worker_capacity(worker._replace(gpus=0.0) if is_single else worker)
     largest = max(node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"])
-    gpu_mib, context_mib = _measure_gpu() if is_single and worker.gpus else (0.0, 0.0)
+    gpu_mib, context_mib = _query_gpu_memory() if is_single and worker.gpus else (0.0, 0.0)
     return TrialResources(worker, capacity // train.workers, train.workers, gpu_mib, context_mib, largest / 2**20)
 
 
-def _measure_gpu() -> tuple[float, float]:
+def _query_gpu_memory() -> tuple[float, float]:
     """Memory of a GPU of the cluster, and what a process takes of it beside its tensors, both in MiB."""
     import ray
 
-    def measure() -> tuple[float, float]:
+    def query() -> tuple[float, float]:
         import torch
 
         images = torch.zeros(1, 8, 8, 8, device="cuda")
@@ -67,8 +67,8 @@ def _measure_gpu() -> tuple[float, float]:
         free, total = torch.cuda.mem_get_info()
         return total / 2**20, min((total - free - torch.cuda.memory_reserved()) / 2**20, MAX_CONTEXT_MIB)
 
-    measured: tuple[float, float] = ray.get(ray.remote(num_gpus=1, num_cpus=0)(measure).remote())
-    return measured
+    answer: tuple[float, float] = ray.get(ray.remote(num_gpus=1, num_cpus=0)(query).remote())
+    return answer
 
 
 def run_trials(

@@ -1,4 +1,4 @@
-"""The mean of weights is the mean, is stored, and answers in place of the weights."""
+"""The moving average of weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 from adjobs.nn.average import WeightAverage
 
 
-def test_it_follows_the_weights_ever_more_slowly_up_to_its_decay():
+def test_update_decay_grows_up_to_its_value():
     module = nn.Linear(1, 1, bias=False)
     nn.init.constant_(module.weight, 0.0)
     average, expected = WeightAverage(module), 0.0
@@ -20,7 +20,7 @@ def test_it_follows_the_weights_ever_more_slowly_up_to_its_decay():
     torch.testing.assert_close(float(average.get_buffer("weight")), expected)
 
 
-def test_it_answers_with_the_mean_and_gives_it_back():
+def test_call_and_copy_to_use_the_average():
     module = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2))
     average = WeightAverage(module)
     x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
@@ -34,7 +34,7 @@ def test_it_answers_with_the_mean_and_gives_it_back():
     torch.testing.assert_close(module(x), before)
 
 
-def test_it_is_stored_and_not_trained():
+def test_average_is_stored_and_not_trained():
     average = WeightAverage(nn.Linear(2, 2))
     assert list(average.parameters()) == []
     assert set(average.state_dict()) == {"weight", "bias"}

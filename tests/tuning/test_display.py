@@ -31,13 +31,14 @@ def test_time_left_is_estimated_from_ended_trials():
     assert time_left(search.manager) == "about 40 s left"
 
 
-def test_display_prints_a_line_for_each_ended_trial_once(search, capsys):
+def test_display_logs_a_line_for_each_ended_trial_once(search, caplog):
+    caplog.set_level("INFO", "adjobs")
     with Display() as display:
         display.on_start("mine", search.manager)
         search.run(image_auroc=0.5)
         display.on_change()
         display.on_change()
-    lines = capsys.readouterr().err.splitlines()
+    lines = caplog.messages
     assert lines[0] == "search mine: if it is interrupted, resume it with 'adjobs tune --resume mine'"
     assert len(lines) == 2
     assert "[3/4, about " in lines[1]

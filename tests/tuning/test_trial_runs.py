@@ -77,7 +77,7 @@ def test_restore_trial_without_a_state_keeps_its_checkpoint(recorded):
 
 
 @pytest.mark.parametrize("status", [JobStatus.RUNNING, JobStatus.KILLED])
-def test_restore_completes_what_a_driver_that_died_left_half_closed(status, recorded, monkeypatch):
+def test_restore_half_closed_trial_of_a_dead_driver_is_closed(status, recorded, monkeypatch):
     manager = recorded.resume()
 
     def fail(*_: object) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -14,8 +14,9 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from adjobs.errors import StorageError
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
-_NOTICE_AFTER = 2.0  # seconds of waiting for another process until a message is printed
+_NOTICE_AFTER = 2.0  # seconds of waiting for another process until a message is logged
 
 
 def open_or_build(
@@ -79,5 +80,5 @@ def _locked(path: Path, doing: str) -> AcquireReturnProxy[FileLock]:
         return lock.acquire(timeout=_NOTICE_AFTER)
     except Timeout:
         if doing:
-            print(f"waiting for another process that {doing}", file=sys.stderr)
+            log.info("waiting for another process that %s", doing)
         return lock.acquire()

@@ -130,7 +130,8 @@ def test_open_cache_two_processes_build_once(dataset, tmp_path):
     assert len((tmp_path / "decoded.log").read_text().split()) == 30
 
 
-def test_open_cache_waiting_prints_a_notice(dataset, tmp_path, monkeypatch, capsys):
+def test_open_cache_waiting_logs_a_notice(dataset, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "adjobs")
     monkeypatch.setattr(build_once, "_NOTICE_AFTER", 0.05)
     folder = tmp_path / "decoded" / f"0123456789abcdef-16-{RESIZE_RULE}"
     folder.parent.mkdir()
@@ -146,7 +147,7 @@ def test_open_cache_waiting_prints_a_notice(dataset, tmp_path, monkeypatch, caps
     locked.wait()
     open_cache(dataset, FINGERPRINT, 16, tmp_path)
     holder.join()
-    assert capsys.readouterr().err == "waiting for another process that decodes the same images\n"
+    assert caplog.messages == ["waiting for another process that decodes the same images"]
 
 
 def test_open_cache_after_a_crash_builds_again(dataset, tmp_path, decoded):

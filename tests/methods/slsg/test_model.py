@@ -122,7 +122,7 @@ def test_labelled_anomalies_join_the_batch(tmp_path):
 def test_labelled_anomalies_that_do_not_exist_are_refused(tmp_path):
     method = tiny_method("slsg", pretrain="none", labelled_per_batch=2)
     _, data = drawn_data(draw_folder(tmp_path / "d", 8, 0), tmp_path / "cache")
-    with pytest.raises(DataError, match="labelled_per_batch"):
+    with pytest.raises(DataError, match="needs labelled anomalies in each batch"):
         data.plan(method.stages()[0].mix, 1)
 
 
