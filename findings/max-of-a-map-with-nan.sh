@@ -3,12 +3,11 @@
 # Expected: max of a map with a NaN is NaN, as in numpy, torch and ONNX's reference, so that a broken image is noticed.
 # Happens:  ReduceMax gives, depending on where the NaN is, NaN, the largest of the other values, or the largest of only some of
 #           them; the two runtimes differ from each other. The decision "score above threshold" is then made on what was left.
-#           GlobalMaxPool is alike.
 # Versions: onnxruntime 1.32.0, openvino 2026.4.1, onnx 1.23.2. Known upstream, open when this was written:
 #           https://github.com/microsoft/onnxruntime/issues/10514, https://github.com/openvinotoolkit/openvino/issues/35928
 # Hurts:    a normalisation that divides by the spread of an even image, a logarithm of 0 or 16-bit overflow puts NaN into a few
-#           places of a map. In training it stops the run; exported, the same image passes as good, and its defect may be the
-#           value that is lost.
+#           places of a map. In numpy and torch the score is NaN, too; exported, the same image passes as good, and its defect may
+#           be the value that is lost.
 # adjobs:   refuses scores that are not finite. In an exported model add the sum, which stays NaN: Where(IsNaN(sum), sum, max), as
 #           below.
 set -euo pipefail

@@ -3,8 +3,8 @@
 # Expected: a defect of 10 × 10 pixels has 100 pixels after export and pycocotools, a scratch one pixel wide is still there.
 # Happens:  the exporters trace the centres of the outermost pixels (20 … 29), pycocotools reads pixel edges (20 … 30): 81 of 100
 #           pixels, 4 of 9, and a line of 1 × 40 becomes an annotation with an empty segmentation (supervision warns, datumaro
-#           does not). The annotation itself gives it away: its box, from the mask, is one pixel wider and higher than its
-#           polygon.
+#           does not) or none at all (Label Studio). The annotation itself gives it away: its box, from the mask, is one pixel
+#           wider and higher than its polygon.
 # Versions: supervision 0.31.2, datumaro 1.13.12, label-studio-sdk 2.1.2 (BRUSH_TO_COCO), pycocotools 2.0.11.
 # Hurts:    defects are small and thin. Up to all of a scratch is lost, every pixel measure has a floor of error, and
 #           supervision's own reader, which fills the outermost pixels again, shows nothing wrong with squares.

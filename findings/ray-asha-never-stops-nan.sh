@@ -2,11 +2,10 @@
 #
 # Expected: a trial that diverged is the first to be stopped.
 # Happens:  at a rung ASHA stops what is below a percentile of the others, and NaN is below nothing. Of eight trials, one at a
-#           time, the five sound ones after the best are stopped at the first rung, those with NaN get all 16 rounds, and end
-#           "TERMINATED".
+#           time, the five sound ones after the best are stopped at the first rung, those with NaN get all 16 rounds.
 # Versions: ray 2.60.0. Optuna's pruners do prune NaN.
-# Hurts:    distances, likelihood ratios and flows diverge at some learning rates. A night's search gives most of its GPU time to
-#           trials that are lost, since they are the only ones never cut short.
+# Hurts:    distances, likelihood ratios and flows diverge at some learning rates. A night's search gives most rounds to trials
+#           that are lost, since they are never cut short.
 # adjobs:   ends a training whose loss is not finite, and searches with Optuna's pruners. With Ray's schedulers, give a stop
 #           function that looks at the metric, as below.
 set -euo pipefail

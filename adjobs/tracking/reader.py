@@ -157,8 +157,8 @@ class MlflowRunReader(RunReader):
         uri = self.ref.tracking_uri
         if not uri.startswith("http"):
             return None
-        parts = urlsplit(uri.rstrip("/"))
-        public = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        address = urlsplit(uri.rstrip("/"))
+        public = address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
         return f"{public}/#/experiments/{self._experiment_id}/runs/{self.ref.run_id}"
 
 

@@ -41,16 +41,15 @@ class Display(SearchObserver):
         self._bar.__exit__(kind, error, trace)
 
     def on_start(self, name: str, manager: TrialManager) -> None:
-        """Print the name of the search, and show the table."""
+        """Show the table."""
         self._name, self._manager = name, manager
         self._shown = {trial.number for trial in manager.ended}
-        log.info("search %s: if it is interrupted, resume it with 'adjobs tune --resume %s'", name, name)
         if self._console.is_terminal:
             self._live = Live(console=self._console, get_renderable=self._table, refresh_per_second=1, transient=True)
             self._live.start()
 
     def on_change(self) -> None:
-        """In a log file, print a line for each trial that ended."""
+        """In a log file, write a line for each trial that ended."""
         if self._manager is None or self._live is not None:
             return
         for trial in self._manager.ended:

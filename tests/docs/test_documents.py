@@ -65,9 +65,9 @@ def test_commands_exist_with_their_options(path):
         command: click.Command = main
         rest = words[1:]
         while isinstance(command, click.Group) and rest:
-            found = command.get_command(click.Context(command), rest[0])
-            assert found is not None, " ".join(words)
-            command, rest = found, rest[1:]
+            subcommand = command.get_command(click.Context(command), rest[0])
+            assert subcommand is not None, " ".join(words)
+            command, rest = subcommand, rest[1:]
         options = {"--help", "--version"}.union(*(parameter.opts + parameter.secondary_opts for parameter in command.params))
         unknown = [word for word in rest if word.startswith("--") and word.partition("=")[0] not in options]
         assert not unknown, " ".join(words)

@@ -134,12 +134,12 @@ def test_a_killed_worker_and_then_a_killed_driver_change_nothing(stack, undistur
     workers = [one for one in processes.stack_processes(stack["id"]) if "ray::RayTrainWorker" in " ".join(one.cmdline())]
     assert len(workers) == 2
     workers[0].kill()
-    died_at = epochs_of(run_id)
-    assert died_at < EPOCHS - 3
+    killed_at = epochs_of(run_id)
+    assert killed_at < EPOCHS - 3
     _, refusal = second.communicate(timeout=120)
     assert second.returncode == 2
     assert "is still running; stop it first" in refusal
-    wait_for(lambda: epochs_of(run_id) >= died_at + 2 or None)
+    wait_for(lambda: epochs_of(run_id) >= killed_at + 2 or None)
     process.kill()
     process.communicate()
     assert client.get_run(run_id).info.status == "RUNNING"  # nobody was left to close it
@@ -156,7 +156,7 @@ def test_a_killed_worker_and_then_a_killed_driver_change_nothing(stack, undistur
     }
 
 
-def test_more_workers_than_there_is_room_for_is_one_line_and_opens_no_run(undisturbed, job):
+def test_train_more_workers_than_fit_is_one_line_and_opens_no_run(undisturbed, job):
     client = connect(os.environ["MLFLOW_TRACKING_URI"])
     experiment = client.get_experiment_by_name("killed").experiment_id
     before = len(client.search_runs([experiment]))

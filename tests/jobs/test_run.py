@@ -147,10 +147,10 @@ def test_logged_model_predicts_what_training_did(summary, home, tmp_path, split)
 
 
 def test_predict_unreadable_file_leaves_the_others_predicted(summary, home, tmp_path):
-    bad = tmp_path / "bad.png"
-    bad.write_bytes(b"not an image")
+    unreadable = tmp_path / "unreadable.png"
+    unreadable.write_bytes(b"not an image")
     scratched = home / "data" / "bad" / "scratch" / "000.png"
-    paths = [str(scratched), str(home / "data" / "good"), str(bad)]
+    paths = [str(scratched), str(home / "data" / "good"), str(unreadable)]
     done = CliRunner().invoke(main, ["predict", "--model", summary["run_id"], "--out", str(tmp_path / "out"), "--json", *paths])
     assert done.exit_code == 1
     result = json.loads(done.stdout)

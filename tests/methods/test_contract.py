@@ -117,12 +117,12 @@ def test_simulated_anomalies_are_on_the_images_that_are_marked(name):
     if not methods.spec(name).simulates:
         return
     batch = random_batch(16)  # half of them marked, the others with a labelled defect
-    found = method.simulate(batch)
-    changed = (found.images != batch.images).any(1, keepdim=True)
+    simulated = method.simulate(batch)
+    changed = (simulated.images != batch.images).any(1, keepdim=True)
     assert changed[batch.simulate].any()
     assert not changed[~batch.simulate].any()
-    assert torch.equal(found.masks[~batch.simulate], batch.masks[~batch.simulate])
-    assert not (changed & ~found.masks).any()
+    assert torch.equal(simulated.masks[~batch.simulate], batch.masks[~batch.simulate])
+    assert not (changed & ~simulated.masks).any()
 
 
 def test_training_moves_what_is_trainable_and_nothing_frozen(name, tmp_path):
@@ -143,8 +143,8 @@ def test_a_scratch_scores_above_clean_texture_and_scores_do_not_collapse(name, t
     method.eval()
     rng = np.random.default_rng(1)
     clean = [texture(64, rng) for _ in range(8)]
-    bad = [scratch(image, rng)[0] for image in clean]
-    images = torch.from_numpy(np.stack(clean + bad)).permute(0, 3, 1, 2).float() / 255
+    scratched = [scratch(image, rng)[0] for image in clean]
+    images = torch.from_numpy(np.stack(clean + scratched)).permute(0, 3, 1, 2).float() / 255
     scores = method.predict(images).score
     assert len(set(scores[:8].tolist())) == 8
     assert scores[8:].mean() > scores[:8].mean() + scores[:8].std()
@@ -172,8 +172,8 @@ def test_a_saved_detector_predicts_the_same(name, tmp_path):
     detector.save(tmp_path, method, manifest)
     images = (random_batch().images * 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
     expected = method.to(memory_format=torch.channels_last).predict(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
-    found = detector.Detector.load(tmp_path, "cpu")(images)
-    np.testing.assert_allclose(found.scores, expected.score.numpy(), rtol=0, atol=1e-5)
+    loaded = detector.Detector.load(tmp_path, "cpu").predict_arrays(images)
+    np.testing.assert_allclose(loaded.score, expected.score.numpy(), rtol=0, atol=1e-5)
 
 
 def test_every_preset_can_be_saved_and_read_back(name, tmp_path):
@@ -183,8 +183,8 @@ def test_every_preset_can_be_saved_and_read_back(name, tmp_path):
         place = tmp_path / preset
         detector.save(place, method, detector.Manifest(name, config.model_dump(mode="json"), 64, {"value": 0.5}, "0" * 64))
         images = random_batch().images
-        found = detector.Detector.load(place, "cpu").method.predict(images)
-        torch.testing.assert_close(found.score, method.predict(images).score, rtol=1e-4, atol=1e-5)
+        loaded = detector.Detector.load(place, "cpu").method.predict(images)
+        torch.testing.assert_close(loaded.score, method.predict(images).score, rtol=1e-4, atol=1e-5)
 
 
 def test_a_detector_with_parameters_of_another_version_is_refused_in_a_line(name, tmp_path):

@@ -63,7 +63,7 @@ def test_a_job_reaches_mlflow_and_its_model_predicts(name, home):
     assert all(("overlay" in line) == methods.gives_map(name, trained_with) for line in lines)
 
 
-def test_liac_chooses_the_round_of_the_best_f1_and_measures_its_distance(home):
+def test_liac_selects_the_checkpoint_of_the_best_f1_and_evaluates_its_distance(home):
     summary = train(home, "liac", heat_map=True, epochs=3)
     client = connect(summary["tracking_uri"])
     rounds = client.get_metric_history(summary["run_id"], "val/image_macro_f1_at_0.5")
@@ -97,7 +97,7 @@ def slsg(home) -> dict:
     return train(home, "slsg")
 
 
-def test_slsg_begins_with_the_inpainting_of_another_run(home, slsg):
+def test_slsg_starts_with_the_inpainting_of_another_run(home, slsg):
     first = slsg
     client = connect(first["tracking_uri"])
     assert {"train/inpaint/loss", "train/segment/loss"} <= set(client.get_run(first["run_id"]).data.metrics)

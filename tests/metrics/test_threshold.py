@@ -192,52 +192,11 @@ def test_choose_threshold_miss_cost_too_small_raises_no_alarm():
     assert (threshold.false_alarms, threshold.misses) == (0, 1)
 
 
-labelled = st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=2, max_size=20).filter(
-    lambda pairs: len({label for label, _ in pairs}) == 2
-)
-
-
-@given(labelled, st.integers(1, 40))
-def test_choose_threshold_miss_cost_is_highest_of_cheapest_cuts(pairs, value):
-    labels, scores = np.array(pairs, dtype=float).T
-
-    def cost(cut):
-        return value * ((labels == 1) & (scores < cut)).sum() + ((labels == 0) & (scores >= cut)).sum()
-
-    chosen = choose("miss_cost", labels, scores, value=value).value
-    all_cuts = [np.inf, *np.unique(scores)[::-1]]
-    costs = [cost(cut) for cut in all_cuts]
-    assert cost(chosen) == min(costs)
-    first = all_cuts[int(np.argmin(costs))]
-    assert ((scores >= chosen) == (scores >= first)).all()
-
-
-@given(labelled)
-def test_choose_threshold_max_f1_is_highest_of_best_cuts(pairs):
-    labels, scores = np.array(pairs, dtype=float).T
-
-    def f1(cut):
-        alarms = scores >= cut
-        return 2 * (alarms & (labels == 1)).sum() / (alarms.sum() + (labels == 1).sum())
-
-    all_cuts = np.unique(scores)[::-1]
-    assert choose("max_f1", labels, scores).value == all_cuts[int(np.argmax([f1(cut) for cut in all_cuts]))]
-
-
 def test_choose_threshold_defect_ratio_without_value_gives_as_many_alarms_as_anomalies():
     """3 of 7 are defective, so the 3 highest alarm: precision, recall and F1 are equal."""
     threshold = choose("defect_ratio", [0, 0, 1, 0, 1, 0, 1], [1, 2, 3, 4, 5, 6, 7])
     assert (threshold.value, threshold.requested) == (5.0, None)
     assert (threshold.false_alarms, threshold.misses) == (1, 1)
-
-
-@given(labelled, st.floats(0, 1, exclude_min=True, exclude_max=True))
-def test_choose_threshold_defect_ratio_is_nearest_possible_share(pairs, value):
-    labels, scores = np.array(pairs, dtype=float).T
-    chosen = choose("defect_ratio", labels, scores, value=value).value
-    counts = np.array([(scores >= cut).sum() for cut in [np.inf, *np.unique(scores)[::-1]]])
-    target = value * len(scores)
-    assert (scores >= chosen).sum() == counts[np.argmin(np.abs(counts - target))]
 
 
 def test_choose_threshold_defect_ratio_with_value_needs_no_anomalies():

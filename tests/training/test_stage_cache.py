@@ -104,8 +104,8 @@ def test_nothing_but_what_it_says_decides_on_a_common_stage(name, data, tmp_path
 def others(name: str, stage: Stage) -> dict[str, object]:
     """Another value for every parameter that the stage does not depend on, where one is easily found and fits."""
     config = methods.config_class(name)
-    found: dict[str, object] = {**small_params(name), **BOXES.get(name, {})}
-    start = len(found)
+    params: dict[str, object] = {**small_params(name), **BOXES.get(name, {})}
+    start = len(params)
     for key, info in config.model_fields.items():
         if key in stage.depends_on or key in (
             "weights",
@@ -116,17 +116,17 @@ def others(name: str, stage: Stage) -> dict[str, object]:
             "unsupervised_from",
         ):
             continue
-        now = getattr(config(**found), key)
+        now = getattr(config(**params), key)
         options = get_args(info.annotation) if get_origin(info.annotation) is Literal else near(now)
         for value in options:
             try:
-                if value != now and config(**{**found, key: value}):
-                    found[key] = value
+                if value != now and config(**{**params, key: value}):
+                    params[key] = value
                     break
             except ValidationError:
                 continue
-    assert len(found) > start + 10
-    return found
+    assert len(params) > start + 10
+    return params
 
 
 def test_another_seed_is_another_stage(data, tmp_path):
@@ -142,7 +142,7 @@ def test_a_stage_whose_intervals_could_become_the_model_is_trained(data, tmp_pat
     assert train(Common(), data, tmp_path / "two", rule="best") == intervals
 
 
-def test_a_trial_that_died_in_a_common_stage_goes_on_where_it_was(data, tmp_path):
+def test_train_or_load_trial_killed_in_a_common_stage_resumes_it(data, tmp_path):
     alone, again = Common(), Common()
     train(alone, data, tmp_path / "alone", reuse_stages=False)
     with pytest.raises(KilledError):

@@ -26,7 +26,7 @@ def test_forward_unknown_pixels_are_ignored():
 
 
 @pytest.mark.parametrize("encoder_bn_train", [False, True])
-def test_forward_encoder_gets_no_gradient_and_its_statistics_move_only_if_asked(encoder_bn_train):
+def test_forward_encoder_gets_no_gradient_and_its_statistics_move_only_if_requested(encoder_bn_train):
     method = tiny_method("slsg", encoder_bn_train=encoder_bn_train)
     before = method.encoder.bn1.running_mean.clone()
     method.train()

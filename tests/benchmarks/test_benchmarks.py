@@ -1,0 +1,87 @@
+"""The programs of benchmarks/ start: nobody runs them between two releases, and a rename must not break them unnoticed."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from adjobs.config.resolve import resolve
+from adjobs.tuning.objective import Objective
+from adjobs.tuning.result import Optimism, SearchResult, StudyResult, TrialResult
+from adjobs.tuning.state import TrialState
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+PROGRAMS = sorted(path.stem for path in BENCHMARKS.glob("*.py") if '__name__ == "__main__"' in path.read_text())
+
+
+@pytest.fixture
+def module_path(monkeypatch):
+    """The modules that the programs share are found, and forgotten afterwards."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    yield
+    for name in set(sys.modules) - before:
+        if BENCHMARKS in Path(getattr(sys.modules[name], "__file__", None) or "/").parents:
+            del sys.modules[name]
+
+
+def test_programs_are_found():
+    assert {"accuracy", "throughput"} <= set(PROGRAMS)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_program_help_names_its_options(program, module_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [program, "--help"])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(BENCHMARKS / f"{program}.py"), run_name="__main__")
+    assert stopped.value.code == 0
+    assert "--" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("program", ["dpae", "semirest", "slsg"])
+def test_program_variants_are_valid_jobs(program, module_path, monkeypatch, tmp_path):
+    """The parameters of every variant exist, whatever they are called by now."""
+    module = runpy.run_path(str(BENCHMARKS / f"{program}.py"))
+    monkeypatch.setattr(sys, "argv", [program, "x", "--runs", str(tmp_path)])
+    arguments = module["make_parser"](None, (0,), program).parse_args()
+    arguments.pixel_width = None
+    protocol = [] if program == "semirest" else ["holdout"]
+    for variant in module["VARIANTS"]:
+        job = module["make_job"](arguments, "x", *protocol, variant, 0, 0)
+        assert (job.method, job.track) == (program, None)
+
+
+def test_searched_page_shows_trials_and_choice(module_path, monkeypatch, tmp_path, capsys):
+    objective = Objective("image_auroc", "max")
+    values = [0.8, 0.9]
+    trials = [
+        TrialResult(i, f"run-{i}", {"params.gamma": i}, TrialState.COMPLETE, "", 1, 10.0, {"image_auroc": value})
+        for i, value in enumerate(values)
+    ]
+    trials.append(TrialResult(2, "run-2", {"params.gamma": 2}, TrialState.PRUNED, "below the median", 1, 5.0, {}))
+    study = StudyResult((objective,), tuple(trials), trials[1], 0.8, (), {"params.gamma": 1.0}, 0)
+    optimism = {"image_auroc": Optimism(0.9, 0.88, 0.85, 0.8, 0.9, 0.05)}
+    result = SearchResult("s", "run", None, "sqlite:///x", "cdo", "elpv", study, optimism, "final", "models:/m-1", 60.0)
+    (tmp_path / "search.json").write_text(json.dumps(result.to_dict()))
+    monkeypatch.setattr(sys, "argv", ["searched", str(tmp_path / "search.json"), "--name", "page"])
+    monkeypatch.setattr(importlib.import_module("report"), "RESULTS", tmp_path / "results")
+    runpy.run_path(str(BENCHMARKS / "searched.py"), run_name="__main__")
+    page = (tmp_path / "results" / "page.md").read_text()
+    assert page in capsys.readouterr().out
+    assert "3 trials: 2 complete, 1 pruned" in page
+    assert page.index("| gamma 1 | 1 | 0.9000 | 10 |") < page.index("| gamma 0 | 0 | 0.8000 | 10 |")
+    assert "the job as it is: 0.8000" in page
+    assert "test **0.8500** (95 %: 0.800 to 0.900)" in page
+    assert "gamma 1.00" in page
+
+
+@pytest.mark.parametrize("path", sorted((BENCHMARKS / "jobs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_job_file_is_valid(path):
+    document = yaml.safe_load(path.read_text())
+    assert resolve({**document, "data": {"uri": "x"}}).method == document["method"]
