@@ -99,6 +99,7 @@ class Rescored(nn.Module):
         """Fit the Gaussians to the normal training images."""
         for i, stats in enumerate(self.stats):
             pairs = (self._grouped_features(batch.images)[i] for batch in data.normal(BATCH))
+            assert isinstance(stats, DifferenceStats)
             stats.fit(pairs, shrinkage)
 
     @torch.no_grad()

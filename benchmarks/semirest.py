@@ -212,7 +212,7 @@ def paired_rows(name: str, by_variant: Mapping[str, Sequence[Mapping[str, Any]]]
     return rows
 
 
-def measure_speed(settings: Sequence[str], size: int, memory: int, repeats: int) -> str:
+def describe_networks(settings: Sequence[str], size: int, memory: int, repeats: int) -> str:
     """Milliseconds per image with and without bagging, with random weights and memory, and the numbers of parameters."""
     config = benchmark_job({"method": "semirest", "data": {"uri": "x"}}, settings).method_config()
     device, milliseconds = default_device(), []
@@ -231,9 +231,9 @@ def measure_speed(settings: Sequence[str], size: int, memory: int, repeats: int)
 
 def describe_speed(arguments: argparse.Namespace, memory: int) -> str:
     """Speed and size of these networks and of the paper's."""
-    sentences = [f"These networks {measure_speed(arguments.set, arguments.size, memory, repeats=5)}."]
+    sentences = [f"These networks {describe_networks(arguments.set, arguments.size, memory, repeats=5)}."]
     if arguments.paper_speed:
-        sentences.append(f"The paper's networks here {measure_speed(PAPER, PAPER_SIZE, PAPER_MEMORY, repeats=1)}.")
+        sentences.append(f"The paper's networks here {describe_networks(PAPER, PAPER_SIZE, PAPER_MEMORY, repeats=1)}.")
     sentences.append("The paper, on an RTX 4090: 119.7 ms with bagging, 44.2 without; 49.73 M and 51.44 M parameters.")
     return " ".join(sentences)
 

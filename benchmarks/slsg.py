@@ -65,15 +65,15 @@ VARIANTS: dict[str, tuple[dict[str, Any], tuple[float, float, float]]] = {
     "T4: 60 % masked": ({"mask_ratio": 0.6}, (0.894, 0.884, 0.886)),
     IMAGENET: ({"pretrain": "imagenet"}, (0.846, 0.755, 0.792)),
     "no pretraining": ({"pretrain": "none"}, (np.nan, np.nan, np.nan)),
-    "T5: logical alone": ({"logical_fraction": 1}, (0.850, 0.876, 0.861)),
-    "T5: structural alone": ({"logical_fraction": 0}, (0.906, 0.858, 0.880)),
+    "T5: logical only": ({"logical_fraction": 1}, (0.850, 0.876, 0.861)),
+    "T5: structural only": ({"logical_fraction": 0}, (0.906, 0.858, 0.880)),
     "T5: no foreground": ({"foreground": "everything"}, (0.908, 0.886, 0.892)),
     "Otsu's foreground": ({"foreground": "auto"}, (np.nan, np.nan, np.nan)),
     "T5: rectangles": ({"mask_shape": "rectangles"}, (0.896, 0.881, 0.878)),
     "T6: U-Net": ({"bottleneck_skip": False, "self_attention": False, "graph": False}, (0.899, 0.846, 0.867)),
     "T6: no SG block": ({"self_attention": False, "graph": False}, (0.875, 0.865, 0.868)),
-    "T6: attention alone": ({"graph": False}, (0.883, 0.876, 0.875)),
-    "T6: graph alone": ({"self_attention": False}, (0.876, 0.885, 0.877)),
+    "T6: attention only": ({"graph": False}, (0.883, 0.876, 0.875)),
+    "T6: graph only": ({"self_attention": False}, (0.876, 0.885, 0.877)),
     "T6: positions left in": ({"subtract_position_similarity": False}, (0.912, 0.882, 0.889)),
     "T6: K = 7": ({"neighbours": 7}, (0.915, 0.885, 0.894)),
     "T6: K = 11": ({"neighbours": 11}, (0.906, 0.896, 0.898)),
@@ -177,7 +177,7 @@ def main() -> None:
             all_runs += runs
             all_inpaintings += inpaintings
     seconds = sorted({round(run["seconds"]) for run in all_inpaintings})
-    sizes = f"Parameters: {', '.join(arguments.set) or 'the defaults'}. {measure_size(arguments)}"
+    sizes = f"Parameters: {', '.join(arguments.set) or 'the defaults'}. {describe_networks(arguments)}"
     published = "The paper, 256 px on a GTX 1080 Ti: 54.2 ms at batch 1, 18.5 at 16; 20.46 M parameters."
     about = (
         f"Images stretched to {arguments.size} px; {describe_seeds(arguments)}. Seconds of each inpainting: "
@@ -187,7 +187,7 @@ def main() -> None:
     write_result(arguments.name, "SLSG", machine(default_device()), [f"{sizes} {published}", *trained])
 
 
-def measure_size(arguments: argparse.Namespace) -> str:
+def describe_networks(arguments: argparse.Namespace) -> str:
     """Parameters for inference and for training only, and the cost of simulating anomalies in a step at the paper's size."""
     config = benchmark_job({"method": "slsg", "data": {"uri": "x"}}, arguments.set).method_config()
     method: Any = methods.load("slsg").build(config, image_size=PAPER_SIZE, seed=0)

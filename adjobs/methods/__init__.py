@@ -86,9 +86,11 @@ def map_param_hint(name: str) -> str:
 
 def load(name: str) -> LoadedMethod:
     """A method with everything that is needed to build it; imports torch. Errors are those of `spec`."""
+    method_spec, config = spec(name), config_class(name)
+
     from adjobs.methods.method import LoadedMethod
 
-    return LoadedMethod(name, spec(name), config_class(name), _attribute(name, ".model", "build"))
+    return LoadedMethod(name, method_spec, config, _attribute(name, ".model", "build"))
 
 
 def _package(name: str) -> MethodPackage:

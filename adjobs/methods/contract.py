@@ -96,8 +96,9 @@ class Spec:
 
 @dataclass(frozen=True)
 class PathParam:
-    """Marks a parameter that names a file, a folder or a URI: ``weights: Annotated[str, PathParam(("none",))]``.
+    """Marks a parameter that names a file, a folder or a URI.
 
+    It belongs to the whole type: ``weights: Annotated[str, PathParam(("none",))]``, ``folder: Annotated[str | None, PathParam()]``.
     The launcher makes such paths absolute, because workers run in other folders.
 
     Attributes:

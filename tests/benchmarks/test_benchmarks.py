@@ -31,7 +31,7 @@ def module_path(monkeypatch):
             del sys.modules[name]
 
 
-def test_programs_are_found():
+def test_programs_are_listed():
     assert {"accuracy", "throughput"} <= set(PROGRAMS)
 
 

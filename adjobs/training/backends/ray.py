@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,7 +49,8 @@ def connected(settings: Settings) -> Iterator[None]:
     if settings.ray_address:
         _check_listening(settings.ray_address)
         try:
-            ray.init(address=settings.ray_address, **quiet)
+            with _own_sigterm_handler():
+                ray.init(address=settings.ray_address, **quiet)
         except Exception as error:  # Ray raises ConnectionError, AuthenticationError, RuntimeError and others here
             raise ClusterError(
                 f"Ray at {settings.ray_address}: refused ({one_line(error)[:200]}); "
@@ -56,11 +58,21 @@ def connected(settings: Settings) -> Iterator[None]:
             ) from error
         remove_orphaned_placement_groups()
     else:
-        ray.init(include_dashboard=False, object_store_memory=200 * 2**20, **quiet)
+        with _own_sigterm_handler():
+            ray.init(include_dashboard=False, object_store_memory=200 * 2**20, **quiet)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm_handler() -> Iterator[None]:
+    """``ray.init`` replaces the process's handler of SIGTERM below Python; afterwards the process's own is in force again."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(handler) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def remove_orphaned_placement_groups() -> None:

@@ -1,0 +1,62 @@
+"""Whoever stops a training finds its run closed, and the command that resumes it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from adjobs.errors import EXIT_STOPPED
+from tests.helpers.drawing import draw_folder
+
+pytestmark = pytest.mark.slow
+SECONDS = 120
+SMALL = {
+    "params.backbone": "resnet18",
+    "params.weights": "none",
+    "params.epochs": 1000,
+    "params.batch_size": 4,
+    "data.image_size": 32,
+    "train.cpus_per_worker": 1,
+    "track": "none",
+}
+
+
+def start_training(root: Path, *words: str) -> subprocess.Popen[str]:
+    """A training that would go on for very long."""
+    draw_folder(root / "data", 20, 10, size=32)
+    settings = [item for key, value in SMALL.items() for item in ("--set", f"{key}={value}")]
+    command = [sys.executable, "-m", "adjobs", "train", "--method", "cdo", "--data", str(root / "data"), *settings, *words]
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "ADJOBS", "RAY", "AWS"))}
+    return subprocess.Popen(command, env=bare | {"ADJOBS_HOME": str(root / "home")}, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_first_interval(root: Path, process: subprocess.Popen[str]) -> Path:
+    """The folder of the run."""
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        for history in (root / "home" / "runs").glob("*/history.jsonl"):
+            return history.parent
+        time.sleep(0.1)
+    raise AssertionError(f"no interval was recorded, exit status {process.poll()}")
+
+
+@pytest.mark.parametrize("words", [("--local",), ()], ids=["local", "ray"])
+def test_sigterm_during_training_closes_the_run(tmp_path, words):
+    process = start_training(tmp_path, *words)
+    try:
+        run = wait_for_first_interval(tmp_path, process)
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=SECONDS)
+    finally:
+        process.kill()
+    message = f"stopped; resume with: adjobs train --resume {run.name}"
+    state = json.loads((run / "run.json").read_text())
+    assert (process.returncode, state["status"], state["tags"]["error"]) == (EXIT_STOPPED, "KILLED", message)
+    assert message in stderr
