@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from adjobs.evaluation.result import EvaluationResult
@@ -107,20 +106,3 @@ class ThresholdResult:
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         return {**vars(self), "test": {name: asdict(change) for name, change in self.test.items()}}
-
-
-@dataclass(frozen=True)
-class PredictionSummary:
-    """What was predicted for files.
-
-    Attributes:
-        model: as the caller named it.
-        threshold: for images.
-        out: folder of overlays and JSON lines, or None where nothing was written.
-        predictions: one entry per file.
-    """
-
-    model: str
-    threshold: float
-    out: Path | None
-    predictions: tuple[Mapping[str, Any], ...]
