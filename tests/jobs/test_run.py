@@ -139,7 +139,11 @@ def test_logged_model_predicts_what_training_did(summary, home, tmp_path, split)
     images = [(home / "data" / row[0]).read_bytes() for row in table["data"]]
     predictions = model.predict(pd.DataFrame({"image": images}))
     np.testing.assert_allclose(predictions["score"], [row[3] for row in table["data"]], rtol=1e-6, atol=1e-5)
-    assert predictions["decision"].astype(int).tolist() == [row[4] for row in table["data"]]
+    # A batch of one rounds differently from a batch of sixteen, and the threshold is the score of a validation image.
+    clear = [abs(row[3] - summary["threshold"]["value"]) > 1e-5 * abs(row[3]) for row in table["data"]]
+    assert sum(clear) >= len(clear) - 1
+    decisions = predictions["decision"].astype(int)[clear].tolist()
+    assert decisions == [row[4] for row, is_clear in zip(table["data"], clear, strict=True) if is_clear]
     assert np.asarray(predictions["anomaly_map"][0]).shape == (64, 64)
     detector = Detector.load(download(summary["tracking_uri"], summary["model"], tmp_path))
     anomaly_map = detector(images[0]).anomaly_map

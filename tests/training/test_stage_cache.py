@@ -52,7 +52,7 @@ def sharing() -> list[str]:
 @pytest.fixture
 def data(tmp_path):
     draw_folder(tmp_path / "pictures", 12, 6)
-    return drawn_data(tmp_path / "pictures", tmp_path / "cache", SIDE, labels="boxes")[1]
+    return drawn_data(tmp_path / "pictures", tmp_path / "cache", SIDE, label_detail="boxes")[1]
 
 
 def train(method, data, root: Path, *, reuse_stages: bool = True, rule="last", seed=0, after=None) -> list[tuple[int, bool]]:
