@@ -98,7 +98,8 @@ class Spec:
 class PathParam:
     """Marks a parameter that names a file, a folder or a URI.
 
-    It belongs to the whole type: ``weights: Annotated[str, PathParam(("none",))]``, ``folder: Annotated[str | None, PathParam()]``.
+    It belongs to the whole type: ``weights: Annotated[str, PathParam(("none",))]``, or
+    ``folder: Annotated[str | None, PathParam()]``.
     The launcher makes such paths absolute, because workers run in other folders.
 
     Attributes:
