@@ -16,7 +16,7 @@ from adjobs.metrics import ranking, spro, summary
 from adjobs.metrics.intervals import Estimate
 from adjobs.types import ImageScores
 
-NO_INTERVAL = "no interval: a mean over kinds of anomalies, or thresholds refined over all images"
+NO_INTERVAL = "a mean over kinds of anomalies, or thresholds refined over all images"
 SPRO_LIMIT = 0.05  # MVTec LOCO reports up to this false-positive rate
 
 

@@ -51,7 +51,7 @@ def load_texture_bank(source: str, count: int, size: int, seed: int) -> Tensor:
 class TextureBank:
     """A texture bank that is loaded when it is first needed.
 
-    The seed determines its content, so that a resumed run loads the same textures; they are no part of the model's state.
+    The seed determines its content, so that a resumed run loads the same textures; they are not part of the model's state.
 
     Args:
         source, count, size, seed: see `load_texture_bank`.

@@ -6,8 +6,8 @@ A space file is YAML::
     parameters:
       params.gamma: {uniform: [0, 4]}
       params.lr: {loguniform: [1.0e-4, 1.0e-2]}
-      params.last_level: {randint: [1, 3]}                           # both ends included
-      params.faint: {quniform: [0, 0.9, 0.1]}                    # low, high, step
+      params.last_level: {randint: [1, 3]}                             # both ends included
+      params.sigma: {quniform: [0, 6, 0.5]}                            # low, high, step
       data.image_size: {choice: [128, 256]}
       params.rectangles: {randint: [1, 8], when: {params.mom: true}}   # only with this value of an earlier key or of the job
 """

@@ -36,7 +36,7 @@ def token_labels(masks: Tensor, unknown: Tensor, phase: Phase, config: Config) -
     labels[defect_fraction <= config.max_defect_normal + tolerance] = NORMAL
     labels[unknown_fraction > 1 - config.min_outside_boxes + tolerance] = UNKNOWN
     labels[defect_fraction >= phase.min_defect_anomalous - tolerance] = ANOMALOUS
-    # An anomalous image without boxes is unknown everywhere. The prior of what a defect fills of its box does not hold there.
+    # An anomalous image without boxes is unknown everywhere. Pseudo-labels would call most of it anomalous, as if it were a box.
     labels[(labels == UNKNOWN).flatten(1).all(1)] = UNDECIDED
     return labels
 

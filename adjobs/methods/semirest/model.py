@@ -48,7 +48,7 @@ class SemiREST(Method):
     def __init__(self, config: Config, backbone: backbones.Backbone, image_size: int, seed: int) -> None:
         super().__init__()
         self.config = config
-        self.image_size, self.seed = image_size, seed
+        self.seed = seed
         self.grid = image_size // STRIDE
         self.side = min(config.window, self.grid)
         self.features = PositionedFeatures(backbone, config, self.grid)
@@ -92,7 +92,7 @@ class SemiREST(Method):
         logits = self.network(self._network_input(residuals).masked_fill(dropped.unsqueeze(-1), 0))
         known, unknown = known & ~dropped, unknown & ~dropped
         known_loss = masked_mean(soft_focal_loss(logits, targets, config.alpha, config.gamma), known)
-        # The unknown tokens of a few images are few. In a mean of their own each of them weighs far more than any known one.
+        # Unknown tokens are few. Averaged over these alone, each of them weighs far more than any known one.
         normalise_by = unknown if config.separate_unknown_mean else known
         unknown_losses = soft_focal_loss(logits, targets, config.unknown_alpha, config.gamma)
         unknown_loss = masked_mean(unknown_losses, unknown, normalise_by)

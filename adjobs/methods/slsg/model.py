@@ -37,7 +37,6 @@ class SLSG(Method):
     def __init__(self, config: Config, image_size: int, seed: int) -> None:
         super().__init__()
         self.config = config
-        self.image_size, self.seed = image_size, seed
         self.inpainter = Inpainter(config)
         self.graph = SGBlock(config, image_size // STRIDE)
         self.decoder = SegmentationDecoder(
