@@ -67,6 +67,7 @@ def test_train_without_mlflow_keeps_the_run_in_a_folder(result, home):
     assert (folder / "figures" / "test_roc.png").exists()
 
 
+@pytest.mark.slow
 def test_train_repeated_gives_the_same_metrics_from_a_job_config_too(result, home):
     from adjobs.api import load_job
 

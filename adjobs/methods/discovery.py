@@ -11,7 +11,7 @@ package that is made like a built-in method (see :mod:`adjobs.methods.contract`)
     "my_package.mymethod" = ["README.md"]
 
 Once installed, beside adjobs and on every machine that trains, ``mymethod`` is used like a built-in method: in job files,
-``adjobs methods``, searches and reports. Its parameters are part of the job, so its version is for its users to record.
+``adjobs methods``, searches and reports. Runs do not record the version of the package that provides the method.
 """
 
 from __future__ import annotations

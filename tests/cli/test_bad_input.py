@@ -127,6 +127,7 @@ def test_train_invalid_files_are_reported_before_a_run_starts(tmp_path):
     assert not (tmp_path / "home" / "mlflow").exists()
 
 
+@pytest.mark.slow
 def test_train_skip_invalid_leaves_images_out_and_records_them(tmp_path, empty_mlflow):
     empty_mlflow(tmp_path / "home")
     root = draw_folder(tmp_path / "data", 20, 10)

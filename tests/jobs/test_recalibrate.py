@@ -26,6 +26,8 @@ from adjobs.tracking.logged_model import download
 from adjobs.tracking.runs import open_reader
 from tests.helpers.drawing import draw_folder
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"backbone": "resnet18", "weights": "none", "epochs": 1, "batch_size": 4}
 
 

@@ -24,6 +24,8 @@ from adjobs.tracking.logged_model import download, pin_model_uri
 from adjobs.tracking.runs import open_reader
 from tests.helpers.drawing import draw_folder
 
+pytestmark = pytest.mark.slow
+
 SMALL = [
     "params.backbone=resnet18",
     "params.weights=none",

@@ -25,6 +25,8 @@ from adjobs.tracking.logged_model import download
 from tests.helpers.drawing import draw_folder
 from tests.helpers.tiny import small_params
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def home(own_home, empty_mlflow) -> Path:

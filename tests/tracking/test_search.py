@@ -13,6 +13,8 @@ from adjobs.tracking.layout import DatasetInfo, RunRef
 from adjobs.tracking.runs import create_run, open_reader, open_writer
 from adjobs.types import JobStatus
 
+pytestmark = pytest.mark.slow
+
 JOB = resolve({"method": "cdo", "data": {"uri": "images"}})
 SPACE = {"method": "cdo", "parameters": {"params.gamma": {"uniform": [0, 4]}}}
 INFO = DatasetInfo("0" * 64, "folder", {}, SplitAssignment("holdout", 0, ("a",), ("b",), ("c",)))

@@ -21,6 +21,8 @@ from tests.helpers.drawing import draw_folder
 from tests.helpers.tiny import DETERMINISTIC, drawn_data, tiny_method
 from tests.training.test_loop import CPU, KilledError, train
 
+pytestmark = pytest.mark.slow
+
 # Every method as it is; one that refines with boxes without what it draws at random there, and with guesses that count at once.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in methods.names()},
