@@ -36,7 +36,7 @@ def test_from_env_variables_win_over_the_stack(tmp_path):
 
 @pytest.mark.parametrize(
     ("artifacts", "resolved"),
-    [("s3://bucket/x/", "s3://bucket/x"), ("file:///tmp/x/", "/tmp/x"), ("x", str(Path("x").absolute()))],
+    [("s3://bucket/x/", "s3://bucket/x"), ("file:///data/x/", "/data/x"), ("x", str(Path("x").absolute()))],
 )
 def test_from_env_artifacts_are_absolute(artifacts, resolved):
     assert Settings.from_env({"ADJOBS_ARTIFACTS": artifacts}).artifacts == resolved
