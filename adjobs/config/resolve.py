@@ -131,7 +131,7 @@ def _resolve_params(document: Mapping[str, Any]) -> tuple[dict[str, Any], list[s
     except JobError as error:
         return {}, [str(error)]
     try:
-        return config(**{**base, **params}).model_dump(mode="json"), []
+        return config.model_validate({**base, **params}).model_dump(mode="json"), []
     except ValidationError as error:
         return {}, explain(error, config, "params")
 
@@ -140,9 +140,9 @@ def _preset(method: str, preset: object) -> dict[str, object]:
     if preset is None:
         return {}
     presets = methods.presets(method)
-    if preset not in presets:
+    if not isinstance(preset, str) or preset not in presets:
         raise JobError(f"preset: unknown preset '{preset}' of {method}; {choices(str(preset), presets)}")
-    return dict(presets[str(preset)])
+    return dict(presets[preset])
 
 
 def explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[str]:

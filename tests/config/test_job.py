@@ -142,3 +142,10 @@ def test_read_job_wrong_file_is_refused(tmp_path, text, message):
 
 def test_job_policies_are_those_of_the_metrics():
     assert set(POLICIES) == set(Policy.__args__)
+
+
+@pytest.mark.parametrize("change", [{"preset": ["paper"]}, {"params": {1: 2}}])
+def test_resolve_values_of_other_types_are_refused_in_one_line(change):
+    with pytest.raises(JobError) as error:
+        resolve({"method": "cdo", "data": {"uri": "x"}, **change})
+    assert "\n" not in str(error.value)
