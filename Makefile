@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DOCS := .venv-docs
+# Many containers set this. Without compiled files each of the tests' hundreds of processes would compile PyTorch and Ray again.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## this text
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
