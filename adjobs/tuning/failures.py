@@ -35,8 +35,12 @@ def classify_error(text: str) -> FailureKind:
     """Read the error text that Ray Tune wrote for a trial whose process raised or ended."""
     if MEMORY_MONITOR_TEXT in text:
         return FailureKind.OUT_OF_MEMORY
-    last_line = text.strip().splitlines()[-1]
-    if TRACEBACK_MARK in text and not any(name in last_line for name in TRANSIENT_ERRORS):
+    if TRACEBACK_MARK in text and not any(name in last_line(text) for name in TRANSIENT_ERRORS):
         return FailureKind.EXCEPTION
     # The system may have killed it for memory: Ray names that among the causes of any lost process.
     return FailureKind.PROCESS_LOST
+
+
+def last_line(text: str) -> str:
+    """The last line that is not empty, which names the exception in a traceback; "" if there is none."""
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "").strip()

@@ -22,7 +22,7 @@ from adjobs.errors import AdjobsError, ClusterError, one_line
 from adjobs.storage import open_store
 from adjobs.storage.arrow import arrow_filesystem
 from adjobs.training.backends import ray as ray_backend
-from adjobs.tuning.failures import FailureKind, classify_error
+from adjobs.tuning.failures import FailureKind, classify_error, last_line
 from adjobs.tuning.resources import TrialResources
 from adjobs.tuning.state import Trial
 from adjobs.tuning.trial import TrialSpec, run_trial
@@ -130,7 +130,7 @@ def _removed_afterwards(storage: str) -> Iterator[None]:
 
 
 class _TuneBridge:
-    """What searcher, scheduler and callback share. An error of ours ends the search, and is raised when Tune has cleaned up."""
+    """What searcher, scheduler and callback share. An error of ours ends the search and is raised when Tune has cleaned up."""
 
     def __init__(
         self,
@@ -167,10 +167,10 @@ class _TuneBridge:
         return {"spec": self.spec_for(trial), "bundle": bundle}
 
     def on_report(self, tune_trial: Any, report: Mapping[str, Any]) -> bool:
-        """Take a report of a trial; returns whether to stop it."""
-        if self.error is not None:
-            return True
+        """Take a report of a trial; returns whether to stop it. What a trial ended with counts also while the search is ended."""
         number = tune_trial.config["spec"].number
+        if self.error is not None and FINAL_REPORTS.isdisjoint(report):
+            return True
         if not FINAL_REPORTS.isdisjoint(report):
             self.reported_final.add(tune_trial.trial_id)
         if "out_of_memory" in report:
@@ -186,12 +186,15 @@ class _TuneBridge:
         return False
 
     def on_process_end(self, tune_trial: Any, text: str) -> None:
-        """Take the end of a process that reported none, with what Tune wrote about an error."""
-        if tune_trial.trial_id in self.reported_final:
+        """Take the end of a process that reported none, with what Tune wrote about an error.
+
+        While the search is ended, processes are stopped that nothing is wrong with; their trials can be resumed.
+        """
+        if self.error is not None or tune_trial.trial_id in self.reported_final:
             return
         self.reported_final.add(tune_trial.trial_id)
         number, kind = tune_trial.config["spec"].number, classify_error(text)
-        reason = one_line(RuntimeError(text.strip().splitlines()[-1]))
+        reason = one_line(RuntimeError(last_line(text)))
         if kind == FailureKind.EXCEPTION:
             self.manager.on_error(number, reason)
         elif kind == FailureKind.OUT_OF_MEMORY:
@@ -226,6 +229,13 @@ class _QueueSearcher(Searcher):  # type: ignore[misc]
         """Nothing."""
 
 
+def _read_error(file: str | None) -> str:
+    """What Tune wrote about the error of a trial, or ``NO_REPORT``. The file that its own ``get_error()`` reads comes later."""
+    with contextlib.suppress(OSError):
+        return (Path(file).read_text(errors="replace").strip() if file else "") or NO_REPORT
+    return NO_REPORT
+
+
 class _QueueScheduler(FIFOScheduler):  # type: ignore[misc]
     """Decides for Tune whether a trial continues."""
 
@@ -243,13 +253,11 @@ class _QueueScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Retry it, or mark it as failed."""
-        # The file that Tune's own get_error() reads is written later.
-        text = Path(trial.error_file).read_text() if trial.error_file else NO_REPORT
         with self._bridge.capture_errors():
-            self._bridge.on_process_end(trial, text)
+            self._bridge.on_process_end(trial, _read_error(trial.error_file))
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """The next in Tune's order. Tune marks a process that could not be reused as an error without calling anybody."""
+        """The next in Tune's order. Tune marks a process that could not be reused as an error without calling the scheduler."""
         for trial in tune_controller.get_live_trials():
             if trial.status == trial.ERROR and trial.trial_id not in self._bridge.reported_final:
                 self.on_trial_error(tune_controller, trial)

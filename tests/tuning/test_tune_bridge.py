@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 
+import pytest
+
 from adjobs.errors import TrackingError
 from adjobs.training.backends.ray import WorkerResources
 from adjobs.tuning.resources import TrialResources
@@ -92,3 +94,26 @@ def test_error_of_adjobs_ends_the_search(monkeypatch):
     assert str(tune.bridge.error) == "no answer"
     assert tune.searcher.suggest("c") == tune.searcher.FINISHED
     assert tune.scheduler.on_trial_result(None, running, {"interval": 1.0, "val/image_auroc": 0.5}) == "STOP"
+
+
+def test_healthy_trials_that_an_error_of_adjobs_stops_are_no_failures():
+    tune = FakeTune(trials=3, max_concurrent=3, max_retries=0)
+    stopped, complete = tune.start("a"), tune.start("b")
+    tune.bridge.error = TrackingError("no answer")
+    tune.callback.on_trial_complete(0, [], stopped)
+    tune.scheduler.on_trial_error(None, stopped)
+    tune.scheduler.on_trial_result(None, complete, {"values": json.dumps(VALUES)})
+    first, second = tune.manager.trials.values()
+    assert (first.failures, first.state) == (0, None)
+    assert (second.state, second.values) == (TrialState.COMPLETE, VALUES)
+
+
+@pytest.mark.parametrize("content", ["", "\n \n", None])
+def test_error_file_without_text_is_a_lost_process(tmp_path, content):
+    tune = FakeTune(trials=1, max_retries=1)
+    trial = tune.start("a")
+    trial.error_file = str(tmp_path / "error.txt")
+    if content is not None:
+        (tmp_path / "error.txt").write_text(content)
+    tune.scheduler.on_trial_error(None, trial)
+    assert (tune.manager.trials[0].failures, tune.manager.trials[0].state) == (1, None)
