@@ -41,7 +41,8 @@ def main() -> None:
 def test_images(result: TrainResult) -> list[Path]:
     """Files of the run's test split, which training has not seen, sorted."""
     stored = open_reader(RunRef(result.tracking_uri, result.run_id)).stored_run()
-    dataset = open_dataset(stored.job.data.uri, stored.job.data.format, cache=load_settings().cache)
+    data = stored.job.data
+    dataset = open_dataset(data.uri, data.format, cache=load_settings().cache, options=data.read_options)
     ids = set(stored.split.test)
     return sorted(sample.image for sample in dataset.samples if sample.id in ids)
 

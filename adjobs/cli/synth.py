@@ -122,7 +122,7 @@ def _draw_samples(job: JobConfig, count: int, seed: int) -> list[Sample]:
     from adjobs.config.environment import load_settings
     from adjobs.data.open import open_dataset
 
-    dataset = open_dataset(job.data.uri, job.data.format, cache=load_settings().cache)
+    dataset = open_dataset(job.data.uri, job.data.format, cache=load_settings().cache, options=job.data.read_options)
     normal = [sample for sample in dataset.samples if sample.label == "normal"]
     indices = np.random.default_rng(seed).choice(len(normal), min(count, len(normal)), replace=False)
     return [normal[i] for i in sorted(indices)]

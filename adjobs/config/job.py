@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from adjobs import methods
 from adjobs.data.labels.masks import LabelDetail, coarser
+from adjobs.data.reading import NORMAL_CLASSES, ReadOptions
 from adjobs.methods.contract import MethodConfig, Policy
 from adjobs.metrics import CONFIDENCE
 from adjobs.metrics.policies import DEFAULT_MAX_FPR, DEFAULT_PIXEL_MAX_FPR, ThresholdPolicy
@@ -36,9 +37,18 @@ class DataSection(Section):
         "full", description="finest labels of anomalies that training uses; full: all that the data set has"
     )
     block_size: int = Field(8, ge=2, le=512, description="side of a block in pixels, for label_detail: blocks")
+    normal_classes: tuple[str, ...] | None = Field(
+        None, description="names of classes and choices that mean normal; null: good, ok, i.O., pass, no defect and the like"
+    )
+    follow_links: bool = Field(False, description="follow symbolic links that lead out of the data set")
     skip_invalid: bool = Field(
         False, description="leave out the images that 'adjobs data check' reports, instead of refusing the job"
     )
+
+    @property
+    def read_options(self) -> ReadOptions:
+        """How the files are read."""
+        return ReadOptions(NORMAL_CLASSES if self.normal_classes is None else self.normal_classes, self.follow_links)
 
 
 class TrainSection(Section):

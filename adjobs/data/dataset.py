@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from adjobs.data.labels.masks import Box, Layers, Mask, Shapes, mask_files
+from adjobs.data.problem import Problem
 from adjobs.data.walk import content_hash
 from adjobs.parallel import in_threads
 
@@ -49,11 +50,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set in a local folder; ``samples`` are sorted by id."""
+    """A data set in a local folder; ``samples`` are sorted by id, ``problems`` are those that its reader found."""
 
     root: Path
     format: str
     samples: tuple[Sample, ...]
+    problems: tuple[Problem, ...] = ()
 
 
 def fingerprint(dataset: Dataset, *, progress: bool = False) -> str:

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from adjobs.data import formats
 from adjobs.data.dataset import Dataset, Sample
+from adjobs.data.reading import DEFAULT_OPTIONS, ReadContext, ReadOptions
 from adjobs.data.walk import IMAGE_SUFFIXES, subfolders
 from adjobs.errors import DataError, choices
 
@@ -18,7 +19,7 @@ _ALLOWED_URIS = (
 )
 
 
-def open_dataset(uri: str, format: str = "auto", *, cache: Path) -> Dataset:
+def open_dataset(uri: str, format: str = "auto", *, cache: Path, options: ReadOptions = DEFAULT_OPTIONS) -> Dataset:
     """Find a data set and list its samples.
 
     Of images at most the header is read, except in formats where only the masks say which images are normal.
@@ -27,6 +28,7 @@ def open_dataset(uri: str, format: str = "auto", *, cache: Path) -> Dataset:
         uri: local folder, ``file://`` or ``s3://`` address, or ``elpv`` for the installed package.
         format: name of a format, or ``auto`` to detect it.
         cache: folder into which ``s3://`` data is downloaded.
+        options: what the job says about the reading.
 
     Raises:
         DataError: the data set does not exist, its layout is not recognised, or it has no normal images.
@@ -34,9 +36,10 @@ def open_dataset(uri: str, format: str = "auto", *, cache: Path) -> Dataset:
     """
     root = _resolve(uri, cache)
     reader = _select_format(root, format)
-    samples = tuple(sorted(reader.read(root), key=lambda sample: sample.id))
+    context = ReadContext(options)
+    samples = tuple(sorted(reader.read(root, context), key=lambda sample: sample.id))
     _refuse_unusable(root, reader, samples)
-    return Dataset(root, reader.NAME, samples)
+    return Dataset(root, reader.NAME, samples, tuple(context.problems))
 
 
 def _resolve(uri: str, cache: Path) -> Path:

@@ -13,9 +13,9 @@ from adjobs import methods
 from adjobs.config.job import JobConfig
 from adjobs.config.settings import Settings
 from adjobs.data.checks.preflight import check_dataset, without_invalid
-from adjobs.data.checks.problem import DataRequirements, Problem
 from adjobs.data.dataset import Dataset, fingerprint
 from adjobs.data.open import open_dataset
+from adjobs.data.problem import DataRequirements, Problem
 from adjobs.data.splits.assignment import SplitAssignment, check_split, make_split, read_split
 from adjobs.errors import DataError, JobError
 from adjobs.methods.contract import Spec
@@ -48,7 +48,7 @@ def prepare_data(job: JobConfig, settings: Settings, split: SplitAssignment | No
     """
     if split is None and job.data.split is not None:
         split = _split_from_file(job.data.split, job.data.max_train_anomalies)
-    dataset = open_dataset(job.data.uri, job.data.format, cache=settings.cache)
+    dataset = open_dataset(job.data.uri, job.data.format, cache=settings.cache, options=job.data.read_options)
     _assign(dataset, job, split, dataset)  # what cannot be split with all images is refused before they are read
     complete = _fingerprint_or_none(dataset)
     problems = _cached_problems(dataset, complete, job, split, settings.cache)
@@ -127,7 +127,8 @@ def _cached_problems(
     if complete is None:
         return check()
     split_key = split.to_dict() if split else [job.data.protocol, job.data.max_train_anomalies, job.data.seed]
-    question = json.dumps([__version__, complete, split_key, asdict(requirements)])
+    of_reader = [asdict(problem) for problem in dataset.problems]  # of label files, which the fingerprint does not cover
+    question = json.dumps([__version__, complete, split_key, asdict(requirements), of_reader])
     path = cache / "checked" / f"{hashlib.sha256(question.encode()).hexdigest()[:32]}.json"
     with contextlib.suppress(OSError, ValueError, TypeError):  # missing, or damaged by a power failure
         return [Problem(**item) for item in json.loads(path.read_text())]

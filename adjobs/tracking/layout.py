@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from adjobs.config.job import JobConfig
-from adjobs.data.checks.problem import Problem
+from adjobs.data.problem import Problem
 from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.types import JobStatus
 

@@ -190,7 +190,7 @@ def seed_everything(seed: int) -> None:
 def _open_data(task: Task) -> tuple[Dataset, ImageCache]:
     """Fetch, check and decode the data on this node; what is there already is used."""
     data = task.job.data
-    dataset = open_dataset(data.uri, data.format, cache=task.cache)
+    dataset = open_dataset(data.uri, data.format, cache=task.cache, options=data.read_options)
     excluded = set(task.excluded)
     dataset = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.id not in excluded))
     seen = fingerprint(dataset)

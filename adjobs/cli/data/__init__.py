@@ -25,7 +25,7 @@ from adjobs.cli.output import EXIT_PROBLEMS, VerbResult, verb
 from adjobs.errors import AdjobsError
 
 if TYPE_CHECKING:
-    from adjobs.data.checks.problem import DataRequirements
+    from adjobs.data.problem import DataRequirements
 
 
 @click.group()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from adjobs.cli.output import table
 
 if TYPE_CHECKING:
-    from adjobs.data.checks.problem import Problem
+    from adjobs.data.problem import Problem
 
 MAX_LINES = 20
 """Maximum number of problems of one kind that are printed; ``--json`` lists all."""

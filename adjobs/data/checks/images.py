@@ -11,9 +11,9 @@ from PIL import Image
 
 from adjobs.data.checks.duplicates import SIDE, Descriptor, describe
 from adjobs.data.checks.labels import label_problems
-from adjobs.data.checks.problem import Problem
 from adjobs.data.dataset import Sample
 from adjobs.data.images import ImageError, decode
+from adjobs.data.problem import Problem
 from adjobs.data.walk import content_hash
 from adjobs.errors import DataError
 

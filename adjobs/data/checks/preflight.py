@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import replace
 
 from adjobs.data.checks.images import InspectedImage, inspect_image, outlier_problems
-from adjobs.data.checks.problem import DataRequirements, Problem
 from adjobs.data.checks.splits import split_problems
 from adjobs.data.dataset import Dataset, Sample
+from adjobs.data.problem import DataRequirements, Problem
 from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.data.splits.protocols import SplitSamples
 from adjobs.errors import DataError
@@ -45,7 +45,7 @@ def check_dataset(
             split(dataset)
     results = in_threads(inspect_image, dataset.samples, text="checking", progress=progress)
     images = [image for image, _ in results if image]
-    problems = [problem for _, image_problems in results for problem in image_problems]
+    problems = [*dataset.problems, *(problem for _, image_problems in results for problem in image_problems)]
     problems.extend(_copies(images))
     usable = without_invalid(dataset, problems)
     problems.extend(_too_few_normals(dataset, usable, requirements))

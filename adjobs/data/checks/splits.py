@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from adjobs.data.checks.duplicates import find_across_splits
 from adjobs.data.checks.images import InspectedImage
-from adjobs.data.checks.problem import DataRequirements, Problem
 from adjobs.data.dataset import Dataset, Sample
+from adjobs.data.problem import DataRequirements, Problem
 from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.data.splits.protocols import SplitSamples
 

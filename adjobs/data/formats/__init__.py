@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
     from adjobs.data.dataset import Sample
+    from adjobs.data.reading import ReadContext
 
 
 class Format(Protocol):
@@ -28,11 +29,13 @@ class Format(Protocol):
     def recognises(self, root: Path) -> bool:
         """Whether the folder has this layout; opens no images."""
 
-    def read(self, root: Path) -> list[Sample]:
+    def read(self, root: Path, context: ReadContext) -> list[Sample]:
         """List the samples, in any order.
 
+        What is wrong with single samples is recorded in ``context``, so that a user sees all problems at once.
+
         Raises:
-            DataError: the folder contradicts the layout.
+            DataError: the folder as a whole contradicts the layout.
         """
 
 

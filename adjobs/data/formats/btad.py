@@ -6,6 +6,7 @@ from pathlib import Path
 
 from adjobs.data.dataset import Sample
 from adjobs.data.formats.mvtec import MASKS, read_split_folders
+from adjobs.data.reading import ReadContext
 from adjobs.data.walk import MaskFiles
 
 NAME = "btad"
@@ -17,7 +18,7 @@ def recognises(root: Path) -> bool:
     return (root / "train" / "ok").is_dir()
 
 
-def read(root: Path) -> list[Sample]:
+def read(root: Path, context: ReadContext) -> list[Sample]:
     """List the samples; a mask has the path of its test image, except for the suffix."""
     masks = MaskFiles(root, root / MASKS)
     samples = read_split_folders(root, DESCRIPTION, "ok", masks.find)

@@ -14,6 +14,7 @@ from adjobs.data.dataset import Sample
 from adjobs.data.images import refuse_other_size
 from adjobs.data.labels import polygons
 from adjobs.data.labels.masks import Box, Mask, Shapes
+from adjobs.data.reading import ReadContext
 from adjobs.data.walk import SPLIT_FOLDERS, clean_defect_type, image_files, json_files, read_json, resolve_inside, validate
 from adjobs.errors import DataError
 
@@ -58,7 +59,7 @@ def recognises(root: Path) -> bool:
     return bool(_documents(root))
 
 
-def read(root: Path) -> list[Sample]:
+def read(root: Path, context: ReadContext) -> list[Sample]:
     """List the samples; an image that no document names is unlabelled.
 
     The defect type is the category of the largest annotation. If one annotation of an image has no segmentation, the image

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from adjobs.data.dataset import Sample
+from adjobs.data.reading import ReadContext
 from adjobs.errors import DataError, one_line
 
 NAME = "elpv"
@@ -22,7 +23,7 @@ def recognises(root: Path) -> bool:
         return False
 
 
-def read(root: Path) -> list[Sample]:
+def read(root: Path, context: ReadContext) -> list[Sample]:
     """List the samples. Every probability above 0 is anomalous, which gives the class sizes reported in papers.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from adjobs.data.dataset import Label, Sample
+from adjobs.data.reading import ReadContext
 from adjobs.data.walk import MaskFiles, image_files, refuse_strays, relative_stem, subfolders
 from adjobs.errors import DataError
 
@@ -28,7 +29,7 @@ def recognises(root: Path) -> bool:
     return any(folder.name.lower() in _LABELS for folder in subfolders(root))
 
 
-def read(root: Path) -> list[Sample]:
+def read(root: Path, context: ReadContext) -> list[Sample]:
     """List the samples; the first folder inside ``bad`` is the defect type."""
     folders: dict[str, Path] = {}
     for folder in subfolders(root):

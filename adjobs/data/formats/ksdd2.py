@@ -6,6 +6,7 @@ from pathlib import Path
 
 from adjobs.data.dataset import Sample
 from adjobs.data.images import decode_mask
+from adjobs.data.reading import ReadContext
 from adjobs.data.walk import SPLIT_FOLDERS, image_files, refuse_strays, subfolders
 from adjobs.errors import DataError
 from adjobs.parallel import in_threads
@@ -22,7 +23,7 @@ def recognises(root: Path) -> bool:
     return any((root / "train").glob(f"*{_SUFFIX}.png"))
 
 
-def read(root: Path) -> list[Sample]:
+def read(root: Path, context: ReadContext) -> list[Sample]:
     """List the samples. The masks are opened, since nothing else says which images are normal.
 
     Raises:

@@ -17,6 +17,7 @@ from adjobs.data.images import refuse_other_size
 from adjobs.data.labels import polygons
 from adjobs.data.labels.labelstudio_rle import decode_brush
 from adjobs.data.labels.masks import Box, Shapes
+from adjobs.data.reading import ReadContext
 from adjobs.data.walk import clean_defect_type, image_files, is_image, json_files, read_json, validate
 from adjobs.errors import DataError
 
@@ -73,7 +74,7 @@ def recognises(root: Path) -> bool:
     return bool(json_files([root], "[", "data", "annotations"))
 
 
-def read(root: Path) -> list[Sample]:
+def read(root: Path, context: ReadContext) -> list[Sample]:
     """List the samples; images without a task are unlabelled.
 
     If a task has several annotations, the ground truth is used, or else the latest. Polygons and brush strokes become a mask;

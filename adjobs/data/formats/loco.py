@@ -13,6 +13,7 @@ from adjobs.data.dataset import Sample
 from adjobs.data.formats.mvtec import MASKS, read_split_folders
 from adjobs.data.images import ImageError, decode
 from adjobs.data.labels.masks import Layers
+from adjobs.data.reading import ReadContext
 from adjobs.data.walk import image_files, read_json, refuse_strays, relative_stem, validate
 from adjobs.errors import DataError
 
@@ -49,7 +50,7 @@ def recognises(root: Path) -> bool:
     return (root / "train" / "good").is_dir() and (root / _KINDS).is_file()
 
 
-def read(root: Path) -> list[Sample]:
+def read(root: Path, context: ReadContext) -> list[Sample]:
     """List the samples; a mask is a folder with the name of its image.
 
     Raises:

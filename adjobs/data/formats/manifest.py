@@ -19,6 +19,7 @@ from typing import Any, cast
 from adjobs.data.dataset import Label, Sample
 from adjobs.data.labels import polygons
 from adjobs.data.labels.masks import Box, Layers, Mask, Shapes
+from adjobs.data.reading import ReadContext
 from adjobs.data.walk import read_csv, read_text, resolve_inside
 from adjobs.errors import DataError, choices, one_line
 
@@ -38,7 +39,7 @@ def recognises(root: Path) -> bool:
     return any((root / name).is_file() for name in _FILES)
 
 
-def read(root: Path) -> list[Sample]:
+def read(root: Path, context: ReadContext) -> list[Sample]:
     """List the samples; their ids are the images' paths.
 
     Raises:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from adjobs.data.dataset import Sample
+from adjobs.data.reading import ReadContext
 from adjobs.data.walk import image_files
 from adjobs.errors import DataError
 
@@ -28,7 +29,7 @@ def recognises(root: Path) -> bool:
     return any(path.is_dir() for path in root.glob("MT_*/Imgs"))
 
 
-def read(root: Path) -> list[Sample]:
+def read(root: Path, context: ReadContext) -> list[Sample]:
     """List the samples; a group is one tile, as far as the file names show.
 
     Raises:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from adjobs.data.dataset import Sample
 from adjobs.data.labels.masks import Mask
+from adjobs.data.reading import ReadContext
 from adjobs.data.walk import SPLIT_FOLDERS, MaskFiles, image_files, is_image, refuse_strays, relative_stem, subfolders
 
 NAME = "mvtec"
@@ -21,7 +22,7 @@ def recognises(root: Path) -> bool:
     return normal_folder.is_dir() and not (normal_folder / "rgb").is_dir() and not (root / "defects_config.json").is_file()
 
 
-def read(root: Path) -> list[Sample]:
+def read(root: Path, context: ReadContext) -> list[Sample]:
     """List the samples; a class folder is the defect type, ``good`` is normal. Only test images have masks."""
     masks = MaskFiles(root, root / MASKS)
     samples = read_split_folders(root, DESCRIPTION, "good", lambda name: masks.find(f"{name}_mask", name))

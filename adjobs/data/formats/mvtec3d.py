@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from adjobs.data.dataset import Sample
+from adjobs.data.reading import ReadContext
 from adjobs.data.walk import SPLIT_FOLDERS, MaskFiles, image_files, refuse_strays, relative_stem, subfolders
 
 NAME = "mvtec3d"
@@ -18,7 +19,7 @@ def recognises(root: Path) -> bool:
     return (root / "train" / "good" / _READ).is_dir()
 
 
-def read(root: Path) -> list[Sample]:
+def read(root: Path, context: ReadContext) -> list[Sample]:
     """List the samples; a class folder is the defect type, ``good`` is normal and has empty masks."""
     samples: list[Sample] = []
     for folder in subfolders(root):

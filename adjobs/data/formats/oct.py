@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from adjobs.data.dataset import Sample
+from adjobs.data.reading import ReadContext
 from adjobs.data.walk import SPLIT_FOLDERS, image_files, refuse_strays, subfolders
 from adjobs.errors import DataError
 
@@ -21,7 +22,7 @@ def recognises(root: Path) -> bool:
     return (root / "train" / "NORMAL").is_dir()
 
 
-def read(root: Path) -> list[Sample]:
+def read(root: Path, context: ReadContext) -> list[Sample]:
     """List the samples; a group is one patient.
 
     Raises:

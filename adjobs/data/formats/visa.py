@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from adjobs.data.dataset import Label, Sample
+from adjobs.data.reading import ReadContext
 from adjobs.data.walk import MaskFiles, clean_defect_type, image_files, read_csv, refuse_strays, relative_stem
 from adjobs.errors import DataError
 
@@ -26,7 +27,7 @@ def recognises(root: Path) -> bool:
     return (root / _IMAGES / "Normal").is_dir()
 
 
-def read(root: Path) -> list[Sample]:
+def read(root: Path, context: ReadContext) -> list[Sample]:
     """List the samples; defect types are those of ``image_anno.csv``. Masks hold class numbers, not 255.
 
     Raises:

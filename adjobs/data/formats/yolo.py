@@ -13,6 +13,7 @@ import yaml
 from adjobs.data.dataset import Sample
 from adjobs.data.images import ImageError, image_size
 from adjobs.data.labels.masks import Box, Mask, Shapes
+from adjobs.data.reading import ReadContext
 from adjobs.data.walk import SPLIT_FOLDERS, clean_defect_type, files_under, image_files, read_text, refuse_strays, relative_stem
 from adjobs.errors import DataError, one_line
 
@@ -39,7 +40,7 @@ def recognises(root: Path) -> bool:
     return any(images.is_dir() and bool(_label_files(labels)) for images, labels, _ in _image_folders(root))
 
 
-def read(root: Path) -> list[Sample]:
+def read(root: Path, context: ReadContext) -> list[Sample]:
     """List the samples. An image with an empty or missing label file is normal, as usual in YOLO.
 
     Images are unlabelled if their label folder is missing. Outlines become a mask; if one line is a box, all become boxes.

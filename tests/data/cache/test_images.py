@@ -16,11 +16,11 @@ from adjobs.data.cache import build_once
 from adjobs.data.cache import images as cache_module
 from adjobs.data.cache.images import open_cache
 from adjobs.data.checks.preflight import without_invalid
-from adjobs.data.checks.problem import Problem
 from adjobs.data.dataset import Dataset
 from adjobs.data.images import RESIZE_RULE, load_rgb
 from adjobs.data.labels.masks import read_mask, resize_labels
 from adjobs.data.open import open_dataset
+from adjobs.data.problem import Problem
 from adjobs.errors import DataError, StorageError
 
 FINGERPRINT = "0123456789abcdef" * 4

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from adjobs.data.checks.preflight import check_dataset, without_invalid
-from adjobs.data.checks.problem import Problem
 from adjobs.data.dataset import Dataset, Sample
+from adjobs.data.problem import Problem
 from adjobs.data.splits.assignment import SplitAssignment, make_split
 from adjobs.errors import JobError
 from tests.helpers.datasets import open_folder

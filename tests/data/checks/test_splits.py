@@ -6,8 +6,8 @@ from dataclasses import replace
 from PIL import Image
 
 from adjobs.data.checks.preflight import check_dataset, without_invalid
-from adjobs.data.checks.problem import DataRequirements
 from adjobs.data.dataset import Dataset
+from adjobs.data.problem import DataRequirements
 from adjobs.data.splits.assignment import SplitAssignment, make_split
 from tests.helpers.datasets import open_folder, split_by_hand
 from tests.helpers.drawing import draw_folder

@@ -7,6 +7,7 @@ import pytest
 from adjobs.data.dataset import Sample
 from adjobs.data.formats import coco
 from adjobs.data.labels.masks import Box, Shapes, read_mask
+from adjobs.data.reading import ReadContext
 from adjobs.errors import DataError
 from tests.helpers.datasets import by_id, edit_json
 from tests.helpers.drawing import draw_coco
@@ -15,7 +16,7 @@ COCO_FILE = "annotations/instances_default.json"
 
 
 def test_read_polygons_codes_and_boxes(tmp_path):
-    samples = by_id(coco.read(draw_coco(tmp_path)))
+    samples = by_id(coco.read(draw_coco(tmp_path), ReadContext()))
     two, crowd, box = (samples[f"images/bad{i}.jpg"] for i in range(3))
     assert two.mask == Shapes(("[[4, 4, 13, 4, 13, 9, 4, 9]]", "[[20, 20, 23, 20, 23, 23]]"), 32, 32)
     assert (two.label, two.defect, two.boxes, two.published_split) == ("anomalous", "scratch deep", None, None)
@@ -33,7 +34,7 @@ def test_read_one_outline_missing_gives_boxes(tmp_path):
         del document["annotations"][0]["bbox"], document["annotations"][0]["area"], document["annotations"][1]["area"]
 
     edit_json(root / COCO_FILE, change)
-    sample = by_id(coco.read(root))["images/bad0.jpg"]
+    sample = by_id(coco.read(root, ReadContext()))["images/bad0.jpg"]
     # The first box is that of its outline; the second is clipped at the edge and the larger of the two.
     assert (sample.mask, sample.boxes, sample.defect) == (None, (Box(4, 4, 13, 9), Box(20, 0, 32, 4)), "dent")
 
@@ -41,7 +42,7 @@ def test_read_one_outline_missing_gives_boxes(tmp_path):
 def test_read_unlisted_image_is_unlabelled(tmp_path):
     root = draw_coco(tmp_path)
     edit_json(root / COCO_FILE, lambda document: document["images"].pop())
-    assert by_id(coco.read(root))["images/good13.jpg"].label == "unlabelled"
+    assert by_id(coco.read(root, ReadContext()))["images/good13.jpg"].label == "unlabelled"
 
 
 def test_read_split_folders_in_file_names_are_splits(tmp_path):
@@ -56,7 +57,7 @@ def test_read_split_folders_in_file_names_are_splits(tmp_path):
     edit_json(root / "_annotations.coco.json", change)
     (root / "other.json").write_text('{"images": "of something else"}')
     (root / "broken.json").write_bytes(b"\xff")
-    samples = by_id(coco.read(root))
+    samples = by_id(coco.read(root, ReadContext()))
     assert samples["train/bad0.jpg"].published_split == "train"
 
 
@@ -65,7 +66,7 @@ def test_read_one_document_per_split_folder(tmp_path):
     for folder in ("train", "valid"):
         shutil.copytree(tmp_path / "drawn" / "images", tmp_path / "set" / folder)
         shutil.copy(tmp_path / "drawn" / COCO_FILE, tmp_path / "set" / folder / "_annotations.coco.json")
-    samples = by_id(coco.read(tmp_path / "set"))
+    samples = by_id(coco.read(tmp_path / "set", ReadContext()))
     assert (len(samples), samples["train/bad0.jpg"].published_split, samples["valid/bad0.jpg"].published_split) == (
         34,
         "train",
@@ -75,7 +76,7 @@ def test_read_one_document_per_split_folder(tmp_path):
     with pytest.raises(
         DataError, match=r"has 3 COCO files \(all.json, train/.*\); expected one, or one per split folder; merge them$"
     ):
-        coco.read(tmp_path / "set")
+        coco.read(tmp_path / "set", ReadContext())
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_read_invalid_annotation_is_named(change, message, tmp_path):
     root = draw_coco(tmp_path)
     edit_json(root / COCO_FILE, lambda document: document["annotations"][0].update(change))
     with pytest.raises(DataError, match=rf"instances_default.json: {message}") as raised:
-        coco.read(root)
+        coco.read(root, ReadContext())
     assert "\n" not in str(raised.value)
 
 
@@ -112,7 +113,7 @@ def test_read_missing_image_is_refused(name, message, tmp_path):
     root = draw_coco(tmp_path)
     edit_json(root / COCO_FILE, lambda document: document["images"][0].update(file_name=name))
     with pytest.raises(DataError, match=message):
-        coco.read(root)
+        coco.read(root, ReadContext())
 
 
 def test_read_truncated_json_is_refused(tmp_path):
@@ -120,7 +121,7 @@ def test_read_truncated_json_is_refused(tmp_path):
     path.write_text(path.read_text()[:-20])
     assert coco.recognises(tmp_path)
     with pytest.raises(DataError, match=r"instances_default.json: is not valid JSON \(.* line 1 column .*\); export it again$"):
-        coco.read(tmp_path)
+        coco.read(tmp_path, ReadContext())
 
 
 @pytest.mark.parametrize("key", ["images", "categories"])
@@ -128,7 +129,7 @@ def test_read_repeated_id_is_refused(key, tmp_path):
     root = draw_coco(tmp_path)
     edit_json(root / COCO_FILE, lambda document: document[key][1].update(id=document[key][0]["id"]))
     with pytest.raises(DataError, match=rf"is listed 2 times under {key}; ids must be unique"):
-        coco.read(root)
+        coco.read(root, ReadContext())
 
 
 def test_read_boxes_for_another_image_size_are_refused(tmp_path):
@@ -137,6 +138,6 @@ def test_read_boxes_for_another_image_size_are_refused(tmp_path):
     with pytest.raises(
         DataError, match=r"boxes of bad2.jpg are for 64 x 64 pixels, but the upright image has 32 x 32; both must"
     ):
-        coco.read(root)
+        coco.read(root, ReadContext())
     (root / "images" / "bad2.jpg").write_bytes(b"not an image")  # reported by the check of the data set
-    assert by_id(coco.read(root))["images/bad2.jpg"].boxes
+    assert by_id(coco.read(root, ReadContext()))["images/bad2.jpg"].boxes

@@ -9,6 +9,7 @@ import pytest
 from adjobs.data.dataset import Sample
 from adjobs.data.formats import labelstudio
 from adjobs.data.labels.masks import Box, Shapes, read_mask
+from adjobs.data.reading import ReadContext
 from adjobs.errors import DataError
 from tests.helpers.datasets import by_id, edit_json, pack_rle
 from tests.helpers.drawing import draw_labelstudio
@@ -19,7 +20,7 @@ TASKS = "project-3-at-2026-01-31.json"
 def samples_of(root: Path, change) -> dict[str, Sample]:
     """The samples after a change of the first task, which is that of ``bad0.png`` with a rectangle."""
     edit_json(draw_labelstudio(root) / TASKS, lambda tasks: change(tasks[0]))
-    return by_id(labelstudio.read(root))
+    return by_id(labelstudio.read(root, ReadContext()))
 
 
 def sample_of(root: Path, *results: dict) -> Sample:
@@ -30,7 +31,7 @@ def sample_of(root: Path, *results: dict) -> Sample:
 
 
 def test_read_rectangles_polygons_and_choices(tmp_path):
-    samples = by_id(labelstudio.read(draw_labelstudio(tmp_path)))
+    samples = by_id(labelstudio.read(draw_labelstudio(tmp_path), ReadContext()))
     box, polygon, choice = (samples[f"images/bad{i}.png"] for i in range(3))
     assert (box.boxes, box.mask, box.label, box.defect) == ((Box(8, 4, 24, 12),), None, "anomalous", "Scratch")
     assert (polygon.mask, polygon.defect) == (Shapes(("[[8.0, 8.0, 24.0, 8.0, 24.0, 16.0]]",), 32, 32), "Dent")
@@ -131,14 +132,14 @@ def test_read_images_of_one_name_are_matched_by_folder(tmp_path):
     root = draw_labelstudio(tmp_path)
     shutil.copytree(root / "images", root / "more")
     with pytest.raises(DataError, match=r"task 1: found 2 images named 0123abcd-bad0.png beside the export; expected one"):
-        labelstudio.read(root)
+        labelstudio.read(root, ReadContext())
 
     def change(tasks):
         for task in tasks:
             task["data"]["image"] = "/data/local-files/?d=" + task["data"]["image"].replace("/data/upload/3/0123abcd-", "more/")
 
     edit_json(root / TASKS, change)
-    samples = by_id(labelstudio.read(root))
+    samples = by_id(labelstudio.read(root, ReadContext()))
     assert (samples["more/bad0.png"].label, samples["images/bad0.png"].label) == ("anomalous", "unlabelled")
 
 
@@ -197,7 +198,7 @@ def test_read_two_exports_are_refused(tmp_path):
     with pytest.raises(
         DataError, match=r"has 2 exports of Label Studio \(again.json, project.*\); expected one; remove the others$"
     ):
-        labelstudio.read(tmp_path)
+        labelstudio.read(tmp_path, ReadContext())
 
 
 def test_read_boxes_for_another_image_size_are_refused(tmp_path):

@@ -13,6 +13,7 @@ from adjobs.data.dataset import Sample, fingerprint
 from adjobs.data.formats.manifest import read, write_line
 from adjobs.data.labels.masks import Box, Layers, Shapes
 from adjobs.data.open import open_dataset
+from adjobs.data.reading import ReadContext
 from adjobs.errors import DataError
 from tests.helpers.drawing import LAYOUTS, draw_manifest, save, texture
 
@@ -30,12 +31,12 @@ def root(tmp_path):
 
 def read_lines(root: Path, *lines: object) -> list[Sample]:
     (root / "manifest.jsonl").write_text("\n".join(json.dumps(line) for line in lines) + "\n")
-    return read(root)
+    return read(root, ReadContext())
 
 
 def read_csv(root: Path, text: str) -> list[Sample]:
     (root / "manifest.csv").write_text(text, encoding="utf-8")
-    return read(root)
+    return read(root, ReadContext())
 
 
 def test_read_json_lines_with_all_keys(root):
@@ -177,7 +178,7 @@ def test_read_invalid_value_names_its_line(change, message, root):
 def test_read_invalid_json_line_is_refused(text, message, root):
     (root / "manifest.jsonl").write_text(text)
     with pytest.raises(DataError, match=message):
-        read(root)
+        read(root, ReadContext())
 
 
 @pytest.mark.parametrize(
@@ -208,19 +209,19 @@ def test_read_two_or_unreadable_manifests_are_refused(root):
         open_dataset(str(root), cache=Path("unused"))
     (root / "manifest.jsonl").write_text("")
     with pytest.raises(DataError, match=r"has 2 of manifest.jsonl and manifest.csv; expected one; remove the other$"):
-        read(root)
+        read(root, ReadContext())
     (root / "manifest.csv").unlink()
     (root / "manifest.jsonl").write_bytes(b"\xff")
     with pytest.raises(
         DataError, match=r"manifest.jsonl: cannot be read \(.*invalid start byte\); .*text file in UTF-8; restore it$"
     ):
-        read(root)
+        read(root, ReadContext())
 
 
 def test_read_unlisted_files_are_ignored(tmp_path):
     draw_manifest(tmp_path)
     save(tmp_path / "images" / "other.png", texture(16, np.random.default_rng(0)))
-    assert "images/other.png" not in {sample.id for sample in read(tmp_path)}
+    assert "images/other.png" not in {sample.id for sample in read(tmp_path, ReadContext())}
 
 
 def test_read_empty_group_is_none(root):

@@ -10,13 +10,14 @@ from PIL import Image
 from adjobs.data.dataset import Sample
 from adjobs.data.formats import yolo
 from adjobs.data.labels.masks import Box, Shapes
+from adjobs.data.reading import ReadContext
 from adjobs.errors import DataError
 from tests.helpers.datasets import by_id
 from tests.helpers.drawing import draw_images, draw_yolo, save
 
 
 def test_read_boxes_outlines_and_empty_files(tmp_path):
-    samples = by_id(yolo.read(draw_yolo(tmp_path)))
+    samples = by_id(yolo.read(draw_yolo(tmp_path), ReadContext()))
     boxes, outline = samples["images/train/bad.jpg"], samples["images/test/bad.jpg"]
     assert (boxes.boxes, boxes.mask) == ((Box(12, 8, 20, 24), Box(0, 0, 8, 8)), None)
     assert (boxes.label, boxes.defect, boxes.published_split) == ("anomalous", "scratch", "train")
@@ -32,7 +33,7 @@ def yolo_of(root: Path, text: str, size: tuple[int, int] = (40, 20)) -> Sample:
     path = root / "labels" / "sub" / "x.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-    return by_id(yolo.read(root))["images/sub/x.png"]
+    return by_id(yolo.read(root, ReadContext()))["images/sub/x.png"]
 
 
 def test_read_six_decimals_give_whole_pixels(tmp_path):
@@ -52,7 +53,7 @@ def test_read_rotated_image_uses_upright_size(tmp_path):
     image = Image.new("L", (40, 20))
     image.getexif()[0x0112] = 6
     image.save(tmp_path / "images" / "sub" / "x.png", exif=image.getexif())
-    assert by_id(yolo.read(tmp_path))["images/sub/x.png"].boxes == (Box(5, 10, 15, 30),)
+    assert by_id(yolo.read(tmp_path, ReadContext()))["images/sub/x.png"].boxes == (Box(5, 10, 15, 30),)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_read_images_and_labels_in_split_folders(tmp_path):
     (tmp_path / "valid" / "labels" / "b.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     assert yolo.recognises(tmp_path)
     # The test split has no folder of labels, so nobody labelled it.
-    assert {name: (s.label, s.published_split) for name, s in by_id(yolo.read(tmp_path)).items()} == {
+    assert {name: (s.label, s.published_split) for name, s in by_id(yolo.read(tmp_path, ReadContext())).items()} == {
         "train/images/a.jpg": ("normal", "train"),
         "valid/images/b.jpg": ("anomalous", "val"),
         "test/images/c.jpg": ("unlabelled", "test"),
@@ -133,18 +134,18 @@ def test_read_label_or_image_outside_the_layout_is_refused(tmp_path):
     with pytest.raises(
         DataError, match=r"labels/train/typo.txt belongs to no image \(one of 1\); labels/x.txt is for images/x.jpg"
     ):
-        yolo.read(root)
+        yolo.read(root, ReadContext())
     (root / "labels" / "train" / "typo.txt").unlink()
     shutil.copy(root / "images" / "train" / "bad.jpg", root / "images" / "bad.jpg")
     with pytest.raises(DataError, match=r"images/bad.jpg does not fit the layout; images belong in images/x.jpg"):
-        yolo.read(root)
+        yolo.read(root, ReadContext())
 
 
 def test_read_two_images_of_one_stem_are_refused(tmp_path):
     yolo_of(tmp_path, "0 0.5 0.5 0.5 0.5\n")
     save(tmp_path / "images" / "sub" / "x.jpg", np.zeros((20, 40), dtype=np.uint8))
     with pytest.raises(DataError, match=r"images/sub/x.jpg and images/sub/x.png would share the label file sub/x.txt; rename"):
-        yolo.read(tmp_path)
+        yolo.read(tmp_path, ReadContext())
 
 
 def test_read_linked_labels_with_capital_suffix_are_used(tmp_path):
@@ -153,11 +154,11 @@ def test_read_linked_labels_with_capital_suffix_are_used(tmp_path):
     (tmp_path / "elsewhere" / "x.txt").rename(tmp_path / "elsewhere" / "x.TXT")
     (tmp_path / "set" / "labels" / "sub").symlink_to(tmp_path / "elsewhere")
     assert yolo.recognises(tmp_path / "set")
-    assert by_id(yolo.read(tmp_path / "set"))["images/sub/x.png"].label == "anomalous"
+    assert by_id(yolo.read(tmp_path / "set", ReadContext()))["images/sub/x.png"].label == "anomalous"
 
 
 def test_read_unreadable_image_is_left_to_the_check(tmp_path):
     yolo_of(tmp_path, "0 0.5 0.5 0.5 0.5\n")
     (tmp_path / "images" / "sub" / "x.png").write_bytes(b"not an image")
-    (sample,) = yolo.read(tmp_path)
+    (sample,) = yolo.read(tmp_path, ReadContext())
     assert (sample.label, sample.boxes, sample.defect) == ("anomalous", None, "class 0")

@@ -1,0 +1,80 @@
+"""How the files of a data set are read: what the job says about it, and the problems that readers find on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from adjobs.data.problem import Problem
+
+NORMAL_CLASSES = (
+    "good",
+    "ok",
+    "okay",
+    "io",
+    "in ordnung",
+    "gut",
+    "pass",
+    "passed",
+    "normal",
+    "none",
+    "no defect",
+    "no defects",
+    "no anomaly",
+    "defect free",
+    "non defective",
+)
+"""Names of classes and choices that mean normal; compared by :func:`simplify`, so that "i.O." is here as "io"."""
+
+
+def simplify(name: str) -> str:
+    """A class name as names are compared: without case, points, and hyphens or underscores in place of spaces.
+
+    >>> simplify(" No_Defect "), simplify("i.O.")
+    ('no defect', 'io')
+    """
+    return " ".join(name.casefold().replace(".", "").replace("-", " ").replace("_", " ").split())
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a job says about the reading of its data set.
+
+    Attributes:
+        normal_classes: names of classes and choices that mean normal.
+        follow_links: whether symbolic links may lead out of the data set.
+    """
+
+    normal_classes: tuple[str, ...] = NORMAL_CLASSES
+    follow_links: bool = False
+
+
+DEFAULT_OPTIONS = ReadOptions()
+
+
+@dataclass
+class ReadContext:
+    """What a reader of a format is given besides the folder.
+
+    Attributes:
+        options: what the job says.
+        problems: those found so far. A sample with an error is listed all the same, as far as it can be read; a job either
+            refuses the data set or skips the sample.
+    """
+
+    options: ReadOptions = DEFAULT_OPTIONS
+    problems: list[Problem] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._normal = frozenset(map(simplify, self.options.normal_classes))
+
+    def is_normal(self, name: str) -> bool:
+        """Whether a class or choice of this name means that the image is normal."""
+        return simplify(name) in self._normal
+
+    def error(self, sample: str, kind: str, message: str) -> None:
+        """Record an error of a sample (its id), or of the data set as a whole ("")."""
+        self.problems.append(Problem(sample, kind, message))
+
+    def warning(self, sample: str, kind: str, message: str) -> None:
+        """Record a warning of a sample (its id), or of the data set as a whole ("")."""
+        self.problems.append(Problem(sample, kind, message, "warning"))
