@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -20,7 +19,7 @@ from adjobs.jobs.prepare import PreparedJob
 from adjobs.logs import run_context
 from adjobs.tracking.folder import folder_uri
 from adjobs.tracking.layout import DatasetInfo, ParentRun, RunRef
-from adjobs.tracking.runs import create_run, open_writer
+from adjobs.tracking.runs import close_after_error, create_run, open_writer
 from adjobs.training.worker import Task
 from adjobs.types import JobStatus
 
@@ -79,7 +78,7 @@ def managed_run(run: RunRef, resume_command: str) -> Iterator[None]:
 
     Args:
         run: the open run.
-        resume_command: what resumes it, for whoever stopped it.
+        resume_command: what resumes it.
 
     Raises:
         Stopped: the process was interrupted; says how to resume.
@@ -91,10 +90,10 @@ def managed_run(run: RunRef, resume_command: str) -> Iterator[None]:
             yield
     except (KeyboardInterrupt, Stopped) as error:  # Stopped: a run within this one was closed before
         stopped = Stopped(f"stopped; resume with: {resume_command}")
-        open_writer(run).close(JobStatus.KILLED, stopped)
+        close_after_error(run, stopped)
         raise stopped from error
     except BaseException as error:
-        open_writer(run).close(JobStatus.FAILED, error)
+        close_after_error(run, error)
         raise
     else:
         open_writer(run).close(JobStatus.FINISHED)
@@ -105,8 +104,7 @@ def managed_run(run: RunRef, resume_command: str) -> Iterator[None]:
 def close_open_runs() -> None:
     """Mark every run that this process drives as killed; for signal handlers, before anything is torn down."""
     for run, resume_command in list(_open_runs.items()):
-        with contextlib.suppress(TrackingError):
-            open_writer(run).close(JobStatus.KILLED, Stopped(f"stopped; resume with: {resume_command}"))
+        close_after_error(run, Stopped(f"stopped; resume with: {resume_command}"))
 
 
 def driver_tags() -> dict[str, str]:
@@ -122,17 +120,17 @@ def _ray_submission_id() -> str | None:
 
 
 def ensure_not_running(subject: str, status: JobStatus, tags: Mapping[str, str]) -> None:
-    """Refuse to resume what another process is working on.
+    """Refuse to resume what another process of this machine is working on.
 
     Raises:
-        TrackingError: its driver is alive.
+        TrackingError: its driver is alive. Of drivers on other machines nothing is known, and they are not refused.
     """
     if status == JobStatus.RUNNING and _is_alive(tags.get("driver", "")):
         raise TrackingError(f"{subject}: its driver {tags['driver']} is still running; stop it first")
 
 
 def _is_alive(driver: str) -> bool:
-    """Whether the driver of a run is a living process of this machine; of other machines nothing is known."""
+    """Whether the driver of a run is a living process of this machine."""
     host, _, process = driver.partition(":")
     pid, _, created = process.partition(":")
     if host != socket.gethostname() or not pid.isdigit():

@@ -1,8 +1,10 @@
-"""The connection to MLflow: a server, or a SQLite file that is migrated once."""
+"""The connection to MLflow: a server, or a SQLite file that is made when it is first used."""
 
 from __future__ import annotations
 
 import logging
+import re
+import secrets
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,58 +16,108 @@ from filelock import FileLock
 from adjobs.errors import TrackingError, one_line
 
 SQLITE = "sqlite:///"
+UNFINISHED = ".unfinished"  # ends the name of a SQLite file whose tables are being made
+FILE_ERRORS = ("disk is full", "disk I/O error", "unable to open database file", "readonly database")  # of SQLite
+S3_LIBRARIES = ("boto3", "botocore")  # through which MLflow reads and writes artifacts, where its server does not
 
 
 @contextmanager
 def mlflow_errors(uri: str) -> Iterator[None]:
-    """Turn MLflow's errors into ours.
+    """Turn errors of MLflow, its database and its artifact store into ours.
 
     Raises:
         TrackingError: MLflow is down, refuses, or does not know what was requested.
     """
-    from mlflow.exceptions import MlflowException
-    from requests.exceptions import RequestException
-
     try:
         yield
-    except (MlflowException, RequestException) as error:
-        text = one_line(error)
-        if "Max retries exceeded" in text or "Connection" in text:
-            raise TrackingError(
-                f"MLflow at {uri}: no answer; start it ('adjobs up' starts one here), or set MLFLOW_TRACKING_URI"
-            ) from error
+    except Exception as error:
+        text = _explain(error)
+        if text is None:
+            raise
         raise TrackingError(f"MLflow at {uri}: {text}") from error
+
+
+def _explain(error: Exception) -> str | None:
+    """What an error says in one line, with what to do where that is known; None for one that does not come from MLflow."""
+    from alembic.util import CommandError
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    is_of_s3 = type(error).__module__.partition(".")[0] in S3_LIBRARIES
+    if not (is_of_s3 or isinstance(error, MlflowException | RequestException | SQLAlchemyError | CommandError | OSError)):
+        return None
+    text = re.split(r" \[SQL:| \(Background on", one_line(error))[0]  # SQLAlchemy appends the statement, and where to read more
+    if isinstance(error, MlflowException | RequestException) and ("Max retries exceeded" in text or "Connection" in text):
+        return "no answer; start it ('adjobs up' starts one here), or set MLFLOW_TRACKING_URI"
+    if "database is locked" in text:
+        return f"{text}; another process holds the file: stop it, or try again"
+    if isinstance(error, OSError) or any(cause in text for cause in FILE_ERRORS):
+        return f"{text}; check the folder, its permissions and the free space"
+    return text
 
 
 def connect(uri: str) -> Any:
     """A client for a tracking URI, checked to answer.
 
     Raises:
-        TrackingError: MLflow does not answer.
+        TrackingError: MLflow does not answer, or its SQLite file cannot be opened or made.
     """
     import mlflow
 
-    # Alembic and MLflow log every migration and every artifact.
+    # Alembic and MLflow log every migration, every artifact and every error of a database.
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module="mlflow")
     mlflow.set_tracking_uri(uri)
+    if uri.startswith(SQLITE):
+        return _connect_to_file(uri)
     with mlflow_errors(uri):
         client = mlflow.MlflowClient(tracking_uri=uri)
-        if not uri.startswith(SQLITE):
-            client.search_experiments(max_results=1)
-            return client
-        folder = sqlite_folder(uri)
-        folder.mkdir(parents=True, exist_ok=True)
-        # Several processes that open a new file at once would corrupt its migration.
-        with FileLock(folder / "migrate.lock"):
-            client.search_experiments(max_results=1)
+        client.search_experiments(max_results=1)
         return client
+
+
+def _connect_to_file(uri: str) -> Any:
+    """A client for a SQLite file, which is made if it does not exist.
+
+    A client looks for tables when it is made, and makes those that are missing: two processes that did so at once would disturb
+    each other. A signal handler may connect again while its own process holds the lock.
+    """
+    import mlflow
+
+    path = sqlite_file(uri)
+    with mlflow_errors(uri):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.parent / "migrate.lock", is_singleton=True):
+            if not path.exists():
+                _create_file(path)
+            client = mlflow.MlflowClient(tracking_uri=uri)
+            client.search_experiments(max_results=1)
+    return client
+
+
+def _create_file(path: Path) -> None:
+    """Make a SQLite file with MLflow's tables: beside its place, since MLflow refuses one whose migrations were interrupted."""
+    import mlflow
+
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
+    try:
+        mlflow.MlflowClient(tracking_uri=f"{SQLITE}{unfinished}")
+        unfinished.replace(path)
+    finally:
+        for left_over in path.parent.glob(f".{path.name}.*{UNFINISHED}*"):  # of killed processes, too, with SQLite's journals
+            left_over.unlink(missing_ok=True)
+
+
+def sqlite_file(uri: str) -> Path:
+    """The file of a SQLite tracking URI."""
+    return Path(uri.removeprefix(SQLITE).partition("?")[0])
 
 
 def sqlite_folder(uri: str) -> Path:
     """The folder that a SQLite tracking file and its artifacts lie in."""
-    return Path(uri.removeprefix(SQLITE)).parent
+    return sqlite_file(uri).parent
 
 
 def experiment_id(client: Any, uri: str, name: str) -> str:

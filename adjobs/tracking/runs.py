@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 from adjobs.config.job import JobConfig
-from adjobs.errors import TrackingError
+from adjobs.errors import Stopped, TrackingError, one_line
 from adjobs.metrics import METRICS_VERSION
 from adjobs.tracking.client import connect, experiment_id, mlflow_errors
 from adjobs.tracking.folder import FolderRunReader, FolderRunWriter, create_folder_run, folder_uri, is_folder, run_folder
@@ -17,6 +18,8 @@ from adjobs.tracking.reader import MlflowRunReader, RunReader
 from adjobs.tracking.writer import MlflowRunWriter, RunWriter
 from adjobs.types import JobStatus
 from adjobs.version import __version__
+
+log = logging.getLogger(__name__)
 
 
 def find_run(tracking_uri: str, home: Path, run_id: str) -> RunRef:
@@ -88,10 +91,19 @@ def create_run(
     try:
         writer.set_tags({"storage": storage.replace("{run}", ref.run_id)})
         writer.record_job(job, dataset)
-    except BaseException:
-        writer.close(JobStatus.FAILED)
+    except BaseException as error:
+        close_after_error(ref, error)
         raise
     return ref
+
+
+def close_after_error(ref: RunRef, error: BaseException) -> None:
+    """Close a run with the error that ended it. Where that fails, too, only a warning is logged, so that the error is seen."""
+    status = JobStatus.KILLED if isinstance(error, KeyboardInterrupt | Stopped) else JobStatus.FAILED
+    try:
+        open_writer(ref).close(status, error)
+    except Exception as failure:
+        log.warning("run %s could not be marked as %s (%s)", ref.run_id, status, one_line(failure))
 
 
 def open_reader(ref: RunRef) -> RunReader:

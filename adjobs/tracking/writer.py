@@ -73,7 +73,7 @@ class RunWriter(ABC):
         """Store a detector folder as the run's model; returns what loads it again.
 
         Args:
-            detector: folder that :func:`adjobs.inference.detector.save` wrote.
+            detector: folder that :func:`adjobs.inference.detector_folder.save` wrote.
             registered: registered model that gets a new version, or None.
         """
 
@@ -175,7 +175,7 @@ class MlflowRunWriter(RunWriter):
         log_job_files(self, job, dataset)
 
     def reopen(self, tags: Mapping[str, str]) -> None:
-        """Set an ended run to running again."""
+        """Set an ended run to running again. MLflow cannot take its end back: its UI shows the old one until the run ends."""
         with mlflow_errors(self.ref.tracking_uri):
             self._client.update_run(self.ref.run_id, status=str(JobStatus.RUNNING))
         self.set_tags({**tags, "error": ""})

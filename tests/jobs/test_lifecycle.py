@@ -7,16 +7,26 @@ import os
 import psutil
 import pytest
 
+from adjobs.config.resolve import resolve
+from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.errors import Stopped, TrackingError
 from adjobs.jobs.lifecycle import close_open_runs, driver_tags, ensure_not_running, managed_run
-from adjobs.tracking.folder import create_folder_run, folder_uri
-from adjobs.tracking.runs import open_reader
+from adjobs.tracking.folder import FolderRunWriter, create_folder_run, folder_uri
+from adjobs.tracking.layout import DatasetInfo, RunRef
+from adjobs.tracking.runs import create_run, open_reader
 from adjobs.types import JobStatus
+
+JOB = resolve({"method": "cdo", "data": {"uri": "images"}})
+INFO = DatasetInfo("0" * 64, "folder", {}, SplitAssignment("holdout", 0, ("a",), ("b",), ("c",)))
 
 
 @pytest.fixture
 def run(tmp_path):
     return create_folder_run(folder_uri(tmp_path), "cdo-line", {})
+
+
+def refuse(*arguments: object) -> None:
+    raise TrackingError("no answer")
 
 
 def status_and_error(run) -> tuple[JobStatus, str | None]:
@@ -40,6 +50,26 @@ def test_managed_run_that_is_interrupted_says_how_to_resume(run):
     with pytest.raises(Stopped, match="stopped; resume with: resume it"), managed_run(run, "resume it"):
         raise KeyboardInterrupt
     assert status_and_error(run) == (JobStatus.KILLED, "stopped; resume with: resume it")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "message"),
+    [(ValueError("no images"), ValueError, "no images"), (KeyboardInterrupt(), Stopped, "stopped; resume with: resume it")],
+)
+def test_managed_run_that_cannot_be_closed_raises_what_ended_it(run, monkeypatch, caplog, error, expected, message):
+    monkeypatch.setattr("adjobs.tracking.runs.open_writer", refuse)
+    with pytest.raises(expected, match=message), managed_run(run, "resume it"):
+        raise error
+    assert f"run {run.run_id} could not be marked as" in caplog.text
+    assert "(no answer)" in caplog.text
+
+
+def test_create_run_that_fails_keeps_its_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(FolderRunWriter, "record_job", refuse)
+    with pytest.raises(TrackingError, match="no answer"):
+        create_run(folder_uri(tmp_path), JOB, INFO, "checkpoints/{run}", {})
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert status_and_error(RunRef(folder_uri(tmp_path), folder.name)) == (JobStatus.FAILED, "no answer")
 
 
 def test_close_open_runs_marks_every_run_of_the_process(run, tmp_path):
