@@ -157,7 +157,7 @@ def load_job(job: Job, overrides: Iterable[str] = ()) -> JobConfig:
 @contextmanager
 def _detector_folder(model: str | Path) -> Iterator[Path]:
     """The folder of a detector; a downloaded one goes when it has been read."""
-    from adjobs.inference.detector import MANIFEST_FILE
+    from adjobs.inference.detector_folder import MANIFEST_FILE
     from adjobs.tracking.runs import fetch_detector
 
     if (Path(model) / MANIFEST_FILE).is_file():

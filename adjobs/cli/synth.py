@@ -97,8 +97,7 @@ def _build_new(job: JobConfig, seed: int) -> tuple[Method, int]:
     from adjobs import methods
 
     config, size = job.method_config(), job.data.image_size
-    if "weights" in type(config).model_fields:
-        config = config.model_copy(update={"weights": "none"})  # simulation uses no network
+    config = config.model_copy(update=methods.without_pretrained_weights(job.method))  # simulation uses no network
     return methods.load(job.method).build(config, image_size=size, seed=seed), size
 
 

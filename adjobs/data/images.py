@@ -101,6 +101,15 @@ def decode(source: Path | bytes) -> Image.Image:
         return to_upright(image, _name(source))
 
 
+def decode_opened(image: Image.Image, name: str) -> Image.Image:
+    """Like :func:`decode`, for an image that is open or in memory; ``name`` is for errors."""
+    with _decoding_errors(name):
+        _refuse_large(name, image.width * image.height)
+        if 0 in image.size:
+            raise ImageError(name, "unreadable", f"has no pixels (size {image.width} x {image.height}); give another image")
+        return to_upright(image, name)
+
+
 def to_upright(image: Image.Image, name: str) -> Image.Image:
     """A copy of an opened image, upright and in mode L or RGB with 8 bits.
 
@@ -150,12 +159,19 @@ def decode_mask(source: Path | bytes) -> np.ndarray:
 def _opened(source: Path | bytes) -> Iterator[Image.Image]:
     """Open an image by its header, and convert every error while it is open to an ImageError."""
     name = _name(source)
-    try:
+    with _decoding_errors(name):
         # Never by name: Pillow 13 would memory-map uncompressed grey TIFFs and scramble those that must be rotated.
         file = BytesIO(source) if isinstance(source, bytes) else source.open("rb")
         with file, Image.open(file, formats=_DECODERS) as image:
             _refuse_large(name, image.width * image.height)
             yield image
+
+
+@contextmanager
+def _decoding_errors(name: str) -> Iterator[None]:
+    """Convert every error to an ImageError."""
+    try:
+        yield
     except ImageError:
         raise
     except Image.DecompressionBombError:  # Pillow's own check of the header, which runs first unless it is disabled

@@ -14,10 +14,15 @@ from torch import nn
 from adjobs.data.batches import to_float
 from adjobs.data.cache.images import ImageCache
 from adjobs.data.dataset import Dataset
+from adjobs.errors import AdjobsError
 from adjobs.methods.method import Method
 from adjobs.types import ImageScores
 
 EVAL_BATCH = 16  # large enough to keep a processor busy, small enough for the maps of any method
+
+
+class ScoreError(AdjobsError):
+    """A method gives scores that are NaN or infinite, from which no decision follows."""
 
 
 class DeviceConfig(NamedTuple):
@@ -92,6 +97,9 @@ def predict_split(
         dataset: labels and masks of the samples.
         ids: the split's samples, all of them labelled.
         device_config: device and precision.
+
+    Raises:
+        ScoreError: a score or a pixel of an anomaly map is not finite.
     """
     samples = {sample.id: sample for sample in dataset.samples}
     indices = np.array([cache.index_of[sample_id] for sample_id in ids], dtype=np.int64)
@@ -103,6 +111,7 @@ def predict_split(
             started_at = time.perf_counter()
             prediction = predict_images(method, cache.images[indices[batch]], device_config)
             seconds += time.perf_counter() - started_at
+            check_finite(prediction, ids[batch])
             score[batch] = prediction.score
             for name, values in prediction.extra_scores.items():
                 extra_scores.setdefault(name, np.empty(len(ids)))[batch] = values
@@ -134,6 +143,30 @@ def predict_images(method: Method, images: np.ndarray, device_config: DeviceConf
     maps = None if prediction.anomaly_map is None else prediction.anomaly_map[:, 0].float().cpu().numpy()
     extra_scores = {name: score.double().cpu().numpy() for name, score in (prediction.extra_scores or {}).items()}
     return PredictionArrays(prediction.score.double().cpu().numpy(), maps, extra_scores)
+
+
+def check_finite(prediction: PredictionArrays, names: Sequence[str]) -> None:
+    """Refuse predictions from which no decision follows: NaN is neither below nor above a threshold.
+
+    Args:
+        prediction: for B images.
+        names: of the B images.
+
+    Raises:
+        ScoreError: a score, a further score or a pixel of an anomaly map is NaN or infinite.
+    """
+    valid = np.isfinite(prediction.score)
+    for values in prediction.extra_scores.values():
+        valid &= np.isfinite(values)
+    if prediction.anomaly_maps is not None:  # NaN survives min and max
+        valid &= np.isfinite(prediction.anomaly_maps.min((1, 2))) & np.isfinite(prediction.anomaly_maps.max((1, 2)))
+    invalid = [name for name, is_valid in zip(names, valid, strict=True) if not is_valid]
+    if invalid:
+        others = f" (and of {len(invalid) - 1} more)" if len(invalid) > 1 else ""
+        raise ScoreError(
+            f"{invalid[0]}: the score or the anomaly map{others} is NaN or infinite, must be finite; the training diverged: "
+            "lower the learning rate, or use train.precision fp32"
+        )
 
 
 def _masks(cache: ImageCache, dataset: Dataset, ids: Sequence[str]) -> np.ndarray | None:

@@ -19,12 +19,12 @@ from adjobs.types import ImageScores
 
 @dataclass(frozen=True)
 class SplitMetrics:
-    """All metrics of one split, each with its 95 % interval.
+    """All metrics of one split, with 95 % intervals where they have one.
 
     Attributes:
         overall: by name, such as ``image_auroc``.
-        by_defect: the same for each defect type beside all normal images.
-        counts: images of each defect type.
+        by_defect: for each defect type, those metrics that can be computed for its images beside all normal ones.
+        counts: anomalous images of each defect type.
     """
 
     overall: dict[str, Estimate]
@@ -48,11 +48,11 @@ class SplitMetrics:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """A trained method, evaluated on validation and test.
+    """A trained method, evaluated.
 
     Attributes:
-        splits: metrics of ``val`` and ``test``.
-        thresholds: chosen on validation.
+        splits: metrics of ``val`` and ``test``; on other data than the run's only ``test``.
+        thresholds: chosen on the run's validation split.
         ms_per_image: of prediction, on the test split.
     """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,18 +26,6 @@ class Thresholds:
     def to_dict(self) -> dict[str, dict[str, Any] | None]:
         """Ready for JSON: ``image`` and ``pixel``."""
         return {"image": self.image.to_dict(), "pixel": None if self.pixel is None else self.pixel.to_dict()}
-
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, Mapping[str, Any] | None]) -> Thresholds:
-        """Read what :meth:`to_dict` wrote; further keys are ignored.
-
-        Raises:
-            KeyError, TypeError: not written by :meth:`to_dict` of this version.
-        """
-        image, pixel = stored["image"], stored["pixel"]
-        if image is None:
-            raise TypeError("image: got null, needs a threshold")
-        return cls(Threshold(**image), None if pixel is None else PixelThreshold(**pixel))
 
 
 def choose_thresholds(image: ThresholdPolicy, pixel: ThresholdPolicy | None, val: ImageScores) -> Thresholds:

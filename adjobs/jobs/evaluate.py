@@ -33,7 +33,7 @@ def evaluate_detector(detector: Detector, uri: str, format: str, cache: Path) ->
         raise DataError(f"data '{uri}': the detector was trained on these images; use others, or read the metrics of its run")
     images = open_cache(dataset, digest, manifest.image_size, cache)
     ids = tuple(sample.id for sample in dataset.samples if sample.label != "unlabelled")
-    thresholds = Thresholds.from_dict({"image": manifest.threshold, "pixel": manifest.pixel_threshold})
+    thresholds = Thresholds(manifest.threshold, manifest.pixel_threshold)
     timed = predict_split(detector.method, images, dataset, ids, detector.device_config)
     metrics = compute_split_metrics(timed.scores, thresholds.image.value, thresholds.pixel_value, dataset)
     return EvaluationResult({"test": metrics}, thresholds, timed.ms_per_image)

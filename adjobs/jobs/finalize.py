@@ -17,7 +17,7 @@ from adjobs.data.splits.assignment import normal_train_digest
 from adjobs.evaluation.evaluate import TimedScores
 from adjobs.evaluation.result import EvaluationResult, SplitMetrics, compute_image_metrics, compute_split_metrics
 from adjobs.evaluation.thresholds import Thresholds, choose_thresholds
-from adjobs.inference import detector
+from adjobs.inference import detector_folder
 from adjobs.jobs.result import FinalizedRun
 from adjobs.metrics import CONFIDENCE, METRICS_VERSION
 from adjobs.tracking.layout import METRICS_FILE, THRESHOLDS_FILE
@@ -128,17 +128,17 @@ def _log_detector(training: FinishedTraining, thresholds: Thresholds, val: Image
     """Log the model; returns what loads it."""
     job, evaluator = training.job, training.evaluator
     normal_maps = [] if val.anomaly_maps is None else val.anomaly_maps[val.labels == 0]
-    manifest = detector.Manifest(
+    manifest = detector_folder.Manifest(
         method=job.method,
         params=job.params,
         image_size=job.data.image_size,
-        threshold=thresholds.image.to_dict(),
-        pixel_threshold=None if thresholds.pixel is None else thresholds.pixel.to_dict(),
+        threshold=thresholds.image,
+        pixel_threshold=thresholds.pixel,
         data_fingerprint=training.fingerprint,
         normal_train_digest=normal_train_digest(evaluator.dataset, training.split.train),
         map_floor=float(np.median(normal_maps)) if len(normal_maps) else None,
     )
     with TemporaryDirectory(prefix="adjobs-") as temporary:
         folder = Path(temporary) / "detector"
-        detector.save(folder, evaluator.method, manifest)
+        detector_folder.save(folder, evaluator.method, manifest)
         return training.writer.log_model(folder, None if job.track is None else job.track.model)

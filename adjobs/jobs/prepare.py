@@ -12,7 +12,7 @@ from adjobs.config.settings import Settings
 from adjobs.data.open import INSTALLED
 from adjobs.data.splits.assignment import SplitAssignment, normal_train_digest
 from adjobs.errors import JobError
-from adjobs.inference.detector import Manifest, read_manifest
+from adjobs.inference.detector_folder import Manifest, read_manifest
 from adjobs.jobs.data import PreparedData, prepare_data
 from adjobs.tracking.logged_model import download, pin_model_uri
 

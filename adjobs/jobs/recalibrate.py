@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +19,9 @@ from adjobs.data.cache.images import open_cache
 from adjobs.errors import DataError, JobError, TrackingError
 from adjobs.evaluation.evaluate import CachedEvaluator
 from adjobs.evaluation.result import SplitMetrics, compute_split_metrics
-from adjobs.inference import detector
+from adjobs.evaluation.thresholds import Thresholds
+from adjobs.inference.detector import Detector
+from adjobs.inference.detector_folder import Manifest, read_manifest, write_manifest
 from adjobs.jobs.data import prepare_data
 from adjobs.jobs.finalize import flatten_metrics
 from adjobs.jobs.result import ThresholdChange, ThresholdResult
@@ -69,7 +71,7 @@ class _FinishedRun:
     reader: RunReader
     writer: RunWriter
     folder: Path
-    manifest: detector.Manifest
+    manifest: Manifest
     metrics: dict[str, Any]
     history: list[dict[str, Any]]
 
@@ -98,9 +100,9 @@ def recalibrate(
         registered = _registered_name(finished) if register else None
         choice = _choose_for_pixels(finished, settings, policy) if level == "pixel" else _choose_for_images(finished, policy)
         old, new = _thresholds(finished.manifest)[level], choice.threshold.to_dict()
-        manifest = finished.manifest
-        manifest = replace(manifest, threshold=new) if level == "image" else replace(manifest, pixel_threshold=new)
-        detector.write_manifest(finished.folder, manifest)
+        changed = {"threshold" if level == "image" else "pixel_threshold": choice.threshold}
+        manifest = finished.manifest.model_copy(update=changed)
+        write_manifest(finished.folder, manifest)
         # The upload first, since it fails most easily; if this process ends after it, the same command repairs everything.
         model = finished.writer.log_model(finished.folder, registered)
         test = _update_metrics(finished, level, choice.scores, manifest)
@@ -132,7 +134,7 @@ def _opened(run: RunRef, settings: Settings) -> Iterator[_FinishedRun]:
             reader=reader,
             writer=open_writer(run),
             folder=copy,
-            manifest=detector.read_manifest(copy),
+            manifest=read_manifest(copy),
             metrics=reader.read_json(METRICS_FILE),
             history=reader.read_json(THRESHOLDS_FILE).get("history", []),
         )
@@ -166,7 +168,7 @@ def _choose_for_pixels(run: _FinishedRun, settings: Settings, policy: ThresholdP
             f"data '{job.data.uri}': fingerprint {data.fingerprint[:16]}, run {run.reader.ref.run_id} was trained on "
             f"{stored.fingerprint[:16]}; restore the data"
         )
-    loaded = detector.Detector.load(run.folder)
+    loaded = Detector.load(run.folder)
     cache = open_cache(data.dataset, data.fingerprint, job.data.image_size, settings.cache)
     evaluator = CachedEvaluator(loaded.method, cache, data.dataset, loaded.device_config)
     scores = {split: evaluator.evaluate(getattr(stored.split, split)).scores for split in SPLITS}
@@ -176,11 +178,11 @@ def _choose_for_pixels(run: _FinishedRun, settings: Settings, policy: ThresholdP
 
 
 def _update_metrics(
-    run: _FinishedRun, level: ThresholdLevel, scores: Mapping[str, ImageScores], manifest: detector.Manifest
+    run: _FinishedRun, level: ThresholdLevel, scores: Mapping[str, ImageScores], manifest: Manifest
 ) -> dict[str, ThresholdChange]:
     """Log and store what depends on the threshold; returns the values of test before and after."""
-    image = float(manifest.threshold["value"])
-    pixel = None if manifest.pixel_threshold is None else float(manifest.pixel_threshold["value"])
+    image = manifest.threshold.value
+    pixel = None if manifest.pixel_threshold is None else manifest.pixel_threshold.value
     computed = {split: compute_split_metrics(of_split, image, pixel) for split, of_split in scores.items()}
     dependent = {split: _only(metrics, DEPENDENT[level]) for split, metrics in computed.items()}
     document = run.metrics["splits"]
@@ -208,7 +210,7 @@ def _update_decisions(
 
 
 def _update_thresholds(
-    run: _FinishedRun, level: ThresholdLevel, manifest: detector.Manifest, old: dict[str, Any] | None, model: str
+    run: _FinishedRun, level: ThresholdLevel, manifest: Manifest, old: dict[str, Any] | None, model: str
 ) -> None:
     now, thresholds = datetime.now(UTC).isoformat(timespec="seconds"), _thresholds(manifest)
     new = thresholds[level] or {}
@@ -224,8 +226,8 @@ def _update_thresholds(
     run.writer.set_tags({"model": model, "recalibrated": now, "undefined_metrics": ", ".join(sorted(undefined))})
 
 
-def _thresholds(manifest: detector.Manifest) -> dict[str, dict[str, Any] | None]:
-    return {"image": manifest.threshold, "pixel": manifest.pixel_threshold}
+def _thresholds(manifest: Manifest) -> dict[str, dict[str, Any] | None]:
+    return Thresholds(manifest.threshold, manifest.pixel_threshold).to_dict()
 
 
 def _only(metrics: SplitMetrics, names: Sequence[str]) -> SplitMetrics:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from adjobs.errors import JobError, choices, one_line
-from adjobs.methods.contract import MethodConfig, PathParam, Spec
+from adjobs.methods.contract import PRETRAINED_WEIGHTS, MethodConfig, PathParam, Spec
 from adjobs.methods.discovery import MethodPackage, find_packages
 
 if TYPE_CHECKING:
@@ -57,6 +57,15 @@ def path_params(name: str) -> dict[str, PathParam]:
     fields = config_class(name).model_fields
     marked = {param: [mark for mark in field.metadata if isinstance(mark, PathParam)] for param, field in fields.items()}
     return {param: marks[0] for param, marks in marked.items() if marks}
+
+
+def without_pretrained_weights(name: str) -> dict[str, str]:
+    """The parameters of a method that name pretrained weights, set to none: for what is built only to be loaded or to simulate.
+
+    >>> without_pretrained_weights("cdo")
+    {'weights': 'none'}
+    """
+    return {param: "none" for param, mark in path_params(name).items() if mark == PRETRAINED_WEIGHTS}
 
 
 def card(name: str) -> str | None:

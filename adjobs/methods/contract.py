@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+from adjobs.metrics.policies import Policy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Supervision = Literal["none", "image labels", "masks", "blocks", "boxes"]
-Policy = Literal["fixed", "max_f1", "max_fpr", "miss_cost", "defect_ratio"]
+
+ImageSize = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]
+"""Side in pixels of the squares that methods see."""
 
 
 @dataclass(frozen=True)
@@ -109,14 +113,16 @@ class PathParam:
     keywords: tuple[str, ...] = ()
 
 
+PRETRAINED_WEIGHTS = PathParam(("auto", "packaged", "timm", "none"))
+
 # The type of the parameter that `adjobs.backbones.create_backbone` gets as ``weights``.
-BackboneWeights = Annotated[str, PathParam(("auto", "packaged", "timm", "none"))]
+BackboneWeights = Annotated[str, PRETRAINED_WEIGHTS]
 
 
 class MethodConfig(BaseModel):
-    """Base class of the configurations of methods: frozen, unknown keys are refused."""
+    """Base class of the configurations of methods: frozen; unknown keys, and values of another type, are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False)
 
     @property
     def supervision_used(self) -> Supervision:
@@ -192,7 +198,7 @@ class Stage:
 
 
 class TrainingImages(Protocol):
-    """The training split as `Stage.prepare` sees it: passes over its images, in the order of the sample ids."""
+    """The training split as the functions of a `Stage` see it: passes over its images, in the order of the split's sample ids."""
 
     @property
     def n_normal(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from adjobs.errors import JobError, choices
 from adjobs.metrics import CONFIDENCE, cuts
 from adjobs.metrics.inputs import Bools, check_binary, check_pixel_scores
-from adjobs.metrics.policies import DEFAULT_PIXEL_MAX_FPR, POLICIES, ThresholdPolicy
-from adjobs.metrics.threshold import check_confidence, false_alarm_bound, percent_rounded_up
+from adjobs.metrics.policies import DEFAULT_PIXEL_MAX_FPR, POLICIES, Confidence, Count, Policy, Share, ThresholdPolicy
+from adjobs.metrics.threshold import check_confidence, check_finite, false_alarm_bound, percent_rounded_up
 
 
 @dataclass(frozen=True)
@@ -39,22 +39,20 @@ class PixelThreshold:
             otherwise a guide.
         f1: of the pixels at the threshold, in [0, 1]; None if the masks are unknown or hold no defect pixel.
         confidence: of the bound, in (0, 1).
-        scores_from: the split that the maps belong to.
     """
 
-    policy: str
+    policy: Policy
     value: float
     requested: float | None
-    n_normal: int
-    n_anomalous: int
-    false_alarm_rate: float | None
-    image_false_alarms: int
-    image_false_alarm_rate: float | None
-    image_false_alarm_bound: float | None
-    f1: float | None
-    confidence: float
-    false_alarm_bound: float | None = None
-    scores_from: str = "val"
+    n_normal: Count
+    n_anomalous: Count
+    false_alarm_rate: Share | None
+    image_false_alarms: Count
+    image_false_alarm_rate: Share | None
+    image_false_alarm_bound: Share | None
+    f1: Share | None
+    confidence: Confidence
+    false_alarm_bound: Share | None = None
 
     def to_dict(self) -> dict[str, str | int | float | None]:
         """All attributes, ready for JSON."""
@@ -132,9 +130,10 @@ def choose_pixel_threshold(
     n_normal = int(normal.sum())
     check_pixels_possible(policy, n_normal, bool(defects.any()))
     threshold = _cut(policy, scores, defects, normal)
+    check_finite(threshold, "pixel_threshold", policy)
     pixels, images = _count_alarms(scores[normal] if n_normal < len(normal) else scores, threshold)
     return PixelThreshold(
-        policy=policy.name,
+        policy=cast(Policy, policy.name),  # checked above
         value=threshold,
         requested=policy.value,
         n_normal=n_normal,

@@ -5,10 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from adjobs.metrics import CONFIDENCE
 
-POLICIES: Mapping[str, str] = {
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Confidence = Annotated[float, Field(gt=0, lt=1)]
+
+Policy = Literal["fixed", "max_f1", "max_fpr", "miss_cost", "defect_ratio"]
+
+POLICIES: Mapping[Policy, str] = {
     "fixed": "`value` itself",
     "max_f1": "the best F1 on validation",
     "max_fpr": "the lowest threshold at which at most the share `value` of normal validation images or pixels raises an alarm",

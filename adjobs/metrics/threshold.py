@@ -8,6 +8,7 @@ from __future__ import annotations
 import bisect
 import math
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,7 +17,7 @@ from scipy import special
 from adjobs.errors import JobError, choices
 from adjobs.metrics import CONFIDENCE, cuts
 from adjobs.metrics.inputs import Floats, check_image_scores
-from adjobs.metrics.policies import POLICIES, ThresholdPolicy
+from adjobs.metrics.policies import POLICIES, Confidence, Count, Policy, Share, ThresholdPolicy
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Threshold:
 
     Attributes:
         policy: one of `POLICIES`.
-        value: an image whose score reaches it raises an alarm.
+        value: finite; an image whose score reaches it raises an alarm.
         requested: the policy's value: the allowed rate of max_fpr, the threshold of fixed, the cost of miss_cost, the share of
             defect_ratio (None: that of the anomalies); None for max_f1.
         n_normal: normal validation images.
@@ -36,27 +37,25 @@ class Threshold:
             normal images look as they did, or None without normal images. See `false_alarm_bound` for what it assumes.
         confidence: of the bound, in (0, 1).
         misses: anomalous validation images that raise no alarm.
-        scores_from: the split that the scores belong to.
         strict: whether the bound and not the share was to keep to the requested rate.
         guaranteed: for max_fpr, whether the bound keeps to the requested rate; None for other policies.
         needed_normal: for max_fpr, how many normal images without an alarm guarantee the requested rate; None if no number
             does, and for other policies.
     """
 
-    policy: str
+    policy: Policy
     value: float
     requested: float | None
-    n_normal: int
-    n_anomalous: int
-    false_alarms: int
-    false_alarm_rate: float | None
-    false_alarm_bound: float | None
-    confidence: float
-    misses: int
-    scores_from: str = "val"
+    n_normal: Count
+    n_anomalous: Count
+    false_alarms: Count
+    false_alarm_rate: Share | None
+    false_alarm_bound: Share | None
+    confidence: Confidence
+    misses: Count
     strict: bool = False
     guaranteed: bool | None = None
-    needed_normal: int | None = None
+    needed_normal: Count | None = None
 
     def to_dict(self) -> dict[str, str | int | float | None]:
         """All attributes, ready for JSON."""
@@ -101,17 +100,18 @@ def choose_threshold(policy: ThresholdPolicy, labels: ArrayLike, scores: ArrayLi
 
     Raises:
         JobError: unknown policy, a value it does not take, or validation images that it cannot work with.
-        ValueError: labels or scores that are no labels or scores.
+        ValueError: labels that are not 0 or 1, scores that are not finite, or another number of them.
     """
     truth, values = check_image_scores(labels, scores)
     normal, anomalous = values[~truth], values[truth]
     check_possible(policy, normal.size, anomalous.size)
     threshold = _cut(policy, normal, anomalous)
+    check_finite(threshold, "threshold", policy)
     alarms = int((normal >= threshold).sum())
     bound = false_alarm_bound(alarms, normal.size, policy.confidence) if normal.size else None
     rate = policy.value if policy.name == "max_fpr" else None
     return Threshold(
-        policy=policy.name,
+        policy=cast(Policy, policy.name),  # checked above
         value=threshold,
         requested=policy.value,
         n_normal=normal.size,
@@ -156,6 +156,12 @@ def check_confidence(confidence: float) -> None:
     """Refuse a confidence outside (0, 1) with a JobError."""
     if not 0 < confidence < 1:
         raise JobError(f"threshold.confidence: got {confidence}, allowed is above 0 and below 1, such as {CONFIDENCE}")
+
+
+def check_finite(threshold: float, section: str, policy: ThresholdPolicy) -> None:
+    """Refuse a threshold that no number can hold, such as one above the largest float32 score, with a JobError."""
+    if not math.isfinite(threshold):
+        raise JobError(f"{section}: policy {policy} gives {threshold}, must be finite; the scores are too large: train again")
 
 
 def false_alarm_bound(alarms: int, n_normal: int, confidence: float = CONFIDENCE) -> float:

@@ -34,7 +34,7 @@ def log_model(run: RunRef, detector: Path, registered: str | None) -> str:
 
     Args:
         run: the open run.
-        detector: folder written by :func:`adjobs.inference.detector.save`.
+        detector: folder written by :func:`adjobs.inference.detector_folder.save`.
         registered: registered model that gets a new version, or None.
 
     Raises:

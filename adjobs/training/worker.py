@@ -22,7 +22,7 @@ from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.errors import ClusterError
 from adjobs.evaluation.evaluate import CachedEvaluator, DeviceConfig
 from adjobs.evaluation.result import compute_image_metrics
-from adjobs.inference import detector
+from adjobs.inference.detector_folder import read_weights
 from adjobs.methods.method import Method
 from adjobs.tracking.layout import RunRef
 from adjobs.tracking.logged_model import download
@@ -177,7 +177,7 @@ def load_logged_weights(tracking_uri: str, model: str) -> dict[str, torch.Tensor
         StorageError: it is not a detector.
     """
     with TemporaryDirectory(prefix="adjobs-") as folder:
-        return detector.read_weights(download(tracking_uri, model, Path(folder)))
+        return read_weights(download(tracking_uri, model, Path(folder)))
 
 
 def seed_everything(seed: int) -> None:

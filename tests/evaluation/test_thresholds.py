@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
-from adjobs.evaluation.thresholds import Thresholds, choose_thresholds
+from adjobs.evaluation.thresholds import choose_thresholds
 from adjobs.metrics.policies import ThresholdPolicy
 
 IMAGE = ThresholdPolicy("max_f1", confidence=0.9)
@@ -29,14 +27,3 @@ def test_choose_thresholds_default_pixel_policy_depends_on_masks(loco_scores, ma
 def test_choose_thresholds_without_maps_has_no_pixel_threshold(loco_scores):
     thresholds = choose_thresholds(IMAGE, ThresholdPolicy("fixed", 1.2), loco_scores._replace(anomaly_maps=None))
     assert (thresholds.pixel, thresholds.pixel_value) == (None, None)
-
-
-def test_thresholds_are_lossless_in_json(loco_scores):
-    both = choose_thresholds(IMAGE, None, loco_scores)
-    for thresholds in (both, Thresholds(both.image)):
-        assert Thresholds.from_dict({**json.loads(json.dumps(thresholds.to_dict())), "history": []}) == thresholds
-
-
-def test_thresholds_from_dict_without_image_threshold_is_refused():
-    with pytest.raises(TypeError, match="image: got null"):
-        Thresholds.from_dict({"image": None, "pixel": None})

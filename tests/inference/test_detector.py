@@ -10,7 +10,7 @@ from PIL import Image
 
 from adjobs.errors import DataError
 from adjobs.inference.detector import ImagePrediction
-from tests.inference.test_files import SIDE, detector, draw_image
+from tests.helpers.detectors import SIDE, brightness_detector, draw_image
 
 BOX = (20, 10, 60, 50)
 
@@ -25,7 +25,7 @@ def test_detector_every_form_of_an_image_gives_the_same_prediction(tmp_path):
     path = draw_image(tmp_path, "a.png", BOX)
     image = Image.open(path)
     forms = [path, str(path), path.read_bytes(), image, np.asarray(image), encode(image, "BMP"), image.convert("RGBA")]
-    predictions = detector()(forms)
+    predictions = brightness_detector()(forms)
     assert all(isinstance(prediction, ImagePrediction) for prediction in predictions)
     assert {(prediction.score, prediction.decision, prediction.regions) for prediction in predictions} == {
         (predictions[0].score, "anomalous", predictions[0].regions)
@@ -36,15 +36,15 @@ def test_detector_every_form_of_an_image_gives_the_same_prediction(tmp_path):
 
 def test_detector_one_image_gives_one_prediction_and_a_list_gives_a_list(tmp_path):
     path = draw_image(tmp_path, "a.png", BOX)
-    one = detector()(path)
+    one = brightness_detector()(path)
     assert isinstance(one, ImagePrediction)
-    assert [prediction.score for prediction in detector()([path] * 40)] == [one.score] * 40
-    assert detector()([]) == []
+    assert [prediction.score for prediction in brightness_detector()([path] * 40)] == [one.score] * 40
+    assert brightness_detector()([]) == []
 
 
 @pytest.mark.parametrize("shape", [(48, 80), (48, 80, 1), (48, 80, 3)])
 def test_detector_grey_and_colour_arrays(shape):
-    prediction = detector()(np.full(shape, 255, np.uint8))
+    prediction = brightness_detector()(np.full(shape, 255, np.uint8))
     assert (prediction.decision, prediction.score) == ("anomalous", pytest.approx(1.0))
     assert prediction.anomaly_map.shape == (SIDE, SIDE)
     assert prediction.regions == ((0, 0, 80, 48),)
@@ -59,7 +59,7 @@ def test_detector_upright_as_its_exif_says():
     exif[274] = 6  # turned by a quarter
     buffer = io.BytesIO()
     image.save(buffer, "PNG", exif=exif)
-    (region,) = detector()(buffer.getvalue()).regions
+    (region,) = brightness_detector()(buffer.getvalue()).regions
     assert (region.right - region.left, region.bottom - region.top) == pytest.approx((40, 20), abs=3)
 
 
@@ -68,17 +68,17 @@ def test_detector_upright_as_its_exif_says():
     [np.zeros((4, 4), np.float32), np.zeros((4, 4, 4), np.uint8), np.zeros(4, np.uint8), np.zeros((0, 4), np.uint8)],
 )
 def test_detector_other_arrays_are_refused_in_one_line(array):
-    with pytest.raises(DataError, match=r"array: got \w+ of shape \(.*\); give uint8 of shape \(H, W\) or \(H, W, 3\)"):
-        detector()(array)
+    with pytest.raises(DataError, match=r"image: got an array of \w+ and shape \(.*\); give uint8 of shape \(H, W\), or"):
+        brightness_detector()(array)
 
 
 def test_detector_normal_image_has_a_defect_mask_but_no_regions(tmp_path):
-    prediction = detector()(draw_image(tmp_path, "a.png", BOX, brightness=180))
+    prediction = brightness_detector()(draw_image(tmp_path, "a.png", BOX, brightness=180))
     assert (prediction.decision, prediction.regions, prediction.region_mask) == ("normal", (), None)
     assert prediction.defect_mask.any()
     assert prediction.score < prediction.threshold
 
 
 def test_detector_without_anomaly_maps(tmp_path):
-    prediction = detector(gives_map=False)(draw_image(tmp_path, "a.png", BOX))
+    prediction = brightness_detector(gives_map=False)(draw_image(tmp_path, "a.png", BOX))
     assert (prediction.anomaly_map, prediction.defect_mask, prediction.defect_area) == (None, None, None)

@@ -6,55 +6,16 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from adjobs.inference.detector import Detector, Manifest
 from adjobs.inference.files import predict_files
 from adjobs.inference.overlay import OUTLINE, draw_overlay
 from adjobs.inference.regions import find_regions
-from adjobs.methods.method import Method
-from adjobs.types import Prediction
-
-SIDE = 64
-
-
-class Brightness(Method):
-    """The anomaly map is the image's brightness, the score that of the brightest pixel; or there is no map."""
-
-    def __init__(self, gives_map: bool = True) -> None:
-        super().__init__()
-        self.gives_map = gives_map
-
-    def stages(self):
-        return []
-
-    def forward(self, batch):
-        raise AssertionError("not trained")
-
-    def predict(self, images: torch.Tensor) -> Prediction:
-        grey = images.mean(1, keepdim=True)
-        return Prediction(grey.amax((1, 2, 3)), grey if self.gives_map else None)
-
-
-def detector(gives_map: bool = True, pixel: float | None = 0.5, image: float = 0.8) -> Detector:
-    pixel_threshold = None if pixel is None else {"value": pixel}
-    manifest = Manifest("cdo", {}, SIDE, {"value": image}, "f" * 64, 0.1, pixel_threshold)
-    return Detector(Brightness(gives_map), manifest, torch.device("cpu"))
-
-
-def draw_image(folder, name: str, *boxes: tuple[int, int, int, int], brightness: int = 255, size=(160, 96)):
-    """A dark image with bright rectangles."""
-    pixels = np.full((size[1], size[0], 3), 30, np.uint8)
-    for left, top, right, bottom in boxes:
-        pixels[top:bottom, left:right] = brightness
-    path = folder / name
-    Image.fromarray(pixels).save(path)
-    return path
+from tests.helpers.detectors import brightness_detector, draw_image
 
 
 def predict(tmp_path, *paths, **options):
-    return list(predict_files(detector(**options), paths, tmp_path / "out"))
+    return list(predict_files(brightness_detector(**options), paths, tmp_path / "out"))
 
 
 def overlap(predicted: list[int], true: tuple[int, int, int, int]) -> float:

@@ -14,9 +14,11 @@ import torch
 from adjobs import methods
 from adjobs.config.resolve import resolve
 from adjobs.errors import JobError, StorageError
-from adjobs.inference import detector
+from adjobs.inference import detector_folder
+from adjobs.inference.detector import Detector
 from adjobs.methods.contract import Spec
 from adjobs.methods.method import Method
+from tests.helpers.detectors import make_manifest
 from tests.helpers.drawing import draw_folder, scratch, texture
 from tests.helpers.tiny import drawn_data, random_batch, tiny_method
 
@@ -27,10 +29,6 @@ def pretrained_params(name: str) -> dict[str, str]:
     """The packaged weights, for methods with pretrained features."""
     fields = methods.config_class(name).model_fields
     return {"backbone": "tf_efficientnet_lite0", "weights": "packaged"} if {"backbone", "weights"} <= set(fields) else {}
-
-
-def make_manifest(name: str, params: dict[str, object]) -> detector.Manifest:
-    return detector.Manifest(name, params, 64, {"value": 0.5}, "0" * 64)
 
 
 def trainable(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -174,10 +172,10 @@ def test_predict_shapes_are_as_promised_and_independent_of_the_batch(name):
 
 def test_saved_detector_predicts_the_same(name, tmp_path):
     method = tiny_method(name).eval()
-    detector.save(tmp_path, method, make_manifest(name, method.config.model_dump(mode="json")))
+    detector_folder.save(tmp_path, method, make_manifest(name, method.config.model_dump(mode="json")))
     images = (random_batch().images * 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
     expected = method.to(memory_format=torch.channels_last).predict(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
-    prediction = detector.Detector.load(tmp_path, "cpu").predict_arrays(images)
+    prediction = Detector.load(tmp_path, "cpu").predict_arrays(images)
     np.testing.assert_allclose(prediction.score, expected.score.numpy(), rtol=0, atol=1e-5)
 
 
@@ -185,15 +183,15 @@ def test_saved_detector_of_every_preset_predicts_the_same(name, tmp_path):
     for preset, params in methods.presets(name).items():
         method = tiny_method(name, **{key: value for key, value in params.items() if key != "backbone"}).eval()
         folder = tmp_path / preset
-        detector.save(folder, method, make_manifest(name, method.config.model_dump(mode="json")))
+        detector_folder.save(folder, method, make_manifest(name, method.config.model_dump(mode="json")))
         images = random_batch().images
-        prediction = detector.Detector.load(folder, "cpu").method.predict(images)
+        prediction = Detector.load(folder, "cpu").method.predict(images)
         torch.testing.assert_close(prediction.score, method.predict(images).score, rtol=1e-4, atol=1e-5)
 
 
 def test_saved_detector_with_unknown_parameters_is_refused(name, tmp_path):
     method = tiny_method(name)
-    detector.save(tmp_path, method, make_manifest(name, {**method.config.model_dump(mode="json"), "gone": 1}))
+    detector_folder.save(tmp_path, method, make_manifest(name, {**method.config.model_dump(mode="json"), "gone": 1}))
     with pytest.raises(StorageError, match=r"gone.*use the adjobs version") as error:
-        detector.Detector.load(tmp_path, "cpu")
+        Detector.load(tmp_path, "cpu")
     assert "\n" not in str(error.value)

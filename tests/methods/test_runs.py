@@ -17,7 +17,7 @@ from PIL import Image
 import adjobs
 from adjobs import methods
 from adjobs.cli.main import main
-from adjobs.inference.detector import read_weights
+from adjobs.inference.detector_folder import read_weights
 from adjobs.jobs.result import TrainResult
 from adjobs.synthesis.contact_sheet import GAP
 from adjobs.tracking.client import connect

@@ -7,9 +7,11 @@ import torch
 
 from adjobs.errors import JobError
 from adjobs.evaluation.evaluate import evaluation_mode
-from adjobs.inference import detector
+from adjobs.inference import detector_folder
+from adjobs.inference.detector import Detector
 from adjobs.methods.cdo.config import Config
 from adjobs.methods.cdo.model import CDO, build
+from tests.helpers.detectors import make_manifest
 from tests.helpers.tiny import RandomImages, random_batch, tiny_method
 
 
@@ -123,7 +125,7 @@ def test_build_covariances_too_large_is_refused():
 def test_saved_detector_keeps_fitted_gaussians(tmp_path):
     method = different_networks().eval()
     method.stages()[0].fit_statistics(RandomImages(64))
-    detector.save(tmp_path, method, detector.Manifest("cdo", method.config.model_dump(mode="json"), 64, {"value": 0.5}, "0" * 64))
+    detector_folder.save(tmp_path, method, make_manifest("cdo", method.config.model_dump(mode="json")))
     images = random_batch().images
-    prediction = detector.Detector.load(tmp_path, "cpu").method.predict(images)
+    prediction = Detector.load(tmp_path, "cpu").method.predict(images)
     torch.testing.assert_close(prediction.score, method.predict(images).score, rtol=1e-4, atol=1e-5)
