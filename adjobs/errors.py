@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_MAX_PROBLEMS_LENGTH = 750
+_MAX_NAMES_LENGTH = 450
+_MAX_NAMES_WITH_GUESS = 12
 
 EXIT_STOPPED = 143  # what a shell reports for a process that SIGTERM ended
 
 
 class AdjobsError(Exception):
-    """Base of every error whose cause lies outside the program. The message says what was got, what is allowed, what to do."""
+    """Base of every error whose cause lies outside the program. The message says what was got, what is allowed, what to do.
+
+    It is always one line, whatever is in the file names and values that it quotes.
+    """
+
+    def __str__(self) -> str:
+        """The message on one line."""
+        return _CONTROL_CHARACTERS.sub(" ", super().__str__())
 
 
 class JobError(AdjobsError):
@@ -42,16 +55,51 @@ class Stopped(BaseException):
 
 def one_line(error: BaseException) -> str:
     """Fold an error of another library into one line of at most 300 characters, for use inside a message of ours."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else text[:297] + "..."
+    return shorten(str(error), 300) or type(error).__name__
+
+
+def shorten(text: str, limit: int = 200) -> str:
+    """A text on one line of at most ``limit`` characters, for use inside a message."""
+    text = " ".join(text[: 10 * limit].split())
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def shown(value: object) -> str:
+    """A user's value as Python writes it, on one line of at most 200 characters.
+
+    >>> shown("cod")
+    "'cod'"
+    """
+    try:
+        return shorten(repr(value))
+    except ValueError:  # Python does not write integers of more than 4300 digits
+        return f"a very long {type(value).__name__}"
+
+
+def join_problems(problems: Sequence[str]) -> str:
+    """Several problems as one line of at most about 800 characters; the last ones are counted only when they do not fit.
+
+    >>> join_problems(["data.uri: missing", "method: missing"])
+    'data.uri: missing; method: missing'
+    """
+    unique = [shorten(problem, _MAX_PROBLEMS_LENGTH) for problem in dict.fromkeys(problems)]
+    count = 1
+    while count < len(unique) and len("; ".join(unique[: count + 1])) <= _MAX_PROBLEMS_LENGTH:
+        count += 1
+    rest = len(unique) - count
+    return "; ".join([*unique[:count], *([f"and {rest} more; fix these first"] if rest else [])])
 
 
 def choices(name: str, allowed: Iterable[str]) -> str:
-    """The end of a message about an unknown name: what is available and what was probably meant.
+    """The end of a message about an unknown name: what is available and what was probably meant, or one of them if both are long.
 
     >>> choices("cod", ["cdo", "liac"])
     "available: cdo, liac; did you mean 'cdo'?"
     """
     names = sorted(allowed)
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"available: {', '.join(names)}" + (f"; did you mean '{close[0]}'?" if close else "")
+    close = difflib.get_close_matches(name[:100], names, n=1)
+    guess = f"did you mean '{close[0]}'?" if close else ""
+    if guess and len(names) > _MAX_NAMES_WITH_GUESS:
+        return guess
+    text = f"available: {shorten(', '.join(names), _MAX_NAMES_LENGTH)}"
+    return f"{text}; {guess}" if guess else text

@@ -53,7 +53,7 @@ def command(
             raise JobError("nothing to train: give a job file, or --method and --data, or --resume RUN")
         if method is not None:
             document["method"] = method
-        if uri is not None:
+        if uri is not None and isinstance(document.get("data") or {}, dict):  # resolve refuses anything else
             document["data"] = {**(document.get("data") or {}), "uri": uri}
         job = resolve.resolve(resolve.override(document, overrides), source=str(job_file or "job"))
     settings = load_settings()

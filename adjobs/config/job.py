@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from adjobs import methods
 from adjobs.data.labels.masks import LabelDetail, coarser
 from adjobs.data.reading import NORMAL_CLASSES, ReadOptions
-from adjobs.methods.contract import MethodConfig, Policy
+from adjobs.documents import dump_yaml
+from adjobs.methods.contract import MethodConfig
 from adjobs.metrics import CONFIDENCE
-from adjobs.metrics.policies import DEFAULT_MAX_FPR, DEFAULT_PIXEL_MAX_FPR, ThresholdPolicy
+from adjobs.metrics.policies import DEFAULT_MAX_FPR, DEFAULT_PIXEL_MAX_FPR, Policy, ThresholdPolicy
 
 
 class Section(BaseModel):
-    """A section of the job file: frozen, unknown keys are refused."""
+    """A section of the job file: frozen; unknown keys, and values of another type, are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class DataSection(Section):
     """Images, labels and splits."""
 
-    uri: str = Field(description="folder, s3://bucket/prefix, or 'elpv'")
+    uri: str = Field(min_length=1, description="folder, s3://bucket/prefix, or 'elpv'")
     format: str = Field("auto", description="format of the data set; auto: recognised by its files")
     protocol: str = Field("holdout", description="how the data set is split into train, validation and test")
     max_train_anomalies: int | None = Field(
@@ -32,13 +32,17 @@ class DataSection(Section):
     )
     seed: int = Field(0, ge=0, lt=2**32, description="seed of the split")
     image_size: int = Field(256, ge=32, le=4096, multiple_of=32, description="side in pixels; images are resized to a square")
-    split: str | None = Field(None, description="JSON file of a split; replaces protocol, max_train_anomalies and seed")
+    split: str | None = Field(
+        None, min_length=1, description="JSON file of a split; replaces protocol, max_train_anomalies and seed"
+    )
     label_detail: LabelDetail = Field(
         "full", description="finest labels of anomalies that training uses; full: all that the data set has"
     )
     block_size: int = Field(8, ge=2, le=512, description="side of a block in pixels, for label_detail: blocks")
     normal_classes: tuple[str, ...] | None = Field(
-        None, description="names of classes and choices that mean normal; null: good, ok, i.O., pass, no defect and the like"
+        None,
+        strict=False,
+        description="names of classes and choices that mean normal; null: good, ok, i.O., pass, no defect and the like",
     )
     follow_links: bool = Field(False, description="follow symbolic links that lead out of the data set")
     skip_invalid: bool = Field(
@@ -54,7 +58,7 @@ class DataSection(Section):
 class TrainSection(Section):
     """Resources of the training, restarts, randomness and validation."""
 
-    workers: int = Field(1, ge=1, le=1024, description="number of Ray Train workers, among which each batch is divided")
+    workers: int = Field(1, ge=1, le=1024, description="number of Ray Train workers; each batch is shared equally among them")
     gpus_per_worker: Annotated[float, Field(ge=0, le=64)] | Literal["auto"] = Field(
         "auto", description="GPUs of each worker; auto: 1 if the cluster has one for each, else 0"
     )
@@ -150,7 +154,7 @@ class JobConfig(Section):
 
     def to_yaml(self) -> str:
         """The resolved job as a job file."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return dump_yaml(self.model_dump(mode="json"))
 
     @property
     def label_detail(self) -> LabelDetail:

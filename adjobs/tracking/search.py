@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from adjobs.config.job import JobConfig
 from adjobs.config.resolve import resolve
+from adjobs.documents import dump_yaml, load_yaml
 from adjobs.errors import TrackingError
 from adjobs.tracking.client import connect, experiment_id, mlflow_errors
 from adjobs.tracking.layout import FIGURES, JOB_FILE, TAG, ParentRun, RunRef
@@ -110,7 +109,7 @@ def open_search(
         for key, value in {"method": job.method, "data.uri": job.data.uri, **options}.items():
             client.log_param(ref.run_id, key, str(value)[:MAX_PARAM_LENGTH])
         client.log_text(ref.run_id, job.to_yaml(), JOB_FILE)
-        client.log_text(ref.run_id, yaml.safe_dump(dict(space), sort_keys=False, allow_unicode=True), SPACE_FILE)
+        client.log_text(ref.run_id, dump_yaml(dict(space)), SPACE_FILE)
         client.log_dict(ref.run_id, dict(options), OPTIONS_FILE)
     return ref
 
@@ -135,8 +134,8 @@ def find_search(uri: str, name: str) -> StoredSearch:
         status=search.status,
         tags=search.tags,
         options=reader.read_json(OPTIONS_FILE),
-        job=resolve(yaml.safe_load(reader.read_text(JOB_FILE)), source=f"search {name}"),
-        space=yaml.safe_load(reader.read_text(SPACE_FILE)),
+        job=resolve(load_yaml(reader.read_text(JOB_FILE)), source=f"search {name}"),
+        space=load_yaml(reader.read_text(SPACE_FILE)),
         trials=sorted(trials, key=lambda trial: int(trial.tags["trial"])),
         final=next((child for child in children if child.tags.get("kind") == FINAL), None),
     )

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 from adjobs import methods
 from adjobs.config.job import JobConfig
 from adjobs.config.resolve import read_yaml, resolve
-from adjobs.errors import AdjobsError, JobError
+from adjobs.documents import InvalidDocumentError, to_plain
+from adjobs.errors import AdjobsError, JobError, shorten
 from adjobs.tuning.parameter import Parameter, key_hint, parse_parameter
 
 if TYPE_CHECKING:
@@ -194,6 +195,10 @@ def parse_space(document: object, source: str) -> Space:
     Raises:
         JobError: it is not a space; every problem at once.
     """
+    try:
+        document = to_plain(document)
+    except InvalidDocumentError as error:
+        raise JobError(f"{shorten(source)}: {error}") from error
     is_mapping = isinstance(document, dict) and set(document) == {"method", "parameters"}
     if not isinstance(document, dict) or not is_mapping or not isinstance(document["parameters"], dict):
         content = sorted(map(str, document)) if isinstance(document, dict) else type(document).__name__

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from adjobs.config.resolve import override, read_job, resolve
@@ -61,8 +64,17 @@ def test_resolve_user_params_override_the_preset():
         ({"trian": {}}, "trian: unknown key; available: .*; did you mean 'train'"),
         ({"data": {"ur": "x"}}, r"data\.uri: missing; folder, s3://.*data\.ur: unknown key; .*did you mean 'uri'"),
         ({"data": {"uri": "x", "image_size": 33}}, r"data\.image_size: got 33; must be a multiple of 32"),
-        ({"data": 3}, "data: got 3"),
-        ({"params": {"gama": 3}}, r"params\.gama: unknown key; available: .*; did you mean 'gamma'"),
+        ({"data": 3}, "data: got 3; must be a section of keys and values"),
+        ({"data": "elpv"}, "data: got 'elpv'; must be a section of keys and values"),
+        ({"data": {"uri": ""}}, r"data\.uri: got ''; must not be empty"),
+        ({"data": {"uri": "x", "seed": 1.0}}, r"data\.seed: got 1\.0; must be a whole number"),
+        ({"data": {"uri": "x", "seed": True}}, r"data\.seed: got True; must be a whole number"),
+        ({"data": {"uri": "x", "skip_invalid": "yes"}}, r"data\.skip_invalid: got 'yes'; must be true or false"),
+        ({"data": {"uri": "x", "skip_invalid": 1}}, r"data\.skip_invalid: got 1; must be true or false"),
+        ({"data": {"uri": "x", "normal_classes": "ok"}}, r"data\.normal_classes: got 'ok'; must be a list"),
+        ({"params": {"lr": "0.1"}}, r"params\.lr: got '0\.1'; must be a number"),
+        ({"params": {"epochs": 2.0}}, r"params\.epochs: got 2\.0; must be a whole number"),
+        ({"params": {"gama": 3}}, r"params\.gama: unknown key; did you mean 'gamma'"),
         ({"params": {"lr": -1}}, r"params\.lr: got -1; must be greater than 0"),
         ({"params": {"backbone": "vgg"}}, r"params\.backbone: got 'vgg'; must be .*hrnet_w32"),
         ({"preset": "papr"}, "unknown preset 'papr' of cdo; available: official, paper; did you mean 'paper'"),
@@ -105,6 +117,39 @@ def test_resolve_reports_all_problems_at_once():
     assert all(word in str(caught.value) for word in ("data.imgsize", "params.gama", "train.wokers"))
 
 
+def test_resolve_reports_faults_of_thresholds_with_the_others():
+    with pytest.raises(JobError) as caught:
+        resolve(
+            {
+                "method": "cdo",
+                "data": {"uri": ""},
+                "params": {"epochs": 0},
+                "threshold": {"value": 2},
+                "pixel_threshold": {"policy": "fixed"},
+            }
+        )
+    keys = ("data.uri: got ''", "params.epochs: got 0", "threshold: policy max_fpr: got value 2", "pixel_threshold: ")
+    assert all(key in str(caught.value) for key in keys)
+
+
+def test_resolve_more_problems_than_fit_a_line_are_counted():
+    with pytest.raises(JobError, match=r"and \d+ more; fix these first$") as caught:
+        resolve({**JOB, "params": {f"unknown_{i}": 1 for i in range(1000)}}, source="x" * 10_000)
+    assert len(str(caught.value)) <= 1000
+
+
+def test_resolve_whole_number_for_a_number_is_a_number():
+    gamma = resolve({**JOB, "params": {"gamma": 3}}).params["gamma"]
+    assert (gamma, type(gamma)) == (3.0, float)
+
+
+def test_override_values_of_python_become_those_of_a_file():
+    job = resolve(override({"method": "cdo", "data": {"uri": Path("images")}, "params": {"lr": np.float64(0.5)}}, ()))
+    assert (job.data.uri, job.params["lr"]) == ("images", 0.5)
+    with pytest.raises(JobError, match=r"^job: got <object object at .*, a object; must be text"):
+        override({"method": object()}, ())
+
+
 def test_override_values_are_yaml_and_keys_reach_into_sections():
     document = override(JOB, ["params.gamma=3", "data.max_train_anomalies=null", "train.workers=2", "data.uri=a=b"])
     assert document == {
@@ -120,8 +165,11 @@ def test_override_values_are_yaml_and_keys_reach_into_sections():
     ("setting", "message"),
     [
         ("gamma", "give key=value"),
+        ("params..gamma=1", "give key=value"),
+        (".".join(["a"] * 5000) + "=1", "give key=value"),
+        ("params.gamma={a: 1, a: 2}", "key 'a' is given twice"),
         ("method.x=1", "'method' is a value, not a section"),
-        ("params.x=[1", "is not a YAML value"),
+        ("params.x=[1", "the value is not valid YAML"),
     ],
 )
 def test_override_wrong_setting_is_refused(setting, message):
@@ -138,6 +186,21 @@ def test_read_job_wrong_file_is_refused(tmp_path, text, message):
         path.write_text(text)
     with pytest.raises(JobError, match=message):
         read_job(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"a: \xff", r"byte 4 is not UTF-8"), (b"a: \0", r"U\+0000"), (b" " * (2**20 + 1), "larger than 1 MiB")],
+)
+def test_read_job_binary_or_large_file_is_refused(tmp_path, content, message):
+    (tmp_path / "job.yaml").write_bytes(content)
+    with pytest.raises(JobError, match=message):
+        read_job(tmp_path / "job.yaml")
+
+
+def test_read_job_impossible_path_is_refused():
+    with pytest.raises(JobError, match="cannot be read"):
+        read_job(Path("a\0b"))
 
 
 def test_job_policies_are_those_of_the_metrics():

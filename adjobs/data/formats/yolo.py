@@ -8,13 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from adjobs.data.dataset import Sample
 from adjobs.data.images import ImageError, image_size
 from adjobs.data.labels.masks import Box, Mask, Shapes
 from adjobs.data.reading import ReadContext
 from adjobs.data.walk import SPLIT_FOLDERS, clean_defect_type, files_under, image_files, read_text, refuse_strays, relative_stem
+from adjobs.documents import InvalidDocumentError, load_yaml
 from adjobs.errors import DataError, one_line
 
 NAME = "yolo"
@@ -172,9 +171,9 @@ def _class_names(root: Path) -> Callable[[int], str | None]:
 
 def _read_yaml_names(path: Path) -> Callable[[int], str | None]:
     try:
-        document = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise DataError(f"{path}: is not valid YAML ({one_line(error)}); fix it") from error
+        document = load_yaml(read_text(path), integer_keys=True)
+    except InvalidDocumentError as error:
+        raise DataError(f"{path}: is not valid YAML ({error}); fix it") from error
     names: Any = document.get("names") if isinstance(document, dict) else None
     if not isinstance(names, list | dict):
         raise DataError(f"{path}: names is {repr(names)[:60]}; expected a list, or a mapping from class number to name; fix it")
