@@ -13,11 +13,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
-import yaml
 
 from adjobs.config.resolve import resolve
 from adjobs.data.splits.assignment import SplitAssignment
-from adjobs.errors import AdjobsError, TrackingError
+from adjobs.documents import load_yaml
+from adjobs.errors import TrackingError
 from adjobs.tracking.client import connect, mlflow_errors
 from adjobs.tracking.layout import FIGURES, HISTORY_PREFIXES, JOB_FILE, SPLIT_FILE, TAG, RunRef, StoredRun, scores_file
 from adjobs.tracking.writer import History, read_history
@@ -81,25 +81,32 @@ class RunReader(ABC):
         """A JSON artifact.
 
         Raises:
-            TrackingError: it is missing or damaged.
+            TrackingError: it is missing or damaged, or MLflow does not answer.
         """
         try:
             return dict(json.loads(self.read_text(name)))
-        except (OSError, ValueError, TypeError, AdjobsError) as error:
-            raise TrackingError(f"run {self.ref.run_id}: has no readable {name}; train it again with this version") from error
+        except TrackingError as error:
+            if name in self.artifacts(name.rpartition("/")[0]):
+                raise
+            raise TrackingError(f"run {self.ref.run_id}: has no {name}; train it again with this version") from error
+        except (ValueError, TypeError) as error:
+            raise TrackingError(f"run {self.ref.run_id}: {name} is damaged; train it again") from error
 
     def scores(self, split: str) -> ImageScores:
         """The scores that were stored for a split, without anomaly maps and masks."""
         table = self.read_json(scores_file(split))
-        columns = dict(zip(table["columns"], zip(*table["data"], strict=True), strict=True))
-        return ImageScores(
-            ids=tuple(columns["image"]),
-            labels=np.array(columns["label"], dtype=np.int64),
-            score=np.array(columns["score"], dtype=np.float64),
-            defects=tuple(columns["defect"]),
-            anomaly_maps=None,
-            masks=None,
-        )
+        try:
+            columns = dict(zip(table["columns"], zip(*table["data"], strict=True), strict=True))
+            return ImageScores(
+                ids=tuple(columns["image"]),
+                labels=np.array(columns["label"], dtype=np.int64),
+                score=np.array(columns["score"], dtype=np.float64),
+                defects=tuple(columns["defect"]),
+                anomaly_maps=None,
+                masks=None,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise TrackingError(f"run {self.ref.run_id}: {scores_file(split)} is damaged; train it again") from error
 
     def figures(self) -> dict[str, bytes]:
         """The run's PNG figures by name, without folder and suffix."""
@@ -117,8 +124,8 @@ class RunReader(ABC):
         if "storage" not in tags:
             raise TrackingError(f"run {self.ref.run_id}: not a run of adjobs; give the run id that 'adjobs train' printed")
         return StoredRun(
-            job=resolve(yaml.safe_load(self.read_text(JOB_FILE)), source=f"run {self.ref.run_id}"),
-            split=SplitAssignment.from_dict(json.loads(self.read_text(SPLIT_FILE))),
+            job=resolve(load_yaml(self.read_text(JOB_FILE)), source=f"run {self.ref.run_id}"),
+            split=SplitAssignment.from_dict(self.read_json(SPLIT_FILE)),
             fingerprint=tags["data_fingerprint"],
             storage=tags["storage"],
             status=self.info.status,
@@ -163,15 +170,16 @@ class MlflowRunReader(RunReader):
 
 
 def run_info(run: Any, experiment: str) -> RunInfo:
-    """What MLflow says of a run."""
+    """What MLflow says of a run. One that was resumed keeps the end of its last interruption there, which counts for nothing."""
+    status = JobStatus(str(run.info.status))
     inputs = run.inputs.dataset_inputs if run.inputs else []
     dataset = inputs[0].dataset if inputs else None
     return RunInfo(
         name=run.info.run_name or run.info.run_id,
         experiment=experiment,
-        status=JobStatus(str(run.info.status)),
+        status=status,
         started_at=_time(run.info.start_time),
-        ended_at=_time(run.info.end_time),
+        ended_at=None if status == JobStatus.RUNNING else _time(run.info.end_time),
         tags={key.removeprefix(TAG): value for key, value in run.data.tags.items() if key.startswith(TAG)},
         metrics=dict(run.data.metrics),
         dataset={} if dataset is None else {**_mapping(dataset.source), "counts": _mapping(dataset.profile)},
