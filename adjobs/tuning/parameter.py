@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from adjobs import methods
-from adjobs.errors import choices
+from adjobs.errors import choices, shown
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -18,10 +18,18 @@ Distribution = Literal["uniform", "loguniform", "quniform", "randint", "choice"]
 DISTRIBUTIONS = {
     "uniform": "[low, high]",
     "loguniform": "[low, high], both above 0",
-    "quniform": "[low, high, step], a whole number of steps apart",
-    "randint": "[low, high], whole numbers, both included",
-    "choice": "a list of words, numbers, booleans or null",
+    "quniform": "[low, high, step], a whole number of steps apart, at most 1e11 steps from 0",
+    "randint": "[low, high], whole numbers up to 2**40, both included",
+    "choice": "a list of up to 1000 different words, numbers, booleans or null",
 }
+MAX_CHOICES = 1000
+MAX_INTEGER = 2**40
+"""TPE adds the probabilities of neighbouring whole numbers, which vanish in wider ranges."""
+MAX_NUMBER = 1e150
+"""Samplers square distances."""
+MAX_STEPS = 10**11
+"""From zero to a value of quniform; values are rounded to 12 digits."""
+
 # Keys besides params that may vary: not the images, not the seeds, nothing that comes after the training.
 JOB_KEYS = (
     "data.image_size",
@@ -55,22 +63,40 @@ class Parameter:
         return self.values if self.distribution == "choice" else self.values[:2]
 
     @property
-    def grid_values(self) -> tuple[Any, ...] | None:
-        """All values in order; None for continuous distributions."""
+    def size(self) -> int | None:
+        """Number of values; None for continuous distributions."""
         if self.distribution == "choice":
-            return self.values
+            return len(self.values)
         if self.distribution == "randint":
-            return tuple(range(self.values[0], self.values[1] + 1))
+            return int(self.values[1] - self.values[0] + 1)
         if self.distribution == "quniform":
             low, high, step = self.values
-            return tuple(_without_float_noise(low + i * step) for i in range(round((high - low) / step) + 1))
+            return round((high - low) / step) + 1
         return None
+
+    def grid_values(self) -> Iterator[Any]:
+        """All values in order, made one by one; none for continuous distributions."""
+        if self.distribution == "choice":
+            yield from self.values
+        else:
+            yield from map(self._value, range(self.size or 0))
+
+    def _value(self, index: int) -> float:
+        """A value of the grid of numbers."""
+        if self.distribution == "randint":
+            return int(self.values[0] + index)
+        return _without_float_noise(self.values[0] + index * self.values[2])
 
     def contains(self, value: object) -> bool:
         """Whether the parameter can have this value."""
-        if self.grid_values is not None:
-            return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in self.grid_values)
-        return isinstance(value, int | float) and not isinstance(value, bool) and self.values[0] <= value <= self.values[1]
+        if self.distribution == "choice":
+            return any(_is_same(value, other) for other in self.values)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not self.values[0] <= value <= self.values[1]:
+            return False
+        if self.size is None:
+            return True
+        step = 1 if self.distribution == "randint" else self.values[2]
+        return value == self._value(round((value - self.values[0]) / step))
 
     def suggest(self, trial: Trial) -> Any:
         """A value from Optuna's sampler."""
@@ -106,14 +132,14 @@ def parse_parameter(key: str, definition: object, method: str, earlier: Sequence
     named = [name for name in get_args(Distribution) if isinstance(definition, dict) and name in definition]
     if not isinstance(definition, dict) or len(named) != 1 or set(definition) - {*named, "when"}:
         allowed = "; ".join(f"{name}: {values}" for name, values in DISTRIBUTIONS.items())
-        raise ValueError(f"got {definition!r}, needs one of {allowed}")
+        raise ValueError(f"got {shown(definition)}, needs one of {allowed}")
     distribution: Distribution = named[0]
     values = tuple(definition[distribution]) if isinstance(definition[distribution], list) else ()
     if not _are_valid(distribution, values):
-        raise ValueError(f"{distribution}: got {definition[distribution]!r}, needs {DISTRIBUTIONS[distribution]}")
+        raise ValueError(f"{distribution}: got {shown(definition[distribution])}, needs {DISTRIBUTIONS[distribution]}")
     when = definition.get("when") or {}
     if not isinstance(when, dict):
-        raise ValueError(f"when: got {when!r}, needs a mapping of keys to a value or a list of values")  # noqa: TRY004
+        raise ValueError(f"when: got {shown(when)}, needs a mapping of keys to a value or a list of values")  # noqa: TRY004
     later = [other for other in when if other in all_keys and other not in earlier]
     if later:
         raise ValueError(f"when: {', '.join(later)} must be declared before it")
@@ -124,17 +150,34 @@ def parse_parameter(key: str, definition: object, method: str, earlier: Sequence
 def _are_valid(distribution: Distribution, values: tuple[Any, ...]) -> bool:
     """Whether the values are what a distribution needs."""
     if distribution == "choice":
-        return len(values) > 0 and all(value is None or isinstance(value, str | int | float) for value in values)
+        are_scalars = all(value is None or isinstance(value, str | int | float) for value in values)
+        return 0 < len(values) <= MAX_CHOICES and are_scalars and not _has_duplicates(values)
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     count = 3 if distribution == "quniform" else 2
-    if len(numbers) != len(values) or len(values) != count or not all(map(math.isfinite, numbers)):
+    if len(numbers) != len(values) or len(values) != count or not all(abs(value) <= MAX_NUMBER for value in numbers):
         return False
     low, high, *step = numbers
+    if not low < high:
+        return False
     if distribution == "randint":
-        return low < high and all(isinstance(value, int) for value in values)
-    if distribution == "loguniform":
-        return 0 < low < high
-    return low < high and (not step or (step[0] > 0 and math.isclose((high - low) / step[0], round((high - low) / step[0]))))
+        return all(isinstance(value, int) and abs(value) <= MAX_INTEGER for value in values)
+    return low > 0 if distribution == "loguniform" else not step or _is_step(low, high, step[0])
+
+
+def _is_step(low: float, high: float, step: float) -> bool:
+    """Whether whole numbers of steps lead from low to high, each to a value that 12 digits tell from its neighbours."""
+    if step <= 0 or max(abs(low), abs(high)) > MAX_STEPS * step:
+        return False
+    return math.isclose((high - low) / step, round((high - low) / step))
+
+
+def _is_same(value: object, other: object) -> bool:
+    """Equal, where a boolean is not a number."""
+    return value == other and isinstance(value, bool) == isinstance(other, bool)
+
+
+def _has_duplicates(values: Sequence[object]) -> bool:
+    return len({(value, isinstance(value, bool)) for value in values}) < len(values)
 
 
 def key_hint(key: str, method: str) -> str:

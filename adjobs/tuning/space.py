@@ -23,11 +23,17 @@ from adjobs import methods
 from adjobs.config.job import JobConfig
 from adjobs.config.resolve import read_yaml, resolve
 from adjobs.documents import InvalidDocumentError, to_plain
-from adjobs.errors import AdjobsError, JobError, shorten
+from adjobs.errors import AdjobsError, JobError, join_problems, shorten
 from adjobs.tuning.parameter import Parameter, key_hint, parse_parameter
 
 if TYPE_CHECKING:
     from optuna import Trial
+
+MAX_GRID_POINTS = 100_000
+"""As many as ``--trials`` allows."""
+
+MAX_DATA_VARIANTS = 1000
+"""Each is checked and split before the search starts."""
 
 TrialParams = dict[str, Any]
 """Values of the keys that vary, by key; empty: the job as it is."""
@@ -54,8 +60,13 @@ class Space:
             JobError: all that the method's configuration or the job refuses, at once.
         """
         problems = [] if job.method == self.method else [f"method: got {self.method}, the job's is {job.method}"]
+        activating: dict[str, TrialParams | None] = {}
         for parameter in self.parameters if not problems else ():
-            context = self._activating_params(parameter, job)
+            try:
+                context = activating[parameter.key] = self._activating_params(parameter, job, activating)
+            except JobError as error:
+                problems.append(str(error))
+                continue
             if context is None:
                 problems.append(f"{parameter.key}: its 'when' never holds in this space; change it, or leave the key out")
                 continue
@@ -63,38 +74,48 @@ class Space:
                 try:
                     self.apply({**context, parameter.key: bound}, job)
                 except JobError as error:
-                    problems.append(str(error).removeprefix(f"{self.source}: "))
-        if not problems and all(self._is_never_active(parameter, job) for parameter in self.parameters):
+                    problems.append(str(error).removeprefix(f"{shorten(self.source)}: "))
+        if not problems and not self._can_vary(job):
             problems.append("nothing varies in this job, because no 'when' holds; use another space for it")
         if problems:
-            raise JobError(f"{self.source}: " + "; ".join(dict.fromkeys(problems)))
+            raise JobError(f"{shorten(self.source)}: {join_problems(problems)}")
 
     def _find(self, key: str) -> Parameter | None:
         return next((parameter for parameter in self.parameters if parameter.key == key), None)
 
-    def _activating_params(self, parameter: Parameter, job: JobConfig) -> TrialParams | None:
-        """Values of other keys with which a parameter varies, the job's own where possible; None where there are none."""
+    def _activating_params(
+        self, parameter: Parameter, job: JobConfig, activating: Mapping[str, TrialParams | None]
+    ) -> TrialParams | None:
+        """Values of other keys with which a parameter varies, the job's own where possible; None where there are none.
+
+        Args:
+            parameter: the parameter.
+            job: the job.
+            activating: such values for all earlier parameters.
+        """
         params: TrialParams = {}
         for key, allowed in parameter.when.items():
             other, job_value = self._find(key), value_at(job, key)
             reachable = [value for value in allowed if other is None or other.contains(value)]
-            others = self._activating_params(other, job) if other else {}
+            others = activating.get(key) if other else {}
             if not reachable or others is None:
                 return None
             params |= {**others, key: min(reachable, key=lambda value: value != job_value)}
         return params
 
-    def _is_never_active(self, parameter: Parameter, job: JobConfig) -> bool:
-        """Whether a parameter cannot vary, because of values of the job that no other parameter changes."""
-        for key, allowed in parameter.when.items():
-            other = self._find(key)
-            if value_at(job, key) not in allowed and (other is None or self._is_never_active(other, job)):
-                return True
-        return False
+    def _can_vary(self, job: JobConfig) -> bool:
+        """Whether some parameter can vary with the values of the job that no other parameter changes."""
+        active: set[str] = set()
+        for parameter in self.parameters:
+            conditions = parameter.when.items()
+            if all(value_at(job, key) in allowed or key in active for key, allowed in conditions):
+                active.add(parameter.key)
+        return bool(active)
 
     def is_active(self, parameter: Parameter, params: TrialParams, job: JobConfig) -> bool:
         """Whether a parameter varies beside the values chosen so far."""
-        return all(params.get(key, value_at(job, key)) in allowed for key, allowed in parameter.when.items())
+        conditions = parameter.when.items()
+        return all((params[key] if key in params else value_at(job, key)) in allowed for key, allowed in conditions)
 
     def suggest(self, trial: Trial, job: JobConfig) -> TrialParams:
         """Values from Optuna's sampler."""
@@ -104,22 +125,27 @@ class Space:
                 params[parameter.key] = parameter.suggest(trial)
         return params
 
-    def grid(self, job: JobConfig) -> list[TrialParams]:
+    def grid(self, job: JobConfig, max_points: int = MAX_GRID_POINTS) -> list[TrialParams]:
         """All combinations, in the order of the parameters.
 
         Raises:
-            JobError: a parameter is continuous.
+            JobError: a parameter is continuous, or there are more than ``max_points`` combinations.
         """
-        continuous = [parameter.key for parameter in self.parameters if parameter.grid_values is None]
+        continuous = [parameter.key for parameter in self.parameters if parameter.size is None]
         if continuous:
             raise JobError(
                 f"{self.source}: {', '.join(continuous)}: a grid needs a finite number of values; use quniform or choice"
             )
         grid: list[TrialParams] = [{}]
         for parameter in self.parameters:
-            values = [{parameter.key: value} for value in parameter.grid_values or ()]
+            active = [self.is_active(parameter, params, job) for params in grid]
+            if sum(active) * (parameter.size or 0) + active.count(False) > max_points:
+                raise JobError(f"{self.source}: {parameter.key}: more than {max_points} combinations; use fewer values")
+            values = [{parameter.key: value} for value in parameter.grid_values()]
             grid = [
-                {**params, **chosen} for params in grid for chosen in (values if self.is_active(parameter, params, job) else [{}])
+                {**params, **chosen}
+                for params, is_active in zip(grid, active, strict=True)
+                for chosen in (values if is_active else [{}])
             ]
         return grid
 
@@ -138,13 +164,13 @@ class Space:
         """Every combination of what varies in ``data``, and of the keys that decide whether it does.
 
         Raises:
-            JobError: one of them is continuous.
+            JobError: one of them is continuous, or there are more than `MAX_DATA_VARIANTS`.
         """
         keys = {parameter.key for parameter in self.parameters if parameter.key.startswith("data.")}
         for parameter in reversed(self.parameters):  # conditions name earlier keys
             keys |= set(parameter.when) if parameter.key in keys else set()
         parameters = tuple(parameter for parameter in self.parameters if parameter.key in keys)
-        yield from Space(self.source, self.method, parameters).grid(job)
+        yield from Space(self.source, self.method, parameters).grid(job, MAX_DATA_VARIANTS)
 
     def apply(self, params: TrialParams, job: JobConfig) -> JobConfig:
         """The job with the values of a trial.
@@ -170,9 +196,9 @@ def value_at(job: JobConfig, key: str) -> Any:
         JobError: no such key.
     """
     section, _, name = key.partition(".")
-    values = job.model_dump(mode="json").get(section)
+    values = job.model_dump(mode="json", include={section}).get(section)
     if not isinstance(values, dict) or name not in values:
-        raise JobError(f"{key}: unknown key of a {job.method} job; {key_hint(key, job.method)}")
+        raise JobError(f"{shorten(key)}: unknown key of a {job.method} job; {key_hint(key, job.method)}")
     return values[name]
 
 
@@ -199,9 +225,10 @@ def parse_space(document: object, source: str) -> Space:
         document = to_plain(document)
     except InvalidDocumentError as error:
         raise JobError(f"{shorten(source)}: {error}") from error
+    source = shorten(source)
     is_mapping = isinstance(document, dict) and set(document) == {"method", "parameters"}
     if not isinstance(document, dict) or not is_mapping or not isinstance(document["parameters"], dict):
-        content = sorted(map(str, document)) if isinstance(document, dict) else type(document).__name__
+        content = shorten(str(sorted(document))) if isinstance(document, dict) else type(document).__name__
         raise JobError(f"{source}: got {content}, needs the keys method and parameters (a mapping of keys to distributions)")
     method = str(document["method"])
     try:
@@ -210,17 +237,17 @@ def parse_space(document: object, source: str) -> Space:
         raise JobError(f"{source}: {error}") from error
     parameters: list[Parameter] = []
     problems: list[str] = []
-    keys = [str(key) for key in document["parameters"]]
-    for key, definition in zip(keys, document["parameters"].values(), strict=True):
+    keys = list(document["parameters"])
+    for key, definition in document["parameters"].items():
         earlier = [parameter.key for parameter in parameters]
         try:
             parameters.append(parse_parameter(key, definition, method, earlier, keys))
         except ValueError as error:
-            problems.append(f"{key}: {error}")
+            problems.append(f"{shorten(key)}: {error}")
     if not keys:
         problems.append("parameters: got none; give at least one")
     if problems:
-        raise JobError(f"{source}: " + "; ".join(problems))
+        raise JobError(f"{source}: {join_problems(problems)}")
     return Space(source, method, tuple(parameters))
 
 

@@ -10,6 +10,7 @@ ODD_SCALARS = st.sampled_from(
         "", " ", "0", "1.0", "yes", "none", "auto", "x" * 5000, "a\nb", "a\0b", "\ud800", "é", "/", "..", "s3://", "elpv", "cdo",
     ]
 )  # fmt: skip
+ODD_NUMBERS = st.sampled_from([0, 1, 2, -1, 2**31, 10**12, 2**60, 10**30, 0.5, 1e-300, 5e-324, 1e300, 0.1, 0.3, 3e-300])
 ODD_VALUES = st.recursive(
     ODD_SCALARS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.just("policy"), inner, max_size=3),

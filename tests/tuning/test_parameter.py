@@ -12,9 +12,56 @@ def parse(definition: object, key: str = "params.gamma", earlier: tuple[str, ...
 
 
 def test_grid_values_with_a_step_include_both_bounds():
-    assert Parameter("params.x", "quniform", (0.1, 0.5, 0.1)).grid_values == (0.1, 0.2, 0.3, 0.4, 0.5)
-    assert Parameter("params.x", "randint", (2, 4)).grid_values == (2, 3, 4)
-    assert Parameter("params.x", "uniform", (2, 4)).grid_values is None
+    assert list(Parameter("params.x", "quniform", (0.1, 0.5, 0.1)).grid_values()) == [0.1, 0.2, 0.3, 0.4, 0.5]
+    assert list(Parameter("params.x", "randint", (2, 4)).grid_values()) == [2, 3, 4]
+    assert list(Parameter("params.x", "uniform", (2, 4)).grid_values()) == []
+
+
+@pytest.mark.parametrize(
+    ("distribution", "values", "size"),
+    [
+        ("uniform", (0, 1), None),
+        ("choice", ("a", "b"), 2),
+        ("randint", (1, 10**12), 10**12),
+        ("quniform", (0.1, 0.5, 0.1), 5),
+        ("quniform", (0, 1e9, 0.01), 10**11 + 1),
+        ("quniform", (0, 3e-300, 1e-300), 4),
+    ],
+)
+def test_size_is_the_number_of_values(distribution, values, size):
+    assert Parameter("params.x", distribution, values).size == size
+
+
+def test_contains_of_a_trillion_values_is_arithmetic():
+    integers = Parameter("params.x", "randint", (1, 10**12))
+    assert integers.contains(10**12)
+    assert not integers.contains(10**12 + 1)
+    assert not integers.contains(2.5)
+    steps = Parameter("params.x", "quniform", (0.1, 1e9, 0.01))
+    assert steps.contains(123456.78)
+    assert not steps.contains(123456.785)
+    assert Parameter("params.x", "quniform", (0, 3e-300, 1e-300)).contains(2e-300)
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "loguniform", "quniform", "randint"])
+@pytest.mark.parametrize("sampler", ["RandomSampler", "TPESampler"])
+def test_suggest_draws_from_the_largest_ranges_allowed(distribution, sampler):
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    ranges = {
+        "uniform": [-1e150, 1e150],
+        "loguniform": [1e-150, 1e150],
+        "quniform": [0, 1e9, 0.01],
+        "randint": [-(2**40), 2**40],
+    }
+    parameter = parse({distribution: ranges[distribution]})
+    study = optuna.create_study(sampler=getattr(optuna.samplers, sampler)(seed=0))
+    for _ in range(12):
+        trial = study.ask()
+        value = parameter.suggest(trial)
+        assert parameter.contains(value)
+        study.tell(trial, 0.0)
 
 
 def test_contains_boolean_is_not_a_number():
@@ -51,6 +98,15 @@ def test_parse_parameter_seeds_images_and_thresholds_may_not_vary(key):
         {"uniform": ["a", "b"]},
         {"loguniform": [0, 1]},
         {"quniform": [0, 1, 0.3]},
+        {"quniform": [0, 1, 1e-300]},
+        {"quniform": [0, 1, 5e-324]},
+        {"quniform": [0, 1, 0]},
+        {"quniform": [1e12, 1e12 + 1, 1]},
+        {"uniform": [0, 1e300]},
+        {"uniform": [0, 10**400]},
+        {"randint": [0, 2**60]},
+        {"choice": [1, 1.0]},
+        {"choice": list(range(1001))},
         {"randint": [0, 1.5]},
         {"choice": []},
         {"choice": [[1]]},

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from adjobs import methods
 from adjobs.config.job import JobConfig
 from adjobs.config.resolve import resolve
-from adjobs.errors import JobError
+from adjobs.errors import AdjobsError, JobError
+from adjobs.tuning.parameter import DISTRIBUTIONS
 from adjobs.tuning.space import Space, format_params, parse_space, read_space
+from tests.helpers.documents import ODD_NUMBERS, ODD_SCALARS, ODD_VALUES, ODD_YAML, check_message
 
 SPACES = Path(__file__).parents[2] / "tune_spaces"
 JOBS = [*((method, {}) for method in methods.names()), *(("semirest", {"supervision": s}) for s in ("masks", "boxes"))]
@@ -148,6 +152,78 @@ def test_read_space_unreadable_file_is_refused(tmp_path):
 def test_grid_continuous_parameter_is_refused():
     with pytest.raises(JobError, match=r"params.gamma: a grid needs a finite number of values"):
         make_space(params__gamma={"uniform": [0, 1]}).grid(make_job())
+
+
+def test_grid_of_a_trillion_points_is_refused_by_arithmetic():
+    space = make_space(params__batch_size={"randint": [1, 10**12]})
+    with pytest.raises(JobError, match=r"params.batch_size: more than 100000 combinations; use fewer values"):
+        space.grid(make_job())
+    many = {f"params__{name}": {"randint": [1, 100]} for name in ("batch_size", "epochs", "rectangles")}
+    with pytest.raises(JobError, match=r"params.rectangles: more than 100000 combinations"):
+        make_space(**many).grid(make_job())
+
+
+def test_data_variants_of_a_trillion_are_refused_by_arithmetic():
+    space = make_space(data__max_train_anomalies={"randint": [0, 10**12]})
+    with pytest.raises(JobError, match=r"data.max_train_anomalies: more than 1000 combinations"):
+        list(space.data_variants(make_job()))
+
+
+def test_check_conditions_on_all_earlier_keys_take_linear_time():
+    names = [name for name in make_job().params if isinstance(make_job().params[name], int) and name != "mom"]
+    definitions: dict[str, object] = {}
+    for name in names:
+        when = {key: [make_job().params[key.partition(".")[2]]] for key in definitions}
+        definitions[f"params.{name}"] = {"choice": [make_job().params[name]], "when": when}
+    parse_space({"method": "cdo", "parameters": definitions}, "space").check(make_job())
+
+
+quick = settings(deadline=None, max_examples=60, derandomize=True)
+KEYS = [f"params.{name}" for name in make_job().params] + [
+    "data.image_size",
+    "data.protocol",
+    "train.precision",
+    "data.seed",
+    "x",
+]
+
+
+@quick
+@given(
+    parameters=st.dictionaries(
+        st.sampled_from(KEYS),
+        ODD_VALUES
+        | st.dictionaries(st.sampled_from([*DISTRIBUTIONS, "when"]), st.lists(ODD_SCALARS, max_size=4) | ODD_VALUES, max_size=2)
+        | st.fixed_dictionaries(
+            {"choice": st.lists(ODD_SCALARS, min_size=1, max_size=3)},
+            optional={"when": st.dictionaries(st.sampled_from(KEYS), ODD_VALUES, max_size=2)},
+        )
+        | st.tuples(st.sampled_from(["uniform", "quniform", "randint"]), st.lists(ODD_NUMBERS, min_size=2, max_size=3)).map(
+            lambda pair: {pair[0]: sorted(pair[1])}
+        ),
+        max_size=3,
+    )
+)
+def test_parse_space_of_anything_is_a_space_or_one_line(parameters):
+    try:
+        space = parse_space({"method": "cdo", "parameters": parameters}, "space 'space.yaml'")
+        space.check(make_job())
+        space.params_of(make_job())
+        assert parse_space(space.to_dict(), space.source) == space
+        space.grid(make_job())
+    except AdjobsError as error:
+        check_message(error)
+
+
+@quick
+@given(text=ODD_YAML, place=st.sampled_from(["method: {}", "parameters: {}", "parameters:\n  params.gamma: {}", "{}"]))
+def test_read_space_of_odd_text_is_a_space_or_one_line(tmp_path_factory, text, place):
+    path = tmp_path_factory.getbasetemp() / "odd.yaml"
+    path.write_bytes(f"method: cdo\n{place.replace('{}', text)}\n".encode("utf-8", "surrogatepass"))
+    try:
+        read_space(path)
+    except AdjobsError as error:
+        check_message(error)
 
 
 def test_params_of_job_outside_the_space_is_none():
