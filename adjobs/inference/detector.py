@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from adjobs.data.images import decode, decode_opened, stretch
-from adjobs.errors import DataError, JobError, one_line
+from adjobs.errors import DataError, JobError, StorageError, one_line
 from adjobs.evaluation.evaluate import EVAL_BATCH, DeviceConfig, PredictionArrays, check_finite, evaluation_mode, predict_images
 from adjobs.inference.detector_folder import Manifest, load_method, read_manifest
 from adjobs.inference.regions import Region, find_regions
@@ -79,7 +79,15 @@ class Detector:
         """
         torch_device = resolve_device(device)
         manifest = read_manifest(folder)
-        return cls(load_method(folder, manifest), manifest, torch_device)
+        detector = cls(load_method(folder, manifest), manifest, torch_device)
+        noise = np.random.default_rng(0).integers(0, 256, (1, manifest.image_size, manifest.image_size, 3), np.uint8)
+        try:  # better now than at the first image: stored indices may be out of range, or a memory bank empty
+            detector.predict_arrays(noise)
+        except (RuntimeError, IndexError, ValueError, MemoryError) as error:
+            raise StorageError(
+                f"detector {folder}: cannot predict ({one_line(error)}); give a run or model that adjobs logged"
+            ) from error
+        return detector
 
     @property
     def threshold(self) -> float:

@@ -143,8 +143,14 @@ def load_method(folder: Path, manifest: Manifest) -> Method:
         raise _damaged(folder, f"{WEIGHTS_FILE}: {fault}")
     try:
         method.load_state_dict(weights)
-    except (RuntimeError, ValueError) as error:  # shapes, which a method may choose by what is stored
+    except (RuntimeError, IndexError, ValueError) as error:  # shapes, which a method may choose by what is stored
         raise _damaged(folder, f"{WEIGHTS_FILE} does not fit the method ({one_line(error)})") from error
+    for name, tensor in method.state_dict().items():
+        if tensor.shape != weights[name].shape:  # torch takes the first number of a vector for a scalar
+            stored = tuple(weights[name].shape)
+            raise _damaged(
+                folder, f"{WEIGHTS_FILE} does not fit the method ({name} has shape {stored}, must be {tuple(tensor.shape)})"
+            )
     return method
 
 

@@ -32,6 +32,7 @@ PRESETS = {"fast": {"lr": 0.5}}
 class Config(MethodConfig):
     lr: float = Field(0.1, gt=0, description="learning rate")
     reference: Annotated[str, PathParam(("none",))] = Field("none", description="an image")
+    weights: float = Field(1.0, ge=0, description="weight of the loss")
 """
 MODEL = """
 import torch

@@ -116,7 +116,7 @@ def test_installed_method_is_listed_resolved_and_trained(tmp_path):
     done = run_with_plugins(installed, "-m", "adjobs", "methods")
     assert "brightness\n  Brightness" in done.stdout
     done = run_with_plugins(installed, "-c", PRINT_JOB)
-    assert done.stdout.strip() == "{'lr': 0.5, 'reference': 'none'} ['reference'] '# brightness\\n'"
+    assert done.stdout.strip() == "{'lr': 0.5, 'reference': 'none', 'weights': 1.0} ['reference'] '# brightness\\n'"
     job = {
         "method": "brightness",
         "data": {"uri": str(draw_folder(tmp_path / "data", 20, 10)), "image_size": 64},

@@ -75,10 +75,12 @@ class MemoryBank(nn.Module):
         return digest.hexdigest()
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
-        for name in ("tokens", "image_indices"):
-            if prefix + name in state_dict:
-                buffer = getattr(self, name)
-                setattr(self, name, buffer.new_empty(state_dict[prefix + name].shape))
+        stored = [state_dict.get(prefix + name) for name in ("tokens", "image_indices")]
+        lengths = {len(values) for values in stored if values is not None and values.ndim}
+        if len(lengths) == 1:  # otherwise the buffers keep their sizes, and torch reports the mismatch
+            (length,) = lengths
+            self.tokens = self.tokens.new_empty(length, self.tokens.shape[1])
+            self.image_indices = self.image_indices.new_empty(length)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
