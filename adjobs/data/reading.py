@@ -66,6 +66,7 @@ class ReadContext:
 
     def __post_init__(self) -> None:
         self._normal = frozenset(map(simplify, self.options.normal_classes))
+        self._warned: set[tuple[str, str]] = set()
 
     def is_normal(self, name: str) -> bool:
         """Whether a class or choice of this name means that the image is normal."""
@@ -78,3 +79,9 @@ class ReadContext:
     def warning(self, sample: str, kind: str, message: str) -> None:
         """Record a warning of a sample (its id), or of the data set as a whole ("")."""
         self.problems.append(Problem(sample, kind, message, "warning"))
+
+    def warn_once(self, kind: str, message: str) -> None:
+        """Record a warning of the data set as a whole, unless the same was recorded already."""
+        if (kind, message) not in self._warned:
+            self._warned.add((kind, message))
+            self.warning("", kind, message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 from adjobs.data.images import MAX_PIXELS
 
@@ -71,6 +72,73 @@ def encode(mask: np.ndarray) -> dict[str, Any]:
     return _to_json(coco.encode(np.asfortranarray(mask, dtype=np.uint8)))
 
 
+def run_through_centres(polygons: Any, box: Any, area: Any) -> bool:
+    """Whether polygons run through the centres of the outermost pixels, as exporters that trace masks write them.
+
+    COCO's own polygons run along the edges of pixels. Of the others, the annotation's box is one pixel wider and higher than
+    the polygons, or, without a box, its area is the number of pixels in and under the outlines.
+
+    Args:
+        polygons: of an annotation, not checked; one of two points is a line, one of a single point a pixel.
+        box: left, top, right and bottom in pixels; None or empty if unknown.
+        area: in pixels; None if unknown.
+    """
+    if not isinstance(polygons, list) or not polygons or not all(map(_is_lattice_polygon, polygons)):
+        return False
+    x, y = ([edge for polygon in polygons for edge in polygon[offset::2]] for offset in (0, 1))
+    has_area = are_coordinates([area]) and abs(area - sum(map(_covered_pixels, polygons))) < 0.01
+    if box:
+        fits_pixels = list(box) == [min(x), min(y), max(x) + 1, max(y) + 1]
+        return fits_pixels and (has_area or all(len(polygon) >= 6 for polygon in polygons))
+    return has_area
+
+
+def encode_with_outline(polygons: list[list[float]], width: int, height: int) -> dict[str, Any]:
+    """Run-length code of the pixels in polygons through centres of pixels, and of those under the outlines.
+
+    Raises:
+        ValueError: a polygon is far outside the image, or all are outside.
+    """
+    refuse_large(width, height)
+    for polygon in polygons:
+        _refuse_distant(polygon, width, height)
+    x, y = ([int(edge) for polygon in polygons for edge in polygon[offset::2]] for offset in (0, 1))
+    left, top, right, bottom = max(min(x), 0), max(min(y), 0), min(max(x), width - 1), min(max(y), height - 1)
+    if left > right or top > bottom:
+        raise ValueError(f"outline does not overlap the image of {width} x {height} pixels")
+    image = Image.new("1", (right - left + 1, bottom - top + 1))
+    drawing = ImageDraw.Draw(image)
+    for polygon in polygons:
+        points = [(int(x) - left, int(y) - top) for x, y in zip(polygon[::2], polygon[1::2], strict=True)]
+        drawing.polygon(points, fill=1, outline=1) if len(points) > 2 else drawing.line(points * (3 - len(points)), fill=1)
+    return _encode_crop(np.asarray(image), left, top, width, height)
+
+
+def _encode_crop(crop: np.ndarray, left: int, top: int, width: int, height: int) -> dict[str, Any]:
+    """Run-length code of an image that is False outside ``crop``, whose upper left corner is at (left, top)."""
+    columns = np.zeros((crop.shape[1], crop.shape[0] + 2), dtype=np.int8)
+    columns[:, 1:-1] = crop.T
+    column, row = np.nonzero(np.diff(columns, axis=1))  # a start and an end for each run
+    edges = (column + left) * height + row + top
+    # A run that ends at the bottom and one that starts at the top of the next column are one.
+    inner = np.flatnonzero(edges[1:-1:2] == edges[2::2]) * 2 + 1
+    edges = np.delete(edges, np.concatenate([inner, inner + 1]))
+    counts = np.diff(np.concatenate([[0], edges, [width * height]]))
+    return {"size": [height, width], "counts": [int(count) for count in counts]}
+
+
+def _is_lattice_polygon(polygon: Any) -> bool:
+    return are_coordinates(polygon) and len(polygon) >= 2 and len(polygon) % 2 == 0 and all(edge == int(edge) for edge in polygon)
+
+
+def _covered_pixels(polygon: list[float]) -> float:
+    """Number of pixels whose centres are in or on a polygon through centres (Pick's theorem)."""
+    x, y = np.array(polygon[::2], dtype=np.int64), np.array(polygon[1::2], dtype=np.int64)
+    next_x, next_y = np.roll(x, -1), np.roll(y, -1)
+    area = abs(int((x * next_y - next_x * y).sum())) / 2
+    return area + int(np.gcd(next_x - x, next_y - y).sum()) / 2 + 1
+
+
 def _to_json(code: Any) -> dict[str, Any]:
     """A run-length code of pycocotools, JSON-serialisable."""
     return {"size": [int(side) for side in code["size"]], "counts": code["counts"].decode()}
@@ -95,6 +163,10 @@ def _check_polygon(polygon: Any, width: int, height: int) -> None:
     # Shorter lists would be drawn as boxes; the memory for distant points grows with their distance.
     if not are_coordinates(polygon) or len(polygon) < 6 or len(polygon) % 2:
         raise ValueError(f"polygon is {repr(polygon)[:60]}; expected x, y, x, y, … of three or more points")
+    _refuse_distant(polygon, width, height)
+
+
+def _refuse_distant(polygon: list[float], width: int, height: int) -> None:
     for values, side in ((polygon[::2], width), (polygon[1::2], height)):
         if min(values) < -side or max(values) > 2 * side:
             raise ValueError(f"polygon reaches from {min(values)} to {max(values)} in an image of {width} x {height} pixels")
