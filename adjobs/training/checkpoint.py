@@ -24,7 +24,7 @@ from adjobs.storage import open_store, put_tree
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """How far a training has come.
 
     Attributes:
@@ -87,7 +87,7 @@ class StoreCheckpoints:
 
 
 def write(
-    folder: Path, method: nn.Module, optimizer: Optimizer | None, best: Mapping[str, Tensor] | None, progress: Progress
+    folder: Path, method: nn.Module, optimizer: Optimizer | None, best: Mapping[str, Tensor] | None, progress: TrainingProgress
 ) -> None:
     """Write a checkpoint folder."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ class Checkpoint:
     method: dict[str, Tensor]
     optimizer: dict[str, Any] | None
     best: dict[str, Tensor] | None
-    progress: Progress
+    progress: TrainingProgress
 
 
 def read(folder: Path) -> Checkpoint:
@@ -115,7 +115,7 @@ def read(folder: Path) -> Checkpoint:
         StorageError: the folder does not hold a checkpoint.
     """
     try:
-        progress = Progress(**json.loads((folder / "progress.json").read_text()))
+        progress = TrainingProgress(**json.loads((folder / "progress.json").read_text()))
         state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
         best = folder / "best.safetensors"
         # Copied, since these are maps of a file that goes.

@@ -1,64 +1,31 @@
 """The training loop: plain PyTorch, no Ray. One call trains all stages of a method on one worker.
 
 A stage is cut into evaluation intervals: an epoch, or ``INTERVAL_STEPS`` steps of a stage whose length is given in steps. After
-each interval the method is validated, a checkpoint is stored and the metrics are reported. All randomness of a step comes from
-(seed, stage, step, rank), so that a run resumed from a checkpoint repeats itself exactly.
+each interval the method is validated, a checkpoint is stored and the metrics are reported. A training that is resumed from a
+checkpoint repeats itself exactly.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 from torch.optim import Optimizer
 
 from adjobs.data.batches import BatchPlan, TrainingData
-from adjobs.errors import AdjobsError
-from adjobs.evaluation.evaluate import DeviceConfig
-from adjobs.methods.contract import Progress, Selection, Stage
+from adjobs.methods.contract import Selection, Stage
 from adjobs.methods.method import Method
 from adjobs.nn.distributed import broadcast_buffers
-from adjobs.nn.norm import synchronise_batch_norm
 from adjobs.training import checkpoint
+from adjobs.training.agreement import agreed_errors
 from adjobs.training.callbacks import Callback, IntervalResult
-from adjobs.training.checkpoint import Checkpoints
-from adjobs.training.device import peak_memory_mib
-from adjobs.training.progress import ProgressUpdate
+from adjobs.training.checkpoint import Checkpoints, TrainingProgress
 from adjobs.training.stage_cache import train_or_load
-
-INTERVAL_STEPS = 100
-PROGRESS_SECONDS = 0.5
-
-
-class TrainingError(AdjobsError):
-    """The training itself went wrong: it diverged."""
-
-
-@dataclass(frozen=True)
-class WorkerContext:
-    """This worker among its peers.
-
-    Attributes:
-        runner: device and precision.
-        rank: of this worker.
-        world_size: number of workers.
-        seed: of the training.
-        reuse_stages: load stages that an equal run on this machine has already trained.
-    """
-
-    device_config: DeviceConfig
-    rank: int = 0
-    world_size: int = 1
-    seed: int = 0
-    reuse_stages: bool = False
+from adjobs.training.stage_trainer import StageTrainer, WorkerContext
 
 
 class FitResult(NamedTuple):
@@ -67,7 +34,7 @@ class FitResult(NamedTuple):
     Attributes:
         selected_checkpoint: number of the checkpoint that became the model.
         checkpoints: how many there were.
-        images_per_s: mean training speed of this process; nan when nothing was left to train.
+        images_per_s: mean speed of all workers together in what this call trained; nan when nothing was left to train.
     """
 
     selected_checkpoint: int
@@ -118,38 +85,22 @@ def fit(
     Raises:
         TrainingError: the loss is not finite.
         DataError: the data lack what a stage asks for.
+        AgreedError: one of these, where there are several workers; all of them raise it.
     """
-    run = _Run(method, data, worker, validation, checkpoints, callback)
+    training = _Training(method, data, worker, validation, checkpoints, callback)
     stages = method.stages()
-    for stage in stages:
-        if stage.optimizer is not None:
-            run.plan(stage)  # a batch that does not fit is refused before any work
-    optimizer_state = run.restore(on_train_start)
-    for index in range(run.progress.stage, len(stages)):
-        run.train_stage(stages[index], index, optimizer_state, last=index + 1 == len(stages), several=len(stages) > 1)
+    with agreed_errors(worker.device_config.device):
+        for stage in stages:
+            if stage.optimizer is not None:
+                training.plan_batches(stage)  # a batch that does not fit is refused before any work
+        optimizer_state = training.restore(on_train_start)
+    for index in range(training.progress.stage, len(stages)):
+        training.train_stage(stages[index], index, optimizer_state, last=index + 1 == len(stages), several=len(stages) > 1)
         optimizer_state = None
-    return run.select()
+    return training.select()
 
 
-@dataclass
-class _StageRun:
-    """One stage under way: what stays the same from interval to interval."""
-
-    stage: Stage
-    index: int
-    module: nn.Module
-    optimizer: Optimizer
-    base_lr: list[float]
-    plan: BatchPlan
-    total: int
-
-    @property
-    def length(self) -> int:
-        """Steps in an evaluation interval."""
-        return min(INTERVAL_STEPS, self.total) if self.stage.steps else self.plan.steps_per_epoch
-
-
-class _Run:
+class _Training:
     """State of one call of ``fit``."""
 
     def __init__(
@@ -167,7 +118,7 @@ class _Run:
         self.validation = validation
         self.checkpoints = checkpoints
         self.callback = callback
-        self.progress = checkpoint.Progress()
+        self.progress = TrainingProgress()
         self.best: dict[str, Tensor] | None = None
         self.images, self.seconds = 0, 0.0
 
@@ -182,125 +133,63 @@ class _Run:
         self.best, self.progress = restored.best, restored.progress
         return restored.optimizer
 
+    def plan_batches(self, stage: Stage) -> BatchPlan:
+        """The batches of a stage that trains."""
+        return self.data.plan(stage.mix, self.worker.world_size, stage.size_params)
+
     def train_stage(self, stage: Stage, index: int, optimizer_state: dict[str, Any] | None, *, last: bool, several: bool) -> None:
         """Train one stage from the step that was reached."""
-        if stage.prepare is not None and stage.name not in self.progress.prepared:
-            stage.prepare(self.data)
-            broadcast_buffers(self.method)
-            self.progress.prepared.append(stage.name)
-        if stage.on_stage_start is not None:
-            stage.on_stage_start(self.data)
+        self._prepare(stage)
         if stage.optimizer is None:
             self.progress.stage, self.progress.step = index + 1, 0
             self._finish_interval({}, None, stage, 1, last=last)
             return
-        run = self._start(stage, index, stage.optimizer(), optimizer_state)
+        trainer = StageTrainer(stage, index, self.plan_batches(stage), self.worker, optimizer_state)
         prefix = f"train/{stage.name}/" if several else "train/"
         if self._can_reuse(stage, last=last):
-            seed_key = {"index": index, "seed": self.worker.seed, "runner": [str(field) for field in self.worker.device_config]}
-            if not train_or_load(self.data, stage, seed_key, lambda: self._train_intervals(run, prefix, last=last)):
-                self._skip_to_end(run)
+            device = [str(field) for field in self.worker.device_config]
+            seed_key = {"index": index, "seed": self.worker.seed, "device": device}
+            if not train_or_load(self.data, stage, seed_key, lambda: self._train_intervals(trainer, prefix, last=last)):
+                self._skip_to_end(trainer)
         else:
-            self._train_intervals(run, prefix, last=last)
+            self._train_intervals(trainer, prefix, last=last)
+
+    def _prepare(self, stage: Stage) -> None:
+        """What comes before the first step of a stage, and before the first one after a resume."""
+        if stage.prepare is not None and stage.name not in self.progress.prepared:
+            with agreed_errors(self.worker.device_config.device):
+                stage.prepare(self.data)
+            broadcast_buffers(self.method)
+            self.progress.prepared.append(stage.name)
+        if stage.on_stage_start is not None:
+            with agreed_errors(self.worker.device_config.device):
+                stage.on_stage_start(self.data)
 
     def _can_reuse(self, stage: Stage, *, last: bool) -> bool:
-        """Whether another run's stage may stand in: nothing of it has been trained here, and no checkpoint of it could win."""
+        """Whether a stage of another job may stand in: nothing of it has been trained here, and no checkpoint of it could win."""
         shareable = self.worker.reuse_stages and self.worker.world_size == 1 and stage.depends_on is not None
         could_win = last or (stage.predicts and self.validation.selection.rule == "best")
         return shareable and self.progress.step == 0 and not could_win
 
-    def _train_intervals(self, run: _StageRun, prefix: str, *, last: bool) -> None:
+    def _train_intervals(self, trainer: StageTrainer, prefix: str, *, last: bool) -> None:
         """Train the remaining intervals of a stage."""
-        while self.progress.stage == run.index:
-            number = self.progress.step // run.length + 1  # of this interval within its stage
-            until = min(run.total, number * run.length)
-            metrics = self._train_interval(run, range(self.progress.step, until))
-            final = until == run.total
-            self.progress.stage, self.progress.step = (run.index + 1, 0) if final else (run.index, until)
+        while self.progress.stage == trainer.index:
+            number = self.progress.step // trainer.interval_length + 1  # of this interval within its stage
+            until = min(trainer.total, number * trainer.interval_length)
+            steps = range(self.progress.step, until)
+            metrics, images, seconds = trainer.train(steps, self.progress.interval + 1, self.callback.on_progress)
+            self.images, self.seconds = self.images + images, self.seconds + seconds
+            final = until == trainer.total
+            self.progress.stage, self.progress.step = (trainer.index + 1, 0) if final else (trainer.index, until)
             prefixed = {f"{prefix}{name}": value for name, value in metrics.items()}
-            self._finish_interval(prefixed, None if final else run.optimizer, run.stage, number, last=final and last)
+            self._finish_interval(prefixed, None if final else trainer.optimizer, trainer.stage, number, last=final and last)
 
-    def _skip_to_end(self, run: _StageRun) -> None:
-        """Continue after a stage that another run has trained; intervals are counted as if it had been trained here."""
-        self.progress.stage, self.progress.step = run.index + 1, 0
-        intervals = math.ceil(run.total / run.length)
+    def _skip_to_end(self, trainer: StageTrainer) -> None:
+        """Continue after a stage that another job has trained; intervals are counted as if it had been trained here."""
+        self.progress.stage, self.progress.step = trainer.index + 1, 0
+        intervals = math.ceil(trainer.total / trainer.interval_length)
         self.progress.interval += intervals - 1
-        self._finish_interval({}, None, run.stage, intervals, last=False)
-
-    def _start(self, stage: Stage, index: int, optimizer: Optimizer, state: dict[str, Any] | None) -> _StageRun:
-        plan = self.plan(stage)
-        base_lr = [group["lr"] for group in optimizer.param_groups]  # before a schedule has moved them
-        if state is not None:
-            optimizer.load_state_dict(state)
-        total = stage.steps or stage.epochs * plan.steps_per_epoch
-        train_only(stage.module, optimizer)
-        return _StageRun(stage, index, self._distributed(stage.module), optimizer, base_lr, plan, total)
-
-    def plan(self, stage: Stage) -> BatchPlan:
-        """The batches of a stage that trains."""
-        return self.data.plan(stage.mix, self.worker.world_size, stage.size_params)
-
-    def _distributed(self, module: nn.Module) -> nn.Module:
-        if self.worker.world_size == 1:
-            return module
-        device = self.worker.device_config.device
-        device_ids = [device.index or 0] if device.type == "cuda" else None
-        # Buffers agree: they start equal, and statistics are those of the global batch. A memory bank would be sent in each step.
-        return DistributedDataParallel(synchronise_batch_norm(module, device), device_ids=device_ids, broadcast_buffers=False)
-
-    def _train_interval(self, run: _StageRun, steps: range) -> dict[str, float]:
-        """Take the steps of one interval; returns mean losses, learning rates and speed."""
-        sums: dict[str, Tensor] = {}
-        images = 0
-        started_at = reported_at = time.perf_counter()
-        run.module.train()
-        for step in steps:
-            for name, value in self._step(run, step).items():
-                sums[name] = sums[name] + value if name in sums else value
-            images += run.plan.global_size(step)
-            now = time.perf_counter()
-            if self.worker.rank == 0 and now - reported_at > PROGRESS_SECONDS:
-                reported_at = now
-                mean = float(sums["loss"]) / (step - steps.start + 1)
-                self.callback.on_progress(ProgressUpdate(run.stage.name, step + 1, run.total, mean, images / (now - started_at)))
-        means = {name: float(value) / len(steps) for name, value in sums.items()}  # float() waits for the device
-        elapsed = time.perf_counter() - started_at
-        self.images, self.seconds = self.images + images, self.seconds + elapsed
-        if self.worker.rank == 0:
-            self.callback.on_progress(ProgressUpdate(run.stage.name, steps.stop, run.total, means["loss"], images / elapsed))
-        self._check_finite(means, run.stage)
-        means |= {f"lr_{i}" if i else "lr": group["lr"] for i, group in enumerate(run.optimizer.param_groups)}
-        return means | {"images_per_s": images / elapsed, "peak_memory_mib": peak_memory_mib(self.worker.device_config.device)}
-
-    def _step(self, run: _StageRun, step: int) -> dict[str, Tensor]:
-        """One optimizer step; returns the loss and its terms."""
-        factor = run.stage.schedule(Progress(step // run.plan.steps_per_epoch, step / run.total))
-        for group, rate in zip(run.optimizer.param_groups, run.base_lr, strict=True):
-            group["lr"] = rate * factor
-        worker = self.worker
-        batch = run.plan.batch(step, seed=worker.seed, stage=run.index, rank=worker.rank, device=worker.device_config.device)
-        # Dropout inside networks of other libraries draws from the global generator.
-        torch.manual_seed(batch.generator.initial_seed())
-        with self._autocast():
-            loss = run.module(batch)
-        run.optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()
-        if run.stage.clip_norm is not None:
-            nn.utils.clip_grad_norm_([p for group in run.optimizer.param_groups for p in group["params"]], run.stage.clip_norm)
-        run.optimizer.step()
-        return {"loss": loss.total.detach(), **loss.terms}
-
-    def _autocast(self) -> torch.autocast:
-        dtype = self.worker.device_config.autocast
-        return torch.autocast(self.worker.device_config.device.type, dtype or torch.bfloat16, enabled=dtype is not None)
-
-    def _check_finite(self, means: Mapping[str, float], stage: Stage) -> None:
-        not_finite = sorted(name for name, value in means.items() if not math.isfinite(value))
-        if not_finite:
-            raise TrainingError(
-                f"stage {stage.name}, interval {self.progress.interval + 1}: {', '.join(not_finite)} not finite; "
-                "lower the learning rate, or use train.precision fp32"
-            )
+        self._finish_interval({}, None, trainer.stage, intervals, last=False)
 
     def _finish_interval(
         self, metrics: dict[str, float], optimizer: Optimizer | None, stage: Stage, number: int, *, last: bool
@@ -309,7 +198,8 @@ class _Run:
         self.progress.interval += 1
         due = last or (stage.predicts and number % self.validation.every == 0)
         if stage.fit_statistics is not None and (last or (due and self.validation.evaluate is not None)):
-            stage.fit_statistics(self.data)
+            with agreed_errors(self.worker.device_config.device):
+                stage.fit_statistics(self.data)
             broadcast_buffers(self.method)
         if self.worker.rank == 0 and due:
             metrics = metrics | self._validate()
@@ -340,10 +230,3 @@ class _Run:
             self.method.load_state_dict(self.best)
             return FitResult(self.progress.best_interval, self.progress.interval, speed)
         return FitResult(self.progress.interval, self.progress.interval, speed)
-
-
-def train_only(module: nn.Module, optimizer: Optimizer) -> None:
-    """Train what the optimizer holds and freeze the rest: what never gets a gradient stops DistributedDataParallel."""
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    for parameter in module.parameters():
-        parameter.requires_grad_(id(parameter) in held)

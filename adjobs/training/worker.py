@@ -28,11 +28,13 @@ from adjobs.tracking.layout import RunRef
 from adjobs.tracking.logged_model import download
 from adjobs.tracking.runs import open_writer
 from adjobs.tracking.writer import RunWriter
+from adjobs.training.agreement import agreed_errors
 from adjobs.training.callbacks import Callback, IntervalResult, SilentCallback
 from adjobs.training.checkpoint import Checkpoints
 from adjobs.training.device import resolve_precision
-from adjobs.training.loop import FitResult, Validation, WorkerContext, fit
+from adjobs.training.loop import FitResult, Validation, fit
 from adjobs.training.progress import ProgressUpdate
+from adjobs.training.stage_trainer import WorkerContext
 
 Outcome = TypeVar("Outcome")
 
@@ -130,11 +132,13 @@ def run_worker(task: Task, setup: WorkerSetup[Outcome]) -> Outcome | None:
     Raises:
         ClusterError: this node sees other data than the launcher.
         DataError: the data lack what the method needs.
+        AgreedError: such an error, where there are several workers; all of them raise it.
     """
     job, spec, device = task.job, methods.spec(task.job.method), setup.device
-    dataset, cache = _open_data(task)
-    seed_everything(job.train.seed)
-    method = methods.load(job.method).build(job.method_config(), image_size=job.data.image_size, seed=job.train.seed)
+    with agreed_errors(device):
+        dataset, cache = _open_data(task)
+        seed_everything(job.train.seed)
+        method = methods.load(job.method).build(job.method_config(), image_size=job.data.image_size, seed=job.train.seed)
     method.to(device).to(memory_format=torch.channels_last)
     writer = open_writer(task.run) if setup.rank == 0 else None
     evaluator = CachedEvaluator(method, cache, dataset, DeviceConfig(device))  # in float32, as the logged model will decide

@@ -25,7 +25,7 @@ from adjobs.training.backends import ray as ray_backend
 from adjobs.training.backends.ray import WorkerResources
 from adjobs.training.checkpoint import StoreCheckpoints
 from adjobs.training.device import peak_memory_mib
-from adjobs.training.loop import TrainingError
+from adjobs.training.stage_trainer import TrainingError
 from adjobs.training.worker import FinishedTraining, Task, WorkerSetup, run_worker
 from adjobs.tuning.failures import is_out_of_memory
 from adjobs.tuning.state import TrialState

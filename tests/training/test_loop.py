@@ -16,7 +16,8 @@ from adjobs.methods.contract import BatchComposition, Selection, Stage
 from adjobs.training import checkpoint
 from adjobs.training.checkpoint import StoreCheckpoints
 from adjobs.training.device import resolve_precision
-from adjobs.training.loop import TrainingError, Validation, WorkerContext, fit
+from adjobs.training.loop import Validation, fit
+from adjobs.training.stage_trainer import TrainingError, WorkerContext
 from adjobs.types import Batch, StepLoss
 from tests.helpers.tiny import drawn_data
 

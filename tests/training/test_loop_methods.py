@@ -15,8 +15,9 @@ from adjobs import methods
 from adjobs.methods.contract import BatchComposition, Selection, Stage
 from adjobs.nn.distributed import broadcast_buffers
 from adjobs.nn.norm import synchronise_batch_norm
-from adjobs.training import loop
-from adjobs.training.loop import Validation, train_only
+from adjobs.training import stage_trainer
+from adjobs.training.loop import FitResult, Validation
+from adjobs.training.stage_trainer import train_only
 from tests.helpers.drawing import draw_folder
 from tests.helpers.tiny import DETERMINISTIC, drawn_data, tiny_method
 from tests.training.test_loop import CPU, KilledError, train
@@ -128,7 +129,7 @@ def test_fit_two_workers_equal_one_with_the_same_global_batch(case, of_two_worke
 )
 def test_fit_resumed_from_any_checkpoint_repeats_every_method_exactly(name, params, folder_root, tmp_path, monkeypatch):
     """Inside stages and between them, with batch normalisation and the optimizer's state."""
-    monkeypatch.setattr(loop, "INTERVAL_STEPS", 2)
+    monkeypatch.setattr(stage_trainer, "INTERVAL_STEPS", 2)
     _, data = drawn_data(folder_root, tmp_path / "cache", size=32, label_detail=params.get("supervision", "full"))
     initial = tiny_method(name, 32, **params)
     undisturbed = copy.deepcopy(initial)
@@ -145,11 +146,11 @@ def test_fit_resumed_from_any_checkpoint_repeats_every_method_exactly(name, para
 
 @pytest.mark.parametrize(("name", "params"), [("dpae", {}), ("cdo", {})])
 def test_fit_best_checkpoint_comes_back_with_its_statistics(name, params, folder_root, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "INTERVAL_STEPS", 2)
+    monkeypatch.setattr(stage_trainer, "INTERVAL_STEPS", 2)
     _, data = drawn_data(folder_root, tmp_path / "cache", size=32)
     initial = tiny_method(name, 32, **params)
 
-    def train_to_the_end(method: nn.Module, folder: str, after: int | None = None) -> loop.FitResult:
+    def train_to_the_end(method: nn.Module, folder: str, after: int | None = None) -> FitResult:
         def distance_from_the_start() -> dict[str, float]:
             """Early checkpoints are the best."""
             moved = sum(

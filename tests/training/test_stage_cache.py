@@ -15,8 +15,9 @@ from adjobs import methods
 from adjobs.evaluation.evaluate import DeviceConfig
 from adjobs.methods.contract import Selection, Stage
 from adjobs.training.checkpoint import StoreCheckpoints, snapshot
-from adjobs.training.loop import Validation, WorkerContext, fit
+from adjobs.training.loop import Validation, fit
 from adjobs.training.stage_cache import train_or_load
+from adjobs.training.stage_trainer import WorkerContext
 from tests.helpers.drawing import draw_folder
 from tests.helpers.tiny import drawn_data, small_params
 from tests.training.test_loop import CPU, Checkpoints, KilledError, RecordingCallback, TwoStages

@@ -15,11 +15,13 @@ from adjobs.config.job import TrainSection
 from adjobs.config.settings import Settings
 from adjobs.errors import AdjobsError, ClusterError, DataError, JobError, one_line
 from adjobs.storage.arrow import arrow_filesystem
+from adjobs.training.agreement import AgreedError
 from adjobs.training.checkpoint import Checkpoints
-from adjobs.training.loop import TrainingError
 from adjobs.training.progress import LatestProgress, ProgressUpdate
+from adjobs.training.stage_trainer import TrainingError
 from adjobs.training.worker import FinishedTraining, Outcome, Task, WorkerSetup, run_worker
 
+LASTING_ERRORS = (JobError, DataError, TrainingError)  # that a retry would find again
 POLL_SECONDS = 0.5
 END_STATES = ("SUCCEEDED", "FAILED", "STOPPED")  # of Ray's states of a job
 MAX_LISTED = 10_000  # by Ray in one answer; a list that is cut short is an error
@@ -42,7 +44,7 @@ def connected(settings: Settings) -> Iterator[None]:
     """
     import ray
 
-    if ray.is_initialized():  # whoever did this also ends it
+    if ray.is_initialized():  # by the caller, who also ends it
         yield
         return
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -103,10 +105,9 @@ def _check_listening(address: str) -> None:
         return  # "auto" and "local" are Ray's to resolve
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
-    except OSError as error:
-        raise ClusterError(
-            f"Ray at {address}: nothing listens there ({error}); start it ('adjobs up'), or unset RAY_ADDRESS"
-        ) from error
+    except (OSError, OverflowError, UnicodeError) as error:  # also a port or a host name that cannot be
+        fault = f"nothing listens there ({error})"
+        raise ClusterError(f"Ray at {address}: {fault}; start it ('adjobs up'), or unset RAY_ADDRESS") from error
 
 
 def resolve_resources(train: TrainSection) -> WorkerResources:
@@ -209,16 +210,13 @@ def run(
 
 def _cause(error: BaseException) -> AdjobsError:
     """The first worker's own error, as one of ours."""
-    failures = getattr(error, "worker_failures", None) or {}
+    failures: Mapping[int, BaseException] = getattr(error, "worker_failures", None) or {}
     for failure in failures.values():
         if isinstance(failure, AdjobsError):
             return failure
-    if failures:
-        rank, failure = next(iter(sorted(failures.items())))
-        return ClusterError(
-            f"training failed on worker {rank}: {type(failure).__name__}: {one_line(failure)}; --debug shows the traceback"
-        )
-    return ClusterError(f"training failed: {type(error).__name__}: {one_line(error)}; --debug shows the traceback")
+    rank, failure = min(failures.items(), default=(None, error))
+    place = "" if rank is None else f" on worker {rank}"
+    return ClusterError(f"training failed{place}: {type(failure).__name__}: {one_line(failure)}; --debug shows the traceback")
 
 
 class _RayCheckpoints(Checkpoints):
@@ -240,25 +238,39 @@ class _RayCheckpoints(Checkpoints):
 
 
 def _train_loop_per_worker(config: dict[str, Any]) -> Any:
-    """Ray Train's entry on every worker."""
+    """Ray Train's entry on every worker.
+
+    An error that a retry would find again is returned, so that Ray does not retry; but only where no peer waits for this worker.
+    Everything else is raised: Ray then ends the peers, wherever they wait, and starts all workers again.
+    """
     import ray.train
     from ray.train.torch import get_device
+
+    def finalize(training: FinishedTraining) -> Any:
+        try:
+            return config["finalize"](training)
+        except LASTING_ERRORS as error:  # by now the peers have ended
+            return error
 
     context = ray.train.get_context()
     setup = WorkerSetup(
         device=get_device(),
         checkpoints=_RayCheckpoints(),
         on_progress=config["progress"].put.remote,
-        finalize=config["finalize"],
+        finalize=finalize,
         rank=context.get_world_rank(),
         world_size=context.get_world_size(),
     )
     try:
         return run_worker(config["task"], setup)
-    except (JobError, DataError, TrainingError) as error:
-        # Every worker finds the same error, and a retry would end the same way: returned, so that Ray does not retry.
-        # What only one worker finds (storage, MLflow, other data on its node) is raised, or its peers would wait for it.
-        return error
+    except LASTING_ERRORS as error:
+        if setup.world_size == 1:
+            return error
+        raise
+    except AgreedError as agreed:
+        if isinstance(agreed.error, LASTING_ERRORS):
+            return agreed.error
+        raise agreed.error from agreed
 
 
 @contextmanager
@@ -266,6 +278,7 @@ def _progress_actor(on_progress: Callable[[ProgressUpdate], None]) -> Iterator[A
     """An actor that the workers write to, and a thread of the driver that reads it."""
     import ray
 
+    # Its process starts while Ray Train starts the workers: nothing here waits for it.
     actor = ray.remote(num_cpus=0)(LatestProgress).remote()
     done = threading.Event()
 

@@ -1,0 +1,181 @@
+"""The optimizer steps of one stage. All randomness of a step comes from (seed, stage, step, rank)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from adjobs.data.batches import BatchPlan
+from adjobs.errors import AdjobsError
+from adjobs.evaluation.evaluate import DeviceConfig
+from adjobs.methods.contract import Progress, Stage
+from adjobs.nn.norm import synchronise_batch_norm
+from adjobs.training.agreement import agreed_errors
+from adjobs.training.device import peak_memory_mib
+from adjobs.training.progress import ProgressUpdate
+
+INTERVAL_STEPS = 100
+PROGRESS_SECONDS = 0.5
+
+
+class TrainingError(AdjobsError):
+    """The training itself went wrong: it diverged."""
+
+
+@dataclass(frozen=True)
+class WorkerContext:
+    """This worker among its peers.
+
+    Attributes:
+        device_config: device and precision.
+        rank: of this worker.
+        world_size: number of workers.
+        seed: of the training.
+        reuse_stages: load stages that an equal run on this machine has already trained.
+    """
+
+    device_config: DeviceConfig
+    rank: int = 0
+    world_size: int = 1
+    seed: int = 0
+    reuse_stages: bool = False
+
+
+class IntervalSteps(NamedTuple):
+    """The steps of one evaluation interval.
+
+    Attributes:
+        metrics: mean losses, learning rates, speed and memory by name.
+        images: that all workers together trained on.
+        seconds: that the steps took.
+    """
+
+    metrics: dict[str, float]
+    images: int
+    seconds: float
+
+
+class StageTrainer:
+    """Takes the optimizer steps of one stage.
+
+    Args:
+        stage: what to train; only what its optimizer holds is trained.
+        index: of the stage within the training.
+        batches: of the stage.
+        worker: device, rank, seed.
+        optimizer_state: of a stage that is resumed; None: from its start.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        index: int,
+        batches: BatchPlan,
+        worker: WorkerContext,
+        optimizer_state: dict[str, Any] | None,
+    ) -> None:
+        assert stage.optimizer is not None
+        self.stage, self.index = stage, index
+        self.optimizer = stage.optimizer()
+        self.total = stage.steps or stage.epochs * batches.steps_per_epoch
+        self._batches, self._worker = batches, worker
+        self._base_lr = [group["lr"] for group in self.optimizer.param_groups]  # before a schedule has moved them
+        if optimizer_state is not None:
+            self.optimizer.load_state_dict(optimizer_state)
+        train_only(stage.module, self.optimizer)
+        self._module = _distributed(stage.module, worker)
+
+    @property
+    def interval_length(self) -> int:
+        """Steps in an evaluation interval: an epoch, or a fixed number for a stage whose length is given in steps."""
+        return min(INTERVAL_STEPS, self.total) if self.stage.steps else self._batches.steps_per_epoch
+
+    def train(self, steps: range, interval: int, on_progress: Callable[[ProgressUpdate], None]) -> IntervalSteps:
+        """Take some steps.
+
+        Args:
+            steps: their numbers within the stage.
+            interval: number of the evaluation interval that they make, for errors.
+            on_progress: called on rank 0.
+
+        Raises:
+            TrainingError: the loss is not finite.
+        """
+        sums: dict[str, Tensor] = {}
+        images = 0
+        started_at = reported_at = time.perf_counter()
+        self._module.train()
+        for step in steps:
+            for name, value in self._step(step).items():
+                sums[name] = sums[name] + value if name in sums else value
+            images += self._batches.global_size(step)
+            now = time.perf_counter()
+            if self._worker.rank == 0 and now - reported_at > PROGRESS_SECONDS:
+                reported_at = now
+                mean = float(sums["loss"]) / (step - steps.start + 1)
+                on_progress(ProgressUpdate(self.stage.name, step + 1, self.total, mean, images / (now - started_at)))
+        means = {name: float(value) / len(steps) for name, value in sums.items()}  # float() waits for the device
+        seconds = time.perf_counter() - started_at
+        if self._worker.rank == 0:
+            on_progress(ProgressUpdate(self.stage.name, steps.stop, self.total, means["loss"], images / seconds))
+        with agreed_errors(self._worker.device_config.device):
+            self._check_finite(means, interval)
+        rates = {f"lr_{i}" if i else "lr": group["lr"] for i, group in enumerate(self.optimizer.param_groups)}
+        resources = {"images_per_s": images / seconds, "peak_memory_mib": peak_memory_mib(self._worker.device_config.device)}
+        return IntervalSteps(means | rates | resources, images, seconds)
+
+    def _step(self, step: int) -> dict[str, Tensor]:
+        """One optimizer step; returns the loss and its terms."""
+        stage, worker = self.stage, self._worker
+        factor = stage.schedule(Progress(step // self._batches.steps_per_epoch, step / self.total))
+        for group, rate in zip(self.optimizer.param_groups, self._base_lr, strict=True):
+            group["lr"] = rate * factor
+        device = worker.device_config.device
+        batch = self._batches.batch(step, seed=worker.seed, stage=self.index, rank=worker.rank, device=device)
+        # Dropout inside networks of other libraries draws from the global generator.
+        torch.manual_seed(batch.generator.initial_seed())
+        with _autocast(worker.device_config):
+            loss = self._module(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()
+        if stage.clip_norm is not None:
+            nn.utils.clip_grad_norm_([p for group in self.optimizer.param_groups for p in group["params"]], stage.clip_norm)
+        self.optimizer.step()
+        return {"loss": loss.total.detach(), **loss.terms}
+
+    def _check_finite(self, means: Mapping[str, float], interval: int) -> None:
+        not_finite = sorted(name for name, value in means.items() if not math.isfinite(value))
+        if not_finite:
+            raise TrainingError(
+                f"stage {self.stage.name}, interval {interval}: {', '.join(not_finite)} not finite; "
+                "lower the learning rate, or use train.precision fp32"
+            )
+
+
+def train_only(module: nn.Module, optimizer: Optimizer) -> None:
+    """Train what the optimizer holds and freeze the rest: what never gets a gradient stops DistributedDataParallel."""
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    for parameter in module.parameters():
+        parameter.requires_grad_(id(parameter) in held)
+
+
+def _distributed(module: nn.Module, worker: WorkerContext) -> nn.Module:
+    """The module as it is trained: with gradients and batch statistics of all workers, if there are several."""
+    if worker.world_size == 1:
+        return module
+    device = worker.device_config.device
+    device_ids = [device.index or 0] if device.type == "cuda" else None
+    # Buffers agree: they start equal, and statistics are those of the global batch. A memory bank would be sent in each step.
+    return DistributedDataParallel(synchronise_batch_norm(module, device), device_ids=device_ids, broadcast_buffers=False)
+
+
+def _autocast(config: DeviceConfig) -> torch.autocast:
+    return torch.autocast(config.device.type, config.autocast or torch.bfloat16, enabled=config.autocast is not None)
