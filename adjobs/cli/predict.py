@@ -30,13 +30,15 @@ from adjobs.cli.output import EXIT_PROBLEMS, table, verb
 def command(images: tuple[str, ...], model: str, out: Path) -> tuple[dict[str, Any], str, int]:
     """Score images, or folders of images, with a trained detector.
 
-    Writes an overlay of the anomaly map for each image and one JSON line each to predictions.jsonl. Exit status 1 when an image
-    could not be read; the others are predicted all the same.
+    Writes an overlay of the anomaly map for each image and one JSON line each to predictions.jsonl. Hidden files and results of
+    earlier predictions in the folders are left out. Exit status 1 when an image could not be predicted; the others are predicted
+    all the same.
     """
     from adjobs.api import load_detector
-    from adjobs.inference.files import LINES_FILE, find_images, predict_files
+    from adjobs.inference.files import LINES_FILE, check_output, find_images, predict_files
 
     paths = find_images(images)
+    check_output(out)
     detector = load_detector(model)
     lines = []
     for line in predict_files(detector, paths, out):
@@ -50,7 +52,7 @@ def command(images: tuple[str, ...], model: str, out: Path) -> tuple[dict[str, A
         if "score" in line
     ]
     text = table(rows, ["image", "decision", "score", "ms"])
-    text += "".join(f"\nnot read: {line['error']}" for line in lines if "error" in line)
+    text += "".join(f"\nnot predicted: {line['error']}" for line in lines if "error" in line)
     text += f"\nthreshold {detector.threshold:.6g}; overlays and {LINES_FILE} in {out}"
     result = {"model": model, "threshold": detector.threshold, "out": str(out), "failed": failed, "predictions": lines}
     return result, text, EXIT_PROBLEMS if failed else 0

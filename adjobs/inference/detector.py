@@ -121,13 +121,13 @@ class Detector:
             ScoreError: the method's scores are not finite.
         """
         if not isinstance(images, list | tuple):
-            return self._predict([images], ["image"])[0]
+            return self.predict_batch([images], ["image"])[0]
         names = [f"image {index} of the list" for index in range(len(images))]
         batches = (slice(start, start + EVAL_BATCH) for start in range(0, len(images), EVAL_BATCH))
-        return [prediction for batch in batches for prediction in self._predict(images[batch], names[batch])]
+        return [prediction for batch in batches for prediction in self.predict_batch(images[batch], names[batch])]
 
-    def _predict(self, images: Sequence[ImageInput], names: Sequence[str]) -> list[ImagePrediction]:
-        """Predict one batch; regions are found in the pixels of each image. The names are for errors."""
+    def predict_batch(self, images: Sequence[ImageInput], names: Sequence[str]) -> list[ImagePrediction]:
+        """Predict one batch, with names of the images for errors; otherwise like calling the detector."""
         decoded = [read_image(image, name) for image, name in zip(images, names, strict=True)]
         arrays = self.predict_arrays(np.stack([stretch(image, self.manifest.image_size) for image in decoded]))
         check_finite(arrays, names)

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from adjobs import methods
 from adjobs.data.images import RESIZE_RULE
-from adjobs.errors import AdjobsError, StorageError, one_line
+from adjobs.errors import AdjobsError, StorageError, one_line, shorten, shown
 from adjobs.methods.contract import ImageSize
 from adjobs.methods.method import Method
 from adjobs.metrics.pixel_threshold import PixelThreshold
@@ -82,6 +82,11 @@ def save(folder: Path, method: Method, manifest: Manifest) -> None:
     write_manifest(folder, manifest)
 
 
+def is_detector(folder: Path) -> bool:
+    """Whether a folder holds a detector, so far as its manifest is there."""
+    return (folder / MANIFEST_FILE).is_file()
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write or replace what a detector's folder says of its weights."""
     with atomic_write(folder / MANIFEST_FILE) as temporary:
@@ -105,7 +110,7 @@ def read_manifest(folder: Path) -> Manifest:
     # Before anything else: what another format holds is not for this version to validate.
     if (stored_format, resize_rule) != (FORMAT, RESIZE_RULE) or isinstance(stored_format, bool):
         raise StorageError(
-            f"detector {folder}: format {_shorten(stored_format)}, resize rule {_shorten(resize_rule)}; this version reads "
+            f"detector {folder}: format {shown(stored_format)}, resize rule {shown(resize_rule)}; this version reads "
             f"format {FORMAT}, {RESIZE_RULE}; use the adjobs version that trained it"
         )
     try:
@@ -192,18 +197,13 @@ def _first_fault(error: ValidationError) -> str:
     others = f" (and {more} more)" if more else ""
     if first["type"] == "missing":
         return f"{key} is missing{others}"
-    return f"{key} is {_shorten(first['input'])}; {reason[:1].lower()}{' '.join(reason[1:].split())[:200]}{others}"
-
-
-def _shorten(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return f"{key} is {shown(first['input'])}; {shorten(reason[:1].lower() + reason[1:])}{others}"
 
 
 def _enumerate(names: Iterable[str]) -> str:
     """The first name and the number of others."""
     first, *others = names
-    return first[:120] + (f" (and {len(others)} more)" if others else "")
+    return shorten(first, 120) + (f" (and {len(others)} more)" if others else "")
 
 
 def _unreadable(folder: Path, error: Exception) -> StorageError:

@@ -3,65 +3,103 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from adjobs.data.images import decode
-from adjobs.data.walk import IMAGE_SUFFIXES
-from adjobs.errors import AdjobsError, DataError
+from adjobs.data.walk import IMAGE_SUFFIXES, image_files, is_image
+from adjobs.errors import AdjobsError, DataError, one_line
 from adjobs.inference.detector import Detector
 from adjobs.inference.overlay import draw_overlay
 
 LINES_FILE = "predictions.jsonl"
+MAX_NAME_BYTES = 200  # of an overlay, without suffix and number; file systems allow 255 in all
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
-    """Image files that are named, and those inside named folders, in order.
+    """Files that are named, and the images inside named folders, in order.
+
+    In folders the rules of data sets hold: hidden files and folders are left out. So are the results of earlier predictions.
 
     Raises:
-        DataError: a path that does not exist, or a folder without images.
+        DataError: a path that does not exist, or a folder without images or that cannot be listed.
     """
     images: list[Path] = []
     for path in map(Path, paths):
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-            if not inside:
-                raise DataError(f"'{path}': a folder without images; allowed are {', '.join(sorted(IMAGE_SUFFIXES))}")
-            images += inside
-        elif path.exists():
-            images.append(path)
-        else:
-            raise DataError(f"'{path}': no such file or folder; give images, or folders of images")
+        try:
+            is_folder = stat.S_ISDIR(path.stat().st_mode)
+        except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+            raise DataError(f"'{path}': no such file or folder; give images, or folders of images") from error
+        except OSError:  # a name that is too long, a folder that may not be entered: the error of this file, not of all
+            is_folder = False
+        images += _images_in(path) if is_folder else [path]
     return images
+
+
+def _images_in(folder: Path) -> list[Path]:
+    images = image_files(folder)
+    folders = {parent for image in images for parent in image.parents if parent.is_relative_to(folder)}
+    outputs = set(filter(_is_output, folders))
+    inside = [image for image in images if outputs.isdisjoint(image.parents)]
+    if not inside:
+        results = "; results of earlier predictions are left out" if images else ""
+        raise DataError(f"'{folder}': a folder without images; allowed are {', '.join(sorted(IMAGE_SUFFIXES))}{results}")
+    return inside
+
+
+def _is_output(folder: Path) -> bool:
+    return (folder / LINES_FILE).is_file()
+
+
+def check_output(out: Path) -> None:
+    """Refuse a folder with images that are no overlays, which overlays could overwrite.
+
+    Raises:
+        DataError: there are some.
+    """
+    if out.is_dir() and not _is_output(out) and any(map(is_image, out.iterdir())):
+        raise DataError(f"--out '{out}': holds images, which overlays could overwrite; choose a new or an empty folder")
 
 
 def predict_files(detector: Detector, paths: Iterable[Path], out: Path) -> Iterator[dict[str, Any]]:
     """Predict one file after the other; overlays and a file of JSON lines are written to ``out``.
 
     Yields:
-        For each file: path and error if it cannot be read, otherwise path, score, decision, threshold, milliseconds;
+        For each file: path and error if it cannot be predicted, otherwise path, score, decision, threshold, milliseconds;
         defect_area, the share of pixels at or above the pixel threshold, in [0, 1], None without anomaly maps; regions, of an
         anomalous image, see :func:`adjobs.inference.regions.find_regions`; and for methods with anomaly maps overlay, the path of
-        the image drawn.
+        the image drawn. An error of one file never ends the others.
+
+    Raises:
+        DataError: see :func:`check_output`.
     """
+    check_output(out)
     out.mkdir(parents=True, exist_ok=True)
-    used: set[str] = set()
-    with (out / LINES_FILE).open("w") as lines:
+    paths, folder = list(paths), out.resolve()
+    used = {path.stem.casefold() for path in paths if path.parent.resolve() == folder}
+    with (out / LINES_FILE).open("w", encoding="utf-8") as lines:
         for path in paths:
             try:
                 line = _predict(detector, path, _free_name(out, path, used))
             except AdjobsError as error:
                 line = {"path": str(path), "error": str(error)}
+            except Exception as error:  # too little memory, a full disk, a fault of a method
+                cause = (error.strerror if isinstance(error, OSError) else None) or f"{type(error).__name__}: {one_line(error)}"
+                line = {"path": str(path), "error": f"{path}: cannot be predicted ({cause})"}
             _append(lines, line)
             yield line
 
 
 def _predict(detector: Detector, path: Path, overlay: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise DataError(f"{path}: is not a regular file; give images, or folders of images")
     started_at = time.perf_counter()
     image = decode(path)
-    prediction = detector(image)
+    (prediction,) = detector.predict_batch([image], [str(path)])
     milliseconds = 1000 * (time.perf_counter() - started_at)
     line: dict[str, Any] = {
         "path": str(path),
@@ -83,15 +121,18 @@ def _predict(detector: Detector, path: Path, overlay: Path) -> dict[str, Any]:
 
 def _append(lines: TextIO, line: dict[str, Any]) -> None:
     """Write at once: a run that is stopped keeps what it has done."""
-    lines.write(json.dumps(line) + "\n")
+    lines.write(json.dumps(line, allow_nan=False) + "\n")
     lines.flush()
 
 
 def _free_name(out: Path, path: Path, used: set[str]) -> Path:
     """A file name for the overlay; images of the same name in different folders get a number."""
-    name, number = path.stem, 1
-    while name in used:
+    stem = path.stem
+    while len(os.fsencode(stem)) > MAX_NAME_BYTES:
+        stem = stem[:-1]
+    name, number = stem, 1
+    while name.casefold() in used:
         number += 1
-        name = f"{path.stem}-{number}"
-    used.add(name)
+        name = f"{stem}-{number}"
+    used.add(name.casefold())
     return out / f"{name}.png"

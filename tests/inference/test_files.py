@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from adjobs.inference.files import predict_files
+from adjobs.errors import DataError
+from adjobs.inference.files import LINES_FILE, find_images, predict_files
 from adjobs.inference.overlay import OUTLINE, draw_overlay
 from adjobs.inference.regions import find_regions
-from tests.helpers.detectors import brightness_detector, draw_image
+from tests.helpers.detectors import Brightness, NotFinite, brightness_detector, draw_image
 
 
 def predict(tmp_path, *paths, **options):
     return list(predict_files(brightness_detector(**options), paths, tmp_path / "out"))
+
+
+def strict_lines(tmp_path) -> list[dict]:
+    """The lines of the written file; NaN is not JSON."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    return [json.loads(line, parse_constant=refuse) for line in (tmp_path / "out" / LINES_FILE).read_text().splitlines()]
 
 
 def overlap(predicted: list[int], true: tuple[int, int, int, int]) -> float:
@@ -114,3 +127,101 @@ def test_predict_files_unreadable_file_is_a_line_with_its_error(tmp_path):
     unreadable, normal = predict(tmp_path, tmp_path / "bad.png", draw_image(tmp_path, "a.png"))
     assert set(unreadable) == {"path", "error"}
     assert normal["decision"] == "normal"
+
+
+@pytest.mark.parametrize("score", [True, False])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_predict_files_score_or_map_that_is_not_finite_is_an_error_of_its_image(tmp_path, value, score):
+    white, dark = draw_image(tmp_path, "white.png", (0, 0, 160, 96)), draw_image(tmp_path, "dark.png")
+    failed, normal = predict(tmp_path, white, dark, method=NotFinite(value, score=score))
+    assert failed["error"].startswith(f"{white}: the score or the anomaly map is NaN or infinite")
+    assert normal["decision"] == "normal"
+    assert strict_lines(tmp_path) == [failed, normal]
+
+
+class Failing(Brightness):
+    """Raises an error for white images."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def predict(self, images):
+        if images.max() == 1:
+            raise self.error
+        return super().predict(images)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't allocate\nmemory"), OSError(28, "No space left on device")])
+def test_predict_files_any_error_of_one_file_leaves_the_others(tmp_path, error):
+    white, dark = draw_image(tmp_path, "white.png", (0, 0, 160, 96)), draw_image(tmp_path, "dark.png")
+    failed, normal = predict(tmp_path, white, dark, method=Failing(error))
+    assert failed["error"].startswith(f"{white}: cannot be predicted (")
+    assert "\n" not in failed["error"]
+    assert normal["decision"] == "normal"
+
+
+def test_predict_files_pipes_sockets_and_devices_are_errors_of_these_files(tmp_path):
+    pipe, link, listener = tmp_path / "pipe.png", tmp_path / "zero.png", tmp_path / "socket.png"
+    os.mkfifo(pipe)
+    link.symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(listener))
+        broken = tmp_path / "broken.png"
+        broken.symlink_to(tmp_path / "gone.png")
+        image = draw_image(tmp_path, "a.png")
+        lines = predict(tmp_path, *find_images([pipe, link, listener, tmp_path / ("x" * 300 + ".png"), image]), broken)
+    assert ["error" in line for line in lines] == [True, True, True, True, False, True]
+    assert lines[0]["error"] == f"{pipe}: is not a regular file; give images, or folders of images"
+
+
+def test_predict_files_long_names_and_names_that_differ_in_case_get_overlays_of_their_own(tmp_path):
+    paths = []
+    for folder, name in (("a", "ä" * 120), ("b", "ä" * 120), ("a", "ß"), ("b", "ẞ"), ("a", "x"), ("b", "X"), ("b", "x-2")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        paths.append(draw_image(tmp_path / folder, f"{name}.png"))
+    lines = predict(tmp_path, *paths)
+    overlays = [Path(line["overlay"]).name.casefold() for line in lines]
+    assert len(set(overlays)) == len(paths)
+    assert all((tmp_path / "out" / Path(line["overlay"]).name).is_file() for line in lines)
+
+
+def test_find_images_leaves_out_hidden_files_and_results_of_earlier_predictions(tmp_path):
+    folder = tmp_path / "images"
+    for name in ("a.png", "._a.png", ".hidden/b.png", "sub/c.PNG", "predictions/a.png", "sub/old/x.png", "notes.txt"):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for output in ("predictions", "sub/old"):
+        (folder / output / LINES_FILE).touch()
+    assert find_images([folder]) == [folder / "a.png", folder / "sub" / "c.PNG"]
+    assert find_images([folder / "predictions" / "a.png"]) == [folder / "predictions" / "a.png"]  # named by the user
+    with pytest.raises(DataError, match=r"a folder without images; .*; results of earlier predictions are left out"):
+        find_images([folder / "predictions"])
+
+
+def test_predict_files_folder_predicted_twice_has_the_same_images(tmp_path, monkeypatch):
+    draw_image(tmp_path, "a.png")
+    monkeypatch.chdir(tmp_path)
+    lines = [list(predict_files(brightness_detector(), find_images(["."]), Path("predictions"))) for _ in range(2)]
+    assert [[line["path"] for line in run] for run in lines] == [["a.png"], ["a.png"]]
+
+
+def test_predict_files_never_overwrites_an_image(tmp_path):
+    image = draw_image(tmp_path, "a.png")
+    content = image.read_bytes()
+    with pytest.raises(DataError, match=r"--out '.*': holds images, which overlays could overwrite"):
+        list(predict_files(brightness_detector(), [image], tmp_path))
+    assert image.read_bytes() == content
+    (line,) = predict(tmp_path, image)
+    overlay = Path(line["overlay"])
+    content = overlay.read_bytes()
+    (line,) = predict(tmp_path, overlay)
+    assert Path(line["overlay"]).name == "a-2.png"
+    assert overlay.read_bytes() == content
+
+
+def test_find_images_missing_path_is_refused(tmp_path):
+    for missing in (tmp_path / "no.png", tmp_path / "no", "a\0b"):
+        with pytest.raises(DataError, match="no such file or folder"):
+            find_images([missing])
