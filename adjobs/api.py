@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,7 @@ def train(job: Job, *, overrides: Iterable[str] = (), backend: Backend = "local"
         progress: show a bar on standard error.
 
     Raises:
-        AdjobsError: anything that stands in the way, in one line.
+        AdjobsError: the job cannot be done; says why in one line.
     """
     resolved, settings = load_job(job, overrides), load_settings()
 
@@ -71,7 +71,7 @@ def tune(
         options: of :class:`adjobs.tuning.plan.SearchOptions`, such as ``trials=30`` or ``metrics=("image_auroc",)``.
 
     Raises:
-        AdjobsError: anything that stands in the way, in one line.
+        AdjobsError: the job cannot be done; says why in one line.
     """
     resolved, settings = load_job(job, overrides), load_settings()
 
@@ -82,10 +82,8 @@ def tune(
 
     parsed = parse_space(dict(space), "space") if isinstance(space, Mapping) else read_space(Path(space))
     chosen = SearchOptions(**options)
-    if not progress:
-        return run_search(resolved, parsed, chosen, settings, SearchObserver(), name=name, time_budget_s=time_budget_s)
-    with Display() as display:
-        return run_search(resolved, parsed, chosen, settings, display, name=name, time_budget_s=time_budget_s)
+    with Display() if progress else nullcontext(SearchObserver()) as observer:
+        return run_search(resolved, parsed, chosen, settings, observer, name=name, time_budget_s=time_budget_s)
 
 
 def predict(
@@ -157,10 +155,10 @@ def load_job(job: Job, overrides: Iterable[str] = ()) -> JobConfig:
 @contextmanager
 def _detector_folder(model: str | Path) -> Iterator[Path]:
     """The folder of a detector; a downloaded one goes when it has been read."""
-    from adjobs.inference.detector_folder import MANIFEST_FILE
+    from adjobs.inference.detector_folder import is_detector
     from adjobs.tracking.runs import fetch_detector
 
-    if (Path(model) / MANIFEST_FILE).is_file():
+    if is_detector(Path(model)):
         yield Path(model)
         return
     settings = load_settings()

@@ -60,6 +60,23 @@ def prepare_data(job: JobConfig, settings: Settings, split: SplitAssignment | No
     return PreparedData(valid, complete if complete and unchanged else fingerprint(valid), problems, assignment)
 
 
+def ensure_same_data(uri: str, fingerprint: str, before: str, origin: str, remedy: str) -> None:
+    """Refuse to go on with other data than before.
+
+    Args:
+        uri: of the data.
+        fingerprint: of what is there now.
+        before: the fingerprint that is needed.
+        origin: whose that is, such as ``run 1a2b was started with``.
+        remedy: what to do.
+
+    Raises:
+        DataError: the two differ.
+    """
+    if fingerprint != before:
+        raise DataError(f"data '{uri}': fingerprint {fingerprint[:16]}, {origin} {before[:16]}; {remedy}")
+
+
 def requirements_of(spec: Spec) -> DataRequirements:
     """What a method needs of its data, whatever the threshold's policy."""
     return DataRequirements(needs_train_anomalies="none" not in spec.supervisions, selects_on_val=spec.selection.rule == "best")

@@ -16,13 +16,13 @@ from typing import Any, Literal
 from adjobs import methods
 from adjobs.config.settings import Settings
 from adjobs.data.cache.images import open_cache
-from adjobs.errors import DataError, JobError, TrackingError
+from adjobs.errors import JobError, TrackingError
 from adjobs.evaluation.evaluate import CachedEvaluator
 from adjobs.evaluation.result import SplitMetrics, compute_split_metrics
 from adjobs.evaluation.thresholds import Thresholds
 from adjobs.inference.detector import Detector
 from adjobs.inference.detector_folder import Manifest, read_manifest, write_manifest
-from adjobs.jobs.data import prepare_data
+from adjobs.jobs.data import ensure_same_data, prepare_data
 from adjobs.jobs.finalize import flatten_metrics
 from adjobs.jobs.result import ThresholdChange, ThresholdResult
 from adjobs.metrics.pixel_threshold import PixelThreshold, choose_pixel_threshold
@@ -163,11 +163,8 @@ def _choose_for_pixels(run: _FinishedRun, settings: Settings, policy: ThresholdP
     # As a part of the job, so that the policy is checked against the data before the model is run.
     section = job.pixel_threshold.model_copy(update={"policy": policy.name, "value": policy.value})
     data = prepare_data(job.model_copy(update={"pixel_threshold": section}), settings, split=stored.split)
-    if data.fingerprint != stored.fingerprint:
-        raise DataError(
-            f"data '{job.data.uri}': fingerprint {data.fingerprint[:16]}, run {run.reader.ref.run_id} was trained on "
-            f"{stored.fingerprint[:16]}; restore the data"
-        )
+    origin = f"run {run.reader.ref.run_id} was trained on"
+    ensure_same_data(job.data.uri, data.fingerprint, stored.fingerprint, origin, "restore the data")
     loaded = Detector.load(run.folder)
     cache = open_cache(data.dataset, data.fingerprint, job.data.image_size, settings.cache)
     evaluator = CachedEvaluator(loaded.method, cache, data.dataset, loaded.device_config)

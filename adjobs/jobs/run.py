@@ -9,8 +9,8 @@ from typing import Literal
 
 from adjobs.config.job import JobConfig
 from adjobs.config.settings import Settings
-from adjobs.errors import DataError, JobError, TrackingError
-from adjobs.jobs.data import prepare_data
+from adjobs.errors import JobError, TrackingError
+from adjobs.jobs.data import ensure_same_data, prepare_data
 from adjobs.jobs.finalize import finalize_run
 from adjobs.jobs.lifecycle import driver_tags, ensure_not_running, managed_run, open_run, storage_of, task_of
 from adjobs.jobs.prepare import PreparedJob, prepare
@@ -46,7 +46,7 @@ def train(
         parent: the search that it belongs to.
 
     Raises:
-        AdjobsError: anything that stands in the way; most of it is found before a run is opened.
+        AdjobsError: the job cannot be done; most reasons are found before a run is opened.
     """
     started_at = time.perf_counter()
     prepared = prepare(job, settings)
@@ -81,11 +81,8 @@ def resume(run: RunRef, settings: Settings, *, on_progress: OnProgress, by_searc
     if not by_search:
         ensure_not_running(f"run {run_id}", stored.status, stored.tags)
     data = prepare_data(stored.job, settings, split=stored.split)
-    if data.fingerprint != stored.fingerprint:
-        raise DataError(
-            f"data '{stored.job.data.uri}': fingerprint {data.fingerprint[:16]}, run {run_id} was started with "
-            f"{stored.fingerprint[:16]}; restore the data, or start a new run"
-        )
+    origin, remedy = f"run {run_id} was started with", "restore the data, or start a new run"
+    ensure_same_data(stored.job.data.uri, data.fingerprint, stored.fingerprint, origin, remedy)
     backend: Backend = "local" if stored.tags.get("launcher") == "local" else "ray"
     with _backend(stored.job, settings, backend, on_progress) as run_task:
         open_writer(run).reopen(driver_tags())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adjobs.errors import TrackingError
+from adjobs.inference.detector_folder import is_detector
 from adjobs.tracking.client import connect, mlflow_errors
 from adjobs.tracking.layout import RunRef
 
@@ -92,13 +93,13 @@ def download(uri: str, model: str, folder: Path) -> Path:
     import mlflow
 
     local = Path(model)
-    if (local / "detector.json").is_file():
+    if is_detector(local):
         return local
     client = connect(uri)
     with mlflow_errors(uri):
         downloaded = Path(mlflow.artifacts.download_artifacts(_model_uri(client, model), dst_path=str(folder)))
     inside = downloaded / "artifacts" / ARTIFACT
-    if not (inside / "detector.json").is_file():
+    if not is_detector(inside):
         raise TrackingError(f"model '{model}': not one that adjobs logged; give a run of 'adjobs train' or a models:/ URI")
     return inside
 
@@ -117,7 +118,7 @@ def pin_model_uri(uri: str, model: str) -> str:
     Raises:
         TrackingError: there is no such run or model, or the run has no model.
     """
-    if (Path(model) / "detector.json").is_file():
+    if is_detector(Path(model)):
         return model
     client = connect(uri)
     with mlflow_errors(uri):

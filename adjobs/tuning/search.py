@@ -11,6 +11,7 @@ from adjobs.config.job import JobConfig
 from adjobs.config.settings import Settings
 from adjobs.errors import DataError, JobError, TrackingError
 from adjobs.jobs import run
+from adjobs.jobs.data import ensure_same_data
 from adjobs.jobs.lifecycle import driver_tags, ensure_not_running, managed_run, reopen_run
 from adjobs.jobs.prepare import with_absolute_paths
 from adjobs.storage import open_store
@@ -90,7 +91,7 @@ def run_search(
         time_budget_s: seconds in which trials and final training are to end; None: no limit.
 
     Raises:
-        AdjobsError: anything that stands in the way; most of it is found before a run is opened.
+        AdjobsError: the search cannot be done; most reasons are found before a run is opened.
     """
     started_at = time.perf_counter()
     job = with_absolute_paths(job)
@@ -152,12 +153,9 @@ def resume_search(
 
 def _check_same_data(name: str, plan: SearchPlan, stored: StoredSearch) -> None:
     """Refuse to resume a search on other data or other splits."""
-    data, before = plan.job.data, stored.tags["data_fingerprint"]
-    if plan.fingerprint != before:
-        raise DataError(
-            f"data '{data.uri}': fingerprint {plan.fingerprint[:16]}, search '{name}' was started with {before[:16]}; "
-            "restore the data, or start a new search"
-        )
+    data, origin = plan.job.data, f"search '{name}' was started with"
+    remedy = "restore the data, or start a new search"
+    ensure_same_data(data.uri, plan.fingerprint, stored.tags["data_fingerprint"], origin, remedy)
     if plan.splits_digest != stored.tags["splits_digest"]:
         raise DataError(
             f"data.split '{data.split}': splits the data differently than when search '{name}' was started; "

@@ -76,7 +76,7 @@ def test_run_info_of_a_resumed_run_has_no_end():
         ("scores/val.json", False, "run abc: has no scores/val.json; train it again with this version"),
     ],
 )
-def test_read_json_tells_a_missing_artifact_from_a_server_that_is_down(client, name, is_down, message):
+def test_read_json_separates_a_missing_artifact_from_a_server_that_is_down(client, name, is_down, message):
     reader = MlflowRunReader(RunRef("http://host", "abc"))
     client.is_down = is_down
     with pytest.raises(TrackingError) as raised:
