@@ -13,6 +13,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 
+from adjobs.errors import DataError, one_line
 from adjobs.inference.detector import Detector
 
 
@@ -34,8 +35,12 @@ class AnomalyModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         Returns:
             ``score``, ``decision``, ``threshold``, ``anomaly_map`` ((S, S) float32) and ``pixel_threshold``, from which a pixel
             of the anomaly map is defective; these two are None for methods that do not localise.
+
+        Raises:
+            DataError: a row that is not an image.
+            ScoreError: a score that is not finite, from which no decision follows.
         """
-        images = [base64.b64decode(item) if isinstance(item, str) else bytes(item) for item in model_input["image"]]
+        images = list(map(_content, model_input["image"]))
         # One at a time: a batch of large images must not decide how much memory a server needs.
         predictions = [self.detector(image) for image in images]
         return pd.DataFrame(
@@ -47,6 +52,18 @@ class AnomalyModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
                 "pixel_threshold": self.detector.pixel_threshold,
             }
         )
+
+
+def _content(item: object) -> bytes:
+    """The image file in a row."""
+    if isinstance(item, bytes | bytearray | memoryview):
+        return bytes(item)
+    if not isinstance(item, str):
+        raise DataError(f"image: got {type(item).__name__}; give an encoded image as bytes, or as base64 text")
+    try:
+        return base64.b64decode("".join(item.split()), validate=True)
+    except ValueError as error:
+        raise DataError(f"image: got text that is not base64 ({one_line(error)}); give an encoded image") from error
 
 
 mlflow.models.set_model(AnomalyModel())
