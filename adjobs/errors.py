@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _MAX_PROBLEMS_LENGTH = 750
 _MAX_NAMES_LENGTH = 450
-_MAX_NAMES_WITH_GUESS = 12
+_MAX_NAMES_WITH_GUESS = 16
 
 EXIT_STOPPED = 143  # what a shell reports for a process that SIGTERM ended
 

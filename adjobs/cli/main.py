@@ -10,6 +10,23 @@ import click
 from adjobs import cli
 from adjobs.version import __version__
 
+EPILOG = """\b
+Exit status:
+  0    done
+  1    done, and something was found wrong: a problem in the data, a file that
+       could not be read, a service that does not run
+  2    could not be done; one line on standard error says why
+  143  stopped by a signal; one line on standard error says how to resume
+
+\b
+Environment:
+  ADJOBS_HOME          local state and results (default ~/.adjobs)
+  ADJOBS_CACHE         fetched and decoded images (default cache in ADJOBS_HOME)
+  ADJOBS_ARTIFACTS     folder or s3:// prefix for checkpoints
+  MLFLOW_TRACKING_URI  MLflow, where it is not the one of 'adjobs up'
+  RAY_ADDRESS          Ray cluster, where it is not the one of 'adjobs up'
+  AWS_ENDPOINT_URL     S3-compatible storage
+"""
 _NOT_VERBS = {"main", "output", "signals"}
 
 
@@ -28,7 +45,7 @@ class Verbs(click.Group):
         return command
 
 
-@click.group(cls=Verbs)
+@click.group(cls=Verbs, epilog=EPILOG)
 @click.version_option(__version__, prog_name="adjobs")
 def main() -> None:
     """Train, track and use industrial anomaly detectors as jobs on a Ray cluster."""

@@ -21,9 +21,10 @@ from adjobs.cli.output import verb
 )
 @verb
 def command(run_ids: tuple[str, ...], out: Path) -> tuple[dict[str, Any], str]:
-    """Write one HTML page about a run, or about several side by side, to read, print and share.
+    """Write one HTML page about one or several runs.
 
-    The page holds all its images and loads nothing from elsewhere.
+    Several runs are shown side by side. The page is to be read, printed and shared: it holds all its images and loads nothing
+    from elsewhere.
     """
     from adjobs.config.environment import load_settings
 

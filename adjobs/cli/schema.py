@@ -17,7 +17,7 @@ from adjobs.cli.output import VerbResult, verb
 )
 @verb
 def command(kind: str, out: Path | None) -> VerbResult:
-    """Print the JSON schema of the job file or of the search space file.
+    """Print the JSON schema of the job file or of the space file.
 
     With it, an editor completes and checks the keys, the method's parameters included. For editors with the YAML language
     server, start the file with the line

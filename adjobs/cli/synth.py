@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Override a key of the job, such as params.rectangles=2. May be repeated.",
+    help="Change one key of the job, such as params.rectangles=2. Repeatable.",
 )
 @click.option(
     "--model",
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     type=click.IntRange(0, 2**32 - 1),
     default=0,
     show_default=True,
-    help="Random seed for the choice of images and for the anomalies.",
+    help="Seed of the choice of images and of the anomalies.",
 )
 @click.option(
     "--out",
@@ -51,11 +51,11 @@ if TYPE_CHECKING:
 def command(
     method: str, uri: str, overrides: tuple[str, ...], model: str | None, count: int, seed: int, out: Path
 ) -> tuple[dict[str, Any], str]:
-    """Show the anomalies that a method simulates on normal images, to check them before training.
+    """Show the anomalies that a method simulates on normal images.
 
-    Writes a contact sheet of normal images, the same images with a simulated anomaly, and the masks. Images are drawn at random
-    from all normal images of the data set, regardless of splits. With a trained model of a method that learns by inpainting, the
-    sheet also shows masked and inpainted images.
+    For a check before training. Writes a contact sheet of normal images, the same images with a simulated anomaly, and the masks.
+    Images are drawn at random from all normal images of the data set, regardless of splits. With a trained model of a method that
+    learns by inpainting, the sheet also shows masked and inpainted images.
 
     \b
     adjobs synth cdo --data elpv --set params.rectangles=2

@@ -15,10 +15,19 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run_id", metavar="RUN")
-@click.option("--policy", required=True, help=f"One of {', '.join(POLICIES)}.")
-@click.option("--value", type=float, help="What the policy takes: a threshold, a rate, a cost or a share.")
+@click.option("--policy", required=True, type=click.Choice(list(POLICIES)), help="How the threshold is chosen.")
 @click.option(
-    "--confidence", type=float, default=0.95, show_default=True, help="Confidence of the bound on the false-alarm rate."
+    "--value",
+    type=float,
+    help="fixed: the threshold; max_fpr: largest false-alarm rate; miss_cost: cost of a miss relative to that of a false alarm; "
+    "defect_ratio: share of images that raises an alarm; max_f1 takes none.",
+)
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="Confidence of the bound on the false-alarm rate.",
 )
 @click.option(
     "--strict", is_flag=True, help="With max_fpr: keep the bound, not only the rate on validation, at or below the value."

@@ -18,12 +18,18 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("job_file", required=False, type=click.Path(path_type=Path))
 @click.option("--method", help="Method to train, in place of the job file's.")
-@click.option("--data", "uri", help="Folder, s3:// URI, or the word elpv; in place of the job file's data.uri.")
+@click.option(
+    "--data",
+    "uri",
+    help="Folder, s3:// URI, or elpv for the installed package elpv-dataset; in place of the job file's data.uri.",
+)
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key, such as params.gamma=3. Repeatable."
 )
 @click.option("--local", is_flag=True, help="Train in this process, without Ray.")
-@click.option("--resume", "run_id", metavar="RUN", help="Resume a run that was interrupted.")
+@click.option(
+    "--resume", "run_id", metavar="RUN", help="Resume a run that was interrupted, as it was started; no other option is allowed."
+)
 @verb
 def command(
     job_file: Path | None,
@@ -44,8 +50,10 @@ def command(
     from adjobs.config.environment import load_settings
 
     if run_id is not None:
-        if job_file or method or uri or overrides:
-            raise JobError("--resume: takes the job from the run; remove the job file, --method, --data and --set")
+        if job_file or method or uri or overrides or local:
+            raise JobError(
+                "--resume: takes the job, and where it trains, from the run; remove the job file and all other options"
+            )
         job = None
     else:
         document = resolve.read_job(job_file) if job_file else {}

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adjobs.cli.output import table, verb
-from adjobs.errors import JobError
+from adjobs.errors import JobError, shown
 
 if TYPE_CHECKING:
     from adjobs.tuning.result import Optimism, SearchResult, StudyResult
 
 TRIALS_SHOWN = 10
+MAX_BUDGET_S = 1e9
 SECONDS_IN = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -23,8 +24,12 @@ SECONDS_IN = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 @click.argument("job_file", required=False, type=click.Path(path_type=Path))
 @click.option("--space", type=click.Path(path_type=Path), help="YAML file of what varies, such as tune_spaces/cdo.yaml.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key of the job. Repeatable.")
-@click.option("--name", help="Name to resume the search by.  [default: method, data and time]")
-@click.option("--trials", type=click.IntRange(1, 100_000), help="Number of trials in all.  [default: 30, or the whole grid]")
+@click.option("--name", help="Name to resume the search by.  [default: made of method, data and time]")
+@click.option(
+    "--trials",
+    type=click.IntRange(1, 100_000),
+    help="Number of trials in all.  [default: 30; with --sampler grid the whole grid]",
+)
 @click.option(
     "--time-budget",
     metavar="DURATION",
@@ -59,7 +64,7 @@ SECONDS_IN = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     help="Number of validations that every trial gets before it may be pruned.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the sampler.")
-@click.option("--resume", metavar="NAME", help="Resume a search that was interrupted.")
+@click.option("--resume", metavar="NAME", help="Resume a search that was interrupted, by its name.")
 @click.pass_context
 @verb
 def command(
@@ -70,7 +75,11 @@ def command(
     time_budget: str | None,
     **arguments: Any,
 ) -> tuple[SearchResult, str]:
-    """Search for hyperparameters: many trials, of which validation chooses one that is then trained in full and tested.
+    """Search for hyperparameters, train the best in full and test it.
+
+    Many trials train on the job's data; the validation split chooses one of them, which is then trained in full and tested once.
+    A search that was interrupted is resumed with what it was started with: beside --resume only --trials, --time-budget and
+    --max-concurrent can be given.
 
     \b
     adjobs tune job.yaml --space tune_spaces/cdo.yaml --trials 30 --time-budget 2h
@@ -135,8 +144,8 @@ def parse_duration(text: str) -> float:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
     seconds = float(match[1]) * SECONDS_IN[match[2]] if match else 0.0
-    if seconds <= 0:
-        raise JobError(f"--time-budget: got '{text}'; give a positive number with a unit, such as 90s, 45m, 2h or 1d")
+    if not 0 < seconds <= MAX_BUDGET_S:
+        raise JobError(f"--time-budget: got {shown(text)}; give a positive number with a unit, such as 90s, 45m, 2h or 1d")
     return seconds
 
 

@@ -71,7 +71,8 @@ class Parameter:
             return int(self.values[1] - self.values[0] + 1)
         if self.distribution == "quniform":
             low, high, step = self.values
-            return round((high - low) / step) + 1
+            steps: int = round((high - low) / step)
+            return steps + 1
         return None
 
     def grid_values(self) -> Iterator[Any]:

@@ -79,13 +79,19 @@ def huge_png(path: Path) -> None:
         (["--method", "cdo", "--data", "elpv", "--set", "train.workers=2", "--local"], "training in this process has 1"),
         ([], "nothing to train"),
         (["no.yaml"], "job file 'no.yaml': cannot be read"),
-        (["--resume", "x", "--method", "cdo"], "--resume: takes the job from the run"),
+        (["--resume", "x", "--method", "cdo"], "--resume: takes the job, and where it trains, from the run"),
+        (["--resume", "x", "--local"], "--resume: takes the job, and where it trains, from the run"),
     ],
 )
 def test_train_wrong_argument_is_refused(arguments, message):
     import re
 
     assert re.search(message, refused(run("train", *arguments)))
+
+
+def test_train_data_beside_a_section_that_is_no_section_is_refused(tmp_path):
+    (tmp_path / "job.yaml").write_text("method: cdo\ndata: elpv\n")
+    assert "data: got 'elpv'; must be a section of keys and values" in refused(run("train", tmp_path / "job.yaml", "--data", "x"))
 
 
 def test_json_error_is_json():

@@ -38,6 +38,12 @@ def test_completion_finds_options_and_values_of_a_verb() -> None:
     assert complete("bash", "adjobs schema ", "2") == "plain,job\nplain,space\n"
 
 
+def test_help_shows_every_summary_in_full() -> None:
+    text = CliRunner().invoke(main, ["--help"], terminal_width=80).stdout
+    assert "Commands:" in text
+    assert "..." not in text.partition("Commands:")[2]
+
+
 def test_module_runs_the_command_line() -> None:
     completed = subprocess.run([sys.executable, "-m", "adjobs", "--help"], capture_output=True, text=True, check=True)
     assert completed.stdout.startswith("Usage: adjobs [OPTIONS]")

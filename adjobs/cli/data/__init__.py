@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from adjobs.cli.data.options import (
+    FOLLOW_LINKS,
     FORMAT,
     MAX_TRAIN_ANOMALIES,
     METHOD,
@@ -46,13 +47,19 @@ def command() -> None:
 @dataset_options(PROTOCOL, MAX_TRAIN_ANOMALIES, SEED, SPLIT_FILE)
 @verb
 def show(
-    uri: str, format_name: str, protocol: str | None, max_train_anomalies: int | None, seed: int | None, split_file: Path | None
+    uri: str,
+    format_name: str,
+    follow_links: bool,
+    protocol: str | None,
+    max_train_anomalies: int | None,
+    seed: int | None,
+    split_file: Path | None,
 ) -> VerbResult:
     """Print the number of images by split, label and defect type, kinds of labels, image sizes and the fingerprint of URI."""
     from adjobs.data import summary
     from adjobs.data.dataset import fingerprint
 
-    dataset = open_uri(uri, format_name)
+    dataset = open_uri(uri, format_name, follow_links)
     make_split = splitter(dataset, SplitOptions(protocol, max_train_anomalies, seed, split_file))
     split, split_error = None, ""
     try:
@@ -77,13 +84,14 @@ def show(
     return result, summary_text(result)
 
 
-@command.command(short_help="Read all images and labels and print all problems.")
+@command.command(short_help="Read every image and label, and print all problems.")
 @dataset_options(PROTOCOL, MAX_TRAIN_ANOMALIES, SEED, SPLIT_FILE)
 @METHOD
 @verb
 def check(
     uri: str,
     format_name: str,
+    follow_links: bool,
     protocol: str | None,
     max_train_anomalies: int | None,
     seed: int | None,
@@ -92,13 +100,14 @@ def check(
 ) -> VerbResult:
     """Read every image and label of URI and print all problems; the exit status is 1 if there are errors.
 
-    Without the samples that have errors, the data set must still split into training, validation and test. Warnings are about
-    what makes results optimistic, such as near duplicates in two splits, and about images unlike all others.
+    Errors are what a job would refuse: files that cannot be read, masks that do not fit their images, and too few images of a
+    kind in a split, with samples in error left out. Warnings do not stop a job; they are about what makes results optimistic,
+    such as near duplicates in two splits, and about images unlike all others.
     """
     from adjobs.data.checks.preflight import check_dataset
 
     requirements = _requirements(method) if method else None
-    dataset = open_uri(uri, format_name)
+    dataset = open_uri(uri, format_name, follow_links)
     make_split = splitter(dataset, SplitOptions(protocol, max_train_anomalies, seed, split_file))
     problems = check_dataset(dataset, make_split, requirements=requirements, progress=True)
     errors = [problem for problem in problems if problem.severity == "error"]
@@ -125,13 +134,19 @@ def check(
 )
 @verb
 def split(
-    uri: str, format_name: str, protocol: str | None, max_train_anomalies: int | None, seed: int | None, out: Path
+    uri: str,
+    format_name: str,
+    follow_links: bool,
+    protocol: str | None,
+    max_train_anomalies: int | None,
+    seed: int | None,
+    out: Path,
 ) -> VerbResult:
     """Split URI and write the split to a file, for data.split of a job or for --split."""
     from adjobs.data import summary
     from adjobs.data.splits.assignment import write_split
 
-    dataset = open_uri(uri, format_name)
+    dataset = open_uri(uri, format_name, follow_links)
     assignment = splitter(dataset, SplitOptions(protocol, max_train_anomalies, seed))(dataset)
     write_split(assignment, out)
     counts = summary.count_by_split(dataset, assignment)
@@ -148,11 +163,12 @@ def split(
 
 @command.command("import", short_help="Copy a data set to a folder or S3, with a manifest.")
 @FORMAT
+@FOLLOW_LINKS
 @click.option("--skip-invalid", is_flag=True, help="Skip images that are unreadable or have unreadable labels.")
 @click.argument("source")
 @click.argument("destination")
 @verb
-def import_(source: str, destination: str, format_name: str, skip_invalid: bool) -> VerbResult:
+def import_(source: str, destination: str, format_name: str, follow_links: bool, skip_invalid: bool) -> VerbResult:
     """Copy the images and labels of SOURCE, in any supported layout, to DESTINATION, with one manifest.
 
     DESTINATION is an empty folder, file:// or s3:// address. Every copied file is compared with its source, and the manifest is
@@ -161,7 +177,7 @@ def import_(source: str, destination: str, format_name: str, skip_invalid: bool)
     from adjobs.data.checks.preflight import check_dataset, without_invalid
     from adjobs.data.importing import UNREADABLE, import_dataset, refuse_overlap
 
-    dataset = open_uri(source, format_name)
+    dataset = open_uri(source, format_name, follow_links)
     refuse_overlap(dataset, source, destination)
     problems = [problem for problem in check_dataset(dataset, progress=True) if problem.kind in UNREADABLE]
     problem_dicts = [vars(problem) for problem in problems]

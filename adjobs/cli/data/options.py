@@ -49,6 +49,7 @@ def _method_names() -> Iterable[str]:
 FORMAT = click.option(
     "--format", "format_name", cls=ListedOption, names=_format_names, default="auto", show_default=True, help="Layout: auto, {}."
 )
+FOLLOW_LINKS = click.option("--follow-links", is_flag=True, help="Follow symbolic links that lead out of the data set.")
 METHOD = click.option("--method", cls=ListedOption, names=_method_names, help="Also check the labels that this method needs: {}.")
 PROTOCOL = click.option(
     "--protocol",
@@ -61,7 +62,7 @@ MAX_TRAIN_ANOMALIES = click.option(
     type=click.IntRange(min=0),
     help="Maximum number of labelled anomalies in the training split. [default: all]",
 )
-SEED = click.option("--seed", type=click.IntRange(min=0), help="Random seed of the split. [default: 0]")
+SEED = click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of the split. [default: 0]")
 SPLIT_FILE = click.option(
     "--split",
     "split_file",
@@ -71,10 +72,10 @@ SPLIT_FILE = click.option(
 
 
 def dataset_options(*options: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the argument URI, ``--format`` and further options, in this order."""
+    """Add the argument URI, ``--format``, ``--follow-links`` and further options, in this order."""
 
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
-        for option in (*reversed(options), FORMAT, click.argument("uri")):
+        for option in (*reversed(options), FOLLOW_LINKS, FORMAT, click.argument("uri")):
             function = option(function)
         return function
 
@@ -90,12 +91,13 @@ class SplitOptions(NamedTuple):
     split_file: Path | None = None
 
 
-def open_uri(uri: str, format_name: str) -> Dataset:
+def open_uri(uri: str, format_name: str, follow_links: bool) -> Dataset:
     """Open the data set of the command line."""
     from adjobs.config.environment import load_settings
     from adjobs.data.open import open_dataset
+    from adjobs.data.reading import ReadOptions
 
-    return open_dataset(uri, format_name, cache=load_settings().cache)
+    return open_dataset(uri, format_name, cache=load_settings().cache, options=ReadOptions(follow_links=follow_links))
 
 
 def splitter(dataset: Dataset, options: SplitOptions) -> Callable[[Dataset], SplitAssignment]:
