@@ -30,7 +30,7 @@ def finalize_run(training: FinishedTraining) -> FinalizedRun:
     """Choose the thresholds on validation, evaluate, and store everything in the open run."""
     started_at = time.perf_counter()
     evaluator, fit, writer = training.evaluator, training.fit, training.writer
-    # The last validation is the final one, too.
+    # If the last checkpoint was selected, its validation is still there.
     timed = {"val": evaluator.cached(training.split.val), "test": evaluator.evaluate(training.split.test)}
     evaluation = _evaluate(training, timed)
     log_thresholds(writer, evaluation.thresholds)
@@ -66,9 +66,9 @@ def choose_job_thresholds(training: FinishedTraining, val: ImageScores) -> Thres
 
 
 def log_metrics(writer: RunWriter, training: FinishedTraining, val: ImageScores, evaluation: EvaluationResult) -> None:
-    """Log all metrics of the model at its last checkpoint, and store them with their intervals."""
+    """Log all metrics of the model, at the step of the last checkpoint, and store them with their confidence intervals."""
     fit, thresholds = training.fit, evaluation.thresholds
-    # Those of each interval stay in the history; the latest values in MLflow are now those of the model.
+    # Those of each evaluation interval stay in the history; the latest values in MLflow are now those of the model.
     of_validation = compute_image_metrics(val, methods.spec(training.job.method).native_threshold)
     values = {f"val/{name}": value for name, value in of_validation.items()} | flatten_metrics(evaluation.splits)
     values |= {
@@ -94,7 +94,7 @@ def flatten_metrics(splits: Mapping[str, SplitMetrics]) -> dict[str, float | Non
 
 
 def log_thresholds(writer: RunWriter, thresholds: Thresholds) -> None:
-    """Store both thresholds with what they promise; ``history`` gets an entry for each later change."""
+    """Store both thresholds with their bounds; ``history`` gets an entry for each later change."""
     document: dict[str, Any] = {**thresholds.to_dict(), "history": []}
     writer.log_json(document, THRESHOLDS_FILE)
 

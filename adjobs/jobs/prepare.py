@@ -18,7 +18,7 @@ from adjobs.tracking.logged_model import download, pin_model_uri
 
 
 class PreparedJob(NamedTuple):
-    """A job as it will be trained, and its data: nothing that can be known before a run is opened stands in the way."""
+    """A job as it will be trained, and its data; both have passed every check that needs no open run."""
 
     job: JobConfig
     data: PreparedData
@@ -33,7 +33,7 @@ def prepare(job: JobConfig, settings: Settings, data: PreparedData | None = None
         data: already prepared for the same data section.
 
     Raises:
-        AdjobsError: anything that stands in the way.
+        AdjobsError: the job cannot be done.
     """
     job = with_absolute_paths(job)
     data = prepare_data(job, settings) if data is None else data

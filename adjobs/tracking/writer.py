@@ -1,6 +1,7 @@
-"""Writing a run: opened once by whoever launches the job, written to by rank 0, closed once by the launcher.
+"""Writing a run: opened by the process that launches the job, written to by rank 0, closed by the launcher or a signal handler.
 
-Everything may be repeated after a restart, because each name is written again.
+Everything may be repeated after a restart: tags and artifacts are replaced; of a metric that is logged again for an interval,
+readers take the first value.
 """
 
 from __future__ import annotations
@@ -50,7 +51,12 @@ class RunWriter(ABC):
 
     @abstractmethod
     def log_metrics(self, values: Mapping[str, float | None], step: int) -> None:
-        """Log the numbers of one evaluation interval; undefined ones are left out."""
+        """Log numbers without the undefined ones (None).
+
+        Args:
+            values: by name.
+            step: number of the evaluation interval; for metrics of the model, the number of the last checkpoint.
+        """
 
     @abstractmethod
     def latest_metrics(self) -> dict[str, float]:
@@ -120,7 +126,7 @@ class MlflowRunWriter(RunWriter):
                 self._client.set_tag(self.ref.run_id, f"{TAG}{key}", value)
 
     def log_metrics(self, values: Mapping[str, float | None], step: int) -> None:
-        """Log the numbers of one interval in one request."""
+        """Log the numbers in one request."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -129,7 +135,7 @@ class MlflowRunWriter(RunWriter):
             self._client.log_batch(self.ref.run_id, metrics=metrics)
 
     def latest_metrics(self) -> dict[str, float]:
-        """The latest value of every metric: that of the highest step."""
+        """The latest value of every metric: that of the highest step, and of equal steps the one logged last."""
         with mlflow_errors(self.ref.tracking_uri):
             return dict(self._client.get_run(self.ref.run_id).data.metrics)
 

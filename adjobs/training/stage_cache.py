@@ -19,6 +19,14 @@ from adjobs.version import __version__
 _WEIGHTS = "weights.safetensors"
 
 
+class _TrainingOSError(Exception):
+    """Carries an OSError of the training past the cache, which would take it for one of its own files."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 def train_or_load(data: TrainingData, stage: Stage, seed_key: Mapping[str, Any], train: Callable[[], None]) -> bool:
     """Train a stage if no other run of this machine has; else load the weights of the other.
 
@@ -37,12 +45,18 @@ def train_or_load(data: TrainingData, stage: Stage, seed_key: Mapping[str, Any],
 
     def build(folder: Path) -> None:
         nonlocal trained
-        train()
+        try:
+            train()
+        except OSError as error:
+            raise _TrainingOSError(error) from error
         trained = True
         save_file(snapshot(stage.module), folder / _WEIGHTS)
 
     key = {**(stage.depends_on or {}), **seed_key, "version": __version__, "torch": torch.__version__}
-    weights = data.compute_once(f"trained-{stage.name}", key, _read, build)
+    try:
+        weights = data.compute_once(f"trained-{stage.name}", key, _read, build)
+    except _TrainingOSError as failure:
+        raise failure.error from None
     if not trained:
         stage.module.load_state_dict(weights)
     return trained

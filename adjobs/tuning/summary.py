@@ -17,7 +17,7 @@ from adjobs.tuning.trial_manager import TrialManager
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TRIALS_WITH_FIGURES = 5  # the best ones: figures for hundreds of trials would be slow, and nobody would open them
+TRIALS_WITH_FIGURES = 5  # the best ones: figures for hundreds of trials would take long and are hardly ever opened
 
 
 def summarise_study(manager: TrialManager) -> StudyResult:

@@ -135,7 +135,7 @@ def evaluate_trial(training: FinishedTraining) -> TrialEvaluation:
 
 
 class _ReportingCheckpoints(StoreCheckpoints):
-    """Checkpoints that are followed by a report: whoever stops the trial then knows that the interval is stored."""
+    """Checkpoints that are followed by a report: a trial that is stopped at a report has stored the interval."""
 
     def save(self, folder: Path | None, metrics: Mapping[str, float]) -> None:
         """Store, then report; Tune ends the thread in this call if the trial is to stop."""
@@ -146,7 +146,7 @@ class _ReportingCheckpoints(StoreCheckpoints):
 
 
 def _release_memory(device: torch.device) -> None:
-    """Give back what an earlier trial of this process left behind, and reset the peaks."""
+    """Free the memory that an earlier trial of this process left behind, and reset the peaks."""
     gc.collect()
     # Each trial is a thread with a heap of its own, and glibc keeps what is freed there.
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -12,7 +12,8 @@ from adjobs.tuning.space import TrialParams
 from adjobs.tuning.state import Trial, TrialState
 from adjobs.tuning.study import Study
 
-FINAL_TRAINING_FACTOR = 1.25  # times the longest trial: the final training is also tested, drawn and stored as a model
+# Time of the final training by that of the longest trial: it also evaluates the test split, draws figures and stores the model.
+FINAL_TRAINING_FACTOR = 1.25
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class TrialStore(Protocol):
 
 
 class TrialManager:
-    """Starts trials in order and keeps what becomes of them.
+    """Decides which trial starts next, and records how each ends.
 
     Args:
         study: suggests values and learns from results.
@@ -132,6 +133,7 @@ class TrialManager:
         most = 1 if is_first_alone else self.limits.max_concurrent
         if any(trial.exclusive for trial in running) or len(running) >= most:
             return None
+        self._end_late_trials()
         waiting = self._waiting()
         if waiting and not (waiting[0].exclusive and running):
             return self._request(waiting[0])
@@ -146,13 +148,15 @@ class TrialManager:
         return self._request(self.trials[number])
 
     def _waiting(self) -> list[Trial]:
-        """Trials to continue, those that need the machines to themselves last; ends those for which no time is left."""
+        """Trials to continue, in the order in which they start: those that need the machines to themselves come last."""
         waiting = [trial for trial in self.trials.values() if trial.state is None and not trial.is_running]
-        waiting.sort(key=lambda trial: (trial.exclusive, trial.number))
-        late = [trial for trial in waiting if not self._is_in_time(trial.seconds)]
-        for trial in late:
-            self._end(trial, TrialState.PRUNED, "no time was left to retry it")
-        return [trial for trial in waiting if trial not in late]
+        return sorted(waiting, key=lambda trial: (trial.exclusive, trial.number))
+
+    def _end_late_trials(self) -> None:
+        """Prune the waiting trials that the time budget no longer has time for."""
+        for trial in self._waiting():
+            if not self._is_in_time(trial.seconds):
+                self._end(trial, TrialState.PRUNED, "no time was left to retry it")
 
     @property
     def is_over(self) -> bool:
@@ -217,7 +221,7 @@ class TrialManager:
     def on_process_lost(self, number: int, reason: str, *, out_of_memory: bool) -> None:
         """The process of a trial was lost. Out of memory, it is retried once, exclusively; otherwise as often as the job allows.
 
-        A system that is out of memory may kill without a message, so the last of these retries is exclusive, too.
+        An operating system that runs out of memory may kill a process without a message: the last retry is therefore exclusive.
         """
         trial = self.trials[number]
         if trial.state is not None:
@@ -225,7 +229,7 @@ class TrialManager:
         trial.seconds += self._current_seconds(trial)
         trial.failures, trial.requested, trial.started_at = trial.failures + 1, False, None
         if out_of_memory and trial.exclusive:
-            self._end(trial, TrialState.OUT_OF_MEMORY, f"also with the machines to itself: {reason}")
+            self._end(trial, TrialState.OUT_OF_MEMORY, f"also without other trials beside it: {reason}")
         elif not out_of_memory and trial.failures > self.limits.max_retries:
             self._end(trial, TrialState.FAILED, f"worker process was lost {trial.failures} times: {reason}")
         else:

@@ -142,7 +142,7 @@ def test_a_killed_worker_and_then_a_killed_driver_change_nothing(stack, undistur
     wait_for(lambda: epochs_of(run_id) >= killed_at + 2 or None)
     process.kill()
     process.communicate()
-    assert client.get_run(run_id).info.status == "RUNNING"  # nobody was left to close it
+    assert client.get_run(run_id).info.status == "RUNNING"  # no process was left to close it
     assert epochs_of(run_id) < EPOCHS
 
     summary = outcome(train("--resume", run_id, cwd=job.parent))

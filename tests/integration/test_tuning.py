@@ -248,7 +248,7 @@ def later_job(stack, folder, ray_resources) -> dict[str, Any]:
             search.kill()
             search.communicate()
             free()
-        # Ray removes the group itself if it knew of it in time; otherwise it is placed, and nobody is left to use it.
+        # Ray removes the group itself if it knew of it in time; otherwise it is placed, and no process is left to use it.
         wait_for(lambda: ray_resources()["groups"] in (["CREATED"], []) or None)
         arguments = ["train", "job.yaml", *two_workers, "--set", "track.experiment=later"]
         job = processes_to_end.enter_context(killed_at_end(start(*arguments, cwd=folder)))

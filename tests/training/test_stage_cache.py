@@ -160,6 +160,17 @@ def test_another_parameter_is_another_stage(data, change):
     assert train_or_load(data, dataclasses.replace(stage, **change), {"seed": 0}, lambda: None)
 
 
+def test_train_or_load_error_of_the_system_in_training_stays_what_it_is(data):
+    error = ConnectionResetError(104, "Connection reset by peer")
+
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(ConnectionResetError) as raised:
+        train_or_load(data, Common().stages()[0], {}, fail)
+    assert raised.value is error
+
+
 def test_a_damaged_outcome_is_trained_again(data):
     stage, _ = Common().stages()
     train_or_load(data, stage, {}, lambda: None)

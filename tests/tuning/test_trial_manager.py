@@ -53,7 +53,7 @@ def test_on_process_lost_out_of_memory_is_retried_once_and_exclusively():
     assert search.start() is None
     search.manager.on_process_lost(1, "no memory", out_of_memory=True)
     trial = search.manager.trials[1]
-    assert (trial.state, trial.reason) == (TrialState.OUT_OF_MEMORY, "also with the machines to itself: no memory")
+    assert (trial.state, trial.reason) == (TrialState.OUT_OF_MEMORY, "also without other trials beside it: no memory")
     search.run()
     assert search.manager.is_over
     assert search.opened == [0, 1, 2]
