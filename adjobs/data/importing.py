@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from adjobs.data.dataset import Dataset
 from adjobs.data.formats.manifest import write_line
+from adjobs.data.regular_files import open_regular
 from adjobs.data.walk import content_hash
 from adjobs.errors import DataError
 from adjobs.parallel import in_threads
@@ -148,7 +149,7 @@ def _is_equal(store: Store, entry: Entry, path: Path, digest: str) -> bool:
         return False
     if isinstance(store, LocalStore):
         return content_hash(Path(store.uri(entry.key))) == digest
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         if entry.etag.strip('"') == hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest():
             return True
     with tempfile.TemporaryDirectory(prefix="adjobs-") as folder:

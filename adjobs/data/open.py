@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -36,9 +38,18 @@ def open_dataset(uri: str, format: str = "auto", *, cache: Path, options: ReadOp
     """
     root = _resolve(uri, cache)
     reader = _select_format(root, format)
-    context = ReadContext(options)
-    samples = tuple(sorted(reader.read(root, context), key=lambda sample: sample.id))
-    _refuse_unusable(root, reader, samples)
+    # An installer may have linked the files of a package.
+    context = ReadContext(options, boundary=None if options.follow_links or uri == INSTALLED else root)
+    try:
+        samples = tuple(sorted(reader.read(root, context), key=lambda sample: sample.id))
+        _refuse_unusable(root, reader, samples)
+    except DataError as error:
+        if skipped := [message for _, message in _skipped_files(root, context)]:  # which may be the cause
+            raise DataError("; ".join([str(error), *skipped])) from error
+        raise
+    for kind, message in _skipped_files(root, context):
+        context.warning("", kind, message)
+    _report_outside_files(root, samples, context)
     return Dataset(root, reader.NAME, samples, tuple(context.problems))
 
 
@@ -106,6 +117,47 @@ def _describe_subfolder(root: Path, available: dict[str, formats.Format]) -> str
             if reader.recognises(folder):
                 return f" (but its subfolder {folder.name} is {reader.NAME})"
     return ""
+
+
+def _skipped_files(root: Path, context: ReadContext) -> Iterator[tuple[str, str]]:
+    """Kind and message of warnings about links that were not followed, and about images that are not read."""
+    if links := sorted(context.outside_links):
+        first = f"{_relative(links[0], root)} -> {os.path.realpath(links[0])}{', …' if links[1:] else ''}"
+        yield (
+            "links not followed",
+            f"{len(links)} links lead out of {root} and are not followed ({first}); to follow them, set data.follow_links=true "
+            "(--follow-links of 'adjobs data'), or copy what they lead to into the data set",
+        )
+    if context.other_images:
+        counts = Counter(path.suffix.lower() for path in context.other_images)
+        listed = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common())
+        yield (
+            "other formats",
+            f"{len(context.other_images)} images are not read because of their suffix ({listed}), such as "
+            f"{_relative(min(context.other_images), root)}; allowed are {' '.join(sorted(IMAGE_SUFFIXES))}; convert them if they "
+            "belong to the data set",
+        )
+
+
+def _report_outside_files(root: Path, samples: tuple[Sample, ...], context: ReadContext) -> None:
+    """Errors of samples whose files a list names, but a link leads out of the data set."""
+    is_outside: dict[Path, bool] = {}  # by folder
+    for sample in samples if context.boundary else ():
+        for path in sample.files:
+            if path.parent not in is_outside:
+                is_outside[path.parent] = context.leads_outside(path.parent)
+            if is_outside[path.parent] or (path.is_symlink() and context.leads_outside(path)):
+                context.error(
+                    sample.id,
+                    "link",
+                    f"{_relative(path, root)} is outside the data set, at {os.path.realpath(path)}; set data.follow_links=true "
+                    "(--follow-links of 'adjobs data') to allow links that lead out, or copy the file into the data set",
+                )
+                break
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def _refuse_unusable(root: Path, reader: formats.Format, samples: tuple[Sample, ...]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from adjobs.data.problem import Problem
 
@@ -59,13 +61,20 @@ class ReadContext:
         options: what the job says.
         problems: those found so far. A sample with an error is listed all the same, as far as it can be read; a job either
             refuses the data set or skips the sample.
+        boundary: folder out of which symbolic links are not followed; None follows all.
+        outside_links: links out of the boundary that were found.
+        other_images: images of formats that are not read that were found.
     """
 
     options: ReadOptions = DEFAULT_OPTIONS
     problems: list[Problem] = field(default_factory=list)
+    boundary: Path | None = None
+    outside_links: set[Path] = field(default_factory=set)
+    other_images: set[Path] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._normal = frozenset(map(simplify, self.options.normal_classes))
+        self._boundary = self.boundary and os.path.realpath(self.boundary)
         self._warned: set[tuple[str, str]] = set()
 
     def is_normal(self, name: str) -> bool:
@@ -85,3 +94,13 @@ class ReadContext:
         if (kind, message) not in self._warned:
             self._warned.add((kind, message))
             self.warning("", kind, message)
+
+    def leads_outside(self, path: Path) -> bool:
+        """Whether a file or folder that exists lies outside the boundary because of a link; if so, it is recorded."""
+        if self._boundary is None:
+            return False
+        target = os.path.realpath(path)  # Path.resolve raises RuntimeError for links in a circle
+        is_outside = os.path.commonpath([target, self._boundary]) != self._boundary and Path(target).exists()
+        if is_outside:
+            self.outside_links.add(path)
+        return is_outside

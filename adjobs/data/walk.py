@@ -7,15 +7,24 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from adjobs.errors import DataError, one_line
+from adjobs.data.reading import ReadContext
+from adjobs.data.regular_files import open_regular
+from adjobs.errors import DataError, one_line, shorten
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp"})
+
+_OTHER_SUFFIXES = (
+    ".apng .arw .avif .cr2 .cr3 .dcm .dib .dng .exr .gif .hdr .heic .heif .ico .j2k .jp2 .jpg_large .jpg_orig .jpx .jxl .jxr "
+    ".nef .npy .pbm .pcx .pfm .pgm .png_large .pnm .ppm .psd .raw .rw2 .svg .tga .wdp"
+)
+OTHER_IMAGE_SUFFIXES = frozenset(_OTHER_SUFFIXES.split())
+"""Suffixes of images that are not read; a data set with such files is read with a warning."""
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """Folder names of published splits, and the split that each stands for."""
@@ -28,15 +37,22 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
-def image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path, context: ReadContext | None = None) -> list[Path]:
     """All images under ``folder``, found as by :func:`files_under`."""
-    return files_under(folder, is_image)
+    return files_under(folder, is_image, context)
 
 
-def files_under(folder: Path, predicate: Callable[[Path], bool]) -> list[Path]:
+def files_under(folder: Path, predicate: Callable[[Path], bool], context: ReadContext | None = None) -> list[Path]:
     """Files under ``folder`` that fulfil ``predicate``, sorted; none if the folder does not exist.
 
-    Hidden folders are skipped; symbolic links are followed, but no folder is entered twice.
+    Hidden folders are skipped; symbolic links are followed, but no folder is entered twice. Broken links are listed: what reads
+    them reports them.
+
+    Args:
+        folder: where to start.
+        predicate: which files are listed.
+        context: of the reader: links out of its boundary are not followed, and it records them and the images of other formats.
+            Without one, all links are followed.
 
     Raises:
         DataError: a folder cannot be listed; skipping its files silently would change the data set.
@@ -47,13 +63,19 @@ def files_under(folder: Path, predicate: Callable[[Path], bool]) -> list[Path]:
     visited: set[Path] = set()
     for parent, folders, names in os.walk(folder, onerror=_refuse_listing, followlinks=True):
         resolved = Path(parent).resolve()
-        if resolved in visited:  # a link to one of its parents
+        is_link_to_parent = resolved in visited
+        if is_link_to_parent or (context and context.leads_outside(Path(parent))):
             folders.clear()
             continue
         visited.add(resolved)
         # Sorted: which of two links to one folder is followed must not depend on the machine.
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths.extend(path for path in (Path(parent) / name for name in names) if predicate(path))
+        for path in (Path(parent) / name for name in names):
+            if predicate(path):
+                if not (context and path.is_symlink() and context.leads_outside(path)):
+                    paths.append(path)
+            elif context and path.suffix.lower() in OTHER_IMAGE_SUFFIXES and not path.name.startswith("."):
+                context.other_images.add(path)
     return sorted(paths)
 
 
@@ -79,7 +101,7 @@ def content_hash(path: Path) -> str:
         DataError: the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); restore the file or remove it from the data set") from error
@@ -109,7 +131,8 @@ def read_text(path: Path) -> str:
         DataError: it cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with open_regular(path) as file:
+            return file.read().decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else one_line(error)
         raise DataError(f"{path}: cannot be read ({reason}); expected a text file in UTF-8; restore it") from error
@@ -149,10 +172,23 @@ def validate(model: type[Model], values: Any, path: Path) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        location = ".".join(map(str, first["loc"])) or "the document"
-        reason = first["msg"][:1].lower() + first["msg"][1:]
-        raise DataError(f"{path}: {location} is {repr(first['input'])[:60]}; {reason}; fix it or export it again") from error
+        raise DataError(f"{path}: {_first_fault(error, 'the document')}; fix it or export it again") from error
+
+
+def validate_each(model: type[Model], elements: Iterable[Any]) -> Iterator[tuple[Model | None, str]]:
+    """Each element of a list in a JSON file, validated: itself and "", or None and what is wrong with it."""
+    for values in elements:
+        try:
+            yield model.model_validate(values), ""
+        except ValidationError as error:
+            yield None, _first_fault(error, "the entry")
+
+
+def _first_fault(error: ValidationError, whole: str) -> str:
+    first = error.errors()[0]
+    location = ".".join(map(str, first["loc"])) or whole
+    reason = first["msg"][:1].lower() + first["msg"][1:]
+    return f"{location} is {shorten(repr(first['input']), 60)}; {reason}"
 
 
 def json_files(folders: Iterable[Path], opening: str, *keys: str) -> list[Path]:
@@ -185,11 +221,11 @@ def refuse_strays(root: Path, images: Iterable[Path], allowed: str) -> None:
 class MaskFiles:
     """Mask images under one folder, looked up by their path without suffix; each must belong to exactly one image."""
 
-    def __init__(self, root: Path, folder: Path) -> None:
+    def __init__(self, root: Path, folder: Path, context: ReadContext | None = None) -> None:
         self._root = root
         self._paths: dict[str, Path] = {}
         self._used: set[str] = set()
-        for path in image_files(folder):
+        for path in image_files(folder, context):
             other = self._paths.setdefault(relative_stem(path, folder), path)
             if other != path:
                 raise DataError(f"{root}: {self._name(other)} and {self._name(path)} are masks of the same image; keep one")

@@ -11,12 +11,13 @@ import numpy as np
 
 from adjobs.data.dataset import Dataset, Sample
 from adjobs.data.open import open_dataset
+from adjobs.data.reading import DEFAULT_OPTIONS, ReadOptions
 from adjobs.data.splits.assignment import SplitAssignment
 
 
-def open_folder(root: Path | str, format_name: str = "auto") -> Dataset:
+def open_folder(root: Path | str, format_name: str = "auto", options: ReadOptions = DEFAULT_OPTIONS) -> Dataset:
     """The data set of a local folder."""
-    return open_dataset(str(root), format_name, cache=Path("unused"))
+    return open_dataset(str(root), format_name, cache=Path("unused"), options=options)
 
 
 def by_id(samples: list[Sample] | tuple[Sample, ...]) -> dict[str, Sample]:

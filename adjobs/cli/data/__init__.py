@@ -16,9 +16,10 @@ from adjobs.cli.data.options import (
     PROTOCOL,
     SEED,
     SPLIT_FILE,
+    DatasetAddress,
     SplitOptions,
     dataset_options,
-    open_uri,
+    open_address,
     splitter,
 )
 from adjobs.cli.data.text import problem_lines, split_table, summary_text
@@ -47,9 +48,7 @@ def command() -> None:
 @dataset_options(PROTOCOL, MAX_TRAIN_ANOMALIES, SEED, SPLIT_FILE)
 @verb
 def show(
-    uri: str,
-    format_name: str,
-    follow_links: bool,
+    address: DatasetAddress,
     protocol: str | None,
     max_train_anomalies: int | None,
     seed: int | None,
@@ -59,7 +58,7 @@ def show(
     from adjobs.data import summary
     from adjobs.data.dataset import fingerprint
 
-    dataset = open_uri(uri, format_name, follow_links)
+    dataset = open_address(address)
     make_split = splitter(dataset, SplitOptions(protocol, max_train_anomalies, seed, split_file))
     split, split_error = None, ""
     try:
@@ -69,7 +68,7 @@ def show(
             raise
         split_error = str(error)  # everything else can be shown without a split
     result = {
-        "uri": uri,
+        "uri": address.uri,
         "format": dataset.format,
         "fingerprint": fingerprint(dataset, progress=True),
         "images": len(dataset.samples),
@@ -89,9 +88,7 @@ def show(
 @METHOD
 @verb
 def check(
-    uri: str,
-    format_name: str,
-    follow_links: bool,
+    address: DatasetAddress,
     protocol: str | None,
     max_train_anomalies: int | None,
     seed: int | None,
@@ -107,13 +104,13 @@ def check(
     from adjobs.data.checks.preflight import check_dataset
 
     requirements = _requirements(method) if method else None
-    dataset = open_uri(uri, format_name, follow_links)
+    dataset = open_address(address)
     make_split = splitter(dataset, SplitOptions(protocol, max_train_anomalies, seed, split_file))
     problems = check_dataset(dataset, make_split, requirements=requirements, progress=True)
     errors = [problem for problem in problems if problem.severity == "error"]
     warnings = [problem for problem in problems if problem.severity == "warning"]
     result = {
-        "uri": uri,
+        "uri": address.uri,
         "images": len(dataset.samples),
         "errors": len(errors),
         "warnings": len(warnings),
@@ -134,9 +131,7 @@ def check(
 )
 @verb
 def split(
-    uri: str,
-    format_name: str,
-    follow_links: bool,
+    address: DatasetAddress,
     protocol: str | None,
     max_train_anomalies: int | None,
     seed: int | None,
@@ -146,12 +141,12 @@ def split(
     from adjobs.data import summary
     from adjobs.data.splits.assignment import write_split
 
-    dataset = open_uri(uri, format_name, follow_links)
+    dataset = open_address(address)
     assignment = splitter(dataset, SplitOptions(protocol, max_train_anomalies, seed))(dataset)
     write_split(assignment, out)
     counts = summary.count_by_split(dataset, assignment)
     result = {
-        "uri": uri,
+        "uri": address.uri,
         "out": str(out),
         "protocol": assignment.protocol,
         "seed": assignment.seed,
@@ -177,7 +172,7 @@ def import_(source: str, destination: str, format_name: str, follow_links: bool,
     from adjobs.data.checks.preflight import check_dataset, without_invalid
     from adjobs.data.importing import UNREADABLE, import_dataset, refuse_overlap
 
-    dataset = open_uri(source, format_name, follow_links)
+    dataset = open_address(DatasetAddress(source, format_name, follow_links))
     refuse_overlap(dataset, source, destination)
     problems = [problem for problem in check_dataset(dataset, progress=True) if problem.kind in UNREADABLE]
     problem_dicts = [vars(problem) for problem in problems]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -72,14 +73,29 @@ SPLIT_FILE = click.option(
 
 
 def dataset_options(*options: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the argument URI, ``--format``, ``--follow-links`` and further options, in this order."""
+    """Add the argument URI, ``--format``, ``--follow-links`` and further options, in this order.
+
+    The function gets the first three as one DatasetAddress, its first argument.
+    """
 
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*args: Any, uri: str, format_name: str, follow_links: bool, **kwargs: Any) -> Any:
+            return function(*args, DatasetAddress(uri, format_name, follow_links), **kwargs)
+
         for option in (*reversed(options), FOLLOW_LINKS, FORMAT, click.argument("uri")):
-            function = option(function)
-        return function
+            call = option(call)
+        return call
 
     return add
+
+
+class DatasetAddress(NamedTuple):
+    """Where a data set is and how it is read, as a user gave it."""
+
+    uri: str
+    format_name: str
+    follow_links: bool
 
 
 class SplitOptions(NamedTuple):
@@ -91,13 +107,15 @@ class SplitOptions(NamedTuple):
     split_file: Path | None = None
 
 
-def open_uri(uri: str, format_name: str, follow_links: bool) -> Dataset:
+def open_address(address: DatasetAddress) -> Dataset:
     """Open the data set of the command line."""
     from adjobs.config.environment import load_settings
     from adjobs.data.open import open_dataset
     from adjobs.data.reading import ReadOptions
 
-    return open_dataset(uri, format_name, cache=load_settings().cache, options=ReadOptions(follow_links=follow_links))
+    return open_dataset(
+        address.uri, address.format_name, cache=load_settings().cache, options=ReadOptions(follow_links=address.follow_links)
+    )
 
 
 def splitter(dataset: Dataset, options: SplitOptions) -> Callable[[Dataset], SplitAssignment]:

@@ -36,13 +36,13 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
         if folders.setdefault(folder.name.lower(), folder) != folder:
             names = f"{folders[folder.name.lower()].name}/ and {folder.name}/"
             raise DataError(f"{root}: has both {names}, whose names mean the same; merge them into one")
-    masks = MaskFiles(root, folders.get(_MASKS, root / _MASKS))
+    masks = MaskFiles(root, folders.get(_MASKS, root / _MASKS), context)
     samples: list[Sample] = []
     for name, folder in folders.items():
         if name in _LABELS:
-            samples.extend(_sample(root, image, folder, masks) for image in image_files(folder))
+            samples.extend(_sample(root, image, folder, masks) for image in image_files(folder, context))
         elif name != _MASKS:
-            refuse_strays(root, image_files(folder), DESCRIPTION)
+            refuse_strays(root, image_files(folder, context), DESCRIPTION)
     masks.refuse_unused("masks/<path>.png is the mask of bad/<path>, whatever the two suffixes")
     return samples
 

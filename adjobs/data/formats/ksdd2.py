@@ -31,7 +31,7 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
     """
     masks: dict[Path, Path] = {}
     for folder in subfolders(root):
-        files = [path for path in image_files(folder) if _COPY not in path.stem]
+        files = [path for path in image_files(folder, context) if _COPY not in path.stem]
         refuse_strays(root, files if folder.name not in SPLIT_FOLDERS else [], DESCRIPTION)
         masks.update(_masks_by_image(root, files))
     has_defect = in_threads(lambda mask: bool(decode_mask(mask).any()), list(masks.values()), text="reading masks")

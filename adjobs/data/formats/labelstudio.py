@@ -87,7 +87,7 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
     if len(exports) > 1:
         names = ", ".join(path.name for path in exports)
         raise DataError(f"{root}: has {len(exports)} exports of Label Studio ({names}); expected one; remove the others")
-    path, images = exports[0], _Images(root)
+    path, images = exports[0], _Images(root, context)
     samples: list[Sample] = []
     for task in validate(_Tasks, read_json(path), path).root:
         try:
@@ -102,8 +102,8 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
 class _Images:
     """Images of a folder, looked up by the addresses in tasks."""
 
-    def __init__(self, root: Path) -> None:
-        self.paths = image_files(root)
+    def __init__(self, root: Path, context: ReadContext) -> None:
+        self.paths = image_files(root, context)
         self._root = root
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         for path in self.paths:

@@ -57,10 +57,10 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
         DataError: a mask belongs to no image.
     """
     layers: dict[str, list[Path]] = defaultdict(list)
-    for path in image_files(root / MASKS):
+    for path in image_files(root / MASKS, context):
         layers[path.parent.relative_to(root / MASKS).as_posix()].append(path)
     masks = {name: Layers(tuple(paths), root / _KINDS) for name, paths in layers.items()}
-    samples = read_split_folders(root, DESCRIPTION, "good", masks.get)
+    samples = read_split_folders(root, DESCRIPTION, "good", masks.get, context)
     used = {relative_stem(sample.image, root / "test") for sample in samples if sample.mask}
     unmatched = [path for name in sorted(masks.keys() - used) for path in masks[name].paths]
     refuse_strays(root, unmatched, "ground_truth/<type>/x/ as masks of test/<type>/x.png")

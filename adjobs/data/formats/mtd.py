@@ -35,7 +35,7 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
     Raises:
         DataError: a mask has no image.
     """
-    files = [path for folder in sorted(root.glob("MT_*/Imgs")) for path in image_files(folder)]
+    files = [path for folder in sorted(root.glob("MT_*/Imgs")) for path in image_files(folder, context)]
     images = [path for path in files if path.suffix.lower() in _IMAGE_SUFFIXES]
     masks = {path.with_suffix(""): path for path in files if path.suffix.lower() not in _IMAGE_SUFFIXES}
     unmatched = sorted(masks.keys() - {image.with_suffix("") for image in images})

@@ -24,13 +24,15 @@ def recognises(root: Path) -> bool:
 
 def read(root: Path, context: ReadContext) -> list[Sample]:
     """List the samples; a class folder is the defect type, ``good`` is normal. Only test images have masks."""
-    masks = MaskFiles(root, root / MASKS)
-    samples = read_split_folders(root, DESCRIPTION, "good", lambda name: masks.find(f"{name}_mask", name))
+    masks = MaskFiles(root, root / MASKS, context)
+    samples = read_split_folders(root, DESCRIPTION, "good", lambda name: masks.find(f"{name}_mask", name), context)
     masks.refuse_unused("ground_truth/<defect>/x_mask.png is the mask of test/<defect>/x.png")
     return samples
 
 
-def read_split_folders(root: Path, layout: str, normal_class: str, find_mask: Callable[[str], Mask | None]) -> list[Sample]:
+def read_split_folders(
+    root: Path, layout: str, normal_class: str, find_mask: Callable[[str], Mask | None], context: ReadContext
+) -> list[Sample]:
     """Samples of split folders with a folder for each class, beside ``ground_truth``.
 
     Args:
@@ -38,14 +40,15 @@ def read_split_folders(root: Path, layout: str, normal_class: str, find_mask: Ca
         layout: description of the layout, for errors.
         normal_class: name of the folders of normal images.
         find_mask: returns the mask of a test image, given its path in ``test`` without suffix.
+        context: of the reader.
     """
     samples: list[Sample] = []
     for folder in subfolders(root):
         if folder.name in SPLIT_FOLDERS:
             refuse_strays(root, [path for path in sorted(folder.iterdir()) if path.is_file() and is_image(path)], layout)
-            samples.extend(_sample(root, image, folder, normal_class, find_mask) for image in image_files(folder))
+            samples.extend(_sample(root, image, folder, normal_class, find_mask) for image in image_files(folder, context))
         elif folder.name != MASKS:
-            refuse_strays(root, image_files(folder), layout)
+            refuse_strays(root, image_files(folder, context), layout)
     return samples
 
 

@@ -25,17 +25,17 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
     for folder in subfolders(root):
         if folder.name in SPLIT_FOLDERS:
             for class_folder in subfolders(folder):
-                samples.extend(_samples(root, class_folder))
+                samples.extend(_samples(root, class_folder, context))
         else:
-            refuse_strays(root, image_files(folder), DESCRIPTION)
+            refuse_strays(root, image_files(folder, context), DESCRIPTION)
     return samples
 
 
-def _samples(root: Path, folder: Path) -> list[Sample]:
+def _samples(root: Path, folder: Path, context: ReadContext) -> list[Sample]:
     """Samples of one class in one split."""
     allowed_folders = {folder / name for name in (_READ, _MASKS, _SKIPPED)}
-    refuse_strays(root, [path for path in image_files(folder) if not allowed_folders & set(path.parents)], DESCRIPTION)
-    masks = MaskFiles(root, folder / _MASKS)
+    refuse_strays(root, [path for path in image_files(folder, context) if not allowed_folders & set(path.parents)], DESCRIPTION)
+    masks = MaskFiles(root, folder / _MASKS, context)
     is_normal = folder.name == "good"
     samples = [
         Sample(
@@ -46,7 +46,7 @@ def _samples(root: Path, folder: Path) -> list[Sample]:
             defect="" if is_normal else folder.name,
             published_split=SPLIT_FOLDERS[folder.parent.name],
         )
-        for image in image_files(folder / _READ)
+        for image in image_files(folder / _READ, context)
     ]
     masks.refuse_unused("gt/x.png is the mask of rgb/x.png")
     return samples

@@ -28,9 +28,9 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
     Raises:
         DataError: a file name has no patient number, without which one patient could be in both training and test.
     """
-    images = image_files(root)
+    images = image_files(root, context)
     refuse_strays(root, [image for image in images if not _fits_layout(image.relative_to(root))], DESCRIPTION)
-    return [_sample(root, image) for folder in subfolders(root) for image in image_files(folder)]
+    return [_sample(root, image) for folder in subfolders(root) for image in image_files(folder, context)]
 
 
 def _fits_layout(path: Path) -> bool:

@@ -33,9 +33,9 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
     Raises:
         DataError: the split list has no image of this product, or one that does not exist.
     """
-    masks = MaskFiles(root, root / _MASKS)
+    masks = MaskFiles(root, root / _MASKS, context)
     defects = _read_defect_types(root)
-    images = image_files(root / _IMAGES)
+    images = image_files(root / _IMAGES, context)
     refuse_strays(root, [path for path in images if path.parent.name not in _LABELS], DESCRIPTION)
     ids = [image.relative_to(root).as_posix() for image in images]
     splits = _read_splits(root, set(ids))

@@ -52,8 +52,8 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
     samples: list[Sample] = []
     for images, labels, split in _image_folders(root):
         if images.is_dir():
-            samples.extend(_samples(root, images, labels, split, class_name))
-    refuse_strays(root, sorted(set(image_files(root)) - {sample.image for sample in samples}), DESCRIPTION)
+            samples.extend(_samples(root, images, labels, split, class_name, context))
+    refuse_strays(root, sorted(set(image_files(root, context)) - {sample.image for sample in samples}), DESCRIPTION)
     return samples
 
 
@@ -67,11 +67,13 @@ def _image_folders(root: Path) -> list[tuple[Path, Path, str | None]]:
     return [*(inner or [(images, labels, None)]), *outer]
 
 
-def _samples(root: Path, images: Path, labels: Path, split: str | None, class_name: Callable[[int], str | None]) -> list[Sample]:
-    label_files = {relative_stem(path, labels): path for path in _label_files(labels)}
+def _samples(
+    root: Path, images: Path, labels: Path, split: str | None, class_name: Callable[[int], str | None], context: ReadContext
+) -> list[Sample]:
+    label_files = {relative_stem(path, labels): path for path in _label_files(labels, context)}
     samples: list[Sample] = []
     image_by_name: dict[str, Path] = {}
-    for image in image_files(images):
+    for image in image_files(images, context):
         name = relative_stem(image, images)
         if image_by_name.setdefault(name, image) != image:
             names = " and ".join(path.relative_to(root).as_posix() for path in (image_by_name[name], image))
@@ -89,8 +91,8 @@ def _samples(root: Path, images: Path, labels: Path, split: str | None, class_na
     return samples
 
 
-def _label_files(labels: Path) -> list[Path]:
-    return files_under(labels, lambda path: path.suffix.lower() == ".txt" and not path.name.startswith("."))
+def _label_files(labels: Path, context: ReadContext | None = None) -> list[Path]:
+    return files_under(labels, lambda path: path.suffix.lower() == ".txt" and not path.name.startswith("."), context)
 
 
 def _unlabelled(root: Path, image: Path, split: str | None) -> Sample:
