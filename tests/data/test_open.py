@@ -86,7 +86,7 @@ def test_open_dataset_wrong_or_ambiguous_format_is_refused(tmp_path, folder_root
 def test_open_dataset_without_normal_images_is_refused(tmp_path):
     (tmp_path / "good").mkdir()
     with pytest.raises(
-        DataError, match=r"contains no images; allowed are bmp jpeg jpg png tif tiff webp, laid out as folder: good/"
+        DataError, match=r"contains no images; allowed are bmp jfif jpe jpeg jpg png tif tiff webp, laid out as folder: good/"
     ):
         open_folder(tmp_path)
     save(tmp_path / "bad" / "x.png", texture(16, np.random.default_rng(0)))
