@@ -166,6 +166,7 @@ def make_region(
     Raises:
         ValueError: neither the outline nor the box can be used.
     """
+    segmentation = segmentation or _line(box, area)
     outline, outline_fault = _try(lambda: _outline(segmentation, size, box, area)) if segmentation else (None, "")
     edges, box_fault = _try(lambda: _clip(_check_box(box, size), size)) if box else (None, "")
     if outline is None and edges is None:
@@ -198,6 +199,15 @@ def _outline(segmentation: Any, size: tuple[int, int], box: Sequence[Any] | None
     if polygons.bounds(segmentation, *size) is None:
         raise ValueError(f"outline does not overlap the image of {size[0]} x {size[1]} pixels")
     return segmentation
+
+
+def _line(box: Sequence[Any] | None, area: Any) -> list[list[float]] | None:
+    """The outline of a box that is one pixel wide or high and full: exporters that trace masks write no outline of such lines."""
+    if not box or not polygons.are_coordinates([*box, area]) or len(box) != 4:
+        return None
+    left, top, right, bottom = box
+    is_full = min(right - left, bottom - top) == 1 and area == (right - left) * (bottom - top)
+    return [[left, top, right, top, right, bottom, left, bottom]] if is_full else None
 
 
 def _check_box(box: Sequence[Any] | None, size: tuple[int, int]) -> Sequence[float]:

@@ -1,37 +1,36 @@
-"""COCO annotations, as CVAT, Roboflow, Label Studio and others export them."""
+"""COCO annotations, as CVAT, Datumaro, Roboflow, Label Studio and others export them."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
+from adjobs.data.annotations import INVALID, AnnotatedImage
 from adjobs.data.dataset import Sample
-from adjobs.data.images import refuse_other_size
-from adjobs.data.labels import polygons
-from adjobs.data.labels.masks import Box, Mask, Shapes
+from adjobs.data.lookup import ImageFinder
 from adjobs.data.reading import ReadContext
-from adjobs.data.walk import SPLIT_FOLDERS, clean_defect_type, image_files, json_files, read_json, resolve_inside, validate
-from adjobs.errors import DataError
+from adjobs.data.walk import SPLIT_FOLDERS, json_files, read_json, validate, validate_each
+from adjobs.errors import DataError, shorten
 
 NAME = "coco"
 DESCRIPTION = (
     "one COCO .json beside the images or in annotations/ (or one per train/, valid/, test/); unannotated images are normal"
 )
 
-_Number = Annotated[float, Field(allow_inf_nan=False)]
-_Id = int | str
+_INSTANCES = "instances_"
+_Id = Annotated[str, Field(coerce_numbers_to_str=True)]
+_Side = Annotated[int, Field(ge=0)] | None
 
 
 class _Image(BaseModel):
     id: _Id
     file_name: str
-    width: Annotated[int, Field(gt=0)]
-    height: Annotated[int, Field(gt=0)]
+    width: _Side = None
+    height: _Side = None
 
 
 class _Category(BaseModel):
@@ -43,15 +42,16 @@ class _Annotation(BaseModel):
     id: _Id = "without id"
     image_id: _Id
     category_id: _Id
-    bbox: tuple[_Number, _Number, _Number, _Number] | None = None
-    segmentation: list[Any] | dict[str, Any] | None = None
-    area: _Number | None = None
+    bbox: Any = None
+    segmentation: Any = None
+    area: Any = None
 
 
 class _Document(BaseModel):
-    images: list[_Image]
-    annotations: list[_Annotation]
+    images: list[Any]
+    annotations: list[Any]
     categories: list[_Category]
+    info: Any = None
 
 
 def recognises(root: Path) -> bool:
@@ -63,121 +63,152 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
     """List the samples; an image that no document names is unlabelled.
 
     The defect type is the category of the largest annotation. If one annotation of an image has no segmentation, the image
-    gets the boxes of all of them, since outlines would declare the remaining pixels normal.
+    gets the boxes of all of them, since outlines would declare the remaining pixels normal. Crowds are defects like others.
 
     Raises:
-        DataError: a document is malformed, or names an image or category that does not exist.
+        DataError: a document is malformed as a whole, or there are several that are not of different subsets.
     """
     documents = _documents(root)
-    if len(documents) > 1 and not all(path.parent != root and path.parent.name in SPLIT_FOLDERS for path in documents):
+    if len(documents) > 1 and not all(_subset(root, path) for path in documents):
         names = ", ".join(path.relative_to(root).as_posix() for path in documents)
-        raise DataError(f"{root}: has {len(documents)} COCO files ({names}); expected one, or one per split folder; merge them")
-    samples = [sample for path in documents for sample in _read(root, path)]
-    named = {sample.id for sample in samples}
-    images = {image.relative_to(root).as_posix(): image for image in image_files(root)}
-    return samples + [Sample(name, image, "unlabelled") for name, image in images.items() if name not in named]
+        raise DataError(
+            f"{root}: has {len(documents)} COCO files ({shorten(names)}); expected one, one per split folder, or "
+            f"annotations/{_INSTANCES}<subset>.json; merge them"
+        )
+    images = ImageFinder(root, context)
+    readers = [_Reader(path, images, context) for path in documents]
+    samples = [sample for reader in readers for sample in reader.samples()]
+    named = {sample.id for sample in samples} | {problem.sample for problem in context.problems}
+    unlisted = [image for image in images.paths if image.relative_to(root).as_posix() not in named]
+    if unlisted and any(reader.is_of_label_studio for reader in readers):
+        context.warn_once(
+            "unlisted images",
+            f"{len(unlisted)} images are not in the COCO file; Label Studio leaves out those with brush strokes or ellipses "
+            "without a word; they count as unlabelled; export as JSON instead",
+        )
+    if not any(reader.has_annotations for reader in readers):
+        message = "no image has an annotation, so all are normal; if there are defects, the export lost them; export it again"
+        context.warn_once("no annotations", message)
+    return samples + [Sample(image.relative_to(root).as_posix(), image, "unlabelled") for image in unlisted]
 
 
 def _documents(root: Path) -> list[Path]:
-    return json_files([root, root / "annotations", *(root / name for name in SPLIT_FOLDERS)], "{", "images", "annotations")
+    """The documents; beside ``instances_*.json``, others of the same folder are about the same images (captions, key points)."""
+    paths = json_files([root, root / "annotations", *(root / name for name in SPLIT_FOLDERS)], "{", "images", "annotations")
+    with_instances = {path.parent for path in paths if path.name.startswith(_INSTANCES)}
+    return [path for path in paths if path.parent not in with_instances or path.name.startswith(_INSTANCES)]
 
 
-def _read(root: Path, path: Path) -> list[Sample]:
-    document = validate(_Document, read_json(path), path)
-    _refuse_repeated(path, "images", [image.id for image in document.images])
-    _refuse_repeated(path, "categories", [category.id for category in document.categories])
-    categories = {category.id: category.name for category in document.categories}
-    annotations: dict[_Id, list[_Annotation]] = defaultdict(list)
-    for annotation in document.annotations:
-        if annotation.category_id not in categories:
+def _subset(root: Path, path: Path) -> str:
+    """The subset of the data set that a document is about, by its folder or its name; "" if neither says."""
+    if path.parent != root and path.parent.name in SPLIT_FOLDERS:
+        return path.parent.name
+    return path.stem.removeprefix(_INSTANCES) if path.name.startswith(_INSTANCES) else ""
+
+
+def _split(name: str) -> str | None:
+    """The published split of a subset: ``Train`` and ``val2017`` are the train and val splits."""
+    return SPLIT_FOLDERS.get(name.lower().rstrip("0123456789"))
+
+
+class _Reader:
+    """Reads one document."""
+
+    def __init__(self, path: Path, images: ImageFinder, context: ReadContext) -> None:
+        self._path, self._images, self._context = path, images, context
+        self._document = validate(_Document, read_json(path), path)
+        subset = _subset(images.root, path)
+        parents = [path.parent, images.root]
+        folders = [*parents, *(parent / "images" for parent in parents)]
+        # Names of several subsets may be equal, so the subset's own folder comes first.
+        self._folders = [folder / subset for folder in reversed(folders) if subset] + folders
+        self._published_split = _split(subset)
+        counts = Counter(category.id for category in self._document.categories)
+        repeated = [name for name, count in counts.items() if count > 1]
+        if repeated:
             raise DataError(
-                f"{path}: annotation {annotation.id} has the category {annotation.category_id}, which is not listed under "
-                "categories; add it or export the file again"
+                f"{path}: id {repeated[0]} is listed {counts[repeated[0]]} times under categories; ids must be unique; "
+                "export the file again"
             )
-        annotations[annotation.image_id].append(annotation)
-    for image_id in annotations.keys() - {image.id for image in document.images}:
-        raise DataError(
-            f"{path}: annotation {annotations[image_id][0].id} is of image {image_id}, which is not listed under images; "
-            "export the file again"
-        )
-    return [_sample(root, path, image, annotations.get(image.id, []), categories) for image in document.images]
+        self._categories = {category.id: category.name for category in self._document.categories}
 
+    @property
+    def is_of_label_studio(self) -> bool:
+        """Whether Label Studio's converter wrote the document."""
+        info = self._document.info
+        return isinstance(info, dict) and "label studio" in str(info.get("contributor")).lower()
 
-def _refuse_repeated(path: Path, key: str, ids: list[_Id]) -> None:
-    """Two entries with the same id, as in files merged by hand, would each get the annotations of both."""
-    for name, count in Counter(ids).most_common(1):
-        if count > 1:
-            raise DataError(f"{path}: id {name} is listed {count} times under {key}; ids must be unique; export the file again")
+    @property
+    def has_annotations(self) -> bool:
+        """Whether there are annotations at all."""
+        return bool(self._document.annotations)
 
+    def samples(self) -> Iterator[Sample]:
+        """The samples of all images that can be found; whatever is wrong is recorded."""
+        images = list(self._valid(_Image, "images", "file_name"))
+        annotations: dict[str, list[_Annotation]] = defaultdict(list)
+        for annotation in self._valid(_Annotation, "annotations", "id"):
+            annotations[annotation.image_id].append(annotation)
+        counts = Counter(image.id for image in images)
+        for image in images:
+            file = self._find(image)
+            if file is not None:
+                yield self._sample(file, image, annotations.get(image.id, []), counts[image.id])
+        for image_id in annotations.keys() - counts.keys():
+            for annotation in annotations[image_id]:
+                self._error(
+                    f"annotation {annotation.id}", f"is of image {shorten(image_id, 60)}, which is not listed under images"
+                )
 
-def _sample(root: Path, path: Path, image: _Image, annotations: list[_Annotation], categories: dict[_Id, str]) -> Sample:
-    file = _find(root, path, image.file_name)
-    name = file.relative_to(root)
-    mask, boxes, defect = None, None, ""
-    if annotations:
-        mask, boxes, largest = _labels(path, image, annotations)
-        if boxes:
-            try:
-                refuse_other_size(file, image.width, image.height)
-            except ValueError as error:
-                raise DataError(f"{path}: {error}; fix width and height, or export the file again") from error
-        defect = clean_defect_type(categories[largest.category_id])
-    return Sample(
-        id=name.as_posix(),
-        image=file,
-        label="anomalous" if annotations else "normal",
-        mask=mask,
-        defect=defect,
-        published_split=SPLIT_FOLDERS.get(next((folder for folder in name.parts[:-1] if folder != "images"), "")),
-        boxes=boxes,
-    )
+    def _valid(self, model: type[Any], key: str, name: str) -> Iterator[Any]:
+        entries = getattr(self._document, key)
+        for number, (element, fault) in enumerate(validate_each(model, entries)):
+            if element is None:
+                own = entries[number].get(name) if isinstance(entries[number], dict) else None
+                self._error(f"{key}.{number}" + (f" ({shorten(str(own), 60)})" if own is not None else ""), fault)
+            else:
+                yield element
 
+    def _error(self, where: str, fault: str) -> None:
+        """Record an error of what no sample stands for."""
+        name = self._path.relative_to(self._images.root).as_posix()
+        self._context.error(f"{name}: {where}", INVALID, f"{fault}; fix it or export the file again")
 
-def _find(root: Path, path: Path, name: str) -> Path:
-    """The image of this name beside the document, in the root, or in ``images`` of one of them."""
-    try:
-        candidates = [resolve_inside(folder, name) for folder in (path.parent, root, path.parent / "images", root / "images")]
-    except ValueError as error:
-        raise DataError(f"{path}: image {error}; fix file_name") from error
-    with suppress(OSError):  # the name may be too long
-        for candidate in candidates:
-            if candidate.is_file():
-                return candidate
-    raise DataError(f"{path}: image {name[:80]} is neither beside the file nor in images/; copy it there")
-
-
-def _labels(path: Path, image: _Image, annotations: list[_Annotation]) -> tuple[Mask | None, tuple[Box, ...] | None, _Annotation]:
-    """Outlines, or boxes if any outline is missing, and the largest of the annotations."""
-    boxes: list[Box] = []
-    for annotation in annotations:
+    def _find(self, image: _Image) -> Path | None:
+        """The image beside the document, in the root, or in ``images`` of one of them, or in its subset's folder there."""
         try:
-            boxes.append(_box(image, annotation))
+            file = self._images.find(image.file_name, self._folders)
         except ValueError as error:
-            raise DataError(f"{path}: annotation {annotation.id}: {error}; fix it or export the file again") from error
-    areas = [
-        (box.right - box.left) * (box.bottom - box.top) if annotation.area is None else annotation.area
-        for annotation, box in zip(annotations, boxes, strict=True)
-    ]
-    largest = annotations[areas.index(max(areas))]
-    if all(annotation.segmentation for annotation in annotations):
-        texts = tuple(json.dumps(annotation.segmentation) for annotation in annotations)
-        return Shapes(texts, image.width, image.height), None, largest
-    return None, tuple(boxes), largest
+            self._error(f"image {shorten(image.file_name, 80)}", f"{error}; correct file_name")
+            return None
+        if file is None:
+            self._error(f"image {shorten(image.file_name, 80)}", "is neither beside the file nor in images/; copy it there")
+        return file
+
+    def _sample(self, file: Path, image: _Image, annotations: list[_Annotation], count: int) -> Sample:
+        size = (image.width, image.height) if image.width and image.height else None
+        annotated = AnnotatedImage(self._context, self._images.root, file, self._path.name, size)
+        if count > 1:  # as in files merged by hand; each would get the annotations of both
+            annotated.error(f"id {image.id} is listed {count} times under images; ids must be unique")
+        for annotation in annotations:
+            where = f"annotation {annotation.id}"
+            if annotation.category_id not in self._categories:
+                annotated.error(f"{where} has the category {annotation.category_id}, which is not listed under categories")
+                continue
+            annotated.add(
+                where,
+                self._categories[annotation.category_id],
+                segmentation=annotation.segmentation,
+                box=_edges(annotation.bbox),
+                area=annotation.area,
+            )
+        folders = (folder for folder in file.relative_to(self._images.root).parts[:-1] if folder != "images")
+        return annotated.sample(published_split=self._published_split or _split(next(folders, "")))
 
 
-def _box(image: _Image, annotation: _Annotation) -> Box:
-    """The box of an annotation, clipped to the image; raises ValueError if there is none."""
-    if annotation.segmentation:
-        polygons.check(annotation.segmentation, image.width, image.height)
-    if annotation.bbox is not None:
-        left, top, width, height = annotation.bbox
-        edges = (left, top, left + width, top + height)
-    elif annotation.segmentation:
-        edges = polygons.bounds(annotation.segmentation, image.width, image.height) or (0, 0, 0, 0)
-    else:
-        raise ValueError("has neither bbox nor segmentation; one of them is required")
-    left, right = (min(max(edge, 0), image.width) for edge in edges[::2])
-    top, bottom = (min(max(edge, 0), image.height) for edge in edges[1::2])
-    if not (left < right and top < bottom):
-        raise ValueError(f"does not overlap the image of {image.width} x {image.height} pixels")
-    return Box(left, top, right, bottom)
+def _edges(bbox: Any) -> Any:
+    """Left, top, right and bottom of COCO's left, top, width and height; unchanged if it is something else."""
+    if isinstance(bbox, list) and len(bbox) == 4 and all(type(value) in (int, float) for value in bbox):
+        left, top, width, height = bbox
+        return [left, top, left + width, top + height]
+    return bbox

@@ -87,10 +87,14 @@ def run_through_centres(polygons: Any, box: Any, area: Any) -> bool:
         return False
     x, y = ([edge for polygon in polygons for edge in polygon[offset::2]] for offset in (0, 1))
     has_area = are_coordinates([area]) and abs(area - sum(map(_covered_pixels, polygons))) < 0.01
-    if box:
-        fits_pixels = list(box) == [min(x), min(y), max(x) + 1, max(y) + 1]
-        return fits_pixels and (has_area or all(len(polygon) >= 6 for polygon in polygons))
-    return has_area
+    if not box:
+        return has_area
+    if not are_coordinates([*box]) or len(box) != 4 or not all(has_area or len(polygon) >= 6 for polygon in polygons):
+        return False
+    # Datumaro simplifies the polygon, so that it may keep a pixel more from the edges of the mask's box.
+    before = (min(x) - box[0], min(y) - box[1])
+    after = (box[2] - max(x), box[3] - max(y))
+    return 0 in before and all(gap in (0, 1) for gap in before) and all(gap in (1, 2) for gap in after)
 
 
 def encode_with_outline(polygons: list[list[float]], width: int, height: int) -> dict[str, Any]:
