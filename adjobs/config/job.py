@@ -131,8 +131,18 @@ def _refuse(fault: str | None) -> None:
 class TrackSection(Section):
     """How MLflow records the run."""
 
-    experiment: str = Field("adjobs", min_length=1, description="MLflow experiment")
-    model: str | None = Field(None, min_length=1, description="registered model that gets a new version; null: not registered")
+    experiment: str = Field("adjobs", min_length=1, max_length=256, description="MLflow experiment")
+    model: str | None = Field(
+        None, min_length=1, max_length=256, description="registered model that gets a new version; null: not registered"
+    )
+
+    @field_validator("model")
+    @classmethod
+    def _model_fits_a_uri(cls, value: str | None) -> str | None:
+        """MLflow refuses a slash, a colon or dots alone when it registers a model, and cannot find one with @ or ? by URI."""
+        if value is not None and (not value.strip(" .") or value.startswith("..") or set(value) & set("/:@?")):
+            raise ValueError("must not be blank, start with '..' or contain / : @ or ?")
+        return value
 
 
 class JobConfig(Section):

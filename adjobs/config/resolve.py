@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -240,15 +240,23 @@ def _in_words(message: str) -> str:
     message = re.sub(r" or instance of \w+", "", message)
     for pydantic, plain in _PLAIN_WORDS.items():
         message = message.replace(pydantic, plain)
+    message = message.removeprefix("Value error, ")  # of our own validators
     return message[0].lower() + message[1:]
+
+
+def _section(model: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """The section that a key holds, also one that may be null; None for other keys."""
+    annotation = model.model_fields[key].annotation
+    kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return kinds[0] if kinds else None
 
 
 def _fields(model: type[BaseModel], path: list[str]) -> list[str]:
     for key in path:
-        annotation = model.model_fields[key].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        section = _section(model, key)
+        if section is None:
             return []
-        model = annotation
+        model = section
     return list(model.model_fields)
 
 
@@ -264,7 +272,5 @@ def _known_keys(path: list[str], model: type[BaseModel]) -> list[str]:
 
 def _describe(model: type[BaseModel], path: list[str]) -> str:
     for key in path[:-1]:
-        annotation = model.model_fields[key].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            model = annotation
+        model = _section(model, key) or model
     return model.model_fields[path[-1]].description or "this key is required"

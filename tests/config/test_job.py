@@ -93,7 +93,10 @@ def test_resolve_user_params_override_the_preset():
             "threshold: .*policy defect_ratio: got value 1.0, allowed is above 0",
         ),
         ({"threshold": {"policy": "max_f1", "strict": True}}, "threshold: .*strict=true, allowed with max_fpr only"),
-        ({"threshold": {"policy": "max_fpr", "value": 0, "strict": True}}, "threshold: .*no number of images guarantees"),
+        (
+            {"threshold": {"policy": "max_fpr", "value": 0, "strict": True}},
+            "threshold: .*a bound that no number of images reaches",
+        ),
         ({"threshold": {"value": 2}}, r"threshold: policy max_fpr: got value 2\.0, allowed is 0 or more and below 1"),
         (
             {"threshold": {"policy": "best"}},
@@ -212,3 +215,15 @@ def test_resolve_values_of_other_types_are_refused_in_one_line(change):
     with pytest.raises(JobError) as error:
         resolve({"method": "cdo", "data": {"uri": "x"}, **change})
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["line/3", "line:3", "line@3", "line?", " ", ".", "..", "../line", "x" * 257])
+def test_resolve_model_name_that_mlflow_refuses_is_refused(name):
+    with pytest.raises(
+        JobError, match=r"^job: track\.model: got .*; (must not be blank, start with|string must have at most 256)"
+    ):
+        resolve({**JOB, "track": {"model": name}})
+
+
+def test_resolve_model_name_with_spaces_and_letters_of_any_language_is_kept():
+    assert resolve({**JOB, "track": {"model": "Gehäuse 2.1-b"}}).track.model == "Gehäuse 2.1-b"
