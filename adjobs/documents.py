@@ -71,7 +71,7 @@ def load_yaml(text: str, *, integer_keys: bool = False) -> Any:
         integer_keys: also allow whole numbers as keys.
 
     Raises:
-        InvalidDocumentError: not YAML, a key given twice, a key or a tag of another type, NUL, or more than anyone writes.
+        InvalidDocumentError: not YAML, a key given twice, a key or a tag of another type, NUL, or larger than the limits above.
     """
     try:
         node = _Composer(text).get_single_node()

@@ -1,4 +1,4 @@
-"""Signals of the command line: whoever stops a verb finds its runs closed."""
+"""Signals of the command line: a verb that is stopped closes its runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def handle_termination() -> Iterator[None]:
     def terminate(number: int, frame: FrameType | None) -> None:
         if not deadline.is_alive():
             deadline.start()
-        # Whoever sent this may kill in a moment (Ray: after three seconds), so runs are closed before anything is torn down.
+        # The sender may kill this process soon (Ray: after three seconds), so runs are closed before anything is torn down.
         close_open_runs()
         raise KeyboardInterrupt  # the one exception that Ray lets through when a signal comes while it waits
 

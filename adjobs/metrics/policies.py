@@ -64,7 +64,7 @@ class ThresholdPolicy:
         if self.strict and self.name != "max_fpr":
             return f"policy {self.name}: got strict=true, allowed with max_fpr only; set strict to false, or choose max_fpr"
         if self.strict and self.value == 0:
-            return "policy max_fpr: got value 0 with strict=true, which no number of images guarantees; set value above 0"
+            return "policy max_fpr: got value 0 with strict=true, a bound that no number of images reaches; set value above 0"
         if self._is_value_allowed():
             return None
         allowed, advice = _ALLOWED[self.name]

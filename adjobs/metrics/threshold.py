@@ -39,7 +39,7 @@ class Threshold:
         misses: anomalous validation images that raise no alarm.
         strict: whether the bound and not the share was to keep to the requested rate.
         guaranteed: for max_fpr, whether the bound keeps to the requested rate; None for other policies.
-        needed_normal: for max_fpr, how many normal images without an alarm guarantee the requested rate; None if no number
+        needed_normal: for max_fpr, how many normal images without an alarm bound the rate as requested; None if no number
             does, and for other policies.
     """
 
@@ -62,32 +62,32 @@ class Threshold:
         return asdict(self)
 
     def describe(self) -> str:
-        """Say in one sentence what the threshold costs in false alarms and misses, and what of it is guaranteed."""
+        """Say in one sentence what the threshold costs in false alarms and misses, and at what rate they are bounded."""
         name = ThresholdPolicy(self.policy, self.requested)
         if self.false_alarm_rate is None or self.false_alarm_bound is None:
             return f"{name}: no normal validation images, so the false-alarm rate is unknown"
         raised = "image raises" if self.n_normal == 1 else "images raise"
         missed = ""
         if self.n_anomalous:
-            missed = f", {self.misses} of {self.n_anomalous} anomalous {'does' if self.misses == 1 else 'do'} not"
+            missed = f", {self.misses} of {self.n_anomalous} anomalous {'is' if self.misses == 1 else 'are'} missed"
         return (
             f"{name}: {self.false_alarms} of {self.n_normal} normal validation {raised} an alarm "
             f"({100 * self.false_alarm_rate:.1f} %, at most {percent_rounded_up(self.false_alarm_bound)} % "
-            f"with {100 * self.confidence:g} % confidence){missed}{self._describe_guarantee()}"
+            f"with {100 * self.confidence:g} % confidence){missed}{self._describe_bound()}"
         )
 
-    def _describe_guarantee(self) -> str:
-        """The end of the sentence: whether the requested rate is guaranteed, and what that takes."""
+    def _describe_bound(self) -> str:
+        """The end of the sentence: whether the requested rate bounds that of future false alarms, and what that takes."""
         if self.guaranteed is None or self.requested is None:
             return ""
         rate = f"{100 * self.requested:g} %"
         if self.guaranteed:
-            return f"; {rate} is guaranteed"
+            return f"; bounded at {rate} ({100 * self.confidence:g} % confidence)"
         if self.needed_normal is None:
-            return f"; {rate} cannot be guaranteed"
+            return f"; no number of images bounds it at {rate}"
         if self.n_normal >= self.needed_normal:
-            return f"; {rate} is not guaranteed, strict=true would"
-        return f"; {rate} is not guaranteed, that takes {self.needed_normal} normal images without an alarm"
+            return f"; not bounded at {rate}, with strict=true it would be"
+        return f"; not bounded at {rate}, which takes {self.needed_normal} normal images without an alarm"
 
 
 def choose_threshold(policy: ThresholdPolicy, labels: ArrayLike, scores: ArrayLike) -> Threshold:
@@ -131,7 +131,7 @@ def check_possible(policy: ThresholdPolicy, n_normal: int, n_anomalous: int) -> 
     """Refuse a policy that cannot work on so many validation images; a job checks this before it trains.
 
     Raises:
-        JobError: unknown policy, a value it does not take, a class it needs is missing, or a guarantee that needs more images.
+        JobError: unknown policy, a value it does not take, a class it needs is missing, or a bound that needs more images.
     """
     name = policy.name
     if name not in POLICIES:
@@ -149,7 +149,7 @@ def check_possible(policy: ThresholdPolicy, n_normal: int, n_anomalous: int) -> 
     if name == "defect_ratio" and not n_normal + n_anomalous:
         raise JobError("threshold.policy defect_ratio: validation has 0 images, needs at least 1; use fixed, or add images")
     if policy.strict and policy.value is not None:
-        _check_guarantee(policy.value, n_normal, policy.confidence)
+        _check_bound(policy.value, n_normal, policy.confidence)
 
 
 def check_confidence(confidence: float) -> None:
@@ -199,14 +199,14 @@ def percent_rounded_up(bound: float) -> str:
     return f"{math.ceil(1000 * bound) / 10:.1f}"
 
 
-def _check_guarantee(rate: float, n_normal: int, confidence: float) -> None:
+def _check_bound(rate: float, n_normal: int, confidence: float) -> None:
     best = false_alarm_bound(0, n_normal, confidence)
     if best <= rate:
         return
     raise JobError(
         f"threshold.strict: at most {100 * rate:g} % false alarms with {100 * confidence:g} % confidence takes "
-        f"{images_needed(rate, confidence) or 'more'} normal validation images without an alarm, got {n_normal}, which guarantee "
-        f"{percent_rounded_up(best)} % at best; add normal images, set value to {math.ceil(1e4 * best) / 1e4:g}, or "
+        f"{images_needed(rate, confidence) or 'more'} normal validation images without an alarm, got {n_normal}, which bound it "
+        f"at {percent_rounded_up(best)} % at best; add normal images, set value to {math.ceil(1e4 * best) / 1e4:g}, or "
         "set strict to false"
     )
 

@@ -99,6 +99,6 @@ def _secret(path: Path, make: Callable[[], str]) -> str:
 
 def _new_identities() -> str:
     keys = {"accessKey": f"ADJOBS{secrets.token_hex(7).upper()}", "secretKey": secrets.token_urlsafe(30)}
-    # Without any identity SeaweedFS accepts everybody; with one, nobody else.
+    # Without any identity SeaweedFS accepts every client; with one, only that.
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     return json.dumps({"identities": [{"name": "adjobs", "credentials": [keys], "actions": actions}]})

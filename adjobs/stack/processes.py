@@ -1,7 +1,7 @@
 """Processes of the embedded stack: starting, finding and stopping them, and what their logs say.
 
 Each process is started with ``ADJOBS_STACK_ID`` in its environment. Children inherit it (Ray's workers, the drivers of
-jobs), so that all processes of a stack can be found whoever started them, and no process of another stack is touched.
+jobs), so that all processes of a stack can be found however they were started, and no process of another stack is touched.
 """
 
 from __future__ import annotations

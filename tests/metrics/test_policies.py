@@ -28,7 +28,7 @@ def test_find_fault_accepts_valid_values_only(name):
 def test_find_fault_strict_is_for_max_fpr_with_positive_value():
     assert ThresholdPolicy("max_fpr", 0.1, strict=True).find_fault() is None
     assert "allowed with max_fpr only" in (ThresholdPolicy("max_f1", strict=True).find_fault() or "")
-    assert "no number of images guarantees" in (ThresholdPolicy("max_fpr", 0.0, strict=True).find_fault() or "")
+    assert "a bound that no number of images reaches" in (ThresholdPolicy("max_fpr", 0.0, strict=True).find_fault() or "")
 
 
 def test_needs_anomalies_is_true_for_policies_that_weigh_misses():

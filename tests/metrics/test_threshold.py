@@ -140,7 +140,7 @@ def test_images_needed_any_rate_satisfies_bound(rate, confidence):
     assert fewest is None or false_alarm_bound(0, fewest, confidence) <= rate * (1 + 1e-12)
 
 
-def test_choose_threshold_max_fpr_not_strict_does_not_guarantee_rate():
+def test_choose_threshold_max_fpr_not_strict_does_not_bound_rate():
     """3 of 301 are 1 %, but a rate of 2.5 % gives 3 of 301, too."""
     threshold = choose_on_normal(np.arange(301.0), value=0.01)
     assert (threshold.false_alarms, threshold.guaranteed, threshold.needed_normal, threshold.strict) == (3, False, 299, False)
@@ -171,7 +171,7 @@ def test_choose_threshold_strict_with_too_few_images_names_needed_number():
         choose_on_normal(np.arange(59.0), value=0.01, strict=True)
     assert str(caught.value) == (
         "threshold.strict: at most 1 % false alarms with 95 % confidence takes 299 normal validation images without an alarm, "
-        "got 59, which guarantee 5.0 % at best; add normal images, set value to 0.0496, or set strict to false"
+        "got 59, which bound it at 5.0 % at best; add normal images, set value to 0.0496, or set strict to false"
     )
     assert choose_on_normal(np.arange(59.0), value=0.0496, strict=True).guaranteed
 
@@ -203,22 +203,26 @@ def test_choose_threshold_defect_ratio_with_value_needs_no_anomalies():
     assert choose("defect_ratio", [0] * 10, np.arange(10.0), value=0.3).value == 7.0
 
 
-def test_describe_says_rates_and_guarantee():
+def test_describe_says_rates_and_bound():
     scores = np.arange(301.0)
     assert choose_on_normal(scores, value=0.01).describe() == (
         "max_fpr 0.01: 3 of 301 normal validation images raise an alarm (1.0 %, at most 2.6 % with 95 % confidence); "
-        "1 % is not guaranteed, strict=true would"
+        "not bounded at 1 %, with strict=true it would be"
     )
-    assert choose_on_normal(scores, value=0.01, strict=True).describe().endswith("1.0 % with 95 % confidence); 1 % is guaranteed")
+    assert (
+        choose_on_normal(scores, value=0.01, strict=True)
+        .describe()
+        .endswith("1.0 % with 95 % confidence); bounded at 1 % (95 % confidence)")
+    )
     assert (
         choose_on_normal(scores[:50], value=0.01)
         .describe()
-        .endswith("; 1 % is not guaranteed, that takes 299 normal images without an alarm")
+        .endswith("; not bounded at 1 %, which takes 299 normal images without an alarm")
     )
-    assert choose_on_normal(scores, value=0).describe().endswith("; 0 % cannot be guaranteed")
+    assert choose_on_normal(scores, value=0).describe().endswith("; no number of images bounds it at 0 %")
     assert choose("max_f1", [0, 1], [1, 2], confidence=0.99).describe() == (
         "max_f1: 0 of 1 normal validation image raises an alarm (0.0 %, at most 99.0 % with 99 % confidence), "
-        "0 of 1 anomalous do not"
+        "0 of 1 anomalous are missed"
     )
 
 
@@ -251,7 +255,7 @@ IMPOSSIBLE = [
     ("defect_ratio", [0, 0], {}, "defect_ratio: validation has 0 anomalous images, needs at least 1; give it a value"),
     ("defect_ratio", [0, 1], {"value": 1.0}, "defect_ratio: got value 1.0, allowed is above 0 and below 1"),
     ("max_f1", [0, 1], {"strict": True}, "max_f1: got strict=true, allowed with max_fpr only"),
-    ("max_fpr", [0, 1], {"strict": True, "value": 0}, "got value 0 with strict=true, which no number of images guarantees"),
+    ("max_fpr", [0, 1], {"strict": True, "value": 0}, "got value 0 with strict=true, a bound that no number of images reaches"),
     ("max_fpr", [0, 1], {"strict": True, "value": 0.9}, "takes 2 normal validation images without an alarm, got 1"),
 ]
 
