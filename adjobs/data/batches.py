@@ -1,8 +1,9 @@
 """Training batches from the decoded cache: which images, in which order, on which worker.
 
-The order depends only on the seed, the stage and the epoch, and each global batch is cut into equal slices. Any number of workers
-therefore sees the same global batches (except for the last one of an epoch, which is trimmed to equal slices), and a resumed run
-continues where it stopped.
+The order depends only on the seed, the stage and the epoch, and each global batch is cut into equal slices, so that a resumed run
+continues where it stopped. The number of workers matters at the end of an epoch alone: the last batch is trimmed to equal slices,
+and dropped where a slice would have fewer than two images. Where that changes the steps per epoch, later epochs start at other
+steps.
 """
 
 from __future__ import annotations
@@ -27,19 +28,21 @@ from adjobs.types import Batch
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
 class SamplePool:
     """Samples to draw batches from; ``indices`` are their positions in the cache, ``(N,)`` int64."""
 
-    indices: np.ndarray
+    def __init__(self, indices: np.ndarray) -> None:
+        self.indices = indices
+        self._latest: tuple[tuple[int, ...], np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def shuffled(self, *entropy: int) -> np.ndarray:
-        """All indices in an order determined by ``entropy``."""
-        order: np.ndarray = np.random.default_rng(entropy).permutation(self.indices)
-        return order
+        """All indices in an order determined by ``entropy``; the latest order is kept for the other steps of its epoch."""
+        if self._latest is None or self._latest[0] != entropy:
+            self._latest = entropy, np.random.default_rng(entropy).permutation(self.indices)
+        return self._latest[1]
 
     def draw(self, count: int, step: int, *entropy: int) -> np.ndarray:
         """The ``count`` indices of step number ``step``, from an endless sequence of shuffled passes over the pool."""
@@ -200,8 +203,8 @@ class BatchPlan:
     Attributes:
         data: the training split.
         composition: see :meth:`TrainingData.plan`.
-        pool: samples of which an epoch shows each once.
-        global_batch_size: samples of ``pool`` in the batches of all workers together.
+        pool: samples of which an epoch shows each once, but for those that the end of the epoch leaves out.
+        global_batch_size: samples of ``pool`` in a step of all workers together; the last step of an epoch may have fewer.
         world_size: number of workers.
     """
 
@@ -215,7 +218,8 @@ class BatchPlan:
     def steps_per_epoch(self) -> int:
         """Optimizer steps in one pass over the pool.
 
-        A last batch with fewer than two images per worker is dropped: batch normalisation cannot learn from one image.
+        A last batch with fewer than two images per worker is dropped: batch normalisation cannot learn from one image. So the
+        number may depend on that of the workers.
         """
         full_batches, remainder = divmod(len(self.pool), self.global_batch_size)
         return full_batches + int(remainder >= 2 * self.world_size)
@@ -238,8 +242,8 @@ class BatchPlan:
         all_labels, normal, simulated, anomalous = self.composition
         epoch, i = divmod(step, self.steps_per_epoch)
         indices = self.pool.shuffled(seed, stage, epoch)[i * self.global_batch_size : (i + 1) * self.global_batch_size]
-        # Equal slices, so that averaging over workers is averaging over images.
-        indices = indices[: len(indices) // self.world_size * self.world_size]
+        # Equal slices, so that averaging over workers is averaging over images. A copy: batches must not share the kept order.
+        indices = indices[: len(indices) // self.world_size * self.world_size].copy()
         simulate = np.zeros(len(indices), dtype=bool)
         if not all_labels:
             simulate[round(len(indices) * normal / (normal + simulated)) :] = True

@@ -157,3 +157,21 @@ def test_load_pixels_outside_boxes_are_normal(layout, tmp_path):
 def test_plan_fewer_images_than_workers_are_refused(data):
     with pytest.raises(DataError, match=r"use fewer workers, .* more training images \(currently 20\)"):
         data.plan((0, 0, 32, 64), 32)
+
+
+def test_plan_order_is_shuffled_once_per_epoch_and_batches_do_not_share_it(data, monkeypatch):
+    plan = data.plan((0, 0, 8, 1), 1)
+    generators = []
+    create = np.random.default_rng
+    monkeypatch.setattr(np.random, "default_rng", lambda entropy: generators.append(entropy) or create(entropy))
+    first = [plan._global_batch(step, 7, 0)[0] for step in range(3)]
+    assert generators == [(7, 0, 0), (7, 0, 1, 0)]
+    for indices in first:
+        indices[:] = -1
+    pool = data.normal_pool
+    order = create((7, 0, 0)).permutation(pool.indices)
+    assert [plan._global_batch(step, 7, 0)[0][:-1].tolist() for step in range(3)] == [
+        order[:8].tolist(),
+        order[8:16].tolist(),
+        order[16:].tolist(),
+    ]
