@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -57,9 +58,10 @@ class CDO(Method):
         """Loss of one step, eq. (8), summed over the feature levels."""
         images, masks, _ = self.simulate(batch)
         d = self.discrepancies(images)
-        synthetic = F.interpolate(masks.float(), d.shape[-2:], mode="nearest")[:, 0].bool()
-        # Pixels that may or may not be defective contribute nothing.
-        unknown = F.adaptive_max_pool2d(batch.unknown.float(), d.shape[-2:])[:, 0].bool()
+        # Rectangles are larger than a position (published code); a labelled scratch may be one pixel wide.
+        synthetic = F.interpolate(masks.float(), d.shape[-2:], mode="nearest")[:, 0].bool() | _any_pixel(batch.masks, d)
+        # Positions that may or may not be defective contribute nothing.
+        unknown = _any_pixel(batch.unknown, d)
         normal = ~synthetic & ~unknown
         gamma = self.config.gamma if self.config.oom else 0.0
         by_level = cdo_loss(d, normal, synthetic & self.config.mom, gamma, total=global_sum)
@@ -145,9 +147,19 @@ class CDO(Method):
         ]
 
 
+def _any_pixel(pixels: Tensor, d: Tensor) -> Tensor:
+    """Positions of ``d`` of which at least one pixel is True, ``(B, h, w)`` bool, of ``(B, 1, H, W)`` bool."""
+    return F.adaptive_max_pool2d(pixels.float(), d.shape[-2:])[:, 0].bool()
+
+
 def _masked_mean(d: Tensor, mask: Tensor) -> Tensor:
     """Mean over this worker's positions in the mask, for the log; 0 if there are none."""
     return (d * mask).sum() / mask.sum().clamp_min(1)
+
+
+def expert_seed(seed: int) -> int:
+    """Seed of an expert without pretrained weights: with the apprentice's, both networks would be equal and all scores 0."""
+    return int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])
 
 
 def build(config: Config, *, image_size: int, seed: int) -> CDO:
@@ -156,7 +168,7 @@ def build(config: Config, *, image_size: int, seed: int) -> CDO:
     Raises:
         JobError, DataError: see :func:`adjobs.backbones.create_backbone`; covariances that take too much memory.
     """
-    expert = create_backbone(config.backbone, config.weights, levels=config.last_level, seed=seed)
+    expert = create_backbone(config.backbone, config.weights, levels=config.last_level, seed=expert_seed(seed))
     initial_weights = "none" if config.apprentice == "random" else config.weights
     apprentice = create_backbone(config.backbone, initial_weights, levels=config.last_level, seed=seed)
     if config.distance == "euclidean":

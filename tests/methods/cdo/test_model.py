@@ -10,7 +10,7 @@ from adjobs.evaluation.evaluate import evaluation_mode
 from adjobs.inference import detector_folder
 from adjobs.inference.detector import Detector
 from adjobs.methods.cdo.config import Config
-from adjobs.methods.cdo.model import CDO, build
+from adjobs.methods.cdo.model import build
 from tests.helpers.detectors import make_manifest
 from tests.helpers.tiny import RandomImages, random_batch, tiny_method
 
@@ -25,16 +25,6 @@ class TrainingSplit(RandomImages):
     def normal(self, size):
         batch = next(super().normal(size))
         yield from (batch._replace(images=images) for images in self.images.split(10))
-
-
-def different_networks(**params) -> CDO:
-    """A method with Mahalanobis distance whose apprentice, equal to the expert without pretrained weights, is perturbed."""
-    method = tiny_method("cdo", distance="mahalanobis", **params)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in method.apprentice.parameters():
-            weight.mul_(1 + 0.3 * torch.randn(weight.shape, generator=generator))
-    return method
 
 
 def test_train_expert_stays_in_evaluation_mode():
@@ -71,8 +61,28 @@ def test_forward_unknown_pixels_are_ignored():
     assert unknown.terms["d_synthetic"] == 0
 
 
+def test_forward_one_labelled_pixel_makes_its_position_synthetic():
+    """A scratch of one pixel lies between the pixels that the nearest of each position would be."""
+    method = tiny_method("cdo", rectangles=0, use_labelled_masks=True)
+    batch = random_batch()
+    masks = torch.zeros_like(batch.masks)
+    masks[2:, :, 5, :] = masks[2:, :, 7, 9] = True
+    d = method.discrepancies(batch.images).sum(0)
+    scratch = d[2:, 1].mean()  # the pixels 4 to 7 of each column
+    torch.testing.assert_close(method(batch._replace(masks=masks)).terms["d_synthetic"], scratch)
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "mahalanobis"])
+def test_build_without_pretrained_weights_gives_two_different_networks(distance):
+    method = tiny_method("cdo", distance=distance).eval()
+    scores = method.predict(random_batch().images).score
+    assert (scores > 0).all()
+    again = tiny_method("cdo", distance=distance).eval()
+    assert torch.equal(again.predict(random_batch().images).score, scores)
+
+
 def test_fit_statistics_covers_the_differences_of_all_levels():
-    method = different_networks(shrinkage=1e-7, max_channels=48)
+    method = tiny_method("cdo", shrinkage=1e-7, max_channels=48)
     data = RandomImages(64)
     method.stages()[0].fit_statistics(data)
     with evaluation_mode(method):
@@ -84,7 +94,7 @@ def test_fit_statistics_covers_the_differences_of_all_levels():
 
 def test_predict_defect_at_a_variable_position_scores_lower():
     """A square that is dark or bright on normal images scores lower where it usually is than elsewhere."""
-    method = different_networks(first_level=2, last_level=2)
+    method = tiny_method("cdo", first_level=2, last_level=2)
     generator = torch.Generator().manual_seed(0)
     normal = 0.5 + 0.02 * torch.randn(24, 3, 64, 64, generator=generator)
     normal[:, :, 8:24, 8:24] += 0.8 * torch.rand(24, 1, 1, 1, generator=generator) - 0.4
@@ -98,7 +108,7 @@ def test_predict_defect_at_a_variable_position_scores_lower():
 
 def test_predict_defect_on_a_constant_background_is_found():
     """Images with a uniform background: a spot on it has a high score, the background of a normal image does not."""
-    method = different_networks()
+    method = tiny_method("cdo")
     generator = torch.Generator().manual_seed(0)
     images = torch.full((25, 3, 64, 64), 0.5)
     images[:, :, 32:] += 0.1 * torch.randn(25, 3, 32, 64, generator=generator)
@@ -123,7 +133,7 @@ def test_build_covariances_too_large_is_refused():
 
 
 def test_saved_detector_keeps_fitted_gaussians(tmp_path):
-    method = different_networks().eval()
+    method = tiny_method("cdo").eval()
     method.stages()[0].fit_statistics(RandomImages(64))
     detector_folder.save(tmp_path, method, make_manifest("cdo", method.config.model_dump(mode="json")))
     images = random_batch().images
