@@ -1,0 +1,82 @@
+"""Which pixels of a mask image are defect: all that are not background, or those above half where the edges are smoothed.
+
+Annotation tools write masks in two ways. Some number or colour the classes: each value but 0 is a defect, and each fills areas.
+Others write black and white, later scaled, turned or compressed: values in between lie on the edges only, from which they rise
+to the inside, or are noise. Which it is can be seen in each mask by itself, so all readers agree without being informed.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+_FEW, _SMALL = 16, 127
+"""With at most so many values, none of them larger, a mask is of numbered classes."""
+
+_MAX_EXAMINED = 20_000
+"""Pixels that are examined at most, spread evenly over those that are neither 0 nor above half."""
+
+_NEIGHBOURS = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0)]
+
+
+class MaskValues(NamedTuple):
+    """A mask as it is read.
+
+    Attributes:
+        defect: ``(H, W)`` bool.
+        values: number of different values, 0 included.
+        rule: ``binary`` for at most one value but 0; ``classes`` if all but 0 are defects; ``half`` if those above half are.
+    """
+
+    defect: np.ndarray
+    values: int
+    rule: Literal["binary", "classes", "half"]
+
+
+def interpret(values: np.ndarray) -> MaskValues:
+    """Find the defect pixels of a mask.
+
+    Args:
+        values: ``(H, W)``, any type of number, not negative; 0 is background.
+    """
+    largest = values.max(initial=0)
+    if np.all((values == 0) | (values == largest)):
+        return MaskValues(values > 0, int(largest > 0) + int(not values.all()), "binary")
+    half = float(largest) / 2
+    count = len(np.unique(values))
+    is_low = (values > 0) & (values <= half)
+    if not is_low.any() or (largest <= _SMALL and count <= _FEW) or _fills_areas(values, is_low, count):
+        return MaskValues(values > 0, count, "classes" if is_low.any() else "half")
+    return MaskValues(values > half, count, "half")
+
+
+def with_alpha(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Values of a mask of which parts are transparent: these are background; black on transparent ground is a defect.
+
+    Args:
+        colours: ``(H, W)`` uint8, the brightest channel.
+        alpha: ``(H, W)`` uint8, 0 where the image is transparent.
+    """
+    is_black = not colours[alpha > 0].any() and not alpha.all()
+    return alpha if is_black else np.minimum(colours, alpha)
+
+
+def _fills_areas(values: np.ndarray, is_low: np.ndarray, count: int) -> bool:
+    """Whether the values below half are areas of their own, not edges of brighter ones or noise."""
+    rows, columns = np.nonzero(is_low)
+    step = -(-len(rows) // _MAX_EXAMINED)
+    rows, columns = rows[::step], columns[::step]
+    height, width = values.shape
+    own = values[rows, columns]
+    around = np.stack(
+        [values[np.clip(rows + down, 0, height - 1), np.clip(columns + right, 0, width - 1)] for down, right in _NEIGHBOURS]
+    )
+    is_slope = (around > own).any(axis=0) & (around < own).any(axis=0)
+    if is_slope.mean() >= 0.5:
+        return False
+    # Noise of compression does not repeat a value beside itself.
+    repeats = (around == own).sum(axis=0) >= 2
+    _, number = np.unique(own, return_inverse=True)
+    shares = np.bincount(number, repeats) / np.bincount(number)
+    return count <= 3 or bool((shares >= 0.5).mean() > 0.5)
