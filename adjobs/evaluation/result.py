@@ -135,7 +135,7 @@ def compute_split_metrics(
         metrics = summary.image_metrics(scores.labels, extra, None)
         overall |= {f"{metric}_{name}": metrics[metric] for metric in ("image_auroc", "image_ap")}
     if scores.anomaly_maps is None or scores.masks is None:
-        reason = "the method gives no map" if scores.anomaly_maps is None else "no anomalous image, or one without a mask"
+        reason = _no_pixel_metrics(scores)
         overall |= {name: Estimate(None, reason=reason) for name in ("pixel_auroc", "pixel_ap", "au_pro")}
     else:
         overall |= summary.pixel_metrics(scores.anomaly_maps, scores.masks, pixel_threshold, defects=scores.defects)
@@ -146,3 +146,10 @@ def compute_split_metrics(
         overall |= compute_spro_metrics(scores, dataset)
     types = [defect or summary.UNTYPED for defect, label in zip(scores.defects, scores.labels, strict=True) if label]
     return SplitMetrics(overall, by_defect, Counter(types))
+
+
+def _no_pixel_metrics(scores: ImageScores) -> str:
+    """Why there are no pixel metrics."""
+    if scores.anomaly_maps is None:
+        return "the method gives no map"
+    return "an anomalous image has no mask" if scores.labels.any() else "no anomalous images"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,13 +49,14 @@ def prepare_data(job: JobConfig, settings: Settings, split: SplitAssignment | No
     if split is None and job.data.split is not None:
         split = _split_from_file(job.data.split, job.data.max_train_anomalies)
     dataset = open_dataset(job.data.uri, job.data.format, cache=settings.cache, options=job.data.read_options)
-    _assign(dataset, job, split, dataset)  # what cannot be split with all images is refused before they are read
+    # What is impossible with all images is refused before they are read.
+    _refuse_impossible(job, dataset, _assign(dataset, job, split, dataset))
     complete = _fingerprint_or_none(dataset)
     problems = _cached_problems(dataset, complete, job, split, settings.cache)
     _refuse_problems(job, problems)
     valid = without_invalid(dataset, problems)
     assignment = _assign(valid, job, split, dataset)
-    _check_thresholds(job, valid, assignment)
+    _refuse_impossible(job, valid, assignment)
     unchanged = len(valid.samples) == len(dataset.samples)
     return PreparedData(valid, complete if complete and unchanged else fingerprint(valid), problems, assignment)
 
@@ -80,6 +81,11 @@ def ensure_same_data(uri: str, fingerprint: str, before: str, origin: str, remed
 def requirements_of(spec: Spec) -> DataRequirements:
     """What a method needs of its data, whatever the threshold's policy."""
     return DataRequirements(needs_train_anomalies="none" not in spec.supervisions, selects_on_val=spec.selection.rule == "best")
+
+
+def _needs_train_anomalies(job: JobConfig) -> bool:
+    """Whether the method, with the job's parameters, learns from labelled anomalies."""
+    return job.method_config().supervision_used != "none"
 
 
 def _split_from_file(path: str, max_train_anomalies: int | None) -> SplitAssignment:
@@ -119,10 +125,15 @@ def _refuse_problems(job: JobConfig, problems: list[Problem]) -> None:
     raise DataError(f"data '{job.data.uri}': {count} found, first: {first.sample or 'the data set'}: {first.message}; {action}")
 
 
-def _check_thresholds(job: JobConfig, dataset: Dataset, split: SplitAssignment) -> None:
-    """Refuse thresholds that the validation split cannot give, before hours of training."""
-    ids = set(split.val)
-    val = [sample for sample in dataset.samples if sample.id in ids]
+def _refuse_impossible(job: JobConfig, dataset: Dataset, split: SplitAssignment) -> None:
+    """Refuse, before hours of training, labels that the training split lacks and thresholds that validation cannot give."""
+    samples = {sample.id: sample for sample in dataset.samples}
+    if _needs_train_anomalies(job) and not any(samples[name].label == "anomalous" for name in split.train):
+        raise DataError(
+            f"method {job.method} learns from labelled anomalies ({job.supervision}), and the training split has none; label some, or "
+            "change data.protocol, data.max_train_anomalies, params or method; 'adjobs methods' lists what each needs"
+        )
+    val = [samples[name] for name in split.val]
     anomalies = [sample for sample in val if sample.label == "anomalous"]
     n_normal = len(val) - len(anomalies)
     check_possible(job.threshold.to_policy(), n_normal, len(anomalies))
@@ -136,7 +147,7 @@ def _cached_problems(
     dataset: Dataset, complete: str | None, job: JobConfig, split: SplitAssignment | None, cache: Path
 ) -> list[Problem]:
     """All problems of a data set; reading every image takes a while, so the answer is cached for the same question."""
-    requirements = requirements_of(methods.spec(job.method))
+    requirements = replace(requirements_of(methods.spec(job.method)), needs_train_anomalies=_needs_train_anomalies(job))
 
     def check() -> list[Problem]:
         return check_dataset(dataset, lambda valid: _assign(valid, job, split, dataset), requirements=requirements, progress=True)

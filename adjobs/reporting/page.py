@@ -23,6 +23,7 @@ from adjobs.version import __version__
 
 TEMPLATE = "report.html.j2"
 HEADLINES = ("image_auroc", "image_ap", "image_recall", "image_specificity", "pixel_auroc", "au_pro")
+_HEAD_BYTES = 4096  # of a page, in which its generator is named
 MAX_IDS = 2000  # image ids listed per split; the run has all of them
 _NOT_CURVES = ("test_gallery_", "val_gallery_", "test_defects")  # figures that are shown elsewhere than among the curves
 
@@ -57,6 +58,12 @@ def write_page(reports: Sequence[RunReport], out: Path) -> int:
     return len(content)
 
 
+def is_report(path: Path) -> bool:
+    """Whether a file is a page that was written by :func:`write_page`."""
+    with path.open("rb") as file:
+        return b'<meta name="generator" content="adjobs ' in file.read(_HEAD_BYTES)
+
+
 def run_context(report: RunReport) -> dict[str, Any]:
     """What the template shows of a run."""
     embedded = embed_figures(report)
@@ -71,6 +78,7 @@ def run_context(report: RunReport) -> dict[str, Any]:
         "splits": splits,
         "metrics": [(name, [report.splits[split].overall.get(name) for split in splits]) for name in names],
         "tiles": _tiles(report),
+        "lacks_anomalies": _lacks_anomalies(report),
         "groups": {
             "Defect types": [(split, *_table(groups)) for split, groups in by_defect.items() if groups],
             "Sizes of defect regions": [(split, *_table(groups)) for split, groups in by_size.items() if groups],
@@ -159,6 +167,12 @@ def _split_name(split: str) -> str:
 def _tiles(report: RunReport) -> list[tuple[str, Estimate]]:
     overall = report.splits["test"].overall if "test" in report.splits else {}
     return [(name, overall[name]) for name in HEADLINES if name in overall and overall[name].value is not None]
+
+
+def _lacks_anomalies(report: RunReport) -> bool:
+    """Whether the test split is known to have no anomalous images."""
+    stored = report.data.get("counts", {})
+    return "test" in report.splits and bool(stored) and not stored.get("test/anomalous")
 
 
 def _table(groups: Mapping[str, MetricGroup]) -> tuple[list[str], list[tuple[str, int | None, list[Estimate | None]]]]:

@@ -34,7 +34,17 @@ def test_compute_split_metrics_without_maps_or_masks_gives_reason(loco, loco_sco
     assert without_maps.overall["pixel_ap"].value is None
     assert without_maps.overall["pixel_ap"].reason == "the method gives no map"
     without_masks = compute_split_metrics(loco_scores._replace(masks=None), 1.5, 1.2)
-    assert without_masks.overall["au_pro"].reason == "no anomalous image, or one without a mask"
+    assert without_masks.overall["au_pro"].reason == "an anomalous image has no mask"
+
+
+def test_compute_split_metrics_normal_images_alone_give_false_alarms_and_reasons(loco_scores):
+    labels, n_images = np.zeros_like(loco_scores.labels), len(loco_scores.labels)
+    scores = loco_scores._replace(labels=labels, masks=None, defects=("",) * n_images)
+    metrics = compute_split_metrics(scores, 1.5, 1.2)
+    defined = {name for name, estimate in metrics.overall.items() if estimate.value is not None}
+    assert defined == {"image_accuracy", "image_specificity"}
+    assert {metrics.overall[name].reason for name in metrics.overall.keys() - defined} == {"no anomalous images"}
+    assert (metrics.by_defect, metrics.counts) == ({}, {})
 
 
 def test_compute_split_metrics_extra_scores_have_suffix(loco_scores):

@@ -6,12 +6,14 @@ import dataclasses
 
 import pytest
 
+from adjobs.config.resolve import resolve
 from adjobs.data.dataset import fingerprint
 from adjobs.data.open import open_dataset
 from adjobs.data.splits.assignment import make_split, write_split
 from adjobs.errors import DataError, JobError
 from adjobs.jobs import data
 from adjobs.jobs.data import prepare_data
+from tests.helpers.drawing import draw_folder
 from tests.helpers.jobs import local_settings, resolved_job
 
 
@@ -53,6 +55,20 @@ def test_prepare_data_impossible_split_is_refused_before_images_are_read(options
     monkeypatch.setattr(data, "fingerprint", None)
     with pytest.raises((JobError, DataError), match=message):
         prepare_data(resolved_job(folder_root, **options), settings)
+
+
+@pytest.mark.parametrize("job", [{"method": "liac"}, {"method": "cdo", "params": {"use_labelled_masks": True}}])
+def test_prepare_data_normal_images_alone_are_refused_where_labelled_anomalies_train(job, tmp_path, settings, monkeypatch):
+    root = draw_folder(tmp_path / "normal", 20, 0)
+    monkeypatch.setattr(data, "fingerprint", None)  # before images are read
+    with pytest.raises(DataError, match=r"^method \w+ learns from labelled anomalies \(.*\), and the training split has none;"):
+        prepare_data(resolve({**job, "data": {"uri": str(root)}}), settings)
+
+
+def test_prepare_data_normal_images_alone_are_enough_for_other_methods(tmp_path, settings):
+    prepared = prepare_data(resolved_job(draw_folder(tmp_path / "normal", 20, 0)), settings)
+    assert [(problem.kind, problem.severity) for problem in prepared.problems] == [("no anomalous images in test", "warning")]
+    assert [len(ids) for ids in (prepared.split.train, prepared.split.val, prepared.split.test)] == [12, 4, 4]
 
 
 def test_prepare_data_split_from_a_file(folder_root, settings, tmp_path, monkeypatch):

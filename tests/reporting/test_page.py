@@ -46,6 +46,17 @@ def test_render_finished_run_shows_everything():
         assert expected in text
 
 
+def test_render_test_without_anomalous_images_says_what_that_means():
+    data = {"uri": "normal", "counts": {"train/normal": 6, "val/normal": 2, "test/normal": 2}}
+    splits = {
+        "test": SplitReport({"image_auroc": Estimate(None, reason="no anomalous images"), "image_specificity": Estimate(1.0)})
+    }
+    text = " ".join(render_page(report(data=data, splits=splits)).text.split())
+    assert "The test split has no anomalous images. The test measures false alarms only;" in text
+    assert "not defined: no anomalous images" in text
+    assert "The test split has no anomalous images" not in render_page().text
+
+
 def test_render_metrics_have_intervals_or_reasons():
     parsed = render_page()
     assert text_from(parsed, "Metrics").startswith(

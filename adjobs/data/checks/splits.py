@@ -38,7 +38,7 @@ def split_problems(
 
 
 def _missing_labels(counts: Counter[tuple[str, str]], requirements: DataRequirements) -> Iterator[Problem]:
-    """Labels that the job needs and the split lacks."""
+    """Labels that the job needs and the split lacks, and what becomes undefined without them."""
     for required, split_name, label, minimum in (
         (requirements.needs_train_anomalies, "train", "anomalous", 1),
         (requirements.needs_val_anomalies, "val", "anomalous", 1),
@@ -57,6 +57,12 @@ def _missing_labels(counts: Counter[tuple[str, str]], requirements: DataRequirem
             "label some, or choose a protocol that puts some there"
         )
         yield Problem("", "no checkpoint selection", message, "warning")
+    if not counts["test", "anomalous"]:
+        message = (
+            "the test split has no anomalous images, so the test measures false alarms only: AUROC, recall and all other metrics "
+            "of anomalies are undefined; label some defects before you rely on the model"
+        )
+        yield Problem("", "no anomalous images in test", message, "warning")
 
 
 def _leaking_groups(samples: Iterable[Sample], split_of: dict[str, str]) -> Iterator[Problem]:

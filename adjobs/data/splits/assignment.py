@@ -69,7 +69,8 @@ def make_split(dataset: Dataset, protocol: str, *, max_train_anomalies: int | No
 
     Raises:
         JobError: the protocol is unknown, or max_train_anomalies or seed is out of range.
-        DataError: the data set lacks what the protocol needs, or a split would lack a class.
+        DataError: the data set lacks what the protocol needs, a split would have no normal image, or test no anomalous one
+            although there are some.
     """
     assign = find_protocol(protocol)
     if seed < 0:
@@ -79,7 +80,7 @@ def make_split(dataset: Dataset, protocol: str, *, max_train_anomalies: int | No
     anomalous = [sample for sample in splits.train if sample.label == "anomalous"]
     normal = [sample for sample in splits.train if sample.label == "normal"]
     splits = splits._replace(train=normal + _limit_anomalies(anomalous, max_train_anomalies, protocol))
-    _refuse_empty(splits, f"protocol {protocol} would give")
+    _refuse_empty(splits, any(sample.label == "anomalous" for sample in labelled), f"protocol {protocol} would give")
     train, val, test = (tuple(sorted(sample.id for sample in samples)) for samples in splits)
     return SplitAssignment(protocol, seed, train, val, test)
 
@@ -102,6 +103,15 @@ def read_split(path: Path) -> SplitAssignment:
     return SplitAssignment.from_dict(document)
 
 
+def is_split(path: Path) -> bool:
+    """Whether a file contains a split."""
+    try:
+        read_split(path)
+    except DataError:
+        return False
+    return True
+
+
 def write_split(split: SplitAssignment, path: Path) -> None:
     """Write a split to a file atomically.
 
@@ -116,7 +126,8 @@ def check_split(dataset: Dataset, split: SplitAssignment, excluded: Iterable[str
     """A stored split without the excluded samples, checked to fit the data set.
 
     Raises:
-        DataError: the split has samples that do not exist or are unlabelled, repeats a sample, or lacks a class in a split.
+        DataError: the split has samples that do not exist or are unlabelled, repeats a sample, or has no normal image in one of
+            its parts, or anomalous ones but none for test.
     """
     excluded_ids = set(excluded)
     samples = {sample.id: sample for sample in dataset.samples if sample.label != "unlabelled"}
@@ -134,7 +145,7 @@ def check_split(dataset: Dataset, split: SplitAssignment, excluded: Iterable[str
             f"split: {repeated[0]} is listed {counts[repeated[0]]} times; an image belongs to one split; fix the file"
         )
     splits = SplitSamples(*([samples[name] for name in ids if name in samples] for ids in (split.train, split.val, split.test)))
-    _refuse_empty(splits, "the split has")
+    _refuse_empty(splits, any(sample.label == "anomalous" for members in splits for sample in members), "the split has")
     return SplitAssignment(split.protocol, split.seed, *(tuple(sample.id for sample in members) for members in splits))
 
 
@@ -147,15 +158,17 @@ def _limit_anomalies(anomalous: list[Sample], limit: int | None, protocol: str) 
     return anomalous[:limit]
 
 
-def _refuse_empty(splits: SplitSamples, subject: str) -> None:
+def _refuse_empty(splits: SplitSamples, has_anomalies: bool, subject: str) -> None:
+    """Refuse splits without normal images, and a test without the anomalous images that there are.
+
+    Normal images alone train a model, too; its test measures false alarms.
+    """
     counts = {name: Counter(sample.label for sample in samples) for name, samples in splits._asdict().items()}
-    if all(count["normal"] for count in counts.values()) and counts["test"]["anomalous"]:
+    if all(count["normal"] for count in counts.values()) and (counts["test"]["anomalous"] or not has_anomalies):
         return
     listed = ", ".join(f"{name} {count['normal']} normal and {count['anomalous']} anomalous" for name, count in counts.items())
-    raise DataError(
-        f"{subject} {listed}; each split needs a normal image and test also an anomalous one; "
-        "add images or choose another protocol"
-    )
+    also = " and test also an anomalous one" if has_anomalies else ""
+    raise DataError(f"{subject} {listed}; each split needs a normal image{also}; add images or choose another protocol")
 
 
 def normal_train_digest(dataset: Dataset, train_ids: Iterable[str]) -> str:

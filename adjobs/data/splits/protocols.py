@@ -151,13 +151,15 @@ def dpae(dataset: Dataset, seed: int) -> SplitSamples:
     Magnetic tiles: 330 and 142 normal images. Published splits are used where they exist (its CSD is the carpet of MVTec AD).
     Other data sets are split like its APSD and RSD: a quarter of the test split is normal, and at most 500 images are used for
     training. The paper has no validation split; here it consists of normal images that the paper leaves unused, as many as in
-    test, or if too few are unused, of training images (at most a fifth of all normal ones).
+    test, or if too few are unused, of training images (at most a fifth of all normal ones). Where there are no anomalies, a
+    fifth is for test and a fifth for validation.
     """
     if any(_published(dataset)):
         splits = official(dataset, seed)
         return splits._replace(train=_normal(splits.train), val=_normal(splits.val))
     normals, anomalies = _shuffled(_normal(dataset.samples), seed, 0), _anomalous(dataset.samples)
-    n_train, n_test = DPAE_SIZES.get(dataset.format, (DPAE_TRAIN_NORMALS, max(1, len(anomalies) // 3)))
+    usual_test = max(1, len(anomalies) // 3) if anomalies else len(normals) // 5
+    n_train, n_test = DPAE_SIZES.get(dataset.format, (DPAE_TRAIN_NORMALS, usual_test))
     if n_train + 2 * n_test > len(normals):
         n_test = min(n_test, len(normals) // 5)
         n_train = min(n_train, len(normals) - 2 * n_test)

@@ -184,7 +184,8 @@ def confusion(scores: ImageScores, threshold: float, split: str) -> Figure:
     for (i, j), count in np.ndenumerate(matrix):
         colour = "white" if shares[i, j] > 0.55 else INK
         axes.text(j, i - 0.06, f"{count}", ha="center", va="center", color=colour, fontsize=17)
-        axes.text(j, i + 0.19, f"{names[i][j]}, {_percent(shares[i, j])}", ha="center", va="center", color=colour, fontsize=SMALL)
+        text = f"{names[i][j]}, {_percent(shares[i, j])}" if matrix[i].any() else names[i][j]
+        axes.text(j, i + 0.19, text, ha="center", va="center", color=colour, fontsize=SMALL)
     return figure
 
 

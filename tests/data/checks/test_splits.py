@@ -5,12 +5,21 @@ from dataclasses import replace
 
 from PIL import Image
 
-from adjobs.data.checks.preflight import check_dataset, without_invalid
+from adjobs.data.checks import preflight
+from adjobs.data.checks.preflight import without_invalid
 from adjobs.data.dataset import Dataset
-from adjobs.data.problem import DataRequirements
+from adjobs.data.problem import DataRequirements, Problem
 from adjobs.data.splits.assignment import SplitAssignment, make_split
 from tests.helpers.datasets import open_folder, split_by_hand
 from tests.helpers.drawing import draw_folder
+
+UNTESTED = "no anomalous images in test"
+
+
+def check_dataset(dataset: Dataset, split: SplitAssignment | None, requirements: DataRequirements | None = None) -> list[Problem]:
+    """All problems but the one that most splits here have: no anomalous image in test."""
+    problems = preflight.check_dataset(dataset, split, requirements=requirements)
+    return [problem for problem in problems if problem.kind != UNTESTED]
 
 
 def warnings_of(dataset: Dataset, split: SplitAssignment | None = None) -> list[tuple[str, str]]:
@@ -93,3 +102,10 @@ def test_split_problems_no_checkpoint_selection_is_a_warning(folder_root):
     )
     (problem,) = check_dataset(dataset, split, requirements=DataRequirements(selects_on_val=True))
     assert (problem.kind, problem.severity) == ("no checkpoint selection", "warning")
+
+
+def test_split_problems_test_without_anomalous_images_is_a_warning(folder_root):
+    dataset = open_folder(folder_root)
+    (problem,) = preflight.check_dataset(dataset, split_by_hand(dataset, val="015", test="017 018"))
+    assert (problem.sample, problem.kind, problem.severity) == ("", UNTESTED, "warning")
+    assert problem.message.startswith("the test split has no anomalous images, so the test measures false alarms only: ")

@@ -7,7 +7,7 @@ import pytest
 
 from adjobs.data.splits.assignment import SplitAssignment, check_split, make_split, read_split, write_split
 from adjobs.errors import DataError, JobError
-from tests.helpers.datasets import make_dataset
+from tests.helpers.datasets import count_labels, make_dataset
 
 MTD = make_dataset(952, {"blowhole": 115, "break": 85, "crack": 57, "fray": 32, "uneven": 103})
 
@@ -49,13 +49,36 @@ def test_make_split_missing_labels_are_refused():
     ):
         make_split(MTD, "official")
     message = (
-        r"^protocol holdout would give train 3 normal and 0 anomalous, val 1 normal and 0 anomalous, test 1 normal and 0 "
+        r"^protocol holdout would give train 3 normal and 0 anomalous, val 1 normal and 1 anomalous, test 1 normal and 0 "
         r"anomalous; each split needs a normal image and test also an anomalous one; add images or choose another protocol$"
     )
     with pytest.raises(DataError, match=message):
-        make_split(make_dataset(5, {}), "holdout")
+        make_split(make_dataset(5, {"a": 1}), "holdout")
+    with pytest.raises(DataError, match=r"test 0 normal .*; each split needs a normal image; add images or"):
+        make_split(make_dataset(2, {}), "holdout")
     with pytest.raises(DataError, match=r"train 1 normal and 3 anomalous, val 0 normal and 1 anomalous"):
         make_split(make_dataset(3, {"a": 6}), "liac")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "sizes"),
+    [
+        ("budget", (60, 20, 20)),
+        ("dpae", (60, 20, 20)),
+        ("holdout", (60, 20, 20)),
+        ("liac", (60, 20, 20)),
+        ("official", (64, 16, 20)),
+    ],
+)
+def test_make_split_normal_images_alone_are_split_by_every_protocol(protocol, sizes):
+    dataset = make_dataset(100, {})
+    if protocol == "official":
+        splits = ["test"] * 20 + ["train"] * 80
+        published = [dataclasses.replace(s, published_split=name) for s, name in zip(dataset.samples, splits, strict=True)]
+        dataset = dataclasses.replace(dataset, samples=tuple(published))
+    split = make_split(dataset, protocol)
+    assert count_labels(dataset, split) == [(size, 0) for size in sizes]
+    assert check_split(dataset, split) == split
 
 
 def test_check_split_stored_split_must_fit_the_dataset(tmp_path):

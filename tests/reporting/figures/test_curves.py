@@ -33,6 +33,8 @@ def test_confusion_shows_counts_and_shares():
     text = all_text(figures.confusion(make_scores(), 8.0, "test"))
     for expected in ("8", "passed, 66.7 %", "4", "false alarms, 33.3 %", "2", "missed, 33.3 %", "detected, 66.7 %"):
         assert f"\n{expected}" in text
+    normal_alone = make_scores()._replace(labels=np.zeros_like(make_scores().labels))
+    assert "missed," not in all_text(figures.confusion(normal_alone, 8.0, "test"))
 
 
 @settings(max_examples=25, deadline=None)
