@@ -2,59 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from io import BytesIO
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from adjobs.errors import DataError, one_line
+from adjobs.data.image_file import MAX_PIXELS, ImageError, decoding_errors, opened, refuse_large, source_name, upright_size
+from adjobs.data.image_reading import DEFAULT_READING, ImageReading, PixelRange
+from adjobs.data.pixels import Pixels, is_colour_16, pixels_of, read_pixels
+
+__all__ = ["MAX_PIXELS", "ImageError"]  # this module's own are public without it
 
 RESIZE_RULE = "stretch-bilinear-antialias-1"
 """Identifies what :func:`load_rgb` does; change it with the function, since caches and models store it."""
 
-MAX_PIXELS = 178_956_970
-"""Pillow's own limit: a 24-bit image of half a GiB."""
 
-# Only these decoders run: bytes from clients must not reach Ghostscript and other rarely used decoders.
-_DECODERS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-_TRANSPOSED = {5, 6, 7, 8}  # EXIF orientations that swap width and height
-
-
-class ImageError(DataError):
-    """An image cannot be used.
+@dataclass(frozen=True)
+class DecodedImage:
+    """An image ready to use.
 
     Attributes:
-        name: the file.
-        kind: "unreadable", "truncated" or "too large", or for masks "mask size" or "mask value".
-        reason: the message without the name.
+        image: upright, in mode L or RGB with 8 bits.
+        range: pixel values of an image of more than 8 bits, None for others.
+        is_transparent: some of its pixels are fully transparent; the colours behind are used all the same.
+        pages: pages or frames of the same size, of which the first is used.
     """
 
-    def __init__(self, name: str, kind: str, reason: str) -> None:
-        super().__init__(name, kind, reason)
-        self.name, self.kind, self.reason = name, kind, reason
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.reason}"
+    image: Image.Image
+    range: PixelRange | None = None
+    is_transparent: bool = False
+    pages: int = 1
 
 
-def load_rgb(source: Path | bytes, size: int) -> np.ndarray:
+def load_rgb(source: Path | bytes, size: int, reading: ImageReading = DEFAULT_READING) -> np.ndarray:
     """Decode an image upright and stretch it to a square.
 
     Args:
         source: file, or a file's content.
         size: side of the square in pixels.
+        reading: how more than 8 bits become 8.
 
     Returns:
-        ``(size, size, 3)`` uint8. Grey images get three equal channels, transparency is dropped, 16-bit grey is divided
-        by 257 (the full range, so that brightness means the same in every image). Only the first of several frames is used.
+        ``(size, size, 3)`` uint8. Grey images get three equal channels, transparency is dropped. Only the largest of several
+        pages is used, or the first frame.
 
     Raises:
         ImageError: the image is unreadable, truncated or too large.
     """
-    return stretch(decode(source), size)
+    return stretch(decode(source, reading), size)
 
 
 def stretch(image: Image.Image, size: int) -> np.ndarray:
@@ -68,12 +65,8 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         ImageError: the header is unreadable, or the image is too large.
     """
-    with _opened(path) as image:
-        width, height = image.size
-        # A TIFF's size is that of the upright image already; getexif of a PNG without EXIF would decode the whole image.
-        has_orientation = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
-        transposed = has_orientation and image.getexif().get(ExifTags.Base.Orientation) in _TRANSPOSED
-        return (height, width) if transposed else (width, height)
+    with opened(path) as image:
+        return upright_size(image)
 
 
 def refuse_other_size(path: Path, width: int, height: int) -> None:
@@ -91,46 +84,65 @@ def refuse_other_size(path: Path, width: int, height: int) -> None:
             )
 
 
-def decode(source: Path | bytes) -> Image.Image:
+def decode(source: Path | bytes, reading: ImageReading = DEFAULT_READING) -> Image.Image:
     """Decode a whole image upright, in mode L or RGB with 8 bits.
 
+    Args:
+        source: file, or a file's content.
+        reading: how more than 8 bits become 8.
+
     Raises:
-        ImageError: the image is unreadable, truncated or too large.
+        ImageError: the image is unreadable, truncated or too large, or ``reading`` does not say how to read its values.
     """
-    with _opened(source) as image:
-        return to_upright(image, _name(source))
+    return decode_details(source, reading).image
 
 
-def decode_opened(image: Image.Image, name: str) -> Image.Image:
-    """Like :func:`decode`, for an image that is open or in memory; ``name`` is for errors."""
-    with _decoding_errors(name):
-        _refuse_large(name, image.width * image.height)
+def decode_details(source: Path | bytes, reading: ImageReading = DEFAULT_READING) -> DecodedImage:
+    """Like :func:`decode`, with what is known about the image."""
+    with decoding_errors(source_name(source)):
+        return to_8_bits(read_pixels(source), reading, source_name(source))
+
+
+def decode_opened(image: Image.Image, name: str, reading: ImageReading = DEFAULT_READING) -> DecodedImage:
+    """Like :func:`decode_details`, for an image that is open or in memory; ``name`` is for errors."""
+    with decoding_errors(name):
+        refuse_large(name, *image.size)
         if 0 in image.size:
             raise ImageError(name, "unreadable", f"has no pixels (size {image.width} x {image.height}); give another image")
-        return to_upright(image, name)
+        if is_colour_16(image):
+            reason = "has colour of 16 bits, of which Pillow keeps 8; give the path of its file, or a uint16 array"
+            raise ImageError(name, "unreadable", reason)
+        return to_8_bits(pixels_of(image, name), reading, name)
 
 
-def to_upright(image: Image.Image, name: str) -> Image.Image:
-    """A copy of an opened image, upright and in mode L or RGB with 8 bits.
+def to_8_bits(pixels: Pixels, reading: ImageReading, name: str) -> DecodedImage:
+    """Decoded pixels in mode L or RGB with 8 bits.
 
     Args:
-        image: in any mode.
-        name: the image's name, for errors.
+        pixels: of any kind.
+        reading: how more than 8 bits become 8.
+        name: of the image, for errors.
 
     Raises:
-        ImageError: the image has pixels of 32 bits.
+        ImageError: ``reading`` does not say how to read its values.
     """
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
-        grey = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((grey + 128) // 257).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        reason = f"has pixels of 32 bits (mode {image.mode}), whose range is undefined; allowed are 8 and 16 bits; convert it"
-        raise ImageError(name, "unreadable", reason)
-    if image.mode in ("L", "RGB"):
-        return image.copy()
-    # Through RGBA, since Pillow warns if a palette's transparency is dropped directly.
-    return (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
+    if pixels.image is not None:
+        has_alpha = pixels.image.mode in ("RGBA", "LA", "PA") or "transparency" in pixels.image.info
+        # Through RGBA, since Pillow warns if a palette's transparency is dropped directly.
+        image = pixels.image.convert("RGBA") if has_alpha else pixels.image
+        is_transparent = has_alpha and image.getchannel("A").getextrema()[0] == 0
+        return DecodedImage(image if image.mode in ("L", "RGB") else image.convert("RGB"), None, is_transparent, pixels.pages)
+    assert pixels.values is not None
+    value_range = pixels.range
+    assert value_range is not None
+    fault = reading.fault(value_range)
+    if fault:
+        raise ImageError(name, "value range", fault)
+    values = reading.to_8_bits(pixels.values, pixels.bits)
+    is_transparent = pixels.alpha is not None and not pixels.alpha.all()
+    return DecodedImage(
+        Image.fromarray(255 - values if pixels.white_is_zero else values), value_range, is_transparent, pixels.pages
+    )
 
 
 def decode_mask(source: Path | bytes) -> np.ndarray:
@@ -143,56 +155,17 @@ def decode_mask(source: Path | bytes) -> np.ndarray:
     Raises:
         ImageError: the mask is unreadable, truncated or too large.
     """
-    with _opened(source) as image:
-        ImageOps.exif_transpose(image, in_place=True)
-        if image.mode in ("1", "L") or image.mode.startswith(("I", "F")):
-            values = np.asarray(image)
-            values = values if image.mode in ("1", "L") else np.clip(values, 0, 255)
+    with decoding_errors(source_name(source)):
+        pixels = read_pixels(source)
+        if pixels.values is not None:
+            values = pixels.values.max(axis=2) if pixels.values.ndim == 3 else pixels.values
+            values = 2**pixels.bits - 1 - values if pixels.white_is_zero else values
+            values = np.clip(values, 0, 255) * (1 if pixels.alpha is None else pixels.alpha)
+        elif pixels.image is not None and pixels.image.mode in ("1", "L"):
+            values = np.asarray(pixels.image)
         else:
-            rgba = np.asarray(image.convert("RGBA"))
+            assert pixels.image is not None
+            rgba = np.asarray(pixels.image.convert("RGBA"))
             values = rgba[..., :3].max(axis=2) * (rgba[..., 3] > 0)
         mask: np.ndarray = values > (127 if values.max() > 127 else 0)
         return mask
-
-
-@contextmanager
-def _opened(source: Path | bytes) -> Iterator[Image.Image]:
-    """Open an image by its header, and convert every error while it is open to an ImageError."""
-    name = _name(source)
-    with _decoding_errors(name):
-        # Never by name: Pillow 13 would memory-map uncompressed grey TIFFs and scramble those that must be rotated.
-        file = BytesIO(source) if isinstance(source, bytes) else source.open("rb")
-        with file, Image.open(file, formats=_DECODERS) as image:
-            _refuse_large(name, image.width * image.height)
-            yield image
-
-
-@contextmanager
-def _decoding_errors(name: str) -> Iterator[None]:
-    """Convert every error to an ImageError."""
-    try:
-        yield
-    except ImageError:
-        raise
-    except Image.DecompressionBombError:  # Pillow's own check of the header, which runs first unless it is disabled
-        _refuse_large(name, MAX_PIXELS + 1)
-    except UnidentifiedImageError as error:
-        reason = "is not a supported image; allowed are PNG, JPEG, BMP, TIFF and WebP; export it again or remove it"
-        raise ImageError(name, "unreadable", reason) from error
-    except Exception as error:  # decoders raise all kinds of errors for damaged files
-        cause = one_line(error) if not isinstance(error, OSError) else error.strerror or one_line(error)
-        kind = "truncated" if "truncated" in cause.lower() else "unreadable"
-        raise ImageError(name, kind, f"cannot be decoded ({cause}); export it again or remove it") from error
-
-
-def _refuse_large(name: str, pixels: int) -> None:
-    if pixels > MAX_PIXELS:
-        raise ImageError(
-            name,
-            "too large",
-            f"has more than {MAX_PIXELS:,} pixels, the maximum; scale it down or crop it",
-        )
-
-
-def _name(source: Path | bytes) -> str:
-    return f"image of {len(source)} bytes" if isinstance(source, bytes) else str(source)

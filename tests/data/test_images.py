@@ -169,12 +169,11 @@ def test_load_rgb_missing_file_is_refused(tmp_path):
         load_rgb(tmp_path / "missing.png", 8)
 
 
-def test_load_rgb_32_bit_pixels_are_refused():
-    data = encoded(Image.fromarray(np.ones((4, 4), dtype=np.float32)), "TIFF")
-    with pytest.raises(
-        ImageError, match=r"has pixels of 32 bits \(mode F\), whose range is undefined; allowed are 8 and 16 bits; convert it$"
-    ):
+def test_load_rgb_floating_point_pixels_are_refused_without_a_range():
+    data = encoded(Image.fromarray(np.array([[0, 0.25], [0.5, 1]], dtype=np.float32)), "TIFF")
+    with pytest.raises(ImageError, match=r"has floating-point pixels \(from 0 to 1\).*; set data.value_range to ") as raised:
         load_rgb(data, 4)
+    assert raised.value.kind == "value range"
 
 
 def test_load_rgb_too_large_image_is_refused_by_its_header(tmp_path):

@@ -14,6 +14,7 @@ import numpy as np
 
 from adjobs.data.cache.build_once import flush, open_or_build
 from adjobs.data.dataset import Dataset, Sample
+from adjobs.data.image_reading import DEFAULT_READING, ImageReading
 from adjobs.data.images import RESIZE_RULE, image_size, load_rgb
 from adjobs.data.labels import masks
 from adjobs.errors import StorageError, one_line
@@ -43,7 +44,9 @@ class ImageCache:
     derived_dir: Path
 
 
-def open_cache(dataset: Dataset, fingerprint: str, size: int, root: Path, progress: bool = True) -> ImageCache:
+def open_cache(
+    dataset: Dataset, fingerprint: str, size: int, root: Path, progress: bool = True, reading: ImageReading = DEFAULT_READING
+) -> ImageCache:
     """Open the decoded images, decoding them first if necessary.
 
     Args:
@@ -52,17 +55,18 @@ def open_cache(dataset: Dataset, fingerprint: str, size: int, root: Path, progre
         size: side of the square images, in pixels.
         root: folder of caches.
         progress: show a progress bar on a terminal's standard error.
+        reading: how more than 8 bits become 8, included in the cache's name.
 
     Raises:
         DataError: an image cannot be decoded.
         StorageError: the cache cannot be written.
     """
-    folder = root / "decoded" / f"{fingerprint[:16]}-{size}-{RESIZE_RULE}"
+    folder = root / "decoded" / f"{fingerprint[:16]}-{size}-{RESIZE_RULE}{reading.key}"
     try:
         return open_or_build(
             folder,
             lambda path: _open(path, dataset),
-            lambda path: _build(path, dataset, size, progress),
+            lambda path: _build(path, dataset, size, reading, progress),
             doing="decodes the same images",
             progress=progress,
         )
@@ -91,10 +95,10 @@ def _open(folder: Path, dataset: Dataset) -> ImageCache | None:
     return ImageCache(images, labels, index_of, label_index_of, derived_dir) if is_complete and has_samples else None
 
 
-def _build(folder: Path, dataset: Dataset, size: int, progress: bool) -> None:
+def _build(folder: Path, dataset: Dataset, size: int, reading: ImageReading, progress: bool) -> None:
     images = {sample.id: sample.image for sample in dataset.samples}
     labelled = {sample.id: sample for sample in dataset.samples if _has_pixel_label(sample)}
-    _fill(folder / _IMAGES, images, (size, size, 3), np.dtype(np.uint8), lambda path: load_rgb(path, size), progress)
+    _fill(folder / _IMAGES, images, (size, size, 3), np.dtype(np.uint8), lambda path: load_rgb(path, size, reading), progress)
     _fill(folder / _LABELS, labelled, (size, size), np.dtype(np.uint8), lambda sample: _pixel_labels(sample, size), progress)
     with (folder / _SAMPLE_IDS).open("w", encoding="utf-8") as file:
         json.dump({"images": list(images), "labels": list(labelled)}, file)

@@ -11,8 +11,11 @@ from PIL import Image
 
 from adjobs.data.checks.duplicates import SIDE, Descriptor, describe
 from adjobs.data.checks.labels import label_problems
+from adjobs.data.checks.levels import LevelUsage, measure_levels
 from adjobs.data.dataset import Sample
-from adjobs.data.images import ImageError, decode
+from adjobs.data.image_reading import DEFAULT_READING, ImageReading, PixelRange
+from adjobs.data.images import DecodedImage, ImageError, to_8_bits
+from adjobs.data.pixels import read_pixels
 from adjobs.data.problem import Problem
 from adjobs.data.walk import content_hash
 from adjobs.errors import DataError
@@ -42,6 +45,7 @@ class InspectedImage(NamedTuple):
         size: width and height of the upright image, in pixels.
         has_colour: None if unclear.
         descriptor: for near duplicates.
+        usage: how it uses the 256 levels of its pixels.
     """
 
     sample: Sample
@@ -49,21 +53,51 @@ class InspectedImage(NamedTuple):
     size: tuple[int, int]
     has_colour: bool | None
     descriptor: Descriptor
+    usage: LevelUsage
 
 
-def inspect_image(sample: Sample) -> tuple[InspectedImage | None, list[Problem]]:
-    """Decode the image and the labels of a sample; returns None if the image is unusable, and the sample's problems."""
+class Inspection(NamedTuple):
+    """The outcome of reading one sample.
+
+    Attributes:
+        image: None if it cannot be used.
+        problems: of the sample.
+        range: pixel values of an image of more than 8 bits; None for others.
+    """
+
+    image: InspectedImage | None
+    problems: list[Problem]
+    range: PixelRange | None = None
+
+
+def inspect_image(sample: Sample, reading: ImageReading | None = None) -> Inspection:
+    """Decode the image and the labels of a sample.
+
+    Args:
+        sample: the sample.
+        reading: how more than 8 bits become 8. With None, nothing but the range of values is found for such an image.
+    """
     try:
         digest = content_hash(sample.image)
-        image = decode(sample.image)
+        pixels = read_pixels(sample.image)
     except ImageError as error:
-        return None, [Problem(sample.id, error.kind, error.reason)]
+        return Inspection(None, [Problem(sample.id, error.kind, error.reason)])
     except DataError as error:
-        return None, [Problem(sample.id, "unreadable", str(error))]
+        return Inspection(None, [Problem(sample.id, "unreadable", str(error))])
+    value_range = pixels.range
+    if reading is None and value_range is not None:
+        return Inspection(None, [], value_range)
+    problems = [Problem(sample.id, *finding) for finding in label_problems(sample, pixels.size)]
+    try:
+        decoded = to_8_bits(pixels, reading or DEFAULT_READING, str(sample.image))
+    except ImageError as error:
+        return Inspection(None, [*problems, Problem(sample.id, error.kind, error.reason)], value_range)
+    problems.extend(_visibility_problems(sample, decoded))
+    image = decoded.image
     thumbnail = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    problems = [Problem(sample.id, *finding) for finding in label_problems(sample, image.size)]
-    problems.extend(_visibility_problems(sample, image))
-    return InspectedImage(sample, digest, image.size, _has_colour(thumbnail), describe(thumbnail)), problems
+    usage = measure_levels(image)
+    inspected = InspectedImage(sample, digest, image.size, _has_colour(thumbnail), describe(thumbnail), usage)
+    return Inspection(inspected, problems, decoded.range)
 
 
 def outlier_problems(images: Sequence[InspectedImage]) -> Iterator[Problem]:
@@ -73,8 +107,15 @@ def outlier_problems(images: Sequence[InspectedImage]) -> Iterator[Problem]:
         yield from _size_outliers(images)
 
 
-def _visibility_problems(sample: Sample, image: Image.Image) -> Iterator[Problem]:
+def _visibility_problems(sample: Sample, decoded: DecodedImage) -> Iterator[Problem]:
+    image = decoded.image
     width, height = image.size
+    if decoded.pages > 1:
+        message = f"has {decoded.pages} pages or frames of this size, only the first is used; save each as a file of its own"
+        yield Problem(sample.id, "several pages", message, "warning")
+    if decoded.is_transparent:
+        message = "has transparent pixels, whose hidden colours are used as if they were visible; save it without transparency"
+        yield Problem(sample.id, "transparency", message, "warning")
     if min(width, height) < MIN_SIDE:
         message = (
             f"is {width} x {height} pixels; at least {MIN_SIDE} a side are needed to show a defect; export it larger or remove it"

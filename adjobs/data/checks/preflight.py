@@ -6,15 +6,32 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import NamedTuple
 
-from adjobs.data.checks.images import InspectedImage, inspect_image, outlier_problems
+from adjobs.data.checks.images import InspectedImage, Inspection, inspect_image, outlier_problems
+from adjobs.data.checks.levels import LevelSummary, level_problems, summarize_levels
 from adjobs.data.checks.splits import split_problems
 from adjobs.data.dataset import Dataset, Sample
+from adjobs.data.image_reading import DEFAULT_SCALE, ImageReading, PixelScale, decide_reading
 from adjobs.data.problem import DataRequirements, Problem
 from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.data.splits.protocols import SplitSamples
 from adjobs.errors import DataError
 from adjobs.parallel import in_threads
+
+
+class DatasetReport(NamedTuple):
+    """What is known about a data set after every file was read.
+
+    Attributes:
+        problems: errors, then warnings; each sorted by sample id, followed by those of the data set as a whole.
+        reading: how its images are read.
+        levels: how they use the levels of their pixels; None without usable images.
+    """
+
+    problems: list[Problem]
+    reading: ImageReading
+    levels: LevelSummary | None
 
 
 def check_dataset(
@@ -24,17 +41,27 @@ def check_dataset(
     requirements: DataRequirements | None = None,
     progress: bool = False,
 ) -> list[Problem]:
-    """Decode every image and label, and return all problems.
+    """The problems that :func:`inspect_dataset` finds."""
+    return inspect_dataset(dataset, split, requirements=requirements, progress=progress).problems
+
+
+def inspect_dataset(
+    dataset: Dataset,
+    split: SplitAssignment | Callable[[Dataset], SplitAssignment] | None = None,
+    *,
+    requirements: DataRequirements | None = None,
+    scale: PixelScale = DEFAULT_SCALE,
+    progress: bool = False,
+) -> DatasetReport:
+    """Decode every image and label, decide how images of more than 8 bits are read, and list all problems.
 
     Args:
         dataset: the data set.
         split: its split, or a function that splits the data set without the samples that have errors. Without a split,
             nothing is compared between splits.
         requirements: what the job requires.
+        scale: what the job says about images of more than 8 bits.
         progress: show progress bars on a terminal's standard error.
-
-    Returns:
-        Errors, then warnings; each sorted by sample id, followed by those of the data set as a whole.
 
     Raises:
         JobError: the split is impossible, whatever the images are.
@@ -43,13 +70,16 @@ def check_dataset(
     if callable(split):
         with suppress(DataError):  # reported below with all other problems; wrong settings are raised before reading images
             split(dataset)
-    results = in_threads(inspect_image, dataset.samples, text="checking", progress=progress)
-    images = [image for image, _ in results if image]
-    problems = [*dataset.problems, *(problem for _, image_problems in results for problem in image_problems)]
+    inspections, reading = _inspect_images(dataset, scale, progress)
+    images = [inspection.image for inspection in inspections if inspection.image]
+    problems = [*dataset.problems, *(problem for inspection in inspections for problem in inspection.problems)]
     problems.extend(_copies(images))
     usable = without_invalid(dataset, problems)
     problems.extend(_too_few_normals(dataset, usable, requirements))
     problems.extend(outlier_problems(images))
+    ranges = [inspection.range for inspection in inspections if inspection.image or inspection.range]
+    levels = summarize_levels([image.usage for image in images], ranges, reading)
+    problems.extend(level_problems(levels, ranges, reading))
     problems.extend(_unlabelled(dataset))
     try:
         assignment = split(usable) if callable(split) else split
@@ -58,7 +88,21 @@ def check_dataset(
     else:
         if assignment:
             problems.extend(split_problems(usable, images, assignment, requirements, progress))
-    return sorted(problems, key=lambda problem: (problem.severity, not problem.sample, problem.sample, problem.kind))
+    problems.sort(key=lambda problem: (problem.severity, not problem.sample, problem.sample, problem.kind))
+    return DatasetReport(problems, reading, levels)
+
+
+def _inspect_images(dataset: Dataset, scale: PixelScale, progress: bool) -> tuple[list[Inspection], ImageReading]:
+    """Read all samples; those with more than 8 bits a second time, when the range of all is known."""
+    inspections = in_threads(inspect_image, dataset.samples, text="checking", progress=progress)
+    reading = decide_reading([inspection.range for inspection in inspections if inspection.image or inspection.range], scale)
+    deep = [i for i, inspection in enumerate(inspections) if inspection.range]
+    again = in_threads(
+        lambda i: inspect_image(dataset.samples[i], reading), deep, text="checking", progress=progress and bool(deep)
+    )
+    for i, inspection in zip(deep, again, strict=True):
+        inspections[i] = inspection
+    return inspections, reading
 
 
 def without_invalid(dataset: Dataset, problems: Iterable[Problem]) -> Dataset:

@@ -17,6 +17,7 @@ from adjobs.data.cache import images as cache_module
 from adjobs.data.cache.images import open_cache
 from adjobs.data.checks.preflight import without_invalid
 from adjobs.data.dataset import Dataset
+from adjobs.data.image_reading import ImageReading
 from adjobs.data.images import RESIZE_RULE, load_rgb
 from adjobs.data.labels.masks import read_mask, resize_labels
 from adjobs.data.open import open_dataset
@@ -36,13 +37,13 @@ root, cache_root, log, exit_at, limit = sys.argv[1:]
 if int(limit):
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
 decode = images.load_rgb
-def load_rgb(path, size):
+def load_rgb(path, size, reading):
     with open(log, "a") as file:
         file.write(path.name + "\\n")
     if len(open(log).readlines()) == int(exit_at):
         os._exit(9)
     time.sleep(0.01)
-    return decode(path, size)
+    return decode(path, size, reading)
 images.load_rgb = load_rgb
 dataset = open_dataset(root, cache=Path("unused"))
 try:
@@ -62,9 +63,9 @@ def decoded(monkeypatch) -> list[Path]:
     """Paths of the images decoded so far."""
     paths: list[Path] = []
 
-    def load(path: Path, size: int) -> np.ndarray:
+    def load(path: Path, size: int, reading: ImageReading) -> np.ndarray:
         paths.append(path)
-        return load_rgb(path, size)
+        return load_rgb(path, size, reading)
 
     monkeypatch.setattr(cache_module, "load_rgb", load)
     return paths
