@@ -130,8 +130,8 @@ def _refuse_impossible(job: JobConfig, dataset: Dataset, split: SplitAssignment)
     samples = {sample.id: sample for sample in dataset.samples}
     if _needs_train_anomalies(job) and not any(samples[name].label == "anomalous" for name in split.train):
         raise DataError(
-            f"method {job.method} learns from labelled anomalies ({job.supervision}), and the training split has none; label some, or "
-            "change data.protocol, data.max_train_anomalies, params or method; 'adjobs methods' lists what each needs"
+            f"method {job.method} learns from labelled anomalies ({job.supervision}); the training split has none; label some, "
+            "or change data.protocol, data.max_train_anomalies, params or method; 'adjobs methods' lists what each needs"
         )
     val = [samples[name] for name in split.val]
     anomalies = [sample for sample in val if sample.label == "anomalous"]

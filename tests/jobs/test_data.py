@@ -61,7 +61,7 @@ def test_prepare_data_impossible_split_is_refused_before_images_are_read(options
 def test_prepare_data_normal_images_alone_are_refused_where_labelled_anomalies_train(job, tmp_path, settings, monkeypatch):
     root = draw_folder(tmp_path / "normal", 20, 0)
     monkeypatch.setattr(data, "fingerprint", None)  # before images are read
-    with pytest.raises(DataError, match=r"^method \w+ learns from labelled anomalies \(.*\), and the training split has none;"):
+    with pytest.raises(DataError, match=r"^method \w+ learns from labelled anomalies \(.*\); the training split has none;"):
         prepare_data(resolve({**job, "data": {"uri": str(root)}}), settings)
 
 
