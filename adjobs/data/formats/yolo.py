@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from adjobs.data.annotations import INVALID, AnnotatedImage
 from adjobs.data.dataset import Sample
-from adjobs.data.images import ImageError, image_size
-from adjobs.data.labels.masks import Box, Mask, Shapes
+from adjobs.data.lookup import normal_form
 from adjobs.data.reading import ReadContext
 from adjobs.data.walk import SPLIT_FOLDERS, clean_defect_type, files_under, image_files, read_text, refuse_strays, relative_stem
 from adjobs.documents import InvalidDocumentError, load_yaml
-from adjobs.errors import DataError, one_line
+from adjobs.errors import DataError, one_line, shown
 
 NAME = "yolo"
 DESCRIPTION = "images/x.jpg, labels/x.txt (train/, val/, test/ in or around both), names in data.yaml; without .txt is normal"
 
 _TOLERANCE = 0.01  # fraction of the image's size by which coordinates may lie outside it: exporters round
 
+_LINE = "'<class> <x> <y> <width> <height>' or '<class> <x1> <y1> <x2> <y2> <x3> <y3> …', from 0 to 1"
+
 
 class _Shape(NamedTuple):
-    """A line of a label file: ``points`` are x, y, x, y, … as fractions of the image; two points are a box's corners."""
+    """A line of a label file: x, y, x, y, … as fractions of the image; two points are a box's corners."""
 
-    number: int
+    class_name: str
     points: list[float]
-
-    @property
-    def corners(self) -> tuple[float, float, float, float]:
-        x, y = self.points[::2], self.points[1::2]
-        return min(x), min(y), max(x), max(y)
 
 
 def recognises(root: Path) -> bool:
@@ -43,17 +41,15 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
     """List the samples. An image with an empty or missing label file is normal, as usual in YOLO.
 
     Images are unlabelled if their label folder is missing. Outlines become a mask; if one line is a box, all become boxes.
-    The defect type is the class of the largest.
+    The defect type is the class of the largest. A line that is malformed is an error of its image.
 
     Raises:
-        DataError: a label file belongs to no image, or a line is malformed.
+        DataError: an image does not fit the layout, or the list of class names is malformed.
     """
-    class_name = _class_names(root)
-    samples: list[Sample] = []
-    for images, labels, split in _image_folders(root):
-        if images.is_dir():
-            samples.extend(_samples(root, images, labels, split, class_name, context))
+    reader = _Reader(root, context, _class_names(root))
+    samples = [sample for folders in _image_folders(root) if folders[0].is_dir() for sample in reader.samples(*folders)]
     refuse_strays(root, sorted(set(image_files(root, context)) - {sample.image for sample in samples}), DESCRIPTION)
+    reader.report_empty()
     return samples
 
 
@@ -67,59 +63,91 @@ def _image_folders(root: Path) -> list[tuple[Path, Path, str | None]]:
     return [*(inner or [(images, labels, None)]), *outer]
 
 
-def _samples(
-    root: Path, images: Path, labels: Path, split: str | None, class_name: Callable[[int], str | None], context: ReadContext
-) -> list[Sample]:
-    label_files = {relative_stem(path, labels): path for path in _label_files(labels, context)}
-    samples: list[Sample] = []
-    image_by_name: dict[str, Path] = {}
-    for image in image_files(images, context):
-        name = relative_stem(image, images)
-        if image_by_name.setdefault(name, image) != image:
-            names = " and ".join(path.relative_to(root).as_posix() for path in (image_by_name[name], image))
-            raise DataError(f"{root}: {names} would share the label file {name}.txt; rename or remove one of them")
-        path = label_files.pop(name, None)
-        shapes = _read_shapes(path, class_name) if path else []
-        samples.append(_sample(root, image, split, shapes, class_name) if labels.is_dir() else _unlabelled(root, image, split))
-    label_files.pop("classes", None)  # labelImg keeps the class names there
-    if label_files:
-        name = next(iter(label_files.values())).relative_to(root).as_posix()
-        raise DataError(
-            f"{root}: {name} belongs to no image (one of {len(label_files)}); labels/x.txt is for images/x.jpg; "
-            "rename or remove it"
-        )
-    return samples
+@dataclass
+class _Reader:
+    """Reads folders of images and labels.
+
+    Attributes:
+        root: the data set's folder.
+        context: of the reader.
+        class_name: function from class number to name, None if there is none of this number.
+        n_empty: images with an empty label file.
+        n_missing: images without one.
+    """
+
+    root: Path
+    context: ReadContext
+    class_name: Callable[[int], str | None]
+    n_empty: int = 0
+    n_missing: int = 0
+
+    def samples(self, images: Path, labels: Path, split: str | None) -> Iterator[Sample]:
+        """The samples of one folder of images."""
+        label_files = {normal_form(relative_stem(path, labels)): path for path in _label_files(labels, self.context)}
+        files = image_files(images, self.context)
+        counts = Counter(normal_form(relative_stem(image, images)) for image in files)
+        for image in files:
+            if not labels.is_dir():
+                yield Sample(self._name(image), image, "unlabelled", published_split=split)
+                continue
+            name = normal_form(relative_stem(image, images))
+            path = label_files.get(name)
+            annotated = AnnotatedImage(self.context, self.root, image, self._name(path or labels / f"{name}.txt"))
+            if counts[name] > 1:
+                annotated.error(f"{counts[name]} images share this label file; names of images must differ without suffix, too")
+            has_lines = path is not None and self._add_lines(annotated, path)
+            self.n_missing += path is None
+            self.n_empty += path is not None and not has_lines
+            yield annotated.sample(published_split=split)
+        for name in sorted(label_files.keys() - counts.keys() - {"classes"}):  # labelImg keeps the class names there
+            message = f"belongs to no image; labels/x.txt is for images/x.jpg in {self._name(images)}/; rename or remove it"
+            self.context.error(self._name(label_files[name]), INVALID, message)
+
+    def report_empty(self) -> None:
+        """Warn where empty label files look like those of images whose labels an exporter could not write."""
+        if self.n_empty and _is_of_label_studio(self.root):
+            reason = "Label Studio writes such files also for images with brush strokes or ellipses; export as JSON instead"
+        elif self.n_empty and self.n_missing:
+            reason = (
+                f"{self.n_missing} others have none, and exporters write empty ones for images with masks or brush strokes; "
+                "check some of them"
+            )
+        else:
+            return
+        message = f"{self.n_empty} images have an empty label file and are normal, but {reason}"
+        self.context.warn_once("empty label files", message)
+
+    def _add_lines(self, annotated: AnnotatedImage, path: Path) -> bool:
+        """Add the lines of a label file; returns whether there are any."""
+        try:
+            lines = [(number, line) for number, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
+        except DataError as error:
+            annotated.error(one_line(error))
+            return True
+        for number, line in lines:
+            try:
+                shape = _shape(line, self.class_name)
+            except ValueError as error:
+                annotated.error(f"line {number} is {shown(line.strip()[:60])} ({one_line(error)}); expected {_LINE}")
+                continue
+            points = _pixels(shape.points, *(annotated.size or (1, 1)))
+            labels: dict[str, Any] = {"box": points} if len(points) == 4 else {"segmentation": [points]}
+            annotated.add(f"line {number}", shape.class_name, **labels)
+        return bool(lines)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+
+def _is_of_label_studio(root: Path) -> bool:
+    """Whether Label Studio's converter wrote the notes beside the class names."""
+    with suppress(DataError):
+        return (root / "notes.json").is_file() and "Label Studio" in read_text(root / "notes.json")
+    return False
 
 
 def _label_files(labels: Path, context: ReadContext | None = None) -> list[Path]:
     return files_under(labels, lambda path: path.suffix.lower() == ".txt" and not path.name.startswith("."), context)
-
-
-def _unlabelled(root: Path, image: Path, split: str | None) -> Sample:
-    return Sample(image.relative_to(root).as_posix(), image, "unlabelled", published_split=split)
-
-
-def _sample(root: Path, image: Path, split: str | None, shapes: list[_Shape], class_name: Callable[[int], str | None]) -> Sample:
-    mask: Mask | None = None
-    boxes, defect = None, ""
-    if shapes:
-        with suppress(ImageError):  # unreadable images are reported by the check of the data, and can be skipped
-            mask, boxes = _masks_or_boxes(shapes, *image_size(image))
-        largest = max(shapes, key=lambda shape: _area(*shape.corners))
-        defect = class_name(largest.number) or ""
-    name = image.relative_to(root).as_posix()
-    return Sample(name, image, "anomalous" if shapes else "normal", mask, defect, published_split=split, boxes=boxes)
-
-
-def _masks_or_boxes(shapes: list[_Shape], width: int, height: int) -> tuple[Mask | None, tuple[Box, ...] | None]:
-    """Outlines in pixels, or boxes if one of the shapes is a box."""
-    if all(len(shape.points) > 4 for shape in shapes):
-        return Shapes(tuple(json.dumps([_pixels(shape.points, width, height)]) for shape in shapes), width, height), None
-    return None, tuple(Box(*_pixels(shape.corners, width, height)) for shape in shapes)
-
-
-def _area(left: float, top: float, right: float, bottom: float) -> float:
-    return (right - left) * (bottom - top)
 
 
 def _pixels(points: list[float] | tuple[float, ...], width: int, height: int) -> list[float]:
@@ -127,24 +155,11 @@ def _pixels(points: list[float] | tuple[float, ...], width: int, height: int) ->
     return [round(min(max(value, 0), 1) * (height if i % 2 else width), 2) for i, value in enumerate(points)]
 
 
-def _read_shapes(path: Path, class_name: Callable[[int], str | None]) -> list[_Shape]:
-    shapes = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
-        if line.strip():
-            try:
-                shapes.append(_shape(line, class_name))
-            except ValueError as error:
-                raise DataError(
-                    f"{path}: line {number} is {line.strip()[:60]!r} ({one_line(error)}); expected "
-                    "'<class> <x> <y> <width> <height>' or '<class> <x1> <y1> <x2> <y2> <x3> <y3> …', from 0 to 1; fix it"
-                ) from error
-    return shapes
-
-
 def _shape(line: str, class_name: Callable[[int], str | None]) -> _Shape:
     class_number, *coordinates = line.split()
     number, values = int(class_number), [float(value) for value in coordinates]
-    if class_name(number) is None:
+    name = class_name(number)
+    if name is None:
         raise ValueError(f"class {number} has no name")
     if len(values) == 4:
         x, y, width, height = values
@@ -153,10 +168,9 @@ def _shape(line: str, class_name: Callable[[int], str | None]) -> _Shape:
         raise ValueError(f"{len(values)} numbers after the class")
     if not all(-_TOLERANCE <= value <= 1 + _TOLERANCE for value in values):
         raise ValueError("outside the image")
-    shape = _Shape(number, values)
-    if not _area(*shape.corners) > 0:
+    if not (min(values[::2]) < max(values[::2]) and min(values[1::2]) < max(values[1::2])):
         raise ValueError("no area")
-    return shape
+    return _Shape(name, values)
 
 
 def _class_names(root: Path) -> Callable[[int], str | None]:

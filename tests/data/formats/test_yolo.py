@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 from adjobs.data.dataset import Sample
 from adjobs.data.formats import yolo
 from adjobs.data.labels.masks import Box, Shapes
+from adjobs.data.problem import Problem
 from adjobs.data.reading import ReadContext
 from adjobs.errors import DataError
 from tests.helpers.datasets import by_id
@@ -25,6 +27,12 @@ def test_read_boxes_outlines_and_empty_files(tmp_path):
     assert (outline.defect, outline.published_split, outline.boxes) == ("dent", "test", None)
     empty, missing = samples["images/train/good00.jpg"], samples["images/val/good00.jpg"]
     assert (empty.label, missing.label, missing.published_split) == ("normal", "normal", "val")
+
+
+def problems_of(root: Path) -> list[Problem]:
+    context = ReadContext()
+    yolo.read(root, context)
+    return context.problems
 
 
 def yolo_of(root: Path, text: str, size: tuple[int, int] = (40, 20)) -> Sample:
@@ -110,8 +118,10 @@ def test_recognises_masks_in_labels_folder_is_false(tmp_path):
 )
 def test_read_invalid_line_is_named(line, message, tmp_path):
     (tmp_path / "classes.txt").write_text("scratch\ndent\n")
-    with pytest.raises(DataError, match=rf"labels/sub/x.txt: line 2 is .*{message}.* from 0 to 1; fix it$"):
-        yolo_of(tmp_path, f"0 0.5 0.5 0.5 0.5\n{line}\n")
+    yolo_of(tmp_path, f"0 0.5 0.5 0.5 0.5\n{line}\n{line}\n")
+    problems = problems_of(tmp_path)
+    assert [(problem.sample, problem.kind) for problem in problems] == [("images/sub/x.png", "annotation")] * 2
+    assert re.search(rf"^labels/sub/x.txt: line 2 is .*{message}.* from 0 to 1; fix it or", problems[0].message)
 
 
 @pytest.mark.parametrize(
@@ -128,24 +138,67 @@ def test_read_invalid_class_names_are_refused(text, message, tmp_path):
         yolo_of(tmp_path, "")
 
 
-def test_read_label_or_image_outside_the_layout_is_refused(tmp_path):
+def test_read_image_outside_the_layout_is_refused(tmp_path):
     root = draw_yolo(tmp_path)
-    (root / "labels" / "train" / "typo.txt").write_text("")
-    with pytest.raises(
-        DataError, match=r"labels/train/typo.txt belongs to no image \(one of 1\); labels/x.txt is for images/x.jpg"
-    ):
-        yolo.read(root, ReadContext())
-    (root / "labels" / "train" / "typo.txt").unlink()
     shutil.copy(root / "images" / "train" / "bad.jpg", root / "images" / "bad.jpg")
     with pytest.raises(DataError, match=r"images/bad.jpg does not fit the layout; images belong in images/x.jpg"):
         yolo.read(root, ReadContext())
 
 
-def test_read_two_images_of_one_stem_are_refused(tmp_path):
+def test_read_label_file_without_image_is_an_error(tmp_path):
+    yolo_of(tmp_path, "0 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "labels" / "typo.txt").write_text("")
+    ((name, kind, message, _),) = [vars(problem).values() for problem in problems_of(tmp_path)]
+    assert (name, kind) == ("labels/typo.txt", "annotation")
+    assert message == "belongs to no image; labels/x.txt is for images/x.jpg in images/; rename or remove it"
+
+
+def test_read_two_images_of_one_stem_are_errors(tmp_path):
     yolo_of(tmp_path, "0 0.5 0.5 0.5 0.5\n")
     save(tmp_path / "images" / "sub" / "x.jpg", np.zeros((20, 40), dtype=np.uint8))
-    with pytest.raises(DataError, match=r"images/sub/x.jpg and images/sub/x.png would share the label file sub/x.txt; rename"):
-        yolo.read(tmp_path, ReadContext())
+    problems = problems_of(tmp_path)
+    assert [problem.sample for problem in problems] == ["images/sub/x.jpg", "images/sub/x.png"]
+    assert "2 images share this label file; names of images must differ without suffix, too" in problems[0].message
+
+
+def test_read_label_file_that_is_no_text_is_an_error(tmp_path):
+    yolo_of(tmp_path, "")
+    (tmp_path / "labels" / "sub" / "x.txt").write_bytes(b"\xff")
+    (problem,) = problems_of(tmp_path)
+    assert (problem.sample, "expected a text file in UTF-8" in problem.message) == ("images/sub/x.png", True)
+
+
+def test_read_class_that_means_normal_makes_no_defect(tmp_path):
+    (tmp_path / "classes.txt").write_text("OK\ndent\n")
+    sample = yolo_of(tmp_path, "0 0.5 0.5 0.5 0.5\n")
+    assert (sample.label, sample.boxes) == ("normal", None)
+    assert [problem.kind for problem in problems_of(tmp_path)] == ["normal class"]
+
+
+def test_read_file_names_in_another_unicode_form_are_matched(tmp_path):
+    save(tmp_path / "images" / "Geha\u0308use.png", np.zeros((20, 40), dtype=np.uint8))
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "Gehäuse.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    assert [sample.label for sample in yolo.read(tmp_path, ReadContext())] == ["anomalous"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("notes.json", r"^1 images have an empty label file and are normal, but Label Studio writes such files also for images"),
+        ("images/other.png", r"but 1 others have none, and exporters write empty ones for images with masks or brush strokes"),
+        ("nothing", None),
+    ],
+)
+def test_read_empty_label_files_of_lost_labels_are_reported(more, message, tmp_path):
+    yolo_of(tmp_path, "\n")
+    if more == "notes.json":
+        (tmp_path / more).write_text('{"categories": [], "info": {"contributor": "Label Studio"}}')
+    if more.startswith("images"):
+        save(tmp_path / more, np.zeros((20, 40), dtype=np.uint8))
+    problems = problems_of(tmp_path)
+    assert [(problem.sample, problem.severity) for problem in problems] == ([("", "warning")] if message else [])
+    assert not message or re.search(message, problems[0].message)
 
 
 def test_read_linked_labels_with_capital_suffix_are_used(tmp_path):
@@ -161,4 +214,4 @@ def test_read_unreadable_image_is_left_to_the_check(tmp_path):
     yolo_of(tmp_path, "0 0.5 0.5 0.5 0.5\n")
     (tmp_path / "images" / "sub" / "x.png").write_bytes(b"not an image")
     (sample,) = yolo.read(tmp_path, ReadContext())
-    assert (sample.label, sample.boxes, sample.defect) == ("anomalous", None, "class 0")
+    assert (sample.label, sample.boxes, sample.mask) == ("anomalous", None, None)
