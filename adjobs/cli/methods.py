@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import click
@@ -31,8 +32,13 @@ def _params(name: str) -> tuple[dict[str, Any], str]:
 
     fields = methods.config_class(name).model_fields
     result = {key: {"default": field.default, "description": field.description} for key, field in fields.items()}
-    text = "\n".join(f"{key} = {field.default}\n  {field.description}" for key, field in fields.items())
+    text = "\n".join(f"{key} = {_in_yaml(field.default)}\n  {field.description}" for key, field in fields.items())
     return {"method": name, "params": result}, text
+
+
+def _in_yaml(value: object) -> str:
+    """A default as it is written in a job file."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def _describe(name: str, spec: Spec) -> str:

@@ -70,7 +70,7 @@ def connected(settings: Settings) -> Iterator[None]:
 
 @contextmanager
 def _own_sigterm_handler() -> Iterator[None]:
-    """``ray.init`` replaces the process's handler of SIGTERM below Python; afterwards the process's own is in force again."""
+    """Set the process's own handler of SIGTERM again after ``ray.init``, which replaces it by one that exits."""
     handler = signal.getsignal(signal.SIGTERM)
     yield
     if callable(handler) and threading.current_thread() is threading.main_thread():
