@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ from adjobs import methods
 from adjobs.config.environment import load_settings
 from adjobs.config.job import JobConfig
 from adjobs.config.resolve import override, read_job, resolve
+from adjobs.errors import StorageError, shown
 
 if TYPE_CHECKING:
     from adjobs.evaluation.result import EvaluationResult
@@ -72,11 +75,17 @@ def tune(
 
     Raises:
         AdjobsError: the job cannot be done; says why in one line.
+        TypeError: an option that there is not; lists those that there are.
     """
+    from adjobs.tuning.plan import SearchOptions
+
+    available = [field.name for field in fields(SearchOptions)]
+    unknown = sorted(options.keys() - set(available))
+    if unknown:
+        raise TypeError(f"tune: unknown options {', '.join(unknown)}; available: {', '.join(available)}")
     resolved, settings = load_job(job, overrides), load_settings()
 
     from adjobs.tuning.display import Display
-    from adjobs.tuning.plan import SearchOptions
     from adjobs.tuning.search import SearchObserver, run_search
     from adjobs.tuning.space import parse_space, read_space
 
@@ -158,12 +167,16 @@ def _detector_folder(model: str | Path) -> Iterator[Path]:
     from adjobs.inference.detector_folder import is_detector
     from adjobs.tracking.runs import fetch_detector
 
-    if is_detector(Path(model)):
+    name = str(model)
+    if isinstance(model, str | Path) and is_detector(Path(model)):
         yield Path(model)
         return
+    is_path = os.path.isdir(name) or ("/" in name and not name.startswith(("models:/", "runs:/")))  # noqa: PTH112 (any text)
+    if not isinstance(model, str | Path) or not name or is_path:
+        raise StorageError(f"model {shown(name)}: is no folder of a detector; give a run id, a models:/ URI or such a folder")
     settings = load_settings()
     with TemporaryDirectory(prefix="adjobs-") as folder:
-        yield fetch_detector(settings.tracking_uri, settings.home, str(model), Path(folder))
+        yield fetch_detector(settings.tracking_uri, settings.home, name, Path(folder))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import adjobs
-from adjobs.errors import DataError, JobError
+from adjobs.errors import DataError, JobError, StorageError
 from adjobs.tracking.folder import folder_uri
 from tests.helpers.drawing import draw_folder
 
@@ -118,6 +118,17 @@ def test_threshold_and_report_work_on_a_run_without_mlflow(result, home, tmp_pat
     assert adjobs.load_detector(result.run_id).threshold == changed["new"]["value"]
     done = CliRunner().invoke(main, ["train", "--resume", result.run_id])
     assert "is FINISHED, there is nothing to resume" in done.stderr
+
+
+@pytest.mark.parametrize("model", ["", ".", "/no/such/folder", "no/such", "s3://bucket/model", None, 5])
+def test_load_detector_what_is_no_model_is_refused_without_mlflow(model):
+    with pytest.raises(StorageError, match="is no folder of a detector; give a run id, a models:/ URI or such a folder"):
+        adjobs.load_detector(model)
+
+
+def test_tune_unknown_option_lists_those_that_there_are():
+    with pytest.raises(TypeError, match=r"tune: unknown options trails; available: metrics, sampler, .*trials, max_concurrent"):
+        adjobs.tune({}, {}, trails=3)
 
 
 def test_train_with_several_workers_in_this_process_is_refused(home):

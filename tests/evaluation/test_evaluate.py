@@ -12,7 +12,7 @@ from torch import nn
 from adjobs.data.cache.images import ImageCache, open_cache
 from adjobs.data.dataset import Dataset
 from adjobs.data.open import open_dataset
-from adjobs.evaluation.evaluate import CachedEvaluator, DeviceConfig, evaluation_mode, predict_split
+from adjobs.evaluation.evaluate import CachedEvaluator, DeviceConfig, ScoreError, evaluation_mode, predict_split
 from adjobs.types import Prediction
 from tests.helpers.drawing import draw_folder
 
@@ -70,6 +70,19 @@ def test_predict_split_missing_mask_leaves_all_masks_out(dataset, cache, ids):
     samples = tuple(dataclasses.replace(sample, mask=None) if sample is first else sample for sample in dataset.samples)
     unmasked = dataclasses.replace(dataset, samples=samples)
     assert predict_split(Brightness(), cache, unmasked, ids, CPU).scores.masks is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("score", [True, False])
+def test_predict_split_scores_that_are_not_finite_are_refused_with_the_image(dataset, cache, ids, value, score):
+    class Diverged(Brightness):
+        def predict(self, images: torch.Tensor) -> Prediction:
+            prediction = super().predict(images)
+            (prediction.score if score else prediction.anomaly_map)[1] = value
+            return prediction
+
+    with pytest.raises(ScoreError, match=f"^{ids[1]}: the score or the anomaly map is NaN or infinite, must be finite; .*lower"):
+        predict_split(Diverged(), cache, dataset, ids[:16], CPU)
 
 
 def test_evaluation_mode_restores_previous_mode():
