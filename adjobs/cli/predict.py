@@ -35,16 +35,21 @@ def command(images: tuple[str, ...], model: str, out: Path) -> tuple[dict[str, A
     all the same.
     """
     from adjobs.api import load_detector
-    from adjobs.inference.files import LINES_FILE, check_output, find_images, predict_files
+    from adjobs.inference.files import LINES_FILE, find_images, open_output, predict_files
 
     paths = find_images(images)
-    check_output(out)
+    out = open_output(paths, out).path  # before the detector is loaded
     detector = load_detector(model)
     lines = []
     for line in predict_files(detector, paths, out):
         lines.append(line)
         if sys.stderr.isatty():
             click.echo(f"\r{len(lines)} of {len(paths)}", nl=len(lines) == len(paths), err=True)
+    unusual = [line for line in lines if "warning" in line]
+    if unusual:
+        click.echo(
+            f"warning: {len(unusual)} of {len(lines)} images, first {unusual[0]['path']}: {unusual[0]['warning']}", err=True
+        )
     failed = sum("error" in line for line in lines)
     rows = [
         [line["path"], line["decision"], f"{line['score']:.5g}", f"{line['milliseconds']:.1f}"]

@@ -17,7 +17,7 @@ from adjobs.cli.output import verb
     type=click.Path(path_type=Path, dir_okay=False),
     default="report.html",
     show_default=True,
-    help="Path of the page; an existing one is replaced.",
+    help="Path of the page; an existing report is replaced.",
 )
 @verb
 def command(run_ids: tuple[str, ...], out: Path) -> tuple[dict[str, Any], str]:
@@ -30,11 +30,13 @@ def command(run_ids: tuple[str, ...], out: Path) -> tuple[dict[str, Any], str]:
 
     settings = load_settings()
 
-    from adjobs.reporting.page import write_page
+    from adjobs.reporting.page import is_report, write_page
     from adjobs.reporting.report import load_run_report
+    from adjobs.storage.outputs import output_file
     from adjobs.tracking.runs import find_run, open_reader
 
+    target = output_file(out, "a report of adjobs", is_report)
     runs = dict.fromkeys(find_run(settings.tracking_uri, settings.home, run_id) for run_id in run_ids)
-    size = write_page([load_run_report(open_reader(run)) for run in runs], out)
+    size = write_page([load_run_report(open_reader(run)) for run in runs], target)
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     return {"out": str(out), "runs": [run.run_id for run in runs]}, f"{count} in {out} ({size / 1e6:.1f} MB)"

@@ -29,10 +29,20 @@ def command(kind: str, out: Path | None) -> VerbResult:
     if out is None:
         return schema, json.dumps(schema, indent=2, ensure_ascii=False)
     from adjobs.storage.base import atomic_write, disk_errors
+    from adjobs.storage.outputs import output_file
 
-    with disk_errors("write", out), atomic_write(out) as temporary:
+    target = output_file(out, "a schema of adjobs", _is_schema)
+    with disk_errors("write", out), atomic_write(target) as temporary:
         temporary.write_text(json.dumps(schema, indent=2, ensure_ascii=False) + "\n")
     return {"out": str(out)}, f"schema of the {kind} file in {out}"
+
+
+def _is_schema(path: Path) -> bool:
+    try:
+        document = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and str(document.get("title")).startswith("adjobs ") and "$schema" in document
 
 
 def _build(kind: str) -> dict[str, object]:

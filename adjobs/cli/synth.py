@@ -63,12 +63,16 @@ def command(
     """  # noqa: D301 (click looks for the control character, not for a backslash)
     from adjobs import methods
     from adjobs.config import resolve
+    from adjobs.storage.outputs import OutputFolder
 
     document = {"method": method, "data": {"uri": uri}}
     job = resolve.resolve(resolve.override(document, overrides), source="job")
     if not methods.spec(job.method).simulates:
         simulating = [name for name in methods.names() if methods.spec(name).simulates]
         raise JobError(f"method '{job.method}' simulates no anomalies; available: {', '.join(simulating)}")
+
+    folder, name = OutputFolder(out, "synth"), f"{job.method}.png"
+    folder.check([name])
 
     from adjobs.synthesis.contact_sheet import draw_contact_sheet, save_contact_sheet
 
@@ -77,9 +81,9 @@ def command(
     batch = _load_batch(samples, image_size, seed)
     simulated = instance.simulate(batch)
     inpainted = instance.fill(batch.images, batch.generator) if model else ()
-    path = out / f"{job.method}.png"
-    out.mkdir(parents=True, exist_ok=True)
-    save_contact_sheet(draw_contact_sheet(batch.images, simulated, inpainted), path)
+    with folder.write(name) as temporary:
+        save_contact_sheet(draw_contact_sheet(batch.images, simulated, inpainted), temporary)
+    path = folder.path / name
     fractions = simulated.masks.float().mean((1, 2, 3))
     changed, mean_fraction = int((fractions > 0).sum()), float(fractions.mean())
     result = {

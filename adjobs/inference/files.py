@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from adjobs.data.images import decode
-from adjobs.data.walk import IMAGE_SUFFIXES, image_files, is_image
+from adjobs.data.walk import IMAGE_SUFFIXES, image_files
 from adjobs.errors import AdjobsError, DataError, one_line
 from adjobs.inference.detector import Detector
 from adjobs.inference.overlay import draw_overlay
+from adjobs.storage.outputs import OutputFolder, written_names
 
 LINES_FILE = "predictions.jsonl"
 MAX_NAME_BYTES = 200  # of an overlay, without suffix and number; file systems allow 255 in all
@@ -42,27 +42,23 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
 
 def _images_in(folder: Path) -> list[Path]:
     images = image_files(folder)
-    folders = {parent for image in images for parent in image.parents if parent.is_relative_to(folder)}
-    outputs = set(filter(_is_output, folders))
-    inside = [image for image in images if outputs.isdisjoint(image.parents)]
+    outputs = {folder / name for folder in {image.parent for image in images} for name in written_names(folder)}
+    inside = [image for image in images if image not in outputs]
     if not inside:
         results = "; results of earlier predictions are left out" if images else ""
         raise DataError(f"'{folder}': a folder without images; allowed are {', '.join(sorted(IMAGE_SUFFIXES))}{results}")
     return inside
 
 
-def _is_output(folder: Path) -> bool:
-    return (folder / LINES_FILE).is_file()
-
-
-def check_output(out: Path) -> None:
-    """Refuse a folder with images that are no overlays, which overlays could overwrite.
+def open_output(paths: Iterable[Path], out: Path) -> OutputFolder:
+    """The folder for the predictions of files.
 
     Raises:
-        DataError: there are some.
+        StorageError: it has a file with the name of a result that is no result of an earlier prediction.
     """
-    if out.is_dir() and not _is_output(out) and any(map(is_image, out.iterdir())):
-        raise DataError(f"--out '{out}': holds images, which overlays could overwrite; choose a new or an empty folder")
+    folder = OutputFolder(out, "predict")
+    folder.check([LINES_FILE, *_overlay_names(paths, folder.path)])
+    return folder
 
 
 def predict_files(detector: Detector, paths: Iterable[Path], out: Path) -> Iterator[dict[str, Any]]:
@@ -71,20 +67,19 @@ def predict_files(detector: Detector, paths: Iterable[Path], out: Path) -> Itera
     Yields:
         For each file: path and error if it cannot be predicted, otherwise path, score, decision, threshold, milliseconds;
         defect_area, the share of pixels at or above the pixel threshold, in [0, 1], None without anomaly maps; regions, of an
-        anomalous image, see :func:`adjobs.inference.regions.find_regions`; and for methods with anomaly maps overlay, the path of
+        anomalous image, see :func:`adjobs.inference.regions.find_regions`; warning, only of an image that differs in bit depth or
+        range of values from the training images; and for methods with anomaly maps overlay, the path of
         the image drawn. An error of one file never ends the others.
 
     Raises:
-        DataError: see :func:`check_output`.
+        StorageError: see :func:`open_output`, or the lines cannot be written.
     """
-    check_output(out)
-    out.mkdir(parents=True, exist_ok=True)
-    paths, folder = list(paths), out.resolve()
-    used = {path.stem.casefold() for path in paths if path.parent.resolve() == folder}
-    with (out / LINES_FILE).open("w", encoding="utf-8") as lines:
-        for path in paths:
+    paths = list(paths)
+    folder = open_output(paths, out)
+    with folder.open_lines(LINES_FILE) as lines:
+        for path, overlay in zip(paths, _overlay_names(paths, folder.path), strict=True):
             try:
-                line = _predict(detector, path, _free_name(out, path, used))
+                line = _predict(detector, path, folder, overlay)
             except AdjobsError as error:
                 line = {"path": str(path), "error": str(error)}
             except Exception as error:  # too little memory, a full disk, a fault of a method
@@ -94,12 +89,12 @@ def predict_files(detector: Detector, paths: Iterable[Path], out: Path) -> Itera
             yield line
 
 
-def _predict(detector: Detector, path: Path, overlay: Path) -> dict[str, Any]:
+def _predict(detector: Detector, path: Path, folder: OutputFolder, overlay: str) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(f"{path}: is not a regular file; give images, or folders of images")
     started_at = time.perf_counter()
-    image = decode(path)
-    (prediction,) = detector.predict_batch([image], [str(path)])
+    decoded = detector.read_image(path)
+    (prediction,) = detector.predict_batch([decoded], [str(path)])
     milliseconds = 1000 * (time.perf_counter() - started_at)
     line: dict[str, Any] = {
         "path": str(path),
@@ -110,12 +105,16 @@ def _predict(detector: Detector, path: Path, overlay: Path) -> dict[str, Any]:
         "defect_area": prediction.defect_area,
         "regions": [list(region) for region in prediction.regions],
     }
+    if prediction.warning is not None:
+        line["warning"] = prediction.warning
     if prediction.anomaly_map is not None:
         # Not every method's map is on the scale of its score.
         threshold = detector.threshold if detector.pixel_threshold is None else detector.pixel_threshold
         floor = detector.manifest.map_floor or 0.0
-        draw_overlay(image, prediction.anomaly_map, floor, threshold, prediction.region_mask).save(overlay)
-        line["overlay"] = str(overlay)
+        drawn = draw_overlay(decoded.image, prediction.anomaly_map, floor, threshold, prediction.region_mask)
+        with folder.write(overlay) as temporary:
+            drawn.save(temporary, "PNG")
+        line["overlay"] = str(folder.path / overlay)
     return line
 
 
@@ -125,7 +124,14 @@ def _append(lines: TextIO, line: dict[str, Any]) -> None:
     lines.flush()
 
 
-def _free_name(out: Path, path: Path, used: set[str]) -> Path:
+def _overlay_names(paths: Iterable[Path], out: Path) -> list[str]:
+    """A file name in ``out`` for the overlay of each image, other than those of the images there."""
+    paths, folder = list(paths), out.resolve()
+    used = {path.stem.casefold() for path in paths if path.parent.resolve() == folder}
+    return [_free_name(path, used) for path in paths]
+
+
+def _free_name(path: Path, used: set[str]) -> str:
     """A file name for the overlay; images of the same name in different folders get a number."""
     stem = path.stem
     while len(os.fsencode(stem)) > MAX_NAME_BYTES:
@@ -135,4 +141,4 @@ def _free_name(out: Path, path: Path, used: set[str]) -> Path:
         number += 1
         name = f"{stem}-{number}"
     used.add(name.casefold())
-    return out / f"{name}.png"
+    return f"{name}.png"

@@ -23,7 +23,7 @@ from adjobs.version import __version__
 
 TEMPLATE = "report.html.j2"
 HEADLINES = ("image_auroc", "image_ap", "image_recall", "image_specificity", "pixel_auroc", "au_pro")
-_HEAD_BYTES = 4096  # of a page, in which its generator is named
+_HEAD_BYTES, _GENERATOR = 4096, b'<meta name="generator" content="adjobs '  # the start of a page names its generator
 MAX_IDS = 2000  # image ids listed per split; the run has all of them
 _NOT_CURVES = ("test_gallery_", "val_gallery_", "test_defects")  # figures that are shown elsewhere than among the curves
 
@@ -61,7 +61,7 @@ def write_page(reports: Sequence[RunReport], out: Path) -> int:
 def is_report(path: Path) -> bool:
     """Whether a file is a page that was written by :func:`write_page`."""
     with path.open("rb") as file:
-        return b'<meta name="generator" content="adjobs ' in file.read(_HEAD_BYTES)
+        return _GENERATOR in file.read(_HEAD_BYTES)
 
 
 def run_context(report: RunReport) -> dict[str, Any]:

@@ -39,10 +39,8 @@ def draw_contact_sheet(images: Tensor, simulated: Simulated, extra: Sequence[Ten
 
 
 def save_contact_sheet(sheet: np.ndarray, path: Path) -> None:
-    """Write a sheet as PNG, atomically."""
-    unfinished = path.with_suffix(".unfinished.png")
-    Image.fromarray(sheet).save(unfinished)
-    unfinished.replace(path)
+    """Write a sheet as PNG, whatever the path's suffix."""
+    Image.fromarray(sheet).save(path, "PNG")
 
 
 def _uint8(images: Tensor) -> list[np.ndarray]:

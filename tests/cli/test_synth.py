@@ -11,6 +11,7 @@ from PIL import Image
 
 from adjobs import methods
 from adjobs.cli.main import main
+from adjobs.storage.outputs import OUTPUTS_FILE
 from adjobs.synthesis.contact_sheet import GAP
 from tests.helpers.drawing import draw_folder
 from tests.helpers.tiny import small_params
@@ -51,7 +52,7 @@ def test_synth_draws_a_column_per_normal_image_and_is_deterministic(name, images
     synth(*arguments, "--seed", "1")
     with Image.open(result["out"]) as other_seed:
         assert not np.array_equal(first, np.array(other_seed))
-    assert [path.name for path in out.iterdir()] == [f"{name}.png"]
+    assert {path.name for path in out.iterdir()} == {f"{name}.png", OUTPUTS_FILE}
 
 
 def test_synth_method_without_simulation_is_refused_with_those_that_simulate(images):

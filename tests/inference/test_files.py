@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adjobs.errors import DataError
+from adjobs.errors import DataError, StorageError
 from adjobs.inference.files import LINES_FILE, find_images, predict_files
 from adjobs.inference.overlay import OUTLINE, draw_overlay
 from adjobs.inference.regions import find_regions
+from adjobs.storage.outputs import OutputFolder
 from tests.helpers.detectors import Brightness, NotFinite, brightness_detector, draw_image
 
 
@@ -188,12 +189,13 @@ def test_predict_files_long_names_and_names_that_differ_in_case_get_overlays_of_
 
 def test_find_images_leaves_out_hidden_files_and_results_of_earlier_predictions(tmp_path):
     folder = tmp_path / "images"
-    for name in ("a.png", "._a.png", ".hidden/b.png", "sub/c.PNG", "predictions/a.png", "sub/old/x.png", "notes.txt"):
+    for name in ("a.png", "._a.png", ".hidden/b.png", "sub/c.PNG", "notes.txt"):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    for output in ("predictions", "sub/old"):
-        (folder / output / LINES_FILE).touch()
+    for output in ("predictions/a.png", "sub/old/x.png"):
+        with OutputFolder((folder / output).parent, "predict").write(Path(output).name) as temporary:
+            temporary.touch()
     assert find_images([folder]) == [folder / "a.png", folder / "sub" / "c.PNG"]
     assert find_images([folder / "predictions" / "a.png"]) == [folder / "predictions" / "a.png"]  # named by the user
     with pytest.raises(DataError, match=r"a folder without images; .*; results of earlier predictions are left out"):
@@ -210,8 +212,10 @@ def test_predict_files_folder_predicted_twice_has_the_same_images(tmp_path, monk
 def test_predict_files_never_overwrites_an_image(tmp_path):
     image = draw_image(tmp_path, "a.png")
     content = image.read_bytes()
-    with pytest.raises(DataError, match=r"--out '.*': holds images, which overlays could overwrite"):
-        list(predict_files(brightness_detector(), [image], tmp_path))
+    other = draw_image(tmp_path / "other", "a.jpg")
+    with pytest.raises(StorageError, match=r"a\.png: exists and was not written by 'adjobs predict'"):
+        list(predict_files(brightness_detector(), [other], tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "other"}
     assert image.read_bytes() == content
     (line,) = predict(tmp_path, image)
     overlay = Path(line["overlay"])

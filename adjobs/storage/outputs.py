@@ -1,0 +1,147 @@
+"""Files and folders that a user names for results: nothing is replaced there but what an earlier call has written.
+
+A folder carries a list of what was written into it, `OUTPUTS_FILE`. Single files must be recognisable by their content.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from hashlib import file_digest
+from pathlib import Path
+from typing import TextIO
+
+from adjobs.errors import StorageError
+from adjobs.storage.base import atomic_write, disk_errors
+
+OUTPUTS_FILE = ".adjobs-outputs.jsonl"
+"""Of each file that was written into a folder one line with ``verb``, ``file``, and ``sha256``, null if it changes."""
+
+
+def output_file(path: Path, description: str, is_ours: Callable[[Path], bool]) -> Path:
+    """The file to write for a path that a user named; links are followed.
+
+    Args:
+        path: what the user named; ``~`` is the home folder.
+        description: what is written, such as "a report".
+        is_ours: whether an existing file is such a thing, by its content.
+
+    Raises:
+        StorageError: the path exists and is something else.
+    """
+    with disk_errors("write", path):
+        target = Path(os.path.realpath(path.expanduser()))
+        if target.exists() and not (target.is_file() and is_ours(target)):
+            raise StorageError(f"{path}: exists and is not {description}; choose another path, or remove it")
+        return target
+
+
+class OutputFolder:
+    """A folder for the results of a verb.
+
+    Args:
+        folder: what the user named; ``~`` is the home folder. It is created when the first file is written.
+        verb: name of the verb; what other verbs wrote is not replaced.
+
+    Raises:
+        StorageError: the list of earlier results cannot be read.
+    """
+
+    def __init__(self, folder: Path, verb: str) -> None:
+        self.path = folder.expanduser()
+        self._verb = verb
+        self._digests: dict[str, set[str | None]] = {}
+        with disk_errors("read", self.path / OUTPUTS_FILE):
+            for name, digest in _read_list(self.path, verb):
+                self._digests.setdefault(name, set()).add(digest)
+
+    def check(self, names: Iterable[str]) -> None:
+        """Refuse names of existing files that were not written by an earlier call.
+
+        Raises:
+            StorageError: there are some; names the first and the number of others.
+        """
+        with disk_errors("write into", self.path):
+            foreign = [name for name in names if name not in self._digests and os.path.lexists(self.path / name)]
+        if foreign:
+            self._refuse(foreign)
+
+    @contextmanager
+    def write(self, name: str) -> Iterator[Path]:
+        """A temporary file that becomes the file of this name when the block ends without an error.
+
+        Raises:
+            StorageError: the file exists and was not written, or has been changed since, or the disk refuses.
+        """
+        target = self.path / name
+        with disk_errors("write", target), atomic_write(target) as temporary:
+            yield temporary
+            if os.path.lexists(target) and not self._is_ours(target):
+                self._refuse([name])
+            self._record(name, _digest(temporary))
+
+    def open_lines(self, name: str) -> TextIO:
+        """A new text file of this name that grows line by line; an earlier one is removed.
+
+        Raises:
+            StorageError: the file exists and was not written by an earlier call, or the disk refuses.
+        """
+        target = self.path / name
+        with disk_errors("write", target):
+            if os.path.lexists(target) and not self._is_ours(target):
+                self._refuse([name])
+            self.path.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            self._record(name, None)
+            return target.open("x", encoding="utf-8")
+
+    def _is_ours(self, path: Path) -> bool:
+        digests = self._digests.get(path.name, set())
+        return path.is_file() and not path.is_symlink() and (None in digests or _digest(path) in digests)
+
+    def _record(self, name: str, digest: str | None) -> None:
+        """Note a file before it gets its name: what is killed between the two can be run again."""
+        known = self._digests.setdefault(name, set())
+        if digest in known:
+            return
+        known.add(digest)
+        line = json.dumps({"verb": self._verb, "file": name, "sha256": digest})
+        with (self.path / OUTPUTS_FILE).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def _refuse(self, names: list[str]) -> None:
+        more = f" (and {len(names) - 1} more)" if names[1:] else ""
+        raise StorageError(
+            f"{self.path / names[0]}: exists and was not written by 'adjobs {self._verb}', or has been changed since{more}; "
+            "choose another folder with --out, or move the file"
+        )
+
+
+def written_names(folder: Path) -> set[str]:
+    """Names of the files in a folder that verbs have written; empty if none has, or if its list cannot be read."""
+    try:
+        return {name for name, _ in _read_list(folder, None)}
+    except OSError:
+        return set()
+
+
+def _read_list(folder: Path, verb: str | None) -> Iterator[tuple[str, str | None]]:
+    """Names and digests of the files that a verb, or any verb, has written into a folder."""
+    try:
+        lines = (folder / OUTPUTS_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            if verb in (None, entry["verb"]):
+                yield str(entry["file"]), entry["sha256"]
+        except (ValueError, KeyError, TypeError):  # cut off when the process was killed, or not ours
+            continue
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
