@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 MAX_PARAM_LENGTH = 6000  # MLflow refuses longer values; none of ours comes near, a URI might
 MAX_BATCH = 100  # parameters that one request may carry
 MAX_DIGEST = 36  # characters of a data set's digest
+DUPLICATE_TEXTS = ("UNIQUE constraint", "duplicate key", "Duplicate entry")  # of SQLite, PostgreSQL and MySQL
 
 History = dict[str, list[tuple[int, float]]]
 """(interval, value) pairs by metric, in the order of recording."""
@@ -177,8 +178,19 @@ class MlflowRunWriter(RunWriter):
         with mlflow_errors(self.ref.tracking_uri):
             for start in range(0, len(params), MAX_BATCH):
                 self._client.log_batch(self.ref.run_id, params=params[start : start + MAX_BATCH])
-            self._client.log_inputs(self.ref.run_id, [DatasetInput(stored, [InputTag("mlflow.data.context", "training")])])
+            self._log_input(DatasetInput(stored, [InputTag("mlflow.data.context", "training")]))
         log_job_files(self, job, dataset)
+
+    def _log_input(self, dataset: Any) -> None:
+        """Log the data set. MLflow looks for it, then adds it: if another job adds it in between, a second call finds it."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.log_inputs(self.ref.run_id, [dataset])
+        except MlflowException as error:
+            if not any(text in str(error) for text in DUPLICATE_TEXTS):
+                raise
+            self._client.log_inputs(self.ref.run_id, [dataset])
 
     def reopen(self, tags: Mapping[str, str]) -> None:
         """Set an ended run to running again. MLflow cannot take its end back: its UI shows the old one until the run ends."""
