@@ -12,6 +12,7 @@ from PIL import Image
 from adjobs.data.image_file import MAX_PIXELS, ImageError, decoding_errors, opened, refuse_large, source_name, upright_size
 from adjobs.data.image_reading import DEFAULT_READING, ImageReading, PixelRange
 from adjobs.data.pixels import Pixels, is_colour_16, pixels_of, read_pixels
+from adjobs.errors import DataError
 
 __all__ = ["MAX_PIXELS", "ImageError"]  # this module's own are public without it
 
@@ -115,6 +116,25 @@ def decode_opened(image: Image.Image, name: str, reading: ImageReading = DEFAULT
         return to_8_bits(pixels_of(image, name), reading, name)
 
 
+def decode_array(array: np.ndarray, name: str, reading: ImageReading = DEFAULT_READING) -> DecodedImage:
+    """Like :func:`decode_details`, for a ``(H, W)``, ``(H, W, 1)`` or ``(H, W, 3)`` array of uint8 or uint16, RGB.
+
+    Raises:
+        DataError: another type or shape.
+        ImageError: it is too large.
+    """
+    is_image = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3))
+    if array.dtype not in (np.uint8, np.uint16) or not is_image or 0 in array.shape:
+        raise DataError(
+            f"{name}: got an array of {array.dtype} and shape {array.shape}; give uint8 or uint16 of shape (H, W), or "
+            "(H, W, 3) in the order red, green, blue"
+        )
+    values = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    refuse_large(name, values.shape[1], values.shape[0])
+    pixels = Pixels(Image.fromarray(values)) if values.dtype == np.uint8 else Pixels(values=values, bits=16)
+    return to_8_bits(pixels, reading, name)
+
+
 def to_8_bits(pixels: Pixels, reading: ImageReading, name: str) -> DecodedImage:
     """Decoded pixels in mode L or RGB with 8 bits.
 
@@ -143,29 +163,3 @@ def to_8_bits(pixels: Pixels, reading: ImageReading, name: str) -> DecodedImage:
     return DecodedImage(
         Image.fromarray(255 - values if pixels.white_is_zero else values), value_range, is_transparent, pixels.pages
     )
-
-
-def decode_mask(source: Path | bytes) -> np.ndarray:
-    """Decode a mask upright.
-
-    Returns:
-        ``(H, W)`` bool, True on defect pixels: values above 127 if the mask has any (edges may be smoothed, JPEG causes
-        ringing), otherwise values other than 0 (masks of small class numbers). Transparent pixels are False.
-
-    Raises:
-        ImageError: the mask is unreadable, truncated or too large.
-    """
-    with decoding_errors(source_name(source)):
-        pixels = read_pixels(source)
-        if pixels.values is not None:
-            values = pixels.values.max(axis=2) if pixels.values.ndim == 3 else pixels.values
-            values = 2**pixels.bits - 1 - values if pixels.white_is_zero else values
-            values = np.clip(values, 0, 255) * (1 if pixels.alpha is None else pixels.alpha)
-        elif pixels.image is not None and pixels.image.mode in ("1", "L"):
-            values = np.asarray(pixels.image)
-        else:
-            assert pixels.image is not None
-            rgba = np.asarray(pixels.image.convert("RGBA"))
-            values = rgba[..., :3].max(axis=2) * (rgba[..., 3] > 0)
-        mask: np.ndarray = values > (127 if values.max() > 127 else 0)
-        return mask

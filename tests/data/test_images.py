@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adjobs.data.images import ImageError, decode, decode_mask, image_size, load_rgb
+from adjobs.data.images import ImageError, decode, image_size, load_rgb
+from adjobs.data.labels.mask_values import decode_mask
 from adjobs.data.labels.masks import resize_labels
 from tests.helpers.drawing import save, texture
 from tests.helpers.images import write_huge_png
 
 
 def load_mask(source, size):
-    return resize_labels(decode_mask(source), size).astype(bool)
+    return resize_labels(decode_mask(source).defect, size).astype(bool)
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:

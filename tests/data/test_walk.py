@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from adjobs.data.checks.preflight import check_dataset
-from adjobs.data.images import decode, decode_mask, image_size
+from adjobs.data.images import decode, image_size
+from adjobs.data.labels.mask_values import decode_mask
 from adjobs.data.open import open_dataset
 from adjobs.data.reading import ReadOptions
 from adjobs.data.walk import content_hash, read_text

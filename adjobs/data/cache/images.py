@@ -17,10 +17,11 @@ from adjobs.data.dataset import Dataset, Sample
 from adjobs.data.image_reading import DEFAULT_READING, ImageReading
 from adjobs.data.images import RESIZE_RULE, image_size, load_rgb
 from adjobs.data.labels import masks
+from adjobs.data.labels.mask_values import MASK_RULE
 from adjobs.errors import StorageError, one_line
 from adjobs.parallel import in_threads
 
-_IMAGES, _LABELS, _SAMPLE_IDS = "images.npy", "labels.npy", "index.json"
+_IMAGES, _LABELS, _SAMPLE_IDS = "images.npy", f"{MASK_RULE}.npy", "index.json"
 Item = TypeVar("Item")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from adjobs.data.dataset import Sample
-from adjobs.data.images import decode_mask
+from adjobs.data.labels.mask_values import decode_mask
 from adjobs.data.reading import ReadContext
 from adjobs.data.walk import SPLIT_FOLDERS, image_files, refuse_strays, subfolders
 from adjobs.errors import DataError
@@ -34,7 +34,7 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
         files = [path for path in image_files(folder, context) if _COPY not in path.stem]
         refuse_strays(root, files if folder.name not in SPLIT_FOLDERS else [], DESCRIPTION)
         masks.update(_masks_by_image(root, files))
-    has_defect = in_threads(lambda mask: bool(decode_mask(mask).any()), list(masks.values()), text="reading masks")
+    has_defect = in_threads(lambda mask: bool(decode_mask(mask).defect.any()), list(masks.values()), text="reading masks")
     return [
         Sample(
             id=image.relative_to(root).as_posix(),

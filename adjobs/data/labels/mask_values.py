@@ -7,9 +7,16 @@ to the inside, or are noise. Which it is can be seen in each mask by itself, so 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+
+from adjobs.data.image_file import decoding_errors, source_name
+from adjobs.data.pixels import Pixels, read_pixels
+
+MASK_RULE = "labels-2"
+"""Identifies what :func:`decode_mask` does; change it with the function, since caches store its results."""
 
 _FEW, _SMALL = 16, 127
 """With at most so many values, none of them larger, a mask is of numbered classes."""
@@ -32,6 +39,29 @@ class MaskValues(NamedTuple):
     defect: np.ndarray
     values: int
     rule: Literal["binary", "classes", "half"]
+
+
+def decode_mask(source: Path | bytes) -> MaskValues:
+    """Decode a mask image upright, of any colours and bits; transparent pixels are background.
+
+    Raises:
+        ImageError: the mask is unreadable, truncated or too large.
+    """
+    with decoding_errors(source_name(source)):
+        return interpret(_grey_values(read_pixels(source)))
+
+
+def _grey_values(pixels: Pixels) -> np.ndarray:
+    """``(H, W)`` numbers, 0 where the mask is black or transparent."""
+    if pixels.values is not None:
+        values = pixels.values.max(axis=2) if pixels.values.ndim == 3 else pixels.values
+        values = 2**pixels.bits - 1 - values if pixels.white_is_zero else np.maximum(values, 0)
+        return values if pixels.alpha is None else values * pixels.alpha
+    assert pixels.image is not None
+    if pixels.image.mode in ("1", "L"):
+        return np.asarray(pixels.image)
+    rgba = np.asarray(pixels.image.convert("RGBA"))
+    return with_alpha(rgba[..., :3].max(axis=2), rgba[..., 3])
 
 
 def interpret(values: np.ndarray) -> MaskValues:

@@ -15,8 +15,9 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from scipy import ndimage
 
-from adjobs.data.images import ImageError, decode, decode_mask
+from adjobs.data.images import ImageError, decode
 from adjobs.data.labels import polygons
+from adjobs.data.labels.mask_values import MaskValues, decode_mask
 from adjobs.errors import one_line
 
 NORMAL, ANOMALOUS, UNKNOWN = 0, 1, 2
@@ -94,15 +95,19 @@ def read_mask(mask: Mask) -> np.ndarray:
     Raises:
         ImageError: the mask is unreadable, truncated or too large, or its layers differ in size.
     """
-    if isinstance(mask, Path):
-        return decode_mask(mask)
+    return read_mask_details(mask)[0]
+
+
+def read_mask_details(mask: Mask) -> tuple[np.ndarray, tuple[MaskValues, ...]]:
+    """Like :func:`read_mask`, with each mask image as it was read; none for outlines."""
     if isinstance(mask, Shapes):
-        return _draw(mask)
-    layers = [decode_mask(path) for path in mask.paths]
-    if len({layer.shape for layer in layers}) > 1:
-        raise ImageError(str(mask.paths[0].parent), "mask size", "its layers differ in size; all must have the size of the image")
-    union: np.ndarray = np.any(layers, axis=0)
-    return union
+        return _draw(mask), ()
+    layers = tuple(decode_mask(path) for path in (mask.paths if isinstance(mask, Layers) else (mask,)))
+    if len({layer.defect.shape for layer in layers}) > 1:
+        path = mask.paths[0] if isinstance(mask, Layers) else mask
+        raise ImageError(str(path.parent), "mask size", "its layers differ in size; all must have the size of the image")
+    union: np.ndarray = np.any([layer.defect for layer in layers], axis=0) if len(layers) > 1 else layers[0].defect
+    return union, layers
 
 
 def _draw(shapes: Shapes) -> np.ndarray:

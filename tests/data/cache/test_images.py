@@ -19,6 +19,7 @@ from adjobs.data.checks.preflight import without_invalid
 from adjobs.data.dataset import Dataset
 from adjobs.data.image_reading import ImageReading
 from adjobs.data.images import RESIZE_RULE, load_rgb
+from adjobs.data.labels.mask_values import MASK_RULE
 from adjobs.data.labels.masks import read_mask, resize_labels
 from adjobs.data.open import open_dataset
 from adjobs.data.problem import Problem
@@ -180,7 +181,7 @@ def test_open_cache_damaged_cache_is_built_again(damage, dataset, tmp_path, deco
         stored["images"][0] = "other.png"
         (folder / "index.json").write_text(json.dumps(stored))
     else:
-        (folder / "labels.npy").unlink()
+        (folder / f"{MASK_RULE}.npy").unlink()
     cache = open_cache(dataset, FINGERPRINT, 16, tmp_path)
     assert len(decoded) == 60
     assert len(cache.images) == 30

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from adjobs.data.images import decode_mask
+from adjobs.data.labels.masks import read_mask
 from adjobs.errors import DataError
 from tests.helpers.datasets import by_id, open_folder
 from tests.helpers.drawing import draw_visa
@@ -22,7 +22,7 @@ def test_read_published_layout_has_splits_and_defects(tmp_path):
     two = samples["Data/Images/Anomaly/001.JPG"]
     assert (two.defect, two.mask) == ("bent+chunk of wax missing", root / "Data" / "Masks" / "Anomaly" / "001.png")
     # Masks hold class numbers, here 2, and not 255.
-    assert decode_mask(two.mask).any()
+    assert read_mask(two.mask).any()
 
 
 def test_read_without_lists_has_no_splits_or_defects(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from adjobs.data.labels.mask_values import interpret, with_alpha
+from adjobs.data.labels.mask_values import decode_mask, interpret, with_alpha
 
 
 def drawn(*levels: int, side: int = 96) -> np.ndarray:
@@ -108,3 +108,41 @@ def test_with_alpha_transparent_pixels_are_background():
     assert with_alpha(np.zeros((1, 4), np.uint8), alpha).tolist() == alpha.tolist()  # painted black
     opaque = np.full((1, 4), 255, np.uint8)
     assert not with_alpha(np.zeros((1, 4), np.uint8), opaque).any()
+
+
+def read(image: Image.Image, **options: object) -> np.ndarray:
+    file = io.BytesIO()
+    image.save(file, "PNG", **options)
+    return decode_mask(file.getvalue()).defect
+
+
+def test_decode_mask_of_every_kind_is_all_that_is_not_background():
+    classes = drawn(1, 2, 3)
+    expected = classes > 0
+    palette = Image.fromarray(classes, "P")
+    palette.putpalette([0, 0, 0, 64, 0, 0, 0, 0, 128, 255, 200, 0])
+    colours = np.asarray(palette.convert("RGB"))
+    overlay = np.dstack([np.full_like(classes, 255), classes * 0, classes * 0, np.where(expected, 120, 0).astype(np.uint8)])
+    black = overlay * np.array([0, 0, 0, 1], np.uint8)
+    images = [
+        Image.fromarray(classes),
+        palette,
+        Image.fromarray(colours),
+        Image.fromarray(colours).convert("RGBA"),
+        Image.fromarray(overlay),
+        Image.fromarray(black),
+        Image.fromarray(black).convert("LA"),
+        Image.fromarray(np.where(classes == 2, 300, classes).astype(np.uint16)),
+        Image.fromarray(expected),
+        Image.fromarray(expected).convert("RGB"),
+    ]
+    for image in images:
+        np.testing.assert_array_equal(read(image), expected)
+    np.testing.assert_array_equal(read(palette, transparency=2), (classes == 1) | (classes == 3))
+
+
+def test_decode_mask_two_grey_levels_are_both_defect():
+    # Two squares of 100 and 200: half of the brightest would lose the first.
+    values = np.zeros((96, 128), np.uint8)
+    values[10:30, 10:30], values[50:80, 60:90] = 100, 200
+    assert int(read(Image.fromarray(values)).sum()) == 1300
