@@ -9,9 +9,7 @@ from collections.abc import Iterable, Sequence
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _MAX_PROBLEMS_LENGTH = 750
 _MAX_NAMES_LENGTH = 450
-_MAX_NAMES_WITH_GUESS = 16
-
-EXIT_STOPPED = 143  # what a shell reports for a process that SIGTERM ended
+_MAX_LENGTH_WITH_GUESS = 200
 
 
 class AdjobsError(Exception):
@@ -91,7 +89,7 @@ def join_problems(problems: Sequence[str]) -> str:
 
 
 def choices(name: str, allowed: Iterable[str]) -> str:
-    """The end of a message about an unknown name: what is available and what was probably meant, or one of them if both are long.
+    """The end of a message about an unknown name: what is available and what was probably meant, or only the latter where names are many.
 
     >>> choices("cod", ["cdo", "liac"])
     "available: cdo, liac; did you mean 'cdo'?"
@@ -99,7 +97,8 @@ def choices(name: str, allowed: Iterable[str]) -> str:
     names = sorted(allowed)
     close = difflib.get_close_matches(name[:100], names, n=1)
     guess = f"did you mean '{close[0]}'?" if close else ""
-    if guess and len(names) > _MAX_NAMES_WITH_GUESS:
+    listing = ", ".join(names)
+    if guess and len(listing) > _MAX_LENGTH_WITH_GUESS:
         return guess
-    text = f"available: {shorten(', '.join(names), _MAX_NAMES_LENGTH)}"
+    text = f"available: {shorten(listing, _MAX_NAMES_LENGTH)}"
     return f"{text}; {guess}" if guess else text

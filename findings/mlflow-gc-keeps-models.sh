@@ -8,7 +8,7 @@
 #           https://github.com/mlflow/mlflow/pull/17282
 # Hurts:    a service that retrains every night and tidies up by deleting old runs keeps every memory bank that it ever made,
 #           hundreds of megabytes each, in a bucket that only grows; only the folder's name tells what may go.
-# adjobs:   deletes no runs. Whoever tidies up: delete the logged models of a run first, and only those no registered version
+# adjobs:   deletes no runs. To tidy up, delete the logged models of a run first, and only those no registered version
 #           points to.
 set -euo pipefail
 work=$(mktemp -d)

@@ -1,4 +1,4 @@
-"""The programs of benchmarks/ start: nobody runs them between two releases, and a rename must not break them unnoticed."""
+"""The programs of benchmarks/ start: they do not run between two releases, and a rename must not break them unnoticed."""
 
 from __future__ import annotations
 
