@@ -118,6 +118,7 @@ class AnnotatedImage:
         them, since outlines would declare the remaining pixels normal.
         """
         defects = [tag for tag in self._tags if not self._context.is_normal(tag)]
+        self._context.normal_classes.update(tag for tag in self._tags if tag not in defects)
         if self._regions and self._tags and not defects:
             self.error(f"the choice {self._tags[0]} contradicts the {len(self._regions)} drawn defects; one of them is wrong")
         mask, boxes, defect = None, None, ""
@@ -142,6 +143,7 @@ class AnnotatedImage:
         return tuple(region.box for region in self._regions)
 
     def _report_normal(self, name: str) -> None:
+        self._context.normal_classes[name] += 1
         message = (
             f"class '{clean_defect_type(name)[:60]}' means normal: images annotated with nothing else are normal; "
             "if it is a defect, set data.normal_classes"

@@ -50,12 +50,21 @@ class Sample:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set in a local folder; ``samples`` are sorted by id, ``problems`` are those that its reader found."""
+    """A data set in a local folder.
+
+    Attributes:
+        root: the folder.
+        format: its layout.
+        samples: sorted by id.
+        problems: those that its reader found.
+        normal_classes: names of classes that were taken to mean normal, each with its number of annotations.
+    """
 
     root: Path
     format: str
     samples: tuple[Sample, ...]
     problems: tuple[Problem, ...] = ()
+    normal_classes: tuple[tuple[str, int], ...] = ()
 
 
 def fingerprint(dataset: Dataset, *, progress: bool = False) -> str:

@@ -50,7 +50,7 @@ def open_dataset(uri: str, format: str = "auto", *, cache: Path, options: ReadOp
     for kind, message in _skipped_files(root, context):
         context.warning("", kind, message)
     _report_outside_files(root, samples, context)
-    return Dataset(root, reader.NAME, samples, tuple(context.problems))
+    return Dataset(root, reader.NAME, samples, tuple(context.problems), tuple(sorted(context.normal_classes.items())))
 
 
 def _resolve(uri: str, cache: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,6 +65,7 @@ class ReadContext:
         boundary: folder out of which symbolic links are not followed; None follows all.
         outside_links: links out of the boundary that were found.
         other_images: images of formats that are not read that were found.
+        normal_classes: how many annotations were of each class that means normal, by the class's name in the file.
     """
 
     options: ReadOptions = DEFAULT_OPTIONS
@@ -71,6 +73,7 @@ class ReadContext:
     boundary: Path | None = None
     outside_links: set[Path] = field(default_factory=set)
     other_images: set[Path] = field(default_factory=set)
+    normal_classes: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._normal = frozenset(map(simplify, self.options.normal_classes))

@@ -33,6 +33,12 @@ def count_label_kinds(dataset: Dataset) -> dict[str, int]:
     }
 
 
+def count_problems(dataset: Dataset) -> list[dict[str, Any]]:
+    """What the reader of the layout found, without reading images: number of problems by severity and kind."""
+    counts = Counter((problem.severity, problem.kind) for problem in dataset.problems)
+    return [{"severity": severity, "kind": kind, "count": count} for (severity, kind), count in sorted(counts.items())]
+
+
 def count_groups(dataset: Dataset, split: SplitAssignment | None) -> dict[str, int]:
     """Number of groups, and of those in several splits, which make test results optimistic."""
     split_of = _split_names(split)

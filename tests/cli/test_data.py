@@ -16,7 +16,8 @@ from adjobs import methods
 from adjobs.cli.main import main
 from adjobs.data.splits.protocols import PROTOCOLS
 from adjobs.methods.contract import Selection, Spec
-from tests.helpers.drawing import draw_folder, save
+from tests.helpers.datasets import edit_json
+from tests.helpers.drawing import draw_coco, draw_folder, save
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +80,20 @@ def test_show_several_label_kinds_are_counted(tmp_path):
     assert "images       7, 0 with a mask, 1 with blocks, 1 with boxes, 1 unlabelled\n" in result.stdout
 
 
+def test_show_classes_that_mean_normal_and_problems_are_counted(tmp_path):
+    root = draw_coco(tmp_path)
+    edit_json(root / "annotations" / "instances_default.json", lambda coco: coco["categories"][1].update(name="i.O."))
+    (root / "images" / "extra.gif").write_bytes(b"GIF89a")
+    shown = run("show", root).stdout
+    assert "\nnormal       annotations of class i.O. (2)\n" in shown
+    assert "\nproblems     normal class (warning, 1), other formats (warning, 1); see 'adjobs data check'\n" in shown
+    assert "(1 .gif)" in shown
+    assert json.loads(run("show", root, "--json").stdout)["normal_classes"] == {"i.O.": 2}
+    without = json.loads(run("show", root, "--json", "--normal-class", "perfect").stdout)
+    assert without["normal_classes"] == {}
+    assert "i.O." in {count["defect"] for count in without["splits"]}
+
+
 def test_show_groups_in_several_splits_are_counted(tmp_path):
     rng = np.random.default_rng(0)
     for i in range(60):
@@ -91,13 +106,15 @@ def test_show_groups_in_several_splits_are_counted(tmp_path):
 
 
 def test_show_impossible_split_is_explained(tmp_path):
-    draw_folder(tmp_path, 12, 0)
+    draw_folder(tmp_path, 12, 1)
     (tmp_path / "good" / "000.png").write_bytes(b"not an image")
     result = run("show", tmp_path)
     assert result.exit_code == 0
-    assert "no split     protocol holdout would give train 7 normal and 0 anomalous" in result.stdout
+    assert (
+        "no split     protocol holdout would give train 7 normal and 0 anomalous, val 3 normal and 1 anomalous" in result.stdout
+    )
     assert "unreadable   1 images; see 'adjobs data check'" in result.stdout
-    assert result.stdout.splitlines()[-1].split() == ["-", "normal", "-", "12"]
+    assert result.stdout.splitlines()[-2].split() == ["-", "normal", "-", "12"]
     requested = run("show", tmp_path, "--protocol", "holdout")
     assert (requested.exit_code, requested.stdout) == (2, "")
     assert requested.stderr.startswith("error: protocol holdout would give")
@@ -118,24 +135,24 @@ def test_check_several_problems_are_all_listed(tmp_path):
     result = run("check", root)
     assert result.exit_code == 1
     assert [line.split(": ")[:2] for line in result.stdout.splitlines()] == [
-        ["errors (4)"],
+        ["errors (3)"],
         ["  bad/scratch/000.png", "mask empty"],
         ["  good/000.png", "unreadable"],
         ["  (data set)", "few normal images"],
-        ["  (data set)", "split"],
-        ["warnings (1)"],
+        ["warnings (2)"],
         ["  good/001.png", "one colour"],
+        ["  (data set)", "no anomalous images in test"],
     ]
     as_json = run("check", root, "--json")
     assert as_json.exit_code == 1
     report = json.loads(as_json.stdout)
-    assert (report["errors"], report["warnings"]) == (4, 1)
+    assert (report["errors"], report["warnings"]) == (3, 2)
     assert [(problem["kind"], problem["severity"]) for problem in report["problems"]] == [
         ("mask empty", "error"),
         ("unreadable", "error"),
         ("few normal images", "error"),
-        ("split", "error"),
         ("one colour", "warning"),
+        ("no anomalous images in test", "warning"),
     ]
     assert set(report["problems"][0]) == {"sample", "kind", "message", "severity"}
 

@@ -13,6 +13,7 @@ from adjobs.cli.data.options import (
     FORMAT,
     MAX_TRAIN_ANOMALIES,
     METHOD,
+    NORMAL_CLASS,
     PROTOCOL,
     SEED,
     SPLIT_FILE,
@@ -54,7 +55,12 @@ def show(
     seed: int | None,
     split_file: Path | None,
 ) -> VerbResult:
-    """Print the number of images by split, label and defect type, kinds of labels, image sizes and the fingerprint of URI."""
+    """Print the number of images by split, label and defect type, kinds of labels, image sizes and the fingerprint of URI.
+
+    Class names that were taken to mean normal are listed with their numbers, and so is what the reader of the layout found:
+    annotations that cannot be used, links that were not followed, images of formats that are not read. Pixels are not read; that
+    is what 'adjobs data check' is for.
+    """
     from adjobs.data import summary
     from adjobs.data.dataset import fingerprint
 
@@ -73,6 +79,9 @@ def show(
         "fingerprint": fingerprint(dataset, progress=True),
         "images": len(dataset.samples),
         **summary.count_label_kinds(dataset),
+        "normal_classes": dict(dataset.normal_classes),
+        "problems": summary.count_problems(dataset),
+        "messages": [problem.message for problem in dataset.problems if not problem.sample],
         "groups": summary.count_groups(dataset, split),
         "protocol": split.protocol if split else None,
         "split_error": split_error,
@@ -127,7 +136,7 @@ def check(
     type=click.Path(path_type=Path, dir_okay=False),
     default="split.json",
     show_default=True,
-    help="Output file; an existing file is replaced.",
+    help="Output file; an existing split is replaced.",
 )
 @verb
 def split(
@@ -139,11 +148,13 @@ def split(
 ) -> VerbResult:
     """Split URI and write the split to a file, for data.split of a job or for --split."""
     from adjobs.data import summary
-    from adjobs.data.splits.assignment import write_split
+    from adjobs.data.splits.assignment import is_split, write_split
+    from adjobs.storage.outputs import output_file
 
+    target = output_file(out, "a split", is_split)
     dataset = open_address(address)
     assignment = splitter(dataset, SplitOptions(protocol, max_train_anomalies, seed))(dataset)
-    write_split(assignment, out)
+    write_split(assignment, target)
     counts = summary.count_by_split(dataset, assignment)
     result = {
         "uri": address.uri,
@@ -159,11 +170,19 @@ def split(
 @command.command("import", short_help="Copy a data set to a folder or S3, with a manifest.")
 @FORMAT
 @FOLLOW_LINKS
+@NORMAL_CLASS
 @click.option("--skip-invalid", is_flag=True, help="Skip images that are unreadable or have unreadable labels.")
 @click.argument("source")
 @click.argument("destination")
 @verb
-def import_(source: str, destination: str, format_name: str, follow_links: bool, skip_invalid: bool) -> VerbResult:
+def import_(
+    source: str,
+    destination: str,
+    format_name: str,
+    follow_links: bool,
+    normal_classes: tuple[str, ...],
+    skip_invalid: bool,
+) -> VerbResult:
     """Copy the images and labels of SOURCE, in any supported layout, to DESTINATION, with one manifest.
 
     DESTINATION is an empty folder, file:// or s3:// address. Every copied file is compared with its source, and the manifest is
@@ -172,7 +191,7 @@ def import_(source: str, destination: str, format_name: str, follow_links: bool,
     from adjobs.data.checks.preflight import check_dataset, without_invalid
     from adjobs.data.importing import UNREADABLE, import_dataset, refuse_overlap
 
-    dataset = open_address(DatasetAddress(source, format_name, follow_links))
+    dataset = open_address(DatasetAddress(source, format_name, follow_links, normal_classes))
     refuse_overlap(dataset, source, destination)
     problems = [problem for problem in check_dataset(dataset, progress=True) if problem.kind in UNREADABLE]
     problem_dicts = [vars(problem) for problem in problems]

@@ -51,6 +51,13 @@ FORMAT = click.option(
     "--format", "format_name", cls=ListedOption, names=_format_names, default="auto", show_default=True, help="Layout: auto, {}."
 )
 FOLLOW_LINKS = click.option("--follow-links", is_flag=True, help="Follow symbolic links that lead out of the data set.")
+NORMAL_CLASS = click.option(
+    "--normal-class",
+    "normal_classes",
+    multiple=True,
+    metavar="NAME",
+    help="Class or choice that means normal, in place of good, ok, i.O., pass, no defect and the like. Repeatable.",
+)
 METHOD = click.option("--method", cls=ListedOption, names=_method_names, help="Also check the labels that this method needs: {}.")
 PROTOCOL = click.option(
     "--protocol",
@@ -73,17 +80,19 @@ SPLIT_FILE = click.option(
 
 
 def dataset_options(*options: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the argument URI, ``--format``, ``--follow-links`` and further options, in this order.
+    """Add the argument URI, ``--format``, ``--follow-links``, ``--normal-class`` and further options, in this order.
 
-    The function gets the first three as one DatasetAddress, its first argument.
+    The function gets the first four as one DatasetAddress, its first argument.
     """
 
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
-        def call(*args: Any, uri: str, format_name: str, follow_links: bool, **kwargs: Any) -> Any:
-            return function(*args, DatasetAddress(uri, format_name, follow_links), **kwargs)
+        def call(
+            *args: Any, uri: str, format_name: str, follow_links: bool, normal_classes: tuple[str, ...], **kwargs: Any
+        ) -> Any:
+            return function(*args, DatasetAddress(uri, format_name, follow_links, normal_classes), **kwargs)
 
-        for option in (*reversed(options), FOLLOW_LINKS, FORMAT, click.argument("uri")):
+        for option in (*reversed(options), NORMAL_CLASS, FOLLOW_LINKS, FORMAT, click.argument("uri")):
             call = option(call)
         return call
 
@@ -96,6 +105,7 @@ class DatasetAddress(NamedTuple):
     uri: str
     format_name: str
     follow_links: bool
+    normal_classes: tuple[str, ...]
 
 
 class SplitOptions(NamedTuple):
@@ -111,11 +121,10 @@ def open_address(address: DatasetAddress) -> Dataset:
     """Open the data set of the command line."""
     from adjobs.config.environment import load_settings
     from adjobs.data.open import open_dataset
-    from adjobs.data.reading import ReadOptions
+    from adjobs.data.reading import NORMAL_CLASSES, ReadOptions
 
-    return open_dataset(
-        address.uri, address.format_name, cache=load_settings().cache, options=ReadOptions(follow_links=address.follow_links)
-    )
+    options = ReadOptions(address.normal_classes or NORMAL_CLASSES, address.follow_links)
+    return open_dataset(address.uri, address.format_name, cache=load_settings().cache, options=options)
 
 
 def splitter(dataset: Dataset, options: SplitOptions) -> Callable[[Dataset], SplitAssignment]:

@@ -40,6 +40,9 @@ def summary_text(summary: dict[str, Any]) -> str:
     if "min" in sizes:
         smallest, largest, common = (f"{size[0]} x {size[1]}" for size in (sizes["min"], sizes["max"], sizes["common"]))
         lines.append(f"sizes        {smallest} to {largest}, most common {common} ({sizes['common_count']} images)")
+    if summary["normal_classes"]:
+        names = ", ".join(f"{name} ({count})" for name, count in summary["normal_classes"].items())
+        lines.append(f"normal       annotations of class {names}")
     if sizes["unreadable"]:
         lines.append(f"unreadable   {sizes['unreadable']} images; see 'adjobs data check'")
     if groups["count"]:
@@ -49,7 +52,15 @@ def summary_text(summary: dict[str, Any]) -> str:
         lines.append(f"protocol     {summary['protocol']}, seed {summary['seed']}")
     else:
         lines.append(f"no split     {summary['split_error']}")
-    return "\n".join([*lines, "", split_table(summary["splits"])])
+    return "\n".join([*lines, *_found_by_reader(summary), "", split_table(summary["splits"])])
+
+
+def _found_by_reader(summary: dict[str, Any]) -> list[str]:
+    """Counts of the problems by kind, and those of the data set as a whole in full."""
+    if not summary["problems"]:
+        return []
+    kinds = ", ".join(f"{problem['kind']} ({problem['severity']}, {problem['count']})" for problem in summary["problems"])
+    return [f"problems     {kinds}; see 'adjobs data check'", *(f"             {message}" for message in summary["messages"])]
 
 
 def split_table(counts: list[dict[str, Any]]) -> str:
