@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 
 import click
 
 from adjobs import cli
+from adjobs.cli.signals import StopSignal
 from adjobs.version import __version__
 
 EPILOG = """\b
@@ -16,7 +18,8 @@ Exit status:
   1    done, and something was found wrong: a problem in the data, a file that
        could not be read, a service that does not run
   2    could not be done; one line on standard error says why
-  143  stopped by a signal; one line on standard error says how to resume
+  130  stopped by Ctrl-C, 143 by SIGTERM; nothing is left half-written, and one
+       line on standard error says how to resume what can be resumed
 
 \b
 Environment:
@@ -43,6 +46,14 @@ class Verbs(click.Group):
             return None
         command: click.Command = importlib.import_module(f"adjobs.cli.{cmd_name}").command
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a verb; Ctrl-C while it is imported is one line, too."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("stopped", err=True)
+            sys.exit(StopSignal().exit_status)
 
 
 @click.group(cls=Verbs, epilog=EPILOG)

@@ -14,7 +14,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import click
 
-from adjobs.errors import EXIT_STOPPED, AdjobsError, Stopped, StorageError
+from adjobs.cli.signals import unwind_on_termination
+from adjobs.errors import AdjobsError, Stopped, StorageError
 from adjobs.logs import RunFormatter
 
 EXIT_PROBLEMS = 1  # the work was done and it found problems
@@ -43,29 +44,36 @@ def verb(function: Callable[..., VerbResult]) -> Callable[..., None]:
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(function)
     def run(*args: Any, as_json: bool, debug: bool, **kwargs: Any) -> None:
-        try:
-            # Some libraries print to standard output, which is reserved for the result.
-            with contextlib.redirect_stdout(sys.stderr), log_to_stderr():
-                result, text, *exit_status = function(*args, **kwargs)
-        except AdjobsError as error:
-            fail(error, as_json=as_json, debug=debug)
-        except OSError as error:
-            path = f"{error.filename}: " if error.filename else ""
-            fail(
-                StorageError(f"{path}{error.strerror or error}; check the path, its permissions and the free space"),
-                as_json=as_json,
-                debug=debug,
-            )
-        except Stopped as stopped:
-            click.echo(str(stopped), err=True)
-            if as_json:
-                click.echo(to_json({"error": str(stopped)}))
-            sys.exit(EXIT_STOPPED)
-        else:
+        with unwind_on_termination() as stop:
+            try:
+                # Some libraries print to standard output, which is reserved for the result.
+                with contextlib.redirect_stdout(sys.stderr), log_to_stderr():
+                    result, text, *exit_status = function(*args, **kwargs)
+            except AdjobsError as error:
+                fail(error, as_json=as_json, debug=debug)
+            except (OSError, MemoryError) as error:
+                fail(_machine_error(error), as_json=as_json, debug=debug)
+            except (Stopped, KeyboardInterrupt) as stopped:
+                message = str(stopped) or "stopped"
+                click.echo(message, err=True)
+                if as_json:
+                    click.echo(to_json({"error": message}))
+                sys.exit(stop.exit_status)
             click.echo(to_json(result.to_dict() if isinstance(result, Result) else result) if as_json else text)
             sys.exit(exit_status[0] if exit_status else 0)
 
     return run
+
+
+def _machine_error(error: OSError | MemoryError) -> AdjobsError:
+    """What the machine refuses, where nothing more is known about it."""
+    if isinstance(error, OSError):
+        path = f"{error.filename}: " if error.filename else ""
+        converted = StorageError(f"{path}{error.strerror or error}; check the path, its permissions and the free space")
+    else:
+        converted = StorageError("not enough memory; end other programs, or use smaller batches or images")
+    converted.__cause__ = error
+    return converted
 
 
 class _StderrHandler(logging.Handler):

@@ -44,6 +44,31 @@ def test_help_shows_every_summary_in_full() -> None:
     assert "..." not in text.partition("Commands:")[2]
 
 
+def test_interrupted_import_of_a_verb_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("adjobs.cli.main.importlib.import_module", interrupted)
+    result = CliRunner().invoke(main, ["train"])
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "stopped\n")
+
+
+@pytest.mark.parametrize("module", ["click", "adjobs.cli.main"])
+def test_interrupted_start_is_one_line(module: str) -> None:
+    """As if Ctrl-C came while this module is imported."""
+    script = (
+        "import sys, signal, importlib.abc\n"
+        "class Interrupt(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == {module!r}: signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from adjobs.__main__ import run\n"
+        "run()"
+    )
+    completed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (completed.returncode, completed.stdout, completed.stderr) == (130, "", "stopped\n")
+
+
 def test_module_runs_the_command_line() -> None:
     completed = subprocess.run([sys.executable, "-m", "adjobs", "--help"], capture_output=True, text=True, check=True)
     assert completed.stdout.startswith("Usage: adjobs [OPTIONS]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,22 @@ def test_verb_logs_to_stderr_and_keeps_stdout_for_the_result() -> None:
     assert logging.getLogger("adjobs").handlers == []
 
 
+def test_verb_sigterm_unwinds_it_and_gives_its_own_status() -> None:
+    unwound = []
+
+    def command() -> VerbResult:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            unwound.append(True)
+        return {}, ""
+
+    before = signal.getsignal(signal.SIGTERM)
+    result = invoke(command)
+    assert (result.exit_code, result.stderr, unwound) == (143, "stopped\n", [True])
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 @pytest.mark.parametrize(
     ("error", "status", "line"),
     [
@@ -57,7 +74,9 @@ def test_verb_logs_to_stderr_and_keeps_stdout_for_the_result() -> None:
             2,
             "error: x.yaml: No such file or directory; check the path",
         ),
-        (Stopped("stopped; resume with --resume x"), 143, "stopped; resume with --resume x"),
+        (MemoryError(), 2, "error: not enough memory; end other programs"),
+        (Stopped("stopped; resume with --resume x"), 130, "stopped; resume with --resume x"),
+        (KeyboardInterrupt(), 130, "stopped"),
     ],
 )
 def test_verb_error_is_one_line(error: BaseException, status: int, line: str) -> None:
