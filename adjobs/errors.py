@@ -89,7 +89,7 @@ def join_problems(problems: Sequence[str]) -> str:
 
 
 def choices(name: str, allowed: Iterable[str]) -> str:
-    """The end of a message about an unknown name: what is available and what was probably meant; where the list is long, one of them.
+    """The end of a message about an unknown name: what is available and what was probably meant; of long lists only the latter.
 
     >>> choices("cod", ["cdo", "liac"])
     "available: cdo, liac; did you mean 'cdo'?"

@@ -18,14 +18,14 @@ CAPTIONS = {
     "histogram": "Scores of normal and of anomalous images. Each tick under the bars is one image; right of the dashed line an "
     "image raises an alarm.",
     "confusion": "Decisions at the threshold.",
-    "roc": "How many anomalies are detected at the cost of how many false alarms, for every threshold. The dot is the threshold.",
-    "pr": "How many alarms are correct when so many of the anomalies are detected. The dot is the threshold.",
-    "pro": "How much of the defects' area is covered when so many defect-free pixels are false alarms, each defect region "
-    "weighing the same.",
+    "roc": "Recall (share of anomalies detected) against false-alarm rate, for every threshold. The dot is the threshold in use.",
+    "pr": "Precision (share of alarms that are correct) against recall, for every threshold. The dot is the threshold in use.",
+    "pro": "Share of the defects' area that is detected against the false-alarm rate of defect-free pixels; each defect region "
+    "weighs the same.",
     "defects": "Share of each type that is detected at the threshold, and how well its scores stand out from those of normal "
     "images.",
-    "gallery_misses": "Anomalies with the lowest scores: those that the threshold lets pass.",
-    "gallery_false_alarms": "Normal images with the highest scores: those that raise an alarm.",
+    "gallery_misses": "Anomalies that the threshold misses, the lowest scores first.",
+    "gallery_false_alarms": "Normal images that raise an alarm, the highest scores first.",
     "gallery_hits": "Anomalies with the highest scores.",
     "training": "The training, checkpoint by checkpoint.",
     "annotation": "How well defects are located against the labels that a run learned from. Each marker is one run, the line its "
