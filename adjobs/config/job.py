@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from adjobs import methods
+from adjobs.data.image_reading import PixelScale
 from adjobs.data.labels.masks import LabelDetail, coarser
 from adjobs.data.reading import NORMAL_CLASSES, ReadOptions
 from adjobs.documents import dump_yaml
@@ -45,9 +46,36 @@ class DataSection(Section):
         description="names of classes and choices that mean normal; null: good, ok, i.O., pass, no defect and the like",
     )
     follow_links: bool = Field(False, description="follow symbolic links that lead out of the data set")
+    bit_depth: Literal["auto", 8, 10, 12, 14, 16] = Field(
+        "auto",
+        description="bits of the camera, for images with more than 8 bits; auto: the smallest depth that holds all their values",
+    )
+    value_range: tuple[float, float] | None = Field(
+        None,
+        strict=False,
+        description="pixel values of black and white, for images with more than 8 bits; required for floating-point and negative "
+        "ones; replaces bit_depth",
+    )
     skip_invalid: bool = Field(
         False, description="leave out the images that 'adjobs data check' reports, instead of refusing the job"
     )
+
+    @model_validator(mode="after")
+    def _check_value_range(self) -> Self:
+        if self.value_range is not None:
+            low, high = self.value_range
+            _refuse(
+                None
+                if low < high
+                else f"got value_range [{low:g}, {high:g}]; give the value of black, then a larger one of white"
+            )
+            _refuse(None if self.bit_depth == "auto" else "got bit_depth and value_range; give one of the two")
+        return self
+
+    @property
+    def pixel_scale(self) -> PixelScale:
+        """What the job says about images of more than 8 bits."""
+        return PixelScale(None if self.bit_depth == "auto" else self.bit_depth, self.value_range)
 
     @property
     def read_options(self) -> ReadOptions:

@@ -96,7 +96,7 @@ class ImageReading:
         return self._scale(values, white)
 
     def _scale(self, values: np.ndarray, white: float) -> np.ndarray:
-        share = (values.astype(np.float64) - self.black) * (255 / (white - self.black))
+        share = (values.astype(np.float64) - self.black) * 255 / (white - self.black)  # in this order: halves are exact
         scaled: np.ndarray = np.floor(np.clip(share, 0, 255) + 0.5).astype(np.uint8)
         return scaled
 

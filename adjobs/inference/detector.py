@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self, overload
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from adjobs.data.images import decode, decode_opened, stretch
+from adjobs.data.images import DecodedImage, decode_array, decode_details, decode_opened, stretch
 from adjobs.errors import DataError, JobError, StorageError, one_line
 from adjobs.evaluation.evaluate import EVAL_BATCH, DeviceConfig, PredictionArrays, check_finite, evaluation_mode, predict_images
 from adjobs.inference.detector_folder import Manifest, load_method, read_manifest
@@ -19,7 +19,7 @@ from adjobs.inference.regions import Region, find_regions
 from adjobs.methods.method import Method
 
 ImageInput = str | Path | bytes | Image.Image | np.ndarray
-"""What can be predicted: a path, the bytes of an image file, a PIL image, or a uint8 array."""
+"""What can be predicted: a path, the bytes of an image file, a PIL image, or a uint8 or uint16 array."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class ImagePrediction:
         regions: boxes around connected defect pixels of an anomalous image, in pixels of the image, largest first. On an image
             that is decided to be normal defect pixels are noise, and there are none.
         region_mask: ``(S, S)`` bool, the pixels of these regions; None for normal images and without anomaly maps.
+        warning: how the image differs in bit depth or range of values from those that the detector was trained on, or None.
     """
 
     score: float
@@ -44,6 +45,7 @@ class ImagePrediction:
     defect_mask: np.ndarray | None = None
     regions: tuple[Region, ...] = ()
     region_mask: np.ndarray | None = None
+    warning: str | None = None
 
     @property
     def defect_area(self) -> float | None:
@@ -110,8 +112,8 @@ class Detector:
         """Predict one image or several.
 
         Args:
-            images: a path, the bytes of an image file, a PIL image, or a ``(H, W)`` or ``(H, W, 3)`` uint8 array, RGB; or a list
-                of these. They are stretched to the detector's size as in training.
+            images: a path, the bytes of an image file, a PIL image, or a ``(H, W)`` or ``(H, W, 3)`` uint8 or uint16 array,
+                RGB; or a list of these. They are read and stretched to the detector's size as in training.
 
         Returns:
             A prediction for one image, a list for several, in their order.
@@ -126,15 +128,15 @@ class Detector:
         batches = (slice(start, start + EVAL_BATCH) for start in range(0, len(images), EVAL_BATCH))
         return [prediction for batch in batches for prediction in self.predict_batch(images[batch], names[batch])]
 
-    def predict_batch(self, images: Sequence[ImageInput], names: Sequence[str]) -> list[ImagePrediction]:
+    def predict_batch(self, images: Sequence[ImageInput | DecodedImage], names: Sequence[str]) -> list[ImagePrediction]:
         """Predict one batch, with names of the images for errors; otherwise like calling the detector."""
-        decoded = [read_image(image, name) for image, name in zip(images, names, strict=True)]
-        arrays = self.predict_arrays(np.stack([stretch(image, self.manifest.image_size) for image in decoded]))
+        decoded = [self.read_image(image, name) for image, name in zip(images, names, strict=True)]
+        arrays = self.predict_arrays(np.stack([stretch(each.image, self.manifest.image_size) for each in decoded]))
         check_finite(arrays, names)
         maps: list[np.ndarray | None] = [None] * len(images) if arrays.anomaly_maps is None else list(arrays.anomaly_maps)
         return [
-            self._decide(float(score), anomaly_map, image.size)
-            for score, anomaly_map, image in zip(arrays.score, maps, decoded, strict=True)
+            replace(self._decide(float(score), anomaly_map, each.image.size), warning=self._warning(each))
+            for score, anomaly_map, each in zip(arrays.score, maps, decoded, strict=True)
         ]
 
     def _decide(self, score: float, anomaly_map: np.ndarray | None, size: tuple[int, int]) -> ImagePrediction:
@@ -152,35 +154,32 @@ class Detector:
         with evaluation_mode(self.method):
             return predict_images(self.method, images, self.device_config)
 
+    def read_image(self, source: object, name: str = "image") -> DecodedImage:
+        """Decode an image as those that the detector was trained on.
 
-def read_image(source: object, name: str = "image") -> Image.Image:
-    """An image upright, in mode L or RGB with 8 bits.
+        Args:
+            source: what `ImageInput` allows; what is decoded already is returned.
+            name: of an image that is no file, for errors.
 
-    Args:
-        source: what `ImageInput` allows.
-        name: of an image that is no file, for errors.
-
-    Raises:
-        DataError: not an image, truncated or too large, or an array of another type or shape.
-    """
-    if isinstance(source, str | Path):
-        return decode(Path(source))
-    if isinstance(source, bytes):
-        return decode(source)
-    if isinstance(source, Image.Image):
-        return decode_opened(source, name)
-    if not isinstance(source, np.ndarray):
+        Raises:
+            DataError: not an image, truncated or too large, or an array of another type or shape.
+        """
+        reading = self.manifest.image_reading
+        if isinstance(source, DecodedImage):
+            return source
+        if isinstance(source, str | Path | bytes):
+            return decode_details(Path(source) if isinstance(source, str) else source, reading)
+        if isinstance(source, Image.Image):
+            return decode_opened(source, name, reading)
+        if isinstance(source, np.ndarray):
+            return decode_array(source, name, reading)
         raise DataError(
             f"{name}: got {type(source).__name__}; give a path, the bytes of an image file, a PIL image or a uint8 array, or a "
             "list of these"
         )
-    is_image = source.ndim == 2 or (source.ndim == 3 and source.shape[2] in (1, 3))
-    if source.dtype != np.uint8 or not is_image or 0 in source.shape:
-        raise DataError(
-            f"{name}: got an array of {source.dtype} and shape {source.shape}; give uint8 of shape (H, W), or (H, W, 3) in the "
-            "order red, green, blue"
-        )
-    return decode_opened(Image.fromarray(source[..., 0] if source.ndim == 3 and source.shape[2] == 1 else source), name)
+
+    def _warning(self, image: DecodedImage) -> str | None:
+        return self.manifest.image_reading.warning(image.range)
 
 
 def resolve_device(name: str) -> torch.device:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from adjobs import methods
+from adjobs.data.image_reading import DEFAULT_READING, ImageReading
 from adjobs.data.images import RESIZE_RULE
 from adjobs.errors import AdjobsError, StorageError, one_line, shorten, shown
 from adjobs.methods.contract import ImageSize
@@ -46,6 +47,7 @@ class Manifest(BaseModel):
         pixel_threshold: of pixels; None without anomaly maps.
         normal_train_digest: of the normal images that it was trained on, from
             :func:`adjobs.data.splits.assignment.normal_train_digest`; None where unknown.
+        image_reading: how images of more than 8 bits are read.
         resize_rule: see :mod:`adjobs.data.images`.
         format: of this file.
     """
@@ -60,6 +62,7 @@ class Manifest(BaseModel):
     map_floor: float | None = None
     pixel_threshold: PixelThreshold | None = None
     normal_train_digest: Digest | None = None
+    image_reading: ImageReading = DEFAULT_READING
     resize_rule: str = RESIZE_RULE
     format: int = FORMAT
 
@@ -84,7 +87,10 @@ def save(folder: Path, method: Method, manifest: Manifest) -> None:
 
 def is_detector(folder: Path) -> bool:
     """Whether a folder holds a detector, so far as its manifest is there."""
-    return (folder / MANIFEST_FILE).is_file()
+    try:
+        return (folder / MANIFEST_FILE).is_file()
+    except OSError:  # a name that is too long, which may be anything but a folder
+        return False
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

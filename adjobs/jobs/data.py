@@ -12,8 +12,9 @@ from typing import NamedTuple
 from adjobs import methods
 from adjobs.config.job import JobConfig
 from adjobs.config.settings import Settings
-from adjobs.data.checks.preflight import check_dataset, without_invalid
+from adjobs.data.checks.preflight import inspect_dataset, without_invalid
 from adjobs.data.dataset import Dataset, fingerprint
+from adjobs.data.image_reading import ImageReading
 from adjobs.data.open import open_dataset
 from adjobs.data.problem import DataRequirements, Problem
 from adjobs.data.splits.assignment import SplitAssignment, check_split, make_split, read_split
@@ -26,12 +27,21 @@ from adjobs.version import __version__
 
 
 class PreparedData(NamedTuple):
-    """Data that passed all checks."""
+    """Data that passed all checks.
+
+    Attributes:
+        dataset: the valid samples.
+        fingerprint: of them.
+        problems: of all samples.
+        split: which sample is in which split.
+        reading: how images are read, in training and by the detector that comes of it.
+    """
 
     dataset: Dataset
     fingerprint: str
     problems: list[Problem]
     split: SplitAssignment
+    reading: ImageReading
 
 
 def prepare_data(job: JobConfig, settings: Settings, split: SplitAssignment | None = None) -> PreparedData:
@@ -52,13 +62,13 @@ def prepare_data(job: JobConfig, settings: Settings, split: SplitAssignment | No
     # What is impossible with all images is refused before they are read.
     _refuse_impossible(job, dataset, _assign(dataset, job, split, dataset))
     complete = _fingerprint_or_none(dataset)
-    problems = _cached_problems(dataset, complete, job, split, settings.cache)
+    problems, reading = _cached_check(dataset, complete, job, split, settings.cache)
     _refuse_problems(job, problems)
     valid = without_invalid(dataset, problems)
     assignment = _assign(valid, job, split, dataset)
     _refuse_impossible(job, valid, assignment)
     unchanged = len(valid.samples) == len(dataset.samples)
-    return PreparedData(valid, complete if complete and unchanged else fingerprint(valid), problems, assignment)
+    return PreparedData(valid, complete if complete and unchanged else fingerprint(valid), problems, assignment, reading)
 
 
 def ensure_same_data(uri: str, fingerprint: str, before: str, origin: str, remedy: str) -> None:
@@ -143,24 +153,29 @@ def _refuse_impossible(job: JobConfig, dataset: Dataset, split: SplitAssignment)
         check_pixels_possible(pixel_policy, n_normal, has_masks)
 
 
-def _cached_problems(
+def _cached_check(
     dataset: Dataset, complete: str | None, job: JobConfig, split: SplitAssignment | None, cache: Path
-) -> list[Problem]:
-    """All problems of a data set; reading every image takes a while, so the answer is cached for the same question."""
+) -> tuple[list[Problem], ImageReading]:
+    """All problems of a data set, and how it is read; reading every image takes a while, so the answer is cached."""
     requirements = replace(requirements_of(methods.spec(job.method)), needs_train_anomalies=_needs_train_anomalies(job))
+    scale = job.data.pixel_scale
 
-    def check() -> list[Problem]:
-        return check_dataset(dataset, lambda valid: _assign(valid, job, split, dataset), requirements=requirements, progress=True)
+    def check() -> tuple[list[Problem], ImageReading]:
+        report = inspect_dataset(
+            dataset, lambda valid: _assign(valid, job, split, dataset), requirements=requirements, scale=scale, progress=True
+        )
+        return report.problems, report.reading
 
     if complete is None:
         return check()
     split_key = split.to_dict() if split else [job.data.protocol, job.data.max_train_anomalies, job.data.seed]
     of_reader = [asdict(problem) for problem in dataset.problems]  # of label files, which the fingerprint does not cover
-    question = json.dumps([__version__, complete, split_key, asdict(requirements), of_reader])
+    question = json.dumps([__version__, complete, split_key, asdict(requirements), of_reader, scale])
     path = cache / "checked" / f"{hashlib.sha256(question.encode()).hexdigest()[:32]}.json"
-    with contextlib.suppress(OSError, ValueError, TypeError):  # missing, or damaged by a power failure
-        return [Problem(**item) for item in json.loads(path.read_text())]
-    problems = check()
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # missing, or damaged by a power failure
+        document = json.loads(path.read_text())
+        return [Problem(**item) for item in document["problems"]], ImageReading(**document["reading"])
+    problems, reading = check()
     with disk_errors("write", path), atomic_write(path) as temporary:
-        temporary.write_text(json.dumps([asdict(problem) for problem in problems]))
-    return problems
+        temporary.write_text(json.dumps({"problems": [asdict(problem) for problem in problems], "reading": reading.to_dict()}))
+    return problems, reading

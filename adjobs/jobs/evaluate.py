@@ -31,7 +31,7 @@ def evaluate_detector(detector: Detector, uri: str, format: str, cache: Path) ->
     manifest = detector.manifest
     if digest == manifest.data_fingerprint:
         raise DataError(f"data '{uri}': the detector was trained on these images; use others, or read the metrics of its run")
-    images = open_cache(dataset, digest, manifest.image_size, cache)
+    images = open_cache(dataset, digest, manifest.image_size, cache, reading=manifest.image_reading)
     ids = tuple(sample.id for sample in dataset.samples if sample.label != "unlabelled")
     thresholds = Thresholds(manifest.threshold, manifest.pixel_threshold)
     timed = predict_split(detector.method, images, dataset, ids, detector.device_config)

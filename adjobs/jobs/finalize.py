@@ -135,6 +135,7 @@ def _log_detector(training: FinishedTraining, thresholds: Thresholds, val: Image
         threshold=thresholds.image,
         pixel_threshold=thresholds.pixel,
         data_fingerprint=training.fingerprint,
+        image_reading=training.reading,
         normal_train_digest=normal_train_digest(evaluator.dataset, training.split.train),
         map_floor=float(np.median(normal_maps)) if len(normal_maps) else None,
     )

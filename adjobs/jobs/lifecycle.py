@@ -56,7 +56,7 @@ def task_of(prepared: PreparedJob, settings: Settings, run: RunRef) -> Task:
     """What the workers of an open run need to know."""
     job, data = prepared
     excluded = tuple(sorted({problem.sample for problem in data.problems if problem.severity == "error"}))
-    return Task(job, data.split, data.fingerprint, settings.cache, run, settings.tracking_uri, excluded)
+    return Task(job, data.split, data.fingerprint, settings.cache, run, settings.tracking_uri, excluded, data.reading)
 
 
 def storage_of(settings: Settings, run_id: str) -> str:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from adjobs import methods
 from adjobs.config.job import JobConfig
 from adjobs.config.settings import Settings
+from adjobs.data.image_reading import ImageReading
 from adjobs.data.open import INSTALLED
 from adjobs.data.splits.assignment import SplitAssignment, normal_train_digest
 from adjobs.errors import JobError
@@ -90,6 +91,10 @@ def resolve_warm_start(job: JobConfig, data: PreparedData, settings: Settings) -
     return job.model_copy(update={"params": {**job.params, warm_start.param: model}})
 
 
+def _describe(reading: ImageReading) -> str:
+    return "8 bits" if reading.white is None else f"{reading.black:g} to {reading.white:g}"
+
+
 def _mismatches(job: JobConfig, data: PreparedData, manifest: Manifest) -> list[str]:
     """Where a model to start with does not fit a job."""
     warm_start = methods.spec(job.method).warm_start
@@ -100,6 +105,7 @@ def _mismatches(job: JobConfig, data: PreparedData, manifest: Manifest) -> list[
     pairs = [
         ("method", manifest.method, job.method),
         ("data fingerprint", manifest.data_fingerprint[:16], data.fingerprint[:16]),
+        ("image reading", _describe(manifest.image_reading), _describe(data.reading)),
         ("normal training images", (manifest.normal_train_digest or "unknown")[:16], digest[:16]),
         *((name, stored.get(name), own[name]) for name in ("image_size", *warm_start.must_match)),
     ]

@@ -166,7 +166,7 @@ def _choose_for_pixels(run: _FinishedRun, settings: Settings, policy: ThresholdP
     origin = f"run {run.reader.ref.run_id} was trained on"
     ensure_same_data(job.data.uri, data.fingerprint, stored.fingerprint, origin, "restore the data")
     loaded = Detector.load(run.folder)
-    cache = open_cache(data.dataset, data.fingerprint, job.data.image_size, settings.cache)
+    cache = open_cache(data.dataset, data.fingerprint, job.data.image_size, settings.cache, reading=loaded.manifest.image_reading)
     evaluator = CachedEvaluator(loaded.method, cache, data.dataset, loaded.device_config)
     scores = {split: evaluator.evaluate(getattr(stored.split, split)).scores for split in SPLITS}
     val = scores["val"]

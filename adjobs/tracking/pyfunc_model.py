@@ -6,6 +6,7 @@ MLflow runs this file when a model is loaded ("models from code").
 from __future__ import annotations
 
 import base64
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pandas as pd
 
 from adjobs.errors import DataError, one_line
 from adjobs.inference.detector import Detector
+
+log = logging.getLogger(__name__)
 
 
 class AnomalyModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
@@ -43,6 +46,9 @@ class AnomalyModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         images = list(map(_content, model_input["image"]))
         # One at a time: a batch of large images must not decide how much memory a server needs.
         predictions = [self.detector(image) for image in images]
+        for row, prediction in enumerate(predictions):
+            if prediction.warning:
+                log.warning("image in row %d: %s", row, prediction.warning)
         return pd.DataFrame(
             {
                 "score": np.array([prediction.score for prediction in predictions]),

@@ -17,6 +17,7 @@ from adjobs.config.job import JobConfig
 from adjobs.data.batches import TrainingData
 from adjobs.data.cache.images import ImageCache, open_cache
 from adjobs.data.dataset import Dataset, fingerprint
+from adjobs.data.image_reading import DEFAULT_READING, ImageReading
 from adjobs.data.open import open_dataset
 from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.errors import ClusterError
@@ -51,6 +52,7 @@ class Task:
         run: the open run.
         tracking_uri: of MLflow, from which models to start with are fetched.
         excluded: ids of samples that are left out because they are invalid.
+        reading: how images of more than 8 bits are read.
         reuse_stages: load stages that an equal run on this machine has already trained.
     """
 
@@ -61,6 +63,7 @@ class Task:
     run: RunRef
     tracking_uri: str
     excluded: tuple[str, ...] = ()
+    reading: ImageReading = DEFAULT_READING
     reuse_stages: bool = False
 
 
@@ -71,6 +74,7 @@ class FinishedTraining:
     Attributes:
         job: the resolved job.
         fingerprint: of the data.
+        reading: how its images are read.
         split: which sample is in which split.
         evaluator: predicts with the method, whose weights are the selected ones.
         fit: how the training ended.
@@ -79,6 +83,7 @@ class FinishedTraining:
 
     job: JobConfig
     fingerprint: str
+    reading: ImageReading
     split: SplitAssignment
     evaluator: CachedEvaluator
     fit: FitResult
@@ -163,7 +168,7 @@ def run_worker(task: Task, setup: WorkerSetup[Outcome]) -> Outcome | None:
         evaluator.invalidate()
     if writer is None:
         return None
-    return setup.finalize(FinishedTraining(job, task.fingerprint, task.split, evaluator, result, writer))
+    return setup.finalize(FinishedTraining(job, task.fingerprint, task.reading, task.split, evaluator, result, writer))
 
 
 def _load_pretrained(task: Task, method: Method) -> None:
@@ -203,7 +208,7 @@ def _open_data(task: Task) -> tuple[Dataset, ImageCache]:
             f"data '{data.uri}': this worker sees fingerprint {seen[:16]}, the job was started with {task.fingerprint[:16]}; "
             "the data changed, or the path means another folder on this node: use s3://, or restart the job"
         )
-    return dataset, open_cache(dataset, seen, data.image_size, task.cache, progress=False)
+    return dataset, open_cache(dataset, seen, data.image_size, task.cache, progress=False, reading=task.reading)
 
 
 def _has_both_labels(dataset: Dataset, split: tuple[str, ...]) -> bool:

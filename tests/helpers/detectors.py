@@ -81,10 +81,10 @@ def make_manifest(
 
 
 def brightness_detector(
-    gives_map: bool = True, pixel: float | None = 0.5, image: float = 0.8, method: Method | None = None
+    gives_map: bool = True, pixel: float | None = 0.5, image: float = 0.8, method: Method | None = None, **fields: Any
 ) -> Detector:
     """A detector whose score is the brightness of the brightest pixel, or that of another method."""
-    manifest = make_manifest(threshold=image, pixel=pixel, map_floor=0.1)
+    manifest = make_manifest(threshold=image, pixel=pixel, map_floor=0.1, **fields)
     return Detector(Brightness(gives_map) if method is None else method, manifest, torch.device("cpu"))
 
 

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from adjobs.data.image_reading import ImageReading
 from adjobs.errors import DataError
 from adjobs.inference.detector import ImagePrediction
 from tests.helpers.detectors import SIDE, brightness_detector, draw_image
+from tests.helpers.drawing import save
+from tests.helpers.images import encode_png
 
 BOX = (20, 10, 60, 50)
 
@@ -68,7 +71,9 @@ def test_detector_upright_as_its_exif_says():
     [np.zeros((4, 4), np.float32), np.zeros((4, 4, 4), np.uint8), np.zeros(4, np.uint8), np.zeros((0, 4), np.uint8)],
 )
 def test_detector_other_arrays_are_refused_in_one_line(array):
-    with pytest.raises(DataError, match=r"image: got an array of \w+ and shape \(.*\); give uint8 of shape \(H, W\), or"):
+    with pytest.raises(
+        DataError, match=r"image: got an array of \w+ and shape \(.*\); give uint8 or uint16 of shape \(H, W\), or"
+    ):
         brightness_detector()(array)
 
 
@@ -82,3 +87,23 @@ def test_detector_normal_image_has_a_defect_mask_but_no_regions(tmp_path):
 def test_detector_without_anomaly_maps(tmp_path):
     prediction = brightness_detector(gives_map=False)(draw_image(tmp_path, "a.png", BOX))
     assert (prediction.anomaly_map, prediction.defect_mask, prediction.defect_area) == (None, None, None)
+
+
+def test_detector_reads_images_of_more_than_8_bits_as_its_training_images(tmp_path):
+    reading = ImageReading(white=4095, depths="more than 8 bits")
+    detector = brightness_detector(image_reading=reading)
+    pixels = np.full((64, 64), 1600, np.uint16)
+    path = save(tmp_path / "a.png", pixels)
+    eight = detector(np.full((64, 64), 100, np.uint8))
+    for image in (path, path.read_bytes(), Image.open(path), pixels, np.repeat(pixels[..., None], 3, axis=2)):
+        prediction = detector(image)
+        assert prediction.score == eight.score
+        assert prediction.warning is None
+    assert eight.warning.startswith("has 8 bits, those of the training data have more;")
+    assert detector(pixels * 3).warning.startswith(
+        "has values from 4800 to 4800, outside 0 to 4095, the range of the training data"
+    )
+    assert brightness_detector()(pixels).warning.startswith("has 16 bits, those of the training data have 8;")
+    colour = Image.open(io.BytesIO(encode_png(np.zeros((8, 8, 3), np.uint16))))
+    with pytest.raises(DataError, match=r"image: has colour of 16 bits, of which Pillow keeps 8; give the path of its file, or"):
+        detector(colour)

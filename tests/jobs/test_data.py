@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from adjobs.config.resolve import resolve
 from adjobs.data.dataset import fingerprint
+from adjobs.data.image_reading import ImageReading
 from adjobs.data.open import open_dataset
 from adjobs.data.splits.assignment import make_split, write_split
 from adjobs.errors import DataError, JobError
 from adjobs.jobs import data
 from adjobs.jobs.data import prepare_data
-from tests.helpers.drawing import draw_folder
+from tests.helpers.drawing import draw_folder, save
 from tests.helpers.jobs import local_settings, resolved_job
 
 
@@ -37,7 +41,21 @@ def test_prepare_data_damaged_cached_answer_is_computed_again(folder_root, setti
     (answer,) = (settings.cache / "checked").iterdir()
     answer.write_text("")
     assert prepare_data(resolved_job(folder_root), settings) == first
-    assert answer.read_text() == "[]"
+    assert json.loads(answer.read_text())["problems"] == []
+
+
+def test_prepare_data_images_of_12_bits_get_one_reading_which_the_job_may_set(tmp_path, settings):
+    root = draw_folder(tmp_path / "deep", 12, 6)
+    for path in (*root.glob("good/*"), *root.glob("bad/*/*")):
+        save(path, np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 16)
+    reading = ImageReading(white=4095, depths="more than 8 bits")
+    prepared = prepare_data(resolved_job(root), settings)
+    assert (prepared.reading, prepared.problems) == (reading, [])
+    assert prepare_data(resolved_job(root), settings).reading == reading  # from the stored answer
+    assert prepare_data(resolved_job(root, bit_depth=14), settings).reading.white == 16383
+    in_range = prepare_data(resolved_job(root, value_range=[100, 4000]), settings)
+    assert (in_range.reading.black, in_range.reading.white) == (100, 4000)
+    assert [problem.kind for problem in in_range.problems] in ([], ["clipped"])
 
 
 def test_prepare_data_of_a_resumed_run_skips_the_same_samples(folder_root, settings):

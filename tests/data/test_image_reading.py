@@ -1,0 +1,89 @@
+"""One reading for all images of a data set: bit depths, ranges, and what does not fit them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from adjobs.data.image_reading import DEFAULT_READING, ImageReading, PixelRange, PixelScale, decide_reading
+
+
+def integers(high: float, low: float = 0, bits: int = 16) -> PixelRange:
+    return PixelRange(bits, False, low, high)
+
+
+@pytest.mark.parametrize(
+    ("highs", "white"),
+    [([200], 255), ([256], 1023), ([900, 1024], 4095), ([4080, 90], 4095), ([5000], 16383), ([16384], 65535), ([65520], 65535)],
+)
+def test_decide_reading_white_is_that_of_the_smallest_bit_depth_that_holds_all_values(highs, white):
+    assert decide_reading([integers(high) for high in highs]) == ImageReading(white=white, depths="more than 8 bits")
+
+
+def test_decide_reading_images_of_8_bits_need_no_decision():
+    assert decide_reading([None, None]) == decide_reading([]) == DEFAULT_READING
+    assert decide_reading([None], PixelScale(12)) == DEFAULT_READING
+    assert decide_reading([None, integers(4000)]) == ImageReading(white=4095, depths="both")
+
+
+def test_decide_reading_bits_of_packed_files_hold():
+    assert decide_reading([integers(300, bits=12)]).white == 4095
+
+
+def test_decide_reading_job_decides():
+    assert decide_reading([integers(4000)], PixelScale(14)).white == 16383
+    expected = ImageReading(-20, 80.5, has_range=True, depths="more than 8 bits")
+    assert decide_reading([PixelRange(32, True, -3, 70)], PixelScale(None, (-20, 80.5))) == expected
+
+
+def test_decide_reading_values_that_cannot_be_read_do_not_count():
+    ranges = [integers(900), integers(70_000, bits=32), integers(50, low=-1), PixelRange(32, True, 0, 1)]
+    assert decide_reading(ranges).white == 1023
+    assert decide_reading(ranges[1:]).white == 65535
+
+
+def test_to_8_bits_scales_linearly_clips_and_keeps_the_extremes():
+    reading = ImageReading(white=4095)
+    values = np.array([0, 8, 9, 2048, 4095, 60_000], np.uint16)
+    np.testing.assert_array_equal(reading.to_8_bits(values, 16), [0, 0, 1, 128, 255, 255])
+    signed = ImageReading(-100, 100, has_range=True)
+    np.testing.assert_array_equal(signed.to_8_bits(np.array([-200, -100, 0, 100, 101], np.int32), 32), [0, 0, 128, 255, 255])
+    np.testing.assert_array_equal(signed.to_8_bits(np.array([-100, -99.5, 99.7], np.float32), 32), [0, 1, 255])
+    every = np.arange(2**16, dtype=np.uint16)
+    np.testing.assert_array_equal(DEFAULT_READING.to_8_bits(every, 16), (every.astype(int) + 128) // 257)
+    np.testing.assert_array_equal(DEFAULT_READING.to_8_bits(np.array([4095], np.uint16), 12), [255])
+
+
+def test_fault_values_without_known_black_and_white_are_refused():
+    floats = PixelRange(32, True, 0, 1)
+    assert "set data.value_range to" in DEFAULT_READING.fault(floats)
+    assert DEFAULT_READING.fault(integers(300, low=-5)).startswith("has values from -5 to 300; allowed are 0 to 65535")
+    assert "from 0 to 65536;" in DEFAULT_READING.fault(integers(65536, bits=32))
+    assert DEFAULT_READING.fault(integers(65535)) is None
+    assert ImageReading(0, 1, has_range=True).fault(floats) is None
+    assert "NaN or infinite" in ImageReading(0, 1, has_range=True).fault(PixelRange(32, True, np.nan, np.nan))
+
+
+def test_warning_images_unlike_the_training_images():
+    reading = ImageReading(white=4095, depths="more than 8 bits")
+    assert reading.warning(integers(4095)) is None
+    assert "outside 0 to 4095" in reading.warning(integers(4096))
+    assert "has 8 bits" in reading.warning(None)
+    assert ImageReading(white=4095, depths="both").warning(None) is None
+    assert "has 16 bits" in DEFAULT_READING.warning(integers(9))
+    assert DEFAULT_READING.warning(None) is None
+
+
+@pytest.mark.parametrize(
+    "fields", [{"white": 0}, {"black": 5, "white": 5}, {"white": np.nan}, {"white": np.inf}, {"black": -np.inf}]
+)
+def test_image_reading_impossible_range_is_refused(fields):
+    with pytest.raises(ValueError, match="white must be above black, both finite"):
+        ImageReading(**fields)
+
+
+def test_key_differs_between_readings_only():
+    keys = [ImageReading(white=white).key for white in (255, 1023, 65535)] + [ImageReading(0.5, 1).key, ImageReading(0.25, 1).key]
+    assert len(set(keys)) == 5
+    assert DEFAULT_READING.key == ""
+    assert ImageReading(white=255, depths="both").key == ImageReading(white=255).key
