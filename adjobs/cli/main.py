@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
 from adjobs import cli
+from adjobs.cli.output import fail
 from adjobs.cli.signals import StopSignal
+from adjobs.errors import JobError, shorten
 from adjobs.version import __version__
 
 EPILOG = """\b
@@ -47,13 +51,32 @@ class Verbs(click.Group):
         command: click.Command = importlib.import_module(f"adjobs.cli.{cmd_name}").command
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options before the verb."""
+        with _usage_errors(as_json=False):
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> object:
         """Run a verb; Ctrl-C while it is imported is one line, too."""
         try:
-            return super().invoke(ctx)
+            with _usage_errors(as_json="--json" in ctx.args):
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             click.echo("stopped", err=True)
             sys.exit(StopSignal().exit_status)
+
+
+@contextmanager
+def _usage_errors(*, as_json: bool) -> Iterator[None]:
+    """Errors in options and arguments as one line, like all others; click prints three."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "adjobs"
+        message = shorten(error.format_message(), 400).rstrip(".?")
+        fail(JobError(f"{message}; see '{command} --help'"), as_json=as_json, debug=False)
 
 
 @click.group(cls=Verbs, epilog=EPILOG)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -67,6 +68,39 @@ def test_interrupted_start_is_one_line(module: str) -> None:
     )
     completed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (completed.returncode, completed.stdout, completed.stderr) == (130, "", "stopped\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tune", "--seed", "-1"], "error: Invalid value for '--seed': -1 is not in the range"),
+        (["train", "--lokal"], "error: No such option '--lokal'"),
+        (["threshold", "x", "--policy", "best"], "error: Invalid value for '--policy': 'best' is not one of 'fixed', "),
+        (["report"], "error: Missing argument 'RUN...'"),
+        (["trian"], "error: No such command 'trian'"),
+        (["--verbose", "train"], "error: No such option '--verbose'"),
+        (["data", "chek", "x"], "error: No such command 'chek'"),
+        (["predict", "x\n" * 1000], "error: Missing option '--model'"),
+    ],
+)
+def test_wrong_option_or_argument_is_one_line(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(main, arguments, prog_name="adjobs")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(message)
+    assert result.stderr.endswith(" --help'\n")
+    assert result.stderr.count("\n") == 1
+
+
+def test_wrong_option_with_json_is_json() -> None:
+    result = CliRunner().invoke(main, ["tune", "--json", "--seed", "-1"], prog_name="adjobs")
+    assert json.loads(result.stdout)["error"].startswith("Invalid value for '--seed'")
+
+
+@pytest.mark.parametrize("arguments", [[], ["data"]])
+def test_group_without_a_verb_shows_its_help(arguments: list[str]) -> None:
+    result = CliRunner().invoke(main, arguments, prog_name="adjobs")
+    assert result.exit_code == 2
+    assert "Commands:" in result.output
 
 
 def test_module_runs_the_command_line() -> None:
