@@ -117,6 +117,7 @@ class _Reader:
     def __init__(self, path: Path, images: ImageFinder, context: ReadContext) -> None:
         self._path, self._images, self._context = path, images, context
         self._document = validate(_Document, read_json(path), path)
+        self._name = path.relative_to(images.root).as_posix()
         subset = _subset(images.root, path)
         parents = [path.parent, images.root]
         folders = [*parents, *(parent / "images" for parent in parents)]
@@ -145,34 +146,36 @@ class _Reader:
 
     def samples(self) -> Iterator[Sample]:
         """The samples of all images that can be found; whatever is wrong is recorded."""
-        images = list(self._valid(_Image, "images", "file_name"))
-        annotations: dict[str, list[_Annotation]] = defaultdict(list)
-        for annotation in self._valid(_Annotation, "annotations", "id"):
-            annotations[annotation.image_id].append(annotation)
+        images = list(self._valid_images())
         counts = Counter(image.id for image in images)
+        annotations: dict[str, list[_Annotation | str]] = defaultdict(list)
+        for number, (annotation, fault) in enumerate(validate_each(_Annotation, self._document.annotations)):
+            raw = self._document.annotations[number]
+            where = f"annotations.{number}" + (
+                f" ({shorten(str(raw['id']), 60)})" if isinstance(raw, dict) and "id" in raw else ""
+            )
+            image_id = annotation.image_id if annotation else str(raw.get("image_id")) if isinstance(raw, dict) else ""
+            if image_id in counts:
+                annotations[image_id].append(annotation or f"{where}: {fault}")
+            elif annotation:
+                self._error(where, f"is of image {shorten(image_id, 60)}, which is not listed under images")
+            else:  # nobody knows which image is not normal
+                self._context.error("", INVALID, f"{self._name}: {where}: {fault}; fix it or export the file again")
         for image in images:
             file = self._find(image)
             if file is not None:
                 yield self._sample(file, image, annotations.get(image.id, []), counts[image.id])
-        for image_id in annotations.keys() - counts.keys():
-            for annotation in annotations[image_id]:
-                self._error(
-                    f"annotation {annotation.id}", f"is of image {shorten(image_id, 60)}, which is not listed under images"
-                )
 
-    def _valid(self, model: type[Any], key: str, name: str) -> Iterator[Any]:
-        entries = getattr(self._document, key)
-        for number, (element, fault) in enumerate(validate_each(model, entries)):
-            if element is None:
-                own = entries[number].get(name) if isinstance(entries[number], dict) else None
-                self._error(f"{key}.{number}" + (f" ({shorten(str(own), 60)})" if own is not None else ""), fault)
+    def _valid_images(self) -> Iterator[_Image]:
+        for number, (image, fault) in enumerate(validate_each(_Image, self._document.images)):
+            if image is None:
+                self._error(f"images.{number}", fault)
             else:
-                yield element
+                yield image
 
     def _error(self, where: str, fault: str) -> None:
         """Record an error of what no sample stands for."""
-        name = self._path.relative_to(self._images.root).as_posix()
-        self._context.error(f"{name}: {where}", INVALID, f"{fault}; fix it or export the file again")
+        self._context.error(f"{self._name}: {where}", INVALID, f"{fault}; fix it or export the file again")
 
     def _find(self, image: _Image) -> Path | None:
         """The image beside the document, in the root, or in ``images`` of one of them, or in its subset's folder there."""
@@ -185,12 +188,15 @@ class _Reader:
             self._error(f"image {shorten(image.file_name, 80)}", "is neither beside the file nor in images/; copy it there")
         return file
 
-    def _sample(self, file: Path, image: _Image, annotations: list[_Annotation], count: int) -> Sample:
+    def _sample(self, file: Path, image: _Image, annotations: list[_Annotation | str], count: int) -> Sample:
         size = (image.width, image.height) if image.width and image.height else None
         annotated = AnnotatedImage(self._context, self._images.root, file, self._path.name, size)
         if count > 1:  # as in files merged by hand; each would get the annotations of both
             annotated.error(f"id {image.id} is listed {count} times under images; ids must be unique")
         for annotation in annotations:
+            if isinstance(annotation, str):
+                annotated.error(annotation)
+                continue
             where = f"annotation {annotation.id}"
             if annotation.category_id not in self._categories:
                 annotated.error(f"{where} has the category {annotation.category_id}, which is not listed under categories")

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from pydantic import BaseModel, RootModel
+from pydantic import BaseModel
 
+from adjobs.data.annotations import INVALID, AnnotatedImage
 from adjobs.data.dataset import Sample
-from adjobs.data.images import refuse_other_size
 from adjobs.data.labels import polygons
 from adjobs.data.labels.labelstudio_rle import decode_brush
-from adjobs.data.labels.masks import Box, Shapes
+from adjobs.data.lookup import ImageFinder, normal_form
 from adjobs.data.reading import ReadContext
-from adjobs.data.walk import clean_defect_type, image_files, is_image, json_files, read_json, validate
-from adjobs.errors import DataError
+from adjobs.data.walk import is_image, json_files, read_json, validate_each
+from adjobs.errors import DataError, one_line, shorten
 
 NAME = "labelstudio"
 DESCRIPTION = (
     "one .json (export as JSON) beside the images, matched by name; submitted without a region is normal, else unlabelled"
 )
 
-_NORMAL_CHOICES = {"good", "ok", "normal", "pass", "no defect", "no defects", "defect-free", "no anomaly", "none"}
-_ANOMALOUS_CHOICES = {"bad", "ng", "anomalous", "anomaly", "abnormal", "defect", "defective", "fail"}  # a defect of unknown type
 _REGION_TYPES = {"rectangle", "rectanglelabels", "polygon", "polygonlabels", "brush", "brushlabels"}
 _NON_REGION_TYPES = {"choices", "labels", "textarea", "rating", "number", "taxonomy", "datetime", "relation"}
 _UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-")  # Label Studio adds it to the name of an uploaded file
@@ -56,17 +53,12 @@ class _Task(BaseModel):
     file_upload: str | None = None
 
 
-class _Tasks(RootModel[list[_Task]]):
-    pass
-
-
 class _Region(NamedTuple):
-    """One defect: ``segmentation`` as in COCO, None for a rectangle; ``box`` in pixels; ``size`` is the image's width, height."""
+    """One drawn region: either ``segmentation`` as in COCO, or the ``box`` of a rectangle, in pixels."""
 
     name: str
-    segmentation: Any
-    box: Box
-    size: tuple[int, int]
+    segmentation: Any = None
+    box: tuple[float, ...] | None = None
 
 
 def recognises(root: Path) -> bool:
@@ -77,87 +69,131 @@ def recognises(root: Path) -> bool:
 def read(root: Path, context: ReadContext) -> list[Sample]:
     """List the samples; images without a task are unlabelled.
 
-    If a task has several annotations, the ground truth is used, or else the latest. Polygons and brush strokes become a mask;
-    if one region is a rectangle, all become boxes, a rotated rectangle its bounding box.
+    If a task has several annotations, the ground truth is used, or else the latest; where they disagree, a warning says so.
+    Polygons and brush strokes become a mask; if one region is a rectangle, all become boxes, a rotated rectangle its bounding
+    box. A task that is malformed, contradicts itself, or names no image is an error.
 
     Raises:
-        DataError: the export is malformed, contradicts itself, or names an image that does not exist.
+        DataError: the export is not a list of tasks, or there are several.
     """
     exports = json_files([root], "[", "data", "annotations")
     if len(exports) > 1:
         names = ", ".join(path.name for path in exports)
-        raise DataError(f"{root}: has {len(exports)} exports of Label Studio ({names}); expected one; remove the others")
-    path, images = exports[0], _Images(root, context)
-    samples: list[Sample] = []
-    for task in validate(_Tasks, read_json(path), path).root:
-        try:
-            samples.append(_sample(root, images.find(task), task))
-        except ValueError as error:
-            raise DataError(f"{path}: task {task.id}: {error}; fix it in Label Studio and export again") from error
-    labelled = {sample.image for sample in samples}
-    unlabelled = [image for image in images.paths if image not in labelled]
-    return samples + [Sample(image.relative_to(root).as_posix(), image, "unlabelled") for image in unlabelled]
+        raise DataError(f"{root}: has {len(exports)} exports of Label Studio ({shorten(names)}); expected one; remove the others")
+    path, images = exports[0], ImageFinder(root, context)
+    samples: dict[Path, Sample] = {}
+    for task, file in _tasks(path, images, context):
+        if file in samples:
+            name = samples[file].id
+            context.error(f"{path.name}: task {task.id}", INVALID, f"is about {name}, as an earlier task; remove one of the two")
+        else:
+            samples[file] = _sample(task, root, file, f"{path.name}: task {task.id}", context)
+    unlabelled = [image for image in images.paths if image not in samples]
+    return [*samples.values(), *(Sample(image.relative_to(root).as_posix(), image, "unlabelled") for image in unlabelled)]
 
 
-class _Images:
-    """Images of a folder, looked up by the addresses in tasks."""
-
-    def __init__(self, root: Path, context: ReadContext) -> None:
-        self.paths = image_files(root, context)
-        self._root = root
-        self._by_name: dict[str, list[Path]] = defaultdict(list)
-        for path in self.paths:
-            self._by_name[path.name].append(path)
-
-    def find(self, task: _Task) -> Path:
-        """The image of a task; raises ValueError unless exactly one matches."""
-        address = _address(task)
-        name = PurePosixPath(address).name
-        matches = self._by_name.get(name) or self._by_name.get(_UPLOAD_PREFIX.sub("", name, count=1)) or []
-        if len(matches) > 1:  # the folders in the address may distinguish images of the same name
-            exact = [path for path in matches if f"/{address}".endswith("/" + path.relative_to(self._root).as_posix())]
-            matches = exact if len(exact) == 1 else matches
-        if len(matches) != 1:
-            raise ValueError(f"found {len(matches)} images named {name} beside the export; expected one")
-        return matches[0]
+def _tasks(path: Path, images: ImageFinder, context: ReadContext) -> Iterator[tuple[_Task, Path]]:
+    """The valid tasks of an export, each with its image."""
+    entries = read_json(path)
+    for number, (task, fault) in enumerate(validate_each(_Task, entries)):
+        where = f"{path.name}: task {task.id if task else f'number {number + 1}'}"
+        file = None
+        if task:
+            try:
+                file = _find(task, images)
+            except ValueError as error:
+                fault = one_line(error)
+        if task and file:
+            yield task, file
+        else:
+            context.error(where, INVALID, f"{fault}; fix it in Label Studio and export again")
 
 
-def _address(task: _Task) -> str:
-    """Path of a task's image, from the address of an upload, a local file or a web page."""
-    texts = [value for value in (task.data.get("image"), *task.data.values()) if isinstance(value, str)]
-    for text in texts:
-        address = urlsplit(text)
-        path = parse_qs(address.query).get("d", [unquote(address.path)])[0]
-        if is_image(Path(path)):
-            return path
+def _find(task: _Task, images: ImageFinder) -> Path:
+    """The image of a task; raises ValueError unless exactly one matches."""
+    addresses = list(_addresses(task))
+    if not addresses:
+        raise ValueError(f"data is {shorten(repr(task.data), 60)}; expected the address of an image")
+    found = [(address, _matches(address, images)) for address in addresses]
+    for _, matches in found:
+        if len(matches) == 1:
+            return matches[0]
+    address, matches = next(((address, matches) for address, matches in found if matches), found[0])
+    name = shorten(PurePosixPath(address).name, 80)
+    raise ValueError(f"found {len(matches)} images named {name} beside the export; expected one")
+
+
+def _matches(address: str, images: ImageFinder) -> list[Path]:
+    name = PurePosixPath(address).name
+    matches = images.named(name) or images.named(_UPLOAD_PREFIX.sub("", name, count=1))
+    if len(matches) > 1:  # the folders in the address may distinguish images of the same name
+        whole = normal_form(f"/{address}")
+        exact = [path for path in matches if whole.endswith(normal_form(f"/{path.relative_to(images.root).as_posix()}"))]
+        matches = exact if len(exact) == 1 else matches
+    return matches
+
+
+def _addresses(task: _Task) -> Iterator[str]:
+    """Paths that a task's image may have, from the address of an upload, a local file, a bucket or a web page.
+
+    The address is taken literally first: names in buckets may hold what means something else in a web address.
+    """
+    for text in (task.data.get("image"), *task.data.values()):
+        if isinstance(text, str):
+            yield from filter(_is_image_path, (text, *_parsed(text)))
     if task.file_upload:
-        return task.file_upload
-    raise ValueError(f"data is {repr(task.data)[:60]}; expected the address of an image")
+        yield task.file_upload
 
 
-def _sample(root: Path, image: Path, task: _Task) -> Sample:
-    """The sample of a task; raises ValueError if its annotation is contradictory or malformed."""
-    name = image.relative_to(root).as_posix()
+def _parsed(text: str) -> list[str]:
+    try:
+        address = urlsplit(text)
+    except ValueError:  # brackets that are no IPv6 address
+        return []
+    return parse_qs(address.query).get("d", [unquote(address.path)])[:1]
+
+
+def _is_image_path(path: str) -> bool:
+    return is_image(Path(path))
+
+
+def _sample(task: _Task, root: Path, file: Path, source: str, context: ReadContext) -> Sample:
     valid = [annotation for annotation in task.annotations if not annotation.was_cancelled]
     if not valid:
-        return Sample(name, image, "unlabelled")
-    results = max(valid, key=lambda annotation: (bool(annotation.ground_truth), annotation.updated_at or "")).result
-    regions, choices = _regions(results), _choices(results)
-    defect_choices = [choice for choice in choices if choice.lower() not in _NORMAL_CHOICES]
-    if regions and choices and not defect_choices:
-        raise ValueError(f"the choice {choices[0]} contradicts the {len(regions)} drawn defects; one of them is wrong")
-    if not regions:
-        has_type = defect_choices and defect_choices[0].lower() not in _ANOMALOUS_CHOICES
-        defect = clean_defect_type(defect_choices[0]) if has_type else ""
-        return Sample(name, image, "anomalous" if defect_choices else "normal", defect=defect)
-    if len({region.size for region in regions}) > 1:
-        raise ValueError("regions refer to images of different sizes; all must refer to the same image")
-    largest = max(regions, key=lambda region: (region.box.right - region.box.left) * (region.box.bottom - region.box.top))
-    if all(region.segmentation for region in regions):
-        mask = Shapes(tuple(json.dumps(region.segmentation) for region in regions), *regions[0].size)
-        return Sample(name, image, "anomalous", mask, largest.name)
-    refuse_other_size(image, *regions[0].size)
-    return Sample(name, image, "anomalous", defect=largest.name, boxes=tuple(region.box for region in regions))
+        return Sample(file.relative_to(root).as_posix(), file, "unlabelled")
+    used = max(valid, key=lambda annotation: (bool(annotation.ground_truth), annotation.updated_at or ""))
+    sizes = {(result.original_width or 0, result.original_height or 0) for result in used.result if result.type in _REGION_TYPES}
+    image = AnnotatedImage(context, root, file, source, next((size for size in sorted(sizes) if min(size) > 0), None))
+    if len(sizes) > 1:
+        image.error("regions refer to images of different sizes; all must refer to the same image")
+    verdicts = list(dict.fromkeys(_verdict(annotation.result, context) for annotation in valid))
+    if len(verdicts) > 1 and not used.ground_truth:
+        message = (
+            f"{len(valid)} annotations disagree ({shorten(', '.join(verdicts))}); the latest is used; mark one as ground truth"
+        )
+        context.warning(image.id, "annotators disagree", f"{source}: {message}")
+    for choice in _choices(used.result):
+        image.tag(choice)
+    # A region drawn with <Labels> has its label in a second result with the same id.
+    labels = {result.id: result.value for result in used.result if result.type == "labels" and result.id}
+    for result in used.result:
+        where = f"region {result.id}" if result.id else f"a {result.type}"
+        try:
+            region = _region(result, labels.get(result.id or "", result.value))
+        except ValueError as error:
+            image.error(f"{where}: {one_line(error)}")
+            continue
+        if region:
+            image.add(where, region.name, segmentation=region.segmentation, box=region.box)
+    return image.sample()
+
+
+def _verdict(results: list[_Result], context: ReadContext) -> str:
+    """What an annotation says about the image: its choices, or else whether there is a defect."""
+    choices = [choice for choice in _choices(results) if not context.is_normal(choice)]
+    if choices:
+        return ", ".join(f"'{choice}'" for choice in sorted(set(choices)))
+    return "anomalous" if any(result.type in _REGION_TYPES for result in results) else "normal"
 
 
 def _choices(results: list[_Result]) -> list[str]:
@@ -167,20 +203,12 @@ def _choices(results: list[_Result]) -> list[str]:
     return [str(choice) for choices in values if isinstance(choices, list) for choice in choices]
 
 
-def _regions(results: list[_Result]) -> list[_Region]:
-    # A region drawn with <Labels> has its label in a second result with the same id.
-    labels = {result.id: result.value for result in results if result.type == "labels" and result.id}
-    regions = []
-    for result in results:
-        if result.type in _REGION_TYPES:
-            region = _region(result, labels.get(result.id or "", result.value))
-            regions.extend([region] if region else [])
-        elif result.type not in _NON_REGION_TYPES:
-            raise ValueError(f"type {result.type} is not supported; allowed are rectangles, polygons, brush strokes and choices")
-    return regions
-
-
 def _region(result: _Result, label_value: dict[str, Any]) -> _Region | None:
+    """The region of a result; None for what is no region; raises ValueError if it cannot be used."""
+    if result.type in _NON_REGION_TYPES:
+        return None
+    if result.type not in _REGION_TYPES:
+        raise ValueError(f"type {result.type} is not supported; allowed are rectangles, polygons, brush strokes and choices")
     width, height = result.original_width or 0, result.original_height or 0
     if width <= 0 or height <= 0:
         raise ValueError(f"a {result.type} has no original_width and original_height; both are required")
@@ -189,20 +217,17 @@ def _region(result: _Result, label_value: dict[str, Any]) -> _Region | None:
             f"a {result.type} was drawn on an image rotated by {result.image_rotation:g} degrees; only 0 is supported"
         )
     names = label_value.get("labels") or label_value.get(result.type) or [""]
-    name = clean_defect_type(str(names[0])) if isinstance(names, list) else ""
+    name = str(names[0]) if isinstance(names, list) else ""
     kind = result.type.removesuffix("labels")
     if kind == "rectangle":
-        outline: Any = [_rectangle(result.value, width, height)]
-    elif kind == "polygon":
-        outline = [_polygon(result.value.get("points"), width, height)]
-    else:
-        outline = polygons.encode(decode_brush(result.value.get("rle"), width, height))
-    box = polygons.bounds(outline, width, height)
-    if box is None and kind == "brush":  # everything painted was erased again
-        return None
-    if box is None:
-        raise ValueError(f"a {result.type} does not overlap the image")
-    return _Region(name, None if kind == "rectangle" else outline, Box(*box), (width, height))
+        corners = _rectangle(result.value, width, height)
+        box = (min(corners[::2]), min(corners[1::2]), max(corners[::2]), max(corners[1::2]))
+        return _Region(name, box=box)
+    if kind == "polygon":
+        return _Region(name, [_polygon(result.value.get("points"), width, height)])
+    painted = decode_brush(result.value.get("rle"), width, height)
+    # A stroke may have been erased again.
+    return _Region(name, polygons.encode(painted)) if painted.any() else None
 
 
 def _rectangle(value: dict[str, Any], width: int, height: int) -> list[float]:

@@ -56,13 +56,26 @@ def bounds(segmentation: Any, width: int, height: int) -> tuple[float, float, fl
         ValueError: see :func:`check`.
     """
     if isinstance(segmentation, dict):
-        y, x = np.nonzero(draw(segmentation, width, height))
-        return (int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1) if len(x) else None
+        refuse_large(width, height)
+        return _bounds_of_runs(_lengths(segmentation, width, height), height)
     check(segmentation, width, height)
     x, y = (np.concatenate([polygon[offset::2] for polygon in segmentation]) for offset in (0, 1))
     left, right = (float(edge) for edge in np.clip([x.min(), x.max()], 0, width))
     top, bottom = (float(edge) for edge in np.clip([y.min(), y.max()], 0, height))
     return (left, top, right, bottom) if left < right and top < bottom else None
+
+
+def _bounds_of_runs(lengths: list[int], height: int) -> tuple[int, int, int, int] | None:
+    ends = np.cumsum(lengths)[1::2]
+    starts = ends - np.array(lengths[1::2], dtype=np.int64)
+    starts, last = starts[starts < ends], ends[starts < ends] - 1
+    if not len(starts):
+        return None
+    left, right = int(starts[0]) // height, int(last[-1]) // height + 1
+    is_across = starts // height < last // height  # a run that goes on in the next column
+    top = 0 if is_across.any() else int((starts % height).min())
+    bottom = height if is_across.any() else int((last % height).max()) + 1
+    return left, top, right, bottom
 
 
 def encode(mask: np.ndarray) -> dict[str, Any]:

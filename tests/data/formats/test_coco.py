@@ -96,7 +96,7 @@ def read_changed(root: Path, change: Callable[[Any], object]) -> tuple[dict[str,
 @pytest.mark.parametrize(
     ("change", "sample", "message"),
     [
-        ({"image_id": 99}, f"{COCO_FILE}: annotation 4", r"^is of image 99, which is not listed under images;"),
+        ({"image_id": 99}, f"{COCO_FILE}: annotations.3 (4)", r"^is of image 99, which is not listed under images;"),
         ({"category_id": 9}, "images/bad2.jpg", r"annotation 4 has the category 9, which is not listed under categories;"),
         ({"bbox": [1, 2, 3]}, "images/bad2.jpg", r"annotation 4: box is \[1, 2, 3\]; expected four numbers in pixels; fix it or"),
         ({"bbox": [1, 2, 3, float("inf")]}, "images/bad2.jpg", r"annotation 4: box is \[1, 2, 4, inf\]; expected four numbers"),
@@ -112,7 +112,12 @@ def read_changed(root: Path, change: Callable[[Any], object]) -> tuple[dict[str,
         ({"bbox": [], "segmentation": [[1, 2, 3, 4]]}, "images/bad2.jpg", r"annotation 4: polygon is \[1, 2, 3, 4\]; expected"),
         ({"bbox": [], "segmentation": [[]]}, "images/bad2.jpg", r"annotation 4: polygon is \[\]; expected"),
         ({"bbox": [], "segmentation": 3}, "images/bad2.jpg", r"annotation 4: segmentation is 3; expected a list of polygons"),
-        ({"image_id": None}, f"{COCO_FILE}: annotations.3 (4)", r"^image_id is None; input should be a valid string;"),
+        (
+            {"image_id": None},
+            "",
+            r"annotations.3 \(4\): image_id is None; input should be a valid string",
+        ),
+        ({"category_id": None}, "images/bad2.jpg", r"annotations.3 \(4\): category_id is None; input should be a valid string;"),
     ],
 )
 def test_read_invalid_annotation_is_an_error_of_its_image(change, sample, message, tmp_path):

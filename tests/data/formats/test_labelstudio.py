@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import re
 import shutil
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,17 +21,29 @@ from tests.helpers.drawing import draw_labelstudio
 TASKS = "project-3-at-2026-01-31.json"
 
 
-def samples_of(root: Path, change) -> dict[str, Sample]:
-    """The samples after a change of the first task, which is that of ``bad0.png`` with a rectangle."""
+def read_changed(root: Path, change: Callable[[Any], object]) -> tuple[dict[str, Sample], list[tuple[str, str]]]:
+    """Samples and (sample, message) of the problems after a change of the first task: ``bad0.png`` with a rectangle."""
     edit_json(draw_labelstudio(root) / TASKS, lambda tasks: change(tasks[0]))
-    return by_id(labelstudio.read(root, ReadContext()))
+    context = ReadContext()
+    samples = by_id(labelstudio.read(root, context))
+    return samples, [(problem.sample, problem.message) for problem in context.problems]
 
 
-def sample_of(root: Path, *results: dict) -> Sample:
-    """The sample of an image of 32 x 32 pixels with these results."""
+def samples_of(root: Path, change: Callable[[Any], object]) -> dict[str, Sample]:
+    samples, problems = read_changed(root, change)
+    assert problems == []
+    return samples
+
+
+def with_results(*results: dict[str, Any]) -> Callable[[Any], object]:
+    """A change that gives the first task these results, on an image of 32 x 32 pixels."""
     size = {"original_width": 32, "original_height": 32, "image_rotation": 0}
-    results = tuple(size | result for result in results)
-    return samples_of(root, lambda task: task["annotations"][0].update(result=results))["images/bad0.png"]
+    return lambda task: task["annotations"][0].update(result=[size | result for result in results])
+
+
+def sample_of(root: Path, *results: dict[str, Any]) -> Sample:
+    """The sample of an image of 32 x 32 pixels with these results."""
+    return samples_of(root, with_results(*results))["images/bad0.png"]
 
 
 def test_read_rectangles_polygons_and_choices(tmp_path):
@@ -108,8 +124,17 @@ def test_read_several_annotations_use_ground_truth_then_latest(tmp_path):
     skipped = annotation("skipped", updated_at="2026-03-01T00:00:00Z", was_cancelled=True)
     for versions, defect in (([late, early, skipped], "late"), ([truth, late, skipped], "truth")):
         shutil.rmtree(tmp_path / "set", ignore_errors=True)
-        samples = samples_of(tmp_path / "set", lambda task, versions=versions: task.update(annotations=versions))
+        samples, problems = read_changed(tmp_path / "set", lambda task, versions=versions: task.update(annotations=versions))
         assert samples["images/bad0.png"].defect == defect
+        assert len(problems) == (defect == "late")  # the ground truth settles it
+
+
+def test_read_annotators_who_disagree_are_reported(tmp_path):
+    normal = {"result": [{"type": "choices", "value": {"choices": ["OK"]}}], "updated_at": "2026-03-01T00:00:00Z"}
+    samples, problems = read_changed(tmp_path, lambda task: task["annotations"].append(normal))
+    assert samples["images/bad0.png"].label == "normal"
+    message = f"{TASKS}: task 1: 2 annotations disagree (anomalous, normal); the latest is used; mark one as ground truth"
+    assert problems == [("images/bad0.png", message)]
 
 
 @pytest.mark.parametrize(
@@ -121,6 +146,8 @@ def test_read_several_annotations_use_ground_truth_then_latest(tmp_path):
         {"image": "/data/upload/3/bad0.png"},
         {"note": "see below", "photo": "/data/upload/3/bad0.png"},
         {"image": "unknown"},
+        {"image": "s3://bucket/line 1/bad0.png"},
+        {"image": "s3://bucket/line[1]/bad0.png"},
     ],
 )
 def test_read_image_addresses_are_matched_by_name(data, tmp_path):
@@ -128,11 +155,22 @@ def test_read_image_addresses_are_matched_by_name(data, tmp_path):
     assert samples["images/bad0.png"].label == "anomalous"
 
 
+@pytest.mark.parametrize("name", ["part#0.png", "100%20.png", "what?.png", "Gehäuse.png", "Geha\u0308use.png"])
+def test_read_raw_addresses_are_taken_literally_first(name, tmp_path):
+    root = draw_labelstudio(tmp_path)
+    (root / "images" / "bad0.png").rename(root / "images" / name)
+    address = f"s3://bucket/line 1/{unicodedata.normalize('NFC', name)}"
+    edit_json(root / TASKS, lambda tasks: tasks[0].update(data={"image": address}, file_upload=None))
+    assert by_id(labelstudio.read(root, ReadContext()))[f"images/{name}"].label == "anomalous"
+
+
 def test_read_images_of_one_name_are_matched_by_folder(tmp_path):
     root = draw_labelstudio(tmp_path)
     shutil.copytree(root / "images", root / "more")
-    with pytest.raises(DataError, match=r"task 1: found 2 images named 0123abcd-bad0.png beside the export; expected one"):
-        labelstudio.read(root, ReadContext())
+    context = ReadContext()
+    labelstudio.read(root, context)
+    assert [problem.sample for problem in context.problems][:2] == [f"{TASKS}: task 1", f"{TASKS}: task 2"]
+    assert context.problems[0].message.startswith("found 2 images named 0123abcd-bad0.png beside the export; expected one; ")
 
     def change(tasks):
         for task in tasks:
@@ -158,7 +196,7 @@ RECTANGLE = {"type": "rectanglelabels", "value": {"x": 0, "y": 0, "width": 25, "
             r"the choice Ok contradicts the 1 drawn defects; one of them is wrong",
         ),
         ([{**RECTANGLE, "value": {"x": 1}}], r"has x, y, width, height and rotation \[1, None, None, None, 0\]; all must be num"),
-        ([{**RECTANGLE, "value": {"x": 1, "y": 2, "width": 0, "height": 9}}], r"rectanglelabels does not overlap the image"),
+        ([{**RECTANGLE, "value": {"x": 1, "y": 2, "width": 0, "height": 9}}], r"a rectanglelabels: box has no area"),
         (
             [{"type": "polygonlabels", "value": {"points": [[1, 2], [3]]}}],
             r"a polygon has points \[\[1, 2\], \[3\]\]; expected",
@@ -169,28 +207,55 @@ RECTANGLE = {"type": "rectanglelabels", "value": {"x": 0, "y": 0, "width": 25, "
     ],
 )
 def test_read_invalid_result_names_the_task(results, message, tmp_path):
-    with pytest.raises(DataError, match=rf"{TASKS}: task 1: .*{message}.*; fix it in Label Studio and export again$") as raised:
-        sample_of(tmp_path, *results)
-    assert "\n" not in str(raised.value)
+    _, problems = read_changed(tmp_path, with_results(*results))
+    assert {sample for sample, _ in problems} == {"images/bad0.png"}
+    assert re.search(rf"^{TASKS}: task 1: .*{message}.*; fix it or export the file again$", problems[0][1])
+    assert "\n" not in problems[0][1]
+
+
+def test_read_all_invalid_results_are_named(tmp_path):
+    invalid = {"id": "x", "type": "polygonlabels", "value": {}}
+    _, problems = read_changed(tmp_path, with_results(RECTANGLE, invalid, {**invalid, "id": "y"}))
+    assert [message.split(": ")[2] for _, message in problems] == ["region x", "region y"]
+
+
+def test_read_region_of_a_class_that_means_normal_is_no_defect(tmp_path):
+    value = {"x": 0, "y": 0, "width": 25, "height": 25, "rectanglelabels": ["OK"]}
+    samples, problems = read_changed(tmp_path, with_results({"type": "rectanglelabels", "value": value}))
+    assert samples["images/bad0.png"].label == "normal"
+    assert [sample for sample, _ in problems] == [""]
+
+
+def test_read_two_tasks_of_one_image_are_an_error(tmp_path):
+    root = draw_labelstudio(tmp_path)
+    edit_json(root / TASKS, lambda tasks: tasks.append({**tasks[0], "id": 99}))
+    context = ReadContext()
+    by_id(labelstudio.read(root, context))
+    ((sample, message),) = [(problem.sample, problem.message) for problem in context.problems]
+    assert (sample, message) == (f"{TASKS}: task 99", "is about images/bad0.png, as an earlier task; remove one of the two")
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "sample", "message"),
     [
-        (lambda task: task.pop("annotations"), r"0.annotations is \{.*; field required; fix it or export it again$"),
+        (lambda task: task.pop("annotations"), "task number 1", r"^annotations is \{.*; field required; fix it"),
         (
             lambda task: task.update(data={"text": "x"}, file_upload=None),
-            r"task 1: data is .*; expected the address of an image",
+            "task 1",
+            r"^data is .*; expected the address of an image",
         ),
         (
             lambda task: task["data"].update(image="/data/upload/x.png"),
-            r"task 1: found 0 images named x.png beside the export; expected one",
+            "task 1",
+            r"^found 0 images named x.png beside the export; expected one; fix it in Label Studio and export again$",
         ),
     ],
 )
-def test_read_task_without_image_is_refused(change, message, tmp_path):
-    with pytest.raises(DataError, match=rf"{TASKS}: {message}"):
-        samples_of(tmp_path, change)
+def test_read_task_without_image_is_an_error(change, sample, message, tmp_path):
+    samples, problems = read_changed(tmp_path, lambda task: (task.update(file_upload=None), change(task)))
+    assert samples["images/bad0.png"].label == "unlabelled"
+    assert [name for name, _ in problems] == [f"{TASKS}: {sample}"]
+    assert re.search(message, problems[0][1])
 
 
 def test_read_two_exports_are_refused(tmp_path):
@@ -201,10 +266,12 @@ def test_read_two_exports_are_refused(tmp_path):
         labelstudio.read(tmp_path, ReadContext())
 
 
-def test_read_boxes_for_another_image_size_are_refused(tmp_path):
+def test_read_boxes_for_another_image_size_are_an_error(tmp_path):
     value = {"x": 0, "y": 0, "width": 25, "height": 25, "rectanglelabels": ["Dent"]}
-    with pytest.raises(DataError, match=r"task .*: boxes of bad0.png are for 64 x 64 pixels, but the upright image has 32 x 32;"):
-        sample_of(tmp_path, {"type": "rectanglelabels", "value": value, "original_width": 64, "original_height": 64})
+    result = {"type": "rectanglelabels", "value": value, "original_width": 64, "original_height": 64}
+    _, problems = read_changed(tmp_path, with_results(result))
+    assert [sample for sample, _ in problems] == ["images/bad0.png"]
+    assert "boxes of bad0.png are for 64 x 64 pixels, but the upright image has 32 x 32;" in problems[0][1]
 
 
 @pytest.mark.parametrize("choice", ["No defect", "OK", "none"])
