@@ -20,6 +20,8 @@ from adjobs.errors import DataError, one_line, shown
 NAME = "yolo"
 DESCRIPTION = "images/x.jpg, labels/x.txt (train/, val/, test/ in or around both), names in data.yaml; without .txt is normal"
 
+_DARKNET = "obj_*_data"  # folders of images with the label files beside them: YOLO 1.1 of CVAT and Datumaro
+
 _TOLERANCE = 0.01  # fraction of the image's size by which coordinates may lie outside it: exporters round
 
 _LINE = "'<class> <x> <y> <width> <height>' or '<class> <x1> <y1> <x2> <y2> <x3> <y3> …', from 0 to 1"
@@ -60,7 +62,8 @@ def _image_folders(root: Path) -> list[tuple[Path, Path, str | None]]:
         (images / name, labels / name, split) for name, split in SPLIT_FOLDERS.items() if (images / name).is_dir()
     ]
     outer = [(root / name / "images", root / name / "labels", split) for name, split in SPLIT_FOLDERS.items()]
-    return [*(inner or [(images, labels, None)]), *outer]
+    beside = [(folder, folder, SPLIT_FOLDERS.get(folder.name.split("_")[1].lower())) for folder in sorted(root.glob(_DARKNET))]
+    return [*(inner or [(images, labels, None)]), *outer, *beside]
 
 
 @dataclass
@@ -107,6 +110,10 @@ class _Reader:
         """Warn where empty label files look like those of images whose labels an exporter could not write."""
         if self.n_empty and _is_of_label_studio(self.root):
             reason = "Label Studio writes such files also for images with brush strokes or ellipses; export as JSON instead"
+        elif self.n_empty and any(self.root.glob(_DARKNET)):
+            reason = (
+                "Datumaro and CVAT (YOLO 1.1) write such files also for images with polygons or masks; export as COCO instead"
+            )
         elif self.n_empty and self.n_missing:
             reason = (
                 f"{self.n_missing} others have none, and exporters write empty ones for images with masks or brush strokes; "
@@ -178,7 +185,7 @@ def _class_names(root: Path) -> Callable[[int], str | None]:
     for path in (root / "data.yaml", root / "dataset.yaml"):
         if path.is_file():
             return _read_yaml_names(path)
-    for path in (root / "classes.txt", root / "labels" / "classes.txt"):
+    for path in (root / "classes.txt", root / "labels" / "classes.txt", root / "obj.names"):
         if path.is_file():
             lines = read_text(path).split("\n")
             return lambda number: clean_defect_type(lines[number]) if 0 <= number < len(lines) and lines[number].strip() else None

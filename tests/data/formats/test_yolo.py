@@ -215,3 +215,19 @@ def test_read_unreadable_image_is_left_to_the_check(tmp_path):
     (tmp_path / "images" / "sub" / "x.png").write_bytes(b"not an image")
     (sample,) = yolo.read(tmp_path, ReadContext())
     assert (sample.label, sample.boxes, sample.mask) == ("anomalous", None, None)
+
+
+def test_read_label_files_beside_the_images(tmp_path):
+    draw_images(tmp_path, ["obj_Train_data/good.png", "obj_train_data/lost.png"], ["obj_val_data/bad.png"])
+    (tmp_path / "obj_val_data" / "bad.txt").write_text("1 0.5 0.5 0.25 0.5\n")
+    (tmp_path / "obj_train_data" / "lost.txt").touch()
+    (tmp_path / "obj.names").write_text("scratch\ndent\n")
+    context = ReadContext()
+    samples = by_id(yolo.read(tmp_path, context))
+    bad = samples["obj_val_data/bad.png"]
+    assert (bad.defect, bad.boxes, bad.published_split) == ("dent", (Box(12, 8, 20, 24),), "val")
+    assert samples["obj_Train_data/good.png"].published_split == "train"
+    assert [problem.message for problem in context.problems] == [
+        "1 images have an empty label file and are normal, but Datumaro and CVAT (YOLO 1.1) write such files also for images "
+        "with polygons or masks; export as COCO instead"
+    ]
