@@ -22,6 +22,8 @@ DESCRIPTION = (
 )
 
 _INSTANCES = "instances_"
+_PANOPTIC = "panoptic_"  # folders of masks beside the documents
+_IMAGE_FOLDERS = ("images", "data")  # FiftyOne's is called data
 _Id = Annotated[str, Field(coerce_numbers_to_str=True)]
 _Side = Annotated[int, Field(ge=0)] | None
 
@@ -80,6 +82,7 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
     samples = [sample for reader in readers for sample in reader.samples()]
     named = {sample.id for sample in samples} | {problem.sample for problem in context.problems}
     unlisted = [image for image in images.paths if image.relative_to(root).as_posix() not in named]
+    unlisted = [image for image in unlisted if not image.parent.name.startswith(_PANOPTIC)]
     if unlisted and any(reader.is_of_label_studio for reader in readers):
         context.warn_once(
             "unlisted images",
@@ -120,7 +123,7 @@ class _Reader:
         self._name = path.relative_to(images.root).as_posix()
         subset = _subset(images.root, path)
         parents = [path.parent, images.root]
-        folders = [*parents, *(parent / "images" for parent in parents)]
+        folders = [parent / name for name in ("", *_IMAGE_FOLDERS) for parent in parents]
         # Names of several subsets may be equal, so the subset's own folder comes first.
         self._folders = [folder / subset for folder in reversed(folders) if subset] + folders
         self._published_split = _split(subset)

@@ -291,3 +291,12 @@ def test_read_boxes_for_another_image_size_are_an_error(tmp_path):
     context = ReadContext()
     assert by_id(coco.read(tmp_path, context))["images/bad2.jpg"].boxes
     assert context.problems == []
+
+
+def test_read_images_in_data_and_panoptic_masks_in_annotations(tmp_path):
+    root = draw_coco(tmp_path)
+    shutil.move(root / "images", root / "data")
+    shutil.copytree(root / "data", root / "annotations" / "panoptic_train")
+    samples = coco.read(root, ReadContext())
+    assert {sample.id.split("/")[0] for sample in samples} == {"data"}
+    assert by_id(samples)["data/bad0.jpg"].label == "anomalous"
