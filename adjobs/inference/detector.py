@@ -174,7 +174,7 @@ class Detector:
         if isinstance(source, np.ndarray):
             return decode_array(source, name, reading)
         raise DataError(
-            f"{name}: got {type(source).__name__}; give a path, the bytes of an image file, a PIL image or a uint8 array, or a "
+            f"{name}: got {type(source).__name__}; give a path, the bytes of an image file, a PIL image, a uint8 or uint16 array, or a "
             "list of these"
         )
 

@@ -93,6 +93,7 @@ def draw_image(folder: Path, name: str, *boxes: tuple[int, int, int, int], brigh
     pixels = np.full((size[1], size[0], 3), 30, np.uint8)
     for left, top, right, bottom in boxes:
         pixels[top:bottom, left:right] = brightness
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / name
     Image.fromarray(pixels).save(path)
     return path

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from adjobs.data.image_reading import ImageReading
-from adjobs.errors import DataError
-from adjobs.inference.detector import ImagePrediction
-from tests.helpers.detectors import SIDE, brightness_detector, draw_image
+from adjobs.errors import DataError, JobError
+from adjobs.evaluation.evaluate import ScoreError
+from adjobs.inference.detector import ImagePrediction, resolve_device
+from tests.helpers.detectors import SIDE, NotFinite, brightness_detector, draw_image
 from tests.helpers.drawing import save
 from tests.helpers.images import encode_png
 
@@ -75,6 +76,73 @@ def test_detector_other_arrays_are_refused_in_one_line(array):
         DataError, match=r"image: got an array of \w+ and shape \(.*\); give uint8 or uint16 of shape \(H, W\), or"
     ):
         brightness_detector()(array)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LA", "PA", "I;16", "I;16B"])
+def test_detector_pil_modes_of_the_same_colour_have_the_same_score(mode):
+    """White: 255 in 8 bits, 65535 in 16, 1 in one bit; transparency is dropped."""
+    white = bytes([255]) * (2 * 30 * 20)
+    is_deep = mode.startswith("I;16")
+    image = Image.frombytes(mode, (30, 20), white) if is_deep else Image.new("RGB", (30, 20), "white").convert(mode)
+    assert brightness_detector()(image).score == pytest.approx(1.0)
+
+
+def truncated(content: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(content[: len(content) // 2]))
+
+
+def closed() -> Image.Image:
+    image = Image.open(io.BytesIO(encode(Image.new("L", (4, 4)), "PNG")))
+    image.close()
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (truncated(encode(Image.effect_noise((64, 64), 50), "JPEG")), "image: cannot be decoded (image file is truncated"),
+        (closed(), "image: cannot be decoded (Operation on closed image)"),
+        (Image.new("RGB", (0, 5)), "image: has no pixels (size 0 x 5)"),
+        (Image.new("F", (4, 4)), "image: has floating-point pixels"),
+        (np.broadcast_to(np.uint8(0), (20_000, 20_000)), "image: has more than 178,956,970 pixels"),
+        ([np.zeros((4, 4), np.uint8), 3], "image 1 of the list: got int; give a path"),
+        ([[np.zeros((4, 4), np.uint8)]], "image 0 of the list: got list; give a path"),
+        ((image for image in ()), "image: got generator; give a path"),
+        ({"a.png": 1}, "image: got dict; give a path"),
+        (None, "image: got NoneType; give a path"),
+        (io.BytesIO(), "image: got BytesIO; give a path"),
+        (b"", "image of 0 bytes: is not a supported image"),
+        ("", ".: cannot be decoded (it is a folder, not a file)"),
+        ("a\0b", "cannot be decoded (embedded null byte)"),
+        ("x" * 300, "cannot be decoded (File name too long)"),
+    ],
+)
+def test_detector_what_is_no_image_is_refused_in_one_line(image, message):
+    with pytest.raises(DataError) as caught:
+        brightness_detector()(image)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("score", [True, False])
+def test_detector_score_or_map_that_is_not_finite_is_never_a_decision(score):
+    detector = brightness_detector(method=NotFinite(float("nan"), score=score))
+    dark, white = np.zeros((4, 4), np.uint8), np.full((4, 4), 255, np.uint8)
+    assert detector(dark).decision == "normal"
+    with pytest.raises(ScoreError, match=r"^image 1 of the list: the score or the anomaly map is NaN or infinite"):
+        detector([dark, white])
+
+
+@pytest.mark.parametrize("device", ["gpu", "", "meta", "cuda:99", "CPU", None, "cpu:x"])
+def test_resolve_device_that_is_not_here_is_refused_in_one_line(device):
+    with pytest.raises(JobError, match=r"^device: got .*, available here are auto, cpu") as caught:
+        resolve_device(device)
+    assert "\n" not in str(caught.value)
+
+
+def test_resolve_device_cpu_and_auto():
+    assert resolve_device("cpu").type == "cpu"
+    assert resolve_device("auto").type in ("cpu", "cuda")
 
 
 def test_detector_normal_image_has_a_defect_mask_but_no_regions(tmp_path):
