@@ -22,14 +22,16 @@ class ImageFinder:
 
     Attributes:
         root: the data set's folder.
-        paths: all images in it, sorted.
+        paths: all images in it, sorted; found at the first use.
     """
 
     def __init__(self, root: Path, context: ReadContext) -> None:
         self.root = root
-        self.paths = image_files(root, context)
         self._context = context
-        self._listed = set(self.paths)
+
+    @cached_property
+    def paths(self) -> list[Path]:  # noqa: D102 (see the class)
+        return image_files(self.root, self._context)
 
     def find(self, name: str, folders: Sequence[Path]) -> Path | None:
         """The first file of this name in the folders; None if there is none.
@@ -41,7 +43,7 @@ class ImageFinder:
         """
         candidates = [resolve_inside(folder, name) for folder in folders]
         for candidate in candidates:
-            if candidate in self._listed or (_is_file(candidate) and not self._context.leads_outside(candidate)):
+            if _is_file(candidate):
                 return candidate
         for candidate in [*candidates, *(resolve_inside(folder, name.replace("\\", "/")) for folder in folders)]:
             key = normal_form(candidate.relative_to(self.root).as_posix())

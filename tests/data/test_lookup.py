@@ -36,12 +36,6 @@ def test_find_name_outside_the_data_set_is_refused(root, name):
         ImageFinder(root, ReadContext()).find(name, [root])
 
 
-def test_find_link_out_of_the_data_set_is_not_followed(root, tmp_path_factory):
-    (root / "c.dat").symlink_to(save(tmp_path_factory.mktemp("elsewhere") / "c.png", np.zeros((4, 4), np.uint8)))
-    assert ImageFinder(root, ReadContext(boundary=root)).find("c.dat", [root]) is None
-    assert ImageFinder(root, ReadContext()).find("c.dat", [root]) == root / "c.dat"
-
-
 def test_named_all_images_of_a_name(root):
     finder = ImageFinder(root, ReadContext())
     assert finder.named("b.png") == [root / "images" / "b.png", root / "other" / "b.png"]

@@ -97,16 +97,13 @@ def _tasks(path: Path, images: ImageFinder, context: ReadContext) -> Iterator[tu
     entries = read_json(path)
     for number, (task, fault) in enumerate(validate_each(_Task, entries)):
         where = f"{path.name}: task {task.id if task else f'number {number + 1}'}"
-        file = None
-        if task:
-            try:
-                file = _find(task, images)
-            except ValueError as error:
-                fault = one_line(error)
-        if task and file:
-            yield task, file
-        else:
+        if task is None:
             context.error(where, INVALID, f"{fault}; fix it in Label Studio and export again")
+            continue
+        try:
+            yield task, _find(task, images)
+        except ValueError as error:
+            context.error(where, INVALID, f"{one_line(error)}; fix it in Label Studio and export again")
 
 
 def _find(task: _Task, images: ImageFinder) -> Path:

@@ -12,16 +12,18 @@ Keys of a line (columns of the CSV), of which ``image`` and ``label`` are requir
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
+from adjobs.data.annotations import INVALID
 from adjobs.data.dataset import Label, Sample
 from adjobs.data.labels import polygons
 from adjobs.data.labels.masks import Box, Layers, Mask, Shapes
+from adjobs.data.lookup import ImageFinder
 from adjobs.data.reading import ReadContext
-from adjobs.data.walk import read_csv, read_text, resolve_inside
-from adjobs.errors import DataError, choices, one_line
+from adjobs.data.walk import read_csv, read_text
+from adjobs.errors import DataError, choices, one_line, shorten, shown
 
 NAME = "manifest"
 DESCRIPTION = (
@@ -30,7 +32,9 @@ DESCRIPTION = (
 
 _FILES = ("manifest.jsonl", "manifest.csv")
 _KEYS = ("image", "label", "mask", "kinds", "blocks", "boxes", "defect", "group", "split", "sha256")
+_REQUIRED = ("image", "label")
 _LABELS = ("normal", "anomalous", "unlabelled")
+Value = TypeVar("Value")
 _SPLITS = ("train", "val", "test")
 
 
@@ -40,26 +44,28 @@ def recognises(root: Path) -> bool:
 
 
 def read(root: Path, context: ReadContext) -> list[Sample]:
-    """List the samples; their ids are the images' paths.
+    """List the samples; their ids are the images' paths. A line that is invalid is an error of its image.
 
     Raises:
-        DataError: there are two manifests, or a line is invalid; names the line.
+        DataError: there are two manifests, or the CSV has no valid header.
     """
     manifests = [root / name for name in _FILES if (root / name).is_file()]
     if len(manifests) != 1:
         raise DataError(f"{root}: has {len(manifests)} of {' and '.join(_FILES)}; expected one; remove the other")
     path = manifests[0]
-    samples: list[Sample] = []
+    reader = _Reader(root, ImageFinder(root, context))
+    samples: dict[str, Sample] = {}
     line_numbers: dict[str, int] = {}
     for number, values in _csv_lines(path) if path.suffix == ".csv" else _json_lines(path):
-        try:
-            sample = _sample(root, values)
-            _refuse_repeated(sample.id, line_numbers)
-        except (ValueError, OSError) as error:  # an OSError if a name is too long
-            raise DataError(f"{path}: line {number}: {one_line(error)}; fix it") from error
-        line_numbers[sample.id] = number
-        samples.append(sample)
-    return samples
+        sample, faults = (None, [values]) if isinstance(values, str) else reader.read(values)
+        if sample and sample.id in line_numbers:
+            faults.append(f"image {sample.id} is on line {line_numbers[sample.id]} already; each image must have one line")
+        elif sample:
+            samples[sample.id], line_numbers[sample.id] = sample, number
+        for fault in faults:
+            name = sample.id if sample else f"{path.name}: line {number}"
+            context.error(name, INVALID, f"{f'{path.name}: line {number}: ' if sample else ''}{fault}; fix it")
+    return list(samples.values())
 
 
 def write_line(sample: Sample, root: Path) -> dict[str, Any]:
@@ -91,21 +97,22 @@ def write_line(sample: Sample, root: Path) -> dict[str, Any]:
     return {key: value for key, value in line.items() if value is not None}
 
 
-def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Numbers and values of the lines that are not empty, or what is wrong with a line."""
     for number, text in enumerate(read_text(path).split("\n"), 1):
         if not text.strip():
             continue
         try:
             values = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}: line {number} is not valid JSON ({one_line(error)}); fix it") from error
-        if not isinstance(values, dict):
-            raise DataError(f'{path}: line {number} is {text.strip()[:60]}; expected {{"image": …, "label": …}}; fix it')
-        yield number, values
+            yield number, f"is not valid JSON ({one_line(error)})"
+            continue
+        is_object = isinstance(values, dict)
+        yield number, values if is_object else f'is {shorten(text.strip(), 60)}; expected {{"image": …, "label": …}}'
 
 
-def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Lines of the CSV; empty cells are omitted, boxes are JSON inside their cell."""
+def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Like :func:`_json_lines`; empty cells are omitted, boxes are JSON inside their cell."""
     (first, header), *rows = read_csv(path) or [(1, [])]
     try:
         _refuse_unknown(key.strip() for key in header)
@@ -113,64 +120,78 @@ def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise DataError(f"{path}: line {first}: {error}; fix the header") from error
     for number, row in rows:
         if len(row) != len(header):
-            raise DataError(
-                f"{path}: line {number} has {len(row)} cells, the header has {len(header)}; the numbers must be equal; fix it"
-            )
+            yield number, f"has {len(row)} cells, the header has {len(header)}; the numbers must be equal"
+            continue
         values: dict[str, Any] = {key.strip(): cell for key, cell in zip(header, row, strict=True) if cell}
         try:
             if "boxes" in values:
                 values["boxes"] = json.loads(values["boxes"])
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}: line {number}: boxes are not valid JSON ({one_line(error)}); fix them") from error
+            yield number, f"boxes are not valid JSON ({one_line(error)})"
+            continue
         yield number, values
 
 
-def _refuse_repeated(name: str, line_numbers: dict[str, int]) -> None:
-    if name in line_numbers:
-        raise ValueError(f"image {name} is on line {line_numbers[name]} already; each image must have one line")
+class _Reader:
+    """Reads lines, with all that is wrong with each."""
 
+    def __init__(self, root: Path, images: ImageFinder) -> None:
+        self._root, self._images = root, images
 
-def _sample(root: Path, values: dict[str, Any]) -> Sample:
-    """The sample of a line; raises ValueError if a value is invalid."""
-    _refuse_unknown(values)
-    for key in ("image", "label"):
-        if values.get(key) is None:
-            raise ValueError(f"key {key!r} is missing; image and label are required")
-    image = _file(root, values["image"], "image")
-    return Sample(
-        id=image.relative_to(root).as_posix(),
-        image=image,
-        label=cast("Label", _choice(values, "label", _LABELS)),
-        mask=_mask(root, values),
-        defect=_text(values, "defect") or "",
-        group=_text(values, "group") or None,
-        published_split=_choice(values, "split", _SPLITS),
-        blocks=_file(root, values["blocks"], "blocks") if values.get("blocks") is not None else None,
-        boxes=_boxes(values.get("boxes")),
-    )
+    def read(self, values: dict[str, Any]) -> tuple[Sample | None, list[str]]:
+        """The sample of a line, as far as it can be read, and what is wrong with it; None if its image is not known."""
+        faults: list[str] = []
+
+        def attempt(read: Callable[[], Value]) -> Value | None:
+            try:
+                return read()
+            except (ValueError, OSError, RecursionError) as error:  # an OSError if a name is too long
+                faults.append(one_line(error))
+                return None
+
+        attempt(lambda: _refuse_unknown(values))
+        faults += [f"key {key!r} is missing; image and label are required" for key in _REQUIRED if values.get(key) is None]
+        image = attempt(lambda: self._file(values, "image"))
+        sample = Sample(
+            id=image.relative_to(self._root).as_posix() if image else "",
+            image=image or self._root,
+            label=cast("Label", attempt(lambda: _choice(values, "label", _LABELS)) or "unlabelled"),
+            mask=attempt(lambda: self._mask(values)),
+            defect=attempt(lambda: _text(values, "defect")) or "",
+            group=attempt(lambda: _text(values, "group")) or None,
+            published_split=attempt(lambda: _choice(values, "split", _SPLITS)),
+            blocks=attempt(lambda: self._file(values, "blocks")),
+            boxes=attempt(lambda: _boxes(values.get("boxes"))),
+        )
+        return sample if image else None, faults
+
+    def _mask(self, values: dict[str, Any]) -> Mask | None:
+        mask, kinds = values.get("mask"), values.get("kinds")
+        if kinds is not None and not isinstance(mask, list):
+            raise ValueError("kinds is set without a list of masks, which it describes; set both or none")
+        if isinstance(mask, list) and mask:
+            paths = tuple(self._existing(name, "mask") for name in mask)
+            return Layers(paths, self._existing(kinds, "kinds") if kinds else None)
+        return _shapes(mask) if isinstance(mask, dict) else self._file(values, "mask")
+
+    def _file(self, values: dict[str, Any], key: str) -> Path | None:
+        return None if values.get(key) is None else self._existing(values[key], key)
+
+    def _existing(self, name: Any, key: str) -> Path:
+        path = self._images.find(name, [self._root]) if isinstance(name, str) else None
+        if path is None:
+            raise ValueError(f"{key} {json.dumps(name)[:80]} does not exist; expected the path of a file beside the manifest")
+        return path
 
 
 def _refuse_unknown(keys: Iterable[str]) -> None:
     visited: set[str] = set()
     for key in keys:
         if key not in _KEYS:
-            raise ValueError(f"unknown key {key!r}; {choices(key, _KEYS)}")
+            raise ValueError(f"unknown key {shown(key)}; {choices(key, _KEYS)}")
         if key in visited:
-            raise ValueError(f"key {key!r} is repeated; each key must occur once")
+            raise ValueError(f"key {shown(key)} is repeated; each key must occur once")
         visited.add(key)
-
-
-def _mask(root: Path, values: dict[str, Any]) -> Mask | None:
-    mask, kinds = values.get("mask"), values.get("kinds")
-    if kinds is not None and not isinstance(mask, list):
-        raise ValueError("kinds is set without a list of masks, which it describes; set both or none")
-    if mask is None:
-        return None
-    if isinstance(mask, list) and mask:
-        return Layers(tuple(_file(root, name, "mask") for name in mask), _file(root, kinds, "kinds") if kinds else None)
-    if isinstance(mask, dict):
-        return _shapes(mask)
-    return _file(root, mask, "mask")
 
 
 def _shapes(values: dict[str, Any]) -> Shapes:
@@ -197,13 +218,6 @@ def _box(value: Any) -> Box:
     return Box(*value)
 
 
-def _file(root: Path, name: Any, key: str) -> Path:
-    path = resolve_inside(root, name) if isinstance(name, str) else None
-    if path is None or not path.is_file():
-        raise ValueError(f"{key} {json.dumps(name)[:80]} does not exist; expected the path of a file beside the manifest")
-    return path
-
-
 def _text(values: dict[str, Any], key: str) -> str | None:
     value = values.get(key)
     if value is not None and not isinstance(value, str):
@@ -214,5 +228,5 @@ def _text(values: dict[str, Any], key: str) -> str | None:
 def _choice(values: dict[str, Any], key: str, allowed: tuple[str, ...]) -> str | None:
     value = _text(values, key)
     if value is not None and value not in allowed:
-        raise ValueError(f"{key} is {value!r}; {choices(value, allowed)}")
+        raise ValueError(f"{key} is {shown(value)}; {choices(value, allowed)}")
     return value

@@ -56,7 +56,7 @@ def _grey_values(pixels: Pixels) -> np.ndarray:
     if pixels.values is not None:
         values = pixels.values.max(axis=2) if pixels.values.ndim == 3 else pixels.values
         values = 2**pixels.bits - 1 - values if pixels.white_is_zero else np.maximum(values, 0)
-        return values if pixels.alpha is None else values * pixels.alpha
+        return values if pixels.alpha is None else np.where(pixels.alpha, values, 0)
     assert pixels.image is not None
     if pixels.image.mode in ("1", "L"):
         return np.asarray(pixels.image)
