@@ -152,7 +152,7 @@ class AnnotatedImage:
 
     def _report_centres(self) -> None:
         message = (
-            f"{self._source}: outlines run through the centres of the outermost pixels, as their boxes or areas show; "
+            "outlines run through the centres of the outermost pixels, as their boxes or areas show; "
             "these pixels are counted as defect, as they were before the export"
         )
         self._context.warn_once("outlines", message)
@@ -200,7 +200,16 @@ def _outline(segmentation: Any, size: tuple[int, int], box: Sequence[Any] | None
         _refuse_shares([edge for polygon in segmentation for edge in polygon], size)
     if polygons.bounds(segmentation, *size) is None:
         raise ValueError(f"outline does not overlap the image of {size[0]} x {size[1]} pixels")
+    if isinstance(segmentation, list) and not any(map(_encloses_area, segmentation)):
+        raise ValueError("outline is a line, which encloses no area")
     return segmentation
+
+
+def _encloses_area(polygon: list[float]) -> bool:
+    """Whether the points are not all on a line; exporters that simplify outlines of few pixels make lines of them."""
+    points = [(x - polygon[0], y - polygon[1]) for x, y in zip(polygon[::2], polygon[1::2], strict=True)]
+    x, y = max(points, key=lambda point: abs(point[0]) + abs(point[1]))
+    return any(abs(x * point[1] - y * point[0]) > 1e-6 for point in points)
 
 
 def _line(box: Sequence[Any] | None, area: Any) -> list[list[float]] | None:

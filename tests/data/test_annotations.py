@@ -183,3 +183,11 @@ def test_make_region_useless_box_beside_an_outline_is_ignored():
 def test_make_region_run_length_code_is_kept():
     code = json.loads('{"size": [30, 40], "counts": [0, 31, 1169]}')
     assert make_region("dent", SIZE, code, area=31) == ("dent", Box(0, 0, 2, 30), 31.0, code, False, "")
+
+
+@pytest.mark.parametrize("box", [(20, 10, 23, 13), None])
+def test_add_outline_that_is_a_line_gives_the_box(image, box):
+    image.add("annotation 2", "dent", segmentation=[[22.0, 12.5, 20.0, 9.5, 22.0, 12.5]], box=box)
+    (problem,) = problems_of(image)
+    assert "outline is a line, which encloses no area" in problem.message
+    assert (problem.severity, image.sample().boxes) == (("warning", (Box(20, 10, 23, 13),)) if box else ("error", None))
