@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from adjobs.data.annotations import INVALID
 from adjobs.data.dataset import Dataset
 from adjobs.data.formats.manifest import write_line
 from adjobs.data.regular_files import open_regular
@@ -24,8 +25,8 @@ from adjobs.parallel import in_threads
 from adjobs.storage import Entry, LocalStore, Store, open_store
 from adjobs.storage.base import TEMPORARY_SUFFIX
 
-UNREADABLE = frozenset({"unreadable", "truncated", "too large", "mask unreadable", "blocks unreadable", "box empty"})
-"""Kinds of problems that prevent an import: the sample could not be trained on, or the manifest not be read back."""
+UNREADABLE = frozenset({"unreadable", "truncated", "too large", "mask unreadable", "blocks unreadable", "box empty", INVALID})
+"""Kinds of problems that prevent an import: the sample could not be trained on, or the manifest not say what its labels are."""
 
 MANIFEST = "manifest.jsonl"
 _MANIFESTS = (MANIFEST, "manifest.csv")

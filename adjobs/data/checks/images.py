@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from adjobs.data.checks.duplicates import SIDE, Descriptor, describe
-from adjobs.data.checks.labels import label_problems
+from adjobs.data.checks.labels import inspect_labels
 from adjobs.data.checks.levels import LevelUsage, measure_levels
+from adjobs.data.checks.masks import MaskSummary
 from adjobs.data.dataset import Sample
 from adjobs.data.image_reading import DEFAULT_READING, ImageReading, PixelRange
 from adjobs.data.images import DecodedImage, ImageError, to_8_bits
@@ -63,11 +64,13 @@ class Inspection(NamedTuple):
         image: None if it cannot be used.
         problems: of the sample.
         range: pixel values of an image of more than 8 bits; None for others.
+        mask: what its mask images are like; None without usable ones.
     """
 
     image: InspectedImage | None
     problems: list[Problem]
     range: PixelRange | None = None
+    mask: MaskSummary | None = None
 
 
 def inspect_image(sample: Sample, reading: ImageReading | None = None) -> Inspection:
@@ -87,7 +90,7 @@ def inspect_image(sample: Sample, reading: ImageReading | None = None) -> Inspec
     value_range = pixels.range
     if reading is None and value_range is not None:
         return Inspection(None, [], value_range)
-    problems = [Problem(sample.id, *finding) for finding in label_problems(sample, pixels.size)]
+    problems, mask = inspect_labels(sample, pixels.size)
     try:
         decoded = to_8_bits(pixels, reading or DEFAULT_READING, str(sample.image))
     except ImageError as error:
@@ -97,7 +100,7 @@ def inspect_image(sample: Sample, reading: ImageReading | None = None) -> Inspec
     thumbnail = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     usage = measure_levels(image)
     inspected = InspectedImage(sample, digest, image.size, _has_colour(thumbnail), describe(thumbnail), usage)
-    return Inspection(inspected, problems, decoded.range)
+    return Inspection(inspected, problems, decoded.range, mask)
 
 
 def outlier_problems(images: Sequence[InspectedImage]) -> Iterator[Problem]:

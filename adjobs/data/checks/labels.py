@@ -7,10 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
+from adjobs.data.checks.masks import MaskSummary, find_inverted, summarize_mask
 from adjobs.data.dataset import Sample
 from adjobs.data.formats.loco import read_defects
 from adjobs.data.images import ImageError
-from adjobs.data.labels.masks import ANOMALOUS, NORMAL, Layers, Mask, read_blocks, read_mask
+from adjobs.data.labels.mask_values import MaskValues
+from adjobs.data.labels.masks import ANOMALOUS, NORMAL, Layers, Mask, read_blocks, read_mask_details
+from adjobs.data.problem import Problem, Severity
 from adjobs.errors import DataError
 
 BOX_MARGIN = 1.0
@@ -22,32 +27,50 @@ class Finding(NamedTuple):
 
     kind: str
     message: str
+    severity: Severity = "error"
 
 
-def label_problems(sample: Sample, size: tuple[int, int]) -> Iterator[Finding]:
-    """All problems with the labels of a sample; ``size`` is the width and height of its upright image."""
+def inspect_labels(sample: Sample, size: tuple[int, int]) -> tuple[list[Problem], MaskSummary | None]:
+    """All problems with the labels of a sample, and what its mask images are like, if it has any that can be read.
+
+    Args:
+        sample: the sample.
+        size: width and height of its upright image.
+    """
+    findings: list[Finding] = []
+    summary = None
     if sample.mask is not None:
-        yield from _mask_problems(sample, sample.mask, size)
+        details = _read(sample.mask)
+        if isinstance(details, Finding):
+            findings.append(details)
+        else:
+            findings.extend(_mask_problems(sample, sample.mask, details[0], size))
+            summary = summarize_mask(sample.id, details[1])
     if sample.blocks is not None:
-        yield from _block_problems(sample, sample.blocks, size)
+        findings.extend(_block_problems(sample, sample.blocks, size))
     if sample.boxes is not None:
-        yield from _box_problems(sample, size)
+        findings.extend(_box_problems(sample, size))
+    return [Problem(sample.id, *finding) for finding in findings], summary
 
 
-def _mask_problems(sample: Sample, mask: Mask, size: tuple[int, int]) -> Iterator[Finding]:
+def _read(mask: Mask) -> tuple[np.ndarray, tuple[MaskValues, ...]] | Finding:
+    """Pixels of a mask and its images, or why they cannot be read."""
     name = _name(mask)
     try:
-        pixels = read_mask(mask)
+        details = read_mask_details(mask)
         if isinstance(mask, Layers) and mask.kinds:
             read_defects(mask)  # otherwise only read by the metrics, after hours of training
     except ImageError as error:
         kind = error.kind if error.kind.startswith("mask") else "mask unreadable"
         layer = f", layer {Path(error.name).name}," if isinstance(mask, Layers) else ""
-        yield Finding(kind, f"{name}{layer} {error.reason}")
-        return
+        return Finding(kind, f"{name}{layer} {error.reason}")
     except DataError as error:
-        yield Finding("mask unreadable", f"{name}: {error}")
-        return
+        return Finding("mask unreadable", f"{name}: {error}")
+    return details
+
+
+def _mask_problems(sample: Sample, mask: Mask, pixels: np.ndarray, size: tuple[int, int]) -> Iterator[Finding]:
+    name = _name(mask)
     height, width = pixels.shape
     if (width, height) != size:
         reason = f"is {width} x {height} pixels, but its image is {size[0]} x {size[1]}; export the mask at the image's size"
@@ -58,6 +81,8 @@ def _mask_problems(sample: Sample, mask: Mask, size: tuple[int, int]) -> Iterato
     if sample.label == "normal" and pixels.any():
         reason = f"has {int(pixels.sum())} defect pixels on a normal image, which has no defects; fix the label or the mask"
         yield Finding("mask not empty", f"{name} {reason}")
+    elif reason := find_inverted(pixels):
+        yield Finding("mask inverted", f"{name} {reason}", "warning")
 
 
 def _block_problems(sample: Sample, path: Path, size: tuple[int, int]) -> Iterator[Finding]:

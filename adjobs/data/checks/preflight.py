@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from adjobs.data.checks.images import InspectedImage, Inspection, inspect_image, outlier_problems
 from adjobs.data.checks.levels import LevelSummary, level_problems, summarize_levels
+from adjobs.data.checks.masks import mask_problems
 from adjobs.data.checks.splits import split_problems
 from adjobs.data.dataset import Dataset, Sample
 from adjobs.data.image_reading import DEFAULT_SCALE, ImageReading, PixelScale, decide_reading
@@ -77,6 +78,7 @@ def inspect_dataset(
     usable = without_invalid(dataset, problems)
     problems.extend(_too_few_normals(dataset, usable, requirements))
     problems.extend(outlier_problems(images))
+    problems.extend(mask_problems([inspection.mask for inspection in inspections if inspection.mask]))
     ranges = [inspection.range for inspection in inspections if inspection.image or inspection.range]
     levels = summarize_levels([image.usage for image in images], ranges, reading)
     problems.extend(level_problems(levels, ranges, reading))

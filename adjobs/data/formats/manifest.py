@@ -155,7 +155,7 @@ class _Reader:
         sample = Sample(
             id=image.relative_to(self._root).as_posix() if image else "",
             image=image or self._root,
-            label=cast("Label", attempt(lambda: _choice(values, "label", _LABELS)) or "unlabelled"),
+            label=attempt(lambda: cast("Label | None", _choice(values, "label", _LABELS))) or "unlabelled",
             mask=attempt(lambda: self._mask(values)),
             defect=attempt(lambda: _text(values, "defect")) or "",
             group=attempt(lambda: _text(values, "group")) or None,

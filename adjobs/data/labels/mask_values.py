@@ -27,6 +27,9 @@ _MAX_EXAMINED = 20_000
 _NEIGHBOURS = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0)]
 
 
+Rule = Literal["binary", "classes", "half"]
+
+
 class MaskValues(NamedTuple):
     """A mask as it is read.
 
@@ -38,7 +41,7 @@ class MaskValues(NamedTuple):
 
     defect: np.ndarray
     values: int
-    rule: Literal["binary", "classes", "half"]
+    rule: Rule
 
 
 def decode_mask(source: Path | bytes) -> MaskValues:
