@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from adjobs.cli.data import contact_sheet
 from adjobs.cli.data.options import (
     FOLLOW_LINKS,
     FORMAT,
@@ -18,12 +19,14 @@ from adjobs.cli.data.options import (
     SEED,
     SPLIT_FILE,
     DatasetAddress,
+    ScaleOptions,
     SplitOptions,
     dataset_options,
     open_address,
+    scale_options,
     splitter,
 )
-from adjobs.cli.data.text import problem_lines, split_table, summary_text
+from adjobs.cli.data.text import level_lines, problem_lines, split_table, summary_text
 from adjobs.cli.output import EXIT_PROBLEMS, VerbResult, verb
 from adjobs.errors import AdjobsError
 
@@ -33,16 +36,20 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """Inspect, check, split or copy a data set before a job uses it.
+    """Inspect, view, check, split or copy a data set before a job uses it.
 
     URI is a folder, a file:// or s3:// address, or elpv for the installed package elpv-dataset.
 
     \b
     adjobs data show /data/bottles
+    adjobs data look /data/bottles --out bottles.html
     adjobs data check /data/bottles --method cdo
     adjobs data split /data/bottles --protocol holdout --out split.json
     adjobs data import /data/bottles s3://adjobs/data/bottles
     """  # noqa: D301 (click looks for the control character, not for a backslash)
+
+
+command.add_command(contact_sheet.command)
 
 
 @command.command(short_help="Summarise a data set.")
@@ -95,6 +102,7 @@ def show(
 @command.command(short_help="Read every image and label, and print all problems.")
 @dataset_options(PROTOCOL, MAX_TRAIN_ANOMALIES, SEED, SPLIT_FILE)
 @METHOD
+@scale_options
 @verb
 def check(
     address: DatasetAddress,
@@ -103,6 +111,7 @@ def check(
     seed: int | None,
     split_file: Path | None,
     method: str | None,
+    scale: ScaleOptions,
 ) -> VerbResult:
     """Read every image and label of URI and print all problems; the exit status is 1 if there are errors.
 
@@ -110,23 +119,25 @@ def check(
     kind in a split, with samples in error left out. Warnings do not stop a job; they are about what makes results optimistic,
     such as near duplicates in two splits, and about images unlike all others.
     """
-    from adjobs.data.checks.preflight import check_dataset
+    from adjobs.data.checks.preflight import inspect_dataset
 
-    requirements = _requirements(method) if method else None
+    requirements, pixel_scale = _requirements(method) if method else None, scale.to_scale()
     dataset = open_address(address)
     make_split = splitter(dataset, SplitOptions(protocol, max_train_anomalies, seed, split_file))
-    problems = check_dataset(dataset, make_split, requirements=requirements, progress=True)
-    errors = [problem for problem in problems if problem.severity == "error"]
-    warnings = [problem for problem in problems if problem.severity == "warning"]
+    report = inspect_dataset(dataset, make_split, requirements=requirements, scale=pixel_scale, progress=True)
+    errors = [problem for problem in report.problems if problem.severity == "error"]
+    warnings = [problem for problem in report.problems if problem.severity == "warning"]
     result = {
         "uri": address.uri,
         "images": len(dataset.samples),
         "errors": len(errors),
         "warnings": len(warnings),
-        "problems": [vars(problem) for problem in problems],
+        "problems": [vars(problem) for problem in report.problems],
+        "pixels": report.levels.to_dict() if report.levels else None,
     }
     lines = [*problem_lines("errors", errors), *problem_lines("warnings", warnings)]
-    return result, "\n".join(lines) or f"no problems in {len(dataset.samples)} images", EXIT_PROBLEMS if errors else 0
+    lines = lines or [f"no problems in {len(dataset.samples)} images"]
+    return result, "\n".join([*lines, *level_lines(report.levels)]), EXIT_PROBLEMS if errors else 0
 
 
 @command.command(short_help="Write a split to a file.")

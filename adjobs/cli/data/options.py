@@ -13,6 +13,7 @@ from adjobs.errors import JobError
 
 if TYPE_CHECKING:
     from adjobs.data.dataset import Dataset
+    from adjobs.data.image_reading import PixelScale
     from adjobs.data.splits.assignment import SplitAssignment
 
 
@@ -97,6 +98,52 @@ def dataset_options(*options: Callable[..., Any]) -> Callable[..., Any]:
         return call
 
     return add
+
+
+def scale_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--bit-depth`` and ``--value-range``, which the function gets as one ScaleOptions, ``scale``."""
+
+    @click.option(
+        "--bit-depth",
+        type=click.Choice(["auto", "8", "10", "12", "14", "16"]),
+        default="auto",
+        show_default=True,
+        help="Bits of the camera, for images with more than 8 bits; as data.bit_depth of a job.",
+    )
+    @click.option(
+        "--value-range",
+        type=float,
+        nargs=2,
+        metavar="BLACK WHITE",
+        help="Pixel values of black and white, for images with more than 8 bits; as data.value_range of a job.",
+    )
+    @functools.wraps(function)
+    def call(*args: Any, bit_depth: str, value_range: tuple[float, float] | None, **kwargs: Any) -> Any:
+        return function(*args, scale=ScaleOptions(bit_depth, value_range), **kwargs)
+
+    return call
+
+
+class ScaleOptions(NamedTuple):
+    """How images of more than 8 bits are read, as a user gave it."""
+
+    bit_depth: str
+    value_range: tuple[float, float] | None
+
+    def to_scale(self) -> PixelScale:
+        """What a job would say.
+
+        Raises:
+            JobError: both are given, or the range is empty.
+        """
+        from adjobs.data.image_reading import PixelScale
+
+        depth = None if self.bit_depth == "auto" else int(self.bit_depth)
+        if self.value_range is not None and (depth is not None or not self.value_range[0] < self.value_range[1]):
+            black, white = self.value_range
+            other = "" if depth is None else f" and --bit-depth {depth}"
+            raise JobError(f"--value-range: got {black:g} {white:g}{other}; give black, then a larger white, and no --bit-depth")
+        return PixelScale(depth, self.value_range)
 
 
 class DatasetAddress(NamedTuple):

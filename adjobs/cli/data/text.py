@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from adjobs.cli.output import table
 
 if TYPE_CHECKING:
+    from adjobs.data.checks.levels import LevelSummary
     from adjobs.data.problem import Problem
 
 MAX_LINES = 20
@@ -25,6 +26,21 @@ def problem_lines(title: str, problems: list[Problem]) -> list[str]:
         if len(members) > MAX_LINES:
             lines.append(f"  … and {len(members) - MAX_LINES} more of kind {kind}; --json lists all")
     return lines
+
+
+def level_lines(summary: LevelSummary | None) -> list[str]:
+    """How images use the levels of their pixels, after an empty line; nothing without usable images."""
+    if summary is None:
+        return []
+    depths = "; ".join(f"{depth}: {count} images" for depth, count in summary.images.items())
+    scale = "" if summary.white is None else f"; black is {summary.black:g}, white {summary.white:g}"
+    return [
+        "",
+        f"pixels     {depths}{scale}",
+        f"levels     {summary.median_levels:.0f} of 256 in the median image, {summary.min_levels} in the one with fewest",
+        f"saturated  {summary.median_white:.1%} white and {summary.median_black:.1%} black in the median image, at most "
+        f"{summary.max_white:.1%} and {summary.max_black:.1%}",
+    ]
 
 
 def summary_text(summary: dict[str, Any]) -> str:

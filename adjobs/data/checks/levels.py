@@ -42,7 +42,7 @@ class LevelSummary:
     """How the images of a data set use the levels of their pixels.
 
     Attributes:
-        images: number of images of each bit depth: "8", or for files of more bits the camera's bit depth that they need.
+        images: number of images by bit depth: "8 bits", or "12 of 16 bits" where values of 12 bits are in files of 16.
         black: pixel value that is read as black, of images of more than 8 bits; None without such images.
         white: pixel value that is read as white.
         median_levels: distinct levels of 256, of the median image.
@@ -156,13 +156,9 @@ def _depth_findings(ranges: Sequence[PixelRange | None], reading: ImageReading) 
 
 def _depth(pixels: PixelRange | None) -> str:
     if pixels is None:
-        return "8"
+        return "8 bits"
     if pixels.is_float:
-        return "float"
-    return (
-        f"{required_bits(pixels)} of {pixels.bits}"
-        if is_unsigned_16(pixels)
-        else f"signed {pixels.bits}"
-        if pixels.low < 0
-        else "32"
-    )
+        return "floating-point numbers"
+    if is_unsigned_16(pixels):
+        return f"{required_bits(pixels)} of {pixels.bits} bits"
+    return f"{'signed ' if pixels.low < 0 else ''}{pixels.bits} bits"
