@@ -25,14 +25,15 @@ def evaluate_detector(detector: Detector, uri: str, format: str, cache: Path) ->
 
     Raises:
         DataError: the data cannot be read, or are those that the detector was trained on.
+        ScoreError: the scores are not finite.
     """
     dataset = open_dataset(uri, format, cache=cache)
     digest = fingerprint(dataset)
     manifest = detector.manifest
     if digest == manifest.data_fingerprint:
         raise DataError(f"data '{uri}': the detector was trained on these images; use others, or read the metrics of its run")
-    images = open_cache(dataset, digest, manifest.image_size, cache, reading=manifest.image_reading)
     ids = tuple(sample.id for sample in dataset.samples if sample.label != "unlabelled")
+    images = open_cache(dataset, digest, manifest.image_size, cache, reading=manifest.image_reading)
     thresholds = Thresholds(manifest.threshold, manifest.pixel_threshold)
     timed = predict_split(detector.method, images, dataset, ids, detector.device_config)
     metrics = compute_split_metrics(timed.scores, thresholds.image.value, thresholds.pixel_value, dataset)
