@@ -16,7 +16,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from adjobs.errors import DataError, JobError, choices, one_line
+from adjobs.errors import DataError, JobError, choices, one_line, shown
 from adjobs.storage import open_store
 from adjobs.types import BackboneName
 
@@ -117,7 +117,7 @@ def cache_key(module: nn.Module) -> dict[str, str]:
 def _network(name: str, weights: str, seed: int, options: Mapping[str, Any]) -> Any:
     """A timm network with its weights."""
     if name not in NAMES:
-        raise JobError(f"params.backbone: unknown backbone '{name}'; {choices(name, NAMES)}")
+        raise JobError(f"params.backbone: unknown backbone {shown(name)}; {choices(name, NAMES)}")
     source = _resolve_auto(name, weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

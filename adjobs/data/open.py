@@ -13,7 +13,7 @@ from adjobs.data import formats
 from adjobs.data.dataset import Dataset, Sample
 from adjobs.data.reading import DEFAULT_OPTIONS, ReadContext, ReadOptions
 from adjobs.data.walk import IMAGE_SUFFIXES, subfolders
-from adjobs.errors import DataError, choices
+from adjobs.errors import DataError, choices, join_problems, shown
 
 INSTALLED = "elpv"  # stands for the installed package elpv-dataset
 _ALLOWED_URIS = (
@@ -44,9 +44,9 @@ def open_dataset(uri: str, format: str = "auto", *, cache: Path, options: ReadOp
         samples = tuple(sorted(reader.read(root, context), key=lambda sample: sample.id))
         _refuse_unusable(root, reader, samples)
     except DataError as error:
-        if skipped := [message for _, message in _skipped_files(root, context)]:  # which may be the cause
-            raise DataError("; ".join([str(error), *skipped])) from error
-        raise
+        # What was left out may be the cause.
+        causes = [*_first_error(context), *(message for _, message in _skipped_files(root, context))]
+        raise DataError(join_problems([str(error), *causes])) from error
     for kind, message in _skipped_files(root, context):
         context.warning("", kind, message)
     _report_outside_files(root, samples, context)
@@ -90,7 +90,7 @@ def _select_format(root: Path, name: str) -> formats.Format:
     available = formats.load_formats()
     if name != "auto":
         if name not in available:
-            raise DataError(f"unknown data format '{name}'; {choices(name, ['auto', *available])}")
+            raise DataError(f"unknown data format {shown(name)}; {choices(name, ['auto', *available])}")
         if not available[name].recognises(root):
             raise DataError(
                 f"{root}: layout is not {name} ({available[name].DESCRIPTION}); rearrange it or choose another format"
@@ -158,6 +158,12 @@ def _report_outside_files(root: Path, samples: tuple[Sample, ...], context: Read
 
 def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _first_error(context: ReadContext) -> list[str]:
+    errors = [problem for problem in context.problems if problem.severity == "error"]
+    count = "1 problem was" if len(errors) == 1 else f"{len(errors)} problems were"
+    return [f"{count} found, first: {errors[0].sample or 'the data set'}: {errors[0].message}"] if errors else []
 
 
 def _refuse_unusable(root: Path, reader: formats.Format, samples: tuple[Sample, ...]) -> None:

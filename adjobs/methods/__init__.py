@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from adjobs.errors import JobError, choices, one_line
+from adjobs.errors import JobError, choices, one_line, shown
 from adjobs.methods.contract import PRETRAINED_WEIGHTS, MethodConfig, PathParam, Spec
 from adjobs.methods.discovery import MethodPackage, find_packages
 
@@ -105,7 +105,7 @@ def load(name: str) -> LoadedMethod:
 def _package(name: str) -> MethodPackage:
     packages = find_packages()
     if name not in packages:
-        raise JobError(f"unknown method '{name}'; {choices(name, packages)}")
+        raise JobError(f"unknown method {shown(name)}; {choices(name, packages)}")
     return packages[name]
 
 

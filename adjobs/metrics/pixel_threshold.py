@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from adjobs.errors import JobError, choices
+from adjobs.errors import JobError, choices, shown
 from adjobs.metrics import CONFIDENCE, cuts
 from adjobs.metrics.inputs import Bools, check_binary, check_pixel_scores
 from adjobs.metrics.policies import DEFAULT_PIXEL_MAX_FPR, POLICIES, Confidence, Count, Policy, Share, ThresholdPolicy
@@ -92,7 +92,7 @@ def check_pixels_possible(policy: ThresholdPolicy, n_normal: int, has_masks: boo
     """
     name = policy.name
     if name not in POLICIES:
-        raise JobError(f"pixel_threshold.policy: unknown policy {name!r}; {choices(name, POLICIES)}")
+        raise JobError(f"pixel_threshold.policy: unknown policy {shown(name)}; {choices(name, POLICIES)}")
     check_confidence(policy.confidence)
     fault = policy.find_fault()
     if fault:

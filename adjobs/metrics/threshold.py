@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from adjobs.errors import JobError, choices
+from adjobs.errors import JobError, choices, shown
 from adjobs.metrics import CONFIDENCE, cuts
 from adjobs.metrics.inputs import Floats, check_image_scores
 from adjobs.metrics.policies import POLICIES, Confidence, Count, Policy, Share, ThresholdPolicy
@@ -135,7 +135,7 @@ def check_possible(policy: ThresholdPolicy, n_normal: int, n_anomalous: int) -> 
     """
     name = policy.name
     if name not in POLICIES:
-        raise JobError(f"threshold.policy: unknown policy {name!r}; {choices(name, POLICIES)}")
+        raise JobError(f"threshold.policy: unknown policy {shown(name)}; {choices(name, POLICIES)}")
     check_confidence(policy.confidence)
     fault = policy.find_fault()
     if fault:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from adjobs import methods
 from adjobs.config.job import JobConfig
-from adjobs.errors import JobError, choices
+from adjobs.errors import JobError, choices, shown
 
 COSTS = ("ms_per_image", "train_seconds", "peak_memory_mib")
 IMAGE_METRICS = ("image_auroc", "image_ap", "image_f1max")
@@ -66,13 +66,13 @@ def parse_objectives(requested: Sequence[str], job: JobConfig) -> tuple[Objectiv
 def _parse_objective(text: str, method: str, known: Sequence[str]) -> Objective:
     metric, colon, direction = text.partition(":")
     if metric not in known and not metric.startswith(EXTRA_SCORE_PREFIX):
-        raise JobError(f"--metric {text}: unknown metric of a {method} job; {choices(metric, known)}")
+        raise JobError(f"--metric {shown(text)}: unknown metric of a {method} job; {choices(metric, known)}")
     if direction == "max":
         return Objective(metric, "max")
     if direction == "min" or (not colon and metric in COSTS):
         return Objective(metric, "min")
     if colon:
-        raise JobError(f"--metric {text}: got direction '{direction}'; give {metric}:max or {metric}:min")
+        raise JobError(f"--metric {shown(text)}: got direction {shown(direction)}; give {metric}:max or {metric}:min")
     return Objective(metric, "max")
 
 
