@@ -198,7 +198,8 @@ def test_check_only_warnings_exit_with_0(tmp_path):
     assert {(problem["kind"], problem["severity"]) for problem in report["problems"]} == {("near duplicate", "warning")}
 
 
-def test_check_many_problems_of_a_kind_are_abbreviated(tmp_path):
+def test_check_many_problems_of_a_kind_are_abbreviated(tmp_path, monkeypatch):
+    monkeypatch.setattr("adjobs.cli.data.text.MAX_LINES", 20)
     root = draw_folder(tmp_path, 25, 10)
     for i in range(22):
         (root / "good" / f"{i:03}.png").write_bytes(b"")

@@ -206,7 +206,7 @@ def import_(
     refuse_overlap(dataset, source, destination)
     problems = [problem for problem in check_dataset(dataset, progress=True) if problem.kind in UNREADABLE]
     problem_dicts = [vars(problem) for problem in problems]
-    if problems and not skip_invalid:
+    if problems and not (skip_invalid and all(problem.sample for problem in problems)):
         lines = [*problem_lines("errors", problems), "nothing was copied; fix these, or skip them with --skip-invalid"]
         result = {"source": source, "destination": destination, "copied": 0, "problems": problem_dicts}
         return result, "\n".join(lines), EXIT_PROBLEMS

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from adjobs.data.checks.levels import LevelSummary
     from adjobs.data.problem import Problem
 
-MAX_LINES = 20
+MAX_LINES = 100
 """Maximum number of problems of one kind that are printed; ``--json`` lists all."""
 
 

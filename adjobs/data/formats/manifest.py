@@ -155,9 +155,9 @@ class _Reader:
         sample = Sample(
             id=image.relative_to(self._root).as_posix() if image else "",
             image=image or self._root,
-            label=attempt(lambda: cast("Label | None", _choice(values, "label", _LABELS))) or "unlabelled",
+            label=attempt(lambda: cast("Label", _choice(values, "label", _LABELS) or "unlabelled")) or "unlabelled",
             mask=attempt(lambda: self._mask(values)),
-            defect=attempt(lambda: _text(values, "defect")) or "",
+            defect=attempt(lambda: _text(values, "defect") or "") or "",
             group=attempt(lambda: _text(values, "group")) or None,
             published_split=attempt(lambda: _choice(values, "split", _SPLITS)),
             blocks=attempt(lambda: self._file(values, "blocks")),
