@@ -12,7 +12,9 @@ from adjobs.errors import JobError
 
 if TYPE_CHECKING:
     from adjobs.config.job import JobConfig
-    from adjobs.data.dataset import Sample
+    from adjobs.data.dataset import Dataset, Sample
+    from adjobs.data.image_reading import ImageReading
+    from adjobs.inference.detector import Detector
     from adjobs.methods.method import Method
     from adjobs.types import Batch
 
@@ -76,9 +78,14 @@ def command(
 
     from adjobs.synthesis.contact_sheet import draw_contact_sheet, save_contact_sheet
 
-    instance, image_size = _load_trained(job.method, model, overrides) if model else _build_new(job, seed)
-    samples = _draw_samples(job, count, seed)
-    batch = _load_batch(samples, image_size, seed)
+    dataset = _open_dataset(job)
+    if model:
+        detector = _load_trained(job.method, model, overrides)
+        instance, image_size, reading = detector.method, detector.manifest.image_size, detector.manifest.image_reading
+    else:
+        instance, image_size, reading = _build_new(job, seed), job.data.image_size, _find_reading(job, dataset)
+    samples = _draw_samples(dataset, count, seed)
+    batch = _load_batch(samples, image_size, seed, reading)
     simulated = instance.simulate(batch)
     inpainted = instance.fill(batch.images, batch.generator) if model else ()
     with folder.write(name) as temporary:
@@ -96,17 +103,16 @@ def command(
     return result, text
 
 
-def _build_new(job: JobConfig, seed: int) -> tuple[Method, int]:
-    """The method before training, and its image size."""
+def _build_new(job: JobConfig, seed: int) -> Method:
+    """The method before training."""
     from adjobs import methods
 
-    config, size = job.method_config(), job.data.image_size
+    config = job.method_config()
     config = config.model_copy(update=methods.without_pretrained_weights(job.method))  # simulation uses no network
-    return methods.load(job.method).build(config, image_size=size, seed=seed), size
+    return methods.load(job.method).build(config, image_size=job.data.image_size, seed=seed)
 
 
-def _load_trained(method: str, model: str, overrides: tuple[str, ...]) -> tuple[Method, int]:
-    """A trained model, and its image size."""
+def _load_trained(method: str, model: str, overrides: tuple[str, ...]) -> Detector:
     from adjobs.api import load_detector
 
     if overrides:
@@ -115,23 +121,32 @@ def _load_trained(method: str, model: str, overrides: tuple[str, ...]) -> tuple[
     trained_method = detector.manifest.method
     if trained_method != method:
         raise JobError(f"--model '{model}' is a model of {trained_method}, not of {method}; give a model of {method}")
-    return detector.method, detector.manifest.image_size
+    return detector
 
 
-def _draw_samples(job: JobConfig, count: int, seed: int) -> list[Sample]:
-    """Up to ``count`` normal images at random, ordered by id."""
-    import numpy as np
-
+def _open_dataset(job: JobConfig) -> Dataset:
     from adjobs.config.environment import load_settings
     from adjobs.data.open import open_dataset
 
-    dataset = open_dataset(job.data.uri, job.data.format, cache=load_settings().cache, options=job.data.read_options)
+    return open_dataset(job.data.uri, job.data.format, cache=load_settings().cache, options=job.data.read_options)
+
+
+def _find_reading(job: JobConfig, dataset: Dataset) -> ImageReading:
+    from adjobs.data.images import find_reading
+
+    return find_reading([sample.image for sample in dataset.samples], job.data.pixel_scale)
+
+
+def _draw_samples(dataset: Dataset, count: int, seed: int) -> list[Sample]:
+    """Up to ``count`` normal images at random, ordered by id."""
+    import numpy as np
+
     normal = [sample for sample in dataset.samples if sample.label == "normal"]
     indices = np.random.default_rng(seed).choice(len(normal), min(count, len(normal)), replace=False)
     return [normal[i] for i in sorted(indices)]
 
 
-def _load_batch(samples: list[Sample], image_size: int, seed: int) -> Batch:
+def _load_batch(samples: list[Sample], image_size: int, seed: int, reading: ImageReading) -> Batch:
     """One batch of all images, with ``simulate`` set for each."""
     import numpy as np
     import torch
@@ -140,7 +155,7 @@ def _load_batch(samples: list[Sample], image_size: int, seed: int) -> Batch:
     from adjobs.data.images import load_rgb
     from adjobs.types import Batch
 
-    images = to_float(np.stack([load_rgb(sample.image, image_size) for sample in samples]), torch.device("cpu"))
+    images = to_float(np.stack([load_rgb(sample.image, image_size, reading) for sample in samples]), torch.device("cpu"))
     no_defects = torch.zeros(len(images), 1, image_size, image_size, dtype=torch.bool)
     return Batch(
         images=images,

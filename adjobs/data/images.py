@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,10 @@ import numpy as np
 from PIL import Image
 
 from adjobs.data.image_file import MAX_PIXELS, ImageError, decoding_errors, opened, refuse_large, source_name, upright_size
-from adjobs.data.image_reading import DEFAULT_READING, ImageReading, PixelRange
-from adjobs.data.pixels import Pixels, is_colour_16, pixels_of, read_pixels
+from adjobs.data.image_reading import DEFAULT_READING, DEFAULT_SCALE, ImageReading, PixelRange, PixelScale, decide_reading
+from adjobs.data.pixels import Pixels, find_range, is_colour_16, pixels_of, read_pixels
 from adjobs.errors import DataError
+from adjobs.parallel import in_threads
 
 __all__ = ["MAX_PIXELS", "ImageError"]  # this module's own are public without it
 
@@ -83,6 +85,20 @@ def refuse_other_size(path: Path, width: int, height: int) -> None:
                 f"boxes of {path.name} are for {width} x {height} pixels, but the upright image has {actual[0]} x {actual[1]}; "
                 "both must be equal"
             )
+
+
+def find_reading(paths: Sequence[Path], scale: PixelScale = DEFAULT_SCALE) -> ImageReading:
+    """How images are read together, where no check of the whole data set has decided it; unreadable ones do not count.
+
+    Of images of 8 bits only the headers are read.
+    """
+
+    def find(path: Path) -> tuple[PixelRange | None, ...]:
+        with suppress(ImageError):
+            return (find_range(path),)
+        return ()
+
+    return decide_reading([pixels for ranges in in_threads(find, paths, text="reading headers") for pixels in ranges], scale)
 
 
 def decode(source: Path | bytes, reading: ImageReading = DEFAULT_READING) -> Image.Image:

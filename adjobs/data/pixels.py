@@ -78,6 +78,17 @@ def read_pixels(source: Path | bytes) -> Pixels:
         return pixels_of(image, source_name(source), pages)
 
 
+def find_range(source: Path | bytes) -> PixelRange | None:
+    """The range of values of an image of more than 8 bits; None for 8 bits, of which only the header is read.
+
+    Raises:
+        ImageError: see :func:`read_pixels`.
+    """
+    with opened(source) as image:
+        is_deep = image.mode[0] in "IF" or is_colour_16(image)
+    return read_pixels(source).range if is_deep else None
+
+
 def pixels_of(image: Image.Image, name: str, pages: int = 1) -> Pixels:
     """The pixels of an opened image, or of one in memory.
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from adjobs.data.image_reading import PixelRange, decide_reading
 from adjobs.data.images import ImageError, load_rgb
+from adjobs.data.pixels import find_range
 from adjobs.data.walk import is_image
 from adjobs.errors import DataError
 from adjobs.storage import open_store
@@ -39,13 +43,29 @@ def load_texture_bank(source: str, count: int, size: int, seed: int) -> Tensor:
         raise DataError(f"textures '{source}': no images found; give a folder or s3:// prefix that contains images, or '{DRAWN}'")
     if len(keys) > count:
         keys = [keys[i] for i in sorted(np.random.default_rng(seed).choice(len(keys), count, replace=False))]
-    images = []
+    images: dict[str, np.ndarray] = {}
+    deep: dict[str, tuple[bytes, PixelRange]] = {}  # those of more than 8 bits, which are read alike
     for key in keys:
-        try:
-            images.append(load_rgb(store.read(key), size))
-        except ImageError as error:
-            raise DataError(f"textures '{source}': {key}: {error.reason}; replace or remove it") from error
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+        content = store.read(key)
+        with _texture_errors(source, key):
+            pixels = find_range(content)
+            if pixels is None:
+                images[key] = load_rgb(content, size)
+            else:
+                deep[key] = (content, pixels)
+    reading = decide_reading(pixels for _, pixels in deep.values())
+    for key, (content, _) in deep.items():
+        with _texture_errors(source, key):
+            images[key] = load_rgb(content, size, reading)
+    return torch.from_numpy(np.stack([images[key] for key in keys])).permute(0, 3, 1, 2).contiguous()
+
+
+@contextmanager
+def _texture_errors(source: str, key: str) -> Iterator[None]:
+    try:
+        yield
+    except ImageError as error:
+        raise DataError(f"textures '{source}': {key}: {error.reason}; replace or remove it") from error
 
 
 class TextureBank:

@@ -49,7 +49,7 @@ def test_read_pixels_interlaced_png_of_16_bits_keeps_all_bits():
     np.testing.assert_array_equal(read_pixels(interlaced).values, values)
 
 
-@pytest.mark.parametrize(("order", "compress"), itertools.product("<>", [False, True]))
+@pytest.mark.parametrize(("order", "compress"), list(itertools.product("<>", [False, True])))
 def test_read_pixels_tiff_of_more_than_8_bits_keeps_all_bits(order, compress):
     signed = random_values(1, np.int16)
     for values in (random_values(1), random_values(3), random_values(4), signed, signed.astype(np.int32) * 1000):

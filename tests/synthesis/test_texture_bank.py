@@ -31,6 +31,13 @@ def test_load_texture_bank_folder_is_searched_recursively_and_subsampled(tmp_pat
     assert torch.equal(subsample, load_texture_bank(f"file://{tmp_path}", 4, 16, seed=0))
 
 
+def test_load_texture_bank_images_of_12_bits_are_read_by_one_range(tmp_path):
+    for i, value in enumerate((4095, 2048)):
+        save(tmp_path / f"{i}.png", np.full((20, 30), value, dtype=np.uint16))
+    save(tmp_path / "8 bits.png", np.full((20, 30), 40, dtype=np.uint8))
+    assert load_texture_bank(str(tmp_path), 10, 16, seed=0)[:, 0, 0, 0].tolist() == [255, 128, 40]
+
+
 def test_load_texture_bank_empty_folder_is_refused(tmp_path):
     message = r"^textures '.*': no images found; give a folder or s3:// prefix that contains images, or 'drawn'$"
     with pytest.raises(DataError, match=message):
