@@ -16,6 +16,9 @@ from tests.helpers.drawing import draw_folder, draw_mvtec
 # nothing faster, and where something else is at work on a processor, threads that wait for each other take fifty times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Programs that write test files with other packages; they are run by hand, in environments that have those.
+collect_ignore_glob = ["data/make/*"]
+
 
 def needs_the_stack(path: str) -> bool:
     """Whether a test, by its path or id, is one of those that share a running stack."""
