@@ -12,7 +12,6 @@ import click
 
 from adjobs import cli
 from adjobs.cli.output import fail
-from adjobs.cli.signals import StopSignal
 from adjobs.errors import JobError, shorten
 from adjobs.version import __version__
 
@@ -34,6 +33,7 @@ Environment:
   RAY_ADDRESS          Ray cluster, where it is not the one of 'adjobs up'
   AWS_ENDPOINT_URL     S3-compatible storage
 """
+EXIT_INTERRUPTED = 130
 _NOT_VERBS = {"main", "output", "signals"}
 
 
@@ -63,7 +63,7 @@ class Verbs(click.Group):
                 return super().invoke(ctx)
         except KeyboardInterrupt:
             click.echo("stopped", err=True)
-            sys.exit(StopSignal().exit_status)
+            sys.exit(EXIT_INTERRUPTED)
 
 
 @contextmanager

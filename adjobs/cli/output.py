@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import click
 
-from adjobs.cli.signals import unwind_on_termination
+from adjobs.cli.signals import unwind_on_signals
 from adjobs.errors import AdjobsError, Stopped, StorageError
 from adjobs.logs import RunFormatter
 
@@ -44,7 +44,7 @@ def verb(function: Callable[..., VerbResult]) -> Callable[..., None]:
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(function)
     def run(*args: Any, as_json: bool, debug: bool, **kwargs: Any) -> None:
-        with unwind_on_termination() as stop:
+        with unwind_on_signals() as stop:
             try:
                 # Some libraries print to standard output, which is reserved for the result.
                 with contextlib.redirect_stdout(sys.stderr), log_to_stderr():
@@ -56,6 +56,7 @@ def verb(function: Callable[..., VerbResult]) -> Callable[..., None]:
             except (Stopped, KeyboardInterrupt) as stopped:
                 message = str(stopped) or "stopped"
                 click.echo(message, err=True)
+                stop.is_reported = True
                 if as_json:
                     click.echo(to_json({"error": message}))
                 sys.exit(stop.exit_status)

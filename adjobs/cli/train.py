@@ -66,12 +66,12 @@ def command(
         job = resolve.resolve(resolve.override(document, overrides), source=str(job_file or "job"))
     settings = load_settings()
 
-    from adjobs.cli.signals import handle_termination
+    from adjobs.cli.signals import close_runs_when_stopped
     from adjobs.jobs import run
     from adjobs.tracking.runs import find_run
     from adjobs.training.progress import ProgressBar
 
-    with handle_termination(), ProgressBar() as bar:
+    with close_runs_when_stopped(), ProgressBar() as bar:
         if job is None:
             result = run.resume(find_run(settings.tracking_uri, settings.home, str(run_id)), settings, on_progress=bar)
         else:

@@ -98,13 +98,13 @@ def command(
         job = resolve.resolve(resolve.override(resolve.read_job(job_file), arguments["overrides"]), source=str(job_file))
     settings = load_settings()
 
-    from adjobs.cli.signals import handle_termination
+    from adjobs.cli.signals import close_runs_when_stopped
     from adjobs.tuning import search
     from adjobs.tuning.display import Display
     from adjobs.tuning.plan import SearchOptions
     from adjobs.tuning.space import read_space
 
-    with handle_termination(), Display() as display:
+    with close_runs_when_stopped(), Display() as display:
         if resume is not None:
             limits = {key: arguments[key] for key in ("trials", "max_concurrent")}
             result = search.resume_search(resume, settings, display, time_budget_s=budget, **limits)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,20 +51,55 @@ def test_verb_logs_to_stderr_and_keeps_stdout_for_the_result() -> None:
     assert logging.getLogger("adjobs").handlers == []
 
 
-def test_verb_sigterm_unwinds_it_and_gives_its_own_status() -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_verb_signal_unwinds_it_and_gives_its_status(number: signal.Signals, status: int) -> None:
     unwound = []
 
     def command() -> VerbResult:
         try:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(number)
         finally:
             unwound.append(True)
         return {}, ""
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
     result = invoke(command)
-    assert (result.exit_code, result.stderr, unwound) == (143, "stopped\n", [True])
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert (result.exit_code, result.stderr, unwound) == (status, "stopped\n", [True])
+    assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_verb_that_does_not_unwind_is_ended(number: signal.Signals) -> None:
+    """A thread waits forever, and so does what joins it."""
+    script = (
+        "import signal, threading, click\n"
+        "from adjobs.cli import signals, output\n"
+        "signals.SECONDS_TO_STOP = 0.1\n"
+        "def command():\n"
+        "    thread = threading.Thread(target=threading.Event().wait)\n"
+        "    thread.start()\n"
+        "    try:\n"
+        f"        signal.raise_signal({int(number)})\n"
+        "    finally:\n"
+        "        thread.join()\n"
+        "click.command()(output.verb(command))()"
+    )
+    completed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert (completed.returncode, completed.stdout, completed.stderr) == (128 + number, "", "stopped\n")
+
+
+def test_verb_ignored_signals_stay_ignored() -> None:
+    """As under nohup, and in the background of a shell."""
+
+    def command() -> VerbResult:
+        signal.raise_signal(signal.SIGINT)
+        return {}, "done"
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert invoke(command).stdout == "done\n"
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(
