@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markdown_it import MarkdownIt
 
 from adjobs import methods
@@ -18,6 +16,7 @@ from adjobs.reporting.decisions import changes, decisions
 from adjobs.reporting.embedding import embed_annotation, embed_figures
 from adjobs.reporting.figures.style import SPLITS, metric_name
 from adjobs.reporting.report import MetricGroup, RunReport
+from adjobs.reporting.templates import environment
 from adjobs.storage.base import atomic_write, disk_errors
 from adjobs.version import __version__
 
@@ -30,12 +29,11 @@ _NOT_CURVES = ("test_gallery_", "val_gallery_", "test_defects")  # figures that 
 
 def render(reports: Sequence[RunReport]) -> str:
     """The page of one run, or of several with a comparison at the top."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"metric_name": metric_name, "number": number, "duration": duration, "split_name": _split_name}
-    template = environment.from_string(files("adjobs.reporting").joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    templates = environment()
+    templates.filters |= {"metric_name": metric_name, "number": number, "duration": duration, "split_name": _split_name}
     all_splits = [split for report in reports for split in report.splits.values()]
     warnings = comparison_warnings(reports)
-    return template.render(
+    return templates.get_template(TEMPLATE).render(
         runs=[run_context(report) for report in reports],
         headlines=[name for name in HEADLINES if any(name in split.overall for split in all_splits)],
         warnings=warnings,
