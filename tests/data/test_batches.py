@@ -143,7 +143,7 @@ def test_load_anomaly_without_mask_is_unknown_everywhere(tmp_path):
 
 @pytest.mark.parametrize("layout", ["coco", "labelstudio", "manifest", "yolo"])
 def test_load_pixels_outside_boxes_are_normal(layout, tmp_path):
-    from tests.helpers.drawing import LAYOUTS
+    from tests.helpers.layouts import LAYOUTS
 
     dataset, data = drawn_data(LAYOUTS[layout](tmp_path / "d"), tmp_path / "cache", 32)
     indices = np.array([i for i, sample in enumerate(dataset.samples) if sample.boxes and sample.mask is None])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -274,22 +274,3 @@ def draw_labelstudio(root: Path) -> Path:
     ]
     (root / "project-3-at-2026-01-31.json").write_text(json.dumps(tasks))
     return root
-
-
-LAYOUTS: dict[str, Callable[[Path], Path]] = {
-    "btad": draw_btad,
-    "coco": draw_coco,
-    "elpv": draw_elpv,
-    "folder": lambda root: draw_folder(root, 15, 5, 32),
-    "ksdd2": draw_ksdd2,
-    "labelstudio": draw_labelstudio,
-    "loco": draw_loco,
-    "manifest": draw_manifest,
-    "mtd": draw_mtd,
-    "mvtec": lambda root: draw_mvtec(root, 16, 4, 32),
-    "mvtec3d": draw_mvtec3d,
-    "oct": draw_oct,
-    "visa": draw_visa,
-    "yolo": draw_yolo,
-}
-"""A function for each format that draws a data set into a folder (``visa`` also writes beside it) and returns the folder."""

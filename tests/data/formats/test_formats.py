@@ -10,7 +10,8 @@ from adjobs.data.dataset import fingerprint
 from adjobs.data.labels.masks import read_mask
 from adjobs.errors import DataError
 from tests.helpers.datasets import open_folder
-from tests.helpers.drawing import LAYOUTS, save, texture
+from tests.helpers.drawing import save, texture
+from tests.helpers.layouts import LAYOUTS
 
 
 def test_load_formats_every_format_has_a_drawing():

@@ -6,7 +6,7 @@ import pytest
 
 from adjobs.data.images import ImageError
 from tests.helpers.datasets import by_id, open_folder
-from tests.helpers.drawing import LAYOUTS
+from tests.helpers.layouts import LAYOUTS
 
 
 def test_read_mask_with_defect_pixels_is_anomalous(tmp_path):

@@ -10,7 +10,8 @@ from adjobs.data.images import ImageError
 from adjobs.data.labels.masks import Layers, read_mask
 from adjobs.errors import DataError
 from tests.helpers.datasets import by_id, open_folder
-from tests.helpers.drawing import LAYOUTS, save
+from tests.helpers.drawing import save
+from tests.helpers.layouts import LAYOUTS
 
 
 def test_read_several_defects_have_a_layer_each(tmp_path):

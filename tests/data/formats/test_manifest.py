@@ -17,7 +17,8 @@ from adjobs.data.labels.masks import Box, Layers, Shapes
 from adjobs.data.open import open_dataset
 from adjobs.data.reading import ReadContext
 from adjobs.errors import DataError
-from tests.helpers.drawing import LAYOUTS, draw_manifest, save, texture
+from tests.helpers.drawing import draw_manifest, save, texture
+from tests.helpers.layouts import LAYOUTS
 
 LINE = {"image": "a.png", "label": "anomalous"}
 

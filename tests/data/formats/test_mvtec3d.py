@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections import Counter
 
 from tests.helpers.datasets import by_id, open_folder
-from tests.helpers.drawing import LAYOUTS
+from tests.helpers.layouts import LAYOUTS
 
 
 def test_read_only_colour_images_are_samples(tmp_path):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from tests.helpers.datasets import by_id, open_folder
-from tests.helpers.drawing import LAYOUTS
+from tests.helpers.layouts import LAYOUTS
 
 
 def test_read_patients_are_groups(tmp_path):

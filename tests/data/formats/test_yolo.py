@@ -224,8 +224,8 @@ def test_read_label_files_beside_the_images(tmp_path):
     (tmp_path / "obj.names").write_text("scratch\ndent\n")
     context = ReadContext()
     samples = by_id(yolo.read(tmp_path, context))
-    bad = samples["obj_val_data/bad.png"]
-    assert (bad.defect, bad.boxes, bad.published_split) == ("dent", (Box(12, 8, 20, 24),), "val")
+    sample = samples["obj_val_data/bad.png"]
+    assert (sample.defect, sample.boxes, sample.published_split) == ("dent", (Box(12, 8, 20, 24),), "val")
     assert samples["obj_Train_data/good.png"].published_split == "train"
     assert [problem.message for problem in context.problems] == [
         "1 images have an empty label file and are normal, but Datumaro and CVAT (YOLO 1.1) write such files also for images "
