@@ -1,4 +1,4 @@
-"""Ray Train around the worker: connection, capacity, checkpoints through Ray, progress, errors."""
+"""Ray around a training: connection, capacity, Ray Train, progress, errors."""
 
 from __future__ import annotations
 
@@ -7,24 +7,21 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from adjobs.config.job import TrainSection
 from adjobs.config.settings import Settings
-from adjobs.errors import AdjobsError, ClusterError, DataError, JobError, one_line
+from adjobs.errors import AdjobsError, ClusterError, one_line
 from adjobs.storage.arrow import arrow_filesystem
-from adjobs.training.agreement import AgreedError
-from adjobs.training.checkpoint import Checkpoints
+from adjobs.training.backends.ray_worker import train_loop_per_worker
 from adjobs.training.progress import LatestProgress, ProgressUpdate
-from adjobs.training.stage_trainer import TrainingError
-from adjobs.training.worker import FinishedTraining, Outcome, Task, WorkerSetup, run_worker
+from adjobs.training.worker import FinishedTraining, Outcome, Task
 
-LASTING_ERRORS = (JobError, DataError, TrainingError)  # that a retry would find again
 POLL_SECONDS = 0.5
 END_STATES = ("SUCCEEDED", "FAILED", "STOPPED")  # of Ray's states of a job
 MAX_LISTED = 10_000  # by Ray in one answer; a list that is cut short is an error
+LOCAL_STORE_BYTES = 200 * 2**20  # of a local Ray's object store: what is exchanged is small
 MAX_AUTO_CPUS = 8  # more cores than this hardly speed up one worker, and others want them
 
 
@@ -40,41 +37,54 @@ def connected(settings: Settings) -> Iterator[None]:
     """Connect to the cluster of the settings, or start a local Ray that ends with the job.
 
     Raises:
-        ClusterError: nothing answers at the address.
+        ClusterError: nothing answers at the address, or no local Ray starts.
     """
     import ray
 
     if ray.is_initialized():  # by the caller, who also ends it
         yield
         return
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if settings.ray_address:
         _check_listening(settings.ray_address)
-        try:
-            with _own_sigterm_handler():
-                ray.init(address=settings.ray_address, **quiet)
-        except Exception as error:  # Ray raises ConnectionError, AuthenticationError, RuntimeError and others here
-            raise ClusterError(
-                f"Ray at {settings.ray_address}: refused ({one_line(error)[:200]}); "
-                "check RAY_ADDRESS, RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH"
-            ) from error
+        _start(
+            {"address": settings.ray_address},
+            f"Ray at {settings.ray_address}: refused",
+            "check RAY_ADDRESS, RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH",
+        )
         remove_orphaned_placement_groups()
     else:
-        with _own_sigterm_handler():
-            ray.init(include_dashboard=False, object_store_memory=200 * 2**20, **quiet)
+        _start(
+            {"include_dashboard": False, "object_store_memory": LOCAL_STORE_BYTES},
+            "Ray: did not start on this machine",
+            "try again when less is running here and /tmp has space, or train in this process (adjobs train --local)",
+        )
     try:
         yield
     finally:
         ray.shutdown()
 
 
+def _start(options: Mapping[str, Any], fault: str, remedy: str) -> None:
+    """``ray.init``, which raises ConnectionError, AuthenticationError, RuntimeError, a bare Exception and others."""
+    import ray
+
+    try:
+        with _own_sigterm_handler():
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    except Exception as error:
+        ray.shutdown()  # of what has started
+        raise ClusterError(f"{fault} ({one_line(error)[:200]}); {remedy}") from error
+
+
 @contextmanager
 def _own_sigterm_handler() -> Iterator[None]:
     """Set the process's own handler of SIGTERM again after ``ray.init``, which replaces it by one that exits."""
     handler = signal.getsignal(signal.SIGTERM)
-    yield
-    if callable(handler) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        if callable(handler) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def remove_orphaned_placement_groups() -> None:
@@ -182,7 +192,7 @@ def run(
     path, filesystem = arrow_filesystem(parent)
     with _progress_actor(on_progress) as actor:
         trainer = TorchTrainer(
-            _train_loop_per_worker,
+            train_loop_per_worker,
             train_loop_config={"task": task, "progress": actor, "finalize": finalize},
             scaling_config=ScalingConfig(
                 num_workers=task.job.train.workers,
@@ -217,60 +227,6 @@ def _cause(error: BaseException) -> AdjobsError:
     rank, failure = min(failures.items(), default=(None, error))
     place = "" if rank is None else f" on worker {rank}"
     return ClusterError(f"training failed{place}: {type(failure).__name__}: {one_line(failure)}; --debug shows the traceback")
-
-
-class _RayCheckpoints(Checkpoints):
-    """Checkpoints that Ray carries to the storage of the run."""
-
-    @contextmanager
-    def load(self) -> Iterator[Path | None]:
-        import ray.train
-
-        checkpoint = ray.train.get_checkpoint()
-        with nullcontext() if checkpoint is None else checkpoint.as_directory() as folder:
-            yield folder and Path(folder)
-
-    def save(self, folder: Path | None, metrics: Mapping[str, float]) -> None:
-        import ray.train
-
-        # Every worker reports, and Ray returns when the checkpoint is stored.
-        ray.train.report(dict(metrics), checkpoint=None if folder is None else ray.train.Checkpoint.from_directory(folder))
-
-
-def _train_loop_per_worker(config: dict[str, Any]) -> Any:
-    """Ray Train's entry on every worker.
-
-    An error that a retry would find again is returned, so that Ray does not retry; but only where no peer waits for this worker.
-    Everything else is raised: Ray then ends the peers, wherever they wait, and starts all workers again.
-    """
-    import ray.train
-    from ray.train.torch import get_device
-
-    def finalize(training: FinishedTraining) -> Any:
-        try:
-            return config["finalize"](training)
-        except LASTING_ERRORS as error:  # by now the peers have ended
-            return error
-
-    context = ray.train.get_context()
-    setup = WorkerSetup(
-        device=get_device(),
-        checkpoints=_RayCheckpoints(),
-        on_progress=config["progress"].put.remote,
-        finalize=finalize,
-        rank=context.get_world_rank(),
-        world_size=context.get_world_size(),
-    )
-    try:
-        return run_worker(config["task"], setup)
-    except LASTING_ERRORS as error:
-        if setup.world_size == 1:
-            return error
-        raise
-    except AgreedError as agreed:
-        if isinstance(agreed.error, LASTING_ERRORS):
-            return agreed.error
-        raise agreed.error from agreed
 
 
 @contextmanager

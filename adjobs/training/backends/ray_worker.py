@@ -1,0 +1,70 @@
+"""What Ray Train runs in every worker process: the worker, with checkpoints that Ray carries, and errors that Ray understands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from adjobs.errors import DataError, JobError
+from adjobs.training.agreement import AgreedError
+from adjobs.training.checkpoint import Checkpoints
+from adjobs.training.stage_trainer import TrainingError
+from adjobs.training.worker import FinishedTraining, WorkerSetup, run_worker
+
+LASTING_ERRORS = (JobError, DataError, TrainingError)  # that a retry would find again
+
+
+class _RayCheckpoints(Checkpoints):
+    """Checkpoints that Ray carries to the storage of the run."""
+
+    @contextmanager
+    def load(self) -> Iterator[Path | None]:
+        import ray.train
+
+        checkpoint = ray.train.get_checkpoint()
+        with nullcontext() if checkpoint is None else checkpoint.as_directory() as folder:
+            yield folder and Path(folder)
+
+    def save(self, folder: Path | None, metrics: Mapping[str, float]) -> None:
+        import ray.train
+
+        # Every worker reports, and Ray returns when the checkpoint is stored.
+        ray.train.report(dict(metrics), checkpoint=None if folder is None else ray.train.Checkpoint.from_directory(folder))
+
+
+def train_loop_per_worker(config: dict[str, Any]) -> Any:
+    """Ray Train's entry on every worker.
+
+    An error that a retry would find again is returned, so that Ray does not retry; but only where no peer waits for this worker.
+    Everything else is raised: Ray then ends the peers, wherever they wait, and starts all workers again.
+    """
+    import ray.train
+    from ray.train.torch import get_device
+
+    def finalize(training: FinishedTraining) -> Any:
+        try:
+            return config["finalize"](training)
+        except LASTING_ERRORS as error:  # by now the peers have ended
+            return error
+
+    context = ray.train.get_context()
+    setup = WorkerSetup(
+        device=get_device(),
+        checkpoints=_RayCheckpoints(),
+        on_progress=config["progress"].put.remote,
+        finalize=finalize,
+        rank=context.get_world_rank(),
+        world_size=context.get_world_size(),
+    )
+    try:
+        return run_worker(config["task"], setup)
+    except LASTING_ERRORS as error:
+        if setup.world_size == 1:
+            return error
+        raise
+    except AgreedError as agreed:
+        if isinstance(agreed.error, LASTING_ERRORS):
+            return agreed.error
+        raise agreed.error from agreed

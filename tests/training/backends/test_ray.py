@@ -1,0 +1,46 @@
+"""Connecting to Ray: what goes wrong is one line."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+import ray
+
+from adjobs.config.settings import Settings
+from adjobs.errors import ClusterError
+from adjobs.training.backends.ray import connected
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        (None, r"^Ray: did not start on this machine \(The current node timed out\); try again when less is running here"),
+        (
+            "auto",
+            r"^Ray at auto: refused \(The current node timed out\); check RAY_ADDRESS, RAY_AUTH_MODE and",
+        ),
+    ],
+)
+def test_connected_ray_that_does_not_start_is_one_line_and_sigterm_stays_ours(address, message, monkeypatch):
+    def fail(**options: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise RuntimeError("The current node\ntimed out")
+
+    monkeypatch.setattr(ray, "init", fail)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    try:
+        handler = signal.getsignal(signal.SIGTERM)
+        env = {} if address is None else {"RAY_ADDRESS": address}
+        with pytest.raises(ClusterError, match=message), connected(Settings.from_env({"HOME": "/x", **env})):
+            pass
+        assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "127.0.0.1:99999", "ray://127.0.0.1:70000"])
+def test_connected_nothing_at_the_address_is_one_line(address):
+    settings = Settings.from_env({"HOME": "/x", "RAY_ADDRESS": address})
+    with pytest.raises(ClusterError, match=rf"^Ray at {address}: nothing listens there \(.*\); start it"), connected(settings):
+        pass
