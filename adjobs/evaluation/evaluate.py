@@ -21,6 +21,9 @@ from adjobs.types import ImageScores
 EVAL_BATCH = 16  # large enough to keep a processor busy, small enough for the maps of any method
 
 
+DIVERGED = "the training diverged: lower the learning rate, or use train.precision fp32"
+
+
 class ScoreError(AdjobsError):
     """A method gives scores that are NaN or infinite, from which no decision follows."""
 
@@ -163,10 +166,7 @@ def check_finite(prediction: PredictionArrays, names: Sequence[str]) -> None:
     invalid = [name for name, is_valid in zip(names, valid, strict=True) if not is_valid]
     if invalid:
         others = f" (and of {len(invalid) - 1} more)" if len(invalid) > 1 else ""
-        raise ScoreError(
-            f"{invalid[0]}: the score or the anomaly map{others} is NaN or infinite, must be finite; the training diverged: "
-            "lower the learning rate, or use train.precision fp32"
-        )
+        raise ScoreError(f"{invalid[0]}: the score or the anomaly map{others} is NaN or infinite, must be finite; {DIVERGED}")
 
 
 def _masks(cache: ImageCache, dataset: Dataset, ids: Sequence[str]) -> np.ndarray | None:

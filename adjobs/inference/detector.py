@@ -174,8 +174,8 @@ class Detector:
         if isinstance(source, np.ndarray):
             return decode_array(source, name, reading)
         raise DataError(
-            f"{name}: got {type(source).__name__}; give a path, the bytes of an image file, a PIL image, a uint8 or uint16 array, or a "
-            "list of these"
+            f"{name}: got {type(source).__name__}; give a path, bytes of an image file, a PIL image, a uint8 or uint16 array, "
+            "or a list of these"
         )
 
     def _warning(self, image: DecodedImage) -> str | None:

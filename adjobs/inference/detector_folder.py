@@ -20,6 +20,7 @@ from adjobs import methods
 from adjobs.data.image_reading import DEFAULT_READING, ImageReading
 from adjobs.data.images import RESIZE_RULE
 from adjobs.errors import AdjobsError, StorageError, one_line, shorten, shown
+from adjobs.evaluation.evaluate import DIVERGED, ScoreError
 from adjobs.methods.contract import ImageSize
 from adjobs.methods.method import Method
 from adjobs.metrics.pixel_threshold import PixelThreshold
@@ -76,12 +77,17 @@ class Manifest(BaseModel):
 
 
 def save(folder: Path, method: Method, manifest: Manifest) -> None:
-    """Write a detector's folder; the manifest last."""
+    """Write a detector's folder; the manifest last.
+
+    Raises:
+        ScoreError: the state holds a value that is not finite, so that the detector could not be loaded.
+    """
+    state = {key: tensor.detach().cpu().contiguous() for key, tensor in method.state_dict().items()}
+    invalid = _not_finite(state)
+    if invalid:
+        raise ScoreError(f"trained model: NaN or infinite values in {_enumerate(invalid)}; {DIVERGED}")
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {key: tensor.detach().cpu().contiguous() for key, tensor in method.state_dict().items()},
-        folder / WEIGHTS_FILE,
-    )
+    save_file(state, folder / WEIGHTS_FILE)
     write_manifest(folder, manifest)
 
 
@@ -135,7 +141,7 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
         weights = dict(load_file(folder / WEIGHTS_FILE))
     except (OSError, ValueError, SafetensorError) as error:
         raise _unreadable(folder, error) from error
-    invalid = [name for name, tensor in weights.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
+    invalid = _not_finite(weights)
     if invalid:
         raise _damaged(folder, f"{WEIGHTS_FILE}: NaN or infinite values in {_enumerate(invalid)}")
     return weights
@@ -193,6 +199,11 @@ def _find_mismatch(expected: Mapping[str, torch.Tensor], weights: Mapping[str, t
         if weights[name].dtype != tensor.dtype:
             return f"{name} is {weights[name].dtype}, must be {tensor.dtype}"
     return None
+
+
+def _not_finite(state: Mapping[str, torch.Tensor]) -> list[str]:
+    """Names of the tensors with NaN or infinite values."""
+    return [name for name, tensor in state.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
 
 
 def _first_fault(error: ValidationError) -> str:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from adjobs import methods
 from adjobs.errors import StorageError
+from adjobs.evaluation.evaluate import ScoreError
 from adjobs.inference.detector import Detector
 from adjobs.inference.detector_folder import MANIFEST_FILE, WEIGHTS_FILE, read_manifest, save, write_manifest
 from adjobs.methods.discovery import find_packages
@@ -204,6 +205,15 @@ def test_load_other_tensors(weights, changed, change, message):
     change(weights)
     save_file(weights, changed / WEIGHTS_FILE)
     assert re.search(f"weights.safetensors.* {message}", load(changed))
+
+
+def test_save_values_that_are_not_finite_are_refused(folder, tmp_path):
+    method = Detector.load(folder, "cpu").method
+    with torch.no_grad():
+        method.mean.fill_(float("inf"))
+    with pytest.raises(ScoreError, match="trained model: NaN or infinite values in mean; the training diverged: lower"):
+        save(tmp_path / "new", method, read_manifest(folder))
+    assert not (tmp_path / "new").exists()
 
 
 def test_load_damaged_file_of_tensors(folder, changed, weights):
