@@ -17,6 +17,7 @@ VERBS = {
     "synth": (["synth", "cdo", "--data", "SET", "--out", "OUT"], "cdo.png"),
     "report": (["report", "missing", "--out", "OUT/report.html"], "report.html"),
     "split": (["data", "split", "SET", "--out", "OUT/split.json"], "split.json"),
+    "look": (["data", "look", "SET", "--out", "OUT/sheet.html"], "sheet.html"),
     "schema": (["schema", "job", "--out", "OUT/job.json"], "job.json"),
     "import": (["data", "import", "SET", "OUT"], "good/000.png"),
     "import manifest": (["data", "import", "SET", "OUT"], "manifest.jsonl"),
@@ -57,7 +58,7 @@ def test_every_verb_existing_file_is_kept_and_refused_in_one_line(verb, is_link,
     assert (snapshot(tmp_path), snapshot(images)) == before
 
 
-@pytest.mark.parametrize("verb", ["synth", "split", "schema", "import"])
+@pytest.mark.parametrize("verb", ["split", "look", "schema", "import"])
 def test_every_verb_replaces_its_own_result(verb, images, tmp_path, own_home, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for out in ("new/out", "new/out/", str(tmp_path / "new" / "out")):

@@ -81,6 +81,14 @@ def inspect_image(sample: Sample, reading: ImageReading | None = None) -> Inspec
         reading: how more than 8 bits become 8. With None, nothing but the range of values is found for such an image.
     """
     try:
+        return _inspect(sample, reading)
+    except MemoryError:  # of this image: the others are inspected all the same
+        message = "cannot be checked (not enough free memory); free some memory, scale the image down or crop it"
+        return Inspection(None, [Problem(sample.id, "unreadable", message)])
+
+
+def _inspect(sample: Sample, reading: ImageReading | None) -> Inspection:
+    try:
         digest = content_hash(sample.image)
         pixels = read_pixels(sample.image)
     except ImageError as error:

@@ -75,3 +75,15 @@ def test_inspect_image_tiny_or_uniform_image_is_a_warning(tmp_path):
     ]
     assert problems[0].message.startswith("has only one colour (0) and")
     assert problems[1].message.startswith("has only one colour (100, 100, 100) and")
+
+
+def test_inspect_image_too_little_memory_is_an_error_of_the_sample(folder_root, monkeypatch):
+    def inspect_labels(sample, size):
+        if sample.id == "bad/scratch/000.png":
+            raise MemoryError
+        return [], None
+
+    monkeypatch.setattr("adjobs.data.checks.images.inspect_labels", inspect_labels)
+    (problem,) = check_dataset(open_folder(folder_root))
+    assert (problem.sample, problem.kind) == ("bad/scratch/000.png", "unreadable")
+    assert problem.message.startswith("cannot be checked (not enough free memory); ")
