@@ -13,7 +13,7 @@ import numpy as np
 from adjobs.data.checks.images import inspect_image
 from adjobs.data.dataset import Dataset, Sample
 from adjobs.data.image_file import opened
-from adjobs.data.image_reading import ImageReading, PixelRange, decide_reading
+from adjobs.data.image_reading import DEFAULT_SCALE, ImageReading, PixelRange, PixelScale, decide_reading
 from adjobs.data.images import ImageError
 from adjobs.data.pixels import is_colour_16, read_pixels
 from adjobs.data.problem import Problem
@@ -59,7 +59,8 @@ class Entry(NamedTuple):
         return ", ".join(facts)
 
 
-class Group(NamedTuple):
+@dataclass(frozen=True)
+class Group:
     """Images of one class: ``count`` in the whole data set, of which ``entries`` are drawn."""
 
     title: str
@@ -116,7 +117,13 @@ class ContactSheet:
 
 
 def draw_contact_sheet(
-    dataset: Dataset, uri: str, *, per_class: int = PER_CLASS, seed: int = 0, progress: bool = False
+    dataset: Dataset,
+    uri: str,
+    *,
+    per_class: int = PER_CLASS,
+    seed: int = 0,
+    scale: PixelScale = DEFAULT_SCALE,
+    progress: bool = False,
 ) -> ContactSheet:
     """Choose images at random and draw them.
 
@@ -125,13 +132,14 @@ def draw_contact_sheet(
         uri: as the user gave it.
         per_class: largest number of images of each class.
         seed: not negative; equal seeds choose equal images of a class, whatever other classes there are.
+        scale: what the user says about images of more than 8 bits.
         progress: show progress bars on a terminal's standard error.
     """
     by_title = _classes(dataset)
     chosen = {title: _choose(samples, per_class, title, seed) for title, samples in by_title.items()}
     samples = list({sample.id: sample for members in chosen.values() for sample in members}.values())
     side = thumbnail_side(len(samples))
-    reading = find_reading(dataset, progress=progress)
+    reading = find_reading(dataset, scale, progress=progress)
     of_reader: dict[str, list[Problem]] = defaultdict(list)
     for problem in dataset.problems:
         of_reader[problem.sample].append(problem)
@@ -151,10 +159,10 @@ def thumbnail_side(count: int) -> int:
     return int(np.clip(np.sqrt(BYTES / (_BYTES_PER_PIXEL * max(1, count))), MIN_SIDE, MAX_SIDE))
 
 
-def find_reading(dataset: Dataset, *, progress: bool = False) -> ImageReading:
+def find_reading(dataset: Dataset, scale: PixelScale = DEFAULT_SCALE, *, progress: bool = False) -> ImageReading:
     """How the images of a data set are read; only those of more than 8 bits are decoded for it."""
     ranges = in_threads(_find_range, dataset.samples, text="reading", progress=progress)
-    return decide_reading(pixel_range for is_readable, pixel_range in ranges if is_readable)
+    return decide_reading([pixel_range for is_readable, pixel_range in ranges if is_readable], scale)
 
 
 def percent(share: float) -> str:

@@ -120,6 +120,33 @@ def test_show_impossible_split_is_explained(tmp_path):
     assert requested.stderr.startswith("error: protocol holdout would give")
 
 
+def test_look_writes_a_contact_sheet(folder_root, tmp_path):
+    out = tmp_path / "sheets" / "folder.html"
+    result = run("look", folder_root, "--out", out, "--per-class", "3")
+    assert result.exit_code == 0, result.output
+    assert re.fullmatch(r"6 of 30 images of 2 classes in .*folder.html \(0.\d MB\), 0 with problems\n", result.stdout)
+    (folder_root / "bad" / "scratch" / "000.png").write_bytes(b"")
+    shown = json.loads(run("look", folder_root, "--out", out, "--per-class", "20", "--json").stdout)
+    assert [(group["title"], len(group["samples"])) for group in shown["groups"]] == [("normal", 20), ("anomalous: scratch", 10)]
+    assert [problem["kind"] for problem in shown["samples"]["bad/scratch/000.png"]["problems"]] == ["unreadable"]
+    assert shown["bytes"] == out.stat().st_size
+    assert run("look", folder_root, "--out", tmp_path / "folder.png").exit_code == 0
+
+
+def test_look_errors_are_one_line(folder_root, tmp_path):
+    (tmp_path / "mine.html").write_text("my page")
+    for args, message in [
+        (["--out", tmp_path / "mine.html"], "mine.html: exists and is not a contact sheet; choose another path, or remove it"),
+        (["--out", tmp_path / "sheet.gif"], "sheet.gif: a contact sheet is a .html or a .png file; choose a name that ends so"),
+        (["--value-range", "5", "5"], "--value-range: got 5 5"),
+        (["--format", "coco"], "layout is not coco"),
+    ]:
+        result = run("look", folder_root, *args)
+        assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+        assert message in result.stderr
+    assert (tmp_path / "mine.html").read_text() == "my page"
+
+
 def test_check_valid_data_has_no_problems(folder_root):
     result = run("check", folder_root)
     assert result.exit_code == 0
@@ -239,7 +266,7 @@ def test_help_lists_available_names():
         text = run(verb, "--help").stdout
         assert all(word in text for word in words)
         assert "{}" not in text
-    assert all(verb in run("--help").stdout for verb in ("show", "check", "split", "import"))
+    assert all(verb in run("--help").stdout for verb in ("show", "look", "check", "split", "import"))
 
 
 # Splits

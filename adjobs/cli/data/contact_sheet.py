@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from adjobs.cli.data.options import DatasetAddress, dataset_options, open_address
+from adjobs.cli.data.options import DatasetAddress, ScaleOptions, dataset_options, open_address, scale_options
 from adjobs.cli.output import VerbResult, verb
 
 
@@ -23,8 +23,9 @@ from adjobs.cli.output import VerbResult, verb
     "--per-class", type=click.IntRange(1, 1000), default=8, show_default=True, help="Maximum number of images of each class."
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the choice of images.")
+@scale_options
 @verb
-def command(address: DatasetAddress, out: Path, per_class: int, seed: int) -> VerbResult:
+def command(address: DatasetAddress, out: Path, per_class: int, seed: int, scale: ScaleOptions) -> VerbResult:
     """Draw a contact sheet of URI: some images of each class, chosen at random, with their masks, blocks and boxes.
 
     Images and labels are drawn as training reads them, so that masks of other images, inverted masks, shifted boxes and rotated
@@ -35,7 +36,9 @@ def command(address: DatasetAddress, out: Path, per_class: int, seed: int) -> Ve
     from adjobs.storage.outputs import output_file
 
     target = output_file(out, "a contact sheet", file_kind(out).is_sheet)
-    sheet = draw_contact_sheet(open_address(address), address.uri, per_class=per_class, seed=seed, progress=True)
+    pixel_scale = scale.to_scale()
+    dataset = open_address(address)
+    sheet = draw_contact_sheet(dataset, address.uri, per_class=per_class, seed=seed, scale=pixel_scale, progress=True)
     size = write_sheet(sheet, target)
     entries = sheet.entries.values()
     with_problems = sum(bool(entry.problems) for entry in entries)

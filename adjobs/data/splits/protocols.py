@@ -158,8 +158,8 @@ def dpae(dataset: Dataset, seed: int) -> SplitSamples:
         splits = official(dataset, seed)
         return splits._replace(train=_normal(splits.train), val=_normal(splits.val))
     normals, anomalies = _shuffled(_normal(dataset.samples), seed, 0), _anomalous(dataset.samples)
-    usual_test = max(1, len(anomalies) // 3) if anomalies else len(normals) // 5
-    n_train, n_test = DPAE_SIZES.get(dataset.format, (DPAE_TRAIN_NORMALS, usual_test))
+    default_test = max(1, len(anomalies) // 3) if anomalies else len(normals) // 5
+    n_train, n_test = DPAE_SIZES.get(dataset.format, (DPAE_TRAIN_NORMALS, default_test))
     if n_train + 2 * n_test > len(normals):
         n_test = min(n_test, len(normals) // 5)
         n_train = min(n_train, len(normals) - 2 * n_test)
