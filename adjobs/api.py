@@ -75,7 +75,7 @@ def tune(
 
     Raises:
         AdjobsError: the job cannot be done; says why in one line.
-        TypeError: an option that there is not; lists those that there are.
+        TypeError: unknown options; lists the available ones.
     """
     from adjobs.tuning.plan import SearchOptions
 

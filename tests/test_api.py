@@ -126,7 +126,7 @@ def test_load_detector_what_is_no_model_is_refused_without_mlflow(model):
         adjobs.load_detector(model)
 
 
-def test_tune_unknown_option_lists_those_that_there_are():
+def test_tune_unknown_option_lists_the_available_ones():
     with pytest.raises(TypeError, match=r"tune: unknown options trails; available: metrics, sampler, .*trials, max_concurrent"):
         adjobs.tune({}, {}, trails=3)
 

@@ -77,7 +77,7 @@ class Detector:
 
         Raises:
             StorageError: the folder holds no detector, one of another format, or one that was damaged.
-            JobError: there is no such device here.
+            JobError: the device is not available.
         """
         torch_device = resolve_device(device)
         manifest = read_manifest(folder)
@@ -186,7 +186,7 @@ def resolve_device(name: str) -> torch.device:
     """The device of this name; ``auto`` is a GPU where there is one.
 
     Raises:
-        JobError: there is no such device here.
+        JobError: the device is not available.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

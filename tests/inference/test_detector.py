@@ -134,7 +134,7 @@ def test_detector_score_or_map_that_is_not_finite_is_never_a_decision(score):
 
 
 @pytest.mark.parametrize("device", ["gpu", "", "meta", "cuda:99", "CPU", None, "cpu:x"])
-def test_resolve_device_that_is_not_here_is_refused_in_one_line(device):
+def test_resolve_device_unavailable_is_refused_in_one_line(device):
     with pytest.raises(JobError, match=r"^device: got .*, available here are auto, cpu") as caught:
         resolve_device(device)
     assert "\n" not in str(caught.value)
