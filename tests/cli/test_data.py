@@ -120,7 +120,7 @@ def test_show_impossible_split_is_explained(tmp_path):
     assert requested.stderr.startswith("error: protocol holdout would give")
 
 
-def test_look_writes_a_contact_sheet(folder_root, tmp_path):
+def test_contact_sheet_is_written_with_what_was_drawn(folder_root, tmp_path):
     out = tmp_path / "sheets" / "folder.html"
     result = run("look", folder_root, "--out", out, "--per-class", "3")
     assert result.exit_code == 0, result.output
@@ -133,7 +133,7 @@ def test_look_writes_a_contact_sheet(folder_root, tmp_path):
     assert run("look", folder_root, "--out", tmp_path / "folder.png").exit_code == 0
 
 
-def test_look_errors_are_one_line(folder_root, tmp_path):
+def test_contact_sheet_errors_are_one_line(folder_root, tmp_path):
     (tmp_path / "mine.html").write_text("my page")
     for args, message in [
         (["--out", tmp_path / "mine.html"], "mine.html: exists and is not a contact sheet; choose another path, or remove it"),

@@ -68,10 +68,10 @@ def summary_text(summary: dict[str, Any]) -> str:
         lines.append(f"protocol     {summary['protocol']}, seed {summary['seed']}")
     else:
         lines.append(f"no split     {summary['split_error']}")
-    return "\n".join([*lines, *_found_by_reader(summary), "", split_table(summary["splits"])])
+    return "\n".join([*lines, *_reader_problems(summary), "", split_table(summary["splits"])])
 
 
-def _found_by_reader(summary: dict[str, Any]) -> list[str]:
+def _reader_problems(summary: dict[str, Any]) -> list[str]:
     """Counts of the problems by kind, and those of the data set as a whole in full."""
     if not summary["problems"]:
         return []
