@@ -47,7 +47,7 @@ def test_draw_thumbnail_mask_is_tinted_inside_and_outlined_outside(tmp_path):
     assert draw_thumbnail(sample, DEFAULT_READING, 60).coverage == 200 / 2400
 
 
-def test_draw_thumbnail_mask_at_the_border_is_outlined_there(tmp_path):
+def test_draw_thumbnail_mask_that_reaches_the_border_is_outlined_on_it(tmp_path):
     pixels = drawn(grey_image(tmp_path, mask=save(tmp_path / "mask.png", np.ones((40, 60), dtype=bool))))
     assert has_colour(pixels, MASK)[[0, -1]].all()
     assert not has_colour(pixels, MASK)[5:35, 5:55].any()
