@@ -83,9 +83,10 @@ def just_above(score: float, *scores: Array) -> float:
     Scores computed in float32 get a float32 threshold: NumPy and PyTorch compare a float32 array with a Python float in
     float32, where a threshold one float64 step above a score is that score, and the image would raise an alarm.
     """
-    if all(map(_is_single, scores)):
-        return float(np.nextafter(np.float32(score), np.float32(np.inf)))
-    return float(np.nextafter(np.float64(score), np.inf))
+    with np.errstate(over="ignore"):  # infinity above the largest number, which callers refuse
+        if all(map(_is_single, scores)):
+            return float(np.nextafter(np.float32(score), np.float32(np.inf)))
+        return float(np.nextafter(np.float64(score), np.inf))
 
 
 def _is_single(scores: Array) -> bool:

@@ -9,8 +9,6 @@ import pytest
 
 from adjobs.config.resolve import override, read_job, resolve
 from adjobs.errors import JobError
-from adjobs.methods.contract import Policy
-from adjobs.metrics.policies import POLICIES
 
 JOB = {"method": "cdo", "data": {"uri": "elpv"}}
 
@@ -204,10 +202,6 @@ def test_read_job_binary_or_large_file_is_refused(tmp_path, content, message):
 def test_read_job_impossible_path_is_refused():
     with pytest.raises(JobError, match="cannot be read"):
         read_job(Path("a\0b"))
-
-
-def test_job_policies_are_those_of_the_metrics():
-    assert set(POLICIES) == set(Policy.__args__)
 
 
 @pytest.mark.parametrize("change", [{"preset": ["paper"]}, {"params": {1: 2}}])

@@ -146,3 +146,9 @@ def test_choose_pixel_threshold_invalid_maps_and_labels_are_refused(policy):
         choose(policy, value, maps=np.where(MAPS == 1, np.nan, MAPS))
     with pytest.raises(ValueError, match="labels and maps: got 1 and 2"):
         choose(policy, value, labels=[0])
+
+
+def test_choose_pixel_threshold_that_no_number_can_hold_is_refused():
+    maps = np.full_like(MAPS, np.finfo(np.float32).max, dtype=np.float32)
+    with pytest.raises(JobError, match=r"^pixel_threshold: policy max_fpr 0 gives inf, must be finite"):
+        choose("max_fpr", 0.0, maps)

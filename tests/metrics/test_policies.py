@@ -1,10 +1,11 @@
 """Threshold policies: which values they take, and how they are named."""
 
 import math
+from typing import get_args
 
 import pytest
 
-from adjobs.metrics.policies import POLICIES, ThresholdPolicy
+from adjobs.metrics.policies import POLICIES, Policy, ThresholdPolicy
 
 VALID = {"fixed": [-3.0, 0.5], "max_f1": [None], "max_fpr": [0.0, 0.99], "miss_cost": [0.1, 20], "defect_ratio": [None, 0.3]}
 INVALID = {
@@ -14,6 +15,10 @@ INVALID = {
     "miss_cost": [None, 0.0, math.inf],
     "defect_ratio": [0.0, 1.0],
 }
+
+
+def test_policies_are_all_described():
+    assert set(POLICIES) == set(get_args(Policy))
 
 
 @pytest.mark.parametrize("name", POLICIES)

@@ -274,3 +274,10 @@ def test_choose_threshold_impossible_policy_is_refused(policy, labels, options, 
 def test_choose_threshold_scores_not_finite_are_refused(policy):
     with pytest.raises(ValueError, match="scores: 1 of 2 values are NaN or infinite"):
         choose(policy, [0, 1], [np.nan, 0.2], value=None if policy == "max_f1" else 0.5)
+
+
+@pytest.mark.parametrize("options", [{"name": "max_fpr", "value": 0.0}, {"name": "miss_cost", "value": 1e-9}])
+def test_choose_threshold_that_no_number_can_hold_is_refused(options):
+    largest = float(np.finfo(np.float32).max)
+    with pytest.raises(JobError, match=r"^threshold: policy .* gives inf, must be finite; the scores are too large: train again"):
+        choose(labels=[0, 1], scores=[largest, largest], **options)
