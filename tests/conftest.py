@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.helpers.drawing import draw_folder, draw_mvtec
 
 # Read by PyTorch when it is imported, here and in every process that a test starts. On pictures this small a second thread makes
 # nothing faster, and where something else is at work on a processor, threads that wait for each other take fifty times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# An example that takes long on a busy machine is not a fault.
+settings.register_profile("adjobs", deadline=None)
+settings.load_profile("adjobs")
 
 # Programs that write test files with other packages; they are run by hand, in environments that have those.
 collect_ignore_glob = ["data/make/*"]
