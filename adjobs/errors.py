@@ -6,7 +6,8 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 
-_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+# Also what stands for bytes of file names that are not UTF-8: not every terminal's encoding can write it.
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _MAX_PROBLEMS_LENGTH = 750
 _MAX_NAMES_LENGTH = 450
 _MAX_LENGTH_WITH_GUESS = 200
@@ -20,7 +21,7 @@ class AdjobsError(Exception):
 
     def __str__(self) -> str:
         """The message on one line."""
-        return _CONTROL_CHARACTERS.sub(" ", super().__str__())
+        return printable(super().__str__())
 
 
 class JobError(AdjobsError):
@@ -49,6 +50,15 @@ class StackError(AdjobsError):
 
 class Stopped(BaseException):
     """The process was asked to stop (SIGTERM, Ctrl-C); the message says how to resume."""
+
+
+def printable(text: str) -> str:
+    r"""A name or message without line breaks and control characters, which could also change a terminal.
+
+    >>> printable("a\nb.png")
+    'a b.png'
+    """
+    return _CONTROL_CHARACTERS.sub(" ", text)
 
 
 def one_line(error: BaseException) -> str:

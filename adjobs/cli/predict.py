@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from adjobs.cli.output import EXIT_PROBLEMS, table, verb
+from adjobs.errors import printable
 
 
 @click.command()
@@ -47,9 +48,8 @@ def command(images: tuple[str, ...], model: str, out: Path) -> tuple[dict[str, A
             click.echo(f"\r{len(lines)} of {len(paths)}", nl=len(lines) == len(paths), err=True)
     unusual = [line for line in lines if "warning" in line]
     if unusual:
-        click.echo(
-            f"warning: {len(unusual)} of {len(lines)} images, first {unusual[0]['path']}: {unusual[0]['warning']}", err=True
-        )
+        first = printable(f"{unusual[0]['path']}: {unusual[0]['warning']}")
+        click.echo(f"warning: {len(unusual)} of {len(lines)} images, first {first}", err=True)
     failed = sum("error" in line for line in lines)
     rows = [
         [line["path"], line["decision"], f"{line['score']:.5g}", f"{line['milliseconds']:.1f}"]

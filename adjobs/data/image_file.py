@@ -10,8 +10,9 @@ from typing import IO, Any
 
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
+from adjobs.data.problem import OUT_OF_MEMORY
 from adjobs.data.regular_files import open_regular
-from adjobs.errors import DataError, one_line
+from adjobs.errors import DataError, one_line, printable
 
 MAX_PIXELS = 178_956_970
 """Pillow's own limit: a 24-bit image of half a GiB."""
@@ -45,7 +46,7 @@ class ImageError(DataError):
         self.name, self.kind, self.reason = name, kind, reason
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.reason}"
+        return printable(f"{self.name}: {self.reason}")
 
 
 def source_name(source: Path | bytes) -> str:
@@ -80,7 +81,7 @@ def decoding_errors(name: str) -> Iterator[None]:
         raise ImageError(name, "too large", _TOO_MANY_PIXELS) from error
     except MemoryError as error:
         reason = "cannot be decoded (not enough free memory); free some memory, scale the image down or crop it"
-        raise ImageError(name, "unreadable", reason) from error
+        raise ImageError(name, OUT_OF_MEMORY, reason) from error
     except Exception as error:  # decoders raise all kinds of errors for damaged files
         cause = one_line(error) if not isinstance(error, OSError) else error.strerror or one_line(error)
         kind = "truncated" if "truncated" in cause.lower() else "unreadable"

@@ -8,10 +8,10 @@ import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from adjobs.data.walk import IMAGE_SUFFIXES, image_files
-from adjobs.errors import AdjobsError, DataError, one_line
+from adjobs.errors import AdjobsError, DataError, one_line, printable
 from adjobs.inference.detector import Detector
 from adjobs.inference.overlay import draw_overlay
 from adjobs.storage.outputs import OutputFolder, written_names
@@ -84,8 +84,8 @@ def predict_files(detector: Detector, paths: Iterable[Path], out: Path) -> Itera
                 line = {"path": str(path), "error": str(error)}
             except Exception as error:  # too little memory, a full disk, a fault of a method
                 cause = (error.strerror if isinstance(error, OSError) else None) or f"{type(error).__name__}: {one_line(error)}"
-                line = {"path": str(path), "error": f"{path}: cannot be predicted ({cause})"}
-            _append(lines, line)
+                line = {"path": str(path), "error": printable(f"{path}: cannot be predicted ({cause})")}
+            lines.append(json.dumps(line, allow_nan=False))  # at once: a run that is stopped keeps what it has done
             yield line
 
 
@@ -116,12 +116,6 @@ def _predict(detector: Detector, path: Path, folder: OutputFolder, overlay: str)
             drawn.save(temporary, "PNG")
         line["overlay"] = str(folder.path / overlay)
     return line
-
-
-def _append(lines: TextIO, line: dict[str, Any]) -> None:
-    """Write at once: a run that is stopped keeps what it has done."""
-    lines.write(json.dumps(line, allow_nan=False) + "\n")
-    lines.flush()
 
 
 def _overlay_names(paths: Iterable[Path], out: Path) -> list[str]:

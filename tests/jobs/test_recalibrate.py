@@ -263,10 +263,10 @@ def test_recalibrate_register_without_a_registered_model_is_refused(summary, mon
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--policy", "max_f2"], "unknown policy 'max_f2'; available: .*; did you mean 'max_f1'"),
+        (["--policy", "max_f2"], "'--policy': 'max_f2' is not one of 'fixed', 'max_f1'"),
         (["--policy", "max_fpr"], "max_fpr: got value None, allowed is 0 or more and below 1; set value"),
         (["--policy", "max_fpr", "--value", "0.01", "--strict"], "takes 299 normal validation images without an alarm, got 4"),
-        (["--policy", "max_f1", "--confidence", "2"], "confidence: got 2.0, allowed is above 0 and below 1"),
+        (["--policy", "max_f1", "--confidence", "2"], "'--confidence': 2.0 is not in the range 0<x<1"),
         (
             ["--policy", "max_fpr", "--value", "0.5", "--strict", "--pixel"],
             "--strict: the threshold for pixels has no bound to keep to",

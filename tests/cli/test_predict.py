@@ -1,0 +1,54 @@
+"""``adjobs predict``: exit status, lines and what is left out."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from click.testing import CliRunner, Result
+
+from adjobs.cli.main import main
+from adjobs.inference.files import LINES_FILE
+from tests.helpers.detectors import NotFinite, brightness_detector, draw_image
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Run the verb with a detector of its own in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_predict(*words: str, **options) -> Result:
+        monkeypatch.setattr("adjobs.api.load_detector", lambda model: brightness_detector(**options))
+        return CliRunner().invoke(main, ["predict", "--model", "any", *words])
+
+    return run_predict
+
+
+def test_predict_score_that_is_not_finite_has_exit_status_1_and_no_decision(run, tmp_path):
+    draw_image(tmp_path / "images", "white.png", (0, 0, 160, 96))
+    draw_image(tmp_path / "images", "dark.png")
+    done = run("images", "--json", method=NotFinite(math.nan))
+    assert done.exit_code == 1
+    result = json.loads(done.stdout)
+    assert result["failed"] == 1
+    assert [line.get("decision") for line in result["predictions"]] == ["normal", None]
+    assert "NaN" not in (tmp_path / "predictions" / LINES_FILE).read_text().replace("is NaN or", "")
+    text = run("images", method=NotFinite(math.nan)).stdout
+    assert "not predicted: images/white.png: the score or the anomaly map is NaN" in text
+
+
+def test_predict_twice_in_the_same_folder_has_the_same_images(run, tmp_path):
+    draw_image(tmp_path, "a.png")
+    results = [json.loads(run(".", "--json").stdout) for _ in range(2)]
+    assert [[line["path"] for line in result["predictions"]] for result in results] == [["a.png"], ["a.png"]]
+
+
+def test_predict_file_that_cannot_be_read_has_exit_status_1_and_the_others_a_line(run, tmp_path):
+    draw_image(tmp_path, "a.png")
+    (tmp_path / "b\udcff\n.png").write_bytes(b"not an image")
+    done = run(".")
+    assert done.exit_code == 1
+    assert "a.png  normal" in done.stdout
+    assert sum(line.startswith("not predicted: ") for line in done.stdout.splitlines()) == 1
+    assert len((tmp_path / "predictions" / LINES_FILE).read_text().splitlines()) == 2
