@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,15 @@ class _Object(BaseModel):
     id: int | str | None = None
     classTitle: str  # noqa: N815
     geometryType: str  # noqa: N815
-    points: dict[str, Any] = {}
-    polygons: list[dict[str, Any]] = Field([], alias="parts")
+    points: Any = None
+    polygons: list[Any] = Field([], alias="parts")
     bitmap: dict[str, Any] = {}
     angle: float | None = Field(None, allow_inf_nan=False)
+
+
+class _Polygon(BaseModel):
+    exterior: list[Any]
+    interior: list[Any] = []
 
 
 class _Tag(BaseModel):
@@ -94,11 +98,19 @@ def _region(entry: _Object, size: tuple[int, int]) -> dict[str, Any]:
     if kind == "multipolygon":
         return {"segmentation": encode_traced(map(_polygon, entry.polygons), size)}
     if kind in ("rectangle", "oriented_bbox"):
-        left, top, right, bottom = points_of(entry.points.get("exterior") or entry.points)
+        left, top, right, bottom = _corners(entry.points)
         # The right and bottom edges are the last pixels inside.
         return {"box": turned_box(left, top, right + 1, bottom + 1, entry.angle or 0)}
     raise ValueError(no_region(kind))
 
 
-def _polygon(points: Mapping[str, Any]) -> TracedPolygon:
-    return points_of(points.get("exterior")), [points_of(hole) for hole in points.get("interior") or []]
+def _corners(points: Any) -> list[float]:
+    corners = points_of(points.get("exterior") if isinstance(points, dict) else points)
+    if len(corners) != 4:
+        raise ValueError(f"rectangle has {len(corners) // 2} points; expected two corners")
+    return corners
+
+
+def _polygon(points: Any) -> TracedPolygon:
+    shape = _Polygon.model_validate(points or {})
+    return points_of(shape.exterior), [points_of(hole) for hole in shape.interior]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from adjobs.data.annotation_files import AnnotatedImages, add_region, class_of, head, no_region, numbers
 from adjobs.data.dataset import Sample
@@ -22,6 +21,7 @@ DESCRIPTION = "one .json or .csv of VGG Image Annotator (VIA 1 or 2) beside the 
 
 _PROJECT = "_via_img_metadata"
 _JSON_COLUMNS = (2, 5, 6)
+_Attributes = TypeAdapter(dict[str, Any])
 _SHAPES_COLUMN = "region_shape_attributes"
 
 
@@ -84,8 +84,8 @@ def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
     images: dict[str, dict[str, Any]] = {}
     for number, row in read_csv(path)[1:]:
         try:
-            file_attributes, shape, attributes = (json.loads(row[column]) for column in _JSON_COLUMNS)
-        except (IndexError, ValueError, RecursionError) as error:
+            file_attributes, shape, attributes = (_Attributes.validate_json(row[column]) for column in _JSON_COLUMNS)
+        except (IndexError, ValidationError) as error:
             text = shorten(",".join(row), 80)
             raise DataError(
                 f"{path}: line {number} is {text}; expected seven columns, the third, sixth and seventh in JSON; VIA does not "
@@ -126,9 +126,9 @@ def _region(shape: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
         x, y, width, height, radians = _values({"theta": 0, **shape}, "cx", "cy", "rx", "ry", "theta")
         return {"segmentation": encode_ellipse((x, y), (width, height), radians, size)}
     if kind == "polygon":
-        x_values, y_values = (list(shape.get(key) or []) for key in ("all_points_x", "all_points_y"))
-        if len(x_values) != len(y_values):
-            raise ValueError(f"polygon has {len(x_values)} values of x and {len(y_values)} of y; both must be as many")
+        x_values, y_values = shape.get("all_points_x"), shape.get("all_points_y")
+        if not isinstance(x_values, list) or not isinstance(y_values, list) or len(x_values) != len(y_values):
+            raise ValueError("polygon has not as many values of x as of y; both must be lists of numbers")
         return {"segmentation": [[value for pair in zip(x_values, y_values, strict=True) for value in pair]]}
     raise ValueError(no_region(kind))
 

@@ -50,7 +50,7 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
 
 def _is_voc(path: Path) -> bool:
     text = head(path)
-    return "<annotation>" in text and ("<size>" in text or "<bndbox>" in text)
+    return "<annotation>" in text and ("<size" in text or "<bndbox>" in text)
 
 
 class _Reader:
