@@ -14,7 +14,7 @@ from adjobs.data.labels import polygons
 from adjobs.data.labels.masks import Box, Shapes
 from adjobs.data.reading import ReadContext, simplify
 from adjobs.data.walk import clean_defect_type
-from adjobs.errors import one_line
+from adjobs.errors import one_line, shorten
 
 _UNTYPED = frozenset({"bad", "ng", "nio", "not ok", "anomalous", "anomaly", "abnormal", "defect", "defective", "fail", "failed"})
 """Names that say that there is a defect, but not of which type; compared by :func:`adjobs.data.reading.simplify`."""
@@ -74,7 +74,7 @@ class AnnotatedImage:
                 self._size = image_size(self._file)
         return self._size
 
-    def add(self, where: str, name: str, *, segmentation: Any = None, box: Sequence[Any] | None = None, area: Any = None) -> None:
+    def add(self, where: str, name: str, *, segmentation: Any = None, box: Any = None, area: Any = None) -> None:
         """Add an annotation; one of a class that means normal adds nothing.
 
         Args:
@@ -158,9 +158,7 @@ class AnnotatedImage:
         self._context.warn_once("outlines", message)
 
 
-def make_region(
-    name: str, size: tuple[int, int], segmentation: Any = None, box: Sequence[Any] | None = None, area: Any = None
-) -> Region:
+def make_region(name: str, size: tuple[int, int], segmentation: Any = None, box: Any = None, area: Any = None) -> Region:
     """The region of an annotation; a usable box makes up for a useless outline, and the reverse.
 
     The arguments are those of :meth:`AnnotatedImage.add`; ``size`` is the image's width and height.
@@ -168,15 +166,16 @@ def make_region(
     Raises:
         ValueError: neither the outline nor the box can be used.
     """
-    segmentation = segmentation or _line(box, area)
-    outline, outline_fault = _try(lambda: _outline(segmentation, size, box, area)) if segmentation else (None, "")
-    edges, box_fault = _try(lambda: _clip(_check_box(box, size), size)) if box else (None, "")
+    stated = list(box) if isinstance(box, list | tuple) and len(box) == 4 and polygons.are_coordinates([*box]) else None
+    segmentation = segmentation or _line(stated, area)
+    outline, outline_fault = _try(lambda: _outline(segmentation, size, stated, area)) if segmentation else (None, "")
+    edges, box_fault = _try(lambda: _clip(_check_box(box, stated, size), size)) if box else (None, "")
     if outline is None and edges is None:
         raise ValueError("; ".join(filter(None, [outline_fault, box_fault])) or "has neither box nor outline; one is required")
     if edges is None:
         edges = _clip(polygons.bounds(outline, *size) or (0, 0, 0, 0), size)
-    stated = polygons.are_coordinates([area])
-    pixels = float(area) if stated else (edges.right - edges.left) * (edges.bottom - edges.top)
+    has_area = polygons.are_coordinates([area])
+    pixels = float(area) if has_area else (edges.right - edges.left) * (edges.bottom - edges.top)
     redrawn = isinstance(segmentation, list) and isinstance(outline, dict)
     return Region(name, edges, pixels, outline, redrawn, outline_fault)
 
@@ -189,7 +188,7 @@ def _try(make: Callable[[], Result]) -> tuple[Result | None, str]:
         return None, str(error)
 
 
-def _outline(segmentation: Any, size: tuple[int, int], box: Sequence[Any] | None, area: Any) -> Any:
+def _outline(segmentation: Any, size: tuple[int, int], box: list[float] | None, area: Any) -> Any:
     """The segmentation as it can be drawn; a run-length code where polygons run through the centres of pixels."""
     if isinstance(segmentation, list):
         segmentation = [polygon for polygon in segmentation if polygon != []] or segmentation
@@ -212,19 +211,18 @@ def _encloses_area(polygon: list[float]) -> bool:
     return any(abs(x * point[1] - y * point[0]) > 1e-6 for point in points)
 
 
-def _line(box: Sequence[Any] | None, area: Any) -> list[list[float]] | None:
+def _line(box: list[float] | None, area: Any) -> list[list[float]] | None:
     """The outline of a box that is one pixel wide or high and full: exporters that trace masks write no outline of such lines."""
-    if not box or not polygons.are_coordinates([*box, area]) or len(box) != 4:
+    if box is None or not polygons.are_coordinates([area]):
         return None
     left, top, right, bottom = box
     is_full = min(right - left, bottom - top) == 1 and area == (right - left) * (bottom - top)
     return [[left, top, right, top, right, bottom, left, bottom]] if is_full else None
 
 
-def _check_box(box: Sequence[Any] | None, size: tuple[int, int]) -> Sequence[float]:
-    edges = list(box or ())
-    if len(edges) != 4 or not polygons.are_coordinates(edges):
-        raise ValueError(f"box is {repr(edges)[:60]}; expected four numbers in pixels")
+def _check_box(box: Any, edges: list[float] | None, size: tuple[int, int]) -> list[float]:
+    if edges is None:
+        raise ValueError(f"box is {shorten(repr(box), 60)}; expected four numbers in pixels")
     _refuse_shares(edges, size)
     return edges
 

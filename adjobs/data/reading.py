@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adjobs.data.problem import Problem
+from adjobs.errors import shorten
 
 NORMAL_CLASSES = (
     "good",
@@ -27,6 +28,9 @@ NORMAL_CLASSES = (
     "non defective",
 )
 """Names of classes and choices that mean normal; compared by :func:`simplify`, so that "i.O." is here as "io"."""
+
+MAX_MESSAGE = 800
+"""Characters of a problem's message, which quotes what is in the files."""
 
 
 def simplify(name: str) -> str:
@@ -86,11 +90,11 @@ class ReadContext:
 
     def error(self, sample: str, kind: str, message: str) -> None:
         """Record an error of a sample (its id), or of the data set as a whole ("")."""
-        self.problems.append(Problem(sample, kind, message))
+        self.problems.append(Problem(sample, kind, shorten(message, MAX_MESSAGE)))
 
     def warning(self, sample: str, kind: str, message: str) -> None:
         """Record a warning of a sample (its id), or of the data set as a whole ("")."""
-        self.problems.append(Problem(sample, kind, message, "warning"))
+        self.problems.append(Problem(sample, kind, shorten(message, MAX_MESSAGE), "warning"))
 
     def warn_once(self, kind: str, message: str) -> None:
         """Record a warning of the data set as a whole, unless the same was recorded already."""

@@ -85,7 +85,7 @@ def encode(mask: np.ndarray) -> dict[str, Any]:
     return _to_json(coco.encode(np.asfortranarray(mask, dtype=np.uint8)))
 
 
-def run_through_centres(polygons: Any, box: Any, area: Any) -> bool:
+def run_through_centres(polygons: Any, box: list[float] | None, area: Any) -> bool:
     """Whether polygons run through the centres of the outermost pixels, as exporters that trace masks write them.
 
     COCO's own polygons run along the edges of pixels. Of the others, the annotation's box is one pixel wider and higher than
@@ -93,16 +93,16 @@ def run_through_centres(polygons: Any, box: Any, area: Any) -> bool:
 
     Args:
         polygons: of an annotation, not checked; one of two points is a line, one of a single point a pixel.
-        box: left, top, right and bottom in pixels; None or empty if unknown.
-        area: in pixels; None if unknown.
+        box: left, top, right and bottom in pixels; None if unknown.
+        area: in pixels, not checked; None if unknown.
     """
     if not isinstance(polygons, list) or not polygons or not all(map(_is_lattice_polygon, polygons)):
         return False
     x, y = ([edge for polygon in polygons for edge in polygon[offset::2]] for offset in (0, 1))
     has_area = are_coordinates([area]) and abs(area - sum(map(_covered_pixels, polygons))) < 0.01
-    if not box:
+    if box is None:
         return has_area
-    if not are_coordinates([*box]) or len(box) != 4 or not all(has_area or len(polygon) >= 6 for polygon in polygons):
+    if not has_area and any(len(polygon) < 6 for polygon in polygons):
         return False
     # Datumaro simplifies the polygon, so that it may keep a pixel more from the edges of the mask's box.
     before = (min(x) - box[0], min(y) - box[1])
