@@ -58,7 +58,7 @@ def test_is_out_of_memory_knows_types_and_texts(error, expected):
 
 
 # A Ray of its own, whose limit is 512 MiB above what is in use. Its processes take most of that, and then a trial and an actor
-# grow by up to 768 MiB each, so that Ray's memory monitor kills them.
+# grow by up to 768 MiB each, so that Ray's memory monitor kills them: the actor while Tune starts, then the trial.
 LET_RAY_KILL = """
 import json, os, sys, time
 from pathlib import Path
@@ -84,21 +84,23 @@ def grow(config=None):
     chunks = []
     for _ in range(12):
         chunks.append(b"x" * (64 << 20))
-        time.sleep(0.1)
+        time.sleep(0.05)
     time.sleep(2)
 
 quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
 ray.init(address="local", num_cpus=1, object_store_memory=80 << 20, **quiet)
-run_config = tune.RunConfig(storage_path=sys.argv[1], verbose=0)
-tune.Tuner(grow, tune_config=tune.TuneConfig(scheduler=Scheduler()), run_config=run_config).fit()
 
-@ray.remote(max_restarts=0)
+@ray.remote(max_restarts=0, num_cpus=0)
 class Actor:
     def grow(self):
         grow()
 
+actor = Actor.remote()
+growing = actor.grow.remote()
+run_config = tune.RunConfig(storage_path=sys.argv[1], verbose=0)
+tune.Tuner(grow, tune_config=tune.TuneConfig(scheduler=Scheduler()), run_config=run_config).fit()
 try:
-    ray.get(Actor.remote().grow.remote())
+    ray.get(growing)
 except ray.exceptions.RayError as error:
     texts["actor"] = f"{type(error).__name__}: {error}"
 print("\\n" + json.dumps(texts))
