@@ -138,9 +138,7 @@ def _depth_findings(ranges: Sequence[PixelRange | None], reading: ImageReading) 
     clipped = sum(pixels.low < reading.black or pixels.high > (reading.white or np.inf) for pixels in deep)
     if clipped:
         key = "data.value_range" if reading.has_range else "data.bit_depth"
-        message = (
-            f"{clipped} images have values outside {reading.black:g} to {white}, which are clipped; set a larger {key}, or none"
-        )
+        message = f"{clipped} of {len(deep)} images have values outside {reading.black:g} to {white}, which are clipped; set a larger {key}"
         yield "clipped", message
     needed = Counter(required_bits(pixels) for pixels in deep if is_unsigned_16(pixels))
     if len(needed) < 2 or reading.has_range:
