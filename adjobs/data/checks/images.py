@@ -11,13 +11,13 @@ from PIL import Image
 
 from adjobs.data.checks.duplicates import SIDE, Descriptor, describe
 from adjobs.data.checks.labels import inspect_labels
-from adjobs.data.checks.levels import LevelUsage, measure_levels
+from adjobs.data.checks.levels import LevelUsage, count_levels
 from adjobs.data.checks.masks import MaskSummary
 from adjobs.data.dataset import Sample
 from adjobs.data.image_reading import DEFAULT_READING, ImageReading, PixelRange
 from adjobs.data.images import DecodedImage, ImageError, to_8_bits
 from adjobs.data.pixels import read_pixels
-from adjobs.data.problem import Problem
+from adjobs.data.problem import OUT_OF_MEMORY, Problem
 from adjobs.data.walk import content_hash
 from adjobs.errors import DataError
 
@@ -84,7 +84,7 @@ def inspect_image(sample: Sample, reading: ImageReading | None = None) -> Inspec
         return _inspect(sample, reading)
     except MemoryError:  # of this image: the others are inspected all the same
         message = "cannot be checked (not enough free memory); free some memory, scale the image down or crop it"
-        return Inspection(None, [Problem(sample.id, "unreadable", message)])
+        return Inspection(None, [Problem(sample.id, OUT_OF_MEMORY, message)])
 
 
 def _inspect(sample: Sample, reading: ImageReading | None) -> Inspection:
@@ -106,7 +106,7 @@ def _inspect(sample: Sample, reading: ImageReading | None) -> Inspection:
     problems.extend(_visibility_problems(sample, decoded))
     image = decoded.image
     thumbnail = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    usage = measure_levels(image)
+    usage = count_levels(image)
     inspected = InspectedImage(sample, digest, image.size, _has_colour(thumbnail), describe(thumbnail), usage)
     return Inspection(inspected, problems, decoded.range, mask)
 

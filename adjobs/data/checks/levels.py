@@ -68,7 +68,7 @@ class LevelSummary:
         return asdict(self)
 
 
-def measure_levels(image: Image.Image) -> LevelUsage:
+def count_levels(image: Image.Image) -> LevelUsage:
     """The levels of an image in mode L or RGB."""
     histogram = np.reshape(image.histogram(), (-1, 256)).sum(axis=0)
     total = int(histogram.sum())
@@ -138,7 +138,10 @@ def _depth_findings(ranges: Sequence[PixelRange | None], reading: ImageReading) 
     clipped = sum(pixels.low < reading.black or pixels.high > (reading.white or np.inf) for pixels in deep)
     if clipped:
         key = "data.value_range" if reading.has_range else "data.bit_depth"
-        message = f"{clipped} of {len(deep)} images have values outside {reading.black:g} to {white}, which are clipped; set a larger {key}"
+        message = (
+            f"{clipped} of {len(deep)} images have values outside {reading.black:g} to {white}, which are clipped; "
+            f"set a larger {key}"
+        )
         yield "clipped", message
     needed = Counter(required_bits(pixels) for pixels in deep if is_unsigned_16(pixels))
     if len(needed) < 2 or reading.has_range:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adjobs.data.checks.levels import measure_levels
+from adjobs.data.checks.levels import count_levels
 from adjobs.data.checks.preflight import DatasetReport, inspect_dataset
 from adjobs.data.image_reading import ImageReading, PixelScale
 from tests.helpers.datasets import open_folder
@@ -27,11 +27,11 @@ def kinds(report: DatasetReport) -> list[tuple[str, str]]:
     return [(problem.sample, problem.kind) for problem in report.problems]
 
 
-def test_measure_levels_counts_levels_and_extremes_of_all_channels():
+def test_count_levels_counts_levels_and_extremes_of_all_channels():
     pixels = np.zeros((2, 2, 3), np.uint8)
     pixels[0, 0], pixels[1, 1] = (255, 7, 8), (255, 255, 255)
-    assert measure_levels(Image.fromarray(pixels)) == (4, 6 / 12, 4 / 12)
-    assert measure_levels(Image.fromarray(pixels[..., 0])) == (2, 0.5, 0.5)
+    assert count_levels(Image.fromarray(pixels)) == (4, 6 / 12, 4 / 12)
+    assert count_levels(Image.fromarray(pixels[..., 0])) == (2, 0.5, 0.5)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
