@@ -44,6 +44,10 @@ class ClusterError(AdjobsError):
     """Ray cannot be reached or does not have what the job needs."""
 
 
+class QueueError(AdjobsError):
+    """The queue refuses, or cannot be reached."""
+
+
 class StackError(AdjobsError):
     """The embedded stack cannot start or stop: a port is in use, a program is missing, a process exited."""
 

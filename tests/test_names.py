@@ -31,8 +31,8 @@ FORBIDDEN = {
 }
 
 # Words of other libraries.
-ALLOWED_ATTRIBUTES = {"parts", "tell"}  # pathlib, Optuna
-ALLOWED_NAMES = {"FileNotFoundError"}
+ALLOWED_ATTRIBUTES = {"begin", "parts", "tell"}  # SQLAlchemy, pathlib, Optuna
+ALLOWED_NAMES = {"FileNotFoundError", "PackageNotFoundError"}
 
 
 def identifiers(path: Path) -> Iterator[tuple[int, str, bool]]:

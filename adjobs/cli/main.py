@@ -32,9 +32,10 @@ Environment:
   MLFLOW_TRACKING_URI  MLflow, where it is not the one of 'adjobs up'
   RAY_ADDRESS          Ray cluster, where it is not the one of 'adjobs up'
   AWS_ENDPOINT_URL     S3-compatible storage
+  ADJOBS_QUEUE_URL     queue for 'adjobs submit', with ADJOBS_QUEUE_TOKEN_PATH
 """
 EXIT_INTERRUPTED = 130
-_NOT_VERBS = {"main", "output", "signals"}
+_NOT_VERBS = {"driver", "main", "output", "signals"}
 
 
 class Verbs(click.Group):

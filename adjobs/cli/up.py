@@ -12,9 +12,10 @@ from adjobs.cli.output import VerbResult, verb
 @click.command()
 @click.option("--port-base", type=int, default=18200, show_default=True, help="First port of the block that the services use.")
 @click.option("--cpus", type=click.IntRange(min=1), help="CPUs that Ray may give to jobs.  [default: all]")
+@click.option("--slots", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Queued jobs that run at once.")
 @verb
-def command(port_base: int, cpus: int | None) -> VerbResult:
-    """Start S3, MLflow and Ray on this machine.
+def command(port_base: int, cpus: int | None, slots: int) -> VerbResult:
+    """Start S3, MLflow, Ray and the queue on this machine.
 
     They can be reached from this machine only. Data and credentials are kept in ADJOBS_HOME (~/.adjobs) when the stack is
     stopped with 'adjobs down'.
@@ -24,7 +25,7 @@ def command(port_base: int, cpus: int | None) -> VerbResult:
     from adjobs.stack import lifecycle
 
     home = home_folder(os.environ)
-    state = lifecycle.up(home, port_base, cpus)
+    state = lifecycle.up(home, port_base, cpus, slots)
     if state.port_base != port_base:
         click.echo(f"already running at port base {state.port_base}; to move it, run 'adjobs down' first", err=True)
     status = lifecycle.status(home)

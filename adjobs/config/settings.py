@@ -19,8 +19,37 @@ _ADDRESSES = {
     "AWS_": "AWS_ENDPOINT_URL",
     "RAY_": "RAY_ADDRESS",
     "MLFLOW_": "MLFLOW_TRACKING_URI",
-    "ADJOBS_": "ADJOBS_ARTIFACTS",
+    "ADJOBS_ARTIFACTS": "ADJOBS_ARTIFACTS",
+    "ADJOBS_QUEUE_": "ADJOBS_QUEUE_URL",
 }
+
+
+@dataclass(frozen=True)
+class QueueSettings:
+    """Where the queue is.
+
+    Attributes:
+        database: its database, used on its own machine alone (``ADJOBS_QUEUE_DATABASE``, default a file in the user's folder).
+        url: its address for clients, or None: there is no queue (``ADJOBS_QUEUE_URL``).
+        token_path: file with this user's token for it (``ADJOBS_QUEUE_TOKEN_PATH``).
+        ray_dashboard: HTTP address of the cluster's dashboard, where the queue submits (``RAY_API_SERVER_ADDRESS``).
+    """
+
+    database: str
+    url: str | None = None
+    token_path: Path | None = None
+    ray_dashboard: str | None = None
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str], home: Path) -> Self:
+        """From the environment of a process."""
+        token_path = env.get("ADJOBS_QUEUE_TOKEN_PATH")
+        return cls(
+            database=env.get("ADJOBS_QUEUE_DATABASE") or f"sqlite:///{home / 'queue' / 'queue.db'}",
+            url=env.get("ADJOBS_QUEUE_URL") or None,
+            token_path=Path(token_path).expanduser() if token_path else None,
+            ray_dashboard=env.get("RAY_API_SERVER_ADDRESS") or None,
+        )
 
 
 @dataclass(frozen=True)
@@ -33,6 +62,7 @@ class Settings:
         artifacts: ``s3://bucket/prefix`` or a local folder; holds checkpoints.
         ray_address: GCS address of a running cluster, or None: a local Ray is started for the job.
         cache: folder of fetched and decoded data sets (``ADJOBS_CACHE``, default ``cache`` in ``home``).
+        queue: the queue of jobs.
     """
 
     home: Path
@@ -40,6 +70,7 @@ class Settings:
     artifacts: str
     ray_address: str | None
     cache: Path
+    queue: QueueSettings
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], stack: Mapping[str, str] | None = None) -> Self:
@@ -57,6 +88,7 @@ class Settings:
             artifacts=_absolute_uri(env.get("ADJOBS_ARTIFACTS") or str(home / "artifacts")),
             ray_address=env.get("RAY_ADDRESS") or None,
             cache=Path(env.get("ADJOBS_CACHE") or home / "cache").expanduser().absolute(),
+            queue=QueueSettings.from_env(env, home),
         )
 
 

@@ -125,13 +125,13 @@ def ensure_not_running(subject: str, status: JobStatus, tags: Mapping[str, str])
     Raises:
         TrackingError: its driver is alive. Of drivers on other machines nothing is known, and they are not refused.
     """
-    if status == JobStatus.RUNNING and _is_alive(tags.get("driver", "")):
+    if status == JobStatus.RUNNING and is_driver_alive(tags):
         raise TrackingError(f"{subject}: its driver {tags['driver']} is still running; stop it first")
 
 
-def _is_alive(driver: str) -> bool:
-    """Whether the driver of a run is a living process of this machine."""
-    host, _, process = driver.partition(":")
+def is_driver_alive(tags: Mapping[str, str]) -> bool:
+    """Whether the driver of a run, by the run's tags, is a living process of this machine."""
+    host, _, process = tags.get("driver", "").partition(":")
     pid, _, created = process.partition(":")
     if host != socket.gethostname() or not pid.isdigit():
         return False

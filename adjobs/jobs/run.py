@@ -35,6 +35,7 @@ def train(
     backend: Backend,
     on_progress: OnProgress,
     parent: ParentRun | None = None,
+    on_open: Callable[[RunRef], None] | None = None,
 ) -> TrainResult:
     """Train a job from the start.
 
@@ -44,6 +45,7 @@ def train(
         backend: ``local`` trains in this process, ``ray`` on a cluster.
         on_progress: called with the progress.
         parent: the search that it belongs to.
+        on_open: called with the run when it is open, before it trains.
 
     Raises:
         AdjobsError: the job cannot be done; most reasons are found before a run is opened.
@@ -53,6 +55,8 @@ def train(
     with _backend(prepared.job, settings, backend, on_progress) as run_task:
         task = open_run(prepared, settings, {"launcher": backend}, parent)
         with managed_run(task.run, resume_command(task.run)):
+            if on_open is not None:
+                on_open(task.run)
             finalized = run_task(task, storage_of(settings, task.run.run_id))
     return _result(task, finalized, time.perf_counter() - started_at)
 

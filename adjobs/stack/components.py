@@ -1,8 +1,9 @@
-"""The three services of the embedded stack: how each is started, and how to tell that it is ready."""
+"""The four services of the embedded stack: how each is started, and how to tell that it is ready."""
 
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import shutil
 import sys
@@ -176,7 +177,23 @@ def ray(config: StackConfig) -> Service:
         folder=sockets,
         port=config.port("Ray dashboard"),
         url=config.url("Ray dashboard"),
-        ready=lambda: answers(f"{config.url('Ray dashboard')}/api/version", config.credentials.ray_token),
+        ready=lambda: _has_ray_node(config.url("Ray dashboard"), config.credentials.ray_token),
+    )
+
+
+def queue(config: StackConfig) -> Service:
+    """The dispatcher of the queue, and its HTTP interface."""
+    options = {"host": HOST, "port": config.port("Queue"), "slots": config.slots}
+    extra = client_environment(config) | {"ADJOBS_HOME": str(config.home)}
+    return Service(
+        name="queue",
+        title="Queue",
+        command=[sys.executable, "-m", "adjobs", "dispatch", *(f"--{name}={value}" for name, value in options.items())],
+        environment=service_environment(config, "queue", extra),
+        folder=config.data_folder("queue"),
+        port=config.port("Queue"),
+        url=config.url("Queue"),
+        ready=lambda: answers(f"{config.url('Queue')}/healthz"),
     )
 
 
@@ -196,11 +213,27 @@ def delete_sockets(port_base: int) -> None:
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # proxies are for other machines
 
 
-def answers(url: str, token: str | None = None) -> bool:
+def answers(url: str) -> bool:
     """Whether a GET is answered with 200."""
+    return _get(url) is not None
+
+
+def _has_ray_node(dashboard: str, token: str) -> bool:
+    """Whether Ray has a living node; its dashboard answers before that, and also without any."""
+    alive = "/api/v0/nodes?filter_keys=state&filter_predicates=%3D&filter_values=ALIVE"
+    body = _get(dashboard + alive, token)
+    try:
+        return bool(body and json.loads(body)["data"]["result"]["result"])
+    except (ValueError, LookupError, TypeError):
+        return False
+
+
+def _get(url: str, token: str | None = None) -> bytes | None:
+    """What a GET is answered with; None unless that succeeds."""
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
     try:
         with _opener.open(request, timeout=5) as response:
-            return bool(response.status == 200)
+            body: bytes = response.read()
+            return body if response.status == 200 else None
     except (OSError, http.client.HTTPException):
-        return False
+        return None

@@ -12,6 +12,7 @@ offset service                                     offset service
 7      SeaweedFS: S3's gRPC                        25     Ray: metrics
 8      SeaweedFS: administration                   26, 27 Ray: node manager, object manager
 10     MLflow                                      28     Ray: runtime environments
+11     Queue
 10008  SeaweedFS: administration's gRPC
 ====== =========================================== ====== ===========================================
 
@@ -45,6 +46,7 @@ OFFSETS = {
     "S3 gRPC": 7,
     "S3 administration": 8,
     "MLflow": 10,
+    "Queue": 11,
     "Ray dashboard": 20,
     "Ray cluster": 21,
     "Ray clients": 22,
@@ -71,6 +73,7 @@ class StackConfig:
         home: folder of the user.
         port_base: first port of the block.
         cpus: CPUs that Ray may give to jobs; None: all.
+        slots: queued jobs that run at once.
         credentials: secrets of the services.
     """
 
@@ -78,6 +81,7 @@ class StackConfig:
     home: Path
     port_base: int
     cpus: int | None
+    slots: int
     credentials: Credentials
 
     def port(self, title: str) -> int:
@@ -110,6 +114,8 @@ def client_environment(config: StackConfig) -> dict[str, str]:
         # Made for Windows and macOS; off, it keeps every socket of Ray, and of its clients, on the loopback address.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "ADJOBS_QUEUE_URL": config.url("Queue"),
+        "ADJOBS_QUEUE_TOKEN_PATH": str(config.credentials.queue_token_file),
     }
 
 

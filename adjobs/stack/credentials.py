@@ -22,6 +22,7 @@ class Credentials(NamedTuple):
         s3_file: identities for S3 in SeaweedFS's format.
         admin_password: password for SeaweedFS's administration.
         ray_token_file: token that Ray and its clients read.
+        queue_token_file: token of this user for the queue.
     """
 
     access_key: str
@@ -29,6 +30,7 @@ class Credentials(NamedTuple):
     s3_file: Path
     admin_password: str
     ray_token_file: Path
+    queue_token_file: Path
 
     @property
     def ray_token(self) -> str:
@@ -47,9 +49,11 @@ def load(folder: Path) -> Credentials:
     identities = _secret(s3_file, _new_identities)
     password = _secret(admin_file, secrets.token_urlsafe).strip()
     _secret(ray_token_file, secrets.token_hex)
+    queue_token_file = folder / "queue-token"
+    _secret(queue_token_file, lambda: f"adj_{secrets.token_urlsafe(32)}")
     try:
         keys = json.loads(identities)["identities"][0]["credentials"][0]
-        return Credentials(str(keys["accessKey"]), str(keys["secretKey"]), s3_file, password, ray_token_file)
+        return Credentials(str(keys["accessKey"]), str(keys["secretKey"]), s3_file, password, ray_token_file, queue_token_file)
     except (ValueError, LookupError, TypeError) as error:
         raise StackError(f"{s3_file}: damaged ({error!r}); delete it and run 'adjobs up', which makes a new one") from error
 

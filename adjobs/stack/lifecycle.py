@@ -1,4 +1,4 @@
-"""The embedded stack: ``up``, ``down`` and ``status`` of S3, MLflow and Ray on this machine.
+"""The embedded stack: ``up``, ``down`` and ``status`` of S3, MLflow, Ray and the queue on this machine.
 
 Made of pip packages alone, it offers what a production cluster has. Data and secrets stay in the user's folder when it stops.
 Every program of this user can use it. Other users of the machine cannot reach S3, Ray or the secrets, but they can reach MLflow
@@ -15,6 +15,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -30,17 +31,21 @@ PORT_BASE = 18200
 _START_SECONDS = 180  # MLflow took 34 s on a busy machine with two cores
 _JOB_STOP_SECONDS = 10  # for the drivers of jobs, to close their runs
 _STOP_SECONDS = 15
+_PORT_SECONDS = 20  # for the ports of what was just stopped or had crashed
 
 _log = logging.getLogger("adjobs.stack")
 
 
-def up(home: Path, port_base: int = PORT_BASE, cpus: int | None = None) -> StackState:
-    """Start the stack, or leave it as it is when all of it runs; if only some of it runs, that is stopped first.
+def up(home: Path, port_base: int = PORT_BASE, cpus: int | None = None, slots: int = 1) -> StackState:
+    """Start the stack, or leave it as it is when all of it runs.
+
+    If only the queue is missing, it is started again; if another service is, what runs is stopped first.
 
     Args:
         home: folder of the user, see :class:`adjobs.config.settings.Settings`; there is one stack for each.
         port_base: first port of the block; see :mod:`adjobs.stack.config`.
         cpus: CPUs that Ray may give to jobs; None: all.
+        slots: queued jobs that run at once.
 
     Raises:
         StackError: a port is in use, or a program is missing or exited; then nothing is left running.
@@ -50,11 +55,14 @@ def up(home: Path, port_base: int = PORT_BASE, cpus: int | None = None) -> Stack
         raise StackError(f"--port-base: got {port_base}; must be between 1024 and {highest}")
     with _lock(home):
         state = StackState.read(home)
-        if state and all(_find_process(state, name) for name in state.services):
+        missing = [name for name in state.services if not _find_process(state, name)] if state else None
+        if state and not missing:
             return state
+        config = StackConfig(_stack_id(home), home, port_base, cpus, slots, credentials.load(home / "credentials"))
+        if state and missing == ["queue"] and state.port_base == port_base:  # jobs that run go on meanwhile
+            return _restart_queue(state, config)
         _stop_everything(home)
-        config = StackConfig(_stack_id(home), home, port_base, cpus, credentials.load(home / "credentials"))
-        processes.check_ports({title: config.port(title) for title in OFFSETS})
+        processes.check_ports({title: config.port(title) for title in OFFSETS}, _PORT_SECONDS if state else 0.0)
         try:
             state = _start(config)
             state.write(home)
@@ -125,9 +133,24 @@ def _start(config: StackConfig) -> StackState:
     _migrate(config, logs / "mlflow-migration.log")
     start(components.mlflow(config))
     wait()
+    start(components.queue(config))
+    wait()
     credentials.write_private(*_mlflow_stamp(config))
-    services = {name: records[name] for name in ("s3", "mlflow", "ray")}
+    services = {name: records[name] for name in ("s3", "mlflow", "ray", "queue")}
     return StackState(config.stack_id, config.port_base, client_environment(config), services)
+
+
+def _restart_queue(state: StackState, config: StackConfig) -> StackState:
+    """Start the queue of a stack whose other services run."""
+    _log.info("starting the queue again ...")
+    service, log = components.queue(config), credentials.private_folder(config.home / "logs") / "queue.log"
+    processes.check_ports({"Queue": service.port}, _PORT_SECONDS)
+    process = processes.start(service.command, service.environment, service.folder, log)
+    processes.wait_until(service.ready, process, service.title, log, _START_SECONDS)
+    record = ServiceRecord(process.pid, service.port, service.url, str(log))
+    state = replace(state, services={**state.services, "queue": record})
+    state.write(config.home)
+    return state
 
 
 def _migrate(config: StackConfig, log: Path) -> None:
@@ -156,7 +179,11 @@ def _mlflow_stamp(config: StackConfig) -> tuple[Path, str]:
 
 def _stop_everything(home: Path, port_base: int | None = None) -> None:
     stack_id = _stack_id(home)
-    # Drivers of jobs first, while MLflow and S3 still accept their last records; S3 last.
+    # The dispatcher before all others: it would start new attempts of what ends.
+    processes.stop(
+        [p for p in processes.stack_processes(stack_id) if processes.has_env(p, processes.SERVICE, "queue")], _STOP_SECONDS
+    )
+    # Drivers of jobs then, while MLflow and S3 still accept their last records; S3 last.
     drivers = [p for p in processes.stack_processes(stack_id) if processes.has_env(p, "RAY_JOB_CONFIG_JSON_ENV_VAR")]
     processes.stop(drivers, _JOB_STOP_SECONDS)
     others = [p for p in processes.stack_processes(stack_id) if not processes.has_env(p, processes.SERVICE, "s3")]

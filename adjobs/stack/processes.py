@@ -85,21 +85,33 @@ def last_error_line(log: Path) -> str:
     return one_line(Exception(lines[-1]))
 
 
-def check_ports(ports: Mapping[str, int]) -> None:
+def check_ports(ports: Mapping[str, int], patience: float = 0.0) -> None:
     """Check that every port is free on the loopback address.
+
+    Args:
+        ports: by the service's title.
+        patience: seconds in which one may become free; the system closes those of a killed process after a while.
 
     Raises:
         StackError: one is in use; the message names the process, where the system tells.
     """
+    deadline = time.monotonic() + patience
     for title, port in ports.items():
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have just ended do not count
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError as error:
-                raise StackError(
-                    f"port {port} ({title}) is in use by {_port_owner(port)}; stop that, or choose other ports with --port-base"
-                ) from error
+        while (error := _bind_error(port)) is not None:
+            if time.monotonic() > deadline:
+                action = "stop that, or choose other ports with --port-base"
+                raise StackError(f"port {port} ({title}) is in use by {_port_owner(port)}; {action}") from error
+            time.sleep(0.2)
+
+
+def _bind_error(port: int) -> OSError | None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have just ended do not count
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            return error
+    return None
 
 
 def _port_owner(port: int) -> str:

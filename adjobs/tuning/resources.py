@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from adjobs.training.backends.ray import WorkerResources
+from adjobs.training.resources import WorkerResources
 
 MEMORY_MARGIN = 1.15  # above the measured peak, because allocators do not do exactly the same twice
 MEMORY_STEP_MIB = 64

@@ -22,9 +22,9 @@ from adjobs.evaluation.result import compute_image_metrics, compute_pixel_metric
 from adjobs.jobs.finalize import choose_job_thresholds, log_thresholds
 from adjobs.tracking.runs import open_writer
 from adjobs.training.backends import ray as ray_backend
-from adjobs.training.backends.ray import WorkerResources
 from adjobs.training.checkpoint import StoreCheckpoints
 from adjobs.training.device import peak_memory_mib
+from adjobs.training.resources import WorkerResources
 from adjobs.training.stage_trainer import TrainingError
 from adjobs.training.worker import FinishedTraining, Task, WorkerSetup, run_worker
 from adjobs.tuning.failures import is_out_of_memory

@@ -12,7 +12,7 @@ from adjobs.jobs.lifecycle import open_run, reopen_run, storage_of, task_of
 from adjobs.storage import open_store
 from adjobs.tracking.layout import RunRef
 from adjobs.tracking.search import ChildRun, SearchWriter, parent_run, trial_history
-from adjobs.training.backends.ray import WorkerResources
+from adjobs.training.resources import WorkerResources
 from adjobs.tuning.plan import SearchPlan
 from adjobs.tuning.space import TrialParams
 from adjobs.tuning.state import Trial, TrialState

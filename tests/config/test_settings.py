@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adjobs.config.settings import Settings, applicable, stack_environment, stack_file
+from adjobs.config.settings import QueueSettings, Settings, applicable, stack_environment, stack_file
 from adjobs.errors import StackError
 
 STACK = {
@@ -16,22 +16,35 @@ STACK = {
     "AWS_ENDPOINT_URL": "http://s3",
     "AWS_SECRET_ACCESS_KEY": "secret",
     "RAY_ADDRESS": "127.0.0.1:1",
+    "ADJOBS_QUEUE_URL": "http://queue",
 }
 
 
 def test_from_env_empty_environment_uses_the_home(monkeypatch, tmp_path):
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     home = tmp_path / ".adjobs"
+    queue = QueueSettings(f"sqlite:///{home}/queue/queue.db")
     assert Settings.from_env({}) == Settings(
-        home, f"sqlite:///{home}/mlflow/mlflow.db", str(home / "artifacts"), None, home / "cache"
+        home, f"sqlite:///{home}/mlflow/mlflow.db", str(home / "artifacts"), None, home / "cache", queue
     )
 
 
 def test_from_env_variables_win_over_the_stack(tmp_path):
     env = {"ADJOBS_HOME": str(tmp_path), "ADJOBS_CACHE": str(tmp_path / "c"), "MLFLOW_TRACKING_URI": "http://own"}
     before = dict(env)
-    assert Settings.from_env(env, STACK) == Settings(tmp_path, "http://own", "s3://stack", "127.0.0.1:1", tmp_path / "c")
+    settings = Settings.from_env(env, STACK)
+    queue = QueueSettings(f"sqlite:///{tmp_path}/queue/queue.db", "http://queue")
+    assert settings == Settings(tmp_path, "http://own", "s3://stack", "127.0.0.1:1", tmp_path / "c", queue)
     assert env == before
+
+
+def test_from_env_own_queue_wins_over_the_stack_with_all_its_variables(tmp_path):
+    env = {"ADJOBS_QUEUE_URL": "https://line-3", "ADJOBS_QUEUE_TOKEN_PATH": str(tmp_path / "token")}
+    stack = {**STACK, "ADJOBS_QUEUE_TOKEN_PATH": "/stack/token"}
+    queue = Settings.from_env(env, stack).queue
+    assert (queue.url, queue.token_path) == ("https://line-3", tmp_path / "token")
+    own = Settings.from_env({"ADJOBS_ARTIFACTS": "s3://own"}, stack)
+    assert (own.artifacts, own.queue.url) == ("s3://own", "http://queue")
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,5 @@ def test_open_dataset_parent_of_products_names_a_subfolder(tmp_path):
 def test_open_dataset_without_usable_labels_says_why(tmp_path):
     save(tmp_path / "a.png", texture(16, np.random.default_rng(0)))
     (tmp_path / "manifest.csv").write_text("image,label\na.png,ok\nb.png,normal\n")
-    with pytest.raises(
-        DataError, match=r"none of its 1 images is normal; .*; 2 problems were found, first: a.png: manifest.csv"
-    ):
+    with pytest.raises(DataError, match=r"none of its 1 images is normal; .*; 2 problems were found, first: a.png: manifest.csv"):
         open_folder(tmp_path)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from adjobs.config.job import JobConfig
 from adjobs.config.resolve import resolve
-from adjobs.config.settings import Settings
+from adjobs.config.settings import QueueSettings, Settings
 
 
 def local_settings(root: Path) -> Settings:
     """Settings without any service, all of it under one folder; no MLflow is behind the tracking URI."""
-    return Settings(root / "home", "sqlite:///unused", str(root / "artifacts"), None, root / "home" / "cache")
+    return Settings(root / "home", "sqlite:///unused", str(root / "artifacts"), None, root / "home" / "cache", QueueSettings(""))
 
 
 def resolved_job(root: Path, method: str = "cdo", **data: object) -> JobConfig:

@@ -18,7 +18,7 @@ def s3_environment() -> Iterator[dict[str, str]]:
 
     with tempfile.TemporaryDirectory(prefix="adjobs-") as folder:
         home = Path(folder)
-        stack = StackConfig("test-artifacts", home, free_port_base(), None, credentials.load(home / "credentials"))
+        stack = StackConfig("test-artifacts", home, free_port_base(), None, 1, credentials.load(home / "credentials"))
         service = components.s3(stack)
         process = processes.start(service.command, service.environment, service.folder, home / "s3.log")
         try:

@@ -25,7 +25,7 @@ def test_socket_folder_of_a_long_home_is_short_and_private(tmp_path: Path) -> No
 def test_service_environment_leaves_out_the_variables_of_clients(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_SESSION_TOKEN", "of another S3")
     monkeypatch.setenv("RAY_ADDRESS", "of another cluster")
-    stack = config.StackConfig("id", tmp_path, 20000, None, None)
+    stack = config.StackConfig("id", tmp_path, 20000, None, 1, None)
     environment = config.service_environment(stack, "ray", {"A": "b"})
     assert environment["A"] == "b"
     assert environment[processes.STACK_ID] == "id"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adjobs.training.backends.ray import WorkerResources
+from adjobs.training.resources import WorkerResources
 from adjobs.tuning.resources import TrialResources
 
 CPU = TrialResources(WorkerResources(2, 0.0), max_concurrent=4, workers=1, gpu_mib=0.0, context_mib=0.0, node_mib=8000)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from adjobs.config.settings import Settings
+from adjobs.config.settings import QueueSettings, Settings
 from adjobs.errors import DataError, JobError, Stopped, TrackingError
 from adjobs.jobs.lifecycle import managed_run, storage_of
 from adjobs.jobs.prepare import with_absolute_paths
@@ -15,7 +15,7 @@ from adjobs.tracking import search as records
 from adjobs.tracking.client import connect
 from adjobs.tracking.layout import TAG, RunRef, StoredRun
 from adjobs.tracking.runs import open_reader, open_writer
-from adjobs.training.backends.ray import WorkerResources
+from adjobs.training.resources import WorkerResources
 from adjobs.tuning import search
 from adjobs.tuning.plan import SearchOptions, make_plan
 from adjobs.tuning.resources import TrialResources
@@ -35,7 +35,7 @@ def uri(tmp_path_factory, empty_mlflow) -> str:
 @pytest.fixture
 def opened(uri, tmp_path, folder_root) -> search._Search:
     """A search whose run is open, without trials."""
-    settings = Settings(tmp_path, uri, str(tmp_path / "artifacts"), None, tmp_path / "cache")
+    settings = Settings(tmp_path, uri, str(tmp_path / "artifacts"), None, tmp_path / "cache", QueueSettings(""))
     job = with_absolute_paths(resolved_job(folder_root))
     plan = make_plan(job, SPACE, SearchOptions(sampler="random"), settings)
     tags = {"data_fingerprint": plan.fingerprint, "splits_digest": plan.splits_digest}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from adjobs.config.settings import Settings
+from adjobs.config.settings import QueueSettings, Settings
 from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.errors import StorageError
 from adjobs.jobs.lifecycle import storage_of
@@ -35,7 +35,7 @@ class Recorded:
     """A search in MLflow with one trial that is running and has a checkpoint."""
 
     def __init__(self, uri: str, folder: Path) -> None:
-        self.settings = Settings(folder, uri, str(folder / "artifacts"), None, folder / "cache")
+        self.settings = Settings(folder, uri, str(folder / "artifacts"), None, folder / "cache", QueueSettings(""))
         self.name = folder.name
         self.plan = SearchPlan(
             JOB, SPACE, parse_objectives((), JOB), SearchConfig("random", "none", 1, 0), 4, None, {}, self.settings

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from adjobs.errors import TrackingError
-from adjobs.training.backends.ray import WorkerResources
+from adjobs.training.resources import WorkerResources
 from adjobs.tuning.resources import TrialResources
 from adjobs.tuning.state import TrialState
 from adjobs.tuning.tune_bridge import _QueueCallback, _QueueScheduler, _QueueSearcher, _TuneBridge

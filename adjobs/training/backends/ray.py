@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 from adjobs.config.job import TrainSection
 from adjobs.config.settings import Settings
@@ -16,20 +16,13 @@ from adjobs.errors import AdjobsError, ClusterError, one_line
 from adjobs.storage.arrow import arrow_filesystem
 from adjobs.training.backends.ray_worker import train_loop_per_worker
 from adjobs.training.progress import LatestProgress, ProgressUpdate
+from adjobs.training.resources import WorkerResources, fit_resources, workers_on
 from adjobs.training.worker import FinishedTraining, Outcome, Task
 
 POLL_SECONDS = 0.5
 END_STATES = ("SUCCEEDED", "FAILED", "STOPPED")  # of Ray's states of a job
 MAX_LISTED = 10_000  # by Ray in one answer; a list that is cut short is an error
 LOCAL_STORE_BYTES = 200 * 2**20  # of a local Ray's object store: what is exchanged is small
-MAX_AUTO_CPUS = 8  # more cores than this hardly speed up one worker, and others want them
-
-
-class WorkerResources(NamedTuple):
-    """What one worker gets."""
-
-    cpus: int
-    gpus: float
 
 
 @contextmanager
@@ -128,36 +121,14 @@ def resolve_resources(train: TrainSection) -> WorkerResources:
     """
     import ray
 
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    gpus = train.gpus_per_worker
-    if gpus == "auto":
-        gpus = 1.0 if sum(int(node.get("GPU", 0)) for node in nodes) >= train.workers else 0.0
-    cpus = train.cpus_per_worker
-    if cpus == "auto":
-        largest, total = max(int(node.get("CPU", 0)) for node in nodes), sum(int(node.get("CPU", 0)) for node in nodes)
-        cpus = max(1, min(MAX_AUTO_CPUS, largest, total // train.workers))
-    resources = WorkerResources(int(cpus), float(gpus))
-    capacity = sum(_workers_on(node, resources) for node in nodes)
-    if capacity < train.workers:
-        sizes = ", ".join(f"{node.get('CPU', 0):g} CPU {node.get('GPU', 0):g} GPU" for node in nodes)
-        raise ClusterError(
-            f"train.workers: got {train.workers} workers with {resources.cpus} CPU and {resources.gpus:g} GPU each, the cluster "
-            f"holds {capacity} (nodes: {sizes}); use fewer workers, request less for each, or add nodes"
-        )
-    return resources
+    return fit_resources(train, [node["Resources"] for node in ray.nodes() if node["Alive"]])
 
 
 def worker_capacity(resources: WorkerResources) -> int:
     """How many workers of this size the cluster holds."""
     import ray
 
-    return sum(_workers_on(node["Resources"], resources) for node in ray.nodes() if node["Alive"])
-
-
-def _workers_on(node: Mapping[str, float], resources: WorkerResources) -> int:
-    """How many workers of this size one node holds."""
-    by_gpu = int(node.get("GPU", 0) / resources.gpus) if resources.gpus else 10**9
-    return min(int(node.get("CPU", 0) // resources.cpus), by_gpu)
+    return sum(workers_on(node["Resources"], resources) for node in ray.nodes() if node["Alive"])
 
 
 def run(

@@ -1,0 +1,31 @@
+"""What Ray starts for an attempt of a queued job: ``python -m adjobs.cli.driver JOB ATTEMPT``. Not a verb for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from adjobs.cli.output import verb
+
+
+@click.command()
+@click.argument("job")
+@click.argument("attempt", type=click.IntRange(min=1))
+@verb
+def command(job: str, attempt: int) -> tuple[dict[str, Any], str]:
+    """Run one attempt of a queued job."""
+    from adjobs.cli.signals import close_runs_when_stopped
+    from adjobs.config.environment import load_settings
+    from adjobs.queue.driver import drive
+    from adjobs.training.progress import ProgressBar
+    from adjobs.tuning.display import Display
+
+    settings = load_settings()
+    with close_runs_when_stopped(), ProgressBar() as bar, Display() as display:
+        result = drive(job, attempt, settings, bar, display)
+    return result, f"job {job} is done: run {result['run_id']}"
+
+
+if __name__ == "__main__":
+    command()

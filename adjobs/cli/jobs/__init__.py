@@ -1,0 +1,141 @@
+"""``adjobs jobs``: the jobs of the queue."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import click
+
+from adjobs.cli.jobs.text import details, listing
+from adjobs.cli.output import EXIT_PROBLEMS, VerbResult, verb
+from adjobs.queue.client import QueueClient
+
+STATES = ("queued", "starting", "running", "done", "failed", "stopped")
+MIN_CHANGE = 2.0  # seconds between two looks at a job that is followed
+
+
+@click.group()
+def command() -> None:
+    """List, follow, stop, resume and reorder the jobs of the queue."""
+
+
+def _client() -> QueueClient:
+    from adjobs.config.environment import load_settings
+
+    return QueueClient.from_settings(load_settings())
+
+
+@command.command("list")
+@click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="Only jobs in this state. Repeatable.")
+@click.option("--user", help="Only jobs of this user.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="The latest so many.")
+@click.option("--watch", is_flag=True, help="Show the list again every two seconds, until Ctrl-C.")
+@verb
+def list_jobs(states: tuple[str, ...], user: str | None, limit: int, watch: bool) -> VerbResult:
+    """List jobs with their state and place, the latest first."""
+    client = _client()
+    jobs = client.select(states, user, limit)
+    while watch and sys.stderr.isatty():
+        click.clear()
+        click.echo(listing(jobs, time.time()), err=True)
+        time.sleep(MIN_CHANGE)
+        jobs = client.select(states, user, limit)
+    return {"jobs": jobs}, listing(jobs, time.time())
+
+
+@command.command()
+@click.argument("job")
+@verb
+def show(job: str) -> VerbResult:
+    """Show a job: what it runs, where it stands, and what happened to it."""
+    queued = _client().get(job)
+    return queued, details(queued, time.time())
+
+
+@command.command()
+@click.argument("job")
+@verb
+def why(job: str) -> VerbResult:
+    """Say in one sentence why a job is in its state."""
+    queued = _client().get(job)
+    sentence = queued["explanation"]
+    return {"id": queued["id"], "state": queued["state"], "why": sentence}, f"{queued['state']}: {sentence}"
+
+
+@command.command()
+@click.argument("job")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
+@verb
+def logs(job: str, follow: bool) -> VerbResult:
+    """Print the end of a job's log."""
+    client = _client()
+    log = client.logs(job)
+    if not follow:
+        return log, log["logs"].rstrip("\n")
+    shown, attempt = 0, log["attempt"]
+    while True:
+        if log["attempt"] != attempt:
+            shown, attempt = 0, log["attempt"]
+        new = min(log["characters"] - shown, len(log["logs"]))
+        click.echo(log["logs"][len(log["logs"]) - new :] if new > 0 else "", nl=False, err=True)
+        shown = max(shown, log["characters"])
+        if log["state"] in ("done", "failed", "stopped"):
+            return {"state": log["state"], "attempt": attempt}, f"job {job} is {log['state']}"
+        time.sleep(MIN_CHANGE)
+        log = client.logs(job)
+
+
+@command.command()
+@click.argument("jobs", nargs=-1, required=True)
+@verb
+def stop(jobs: tuple[str, ...]) -> VerbResult:
+    """End jobs; those that run close their run first, and can be resumed."""
+    return _each(jobs, lambda client, job: client.stop(job), "stopping")
+
+
+@command.command()
+@click.argument("jobs", nargs=-1, required=True)
+@verb
+def resume(jobs: tuple[str, ...]) -> VerbResult:
+    """Queue jobs again that failed or were stopped; they go on from their last checkpoint."""
+    return _each(jobs, lambda client, job: client.resume(job), "queued")
+
+
+@command.command()
+@click.argument("job")
+@click.argument("priority", type=click.IntRange(-1000, 1000))
+@verb
+def priority(job: str, priority: int) -> VerbResult:
+    """Move a queued job: higher priorities start first."""
+    changed = _client().set_priority(job, priority)
+    return changed, f"job {changed['id']} has priority {priority}"
+
+
+@command.command()
+@click.argument("jobs", nargs=-1, required=True)
+@verb
+def wait(jobs: tuple[str, ...]) -> tuple[dict[str, Any], str, int]:
+    """Wait until jobs have ended. Exit status 0 if all are done, 1 if one failed or was stopped."""
+    from adjobs.cli.jobs.waiting import wait_for
+
+    ended = wait_for(_client(), jobs)
+    failed = any(job["state"] != "done" for job in ended)
+    return {"jobs": ended}, listing(ended, time.time()), EXIT_PROBLEMS if failed else 0
+
+
+@command.command()
+@click.option("--days", type=click.FloatRange(0, 36500), default=30.0, show_default=True, help="Ended at least so long ago.")
+@verb
+def prune(days: float) -> VerbResult:
+    """Forget jobs that ended long ago. Their runs stay in MLflow."""
+    deleted = _client().prune(days)
+    return {"deleted": deleted}, f"forgot {deleted} jobs"
+
+
+def _each(jobs: tuple[str, ...], change: Any, done: str) -> VerbResult:
+    client = _client()
+    changed = [change(client, job) for job in jobs]
+    lines = [f"job {job['id']}: {job['state'] if job['state'] == 'stopped' else done}" for job in changed]
+    return {"jobs": changed}, "\n".join(lines)

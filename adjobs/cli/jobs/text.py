@@ -1,0 +1,61 @@
+"""Jobs of the queue as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from adjobs.cli.output import table
+
+
+def listing(jobs: Sequence[dict[str, Any]], now: float) -> str:
+    """One line for each job."""
+    if not jobs:
+        return "no jobs; submit one with: adjobs submit job.yaml"
+    rows = [
+        [
+            job["id"],
+            job["state"] + (f" {job['position']}" if job.get("position") else ""),
+            job["user"],
+            job["name"],
+            f"{job['verb']} {job['method']}",
+            age(now - job["created_at"]),
+            str(job["attempt"]),
+            job["run_id"] or "-",
+            job["why"] or "-",
+        ]
+        for job in jobs
+    ]
+    return table(rows, ["job", "state", "user", "name", "what", "age", "attempt", "run", "why"])
+
+
+def details(job: dict[str, Any], now: float) -> str:
+    """A job with its history."""
+    lines = [
+        f"job         {job['id']} ({job['name']})",
+        f"state       {job['state']}: {job['explanation']}",
+        f"what        {job['verb']} {job['method']} on {job['data']}",
+        f"user        {job['user']}, priority {job['priority']}",
+        f"attempt     {job['attempt']} of {job['max_attempts']}",
+        f"submitted   {age(now - job['created_at'])} ago",
+        f"run         {job['run_id'] or 'not opened yet'}",
+        "",
+    ]
+    rows = [
+        [f"{datetime.fromtimestamp(change['time']):%Y-%m-%d %H:%M:%S}", change["state"], str(change["attempt"]), change["reason"]]
+        for change in job["history"]
+    ]
+    return "\n".join(lines) + table(rows, ["time", "state", "attempt", "reason"])
+
+
+def age(seconds: float) -> str:
+    """A duration in its largest unit.
+
+    >>> age(59), age(7200), age(200_000)
+    ('59 s', '2 h', '2 d')
+    """
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"

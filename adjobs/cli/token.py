@@ -1,0 +1,56 @@
+"""``adjobs token``: who may use the queue. Run on the queue's machine."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from adjobs.cli.output import VerbResult, table, verb
+
+ROLES = ("viewer", "submitter", "admin")
+
+
+@click.group()
+def command() -> None:
+    """Make, list and revoke the tokens of the queue's users, on the queue's machine."""
+
+
+@command.command()
+@click.argument("user")
+@click.option("--role", type=click.Choice(ROLES), default="submitter", show_default=True, help="What the user may do.")
+@verb
+def create(user: str, role: str) -> VerbResult:
+    """Make a token for a user and print it, this once."""
+    from adjobs.queue import tokens
+    from adjobs.queue.service import open_store
+
+    with open_store().transaction() as connection:
+        token = tokens.create(connection, user, tokens.Role(role), time.time())
+    return {"user": user, "role": role, "token": token}, token
+
+
+@command.command("list")
+@verb
+def list_tokens() -> VerbResult:
+    """List the tokens, each by its first characters."""
+    from adjobs.queue import tokens
+    from adjobs.queue.service import open_store
+
+    with open_store().transaction() as connection:
+        infos = tokens.select_all(connection)
+    rows = [[info.prefix, info.user, info.role, f"{time.strftime('%Y-%m-%d', time.gmtime(info.created_at))}"] for info in infos]
+    return {"tokens": [info._asdict() for info in infos]}, table(rows, ["token", "user", "role", "created"])
+
+
+@command.command()
+@click.argument("prefix")
+@verb
+def revoke(prefix: str) -> VerbResult:
+    """Revoke a token by its first characters, as 'adjobs token list' shows them."""
+    from adjobs.queue import tokens
+    from adjobs.queue.service import open_store
+
+    with open_store().transaction() as connection:
+        info = tokens.revoke(connection, prefix)
+    return info._asdict(), f"revoked the token {info.prefix}… of {info.user}"

@@ -1,0 +1,118 @@
+"""The queue from a laptop: a few HTTP calls, without any heavy import."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adjobs.config.settings import Settings
+from adjobs.errors import QueueError, one_line
+
+MAX_BODY = 4 * 2**20
+"""Bytes of a request; the queue refuses more."""
+
+SECONDS = 60.0  # the files of a large data set are listed before a job is queued
+
+
+class QueueClient:
+    """A queue's HTTP interface. Every method raises QueueError when it refuses or does not answer."""
+
+    def __init__(self, url: str, token: str, seconds: float = SECONDS) -> None:
+        """Without connecting.
+
+        Args:
+            url: address of the queue.
+            token: bearer token of the user.
+            seconds: after which a call fails.
+        """
+        self.url, self._token, self._seconds = url.rstrip("/"), token, seconds
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> QueueClient:
+        """The queue that the settings name.
+
+        Raises:
+            QueueError: they name none, or its token cannot be read.
+        """
+        if settings.queue.url is None:
+            raise QueueError("no queue is known here; start one with 'adjobs up', or set ADJOBS_QUEUE_URL to the address of one")
+        path = settings.queue.token_path
+        if path is None:
+            raise QueueError(f"no token for the queue at {settings.queue.url}; set ADJOBS_QUEUE_TOKEN_PATH to its file")
+        try:
+            token = path.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise QueueError(f"{path}: cannot be read ({one_line(error)}); correct ADJOBS_QUEUE_TOKEN_PATH") from error
+        return cls(settings.queue.url, token)
+
+    def submit(self, jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Queue jobs, all or none; returns for each its id, whether it is new, and its place."""
+        return list(self._call("POST", "/api/jobs", {"jobs": list(jobs)})["jobs"])
+
+    def select(self, states: Sequence[str] = (), user: str | None = None, limit: int = 1000) -> list[dict[str, Any]]:
+        """Jobs, the latest first."""
+        query = [*(("state", state) for state in states), *((("user", user),) if user else ()), ("limit", str(limit))]
+        return list(self._call("GET", f"/api/jobs?{urllib.parse.urlencode(query)}")["jobs"])
+
+    def get(self, job: str) -> dict[str, Any]:
+        """One job with its history and what it waits for."""
+        return self._call("GET", _path(job))
+
+    def logs(self, job: str) -> dict[str, Any]:
+        """The end of its log, the length of the whole, and its state."""
+        return self._call("GET", f"{_path(job)}/logs")
+
+    def stop(self, job: str) -> dict[str, Any]:
+        """End a job."""
+        return self._call("POST", f"{_path(job)}/stop")
+
+    def resume(self, job: str) -> dict[str, Any]:
+        """Queue a failed or stopped job again."""
+        return self._call("POST", f"{_path(job)}/resume")
+
+    def set_priority(self, job: str, priority: int) -> dict[str, Any]:
+        """Move a queued job."""
+        return self._call("POST", f"{_path(job)}/priority", {"priority": priority})
+
+    def prune(self, days: float) -> int:
+        """Forget jobs that ended so many days ago; returns how many."""
+        return int(self._call("POST", "/api/prune", {"days": days})["deleted"])
+
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+        data = json.dumps(body, allow_nan=False).encode() if body is not None else b"" if method == "POST" else None
+        if data is not None and len(data) > MAX_BODY:
+            raise QueueError(f"the jobs are {len(data)} bytes, a request may have {MAX_BODY}; submit fewer at once")
+        try:
+            request = urllib.request.Request(self.url + path, data, headers, method=method)
+            with urllib.request.urlopen(request, timeout=self._seconds) as response:
+                return dict(json.load(response))
+        except urllib.error.HTTPError as error:
+            raise QueueError(_reason(error)) from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            action = "start it with 'adjobs up', or correct ADJOBS_QUEUE_URL"
+            raise QueueError(f"the queue at {self.url} does not answer ({one_line(error)}); {action}") from error
+
+
+def _path(job: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{1,12}", job):
+        raise QueueError(
+            f"job {job[:100]!r}: no such job; an id has up to 12 digits and letters from a to f, see 'adjobs jobs list'"
+        )
+    return f"/api/jobs/{job}"
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    """What the queue says, or what its proxy says, in one line."""
+    text = error.read(100_000).decode(errors="replace")
+    try:
+        return str(json.loads(text)["error"])
+    except (ValueError, LookupError, TypeError):
+        answer = " ".join(text.split())[:200] or error.reason
+        return f"the queue answered {error.code} ({answer}); is ADJOBS_QUEUE_URL its address?"

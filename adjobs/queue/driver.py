@@ -1,0 +1,140 @@
+"""The driver of a queued job: a process that Ray starts on some node for one attempt.
+
+It stops by itself, at once and without a word to MLflow, when a later attempt has begun: the head that started it may have been
+lost, and the run now belongs to the other.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from adjobs.config import resolve
+from adjobs.config.job import JobConfig
+from adjobs.config.settings import Settings
+from adjobs.errors import AdjobsError, ClusterError, QueueError, Stopped, StorageError, TrackingError
+from adjobs.jobs import run
+from adjobs.jobs.lifecycle import is_driver_alive
+from adjobs.queue.folder import AttemptEnd, JobFolder, JobSpec
+from adjobs.tracking import search as records
+from adjobs.tracking.layout import StoredRun
+from adjobs.tracking.runs import open_reader
+from adjobs.tracking.search import StoredSearch
+from adjobs.tuning import search
+from adjobs.tuning.plan import SearchOptions
+from adjobs.tuning.search import SearchObserver
+from adjobs.tuning.space import parse_space
+from adjobs.types import JobStatus
+
+CHECK_SECONDS = 10.0
+EXIT_SUPERSEDED = 3
+TRANSIENT = (ClusterError, StorageError, TrackingError)
+"""Errors of the systems around a job, which another attempt may not meet."""
+
+log = logging.getLogger(__name__)
+
+
+def drive(job: str, attempt: int, settings: Settings, on_progress: run.OnProgress, observer: SearchObserver) -> dict[str, Any]:
+    """Run one attempt of a queued job, and record how it ends.
+
+    Args:
+        job: its id.
+        attempt: from 1.
+        settings: where MLflow, storage and Ray are.
+        on_progress: called with the progress of a training.
+        observer: called while a search runs.
+
+    Returns:
+        The result, as JSON.
+
+    Raises:
+        AdjobsError: what went wrong; it is recorded.
+        Stopped: the process was asked to stop.
+    """
+    folder = JobFolder.open(settings.artifacts, job)
+    if not folder.is_current(attempt):
+        raise QueueError(f"job {job}: attempt {attempt} is not the current one; nothing was done")
+    with _ended_when_superseded(folder, attempt):
+        try:
+            spec = folder.spec()
+            config = resolve.resolve(spec.document, source=f"job {job}")
+            if spec.verb == "train":
+                result = _train(config, folder, settings, on_progress)
+            else:
+                result = _search(f"{spec.name}-{job}", config, spec, settings, observer)
+        except (Stopped, KeyboardInterrupt):
+            folder.write_end(attempt, AttemptEnd("stopped", "stopped by a user"))
+            raise
+        except TRANSIENT as error:
+            folder.write_end(attempt, AttemptEnd("lost", str(error)))
+            raise
+        except AdjobsError as error:
+            folder.write_end(attempt, AttemptEnd("failed", str(error)))
+            raise
+        folder.write_end(attempt, AttemptEnd("done", "succeeded"))
+    return result
+
+
+def _train(config: JobConfig, folder: JobFolder, settings: Settings, on_progress: run.OnProgress) -> dict[str, Any]:
+    """Train, or go on with the run of an earlier attempt."""
+    earlier = folder.run()
+    if earlier is None:
+        return run.train(config, settings, backend="ray", on_progress=on_progress, on_open=folder.write_run).to_dict()
+    if open_reader(earlier).stored_run().status == JobStatus.FINISHED:  # an earlier attempt died after its last word to MLflow
+        return {"run_id": earlier.run_id, "tracking_uri": earlier.tracking_uri}
+    _wait_for_end_of_driver(lambda: open_reader(earlier).stored_run())
+    return run.resume(earlier, settings, on_progress=on_progress).to_dict()
+
+
+def _search(name: str, config: JobConfig, spec: JobSpec, settings: Settings, observer: SearchObserver) -> dict[str, Any]:
+    """Search, or go on with the search of an earlier attempt, which has the same name."""
+    options = dict(spec.options or {})
+    budget = options.pop("time_budget_s", None)
+    options["metrics"] = tuple(options.get("metrics", ()))
+    try:
+        stored = records.find_search(settings.tracking_uri, name)
+    except TrackingError:  # none yet, or MLflow is down, which ends the new search as well
+        space = parse_space(spec.space, f"space of job {spec.name}")
+        result = search.run_search(config, space, SearchOptions(**options), settings, observer, name=name, time_budget_s=budget)
+        return result.to_dict()
+    if stored.status == JobStatus.FINISHED:
+        return {"run_id": stored.ref.run_id, "tracking_uri": stored.ref.tracking_uri}
+    _wait_for_end_of_driver(lambda: records.find_search(settings.tracking_uri, name))
+    return search.resume_search(name, settings, observer).to_dict()
+
+
+def _wait_for_end_of_driver(read: Callable[[], StoredRun | StoredSearch]) -> None:
+    """Give the driver of an earlier attempt on this machine the time to notice that it is superseded."""
+    deadline = time.monotonic() + 3 * CHECK_SECONDS
+    while time.monotonic() < deadline:
+        stored = read()
+        if stored.status != JobStatus.RUNNING or not is_driver_alive(stored.tags):
+            return
+        time.sleep(1)
+
+
+@contextmanager
+def _ended_when_superseded(folder: JobFolder, attempt: int) -> Iterator[None]:
+    """End the process as soon as a later attempt has begun."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(CHECK_SECONDS):
+            try:
+                is_current = folder.is_current(attempt)
+            except AdjobsError:
+                continue  # not to be told from a storage that is down, in which nothing can be written either
+            if not is_current:
+                log.error("a later attempt of this job has begun; this one ends here")
+                os._exit(EXIT_SUPERSEDED)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()

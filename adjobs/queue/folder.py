@@ -1,0 +1,117 @@
+"""The folder of a queued job in the artifact store, by which dispatcher and driver talk: the driver may run on any node.
+
+``spec.json`` is what to run, ``attempt.json`` the only attempt that may, ``run.json`` the run that it opened, and
+``end-<attempt>.json`` how it ended, which Ray forgets when its head dies.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+from adjobs.errors import QueueError, one_line
+from adjobs.storage import open_store
+from adjobs.storage.base import Store
+from adjobs.tracking.layout import RunRef
+
+Verb = Literal["train", "tune"]
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """What a driver runs.
+
+    Attributes:
+        verb: ``train`` or ``tune``.
+        name: for people; a search has it, with the job's id, as its name.
+        document: the job, as in a job file.
+        space: the search space, as in a space file; None for training.
+        options: of the search, as :class:`adjobs.tuning.plan.SearchOptions` has them; and ``time_budget_s``.
+    """
+
+    verb: Verb
+    name: str
+    document: dict[str, Any]
+    space: dict[str, Any] | None = None
+    options: dict[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class AttemptEnd:
+    """How an attempt ended.
+
+    Attributes:
+        state: ``done``, ``failed``, ``stopped``, or ``lost`` for what another attempt may mend.
+        reason: the error, in one line.
+    """
+
+    state: Literal["done", "failed", "stopped", "lost"]
+    reason: str
+
+
+class JobFolder:
+    """The objects of one job."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @classmethod
+    def open(cls, artifacts: str, job: str) -> Self:
+        """The folder of a job in an artifact store."""
+        return cls(open_store(cls.uri(artifacts, job)))
+
+    @staticmethod
+    def uri(artifacts: str, job: str) -> str:
+        """Where the folder of a job is."""
+        return f"{artifacts}/queue/{job}"
+
+    def write_spec(self, spec: Mapping[str, Any]) -> None:
+        """Store what to run."""
+        self._write("spec.json", spec)
+
+    def spec(self) -> JobSpec:
+        """What to run."""
+        return JobSpec(**self._read("spec.json"))
+
+    def start_attempt(self, attempt: int) -> None:
+        """Let this attempt be the only one that may go on."""
+        self._write("attempt.json", {"attempt": attempt})
+
+    def is_current(self, attempt: int) -> bool:
+        """Whether no later attempt has begun."""
+        return bool(self._read("attempt.json")["attempt"] == attempt)
+
+    def write_run(self, run: RunRef) -> None:
+        """Store which run the job has opened."""
+        self._write("run.json", run._asdict())
+
+    def run(self) -> RunRef | None:
+        """The run that the job has opened; None before that."""
+        return RunRef(**self._read("run.json")) if self._store.exists("run.json") else None
+
+    def write_end(self, attempt: int, end: AttemptEnd) -> None:
+        """Store how an attempt ended."""
+        self._write(f"end-{attempt}.json", asdict(end))
+
+    def end(self, attempt: int) -> AttemptEnd | None:
+        """How an attempt ended; None if it lives, or died without a word."""
+        name = f"end-{attempt}.json"
+        return AttemptEnd(**self._read(name)) if self._store.exists(name) else None
+
+    def _write(self, name: str, value: Mapping[str, Any]) -> None:
+        self._store.write(name, json.dumps(value, allow_nan=False).encode())
+
+    def _read(self, name: str) -> dict[str, Any]:
+        try:
+            value = json.loads(self._store.read(name))
+        except ValueError as error:
+            raise QueueError(f"{self._store.uri(name)}: is not valid JSON ({one_line(error)}); submit the job again") from error
+        if not isinstance(value, dict):
+            raise QueueError(f"{self._store.uri(name)}: is not a JSON object; submit the job again")
+        return value

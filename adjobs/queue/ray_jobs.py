@@ -1,0 +1,138 @@
+"""Ray's interface for jobs over HTTP: each call ends within seconds, which those of Ray's own client do not."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+
+from adjobs.errors import ClusterError, one_line
+
+SECONDS = 10.0
+
+
+class RayStatus(StrEnum):
+    """Ray's states of a job."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    STOPPED = "STOPPED"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it stays so."""
+        return self in (RayStatus.SUCCEEDED, RayStatus.FAILED, RayStatus.STOPPED)
+
+
+class RayJob(NamedTuple):
+    """What Ray says of a job: its state, in words why, and the exit status of its driver."""
+
+    status: RayStatus
+    message: str
+    exit_code: int | None
+
+
+class Cluster(Protocol):
+    """What a dispatcher needs of Ray. Every method raises ClusterError when the head does not answer."""
+
+    def submit(self, submission_id: str, entrypoint: str, environment: Mapping[str, str]) -> None:
+        """Start a driver; once only, however often it is called."""
+
+    def job(self, submission_id: str) -> RayJob | None:
+        """What Ray says of a job; None if a head that answers does not know it."""
+
+    def stop(self, submission_id: str) -> None:
+        """Ask a driver to end."""
+
+    def logs(self, submission_id: str) -> str:
+        """What a driver has printed."""
+
+    def nodes(self) -> list[dict[str, float]]:
+        """The resources of each living node."""
+
+
+class RayJobs:
+    """The jobs of a Ray head."""
+
+    def __init__(self, address: str, token: str | None = None, seconds: float = SECONDS) -> None:
+        """Without connecting.
+
+        Args:
+            address: of the dashboard, ``http://host:port``.
+            token: of Ray's token authentication.
+            seconds: after which a call fails.
+        """
+        self._address, self._seconds = address.rstrip("/"), seconds
+        self._headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # proxies are for other networks
+
+    def submit(self, submission_id: str, entrypoint: str, environment: Mapping[str, str]) -> None:
+        """Start a driver; one that was started before under this id is left as it is."""
+        runtime = {"env_vars": dict(environment)}
+        body = {"entrypoint": entrypoint, "submission_id": submission_id, "runtime_env": runtime, "entrypoint_num_cpus": 0}
+        status, text = self._call("POST", "/api/jobs/", body)
+        # Ray reports an id that exists with a traceback, as an error of the server.
+        if status != 200 and "already exists" not in text:
+            raise ClusterError(f"Ray at {self._address}: refused job {submission_id} ({status}: {_last_line(text)})")
+
+    def job(self, submission_id: str) -> RayJob | None:
+        """What Ray says of a job; None if it does not know it."""
+        status, text = self._call("GET", f"/api/jobs/{urllib.parse.quote(submission_id)}")
+        if status == 404:
+            return None
+        if status != 200:
+            cause = f"{status}: {_last_line(text)}"
+            raise ClusterError(f"Ray at {self._address}: does not say what job {submission_id} does ({cause})")
+        details = json.loads(text)
+        return RayJob(RayStatus(details["status"]), str(details.get("message") or ""), details.get("driver_exit_code"))
+
+    def stop(self, submission_id: str) -> None:
+        """Ask a driver to end; one that has ended or is unknown is left as it is."""
+        status, text = self._call("POST", f"/api/jobs/{urllib.parse.quote(submission_id)}/stop")
+        if status not in (200, 404):
+            raise ClusterError(f"Ray at {self._address}: does not stop job {submission_id} ({status}: {_last_line(text)})")
+
+    def logs(self, submission_id: str) -> str:
+        """What a driver has printed; nothing for one that is unknown."""
+        status, text = self._call("GET", f"/api/jobs/{urllib.parse.quote(submission_id)}/logs")
+        if status == 404:
+            return ""
+        if status != 200:
+            raise ClusterError(f"Ray at {self._address}: has no log of job {submission_id} ({status}: {_last_line(text)})")
+        return str(json.loads(text).get("logs") or "")
+
+    def nodes(self) -> list[dict[str, float]]:
+        """The resources of each living node."""
+        status, text = self._call("GET", "/api/v0/nodes?detail=1&filter_keys=state&filter_predicates=%3D&filter_values=ALIVE")
+        if status != 200:
+            raise ClusterError(f"Ray at {self._address}: does not list its nodes ({status}: {_last_line(text)})")
+        result = json.loads(text)["data"]["result"]["result"]
+        return [dict(node.get("resources_total") or {}) for node in result]
+
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, str]:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self._address + path, data, self._headers, method=method)
+        try:
+            with self._opener.open(request, timeout=self._seconds) as response:
+                return int(response.status), response.read().decode(errors="replace")
+        except urllib.error.HTTPError as error:
+            if error.code in (401, 403):
+                problem = f"refuses the token ({error.code}); check RAY_AUTH_TOKEN_PATH"
+                raise ClusterError(f"Ray at {self._address}: {problem}") from error
+            return error.code, error.read().decode(errors="replace")
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            problem = f"does not answer ({one_line(error)}); is its head running?"
+            raise ClusterError(f"Ray at {self._address}: {problem}") from error
+
+
+def _last_line(text: str) -> str:
+    """The last line of a traceback, which names the error."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].strip()[:200] if lines else "no reason"

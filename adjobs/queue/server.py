@@ -1,0 +1,255 @@
+"""The queue's HTTP interface, the only way from a laptop to the queue: clients get no address of its database, no keys to S3."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from fastapi import Depends, FastAPI, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from adjobs.errors import AdjobsError, ClusterError, QueueError, StorageError
+from adjobs.queue import tokens
+from adjobs.queue.admission import admit
+from adjobs.queue.client import MAX_BODY
+from adjobs.queue.dispatcher import Limits
+from adjobs.queue.explain import why
+from adjobs.queue.folder import JobSpec
+from adjobs.queue.ray_jobs import Cluster
+from adjobs.queue.records import NewJob, QueuedJob
+from adjobs.queue.states import LIVE, JobState
+from adjobs.queue.store import JobStore
+from adjobs.queue.tokens import Identity, Role
+from adjobs.version import __version__
+
+MAX_JOBS = 100
+"""Jobs of one request."""
+
+LOG_CHARACTERS = 100_000
+"""Of the end of a log, at most."""
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class JobRequest(_Request):
+    """A job to submit."""
+
+    verb: Literal["train", "tune"]
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,99}$", description="for people")
+    document: dict[str, Any] = Field(description="the job, as in a job file")
+    space: dict[str, Any] | None = Field(None, description="the search space, as in a space file")
+    options: dict[str, Any] | None = Field(None, description="of the search")
+    priority: int = Field(0, ge=-1000, le=1000)
+    after: list[str] = Field([], max_length=MAX_JOBS, description="ids of jobs that must be done before")
+    force: bool = Field(False, description="a job of its own, even if an equal one lives")
+
+
+class SubmitRequest(_Request):
+    """Jobs to submit: all of them, or none."""
+
+    jobs: list[JobRequest] = Field(min_length=1, max_length=MAX_JOBS)
+
+
+class PriorityRequest(_Request):
+    """A new priority."""
+
+    priority: int = Field(ge=-1000, le=1000)
+
+
+class PruneRequest(_Request):
+    """Which jobs to forget."""
+
+    days: float = Field(ge=0, le=36500, description="ended at least so many days ago")
+
+
+def make_app(store: JobStore, cluster: Cluster, limits: Limits, clock: Callable[[], float] = time.time) -> FastAPI:
+    """The application.
+
+    Args:
+        store: the record of the jobs.
+        cluster: where their drivers run.
+        limits: how many run at once.
+        clock: the time, in seconds since the epoch.
+    """
+    app = FastAPI(title="adjobs queue", version=__version__, docs_url=None, redoc_url=None)
+    _add_errors(app)
+    _add_health(app, store, clock)
+    _add_jobs(app, store, cluster, limits)
+    _add_changes(app, store, clock)
+    return app
+
+
+def _add_errors(app: FastAPI) -> None:
+    """Every refusal is one line under the key ``error``."""
+
+    @app.exception_handler(AdjobsError)
+    async def refuse(request: Request, error: AdjobsError) -> JSONResponse:
+        unavailable = isinstance(error, ClusterError | StorageError)
+        status = 404 if isinstance(error, QueueError) and "no such job" in str(error) else 503 if unavailable else 422
+        return JSONResponse({"error": str(error)}, status)
+
+    @app.exception_handler(StarletteHTTPException)
+    async def refuse_access(request: Request, error: StarletteHTTPException) -> JSONResponse:
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse_form(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        place = ".".join(str(key) for key in first["loc"] if key != "body") or "the request"
+        return JSONResponse({"error": re.sub(r"\s+", " ", f"{place}: {first['msg']}")[:500]}, 422)
+
+    @app.middleware("http")
+    async def limit_body(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        size = request.headers.get("content-length", "0")
+        if "transfer-encoding" in request.headers or not size.isdigit() or int(size) > MAX_BODY:
+            return JSONResponse({"error": f"the request must have a length, of at most {MAX_BODY} bytes"}, 413)
+        return await call_next(request)
+
+
+def _add_health(app: FastAPI, store: JobStore, clock: Callable[[], float]) -> None:
+    @app.get("/healthz")
+    def health() -> dict[str, str]:
+        """Whether the queue answers, database and all."""
+        store.select(limit=1)
+        return {"status": "ok", "version": __version__}
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    def metrics(identity: Viewer) -> str:
+        """Figures for Prometheus."""
+        jobs = store.select()
+        counts = Counter(job.state for job in jobs)
+        waiting = [clock() - job.created_at for job in jobs if job.state is JobState.QUEUED]
+        lines = ["# HELP adjobs_jobs Jobs by state.", "# TYPE adjobs_jobs gauge"]
+        lines += [f'adjobs_jobs{{state="{state}"}} {counts[state]}' for state in JobState]
+        lines += ["# HELP adjobs_longest_wait_seconds Age of the oldest queued job.", "# TYPE adjobs_longest_wait_seconds gauge"]
+        lines += [f"adjobs_longest_wait_seconds {max(waiting, default=0):.1f}"]
+        return "\n".join(lines) + "\n"
+
+    @app.middleware("http")
+    async def provide_store(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        request.state.store = store
+        return await call_next(request)
+
+
+def _identify(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
+) -> Identity:
+    store: JobStore = request.state.store
+    identity = None
+    if credentials is not None:
+        with store.transaction() as connection:
+            identity = tokens.identify(connection, credentials.credentials)
+    if identity is None:
+        problem = "no token was sent" if credentials is None else "the token is unknown or revoked"
+        detail = f"{problem}; ask an administrator for one ('adjobs token create') and set ADJOBS_QUEUE_TOKEN_PATH to its file"
+        raise HTTPException(401, detail, {"WWW-Authenticate": "Bearer"})
+    return identity
+
+
+def _submitter(identity: Annotated[Identity, Depends(_identify)]) -> Identity:
+    if identity.role is Role.VIEWER:
+        raise HTTPException(403, f"{identity.user} is a viewer, who cannot change jobs; ask an administrator for another token")
+    return identity
+
+
+Viewer = Annotated[Identity, Depends(_identify)]
+Submitter = Annotated[Identity, Depends(_submitter)]
+
+
+def _add_jobs(app: FastAPI, store: JobStore, cluster: Cluster, limits: Limits) -> None:
+    """What reads the queue, and what adds to it."""
+
+    @app.post("/api/jobs")
+    def submit(request: SubmitRequest, identity: Submitter) -> dict[str, Any]:
+        """Queue jobs; equal ones that live are returned as they are."""
+        try:
+            nodes = cluster.nodes()
+        except ClusterError:
+            nodes = None  # it waits until there is a head that answers
+        new = [_new_job(job, identity, nodes) for job in request.jobs]
+        return {"jobs": [asdict(submission) for submission in store.submit(*new)]}
+
+    @app.get("/api/jobs")
+    def select(
+        identity: Viewer,
+        state: Annotated[list[JobState] | None, Query()] = None,
+        user: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    ) -> dict[str, Any]:
+        """Jobs, the latest first."""
+        positions = store.positions()
+        return {"jobs": [_shown(job, positions) for job in store.select(state or (), user, limit)]}
+
+    @app.get("/api/jobs/{job}")
+    def get(job: str, identity: Viewer) -> dict[str, Any]:
+        """One job with its history and what it waits for."""
+        queued = store.get(job)
+        changes = [asdict(change) for change in store.history_of(queued.id)]
+        explanation = why(queued, store, cluster, limits)
+        return {**_shown(queued, store.positions()), "spec": queued.spec, "history": changes, "explanation": explanation}
+
+    @app.get("/api/jobs/{job}/logs")
+    def logs(job: str, identity: Viewer) -> dict[str, Any]:
+        """The end of what the driver of the last attempt has printed."""
+        queued = store.get(job)
+        text = cluster.logs(queued.submission_id) if queued.attempt else ""
+        return {"state": queued.state, "attempt": queued.attempt, "logs": text[-LOG_CHARACTERS:], "characters": len(text)}
+
+
+def _add_changes(app: FastAPI, store: JobStore, clock: Callable[[], float]) -> None:
+    """What changes jobs."""
+
+    def own(identifier: str, identity: Identity) -> QueuedJob:
+        job = store.get(identifier)
+        if identity.role is not Role.ADMIN and job.user != identity.user:
+            raise HTTPException(403, f"job {job.id} is {job.user}'s; only they and administrators can change it")
+        return job
+
+    @app.post("/api/jobs/{job}/stop")
+    def stop(job: str, identity: Submitter) -> dict[str, Any]:
+        """End a job; one that runs ends within seconds."""
+        return store.request_stop(own(job, identity).id).to_dict()
+
+    @app.post("/api/jobs/{job}/resume")
+    def resume(job: str, identity: Submitter) -> dict[str, Any]:
+        """Queue a failed or stopped job again, to go on from its last checkpoint."""
+        return store.requeue(own(job, identity).id).to_dict()
+
+    @app.post("/api/jobs/{job}/priority")
+    def set_priority(job: str, request: PriorityRequest, identity: Submitter) -> dict[str, Any]:
+        """Move a queued job."""
+        return store.set_priority(own(job, identity).id, request.priority).to_dict()
+
+    @app.post("/api/prune")
+    def prune(request: PruneRequest, identity: Submitter) -> dict[str, int]:
+        """Forget jobs that ended long ago; their runs stay in MLflow."""
+        if identity.role is not Role.ADMIN:
+            raise HTTPException(403, f"{identity.user} is no administrator; only they can prune the queue")
+        return {"deleted": store.prune(clock() - request.days * 86400)}
+
+
+def _new_job(request: JobRequest, identity: Identity, nodes: list[dict[str, float]] | None) -> NewJob:
+    spec = JobSpec(request.verb, request.name, request.document, request.space, request.options)
+    key = admit(spec, nodes)
+    if request.force:
+        key = secrets.token_hex(32)
+    return NewJob(key, spec.to_dict(), identity.user, request.name, request.priority, tuple(request.after))
+
+
+def _shown(job: QueuedJob, positions: dict[str, int]) -> dict[str, Any]:
+    data = job.spec.get("document", {}).get("data")
+    summary = {"verb": job.spec.get("verb"), "method": job.spec.get("document", {}).get("method")}
+    uri = data.get("uri") if isinstance(data, dict) else data
+    position = positions.get(job.id, 0) if job.state in LIVE else 0
+    return {**job.to_dict(), **summary, "data": uri, "position": position, "why": job.reason}

@@ -1,0 +1,49 @@
+"""What each worker of a job gets of a cluster, and whether the cluster can ever give it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from adjobs.config.job import TrainSection
+from adjobs.errors import ClusterError
+
+MAX_AUTO_CPUS = 8  # more cores than this hardly speed up one worker, and others want them
+
+
+class WorkerResources(NamedTuple):
+    """What one worker gets."""
+
+    cpus: int
+    gpus: float
+
+
+def fit_resources(train: TrainSection, nodes: Sequence[Mapping[str, float]]) -> WorkerResources:
+    """What each worker gets on a cluster whose nodes have these resources.
+
+    Raises:
+        ClusterError: it holds too few such workers.
+    """
+    gpus = train.gpus_per_worker
+    if gpus == "auto":
+        gpus = 1.0 if sum(int(node.get("GPU", 0)) for node in nodes) >= train.workers else 0.0
+    cpus = train.cpus_per_worker
+    if cpus == "auto":
+        cores = [int(node.get("CPU", 0)) for node in nodes]
+        largest, total = max(cores, default=0), sum(cores)
+        cpus = max(1, min(MAX_AUTO_CPUS, largest, total // train.workers))
+    resources = WorkerResources(int(cpus), float(gpus))
+    capacity = sum(workers_on(node, resources) for node in nodes)
+    if capacity < train.workers:
+        sizes = ", ".join(f"{node.get('CPU', 0):g} CPU {node.get('GPU', 0):g} GPU" for node in nodes) or "none"
+        raise ClusterError(
+            f"train.workers: got {train.workers} workers with {resources.cpus} CPU and {resources.gpus:g} GPU each, the cluster "
+            f"holds {capacity} (nodes: {sizes}); use fewer workers, request less for each, or add nodes"
+        )
+    return resources
+
+
+def workers_on(node: Mapping[str, float], resources: WorkerResources) -> int:
+    """How many workers of this size one node holds."""
+    by_gpu = int(node.get("GPU", 0) / resources.gpus) if resources.gpus else 10**9
+    return min(int(node.get("CPU", 0) // resources.cpus), by_gpu)

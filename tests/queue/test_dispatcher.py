@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adjobs.queue.folder import AttemptEnd
+from adjobs.queue.states import JobState
+from adjobs.tracking.layout import RunRef
+from tests.helpers.queue import Killed, Setup
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> Setup:
+    return Setup(tmp_path)
+
+
+def run_first(setup: Setup, **values: Any) -> str:
+    """A job whose first attempt runs."""
+    job = setup.submit("a", **values)
+    setup.dispatcher().step()
+    setup.cluster.set(f"{job}-1", "RUNNING")
+    setup.dispatcher().step()
+    assert setup.get(job).state is JobState.RUNNING
+    return job
+
+
+def test_step_job_runs_to_its_end(setup):
+    job = run_first(setup)
+    folder = setup.folder(job)
+    folder.write_run(RunRef("http://mlflow", "4f"))
+    folder.write_end(1, AttemptEnd("done", "succeeded"))
+    setup.cluster.set(f"{job}-1", "SUCCEEDED")
+    setup.dispatcher().step()
+    ended = setup.get(job)
+    assert (ended.state, ended.run_id, ended.attempt, ended.reason) == (JobState.DONE, "4f", 1, "succeeded")
+    assert [change.state.value for change in setup.store.history_of(job)] == ["queued", "starting", "running", "done"]
+
+
+def test_step_starts_one_job_for_each_slot(setup):
+    jobs = [setup.submit(name) for name in "abc"]
+    setup.dispatcher().step()
+    assert setup.cluster.submitted == [f"{job}-1" for job in jobs[:2]]
+    setup.cluster.set(f"{jobs[0]}-1", "SUCCEEDED")
+    setup.dispatcher().step()
+    assert setup.cluster.submitted[2:] == [f"{jobs[2]}-1"]
+
+
+@pytest.mark.parametrize("moment", ["dies_before", "dies_after"])
+def test_step_after_death_around_the_submission_submits_once(setup, moment):
+    job = setup.submit("a")
+    setattr(setup.cluster, moment, True)
+    with pytest.raises(Killed):
+        setup.dispatcher().step()
+    setattr(setup.cluster, moment, False)
+    setup.now += 100
+    setup.dispatcher("another").step()
+    assert setup.cluster.submitted == [f"{job}-1"]
+    assert (setup.get(job).owner, setup.get(job).attempt) == ("another", 1)
+
+
+def test_step_of_another_dispatcher_leaves_a_leased_job_alone(setup):
+    job = run_first(setup)
+    setup.cluster.set(f"{job}-1", "FAILED")
+    setup.dispatcher("another").step()
+    assert setup.get(job).state is JobState.RUNNING
+
+
+def test_step_head_that_does_not_answer_changes_no_state(setup):
+    job = run_first(setup)
+    setup.cluster.is_down = True
+    setup.dispatcher().step()
+    assert (setup.get(job).state, setup.get(job).reason) == (JobState.RUNNING, "Ray at http://head: does not answer")
+
+
+def test_step_queued_job_waits_for_a_head_that_does_not_answer(setup):
+    job = setup.submit("a")
+    setup.cluster.is_down = True
+    setup.dispatcher().step()
+    assert (setup.get(job).state, setup.get(job).reason) == (JobState.STARTING, "Ray at http://head: does not answer")
+    setup.cluster.is_down = False
+    setup.dispatcher().step()
+    assert setup.cluster.submitted == [f"{job}-1"]
+
+
+def test_step_head_replaced_starts_the_next_attempt_which_fences_the_first(setup):
+    job = run_first(setup)
+    setup.cluster.jobs.clear()
+    setup.dispatcher().step()
+    assert (setup.get(job).state, setup.get(job).attempt) == (JobState.STARTING, 2)
+    assert setup.cluster.submitted == [f"{job}-1", f"{job}-2"]
+    assert not setup.folder(job).is_current(1)
+    assert setup.folder(job).is_current(2)
+
+
+def test_step_head_replaced_after_the_driver_ended_is_no_second_attempt(setup):
+    job = run_first(setup)
+    setup.folder(job).write_end(1, AttemptEnd("done", "succeeded"))
+    setup.cluster.jobs.clear()
+    setup.dispatcher().step()
+    assert (setup.get(job).state, setup.get(job).attempt) == (JobState.DONE, 1)
+
+
+def test_step_lost_attempts_are_tried_again_up_to_the_limit(setup):
+    job = run_first(setup, max_attempts=2)
+    setup.cluster.set(f"{job}-1", "FAILED", "Job supervisor actor died\nnode lost")
+    setup.dispatcher().step()
+    assert setup.get(job).attempt == 2
+    assert setup.store.history_of(job)[-2].reason == "attempt 1 of 2 was lost: Job supervisor actor died node lost"
+    setup.cluster.set(f"{job}-2", "FAILED", "node lost")
+    setup.dispatcher().step()
+    assert (setup.get(job).state, setup.get(job).reason) == (JobState.FAILED, "the last of 2 attempts was lost: node lost")
+
+
+def test_step_error_that_would_repeat_is_not_tried_again(setup):
+    job = run_first(setup)
+    setup.folder(job).write_end(1, AttemptEnd("failed", "data.uri: no such folder"))
+    setup.cluster.set(f"{job}-1", "FAILED", "exit 2", 2)
+    setup.dispatcher().step()
+    assert (setup.get(job).state, setup.get(job).reason, setup.get(job).attempt) == (
+        JobState.FAILED,
+        "data.uri: no such folder",
+        1,
+    )
+
+
+def test_step_stop_keeps_the_slot_until_ray_has_stopped_it(setup):
+    job = run_first(setup)
+    setup.store.request_stop(job)
+    setup.dispatcher().step()
+    assert setup.cluster.stopped == [f"{job}-1"]
+    assert setup.get(job).state is JobState.RUNNING
+    setup.cluster.set(f"{job}-1", "STOPPED")
+    setup.dispatcher().step()
+    assert setup.get(job).state is JobState.STOPPED
+
+
+def test_step_stopped_job_of_a_lost_head_is_not_started_again(setup):
+    job = run_first(setup)
+    setup.store.request_stop(job)
+    setup.cluster.jobs.clear()
+    setup.dispatcher().step()
+    assert setup.get(job).state is JobState.STOPPED
+    assert len(setup.cluster.submitted) == 1
+
+
+def test_step_job_stopped_at_ray_is_stopped(setup):
+    job = run_first(setup)
+    setup.cluster.set(f"{job}-1", "STOPPED")
+    setup.dispatcher().step()
+    assert (setup.get(job).state, setup.get(job).reason) == (JobState.STOPPED, "stopped by a user")

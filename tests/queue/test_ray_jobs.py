@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from adjobs.errors import ClusterError
+from adjobs.queue.ray_jobs import RayJobs, RayStatus
+
+ANSWERS = {
+    "POST /api/jobs/": (200, {}),
+    "GET /api/jobs/good": (200, {"status": "FAILED", "message": "exit code 2", "driver_exit_code": 2}),
+    "GET /api/jobs/gone": (404, "job gone does not exist"),
+    "GET /api/jobs/ill": (500, "Traceback\n  line\nRuntimeError: GCS is down"),
+    "GET /api/jobs/good/logs": (200, {"logs": "two\nlines"}),
+    "GET /api/jobs/gone/logs": (404, ""),
+    "POST /api/jobs/good/stop": (200, {"stopped": True}),
+    "POST /api/jobs/gone/stop": (404, ""),
+}
+
+
+class Handler(BaseHTTPRequestHandler):
+    """A head that knows one job."""
+
+    def _answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.headers["Authorization"] != "Bearer right":
+            status, answer = 401, "unauthorized"
+        elif self.path == "/api/jobs/slow":
+            time.sleep(3)
+            return
+        elif self.command == "POST" and self.path == "/api/jobs/" and json.loads(body)["submission_id"] == "twice":
+            status, answer = 500, "Traceback\nValueError: Job with submission_id twice already exists."
+        elif self.command == "POST" and self.path == "/api/jobs/" and json.loads(body)["submission_id"] == "bad":
+            status, answer = 400, "Traceback\nTypeError: no"
+        else:
+            status, answer = ANSWERS[f"{self.command} {self.path}"]
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write((answer if isinstance(answer, str) else json.dumps(answer)).encode())
+
+    do_GET = _answer  # noqa: N815
+    do_POST = _answer  # noqa: N815
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def jobs(address: str) -> RayJobs:
+    return RayJobs(address, "right", seconds=1)
+
+
+def test_job_status_message_and_exit_status(jobs):
+    assert jobs.job("good") == (RayStatus.FAILED, "exit code 2", 2)
+    assert jobs.job("gone") is None
+
+
+def test_submit_an_id_that_exists_is_success(jobs):
+    jobs.submit("new", "true", {})
+    jobs.submit("twice", "true", {})
+    with pytest.raises(ClusterError, match=r"refused job bad \(400: TypeError: no\)"):
+        jobs.submit("bad", "true", {})
+
+
+def test_logs_and_stop_of_unknown_jobs_are_nothing(jobs):
+    assert (jobs.logs("good"), jobs.logs("gone")) == ("two\nlines", "")
+    jobs.stop("good")
+    jobs.stop("gone")
+
+
+def test_job_error_of_the_head_is_not_that_it_is_gone(jobs):
+    with pytest.raises(ClusterError, match=r"does not say what job ill does \(500: RuntimeError: GCS is down\)"):
+        jobs.job("ill")
+
+
+def test_job_wrong_token_slow_and_closed_heads_are_one_line(address):
+    for head, message in (
+        (RayJobs(address, "wrong"), r"refuses the token \(401\); check RAY_AUTH_TOKEN_PATH"),
+        (RayJobs("http://127.0.0.1:1"), r"does not answer \(.*\); is its head running\?"),
+    ):
+        with pytest.raises(ClusterError, match=message):
+            head.job("good")
+    started_at = time.monotonic()
+    with pytest.raises(ClusterError, match="does not answer"):
+        RayJobs(address, "right", seconds=0.2).job("slow")
+    assert time.monotonic() - started_at < 2
