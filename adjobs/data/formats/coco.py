@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
+from adjobs.data.annotation_files import published_split
 from adjobs.data.annotations import INVALID, AnnotatedImage
 from adjobs.data.dataset import Sample
 from adjobs.data.lookup import ImageFinder
@@ -109,11 +110,6 @@ def _subset(root: Path, path: Path) -> str:
     return path.stem.removeprefix(_INSTANCES) if path.name.startswith(_INSTANCES) else ""
 
 
-def _split(name: str) -> str | None:
-    """The published split of a subset: ``Train`` and ``val2017`` are the train and val splits."""
-    return SPLIT_FOLDERS.get(name.lower().rstrip("0123456789"))
-
-
 class _Reader:
     """Reads one document."""
 
@@ -126,7 +122,7 @@ class _Reader:
         folders = [parent / name for name in ("", *_IMAGE_FOLDERS) for parent in parents]
         # Names of several subsets may be equal, so the subset's own folder comes first.
         self._folders = [folder / subset for folder in reversed(folders) if subset] + folders
-        self._published_split = _split(subset)
+        self._subset = subset
         counts = Counter(category.id for category in self._document.categories)
         repeated = [name for name, count in counts.items() if count > 1]
         if repeated:
@@ -211,8 +207,8 @@ class _Reader:
                 box=_edges(annotation.bbox),
                 area=annotation.area,
             )
-        folders = (folder for folder in file.relative_to(self._images.root).parts[:-1] if folder != "images")
-        return annotated.sample(published_split=self._published_split or _split(next(folders, "")))
+        folders = file.relative_to(self._images.root).parts[:-1]
+        return annotated.sample(published_split=published_split(self._subset, *folders))
 
 
 def _edges(bbox: Any) -> Any:

@@ -15,6 +15,7 @@ from adjobs.data.annotations import INVALID, AnnotatedImage
 from adjobs.data.dataset import Sample
 from adjobs.data.labels import polygons
 from adjobs.data.labels.labelstudio_rle import decode_brush
+from adjobs.data.labels.rasters import encode_ellipse
 from adjobs.data.lookup import ImageFinder, normal_form
 from adjobs.data.reading import ReadContext
 from adjobs.data.walk import is_image, json_files, read_json, validate_each
@@ -25,8 +26,9 @@ DESCRIPTION = (
     "one .json (export as JSON) beside the images, matched by name; submitted without a region is normal, else unlabelled"
 )
 
-_REGION_TYPES = {"rectangle", "rectanglelabels", "polygon", "polygonlabels", "brush", "brushlabels"}
+_REGION_TYPES = {"rectangle", "rectanglelabels", "polygon", "polygonlabels", "brush", "brushlabels", "ellipse", "ellipselabels"}
 _NON_REGION_TYPES = {"choices", "labels", "textarea", "rating", "number", "taxonomy", "datetime", "relation"}
+_SHAPES = "rectangles, polygons, ellipses, brush strokes"
 _UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-")  # Label Studio adds it to the name of an uploaded file
 
 
@@ -70,8 +72,8 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
     """List the samples; images without a task are unlabelled.
 
     If a task has several annotations, the ground truth is used, or else the latest; where they disagree, a warning says so.
-    Polygons and brush strokes become a mask; if one region is a rectangle, all become boxes, a rotated rectangle its bounding
-    box. A task that is malformed, contradicts itself, or names no image is an error.
+    Polygons, ellipses and brush strokes become a mask; if one region is a rectangle, all become boxes, a rotated rectangle its
+    bounding box. A task that is malformed, contradicts itself, or names no image is an error.
 
     Raises:
         DataError: the export is not a list of tasks, or there are several.
@@ -205,7 +207,9 @@ def _region(result: _Result, label_value: dict[str, Any]) -> _Region | None:
     if result.type in _NON_REGION_TYPES:
         return None
     if result.type not in _REGION_TYPES:
-        raise ValueError(f"type {result.type} is not supported; allowed are rectangles, polygons, brush strokes and choices")
+        raise ValueError(
+            f"type {result.type} is not supported; allowed are rectangles, polygons, ellipses, brush strokes and choices"
+        )
     width, height = result.original_width or 0, result.original_height or 0
     if width <= 0 or height <= 0:
         raise ValueError(f"a {result.type} has no original_width and original_height; both are required")
@@ -222,6 +226,8 @@ def _region(result: _Result, label_value: dict[str, Any]) -> _Region | None:
         return _Region(name, box=box)
     if kind == "polygon":
         return _Region(name, [_polygon(result.value.get("points"), width, height)])
+    if kind == "ellipse":
+        return _Region(name, _ellipse(result.value, width, height))
     painted = decode_brush(result.value.get("rle"), width, height)
     # A stroke may have been erased again.
     return _Region(name, polygons.encode(painted)) if painted.any() else None
@@ -237,6 +243,16 @@ def _rectangle(value: dict[str, Any], width: int, height: int) -> list[float]:
     x, right, y, down = x * width / 100, right * width / 100, y * height / 100, down * height / 100
     corners = [(0.0, 0.0), (right, 0.0), (right, down), (0.0, down)]
     return _rounded([edge for a, b in corners for edge in (x + a * cos - b * sin, y + a * sin + b * cos)], width, height)
+
+
+def _ellipse(value: dict[str, Any], width: int, height: int) -> dict[str, Any]:
+    """Run-length code of an ellipse in per cent, turned clockwise around its centre by ``rotation`` degrees."""
+    numbers = [value.get(key) for key in ("x", "y", "radiusX", "radiusY")] + [value.get("rotation") or 0]
+    if not polygons.are_coordinates(numbers):
+        raise ValueError(f"an ellipse has x, y, radiusX, radiusY and rotation {numbers}; all must be numbers")
+    x, y, radius_x, radius_y, rotation = (float(number or 0) for number in numbers)
+    centre, radii = (x * width / 100, y * height / 100), (radius_x * width / 100, radius_y * height / 100)
+    return encode_ellipse(centre, radii, math.radians(rotation), (width, height))
 
 
 def _polygon(points: Any, width: int, height: int) -> list[float]:

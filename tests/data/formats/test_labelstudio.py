@@ -67,6 +67,16 @@ def test_read_brush_strokes_are_a_mask(tmp_path):
     assert sample.defect == "Oil"
 
 
+def test_read_ellipse_is_a_mask(tmp_path):
+    # 16 x 8 pixels around (16, 12), and the same turned by 90 degrees.
+    value = {"x": 50, "y": 37.5, "radiusX": 25, "radiusY": 12.5, "rotation": 0, "ellipselabels": ["Stain"]}
+    upright = read_mask(sample_of(tmp_path / "a", {"type": "ellipselabels", "value": value}).mask)
+    turned = read_mask(sample_of(tmp_path / "b", {"type": "ellipselabels", "value": {**value, "rotation": 90}}).mask)
+    y, x = np.mgrid[:32, :32] + 0.5
+    assert np.array_equal(upright, ((x - 16) / 8) ** 2 + ((y - 12) / 4) ** 2 <= 1)
+    assert np.array_equal(turned, ((x - 16) / 4) ** 2 + ((y - 12) / 8) ** 2 <= 1)
+
+
 def test_read_rotated_rectangle_is_its_bounding_box(tmp_path):
     # 16 x 8 pixels, rotated clockwise by 90 degrees around the corner at (16, 8): it extends to the left of that corner.
     value = {"x": 50, "y": 25, "width": 50, "height": 25, "rotation": 90, "rectanglelabels": ["Dent"]}
@@ -187,7 +197,14 @@ RECTANGLE = {"type": "rectanglelabels", "value": {"x": 0, "y": 0, "width": 25, "
 @pytest.mark.parametrize(
     ("results", "message"),
     [
-        ([{"type": "ellipselabels"}], r"type ellipselabels is not supported; allowed are rectangles, polygons, brush strokes"),
+        (
+            [{"type": "keypointlabels"}],
+            r"type keypointlabels is not supported; allowed are rectangles, polygons, ell",
+        ),
+        (
+            [{"type": "ellipselabels"}],
+            r"an ellipse has x, y, radiusX, radiusY and rotation \[None, None, None, ",
+        ),
         ([{**RECTANGLE, "image_rotation": 90}], r"was drawn on an image rotated by 90 degrees; only 0 is supported"),
         ([{**RECTANGLE, "original_width": None}], r"has no original_width and original_height; both are required"),
         ([RECTANGLE, {**RECTANGLE, "original_width": 64}], r"regions refer to images of different sizes; all must refer"),
