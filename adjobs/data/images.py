@@ -87,7 +87,7 @@ def refuse_other_size(path: Path, width: int, height: int) -> None:
             )
 
 
-def find_reading(paths: Sequence[Path], scale: PixelScale = DEFAULT_SCALE) -> ImageReading:
+def find_reading(paths: Sequence[Path], scale: PixelScale = DEFAULT_SCALE, *, progress: bool = False) -> ImageReading:
     """How images are read together, where no check of the whole data set has decided it; unreadable ones do not count.
 
     Of images of 8 bits only the headers are read.
@@ -98,7 +98,8 @@ def find_reading(paths: Sequence[Path], scale: PixelScale = DEFAULT_SCALE) -> Im
             return (find_range(path),)
         return ()
 
-    return decide_reading([pixels for ranges in in_threads(find, paths, text="reading headers") for pixels in ranges], scale)
+    ranges = in_threads(find, paths, text="reading headers", progress=progress)
+    return decide_reading([pixels for of_image in ranges for pixels in of_image], scale)
 
 
 def decode(source: Path | bytes, reading: ImageReading = DEFAULT_READING) -> Image.Image:

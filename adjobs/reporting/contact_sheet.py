@@ -12,10 +12,8 @@ import numpy as np
 
 from adjobs.data.checks.images import inspect_image
 from adjobs.data.dataset import Dataset, Sample
-from adjobs.data.image_file import opened
-from adjobs.data.image_reading import DEFAULT_SCALE, ImageReading, PixelRange, PixelScale, decide_reading
-from adjobs.data.images import ImageError
-from adjobs.data.pixels import is_colour_16, read_pixels
+from adjobs.data.image_reading import DEFAULT_SCALE, PixelScale
+from adjobs.data.images import find_reading
 from adjobs.data.problem import Problem
 from adjobs.parallel import in_threads
 from adjobs.reporting.thumbnail import Thumbnail, draw_thumbnail
@@ -139,7 +137,7 @@ def draw_contact_sheet(
     chosen = {title: _choose(samples, per_class, title, seed) for title, samples in by_title.items()}
     samples = list({sample.id: sample for members in chosen.values() for sample in members}.values())
     side = thumbnail_side(len(samples))
-    reading = find_reading(dataset, scale, progress=progress)
+    reading = find_reading([sample.image for sample in dataset.samples], scale, progress=progress)
     of_reader: dict[str, list[Problem]] = defaultdict(list)
     for problem in dataset.problems:
         of_reader[problem.sample].append(problem)
@@ -159,25 +157,9 @@ def thumbnail_side(count: int) -> int:
     return int(np.clip(np.sqrt(BYTES / (_BYTES_PER_PIXEL * max(1, count))), MIN_SIDE, MAX_SIDE))
 
 
-def find_reading(dataset: Dataset, scale: PixelScale = DEFAULT_SCALE, *, progress: bool = False) -> ImageReading:
-    """How the images of a data set are read; only those of more than 8 bits are decoded for it."""
-    ranges = in_threads(_find_range, dataset.samples, text="reading", progress=progress)
-    return decide_reading([pixel_range for is_readable, pixel_range in ranges if is_readable], scale)
-
-
 def percent(share: float) -> str:
     """A share in per cent, with a digit behind the point where it is small."""
     return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.2g} %"
-
-
-def _find_range(sample: Sample) -> tuple[bool, PixelRange | None]:
-    """Whether an image can be read, and the range of its values if it has more than 8 bits."""
-    try:
-        with opened(sample.image) as image:
-            is_deep = image.mode.startswith(("I", "F")) or is_colour_16(image)
-        return True, read_pixels(sample.image).range if is_deep else None
-    except ImageError:
-        return False, None
 
 
 def _classes(dataset: Dataset) -> dict[str, list[Sample]]:

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adjobs.data.images import ImageError, decode, image_size, load_rgb
+from adjobs.data import pixels
+from adjobs.data.image_reading import DEFAULT_READING, ImageReading, PixelScale
+from adjobs.data.images import ImageError, decode, find_reading, image_size, load_rgb
 from adjobs.data.labels.mask_values import decode_mask
 from adjobs.data.labels.masks import resize_labels
 from tests.helpers.drawing import save, texture
-from tests.helpers.images import write_huge_png
+from tests.helpers.images import encode_tiff, write_huge_png
 
 
 def load_mask(source, size):
@@ -208,3 +210,22 @@ def test_data_modules_import_neither_torch_nor_ray():
         "assert not {'torch', 'ray', 'mlflow', 'boto3'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_find_reading_is_that_of_all_images_and_8_bits_are_not_decoded(tmp_path, monkeypatch):
+    paths = [save(tmp_path / f"{i}.png", texture(64, np.random.default_rng(i))) for i in range(3)]
+    with monkeypatch.context() as context:
+        context.setattr(pixels, "read_pixels", None)
+        assert find_reading(paths) == DEFAULT_READING
+    deep = save(tmp_path / "deep.png", np.full((64, 64), 1000, np.uint16))
+    (tmp_path / "broken.png").write_bytes(b"")
+    paths += [deep, tmp_path / "broken.png"]
+    assert find_reading(paths) == ImageReading(white=1023, depths="both")
+    assert find_reading(paths, PixelScale(14)).white == 2**14 - 1
+
+
+def test_decode_12_bits_white_is_zero_is_inverted_within_its_range():
+    reading = ImageReading(white=4095)
+    stored = np.array([[0, 4095, 1024]], np.uint16)
+    assert np.asarray(decode(encode_tiff(stored), reading)).tolist() == [[0, 255, 64]]
+    assert np.asarray(decode(encode_tiff(stored, tags={262: 0}), reading)).tolist() == [[255, 0, 191]]

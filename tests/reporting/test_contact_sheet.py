@@ -8,12 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from adjobs.data.image_reading import PixelScale
 from adjobs.data.problem import Problem
-from adjobs.reporting import contact_sheet
-from adjobs.reporting.contact_sheet import BYTES, MAX_SIDE, MIN_SIDE, draw_contact_sheet, find_reading, percent, thumbnail_side
+from adjobs.reporting.contact_sheet import BYTES, MAX_SIDE, MIN_SIDE, draw_contact_sheet, percent, thumbnail_side
 from tests.helpers.datasets import open_folder
-from tests.helpers.drawing import draw_coco, draw_folder, save
+from tests.helpers.drawing import draw_coco, save
 
 
 def test_draw_contact_sheet_has_some_of_each_class(folder_root):
@@ -67,17 +65,6 @@ def test_draw_contact_sheet_broken_images_are_shown_with_the_reason(folder_root)
     assert (broken.thumbnail.image, broken.facts, [problem.kind for problem in broken.problems]) == (None, "", ["unreadable"])
     assert entries["bad/scratch/000.png"].facts == "64 x 64, mask not drawn"
     assert [problem.kind for problem in entries["bad/scratch/000.png"].problems] == ["mask unreadable"]
-
-
-def test_find_reading_is_that_of_all_images_and_8_bits_are_not_decoded(tmp_path, monkeypatch):
-    root = draw_folder(tmp_path, 3, 0)
-    with monkeypatch.context() as context:
-        context.setattr(contact_sheet, "read_pixels", None)
-        assert find_reading(open_folder(root)).white is None
-    save(root / "good" / "deep.png", np.full((64, 64), 1000, np.uint16))
-    (root / "good" / "broken.png").write_bytes(b"")
-    assert find_reading(open_folder(root)).white == 1023
-    assert find_reading(open_folder(root), PixelScale(14)).white == 2**14 - 1
 
 
 @pytest.mark.parametrize("count", [0, 1, 30, 300, 100_000])
