@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import click
 
 from adjobs.cli.signals import unwind_on_signals
-from adjobs.errors import AdjobsError, Stopped, StorageError
+from adjobs.errors import AdjobsError, Stopped, StorageError, printable
 from adjobs.logs import RunFormatter
 
 EXIT_PROBLEMS = 1  # the work was done and it found problems
@@ -125,12 +125,13 @@ def _finite(value: object) -> object:
 
 
 def table(rows: list[list[str]], header: list[str]) -> str:
-    """Left-aligned columns under a header.
+    """Left-aligned columns under a header; each row is one line, whatever is in its cells.
 
     >>> print(table([["cdo", "none"]], ["method", "labels"]))
     method  labels
     cdo     none
     """
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [header, *rows]]
     return "\n".join(lines)

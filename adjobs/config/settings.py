@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from adjobs.errors import StackError
+from adjobs.paths import expand_home
 
 # The variable that names a system's address, by the prefix of all variables of that system.
 _ADDRESSES = {
@@ -47,7 +48,7 @@ class QueueSettings:
         return cls(
             database=env.get("ADJOBS_QUEUE_DATABASE") or f"sqlite:///{home / 'queue' / 'queue.db'}",
             url=env.get("ADJOBS_QUEUE_URL") or None,
-            token_path=Path(token_path).expanduser() if token_path else None,
+            token_path=expand_home(token_path) if token_path else None,
             ray_dashboard=env.get("RAY_API_SERVER_ADDRESS") or None,
         )
 
@@ -87,14 +88,14 @@ class Settings:
             tracking_uri=env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow' / 'mlflow.db'}",
             artifacts=_absolute_uri(env.get("ADJOBS_ARTIFACTS") or str(home / "artifacts")),
             ray_address=env.get("RAY_ADDRESS") or None,
-            cache=Path(env.get("ADJOBS_CACHE") or home / "cache").expanduser().absolute(),
+            cache=expand_home(env.get("ADJOBS_CACHE") or home / "cache").absolute(),
             queue=QueueSettings.from_env(env, home),
         )
 
 
 def home_folder(env: Mapping[str, str]) -> Path:
     """The user's folder, made absolute, because Ray workers run in other folders."""
-    return Path(env.get("ADJOBS_HOME") or Path.home() / ".adjobs").expanduser().absolute()
+    return expand_home(env.get("ADJOBS_HOME") or Path.home() / ".adjobs").absolute()
 
 
 def stack_file(home: Path) -> Path:
@@ -130,4 +131,4 @@ def applicable(stack: Mapping[str, str], env: Mapping[str, str]) -> dict[str, st
 def _absolute_uri(uri: str) -> str:
     """A URI as it is, a folder with its full path, neither with a slash at its end."""
     uri = uri.removeprefix("file://").rstrip("/")
-    return uri if "://" in uri else str(Path(uri).expanduser().absolute())
+    return uri if "://" in uri else str(expand_home(uri).absolute())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,20 +18,22 @@ from typing import NamedTuple
 
 from adjobs.data.annotations import INVALID
 from adjobs.data.dataset import Dataset
-from adjobs.data.formats.manifest import write_line
+from adjobs.data.formats.manifest import UNFINISHED, write_line
+from adjobs.data.problem import OUT_OF_MEMORY
 from adjobs.data.regular_files import open_regular
 from adjobs.data.walk import content_hash
 from adjobs.errors import DataError
 from adjobs.parallel import in_threads
 from adjobs.storage import Entry, LocalStore, Store, open_store
-from adjobs.storage.base import TEMPORARY_SUFFIX
+from adjobs.storage.base import check_key, is_temporary
 
-UNREADABLE = frozenset({"unreadable", "truncated", "too large", "mask unreadable", "blocks unreadable", "box empty", INVALID})
+UNREADABLE = frozenset(
+    {"unreadable", "truncated", "too large", OUT_OF_MEMORY, "link", "mask unreadable", "blocks unreadable", "box empty", INVALID}
+)
 """Kinds of problems that prevent an import: the sample could not be trained on, or the manifest not say what its labels are."""
 
 MANIFEST = "manifest.jsonl"
 _MANIFESTS = (MANIFEST, "manifest.csv")
-_UNFINISHED = "unfinished: run the same 'adjobs data import' again"
 
 
 class ImportResult(NamedTuple):
@@ -85,10 +88,12 @@ def import_dataset(dataset: Dataset, destination: str, *, progress: bool = False
         StorageError: the destination cannot be written.
     """
     store = open_store(destination)
+    if isinstance(store, LocalStore):
+        _refuse_file_or_links(store.root)
     keys = {path: _key(dataset, path) for sample in dataset.samples for path in sample.files}
     hashes = dict(zip(keys, in_threads(content_hash, list(keys), text="hashing", progress=progress), strict=True))
     manifest = _manifest(dataset, hashes)
-    marker = (json.dumps([_UNFINISHED, hashlib.sha256(manifest).hexdigest()]) + "\n").encode()
+    marker = (json.dumps([UNFINISHED, hashlib.sha256(manifest).hexdigest()]) + "\n").encode()
     entries = {entry.key: entry for entry in store.list()}
     is_complete = _is_complete(store, entries, manifest, marker)
 
@@ -110,9 +115,18 @@ def import_dataset(dataset: Dataset, destination: str, *, progress: bool = False
         _verify(store, {keys[path]: path for path in missing}, hashes, progress)
         store.write(MANIFEST, manifest)
     if isinstance(store, LocalStore):
-        for temporary in store.root.rglob(f".*{TEMPORARY_SUFFIX}"):  # left by copies that were killed
+        for temporary in filter(is_temporary, list(store.root.rglob(".*.tmp"))):  # left by copies that were killed
             temporary.unlink(missing_ok=True)
     return ImportResult(store.uri(), len(missing), len(keys) - len(missing), sum(path.stat().st_size for path in missing))
+
+
+def _refuse_file_or_links(folder: Path) -> None:
+    """Refuse a destination through whose links files elsewhere could be written."""
+    if folder.is_file():
+        raise DataError(f"{folder}: is a file; the destination must be a folder, or not exist; choose another")
+    for parent, names, _ in os.walk(folder):
+        if link := next((path for path in (Path(parent, name) for name in names) if path.is_symlink()), None):
+            raise DataError(f"{link}: is a link to a folder, through which the import would write elsewhere; remove the link")
 
 
 def _key(dataset: Dataset, path: Path) -> str:
@@ -120,7 +134,7 @@ def _key(dataset: Dataset, path: Path) -> str:
         raise DataError(
             f"{path}: is not in {dataset.root}; only data sets in a single folder can be imported; move the file there"
         )
-    return path.relative_to(dataset.root).as_posix()
+    return check_key(path.relative_to(dataset.root).as_posix())
 
 
 def _manifest(dataset: Dataset, hashes: Mapping[Path, str]) -> bytes:
@@ -137,7 +151,10 @@ def _is_complete(store: Store, entries: Mapping[str, Entry], manifest: bytes, ma
     name = next((name for name in _MANIFESTS if name in entries), None)
     content = store.read(MANIFEST) if name == MANIFEST else b""
     if entries and content not in (manifest, marker):
-        problem = f"contains another data set ({name})" if name else f"is not empty ({min(entries)})"
+        if content.startswith(f'["{UNFINISHED}"'.encode()):
+            problem = "contains an interrupted import of other samples, which can be deleted"
+        else:
+            problem = f"contains another data set ({name})" if name else f"is not empty ({min(entries)})"
         raise DataError(
             f"{store.uri()}: {problem}; the destination must be empty, or hold a copy of the same samples; choose another"
         )

@@ -14,6 +14,7 @@ from adjobs.data.dataset import Dataset, Sample
 from adjobs.data.reading import DEFAULT_OPTIONS, ReadContext, ReadOptions
 from adjobs.data.walk import IMAGE_SUFFIXES, subfolders
 from adjobs.errors import DataError, choices, join_problems, shown
+from adjobs.paths import expand_home
 
 INSTALLED = "elpv"  # stands for the installed package elpv-dataset
 _ALLOWED_URIS = (
@@ -71,10 +72,11 @@ def _resolve(uri: str, cache: Path) -> Path:
             f"{uri}: {url.netloc} is another machine; {_ALLOWED_URIS}; a local file address has three slashes, as in file:///data"
         )
     path = unquote(url.path) if url else uri
-    if not path.strip() or not Path(path).expanduser().is_dir():
-        problem = "is a file" if path.strip() and Path(path).expanduser().is_file() else "no such folder"
+    folder = expand_home(path)
+    if not path.strip() or not folder.is_dir():
+        problem = "is a file" if path.strip() and folder.is_file() else "no such folder"
         raise DataError(f"{uri or '(empty)'}: {problem}; {_ALLOWED_URIS}; correct the address, unpack archives first")
-    return Path(path).expanduser().absolute()
+    return folder.absolute()
 
 
 def _installed_elpv() -> Path:

@@ -8,6 +8,9 @@ from typing import Literal
 MIN_NORMAL_IMAGES = 10
 """With fewer normal images, a model sees too little of how they vary."""
 
+OUT_OF_MEMORY = "out of memory"
+"""Kind of the problem of an image for which the memory was not enough, this time."""
+
 Severity = Literal["error", "warning"]
 
 

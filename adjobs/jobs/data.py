@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -16,14 +17,17 @@ from adjobs.data.checks.preflight import inspect_dataset, without_invalid
 from adjobs.data.dataset import Dataset, fingerprint
 from adjobs.data.image_reading import ImageReading
 from adjobs.data.open import open_dataset
-from adjobs.data.problem import DataRequirements, Problem
+from adjobs.data.problem import OUT_OF_MEMORY, DataRequirements, Problem
 from adjobs.data.splits.assignment import SplitAssignment, check_split, make_split, read_split
-from adjobs.errors import DataError, JobError
+from adjobs.errors import DataError, JobError, StorageError
 from adjobs.methods.contract import Spec
 from adjobs.metrics.pixel_threshold import check_pixels_possible
 from adjobs.metrics.threshold import check_possible
+from adjobs.paths import expand_home
 from adjobs.storage.base import atomic_write, disk_errors
 from adjobs.version import __version__
+
+log = logging.getLogger(__name__)
 
 
 class PreparedData(NamedTuple):
@@ -104,7 +108,7 @@ def _split_from_file(path: str, max_train_anomalies: int | None) -> SplitAssignm
             f"data.max_train_anomalies: got {max_train_anomalies} beside data.split {path}, which says itself which anomalies "
             "train; remove one of the two"
         )
-    return read_split(Path(path).expanduser())
+    return read_split(expand_home(path))
 
 
 def _fingerprint_or_none(dataset: Dataset) -> str | None:
@@ -176,6 +180,11 @@ def _cached_check(
         document = json.loads(path.read_text())
         return [Problem(**item) for item in document["problems"]], ImageReading(**document["reading"])
     problems, reading = check()
-    with disk_errors("write", path), atomic_write(path) as temporary:
-        temporary.write_text(json.dumps({"problems": [asdict(problem) for problem in problems], "reading": reading.to_dict()}))
+    if not any(problem.kind == OUT_OF_MEMORY for problem in problems):  # which may not come again
+        document = {"problems": [asdict(problem) for problem in problems], "reading": reading.to_dict()}
+        try:
+            with disk_errors("write", path), atomic_write(path) as temporary:
+                temporary.write_text(json.dumps(document))
+        except StorageError as error:  # such as the cache of another user, whose decoded images may be read all the same
+            log.warning("%s; the next job checks the data again", error)
     return problems, reading

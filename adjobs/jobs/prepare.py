@@ -15,6 +15,7 @@ from adjobs.data.splits.assignment import SplitAssignment, normal_train_digest
 from adjobs.errors import JobError
 from adjobs.inference.detector_folder import Manifest, read_manifest
 from adjobs.jobs.data import PreparedData, prepare_data
+from adjobs.paths import expand_home
 from adjobs.tracking.logged_model import download, pin_model_uri
 
 
@@ -58,13 +59,13 @@ def with_absolute_paths(job: JobConfig) -> JobConfig:
     if data.split is not None:
         data = data.model_copy(update={"split": _absolute(data.split)})
     if "://" not in data.uri and data.uri != INSTALLED:
-        data = data.model_copy(update={"uri": str(Path(data.uri).expanduser().absolute())})
+        data = data.model_copy(update={"uri": str(expand_home(data.uri).absolute())})
     return job.model_copy(update={"params": job.params | absolute, "data": data})
 
 
 def _absolute(text: str) -> str:
     """The absolute path of an existing file or folder; URIs and ids stay as they are."""
-    path = Path(text).expanduser()
+    path = expand_home(text)
     return text if "://" in text or not path.exists() else str(path.absolute())
 
 

@@ -30,6 +30,8 @@ def open_store(uri: str | Path, environment: Mapping[str, str] | None = None) ->
         StorageError: unknown scheme, no bucket, or a prefix that is not a relative path.
     """
     scheme, separator, location = str(uri).partition("://")
+    if not str(uri).strip():
+        raise StorageError("got an empty storage URI; allowed are s3://bucket/prefix, file:///folder or a path")
     if not separator:
         return LocalStore(Path(uri))
     if scheme == "file" and location.startswith("/"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from adjobs.errors import StorageError, one_line
 
-TEMPORARY_SUFFIX = ".tmp"  # of a file that is being written
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")  # of a file that is being written
 
 
 class Entry(NamedTuple):
@@ -79,11 +80,16 @@ def disk_errors(action: str, target: object) -> Iterator[None]:
         raise StorageError(f"cannot {action} {target}: {cause}; check the path, its permissions and the free space") from error
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether a file is one of :func:`atomic_write` that is not complete."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary file in the folder of ``path``, which it replaces when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         yield temporary
         temporary.replace(path)

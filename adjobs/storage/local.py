@@ -9,14 +9,15 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from adjobs.storage.base import TEMPORARY_SUFFIX, Entries, Entry, atomic_write, check_key, disk_errors
+from adjobs.paths import expand_home
+from adjobs.storage.base import Entries, Entry, atomic_write, check_key, disk_errors, is_temporary
 
 
 class LocalStore:
     """Files under a root. They are written under a temporary name and renamed, so that no reader sees an incomplete one."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root.expanduser().absolute()
+        self.root = expand_home(root).absolute()
 
     def put(self, local: Path, key: str) -> None:
         with disk_errors(f"store {local} as", self.uri(key)), atomic_write(self._path(key)) as temporary:
@@ -65,4 +66,4 @@ class LocalStore:
 def files(folder: Path) -> Iterator[Path]:
     """Every complete file under a folder; links to folders are not followed, because they may form a cycle."""
     for parent, _, names in os.walk(folder):
-        yield from (Path(parent, name) for name in names if not name.endswith(TEMPORARY_SUFFIX))
+        yield from (path for path in (Path(parent, name) for name in names) if not is_temporary(path))

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import file_digest
 from pathlib import Path
-from typing import TextIO
+from typing import Self
 
 from adjobs.errors import StorageError
+from adjobs.paths import expand_home
 from adjobs.storage.base import atomic_write, disk_errors
 
 OUTPUTS_FILE = ".adjobs-outputs.jsonl"
@@ -32,7 +33,7 @@ def output_file(path: Path, description: str, is_ours: Callable[[Path], bool]) -
         StorageError: the path exists and is something else.
     """
     with disk_errors("write", path):
-        target = Path(os.path.realpath(path.expanduser()))
+        target = Path(os.path.realpath(expand_home(path)))
         if target.exists() and not (target.is_file() and is_ours(target)):
             raise StorageError(f"{path}: exists and is not {description}; choose another path, or remove it")
         return target
@@ -50,7 +51,7 @@ class OutputFolder:
     """
 
     def __init__(self, folder: Path, verb: str) -> None:
-        self.path = folder.expanduser()
+        self.path = expand_home(folder)
         self._verb = verb
         self._digests: dict[str, set[str | None]] = {}
         with disk_errors("read", self.path / OUTPUTS_FILE):
@@ -82,7 +83,7 @@ class OutputFolder:
                 self._refuse([name])
             self._record(name, _digest(temporary))
 
-    def open_lines(self, name: str) -> TextIO:
+    def open_lines(self, name: str) -> LinesFile:
         """A new text file of this name that grows line by line; an earlier one is removed.
 
         Raises:
@@ -95,7 +96,7 @@ class OutputFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)
             self._record(name, None)
-            return target.open("x", encoding="utf-8")
+            return LinesFile(target)
 
     def _is_ours(self, path: Path) -> bool:
         digests = self._digests.get(path.name, set())
@@ -117,6 +118,41 @@ class OutputFolder:
             f"{self.path / names[0]}: exists and was not written by 'adjobs {self._verb}', or has been changed since{more}; "
             "choose another folder with --out, or move the file"
         )
+
+
+class LinesFile:
+    """A text file that grows by whole lines: one that does not fit on the disk is left out.
+
+    Args:
+        path: of the file, which must not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("xb", buffering=0)
+
+    def append(self, line: str) -> None:
+        """Write a line, which must not contain line breaks; what reads the file finds it at once.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        size = self._file.tell()
+        remaining = memoryview(f"{line}\n".encode())
+        with disk_errors("write", self._path):
+            try:
+                while remaining:
+                    remaining = remaining[self._file.write(remaining) :]
+            except OSError:
+                self._file.seek(size)
+                self._file.truncate()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
 
 
 def written_names(folder: Path) -> set[str]:

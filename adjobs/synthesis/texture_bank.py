@@ -37,7 +37,7 @@ def load_texture_bank(source: str, count: int, size: int, seed: int) -> Tensor:
     if source == DRAWN:
         drawn = draw_textures(torch.Generator().manual_seed(seed), count, (size, size))
         return (drawn * 255).round().to(torch.uint8)
-    store = open_store(source if "://" in source else Path(source).expanduser())
+    store = open_store(source)
     keys = [entry.key for entry in store.list() if is_image(Path(entry.key)) and not _is_hidden(entry.key)]
     if not keys:
         raise DataError(f"textures '{source}': no images found; give a folder or s3:// prefix that contains images, or '{DRAWN}'")

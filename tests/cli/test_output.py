@@ -14,7 +14,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from adjobs.cli.output import VerbResult, verb
+from adjobs.cli.output import VerbResult, table, verb
 from adjobs.errors import DataError, Stopped
 
 
@@ -125,3 +125,7 @@ def test_verb_error_is_one_line(error: BaseException, status: int, line: str) ->
     assert result.stderr.startswith(line)
     assert result.stderr.count("\n") == 1
     assert json.loads(result.stdout)["error"] in result.stderr
+
+
+def test_table_row_is_one_line_whatever_is_in_a_file_name() -> None:
+    assert table([["a\nb\x1b[31m.png", "1"]], ["image", "score"]).splitlines() == ["image         score", "a b [31m.png  1"]

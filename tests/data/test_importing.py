@@ -123,7 +123,7 @@ def test_import_dataset_interrupted_copy_is_unreadable_and_continues(puts, tmp_p
     with pytest.raises(KeyboardInterrupt):
         import_dataset(source, str(destination))
     assert len(puts) == 8
-    with pytest.raises(DataError, match=r"manifest.jsonl: line 1 .*unfinished: run the same 'adjobs data import' again"):
+    with pytest.raises(DataError, match=r"manifest.jsonl: unfinished: run the same 'adjobs data import' again"):
         open_folder(destination)
     (destination / ".0123456789abcdef.tmp").write_bytes(b"half")  # as a killed process leaves it
     truncated = destination / puts[2]
@@ -213,7 +213,7 @@ def test_import_dataset_destination_of_another_import_is_refused(puts, tmp_path)
     destination = tmp_path / "copy"
     with pytest.raises(KeyboardInterrupt):
         import_dataset(open_folder(draw_mvtec(tmp_path / "one", 12, 4)), str(destination))
-    with pytest.raises(DataError, match=r"contains another data set \(manifest.jsonl\)"):
+    with pytest.raises(DataError, match="contains an interrupted import of other samples, which can be deleted"):
         import_dataset(open_folder(draw_mvtec(tmp_path / "two", 12, 4, seed=1)), str(destination))
 
 
@@ -237,3 +237,36 @@ def test_import_dataset_file_outside_the_folder_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"mask.png: is not in .*source; only data sets in a single folder can be imported"):
         import_dataset(replace(source, samples=(stray,)), str(tmp_path / "copy"))
     assert not (tmp_path / "copy").exists()
+
+
+def test_import_dataset_destination_that_is_a_file_or_has_links_is_refused(tmp_path):
+    source = open_folder(draw_folder(tmp_path / "source", 6, 3, size=32))
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="file: is a file; the destination must be a folder, or not exist"):
+        import_dataset(source, str(tmp_path / "file"))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "good").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="good: is a link to a folder, through which the import would write elsewhere"):
+        import_dataset(source, str(tmp_path / "copy"))
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    with pytest.raises(StorageError, match="got an empty storage URI"):
+        import_dataset(source, " ")
+
+
+def test_import_dataset_name_that_cannot_be_a_key_is_refused_before_anything_is_written(tmp_path):
+    root = draw_folder(tmp_path / "source", 6, 3, size=32)
+    (root / "good" / "000.png").rename(root / "good" / "a\\b.png")
+    with pytest.raises(StorageError, match=r"key 'good/a.*b\.png' is refused"):
+        import_dataset(open_folder(root), str(tmp_path / "copy"))
+    assert not (tmp_path / "copy").exists()
+
+
+def test_import_dataset_other_hidden_files_are_kept(tmp_path):
+    """Only what an import itself has left unfinished is removed."""
+    source = open_folder(draw_folder(tmp_path / "source", 6, 3, size=32))
+    import_dataset(source, str(tmp_path / "copy"))
+    for name in (".0123456789abcdef.tmp", ".notes.tmp"):
+        (tmp_path / "copy" / name).touch()
+    import_dataset(source, str(tmp_path / "copy"))
+    assert [path.name for path in (tmp_path / "copy").glob(".*")] == [".notes.tmp"]

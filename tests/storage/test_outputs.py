@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -82,9 +84,9 @@ def test_write_after_a_kill_between_list_and_file_can_be_run_again(tmp_path, mon
 
 
 def test_open_lines_replaces_its_own_file_whatever_it_holds(tmp_path):
-    for text in ("one\n", "two\n"):
+    for text in ("one", "two"):
         with OutputFolder(tmp_path, "predict").open_lines("lines") as file:
-            file.write(text)
+            file.append(text)
     assert contents(tmp_path) == {"lines": "two\n"}
     (tmp_path / "theirs").write_text("the user's")
     with pytest.raises(StorageError, match="theirs: exists and was not written by"):
@@ -117,3 +119,19 @@ def test_output_file_tilde_is_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert output_file(Path("~/a.txt"), "a note", is_note) == tmp_path / "a.txt"
     assert OutputFolder(Path("~/out"), "predict").path == tmp_path / "out"
+
+
+def test_append_line_that_does_not_fit_on_the_disk_is_left_out(tmp_path):
+    with OutputFolder(tmp_path, "predict").open_lines("lines") as lines:
+        lines.append("first")
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+        try:
+            with pytest.raises(StorageError, match=r"cannot write .*lines: File too large; check the path, .* the free space"):
+                lines.append("a second line")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            signal.signal(signal.SIGXFSZ, previous)
+        lines.append("third")
+    assert contents(tmp_path) == {"lines": "first\nthird\n"}

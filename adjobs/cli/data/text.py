@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from adjobs.cli.output import table
+from adjobs.errors import printable
 
 if TYPE_CHECKING:
     from adjobs.data.checks.levels import LevelSummary
@@ -22,7 +23,9 @@ def problem_lines(title: str, problems: list[Problem]) -> list[str]:
         by_kind[problem.kind].append(problem)
     lines = [f"{title} ({len(problems)})"] if problems else []
     for kind, members in by_kind.items():
-        lines.extend(f"  {problem.sample or '(data set)'}: {kind}: {problem.message}" for problem in members[:MAX_LINES])
+        lines.extend(
+            printable(f"  {problem.sample or '(data set)'}: {kind}: {problem.message}") for problem in members[:MAX_LINES]
+        )
         if len(members) > MAX_LINES:
             lines.append(f"  … and {len(members) - MAX_LINES} more of kind {kind}; --json lists all")
     return lines

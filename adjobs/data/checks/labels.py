@@ -15,7 +15,7 @@ from adjobs.data.formats.loco import read_defects
 from adjobs.data.images import ImageError
 from adjobs.data.labels.mask_values import MaskValues
 from adjobs.data.labels.masks import ANOMALOUS, NORMAL, Layers, Mask, read_blocks, read_mask_details
-from adjobs.data.problem import Problem, Severity
+from adjobs.data.problem import OUT_OF_MEMORY, Problem, Severity
 from adjobs.errors import DataError
 
 BOX_MARGIN = 1.0
@@ -61,7 +61,7 @@ def _read(mask: Mask) -> tuple[np.ndarray, tuple[MaskValues, ...]] | Finding:
         if isinstance(mask, Layers) and mask.kinds:
             read_defects(mask)  # otherwise only read by the metrics, after hours of training
     except ImageError as error:
-        kind = error.kind if error.kind.startswith("mask") else "mask unreadable"
+        kind = error.kind if error.kind.startswith("mask") or error.kind == OUT_OF_MEMORY else "mask unreadable"
         layer = f", layer {Path(error.name).name}," if isinstance(mask, Layers) else ""
         return Finding(kind, f"{name}{layer} {error.reason}")
     except DataError as error:

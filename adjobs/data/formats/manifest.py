@@ -37,6 +37,9 @@ _LABELS = ("normal", "anomalous", "unlabelled")
 Value = TypeVar("Value")
 _SPLITS = ("train", "val", "test")
 
+UNFINISHED = "unfinished: run the same 'adjobs data import' again"
+"""Starts the manifest of an import that has not ended, a list in place of the first line."""
+
 
 def recognises(root: Path) -> bool:
     """Whether there is a manifest."""
@@ -107,6 +110,8 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
         except (ValueError, RecursionError) as error:
             yield number, f"is not valid JSON ({one_line(error)})"
             continue
+        if isinstance(values, list) and values[:1] == [UNFINISHED]:
+            raise DataError(f"{path}: {UNFINISHED}, or delete the folder")
         is_object = isinstance(values, dict)
         yield number, values if is_object else f'is {shorten(text.strip(), 60)}; expected {{"image": …, "label": …}}'
 

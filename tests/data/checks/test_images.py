@@ -85,5 +85,5 @@ def test_inspect_image_too_little_memory_is_an_error_of_the_sample(folder_root, 
 
     monkeypatch.setattr("adjobs.data.checks.images.inspect_labels", inspect_labels)
     (problem,) = check_dataset(open_folder(folder_root))
-    assert (problem.sample, problem.kind) == ("bad/scratch/000.png", "unreadable")
+    assert (problem.sample, problem.kind) == ("bad/scratch/000.png", "out of memory")
     assert problem.message.startswith("cannot be checked (not enough free memory); ")
