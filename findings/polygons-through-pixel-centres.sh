@@ -8,8 +8,8 @@
 # Versions: supervision 0.31.2, datumaro 1.13.12, label-studio-sdk 2.1.2 (BRUSH_TO_COCO), pycocotools 2.0.11.
 # Hurts:    defects are small and thin. Up to all of a scratch is lost, every pixel measure has a floor of error, and
 #           supervision's own reader, which fills the outermost pixels again, shows nothing wrong with squares.
-# adjobs:   draws polygons as pycocotools does and takes the box where there is no outline. Export masks as run-length codes or
-#           PNG.
+# adjobs:   draws a polygon whose box or area shows it with the pixels under its outline, and the box of a thin line as a mask;
+#           datumaro's are simplified, so a few pixels differ. Elsewhere, export masks as run-length codes or PNG.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -8,8 +8,8 @@
 # Versions: label-studio-sdk 2.1.2 (its converter), datumaro 1.13.12.
 # Hurts:    stains and scratches are painted, not boxed. After the export the worst images train a detector as good ones and count
 #           as false alarms in its test.
-# adjobs:   reads Label Studio's own JSON with brush strokes, and COCO with masks. Export these, not YOLO; count empty files
-#           first.
+# adjobs:   reads Label Studio's own JSON with brush strokes and ellipses, and COCO with masks; export these, not YOLO. It warns of
+#           empty files that Label Studio wrote, or that lie beside images without a file.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
