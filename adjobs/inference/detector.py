@@ -85,7 +85,7 @@ class Detector:
         noise = np.random.default_rng(0).integers(0, 256, (1, manifest.image_size, manifest.image_size, 3), np.uint8)
         try:  # better now than at the first image: stored indices may be out of range, or a memory bank empty
             detector.predict_arrays(noise)
-        except (RuntimeError, IndexError, ValueError, MemoryError) as error:
+        except (RuntimeError, MemoryError, ValueError, TypeError, ArithmeticError, LookupError) as error:
             raise StorageError(
                 f"detector {folder}: cannot predict ({one_line(error)}); give a run or model that adjobs logged"
             ) from error

@@ -181,7 +181,7 @@ def _build(folder: Path, manifest: Manifest) -> Method:
             f"detector {folder}: parameters that {manifest.method} does not have here (params.{_first_fault(error)}); "
             "use the adjobs version that trained it"
         ) from error
-    except (AdjobsError, RuntimeError, MemoryError, ValueError, TypeError) as error:
+    except (AdjobsError, RuntimeError, MemoryError, ValueError, TypeError, ArithmeticError, LookupError) as error:
         raise StorageError(
             f"detector {folder}: its method cannot be built ({one_line(error)}); use the adjobs version that trained it, and the "
             "packages that it had"
