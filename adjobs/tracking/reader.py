@@ -18,6 +18,7 @@ from adjobs.config.resolve import resolve
 from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.documents import load_yaml
 from adjobs.errors import TrackingError
+from adjobs.metrics.inputs import check_image_scores
 from adjobs.tracking.client import connect, mlflow_errors
 from adjobs.tracking.layout import FIGURES, HISTORY_PREFIXES, JOB_FILE, SPLIT_FILE, TAG, RunRef, StoredRun, scores_file
 from adjobs.tracking.writer import History, read_history
@@ -97,10 +98,11 @@ class RunReader(ABC):
         table = self.read_json(scores_file(split))
         try:
             columns = dict(zip(table["columns"], zip(*table["data"], strict=True), strict=True))
+            labels, score = check_image_scores(columns["label"], columns["score"])
             return ImageScores(
                 ids=tuple(columns["image"]),
-                labels=np.array(columns["label"], dtype=np.int64),
-                score=np.array(columns["score"], dtype=np.float64),
+                labels=labels.astype(np.int64),
+                score=score,
                 defects=tuple(columns["defect"]),
                 anomaly_maps=None,
                 masks=None,

@@ -84,8 +84,21 @@ def test_read_json_separates_a_missing_artifact_from_a_server_that_is_down(clien
     assert str(raised.value).startswith(message)
 
 
+TABLE = '{"columns": ["image", "label", "defect", "score"], "data": [["a.png", LABEL, "", SCORE]]}'
+
+
 @pytest.mark.parametrize(
-    "content", ["", "{", "[1]", "1", '{"columns": ["image"], "data": [[1, 2]]}', '{"columns": [], "data": []}']
+    "content",
+    [
+        "",
+        "{",
+        "[1]",
+        "1",
+        '{"columns": ["image"], "data": [[1, 2]]}',
+        '{"columns": [], "data": []}',
+        *(TABLE.replace("LABEL", "0").replace("SCORE", score) for score in ("null", "NaN", "-Infinity", '"x"', "[1]")),
+        *(TABLE.replace("SCORE", "0.5").replace("LABEL", label) for label in ("null", "2", '"x"')),
+    ],
 )
 def test_scores_of_a_damaged_table_is_one_line(tmp_path, content):
     run = create_folder_run(folder_uri(tmp_path), "cdo-line", {})
