@@ -18,9 +18,10 @@ from adjobs.cli.output import verb
 @click.option("--tls-key", type=click.Path(exists=True, dir_okay=False), help="Private key of the certificate.")
 @verb
 def command(**options: Any) -> tuple[dict[str, Any], str]:
-    """Hand queued jobs to Ray and answer the queue's clients, until it is stopped.
+    """Start queued jobs on Ray and answer the queue's clients.
 
-    Jobs that run go on without it; started again, it goes on where it was. 'adjobs up' starts one.
+    It runs until it is stopped. Running jobs continue without it, and it takes them up again when it is restarted. 'adjobs up'
+    starts one.
     """
     from adjobs.config.environment import load_settings
     from adjobs.queue.service import serve

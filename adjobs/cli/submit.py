@@ -25,7 +25,9 @@ from adjobs.errors import JobError
 @click.option("--wait", is_flag=True, help="Wait until all are done; exit status 1 if one failed.")
 @verb
 def command(job_files: tuple[Path, ...], wait: bool, **options: Any) -> tuple[dict[str, Any], str, int]:
-    """Queue jobs on the cluster: one for each job file, in their order, all or none.
+    """Queue jobs on the cluster.
+
+    Each job file becomes one job, in the given order; either all are queued or none.
 
     \b
     adjobs submit job.yaml

@@ -13,7 +13,10 @@ ROLES = ("viewer", "submitter", "admin")
 
 @click.group()
 def command() -> None:
-    """Make, list and revoke the tokens of the queue's users, on the queue's machine."""
+    """Make, list and revoke tokens of the queue's users.
+
+    Runs on the machine of the queue.
+    """
 
 
 @command.command()

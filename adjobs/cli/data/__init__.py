@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """Inspect, view, check, split or copy a data set before a job uses it.
+    """Inspect, view, check, split or copy a data set.
 
     URI is a folder, a file:// or s3:// address, or elpv for the installed package elpv-dataset.
 
