@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections import Counter
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -29,8 +30,10 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> JobStore:
-    return JobStore(f"sqlite:///{tmp_path / 'queue.db'}", clock)
+def store(database: str, clock: Clock) -> Iterator[JobStore]:
+    store = JobStore(database, clock)
+    yield store
+    store.close()
 
 
 def submit(store: JobStore, key: str, **values: Any) -> str:
@@ -279,23 +282,34 @@ def _work(url: str, owner: str, results: Any) -> None:
 
 
 @pytest.mark.slow
-def test_store_many_processes_lose_nothing_and_run_nothing_twice(tmp_path):
-    url = f"sqlite:///{tmp_path / 'queue.db'}"
-    JobStore(url)
+def test_store_many_processes_lose_nothing_and_run_nothing_twice(database):
+    JobStore(database).close()
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
-    submitters = [context.Process(target=_submit_some, args=(url, user, 10)) for user in ("ann", "bob", "eve")]
+    submitters = [context.Process(target=_submit_some, args=(database, user, 10)) for user in ("ann", "bob", "eve")]
     for process in submitters:
         process.start()
     for process in submitters:
         process.join()
-    workers = [context.Process(target=_work, args=(url, owner, results)) for owner in ("one", "two")]
+    workers = [context.Process(target=_work, args=(database, owner, results)) for owner in ("one", "two")]
     for process in workers:
         process.start()
     outcomes = [results.get(timeout=60) for _ in workers]
     for process in workers:
         process.join()
-    store = JobStore(url)
+    store = JobStore(database)
     done = [identifier for identifiers, _ in outcomes for identifier in identifiers]
     assert (len(done), len(set(done)), max(most for _, most in outcomes) <= 2) == (31, 31, True)
     assert Counter(job.state for job in store.select()) == {JobState.DONE: 31}
+
+
+@pytest.mark.slow
+def test_store_goes_on_when_postgresql_was_killed(postgres):
+    store = JobStore(postgres.new_database())
+    identifier = submit(store, "a")
+    postgres.stop(signal.SIGKILL)
+    with pytest.raises(QueueError, match=r"^the queue's database failed \([^\n]*\); check that it runs and has space$"):
+        store.select()
+    postgres.start()
+    assert store.get(identifier).state is JobState.QUEUED
+    store.close()
