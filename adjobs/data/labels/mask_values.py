@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from adjobs.data.image_file import decoding_errors, source_name
 from adjobs.data.pixels import Pixels, read_pixels
@@ -22,7 +23,7 @@ _FEW, _SMALL = 16, 127
 """With at most so many values, none of them larger, a mask is of numbered classes."""
 
 _MAX_EXAMINED = 20_000
-"""Pixels that are examined at most, spread evenly over those that are neither 0 nor above half."""
+"""About how many pixels are examined at most, in rows spread evenly, of those that are neither 0 nor above half."""
 
 _NEIGHBOURS = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0)]
 
@@ -73,15 +74,24 @@ def interpret(values: np.ndarray) -> MaskValues:
     Args:
         values: ``(H, W)``, any type of number, not negative; 0 is background.
     """
-    largest = values.max(initial=0)
-    if np.all((values == 0) | (values == largest)):
-        return MaskValues(values > 0, int(largest > 0) + int(not values.all()), "binary")
-    half = float(largest) / 2
-    count = len(np.unique(values))
-    is_low = (values > 0) & (values <= half)
+    if values.dtype == bool:
+        values = values.view(np.uint8)
+    largest = values.max()
+    is_marked = values > 0
+    if largest == 0 or (is_marked == (values == largest)).all():
+        return MaskValues(is_marked, int(largest > 0) + int(not is_marked.all()), "binary")
+    half = largest / 2 if values.dtype.kind == "f" else largest // 2  # of the values' own type, which is faster
+    count = _count_values(values)
+    is_low = is_marked & (values <= half)
     if not is_low.any() or (largest <= _SMALL and count <= _FEW) or _fills_areas(values, is_low, count):
-        return MaskValues(values > 0, count, "classes" if is_low.any() else "half")
+        return MaskValues(is_marked, count, "classes" if is_low.any() else "half")
     return MaskValues(values > half, count, "half")
+
+
+def _count_values(values: np.ndarray) -> int:
+    if values.dtype == np.uint8:  # many times faster than sorting
+        return sum(count > 0 for count in Image.fromarray(values).histogram())
+    return len(np.unique(values))
 
 
 def with_alpha(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -97,9 +107,11 @@ def with_alpha(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 def _fills_areas(values: np.ndarray, is_low: np.ndarray, count: int) -> bool:
     """Whether the values below half are areas of their own, not edges of brighter ones or noise."""
-    rows, columns = np.nonzero(is_low)
-    step = -(-len(rows) // _MAX_EXAMINED)
-    rows, columns = rows[::step], columns[::step]
+    step = 1 + np.count_nonzero(is_low) // _MAX_EXAMINED
+    if not is_low[::step].any():  # in few rows
+        step = 1
+    rows, columns = np.nonzero(is_low[::step])
+    rows *= step
     height, width = values.shape
     own = values[rows, columns]
     around = np.stack(

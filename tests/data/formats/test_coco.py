@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from adjobs.data.checks.preflight import check_dataset, without_invalid
 from adjobs.data.dataset import Sample
 from adjobs.data.formats import coco
 from adjobs.data.labels.masks import Box, Shapes, read_mask
 from adjobs.data.reading import ReadContext
 from adjobs.errors import DataError
-from tests.helpers.datasets import by_id, edit_json
+from tests.helpers.datasets import by_id, edit_json, open_folder
 from tests.helpers.drawing import draw_coco, save
 
 COCO_FILE = "annotations/instances_default.json"
@@ -300,3 +301,14 @@ def test_read_images_in_data_and_panoptic_masks_in_annotations(tmp_path):
     samples = coco.read(root, ReadContext())
     assert {sample.id.split("/")[0] for sample in samples} == {"data"}
     assert by_id(samples)["data/bad0.jpg"].label == "anomalous"
+
+
+def test_check_dataset_leaves_out_images_with_invalid_annotations(tmp_path):
+    root = draw_coco(tmp_path)
+    edit_json(root / COCO_FILE, lambda document: document["annotations"][1].update(bbox=[], segmentation=[[]]))
+    dataset = open_folder(root)
+    problems = check_dataset(dataset)
+    errors = [(problem.sample, problem.kind) for problem in problems if problem.severity == "error"]
+    assert errors == [("images/bad0.jpg", "annotation")]
+    valid = without_invalid(dataset, problems)
+    assert {sample.id for sample in dataset.samples} - {sample.id for sample in valid.samples} == {"images/bad0.jpg"}
