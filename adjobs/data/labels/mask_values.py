@@ -107,7 +107,7 @@ def with_alpha(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 def _fills_areas(values: np.ndarray, is_low: np.ndarray, count: int) -> bool:
     """Whether the values below half are areas of their own, not edges of brighter ones or noise."""
-    step = 1 + np.count_nonzero(is_low) // _MAX_EXAMINED
+    step = 1 + int(np.count_nonzero(is_low)) // _MAX_EXAMINED
     if not is_low[::step].any():  # in few rows
         step = 1
     rows, columns = np.nonzero(is_low[::step])
