@@ -8,8 +8,8 @@
 # Hurts:    radiographs, scanners and some frame grabbers write white-is-zero. When a line goes from 8 to 16 bits, or training
 #           reads with Pillow and the line with tifffile, every image is the negative of what was learnt, and all of it is
 #           anomalous.
-# adjobs:   opens images with Pillow, so it has this difference, too. Write 16-bit TIFFs with black as zero (photometric
-#           "minisblack", values inverted), and use one bit depth for training and for the line.
+# adjobs:   opens images with Pillow and inverts what Pillow leaves, at every depth. What reads the same files beside it must do
+#           so, too; black as zero (photometric "minisblack") spares the question.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
