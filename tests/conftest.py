@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from tests.helpers.drawing import draw_folder, draw_mvtec
@@ -62,16 +64,24 @@ def mvtec_root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
+def empty_mlflow(request: pytest.FixtureRequest) -> Callable[[Path], str]:
     """Puts MLflow's tables into a home that has none yet, and gives their address.
 
-    MLflow makes them by going through all its migrations, which keeps a disk busy for ten seconds; here that is done once and
-    copied. ``tests/test_readme.py`` and the stack of ``tests/integration`` begin with nothing, as users do.
+    MLflow makes them by going through all its migrations, which keeps a disk busy for ten seconds; here that is done once for
+    each version of MLflow, kept in pytest's cache, and copied. ``tests/test_readme.py`` and the stack of ``tests/integration``
+    begin with nothing, as users do.
     """
     from adjobs.tracking.client import connect
 
-    made = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    connect(f"sqlite:///{made}")
+    cache = request.config.cache
+    assert cache is not None
+    folder = cache.mkdir(f"mlflow-{version('mlflow')}")
+    made = folder / "mlflow.db"
+    with FileLock(folder / "lock"):  # several processes (-n) may need it at the same time
+        if not made.exists():
+            unfinished = folder / f"{os.getpid()}.db"
+            connect(f"sqlite:///{unfinished}")
+            unfinished.rename(made)
 
     def copy(home: Path) -> str:
         place = home / "mlflow" / "mlflow.db"

@@ -97,7 +97,8 @@ def test_tune_missing_or_superfluous_options_are_refused(arguments, message):
     assert message in json.loads(result.stdout)["error"]
 
 
-def test_tune_resume_unknown_search_is_refused(folder):
+def test_tune_resume_unknown_search_is_refused(folder, empty_mlflow, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", empty_mlflow(folder / "empty"))
     result = CliRunner().invoke(main, ["tune", "--resume", "unknown"])
     assert result.exit_code == 2
     assert "search 'unknown': does not exist" in result.stderr
@@ -110,7 +111,7 @@ def test_parse_duration_units(text, seconds):
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["2", "0s", "h", "-1h", "1h30m", "2 h", "nanh", ""])
+@pytest.mark.parametrize("text", ["2", "0s", "h", "-1h", "1h30m", "2 h", "nanh", "9" * 400 + "d", ""])
 def test_parse_duration_other_texts_are_refused(text):
     with pytest.raises(JobError, match="give a positive number with a unit"):
         parse_duration(text)
