@@ -13,8 +13,13 @@ inspected show one crystal, in cells cut next to each other or photographed twic
 
 from __future__ import annotations
 
+import errno
+import os
+import tempfile
+import threading
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +27,7 @@ from PIL import Image
 from scipy import fft, ndimage
 
 from adjobs.parallel import in_threads
+from adjobs.storage.base import disk_errors
 
 SIDE = 128
 """Side in pixels of the thumbnail whose detail is compared. At 96 and 64, grain is blurred and similar layouts look equal."""
@@ -42,6 +48,7 @@ _MIN_BLOCKS = 8  # blocks with detail; with fewer, images are not comparable
 _DETAIL_SCALE = 4  # of the stored detail, whose mean size in smooth images is below one grey level
 _TYPICAL_PAIRS = 500
 _MAX_TYPICAL = 0.9  # if most images agree better than this, they are copies of each other
+_MAX_DISTANCES = 2**22  # computed at a time, about 100 MiB
 _CHUNK = 64  # pairs compared at a time, 16 MiB
 
 
@@ -50,11 +57,58 @@ class Descriptor(NamedTuple):
 
     Attributes:
         hash: perceptual hash (discrete cosine transform), 64 bits.
-        detail: ``(SIDE, SIDE)`` int8, in quarters of a grey level: the thumbnail minus its own blur.
+        detail: ``(SIDE, SIDE)`` int8, in quarters of a grey level: the thumbnail minus its own blur; or where it is stored.
     """
 
     hash: int
-    detail: np.ndarray
+    detail: np.ndarray | StoredDetail
+
+    def load_detail(self) -> np.ndarray:
+        """The detail, from its file if it is stored in one."""
+        return self.detail.load() if isinstance(self.detail, StoredDetail) else self.detail
+
+
+class StoredDetail(NamedTuple):
+    """A detail in a :class:`DetailFile`, at this position in bytes."""
+
+    file: DetailFile
+    position: int
+
+    def load(self) -> np.ndarray:
+        """The detail, ``(SIDE, SIDE)`` int8."""
+        return self.file.read(self.position)
+
+
+class DetailFile:
+    """Details of the images of a large data set, in a temporary file that is gone with this object."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (closed with this object)
+        self._lock = threading.Lock()
+        self._end = 0
+
+    def __del__(self) -> None:
+        self._file.close()
+
+    def store(self, descriptor: Descriptor) -> Descriptor:
+        """The descriptor, with its detail in the file; may be called in several threads.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        data = descriptor.load_detail().tobytes()
+        with self._lock:
+            position, self._end = self._end, self._end + len(data)
+        with disk_errors("write", Path(tempfile.gettempdir())):
+            written = os.pwrite(self._file.fileno(), data, position)
+            if written < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return Descriptor(descriptor.hash, StoredDetail(self, position))
+
+    def read(self, position: int) -> np.ndarray:
+        """The detail at a position."""
+        data = os.pread(self._file.fileno(), SIDE * SIDE, position)
+        return np.frombuffer(data, dtype=np.int8).reshape(SIDE, SIDE)
 
 
 class Match(NamedTuple):
@@ -143,8 +197,9 @@ def find_across_splits(
 def _candidates(hashes: np.ndarray, split_codes: np.ndarray, group_codes: np.ndarray) -> np.ndarray:
     """Pairs ``(P, 2)`` of images that differ in split and group and whose hashes are close; every pair once."""
     pairs = [np.empty((0, 2), dtype=np.int64)]
-    for start in range(0, len(hashes), 256):
-        chunk = np.arange(start, min(start + 256, len(hashes)))
+    rows = max(1, min(256, _MAX_DISTANCES // len(hashes)))
+    for start in range(0, len(hashes), rows):
+        chunk = np.arange(start, min(start + rows, len(hashes)))
         distance = np.bitwise_count(hashes[chunk, None] ^ hashes[None]).astype(np.uint8)
         for codes in (split_codes, group_codes):
             distance[codes[chunk, None] == codes[None]] = 255
@@ -171,7 +226,7 @@ def _compare(descriptors: Sequence[Descriptor], pairs: np.ndarray, progress: boo
 
 
 def _compare_chunk(descriptors: Sequence[Descriptor], pairs: np.ndarray) -> np.ndarray:
-    first, second = (np.stack([descriptors[i].detail for i in indices]) for indices in pairs.T)
+    first, second = (np.stack([descriptors[i].load_detail() for i in indices]) for indices in pairs.T)
     return similarity(first, second)
 
 

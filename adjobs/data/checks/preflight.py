@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
+from adjobs.data.checks.duplicates import DetailFile
 from adjobs.data.checks.images import InspectedImage, Inspection, inspect_image, outlier_problems
 from adjobs.data.checks.levels import LevelSummary, level_problems, summarize_levels
 from adjobs.data.checks.masks import mask_problems
@@ -19,6 +20,9 @@ from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.data.splits.protocols import SplitSamples
 from adjobs.errors import DataError
 from adjobs.parallel import in_threads
+
+MAX_DETAILS_IN_MEMORY = 10_000
+"""Images whose detail for the search of near duplicates is kept in memory, 16 KiB each; of larger data sets, in a file."""
 
 
 class DatasetReport(NamedTuple):
@@ -96,12 +100,18 @@ def inspect_dataset(
 
 def _inspect_images(dataset: Dataset, scale: PixelScale, progress: bool) -> tuple[list[Inspection], ImageReading]:
     """Read all samples; those with more than 8 bits a second time, when the range of all is known."""
-    inspections = in_threads(inspect_image, dataset.samples, text="checking", progress=progress)
+    details = DetailFile() if len(dataset.samples) > MAX_DETAILS_IN_MEMORY else None
+
+    def inspect(sample: Sample, reading: ImageReading | None = None) -> Inspection:
+        inspection = inspect_image(sample, reading)
+        if details is None or inspection.image is None:
+            return inspection
+        return inspection._replace(image=inspection.image._replace(descriptor=details.store(inspection.image.descriptor)))
+
+    inspections = in_threads(inspect, dataset.samples, text="checking", progress=progress)
     reading = decide_reading([inspection.range for inspection in inspections if inspection.image or inspection.range], scale)
     deep = [i for i, inspection in enumerate(inspections) if inspection.range]
-    again = in_threads(
-        lambda i: inspect_image(dataset.samples[i], reading), deep, text="checking", progress=progress and bool(deep)
-    )
+    again = in_threads(lambda i: inspect(dataset.samples[i], reading), deep, text="checking", progress=progress and bool(deep))
     for i, inspection in zip(deep, again, strict=True):
         inspections[i] = inspection
     return inspections, reading

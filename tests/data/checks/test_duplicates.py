@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 from scipy import ndimage
 
-from adjobs.data.checks.duplicates import SIDE, SIMILARITY, Match, describe, find_across_splits, similarity
+from adjobs.data.checks.duplicates import SIDE, SIMILARITY, DetailFile, Match, describe, find_across_splits, similarity
 
 N = 10
 
@@ -151,3 +151,23 @@ def test_find_across_splits_without_pairs_is_empty():
 def test_find_across_splits_single_image_beside_large_group_matches():
     descriptors = [describe(cloud(0))] * 2000 + [describe(jpeg(cloud(0)))]
     assert 2000 in find_across_splits(descriptors, ["train"] * 2000 + ["test"], ["line 1"] * 2000 + ["line 2"])
+
+
+def test_detail_file_gives_back_what_was_stored():
+    file = DetailFile()
+    descriptors = [describe(cloud(seed)) for seed in range(3)]
+    stored = [file.store(descriptor) for descriptor in descriptors]
+    for before, after in zip(descriptors, stored, strict=True):
+        assert after.hash == before.hash
+        np.testing.assert_array_equal(after.load_detail(), before.load_detail())
+
+
+def test_find_across_splits_details_in_a_file_and_few_rows_at_a_time_give_the_same(monkeypatch):
+    images = [cloud(seed) for seed in range(6)]
+    descriptors = [describe(image) for image in [*images, *map(jpeg, images)]]
+    splits, groups = ["train"] * 6 + ["test"] * 6, [str(i) for i in range(12)]
+    expected = find_across_splits(descriptors, splits, groups)
+    assert len(expected) == 12
+    file = DetailFile()
+    monkeypatch.setattr("adjobs.data.checks.duplicates._MAX_DISTANCES", 24)
+    assert find_across_splits([file.store(descriptor) for descriptor in descriptors], splits, groups) == expected
