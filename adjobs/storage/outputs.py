@@ -5,8 +5,10 @@ A folder carries a list of what was written into it, `OUTPUTS_FILE`. Single file
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import file_digest
@@ -40,7 +42,7 @@ def output_file(path: Path, description: str, is_ours: Callable[[Path], bool]) -
 
 
 class OutputFolder:
-    """A folder for the results of a verb.
+    """A folder for the results of a verb, of one process at a time from the first file that is written.
 
     Args:
         folder: what the user named; ``~`` is the home folder. It is created when the first file is written.
@@ -53,10 +55,9 @@ class OutputFolder:
     def __init__(self, folder: Path, verb: str) -> None:
         self.path = expand_home(folder)
         self._verb = verb
-        self._digests: dict[str, set[str | None]] = {}
+        self._list: int | None = None  # descriptor of the locked list
         with disk_errors("read", self.path / OUTPUTS_FILE):
-            for name, digest in _read_list(self.path, verb):
-                self._digests.setdefault(name, set()).add(digest)
+            self._digests = _read_digests(self.path, verb)
 
     def check(self, names: Iterable[str]) -> None:
         """Refuse names of existing files that were not written by an earlier call.
@@ -77,6 +78,8 @@ class OutputFolder:
             StorageError: the file exists and was not written, or has been changed since, or the disk refuses.
         """
         target = self.path / name
+        with disk_errors("write", target):
+            self._lock()
         with disk_errors("write", target), atomic_write(target) as temporary:
             yield temporary
             if os.path.lexists(target) and not self._is_ours(target):
@@ -91,9 +94,9 @@ class OutputFolder:
         """
         target = self.path / name
         with disk_errors("write", target):
+            self._lock()
             if os.path.lexists(target) and not self._is_ours(target):
                 self._refuse([name])
-            self.path.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)
             self._record(name, None)
             return LinesFile(target)
@@ -109,8 +112,23 @@ class OutputFolder:
             return
         known.add(digest)
         line = json.dumps({"verb": self._verb, "file": name, "sha256": digest})
-        with (self.path / OUTPUTS_FILE).open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        os.write(self._lock(), f"{line}\n".encode())
+
+    def _lock(self) -> int:
+        """Open the list and keep other processes out until this one, or this object, ends."""
+        if self._list is None:
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path / OUTPUTS_FILE, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            weakref.finalize(self, os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StorageError(
+                    f"{self.path}: another 'adjobs {self._verb}' is writing into it; wait for it, or choose another --out"
+                ) from error
+            self._list = descriptor
+            self._digests = _read_digests(self.path, self._verb)  # another process may have written since
+        return self._list
 
     def _refuse(self, names: list[str]) -> None:
         more = f" (and {len(names) - 1} more)" if names[1:] else ""
@@ -161,6 +179,14 @@ def written_names(folder: Path) -> set[str]:
         return {name for name, _ in _read_list(folder, None)}
     except OSError:
         return set()
+
+
+def _read_digests(folder: Path, verb: str) -> dict[str, set[str | None]]:
+    """Digests of all contents that a verb has written into a folder, by the name of the file; None is any content."""
+    digests: dict[str, set[str | None]] = {}
+    for name, digest in _read_list(folder, verb):
+        digests.setdefault(name, set()).add(digest)
+    return digests
 
 
 def _read_list(folder: Path, verb: str | None) -> Iterator[tuple[str, str | None]]:

@@ -102,3 +102,26 @@ def test_prepare_data_split_from_a_file(folder_root, settings, tmp_path, monkeyp
     assert prepare_data(resolved_job(folder_root, split="gone.json"), settings, split=split).split == split
     with pytest.raises(DataError, match=r"good/gone.png is not a labelled sample"):
         prepare_data(resolved_job(folder_root), settings, split=dataclasses.replace(split, val=(*split.val, "good/gone.png")))
+
+
+def test_prepare_data_cache_that_cannot_be_written_is_a_warning(folder_root, settings, caplog):
+    settings.cache.mkdir(parents=True)
+    (settings.cache / "checked").write_text("not a folder")
+    with caplog.at_level("WARNING", "adjobs"):
+        assert prepare_data(resolved_job(folder_root), settings).problems == []
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"cannot write {settings.cache / 'checked'}")
+    assert record.getMessage().endswith("; the next job checks the data again")
+
+
+def test_prepare_data_too_little_memory_is_not_remembered(folder_root, settings, monkeypatch):
+    def inspect_labels(sample, size):
+        if sample.id == "bad/scratch/000.png":
+            raise MemoryError
+        return [], None
+
+    job = resolved_job(folder_root, skip_invalid=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("adjobs.data.checks.images.inspect_labels", inspect_labels)
+        assert [problem.kind for problem in prepare_data(job, settings).problems] == ["out of memory"]
+    assert prepare_data(job, settings).problems == []

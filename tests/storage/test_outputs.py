@@ -51,12 +51,12 @@ def test_write_other_file_is_refused_and_kept(tmp_path, existing):
         target.symlink_to(tmp_path / "elsewhere.txt")
         if existing == "link":
             (tmp_path / "elsewhere.txt").write_text("the user's")
-    before = sorted(folder.iterdir())
+    before = sorted(folder.glob("[!.]*"))
     with pytest.raises(
         StorageError, match=r"a\.txt: exists and was not written by 'adjobs predict', or has been changed since; choose"
     ):
         write(folder, text="new")
-    assert sorted(folder.iterdir()) == before
+    assert sorted(folder.glob("[!.]*")) == before
     assert target.is_symlink() or target.is_dir() or target.read_text() != "new"
     if existing != "changed":  # found when it is replaced, since comparing contents takes time
         with pytest.raises(StorageError, match=r"exists and was not written by .*\(and 1 more\); choose"):
@@ -81,6 +81,19 @@ def test_write_after_a_kill_between_list_and_file_can_be_run_again(tmp_path, mon
         file.write('{"verb": "pre')  # cut off
     write(tmp_path, text="last result")
     assert contents(tmp_path) == {"a.txt": "last result"}
+
+
+def test_write_two_at_once_into_one_folder_are_refused(tmp_path):
+    first, second = OutputFolder(tmp_path, "predict"), OutputFolder(tmp_path, "predict")
+    with first.write("a.txt") as temporary:
+        temporary.write_text("result")
+    with pytest.raises(StorageError, match="another 'adjobs predict' is writing into it; wait for it, or choose another --out"):
+        second.open_lines("lines")
+    assert contents(tmp_path) == {"a.txt": "result"}
+    del first
+    with second.write("a.txt") as temporary:  # which the first had written meanwhile
+        temporary.write_text("later result")
+    assert contents(tmp_path) == {"a.txt": "later result"}
 
 
 def test_open_lines_replaces_its_own_file_whatever_it_holds(tmp_path):
