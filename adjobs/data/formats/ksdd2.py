@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adjobs.data.dataset import Sample
+from adjobs.data.dataset import Label, Sample
+from adjobs.data.images import ImageError
 from adjobs.data.labels.mask_values import decode_mask
 from adjobs.data.reading import ReadContext
 from adjobs.data.walk import SPLIT_FOLDERS, image_files, refuse_strays, subfolders
@@ -27,24 +28,31 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
     """List the samples. The masks are opened, since nothing else says which images are normal.
 
     Raises:
-        DataError: an image has no mask, a mask has no image, or a mask cannot be read.
+        DataError: an image has no mask, or a mask has no image.
     """
     masks: dict[Path, Path] = {}
     for folder in subfolders(root):
         files = [path for path in image_files(folder, context) if _COPY not in path.stem]
         refuse_strays(root, files if folder.name not in SPLIT_FOLDERS else [], DESCRIPTION)
         masks.update(_masks_by_image(root, files))
-    has_defect = in_threads(lambda mask: bool(decode_mask(mask).defect.any()), list(masks.values()), text="reading masks")
-    return [
-        Sample(
-            id=image.relative_to(root).as_posix(),
-            image=image,
-            label="anomalous" if anomalous else "normal",
-            mask=mask if anomalous else None,
-            published_split=SPLIT_FOLDERS[image.relative_to(root).parts[0]],
-        )
-        for (image, mask), anomalous in zip(masks.items(), has_defect, strict=True)
-    ]
+    answers = in_threads(_read_label, list(masks.values()), text="reading masks")
+    samples: list[Sample] = []
+    for (image, mask), answer in zip(masks.items(), answers, strict=True):
+        name = image.relative_to(root)
+        label: Label = "unlabelled" if isinstance(answer, ImageError) else answer
+        if isinstance(answer, ImageError):
+            context.error(name.as_posix(), "mask unreadable", f"{mask.relative_to(root).as_posix()}: {answer.reason}")
+        mask_of_defect = mask if label == "anomalous" else None
+        samples.append(Sample(name.as_posix(), image, label, mask_of_defect, published_split=SPLIT_FOLDERS[name.parts[0]]))
+    return samples
+
+
+def _read_label(mask: Path) -> Label | ImageError:
+    """What the mask says of its image, or why it cannot be read."""
+    try:
+        return "anomalous" if decode_mask(mask).defect.any() else "normal"
+    except ImageError as error:
+        return error
 
 
 def _masks_by_image(root: Path, files: list[Path]) -> dict[Path, Path]:

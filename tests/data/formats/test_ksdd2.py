@@ -1,10 +1,8 @@
 from __future__ import annotations
 
+import os
 from collections import Counter
 
-import pytest
-
-from adjobs.data.images import ImageError
 from tests.helpers.datasets import by_id, open_folder
 from tests.helpers.layouts import LAYOUTS
 
@@ -22,8 +20,13 @@ def test_read_mask_with_defect_pixels_is_anomalous(tmp_path):
     assert not any("copy" in name for name in samples)
 
 
-def test_read_unreadable_mask_is_refused(tmp_path):
+def test_read_unreadable_masks_are_errors_of_their_images(tmp_path):
     root = LAYOUTS["ksdd2"](tmp_path)
     (root / "train" / "10001_GT.png").write_bytes(b"not an image")
-    with pytest.raises(ImageError, match=r"train/10001_GT.png: is not a supported image"):
-        open_folder(root)
+    (root / "train" / "10002_GT.png").unlink()
+    os.mkfifo(root / "train" / "10002_GT.png")
+    dataset = open_folder(root)
+    problems = {problem.sample: problem.message for problem in dataset.problems}
+    assert problems["train/10001.png"].startswith("train/10001_GT.png: is not a supported image")
+    assert problems["train/10002.png"].startswith("train/10002_GT.png: cannot be decoded (it is a pipe, not a file)")
+    assert {by_id(dataset.samples)[name].label for name in problems} == {"unlabelled"}
