@@ -28,10 +28,11 @@ from adjobs.cli.data.options import (
 )
 from adjobs.cli.data.text import level_lines, problem_lines, split_table, summary_text
 from adjobs.cli.output import EXIT_PROBLEMS, VerbResult, verb
-from adjobs.errors import AdjobsError
+from adjobs.errors import AdjobsError, DataError
 
 if TYPE_CHECKING:
-    from adjobs.data.problem import DataRequirements
+    from adjobs.data.dataset import Dataset
+    from adjobs.data.problem import DataRequirements, Problem
 
 
 @click.group()
@@ -125,14 +126,15 @@ def check(
     dataset = open_address(address)
     make_split = splitter(dataset, SplitOptions(protocol, max_train_anomalies, seed, split_file))
     report = inspect_dataset(dataset, make_split, requirements=requirements, scale=pixel_scale, progress=True)
-    errors = [problem for problem in report.problems if problem.severity == "error"]
-    warnings = [problem for problem in report.problems if problem.severity == "warning"]
+    problems = [*report.problems, *_changed_caches(dataset)]
+    errors = [problem for problem in problems if problem.severity == "error"]
+    warnings = [problem for problem in problems if problem.severity == "warning"]
     result = {
         "uri": address.uri,
         "images": len(dataset.samples),
         "errors": len(errors),
         "warnings": len(warnings),
-        "problems": [vars(problem) for problem in report.problems],
+        "problems": [vars(problem) for problem in problems],
         "pixels": report.levels.to_dict() if report.levels else None,
     }
     lines = [*problem_lines("errors", errors), *problem_lines("warnings", warnings)]
@@ -225,6 +227,24 @@ def import_(
         f"{len(dataset.samples)} images in {copy.destination}: {copy.copied} files copied, {copy.already_present} already present"
     )
     return result, "\n".join([text, *problem_lines("skipped", problems)])
+
+
+def _changed_caches(dataset: Dataset) -> list[Problem]:
+    """Compare the decoded images in the cache with their checksums; those that have changed are removed."""
+    from adjobs.config.environment import load_settings
+    from adjobs.data.cache.images import remove_changed_caches
+    from adjobs.data.dataset import fingerprint
+    from adjobs.data.problem import Problem
+
+    cache = load_settings().cache
+    if not (cache / "decoded").is_dir():
+        return []
+    try:
+        removed = remove_changed_caches(fingerprint(dataset), cache)
+    except DataError:  # a file that cannot be read, which is reported already; nothing is cached for such data
+        return []
+    message = "decoded images have changed since they were written; they were removed, the next job decodes them again"
+    return [Problem("", "cache", f"{folder}: {message}", "warning") for folder in removed]
 
 
 def _requirements(method: str) -> DataRequirements:

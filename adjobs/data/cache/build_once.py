@@ -75,7 +75,7 @@ def flush(file: IO[Any]) -> None:
 
 def _locked(path: Path, doing: str) -> AcquireReturnProxy[FileLock]:
     """Acquire a lock for a ``with`` block, with a message when waiting for another process."""
-    lock = FileLock(path)
+    lock = FileLock(path, mode=0o666)  # other users of the cache lock it, too
     try:
         return lock.acquire(timeout=_NOTICE_AFTER)
     except Timeout:

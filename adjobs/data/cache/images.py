@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import shutil
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,7 +24,10 @@ from adjobs.data.labels.mask_values import MASK_RULE
 from adjobs.errors import StorageError, one_line
 from adjobs.parallel import in_threads
 
+log = logging.getLogger(__name__)
+
 _IMAGES, _LABELS, _SAMPLE_IDS = "images.npy", f"{MASK_RULE}.npy", "index.json"
+_ROWS_AT_OPEN = 32  # of each array, compared with their checksums each time a cache is opened
 Item = TypeVar("Item")
 
 
@@ -80,29 +86,94 @@ def open_cache(
         ) from error
 
 
+def remove_changed_caches(fingerprint: str, root: Path) -> list[Path]:
+    """Compare all decoded images of a data set with their checksums, and remove the caches in which any byte has changed.
+
+    Args:
+        fingerprint: of the data set.
+        root: folder of caches.
+
+    Returns:
+        The folders that were removed, with what was computed from them. The next job decodes the images again.
+
+    Raises:
+        OSError: one cannot be removed.
+    """
+    removed = []
+    for folder in sorted((root / "decoded").glob(f"{fingerprint[:16]}-*")):
+        arrays = _read(folder) if folder.is_dir() and (folder / _SAMPLE_IDS).exists() else None
+        if arrays is not None and _are_changed(arrays, rows=None):
+            shutil.rmtree(folder)
+            shutil.rmtree(_derived_dir(folder), ignore_errors=True)
+            removed.append(folder)
+    return removed
+
+
+class _Arrays(NamedTuple):
+    images: np.memmap
+    labels: np.memmap
+    image_ids: list[str]
+    label_ids: list[str]
+    image_checksums: list[int]
+    label_checksums: list[int]
+
+
 def _open(folder: Path, dataset: Dataset) -> ImageCache | None:
     """Map an existing cache; None if it is missing, damaged or lacks a sample and must be built again."""
+    arrays = _read(folder)
+    if arrays is None:
+        return None
+    index_of = {name: i for i, name in enumerate(arrays.image_ids)}
+    label_index_of = {name: i for i, name in enumerate(arrays.label_ids)}
+    if not all(s.id in index_of and (not _has_pixel_label(s) or s.id in label_index_of) for s in dataset.samples):
+        return None
+    if _are_changed(arrays, _ROWS_AT_OPEN):
+        log.warning("%s: decoded images have changed since they were written; they are decoded again", folder)
+        return None
+    return ImageCache(arrays.images, arrays.labels, index_of, label_index_of, _derived_dir(folder))
+
+
+def _read(folder: Path) -> _Arrays | None:
+    """The arrays of a cache; None if it is missing or incomplete."""
     try:
-        ids = json.loads((folder / _SAMPLE_IDS).read_text(encoding="utf-8"))
+        index = json.loads((folder / _SAMPLE_IDS).read_text(encoding="utf-8"))
         images = np.load(folder / _IMAGES, mmap_mode="r")
         labels = np.load(folder / _LABELS, mmap_mode="r")
-        index_of = {name: i for i, name in enumerate(ids["images"])}
-        label_index_of = {name: i for i, name in enumerate(ids["labels"])}
+        arrays = _Arrays(images, labels, index["images"], index["labels"], *index["checksums"])
+        lengths = [len(images), len(arrays.image_ids), len(arrays.image_checksums)]
+        label_lengths = [len(labels), len(arrays.label_ids), len(arrays.label_checksums)]
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
-    is_complete = len(images) == len(index_of) and len(labels) == len(label_index_of)
-    has_samples = all(s.id in index_of and (not _has_pixel_label(s) or s.id in label_index_of) for s in dataset.samples)
-    derived_dir = folder.parent.with_name("derived") / folder.name
-    return ImageCache(images, labels, index_of, label_index_of, derived_dir) if is_complete and has_samples else None
+    return arrays if len(set(lengths)) == len(set(label_lengths)) == 1 else None
+
+
+def _are_changed(arrays: _Arrays, rows: int | None) -> bool:
+    """Whether a row differs from its checksum, of so many rows spread over each array, or of all with None."""
+    pairs = ((arrays.images, arrays.image_checksums), (arrays.labels, arrays.label_checksums))
+    for values, checksums in pairs:
+        count = len(values) if rows is None else min(rows, len(values))
+        for i in np.unique(np.linspace(0, len(values) - 1, count, dtype=int)) if count else ():
+            if zlib.crc32(values[i]) != checksums[i]:
+                return True
+    return False
+
+
+def _derived_dir(folder: Path) -> Path:
+    return folder.parent.with_name("derived") / folder.name
 
 
 def _build(folder: Path, dataset: Dataset, size: int, reading: ImageReading, progress: bool) -> None:
     images = {sample.id: sample.image for sample in dataset.samples}
     labelled = {sample.id: sample for sample in dataset.samples if _has_pixel_label(sample)}
-    _fill(folder / _IMAGES, images, (size, size, 3), np.dtype(np.uint8), lambda path: load_rgb(path, size, reading), progress)
-    _fill(folder / _LABELS, labelled, (size, size), np.dtype(np.uint8), lambda sample: _pixel_labels(sample, size), progress)
+    image_checksums = _fill(
+        folder / _IMAGES, images, (size, size, 3), np.dtype(np.uint8), lambda path: load_rgb(path, size, reading), progress
+    )
+    label_checksums = _fill(
+        folder / _LABELS, labelled, (size, size), np.dtype(np.uint8), lambda sample: _pixel_labels(sample, size), progress
+    )
     with (folder / _SAMPLE_IDS).open("w", encoding="utf-8") as file:
-        json.dump({"images": list(images), "labels": list(labelled)}, file)
+        checksums = [image_checksums, label_checksums]
+        json.dump({"images": list(images), "labels": list(labelled), "checksums": checksums}, file)
         flush(file)
 
 
@@ -131,8 +202,8 @@ def _fill(
     dtype: np.dtype[Any],
     load: Callable[[Item], np.ndarray],
     progress: bool,
-) -> None:
-    """Write an array file from several threads, one item each.
+) -> list[int]:
+    """Write an array file from several threads, one item each; returns the checksum of each.
 
     Written with ``pwrite``, not through a memory map: a full disk is then an error, instead of killing the process.
     """
@@ -146,15 +217,18 @@ def _fill(
         if sources and hasattr(os, "posix_fallocate"):  # a full disk fails here, not after minutes of decoding
             os.posix_fallocate(file.fileno(), start, len(sources) * item_bytes)
 
-        def write(item: tuple[int, Item]) -> None:
+        def write(item: tuple[int, Item]) -> int:
             i, source = item
-            remaining, offset = memoryview(load(source).tobytes()), start + i * item_bytes
+            content = load(source).tobytes()
+            remaining, offset = memoryview(content), start + i * item_bytes
             while remaining:
                 written = os.pwrite(file.fileno(), remaining, offset)
                 remaining, offset = remaining[written:], offset + written
+            return zlib.crc32(content)
 
-        in_threads(write, list(enumerate(sources.values())), text=f"decoding {path.stem}", progress=progress)
+        checksums = in_threads(write, list(enumerate(sources.values())), text=f"decoding {path.stem}", progress=progress)
         flush(file)
+        return checksums
 
 
 def _required_bytes(dataset: Dataset, size: int) -> int:

@@ -14,7 +14,7 @@ import pytest
 
 from adjobs.data.cache import build_once
 from adjobs.data.cache import images as cache_module
-from adjobs.data.cache.images import open_cache
+from adjobs.data.cache.images import open_cache, remove_changed_caches
 from adjobs.data.checks.preflight import without_invalid
 from adjobs.data.dataset import Dataset
 from adjobs.data.image_reading import ImageReading
@@ -185,6 +185,45 @@ def test_open_cache_damaged_cache_is_built_again(damage, dataset, tmp_path, deco
     cache = open_cache(dataset, FINGERPRINT, 16, tmp_path)
     assert len(decoded) == 60
     assert len(cache.images) == 30
+
+
+def change_byte(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["images.npy", f"{MASK_RULE}.npy"])
+def test_open_cache_changed_byte_is_decoded_again(name, dataset, tmp_path, decoded, caplog):
+    first = np.array(open_cache(dataset, FINGERPRINT, 16, tmp_path).images)
+    folder = tmp_path / "decoded" / f"0123456789abcdef-16-{RESIZE_RULE}"
+    change_byte(folder / name, -1)
+    np.testing.assert_array_equal(open_cache(dataset, FINGERPRINT, 16, tmp_path).images, first)
+    assert len(decoded) == 60
+    assert "decoded images have changed since they were written" in caplog.text
+
+
+def test_open_cache_other_reading_is_another_cache(dataset, tmp_path, decoded):
+    open_cache(dataset, FINGERPRINT, 16, tmp_path)
+    open_cache(dataset, FINGERPRINT, 16, tmp_path, reading=ImageReading(white=4095))
+    assert len(decoded) == 60
+    assert len(folder_names(tmp_path)) == 2
+
+
+def test_remove_changed_caches_compares_every_byte(dataset, tmp_path):
+    for size in (8, 16):
+        open_cache(dataset, FINGERPRINT, size, tmp_path)
+    open_cache(dataset, "f" * 64, 8, tmp_path)
+    assert remove_changed_caches(FINGERPRINT, tmp_path) == []
+    folder = tmp_path / "decoded" / f"0123456789abcdef-16-{RESIZE_RULE}"
+    derived = tmp_path / "derived" / folder.name
+    derived.mkdir(parents=True)
+    change_byte(folder / "images.npy", 9000)
+    assert remove_changed_caches(FINGERPRINT, tmp_path) == [folder]
+    assert not folder.exists()
+    assert not derived.exists()
+    assert remove_changed_caches(FINGERPRINT, tmp_path) == []
+    assert len(folder_names(tmp_path)) == 2
 
 
 def test_open_cache_undecodable_image_is_refused(dataset, tmp_path):
