@@ -106,9 +106,8 @@ def _select_format(root: Path, name: str) -> formats.Format:
         raise DataError(f"{root}: matches several formats: {names}; choose one of them with the format setting")
     if not matches:
         simplest = f"rearrange it, most simply as folder ({available['folder'].DESCRIPTION}), or choose a subfolder"
-        raise DataError(
-            f"{root}: layout not recognised{_describe_subfolder(root, available)}; available: {', '.join(available)}; {simplest}"
-        )
+        hint = _describe_subfolder(root, available) or _describe_images(root, available["folder"])
+        raise DataError(f"{root}: layout not recognised{hint}; available: {', '.join(available)}; {simplest}")
     return matches[0]
 
 
@@ -119,6 +118,15 @@ def _describe_subfolder(root: Path, available: dict[str, formats.Format]) -> str
             if reader.recognises(folder):
                 return f" (but its subfolder {folder.name} is {reader.NAME})"
     return ""
+
+
+def _describe_images(root: Path, folder: formats.Format) -> str:
+    """Say what is missing where images lie in the folder itself, as they do inside good/."""
+    if not any(path.suffix.lower() in IMAGE_SUFFIXES for path in root.iterdir()):
+        return ""
+    if folder.recognises(root.parent):
+        return f" (but {root.parent}, which it is in, is {folder.NAME})"
+    return f" (it has images, but nothing says which are normal; move these into {root.name}/good)"
 
 
 def _skipped_files(root: Path, context: ReadContext) -> Iterator[tuple[str, str]]:

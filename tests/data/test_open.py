@@ -76,6 +76,13 @@ def test_open_dataset_wrong_or_ambiguous_format_is_refused(tmp_path, folder_root
         match=r"layout not recognised; available: btad, coco, .*; rearrange it, most simply as folder \(good/ .*subfolder$",
     ):
         open_folder(tmp_path / "empty")
+    save(tmp_path / "flat" / "0.png", np.zeros((32, 32, 3), np.uint8))
+    with pytest.raises(
+        DataError, match=r"not recognised \(it has images, but nothing says which are normal; move .* flat/good\);"
+    ):
+        open_folder(tmp_path / "flat")
+    with pytest.raises(DataError, match=r"not recognised \(but .*folder, which it is in, is folder\);"):
+        open_folder(tmp_path / "folder" / "good")
     with pytest.raises(DataError, match=r"layout not recognised \(but its subfolder folder is folder\)"):
         open_folder(tmp_path)
     draw_mvtec(folder_root, 4, 1)

@@ -261,3 +261,28 @@ def test_resume_finished_run_is_refused(summary, home):
     done = CliRunner().invoke(main, ["train", "--resume", summary["run_id"]])
     assert done.exit_code == 2
     assert "is FINISHED, there is nothing to resume" in done.stderr
+
+
+def test_train_on_normal_images_alone_ends_with_a_model_and_says_what_is_undefined(home, tmp_path):
+    draw_folder(home / "normal", 20, 0)
+    arguments = ["train", "--method", "cdo", "--data", str(home / "normal"), "--local", "--json", *set_options("params.epochs=1")]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    trained = json.loads(done.stdout)
+    defined = {name.split("/")[1] for name, value in trained["metrics"].items() if value is not None}
+    assert defined == {"image_accuracy", "image_specificity"}
+    assert {reason for name, reason in trained["reasons"].items() if name.split("/")[1] not in defined} == {"no anomalous images"}
+    assert trained["threshold"]["policy"] == "max_fpr"
+    run = connect(trained["tracking_uri"]).get_run(trained["run_id"])
+    assert all(np.isfinite(value) for value in run.data.metrics.values())
+    assert "test/image_specificity" in run.data.metrics
+    assert "test/image_auroc" in run.data.tags["adjobs.undefined_metrics"]
+    report = CliRunner().invoke(main, ["report", trained["run_id"], "--out", str(tmp_path / "report.html")])
+    assert report.exit_code == 0, report.output
+    assert "The test split has no anomalous images." in (tmp_path / "report.html").read_text()
+    predicted = CliRunner().invoke(
+        main,
+        ["predict", str(home / "normal" / "good" / "000.png"), "--model", trained["run_id"], "--out", str(tmp_path), "--json"],
+    )
+    assert predicted.exit_code == 0, predicted.output
+    assert [np.isfinite(line["score"]) for line in json.loads(predicted.stdout)["predictions"]] == [True]
