@@ -160,3 +160,10 @@ def test_open_dataset_installed_package_may_consist_of_links(tmp_path, monkeypat
     (data / "images" / "x.png").symlink_to(store)
     monkeypatch.syspath_prepend(tmp_path / "site")
     assert open_dataset("elpv", cache=tmp_path).problems == ()
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["labels.csv", "manifest.jsonl", "result.json", "annotations.xml", "data.yaml", "classes.txt"])
+def test_open_dataset_pipe_in_place_of_a_list_is_ignored_or_refused(folder_root, name):
+    os.mkfifo(folder_root / name)
+    assert open_folder(folder_root).format == "folder"

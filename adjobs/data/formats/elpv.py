@@ -6,20 +6,23 @@ from pathlib import Path
 
 from adjobs.data.dataset import Sample
 from adjobs.data.reading import ReadContext
-from adjobs.errors import DataError, one_line
+from adjobs.data.regular_files import open_regular
+from adjobs.data.walk import read_text
+from adjobs.errors import DataError
 
 NAME = "elpv"
 DESCRIPTION = "labels.csv with lines 'images/cell0001.png 1.0 mono' (file, defect probability, cell type), images/"
 
 _LIST = "labels.csv"
+_START_BYTES = 1000  # of a line, which may never end in a file of another kind
 
 
 def recognises(root: Path) -> bool:
     """Whether there is a list whose first line names an image in ``images``."""
     try:
-        with (root / _LIST).open(encoding="utf-8") as file:
-            return (root / "images").is_dir() and file.readline().startswith("images/")
-    except (OSError, ValueError):
+        with open_regular(root / _LIST) as file:
+            return (root / "images").is_dir() and file.readline(_START_BYTES).startswith(b"images/")
+    except OSError:
         return False
 
 
@@ -29,10 +32,7 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
     Raises:
         DataError: a line of the list is malformed.
     """
-    try:
-        lines = (root / _LIST).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise DataError(f"{root / _LIST}: cannot be read ({one_line(error)}); restore the file") from error
+    lines = read_text(root / _LIST).splitlines()
     return [_sample(root, number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
