@@ -231,7 +231,7 @@ def _refuse_shares(coordinates: Sequence[float], size: tuple[int, int]) -> None:
     """Refuse coordinates from 0 to 1, which would mark one pixel in the corner of the image."""
     are_whole = all(float(value).is_integer() for value in coordinates)
     if min(size) > 1 and not are_whole and all(0 <= value <= 1 for value in coordinates):
-        raise ValueError("coordinates look like shares of the image's size, from 0 to 1; pixels are needed; multiply them by it")
+        raise ValueError("coordinates look like shares of the image's size, from 0 to 1; pixels are needed")
 
 
 def _clip(edges: Sequence[float], size: tuple[int, int]) -> Box:

@@ -113,11 +113,11 @@ def _find(task: _Task, images: ImageFinder) -> Path:
     addresses = list(_addresses(task))
     if not addresses:
         raise ValueError(f"data is {shorten(repr(task.data), 60)}; expected the address of an image")
-    found = [(address, _matches(address, images)) for address in addresses]
-    for _, matches in found:
+    candidates = [(address, _matches(address, images)) for address in addresses]
+    for _, matches in candidates:
         if len(matches) == 1:
             return matches[0]
-    address, matches = next(((address, matches) for address, matches in found if matches), found[0])
+    address, matches = next(((address, matches) for address, matches in candidates if matches), candidates[0])
     name = shorten(PurePosixPath(address).name, 80)
     raise ValueError(f"found {len(matches)} images named {name} beside the export; expected one")
 

@@ -42,7 +42,7 @@ def test_mask_problems_plain_masks_have_none():
     assert mask_problems([MaskSummary("a", "half", 90)] * 3) == []
 
 
-def test_check_dataset_masks_that_look_wrong_are_reported(tmp_path):
+def test_check_dataset_unusual_masks_are_reported(tmp_path):
     root = draw_folder(tmp_path, 12, 12)
     masks = root / "masks" / "scratch"
     for number in range(3, 12):

@@ -133,7 +133,7 @@ def test_write_line_every_layout_can_be_written(name, tmp_path):
     dataset = open_dataset(str(root), name, cache=Path("unused"))
     (root / "manifest.jsonl").write_text("".join(json.dumps(write_line(sample, root)) + "\n" for sample in dataset.samples))
     reopened = open_dataset(str(root), cache=Path("unused"))
-    assert reopened == replace(dataset, format="manifest", problems=())
+    assert reopened == replace(dataset, format="manifest", problems=(), normal_classes=())
     assert fingerprint(reopened) == fingerprint(dataset)
 
 
