@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from safetensors.numpy import load_file
 
+from adjobs.cli.main import main
 from adjobs.stack import processes
 from adjobs.storage import open_store
 from adjobs.tracking.client import connect
@@ -129,16 +131,15 @@ def test_a_killed_worker_and_then_a_killed_driver_change_nothing(stack, undistur
     first = undisturbed["run"]
     process = train(str(job), cwd=job.parent)
     run_id = wait_for(lambda: new_run({first.info.run_id}))
-    second = train("--resume", run_id, cwd=job.parent)  # is refused, while Ray starts the workers or soon after
+    second = CliRunner().invoke(main, ["train", "--resume", run_id])  # while Ray starts the workers
     wait_for(lambda: epochs_of(run_id) >= 2 or None)
     workers = [one for one in processes.stack_processes(stack["id"]) if "ray::RayTrainWorker" in " ".join(one.cmdline())]
     assert len(workers) == 2
     workers[0].kill()
     killed_at = epochs_of(run_id)
     assert killed_at < EPOCHS - 3
-    _, refusal = second.communicate(timeout=120)
-    assert second.returncode == 2
-    assert "is still running; stop it first" in refusal
+    assert second.exit_code == 2
+    assert "is still running; stop it first" in second.stderr
     wait_for(lambda: epochs_of(run_id) >= killed_at + 2 or None)
     process.kill()
     process.communicate()
@@ -171,5 +172,6 @@ def test_data_from_s3_are_fetched_once_and_give_the_same_fingerprint(job, undist
     store = open_store("s3://adjobs/images")
     for path in sorted((job.parent / "data").rglob("*.png")):
         store.put(path, path.relative_to(job.parent / "data").as_posix())
-    done = subprocess.run([ADJOBS, "data", "show", "s3://adjobs/images", "--json"], capture_output=True, text=True, check=True)
+    done = CliRunner().invoke(main, ["data", "show", "s3://adjobs/images", "--json"])
+    assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["fingerprint"] == undisturbed["run"].data.tags["adjobs.data_fingerprint"]

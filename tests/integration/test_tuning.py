@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from adjobs.cli.main import main
 from adjobs.config.resolve import resolve
 from adjobs.errors import TrackingError
 from adjobs.stack import processes
@@ -229,11 +231,10 @@ def test_search_leaves_no_checkpoints(resumed):
         assert open_store(f"{artifacts}/checkpoints").list(trial.run_id) == []
 
 
-def test_resume_finished_search_is_refused(resumed, folder):
-    process = tune(folder, "--resume", "killed")
-    out, _ = process.communicate(timeout=100)
-    assert process.returncode == 2
-    assert "is FINISHED, its test split was evaluated" in json.loads(out)["error"]
+def test_resume_finished_search_is_refused(resumed):
+    done = CliRunner().invoke(main, ["tune", "--resume", "killed", "--json"])
+    assert done.exit_code == 2
+    assert "is FINISHED, its test split was evaluated" in json.loads(done.stdout)["error"]
 
 
 @pytest.fixture(scope="module")
