@@ -22,6 +22,9 @@ MASK_RULE = "labels-2"
 _FEW, _SMALL = 16, 127
 """With at most so many values, none of them larger, a mask is of numbered classes."""
 
+_NOISE = 8
+"""Largest value of single pixels that is taken for noise where there is only one value below half."""
+
 _MAX_EXAMINED = 20_000
 """About how many pixels are examined at most, in rows spread evenly, of those that are neither 0 nor above half."""
 
@@ -124,4 +127,4 @@ def _fills_areas(values: np.ndarray, is_low: np.ndarray, count: int) -> bool:
     repeats = (around == own).sum(axis=0) >= 2
     _, number = np.unique(own, return_inverse=True)
     shares = np.bincount(number, repeats) / np.bincount(number)
-    return count <= 3 or bool((shares >= 0.5).mean() > 0.5)
+    return bool((shares >= 0.5).mean() > 0.5) or bool(count <= 3 and own[0] > _NOISE)

@@ -84,6 +84,14 @@ def test_interpret_noise_of_compression_is_no_defect(kind, quality):
     assert (interpret(noisy).defect != (values > 0)).sum() <= 12
 
 
+def test_interpret_single_pixels_of_one_value_are_defect_unless_they_are_noise():
+    values = drawn(255).copy()
+    values[[2, 5, 90], [70, 8, 90]] = 1
+    assert np.array_equal(interpret(values).defect, values == 255)
+    values[values == 1] = 100
+    assert np.array_equal(interpret(values).defect, values > 0)
+
+
 def test_interpret_dim_compressed_mask_is_read_at_half_of_its_own():
     noisy = compressed(drawn(100), "JPEG", 75)
     assert np.array_equal(interpret(noisy).defect, noisy > int(noisy.max()) / 2)
