@@ -24,6 +24,7 @@ from adjobs.queue.client import MAX_BODY
 from adjobs.queue.dispatcher import Limits
 from adjobs.queue.explain import why
 from adjobs.queue.folder import JobSpec
+from adjobs.queue.page import add_page
 from adjobs.queue.ray_jobs import Cluster
 from adjobs.queue.records import NewJob, QueuedJob
 from adjobs.queue.states import LIVE, JobState
@@ -36,6 +37,9 @@ MAX_JOBS = 100
 
 LOG_CHARACTERS = 100_000
 """Of the end of a log, at most."""
+
+
+_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
 
 
 class _Request(BaseModel):
@@ -73,7 +77,13 @@ class PruneRequest(_Request):
     days: float = Field(ge=0, le=36500, description="ended at least so many days ago")
 
 
-def make_app(store: JobStore, cluster: Cluster, limits: Limits, clock: Callable[[], float] = time.time) -> FastAPI:
+def make_app(
+    store: JobStore,
+    cluster: Cluster,
+    limits: Limits,
+    clock: Callable[[], float] = time.time,
+    tracking_url: str | None = None,
+) -> FastAPI:
     """The application.
 
     Args:
@@ -81,10 +91,13 @@ def make_app(store: JobStore, cluster: Cluster, limits: Limits, clock: Callable[
         cluster: where their drivers run.
         limits: how many run at once.
         clock: the time, in seconds since the epoch.
+        tracking_url: of MLflow's pages, for links; None without a server.
     """
     app = FastAPI(title="adjobs queue", version=__version__, docs_url=None, redoc_url=None)
     _add_errors(app)
+    add_page(app)
     _add_health(app, store, clock)
+    _add_identity(app, tracking_url)
     _add_jobs(app, store, cluster, limits)
     _add_changes(app, store, clock)
     return app
@@ -114,7 +127,9 @@ def _add_errors(app: FastAPI) -> None:
         size = request.headers.get("content-length", "0")
         if "transfer-encoding" in request.headers or not size.isdigit() or int(size) > MAX_BODY:
             return JSONResponse({"error": f"the request must have a length, of at most {MAX_BODY} bytes"}, 413)
-        return await call_next(request)
+        response = await call_next(request)
+        response.headers.update(_HEADERS)
+        return response
 
 
 def _add_health(app: FastAPI, store: JobStore, clock: Callable[[], float]) -> None:
@@ -167,6 +182,13 @@ Viewer = Annotated[Identity, Depends(_identify)]
 Submitter = Annotated[Identity, Depends(_submitter)]
 
 
+def _add_identity(app: FastAPI, tracking_url: str | None) -> None:
+    @app.get("/api/me")
+    def me(identity: Viewer) -> dict[str, str | None]:
+        """Whose token was sent, what its role is, and where MLflow's pages are."""
+        return {"user": identity.user, "role": identity.role, "tracking_url": tracking_url}
+
+
 def _add_jobs(app: FastAPI, store: JobStore, cluster: Cluster, limits: Limits) -> None:
     """What reads the queue, and what adds to it."""
 
@@ -200,11 +222,13 @@ def _add_jobs(app: FastAPI, store: JobStore, cluster: Cluster, limits: Limits) -
         return {**_shown(queued, store.positions()), "spec": queued.spec, "history": changes, "explanation": explanation}
 
     @app.get("/api/jobs/{job}/logs")
-    def logs(job: str, identity: Viewer) -> dict[str, Any]:
+    def logs(
+        job: str, identity: Viewer, characters: Annotated[int, Query(ge=1, le=LOG_CHARACTERS)] = LOG_CHARACTERS
+    ) -> dict[str, Any]:
         """The end of what the driver of the last attempt has printed."""
         queued = store.get(job)
         text = cluster.logs(queued.submission_id) if queued.attempt else ""
-        return {"state": queued.state, "attempt": queued.attempt, "logs": text[-LOG_CHARACTERS:], "characters": len(text)}
+        return {"state": queued.state, "attempt": queued.attempt, "logs": text[-characters:], "characters": len(text)}
 
 
 def _add_changes(app: FastAPI, store: JobStore, clock: Callable[[], float]) -> None:

@@ -17,6 +17,7 @@ from adjobs.errors import QueueError
 from adjobs.queue import tokens
 from adjobs.queue.dispatcher import Dispatcher, Limits
 from adjobs.queue.folder import JobFolder
+from adjobs.queue.page import link_base
 from adjobs.queue.ray_jobs import RayJobs
 from adjobs.queue.server import make_app
 from adjobs.queue.store import JobStore
@@ -59,7 +60,7 @@ def serve(
     _register_local_token(store, settings.queue.token_path)
     cluster, limits = RayJobs(settings.queue.ray_dashboard, _ray_token()), Limits(slots, max_per_user)
     config = uvicorn.Config(
-        make_app(store, cluster, limits),
+        make_app(store, cluster, limits, tracking_url=link_base(settings.tracking_uri)),
         host=host,
         port=port,
         log_level="warning",

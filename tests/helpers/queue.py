@@ -100,7 +100,8 @@ class RunningQueue:
     def __init__(self, root: Path) -> None:
         self.store, self.cluster = JobStore(f"sqlite:///{root / 'queue.db'}"), DrawnCluster()
         self.data = draw_folder(root / "data", 12, 2, size=16)
-        config = uvicorn.Config(make_app(self.store, self.cluster, Limits(2)), port=0, log_level="error")
+        self.app = make_app(self.store, self.cluster, Limits(2), tracking_url="http://mlflow:5000")
+        config = uvicorn.Config(self.app, port=0, log_level="error")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self.url = ""
