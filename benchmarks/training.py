@@ -21,6 +21,7 @@ from adjobs.config.job import JobConfig
 from adjobs.config.resolve import override, resolve
 from adjobs.data.cache.images import ImageCache, open_cache
 from adjobs.data.dataset import Dataset
+from adjobs.data.image_reading import ImageReading
 from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.evaluation.evaluate import TimedScores, predict_split
 from adjobs.inference.detector import Detector
@@ -43,6 +44,7 @@ class BenchmarkData:
         fingerprint: of its images and labels.
         split: which sample is in which split.
         n_invalid: number of images with problems.
+        reading: how its images are read.
     """
 
     uri: str
@@ -50,10 +52,11 @@ class BenchmarkData:
     fingerprint: str
     split: SplitAssignment
     n_invalid: int
+    reading: ImageReading
 
     def open_cache(self, size: int) -> ImageCache:
         """The decoded images, squares of ``size`` pixels."""
-        return open_cache(self.dataset, self.fingerprint, size, load_settings().cache)
+        return open_cache(self.dataset, self.fingerprint, size, load_settings().cache, reading=self.reading)
 
     def count(self, split: str, label: str) -> int:
         """Number of images of a split with this label."""
@@ -122,7 +125,7 @@ def open_data(job: JobConfig) -> BenchmarkData:
     """Open, check and split the data of a job, as ``adjobs train`` does."""
     prepared = prepare_data(job, load_settings())
     invalid = {problem.sample for problem in prepared.problems if problem.severity == "error"}
-    return BenchmarkData(job.data.uri, prepared.dataset, prepared.fingerprint, prepared.split, len(invalid))
+    return BenchmarkData(job.data.uri, prepared.dataset, prepared.fingerprint, prepared.split, len(invalid), prepared.reading)
 
 
 def train_locally(job: JobConfig, data: BenchmarkData) -> LocalRun:

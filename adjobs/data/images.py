@@ -88,10 +88,12 @@ def refuse_other_size(path: Path, width: int, height: int) -> None:
 
 
 def find_reading(paths: Sequence[Path], scale: PixelScale = DEFAULT_SCALE, *, progress: bool = False) -> ImageReading:
-    """How images are read together, where no check of the whole data set has decided it; unreadable ones do not count.
+    """How images are read together, where no check of the whole data set has decided it; see :func:`find_ranges`."""
+    return decide_reading(find_ranges(paths, progress=progress), scale)
 
-    Of images of 8 bits only the headers are read.
-    """
+
+def find_ranges(paths: Sequence[Path], *, progress: bool = False) -> list[PixelRange | None]:
+    """Values of the images that can be read; None for each of 8 bits, of which only the header is read."""
 
     def find(path: Path) -> tuple[PixelRange | None, ...]:
         with suppress(ImageError):
@@ -99,7 +101,7 @@ def find_reading(paths: Sequence[Path], scale: PixelScale = DEFAULT_SCALE, *, pr
         return ()
 
     ranges = in_threads(find, paths, text="reading headers", progress=progress)
-    return decide_reading([pixels for of_image in ranges for pixels in of_image], scale)
+    return [pixels for of_image in ranges for pixels in of_image]
 
 
 def decode(source: Path | bytes, reading: ImageReading = DEFAULT_READING) -> Image.Image:

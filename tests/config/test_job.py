@@ -69,6 +69,16 @@ def test_resolve_user_params_override_the_preset():
         ({"data": {"uri": "x", "seed": True}}, r"data\.seed: got True; must be a whole number"),
         ({"data": {"uri": "x", "skip_invalid": "yes"}}, r"data\.skip_invalid: got 'yes'; must be true or false"),
         ({"data": {"uri": "x", "skip_invalid": 1}}, r"data\.skip_invalid: got 1; must be true or false"),
+        ({"data": {"uri": "x", "bit_depth": 11}}, r"data\.bit_depth: got 11; must be .*'auto', 8, 10, 12, 14 or 16"),
+        (
+            {"data": {"uri": "x", "value_range": [5, 5]}},
+            r"data: got value_range \[5, 5\]; give the value of black, then a larger one",
+        ),
+        ({"data": {"uri": "x", "value_range": [0]}}, r"data\.value_range"),
+        (
+            {"data": {"uri": "x", "value_range": [0, 5], "bit_depth": 12}},
+            "data: got bit_depth and value_range; give one of the two",
+        ),
         ({"data": {"uri": "x", "normal_classes": "ok"}}, r"data\.normal_classes: got 'ok'; must be a list"),
         ({"params": {"lr": "0.1"}}, r"params\.lr: got '0\.1'; must be a number"),
         ({"params": {"epochs": 2.0}}, r"params\.epochs: got 2\.0; must be a whole number"),
