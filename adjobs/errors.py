@@ -48,6 +48,10 @@ class QueueError(AdjobsError):
     """The queue refuses, or cannot be reached."""
 
 
+class SupersededError(AdjobsError):
+    """A later attempt of the same job has begun, and this one must write nothing more."""
+
+
 class StackError(AdjobsError):
     """The embedded stack cannot start or stop: a port is in use, a program is missing, a process exited."""
 

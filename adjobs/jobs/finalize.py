@@ -142,4 +142,6 @@ def _log_detector(training: FinishedTraining, thresholds: Thresholds, val: Image
     with TemporaryDirectory(prefix="adjobs-") as temporary:
         folder = Path(temporary) / "detector"
         detector_folder.save(folder, evaluator.method, manifest)
+        if training.fence is not None:
+            training.fence.ensure_current()
         return training.writer.log_model(folder, None if job.track is None else job.track.model)

@@ -9,14 +9,16 @@ import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import psutil
 
 from adjobs.config.settings import Settings
-from adjobs.errors import Stopped, TrackingError
+from adjobs.errors import Stopped, SupersededError, TrackingError
 from adjobs.jobs.data import PreparedData
 from adjobs.jobs.prepare import PreparedJob
 from adjobs.logs import run_context
+from adjobs.storage.fence import Fence
 from adjobs.tracking.folder import folder_uri
 from adjobs.tracking.layout import DatasetInfo, ParentRun, RunRef
 from adjobs.tracking.runs import close_after_error, create_run, open_writer
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 
 _open_runs: dict[RunRef, str] = {}
 """Runs that this process drives, each with the command that resumes it."""
+
+_fence: ContextVar[Fence | None] = ContextVar("fence", default=None)
 
 
 def open_run(prepared: PreparedJob, settings: Settings, tags: Mapping[str, str], parent: ParentRun | None = None) -> Task:
@@ -56,7 +60,27 @@ def task_of(prepared: PreparedJob, settings: Settings, run: RunRef) -> Task:
     """What the workers of an open run need to know."""
     job, data = prepared
     excluded = tuple(sorted({problem.sample for problem in data.problems if problem.severity == "error"}))
-    return Task(job, data.split, data.fingerprint, settings.cache, run, settings.tracking_uri, excluded, data.reading)
+    return Task(
+        job,
+        data.split,
+        data.fingerprint,
+        settings.cache,
+        run,
+        settings.tracking_uri,
+        excluded,
+        data.reading,
+        fence=_fence.get(),
+    )
+
+
+@contextmanager
+def fenced(fence: Fence) -> Iterator[None]:
+    """A block whose tasks write checkpoints and models only as long as no later attempt of the job has begun."""
+    token = _fence.set(fence)
+    try:
+        yield
+    finally:
+        _fence.reset(token)
 
 
 def storage_of(settings: Settings, run_id: str) -> str:
@@ -92,6 +116,8 @@ def managed_run(run: RunRef, resume_command: str) -> Iterator[None]:
         stopped = Stopped(f"stopped; resume with: {resume_command}")
         close_after_error(run, stopped)
         raise stopped from error
+    except SupersededError:  # the run is the later attempt's now
+        raise
     except BaseException as error:
         close_after_error(run, error)
         raise

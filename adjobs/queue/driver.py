@@ -1,7 +1,7 @@
 """The driver of a queued job: a process that Ray starts on some node for one attempt.
 
-It stops by itself, at once and without a word to MLflow, when a later attempt has begun: the head that started it may have been
-lost, and the run now belongs to the other.
+It stops by itself, within seconds and without a word to MLflow, when a later attempt has begun: the head that started it may have
+been lost, and the run now belongs to the other. Until then a fence keeps its workers from storing checkpoints and models.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 from adjobs.config import resolve
 from adjobs.config.job import JobConfig
 from adjobs.config.settings import Settings
-from adjobs.errors import AdjobsError, ClusterError, QueueError, Stopped, StorageError, TrackingError
+from adjobs.errors import AdjobsError, ClusterError, QueueError, Stopped, StorageError, SupersededError, TrackingError
 from adjobs.jobs import run
-from adjobs.jobs.lifecycle import is_driver_alive
+from adjobs.jobs.lifecycle import fenced, is_driver_alive
 from adjobs.queue.folder import AttemptEnd, JobFolder, JobSpec
 from adjobs.tracking import search as records
 from adjobs.tracking.layout import StoredRun
@@ -59,7 +59,7 @@ def drive(job: str, attempt: int, settings: Settings, on_progress: run.OnProgres
     folder = JobFolder.open(settings.artifacts, job)
     if not folder.is_current(attempt):
         raise QueueError(f"job {job}: attempt {attempt} is not the current one; nothing was done")
-    with _ended_when_superseded(folder, attempt):
+    with _ended_when_superseded(folder, attempt), fenced(folder.fence(attempt)):
         try:
             spec = folder.spec()
             config = resolve.resolve(spec.document, source=f"job {job}")
@@ -69,6 +69,8 @@ def drive(job: str, attempt: int, settings: Settings, on_progress: run.OnProgres
                 result = _search(f"{spec.name}-{job}", config, spec, settings, observer)
         except (Stopped, KeyboardInterrupt):
             folder.write_end(attempt, AttemptEnd("stopped", "stopped by a user"))
+            raise
+        except SupersededError:  # how the job ends is for the later attempt to say
             raise
         except TRANSIENT as error:
             folder.write_end(attempt, AttemptEnd("lost", str(error)))

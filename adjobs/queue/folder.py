@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
 from adjobs.errors import QueueError, one_line
-from adjobs.storage import open_store
+from adjobs.storage import fence, open_store
 from adjobs.storage.base import Store
+from adjobs.storage.fence import Fence
 from adjobs.tracking.layout import RunRef
 
 Verb = Literal["train", "tune"]
@@ -81,11 +82,15 @@ class JobFolder:
 
     def start_attempt(self, attempt: int) -> None:
         """Let this attempt be the only one that may go on."""
-        self._write("attempt.json", {"attempt": attempt})
+        fence.write_current(self._store, attempt)
 
     def is_current(self, attempt: int) -> bool:
         """Whether no later attempt has begun."""
-        return bool(self._read("attempt.json")["attempt"] == attempt)
+        return fence.read_current(self._store) == attempt
+
+    def fence(self, attempt: int) -> Fence:
+        """What keeps an attempt from writing when a later one has begun."""
+        return Fence(self._store.uri(), attempt)
 
     def write_run(self, run: RunRef) -> None:
         """Store which run the job has opened."""

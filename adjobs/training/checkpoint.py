@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 
 from adjobs.errors import StorageError, one_line
 from adjobs.storage import open_store, put_tree
+from adjobs.storage.fence import Fence
 
 
 @dataclass
@@ -84,6 +85,27 @@ class StoreCheckpoints:
         self._store.write("latest", name.encode())
         if old is not None and old != name:
             self._store.delete(f"{old}/")
+
+
+class FencedCheckpoints:
+    """Checkpoints that a superseded attempt of a job no longer replaces."""
+
+    def __init__(self, checkpoints: Checkpoints, fence: Fence) -> None:
+        self._checkpoints, self._fence = checkpoints, fence
+
+    def load(self) -> AbstractContextManager[Path | None]:
+        """As without the fence."""
+        return self._checkpoints.load()
+
+    def save(self, folder: Path | None, metrics: Mapping[str, float]) -> None:
+        """Replace the previous checkpoint.
+
+        Raises:
+            SupersededError: a later attempt has begun; on rank 0.
+        """
+        if folder is not None:
+            self._fence.ensure_current()
+        self._checkpoints.save(folder, metrics)
 
 
 def write(

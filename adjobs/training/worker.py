@@ -25,13 +25,14 @@ from adjobs.evaluation.evaluate import CachedEvaluator, DeviceConfig
 from adjobs.evaluation.result import compute_image_metrics
 from adjobs.inference.detector_folder import read_weights
 from adjobs.methods.method import Method
+from adjobs.storage.fence import Fence
 from adjobs.tracking.layout import RunRef
 from adjobs.tracking.logged_model import download
 from adjobs.tracking.runs import open_writer
 from adjobs.tracking.writer import RunWriter
 from adjobs.training.agreement import agreed_errors
 from adjobs.training.callbacks import Callback, IntervalResult, SilentCallback
-from adjobs.training.checkpoint import Checkpoints
+from adjobs.training.checkpoint import Checkpoints, FencedCheckpoints
 from adjobs.training.device import resolve_precision
 from adjobs.training.loop import FitResult, Validation, fit
 from adjobs.training.progress import ProgressUpdate
@@ -54,6 +55,7 @@ class Task:
         excluded: ids of samples that are left out because they are invalid.
         reading: how images of more than 8 bits are read.
         reuse_stages: load stages that an equal run on this machine has already trained.
+        fence: keeps this attempt of a queued job from writing checkpoints and models when a later one has begun.
     """
 
     job: JobConfig
@@ -65,6 +67,7 @@ class Task:
     excluded: tuple[str, ...] = ()
     reading: ImageReading = DEFAULT_READING
     reuse_stages: bool = False
+    fence: Fence | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class FinishedTraining:
         evaluator: predicts with the method, whose weights are the selected ones.
         fit: how the training ended.
         writer: of the open run.
+        fence: of the task.
     """
 
     job: JobConfig
@@ -88,6 +92,7 @@ class FinishedTraining:
     evaluator: CachedEvaluator
     fit: FitResult
     writer: RunWriter
+    fence: Fence | None = None
 
 
 @dataclass(frozen=True)
@@ -160,7 +165,7 @@ def run_worker(task: Task, setup: WorkerSetup[Outcome]) -> Outcome | None:
         validation=Validation(
             spec.selection, evaluate_val if _has_both_labels(dataset, task.split.val) else None, job.train.validate_every
         ),
-        checkpoints=setup.checkpoints,
+        checkpoints=setup.checkpoints if task.fence is None else FencedCheckpoints(setup.checkpoints, task.fence),
         callback=callback,
         on_train_start=lambda: _load_pretrained(task, method),
     )
@@ -168,7 +173,9 @@ def run_worker(task: Task, setup: WorkerSetup[Outcome]) -> Outcome | None:
         evaluator.invalidate()
     if writer is None:
         return None
-    return setup.finalize(FinishedTraining(job, task.fingerprint, task.reading, task.split, evaluator, result, writer))
+    return setup.finalize(
+        FinishedTraining(job, task.fingerprint, task.reading, task.split, evaluator, result, writer, task.fence)
+    )
 
 
 def _load_pretrained(task: Task, method: Method) -> None:

@@ -7,13 +7,13 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from adjobs.errors import DataError, JobError
+from adjobs.errors import DataError, JobError, SupersededError
 from adjobs.training.agreement import AgreedError
 from adjobs.training.checkpoint import Checkpoints
 from adjobs.training.stage_trainer import TrainingError
 from adjobs.training.worker import FinishedTraining, WorkerSetup, run_worker
 
-LASTING_ERRORS = (JobError, DataError, TrainingError)  # that a retry would find again
+LASTING_ERRORS = (JobError, DataError, TrainingError, SupersededError)  # that a retry would find again
 
 
 class _RayCheckpoints(Checkpoints):
