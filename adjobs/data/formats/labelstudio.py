@@ -173,12 +173,11 @@ def _sample(task: _Task, root: Path, file: Path, source: str, context: ReadConte
         context.warning(image.id, "annotators disagree", f"{source}: {message}")
     for choice in _choices(used.result):
         image.tag(choice)
-    # A region drawn with <Labels> has its label in a second result with the same id.
-    labels = {result.id: result.value for result in used.result if result.type == "labels" and result.id}
+    labels = _labels(used.result)
     for result in used.result:
         where = f"region {result.id}" if result.id else f"a {result.type}"
         try:
-            region = _region(result, labels.get(result.id or "", result.value))
+            region = _region(result, _class_name(result, labels))
         except ValueError as error:
             image.error(f"{where}: {one_line(error)}")
             continue
@@ -192,7 +191,20 @@ def _verdict(results: list[_Result], context: ReadContext) -> str:
     choices = [choice for choice in _choices(results) if not context.is_normal(choice)]
     if choices:
         return ", ".join(f"'{choice}'" for choice in sorted(set(choices)))
-    return "anomalous" if any(result.type in _REGION_TYPES for result in results) else "normal"
+    labels = _labels(results)
+    classes = [_class_name(result, labels) for result in results if result.type in _REGION_TYPES]
+    return "normal" if all(map(context.is_normal, classes)) else "anomalous"
+
+
+def _labels(results: list[_Result]) -> dict[str, dict[str, Any]]:
+    """Values of the results that label regions: one drawn with <Labels> has its label in a second result with the same id."""
+    return {result.id: result.value for result in results if result.type == "labels" and result.id}
+
+
+def _class_name(result: _Result, labels: dict[str, dict[str, Any]]) -> str:
+    value = labels.get(result.id or "", result.value)
+    names = value.get("labels") or value.get(result.type) or [""]
+    return str(names[0]) if isinstance(names, list) else ""
 
 
 def _choices(results: list[_Result]) -> list[str]:
@@ -202,7 +214,7 @@ def _choices(results: list[_Result]) -> list[str]:
     return [str(choice) for choices in values if isinstance(choices, list) for choice in choices]
 
 
-def _region(result: _Result, label_value: dict[str, Any]) -> _Region | None:
+def _region(result: _Result, name: str) -> _Region | None:
     """The region of a result; None for what is no region; raises ValueError if it cannot be used."""
     if result.type in _NON_REGION_TYPES:
         return None
@@ -217,8 +229,6 @@ def _region(result: _Result, label_value: dict[str, Any]) -> _Region | None:
         raise ValueError(
             f"a {result.type} was drawn on an image rotated by {result.image_rotation:g} degrees; only 0 is supported"
         )
-    names = label_value.get("labels") or label_value.get(result.type) or [""]
-    name = str(names[0]) if isinstance(names, list) else ""
     kind = result.type.removesuffix("labels")
     if kind == "rectangle":
         corners = _rectangle(result.value, width, height)
