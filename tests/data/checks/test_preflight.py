@@ -124,7 +124,7 @@ def test_check_dataset_split_function_gets_valid_samples(folder_root):
 
 
 def test_check_dataset_impossible_split_is_an_error(tmp_path):
-    problems = check_dataset(open_folder(draw_folder(tmp_path / "good", 12, 0)), lambda valid: make_split(valid, "holdout"))
+    problems = check_dataset(open_folder(draw_folder(tmp_path, 12, 1)), lambda valid: make_split(valid, "holdout"))
     assert [(p.sample, p.kind, p.severity) for p in problems] == [("", "split", "error")]
 
 
