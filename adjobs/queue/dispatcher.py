@@ -11,7 +11,7 @@ import shlex
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from adjobs.errors import ClusterError, StorageError
 from adjobs.queue.folder import AttemptEnd, JobFolder
@@ -101,6 +101,8 @@ class Dispatcher:
             self._cluster.stop(job.submission_id)
         elif job.state is JobState.STARTING and seen.status is RayStatus.RUNNING:
             self._store.move(job, JobState.RUNNING, "running")
+        elif (progress := folder.progress(job.attempt)) is not None and asdict(progress) != job.progress:
+            self._store.note(job, progress=asdict(progress))
 
     def _follow_unknown(self, job: QueuedJob, folder: JobFolder) -> None:
         """A head that answers does not know the job: it was never submitted, or the head was replaced."""

@@ -21,6 +21,7 @@ from adjobs.errors import AdjobsError, ClusterError, QueueError, Stopped, Storag
 from adjobs.jobs import run
 from adjobs.jobs.lifecycle import fenced, is_driver_alive
 from adjobs.queue.folder import AttemptEnd, JobFolder, JobSpec
+from adjobs.queue.progress import ProgressReporter
 from adjobs.tracking import search as records
 from adjobs.tracking.layout import StoredRun
 from adjobs.tracking.runs import open_reader
@@ -59,14 +60,15 @@ def drive(job: str, attempt: int, settings: Settings, on_progress: run.OnProgres
     folder = JobFolder.open(settings.artifacts, job)
     if not folder.is_current(attempt):
         raise QueueError(f"job {job}: attempt {attempt} is not the current one; nothing was done")
+    reporter = ProgressReporter(folder, attempt, on_progress, observer)
     with _ended_when_superseded(folder, attempt), fenced(folder.fence(attempt)):
         try:
             spec = folder.spec()
             config = resolve.resolve(spec.document, source=f"job {job}")
             if spec.verb == "train":
-                result = _train(config, folder, settings, on_progress)
+                result = _train(config, folder, settings, reporter.on_training)
             else:
-                result = _search(f"{spec.name}-{job}", config, spec, settings, observer)
+                result = _search(f"{spec.name}-{job}", config, spec, settings, reporter)
         except (Stopped, KeyboardInterrupt):
             folder.write_end(attempt, AttemptEnd("stopped", "stopped by a user"))
             raise

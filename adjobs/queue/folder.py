@@ -1,22 +1,23 @@
 """The folder of a queued job in the artifact store, by which dispatcher and driver talk: the driver may run on any node.
 
-``spec.json`` is what to run, ``attempt.json`` the only attempt that may, ``run.json`` the run that it opened, and
-``end-<attempt>.json`` how it ended, which Ray forgets when its head dies.
+``spec.json`` is what to run, ``attempt.json`` the only attempt that may, ``run.json`` the run that it opened, ``progress.json``
+how far it is, and ``end-<attempt>.json`` how it ended, which Ray forgets when its head dies.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
-from adjobs.errors import QueueError, one_line
+from adjobs.errors import StorageError, one_line
 from adjobs.storage import fence, open_store
 from adjobs.storage.base import Store
 from adjobs.storage.fence import Fence
 from adjobs.tracking.layout import RunRef
 
+Parsed = TypeVar("Parsed")
 Verb = Literal["train", "tune"]
 
 
@@ -56,6 +57,27 @@ class AttemptEnd:
     reason: str
 
 
+@dataclass(frozen=True)
+class JobProgress:
+    """How far a job is.
+
+    Attributes:
+        stage: of the training; ``trials`` of a search.
+        done: steps of the stage, or trials, that are done.
+        total: of them all.
+        loss: mean of the latest steps; None in a search, or if it is not finite.
+        images_per_s: of all workers; None in a search.
+        seconds_left: of the stage, or of the search's budget; None as long as it cannot be said.
+    """
+
+    stage: str
+    done: int
+    total: int
+    loss: float | None = None
+    images_per_s: float | None = None
+    seconds_left: float | None = None
+
+
 class JobFolder:
     """The objects of one job."""
 
@@ -78,7 +100,7 @@ class JobFolder:
 
     def spec(self) -> JobSpec:
         """What to run."""
-        return JobSpec(**self._read("spec.json"))
+        return self._parse(JobSpec, "spec.json", self._read("spec.json"))
 
     def start_attempt(self, attempt: int) -> None:
         """Let this attempt be the only one that may go on."""
@@ -98,7 +120,18 @@ class JobFolder:
 
     def run(self) -> RunRef | None:
         """The run that the job has opened; None before that."""
-        return RunRef(**self._read("run.json")) if self._store.exists("run.json") else None
+        return self._parse(RunRef, "run.json", self._read("run.json")) if self._store.exists("run.json") else None
+
+    def write_progress(self, attempt: int, progress: JobProgress) -> None:
+        """Store how far an attempt is."""
+        self._write("progress.json", {"attempt": attempt, **asdict(progress)})
+
+    def progress(self, attempt: int) -> JobProgress | None:
+        """How far an attempt is; None before its first word."""
+        if not self._store.exists("progress.json"):
+            return None
+        value = self._read("progress.json")
+        return self._parse(JobProgress, "progress.json", value) if value.pop("attempt", None) == attempt else None
 
     def write_end(self, attempt: int, end: AttemptEnd) -> None:
         """Store how an attempt ended."""
@@ -107,7 +140,13 @@ class JobFolder:
     def end(self, attempt: int) -> AttemptEnd | None:
         """How an attempt ended; None if it lives, or died without a word."""
         name = f"end-{attempt}.json"
-        return AttemptEnd(**self._read(name)) if self._store.exists(name) else None
+        return self._parse(AttemptEnd, name, self._read(name)) if self._store.exists(name) else None
+
+    def _parse(self, kind: Callable[..., Parsed], name: str, value: Mapping[str, Any]) -> Parsed:
+        try:
+            return kind(**value)
+        except TypeError as error:
+            raise StorageError(f"{self._store.uri(name)}: is damaged ({one_line(error)}); submit the job again") from error
 
     def _write(self, name: str, value: Mapping[str, Any]) -> None:
         self._store.write(name, json.dumps(value, allow_nan=False).encode())
@@ -116,7 +155,7 @@ class JobFolder:
         try:
             value = json.loads(self._store.read(name))
         except ValueError as error:
-            raise QueueError(f"{self._store.uri(name)}: is not valid JSON ({one_line(error)}); submit the job again") from error
+            raise StorageError(f"{self._store.uri(name)}: is not valid JSON ({one_line(error)}); submit the job again") from error
         if not isinstance(value, dict):
-            raise QueueError(f"{self._store.uri(name)}: is not a JSON object; submit the job again")
+            raise StorageError(f"{self._store.uri(name)}: is not a JSON object; submit the job again")
         return value

@@ -177,6 +177,7 @@ class JobStore:
             job = QueuedJob.from_row(row)
             now = self._clock()
             values = {"owner": owner, "attempt": job.attempt + 1, "lease_until": now + lease_seconds, "started_at": now}
+            values["progress"] = None  # that of an earlier attempt says nothing of this one
             self._change(connection, job, JobState.STARTING, "claimed", **values)
             return self._get(connection, job.id)
 

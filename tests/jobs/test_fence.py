@@ -26,9 +26,9 @@ def train_superseded(root: Path) -> RunRef:
     params = {"backbone": "resnet18", "weights": "none", "epochs": 1, "batch_size": 4}
     data = {"uri": str(draw_folder(root / "data", 12, 6, size=32)), "image_size": 32}
     job = resolve({"method": "cdo", "params": params, "data": data, "track": "none"})
+    settings = Settings.from_env({"ADJOBS_HOME": str(root / "home")})
     opened: list[RunRef] = []
     with fenced(Fence(str(root / "queue"), 1)), pytest.raises(SupersededError, match="attempt 1 writes nothing more"):
-        settings = Settings.from_env({"ADJOBS_HOME": str(root / "home")})
         run.train(job, settings, backend="local", on_progress=lambda update: None, on_open=opened.append)
     return opened[0]
 

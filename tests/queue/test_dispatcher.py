@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from adjobs.queue.folder import AttemptEnd
+from adjobs.queue.folder import AttemptEnd, JobProgress
 from adjobs.queue.states import JobState
 from adjobs.tracking.layout import RunRef
 from tests.helpers.queue import Killed, Setup
@@ -150,3 +150,29 @@ def test_step_job_stopped_at_ray_is_stopped(setup):
     setup.cluster.set(f"{job}-1", "STOPPED")
     setup.dispatcher().step()
     assert (setup.get(job).state, setup.get(job).reason) == (JobState.STOPPED, "stopped by a user")
+
+
+def test_step_notes_progress_which_a_later_attempt_begins_without(setup):
+    job = run_first(setup)
+    setup.folder(job).write_progress(1, JobProgress("distil", 120, 3000, 2.5, 30.0, 60.0))
+    setup.dispatcher().step()
+    assert setup.get(job).progress == {
+        "stage": "distil",
+        "done": 120,
+        "total": 3000,
+        "loss": 2.5,
+        "images_per_s": 30.0,
+        "seconds_left": 60.0,
+    }
+    setup.cluster.jobs.clear()
+    setup.dispatcher().step()
+    assert (setup.get(job).attempt, setup.get(job).progress) == (2, None)
+
+
+def test_step_damaged_object_of_a_job_is_its_reason_and_others_go_on(setup):
+    job, other = run_first(setup), setup.submit("b")
+    setup.folder(job)._store.write("end-1.json", b"{")
+    setup.cluster.set(f"{job}-1", "SUCCEEDED")
+    setup.dispatcher().step()
+    assert "end-1.json: is not valid JSON" in setup.get(job).reason
+    assert setup.get(other).state is JobState.STARTING

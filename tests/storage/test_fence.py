@@ -20,7 +20,7 @@ def test_ensure_current_passes_the_current_attempt_alone(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"attempt": "x"}', b'{"attempt": null}', b"\xff"])
 def test_ensure_current_damaged_object_is_one_line(tmp_path, content):
     (tmp_path / "attempt.json").write_bytes(content)
-    with pytest.raises(StorageError, match="attempt.json: is damaged .*; submit the job again"):
+    with pytest.raises(StorageError, match=r"attempt.json: is damaged .*; submit the job again"):
         Fence(str(tmp_path), 1).ensure_current()
 
 

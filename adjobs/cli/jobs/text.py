@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -23,11 +23,11 @@ def listing(jobs: Sequence[dict[str, Any]], now: float) -> str:
             age(now - job["created_at"]),
             str(job["attempt"]),
             job["run_id"] or "-",
-            job["why"] or "-",
+            (progress_text(job["progress"]) if job["state"] == "running" else "") or job["why"] or "-",
         ]
         for job in jobs
     ]
-    return table(rows, ["job", "state", "user", "name", "what", "age", "attempt", "run", "why"])
+    return table(rows, ["job", "state", "user", "name", "what", "age", "attempt", "run", "progress or reason"])
 
 
 def details(job: dict[str, Any], now: float) -> str:
@@ -40,13 +40,32 @@ def details(job: dict[str, Any], now: float) -> str:
         f"attempt     {job['attempt']} of {job['max_attempts']}",
         f"submitted   {age(now - job['created_at'])} ago",
         f"run         {job['run_id'] or 'not opened yet'}",
-        "",
     ]
+    if job["progress"]:
+        lines.append(f"progress    {progress_text(job['progress'])}")
+    if job["started_at"]:
+        lines.append(f"ran for     {age((job['ended_at'] or now) - job['started_at'])}")
     rows = [
         [f"{datetime.fromtimestamp(change['time']):%Y-%m-%d %H:%M:%S}", change["state"], str(change["attempt"]), change["reason"]]
         for change in job["history"]
     ]
-    return "\n".join(lines) + table(rows, ["time", "state", "attempt", "reason"])
+    return "\n".join([*lines, "", ""]) + table(rows, ["time", "state", "attempt", "reason"])
+
+
+def progress_text(progress: Mapping[str, Any] | None) -> str:
+    """How far a job is; nothing before its first word.
+
+    >>> progress_text({"stage": "distil", "done": 120, "total": 3000, "loss": 2.7813, "seconds_left": 610.0})
+    'distil 120/3000, loss 2.78, 10 min left'
+    """
+    if not progress:
+        return ""
+    parts = [f"{progress['stage']} {progress['done']}/{progress['total']}"]
+    if progress.get("loss") is not None:
+        parts.append(f"loss {progress['loss']:.3g}")
+    if progress.get("seconds_left") is not None:
+        parts.append(f"{age(progress['seconds_left'])} left")
+    return ", ".join(parts)
 
 
 def age(seconds: float) -> str:
