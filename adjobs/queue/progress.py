@@ -40,12 +40,6 @@ class ProgressReporter(SearchObserver):
         """
         self._folder, self._attempt, self._clock = folder, attempt, clock
         self._on_progress, self._observer = on_progress, observer
-            folder,
-            attempt,
-            on_progress,
-            observer,
-            clock,
-        )
         self._manager: TrialManager | None = None
         self._stored_at = -math.inf
         self._stored: JobProgress | None = None
