@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from adjobs.data.walk import IMAGE_SUFFIXES, image_files
-from adjobs.errors import AdjobsError, DataError, one_line, printable
+from adjobs.errors import AdjobsError, DataError, StorageError, one_line, printable
 from adjobs.inference.detector import Detector
 from adjobs.inference.overlay import draw_overlay
 from adjobs.storage.outputs import OutputFolder, written_names
@@ -54,9 +54,14 @@ def open_output(paths: Iterable[Path], out: Path) -> OutputFolder:
     """The folder for the predictions of files.
 
     Raises:
-        StorageError: it has a file with the name of a result that is no result of an earlier prediction.
+        StorageError: it has images to predict, or a file with the name of a result that is no result of an earlier prediction.
     """
+    paths = list(paths)
     folder = OutputFolder(out, "predict")
+    resolved, results = folder.path.resolve(), written_names(folder.path)
+    inputs = [path for path in paths if path.name not in results and path.parent.resolve() == resolved]
+    if inputs:  # the next training would take the overlays for images
+        raise StorageError(f"{out}: holds images to predict, such as {inputs[0].name}; choose another folder with --out")
     folder.check([LINES_FILE, *_overlay_names(paths, folder.path)])
     return folder
 

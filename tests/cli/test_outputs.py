@@ -64,3 +64,14 @@ def test_every_verb_replaces_its_own_result(verb, images, tmp_path, own_home, mo
     for out in ("new/out", "new/out/", str(tmp_path / "new" / "out")):
         done = run(VERBS[verb][0], images, Path(out))
         assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("out", ["SET/good", "SET/good/", "SET/bad/../good", "link"])
+def test_predict_into_its_own_inputs_is_refused(out, images, tmp_path, own_home):
+    (tmp_path / "link").symlink_to(images / "good")
+    folder = str(tmp_path / "link") if out == "link" else out
+    before = snapshot(images)
+    done = run(["predict", "SET/good", "--model", "missing", "--out", folder], images, tmp_path)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "holds images to predict, such as 000.jpg; choose another folder with --out" in done.stderr
+    assert snapshot(images) == before
