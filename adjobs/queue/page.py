@@ -1,4 +1,4 @@
-"""The queue's page for a browser: one file that asks nothing of any other server, and that shows nothing without a token."""
+"""The queue's page for a browser: one file that loads nothing from any other server, and that shows nothing without a token."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def content_security_policy(html: str) -> str:
     hashes: dict[str, list[str]] = {"script": [], "style": []}
     for tag, content in _INLINE.findall(html):
         hashes[tag].append(f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'")
-    sources = [f"{tag}-src {' '.join(found)}" for tag, found in hashes.items() if found]
+    sources = [f"{tag}-src {' '.join(allowed)}" for tag, allowed in hashes.items() if allowed]
     fixed = ["connect-src 'self'", "img-src data:", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"]
     return "; ".join(["default-src 'none'", *sources, *fixed])
 

@@ -152,7 +152,7 @@ def test_step_job_stopped_at_ray_is_stopped(setup):
     assert (setup.get(job).state, setup.get(job).reason) == (JobState.STOPPED, "stopped by a user")
 
 
-def test_step_notes_progress_which_a_later_attempt_begins_without(setup):
+def test_step_notes_progress_but_not_that_of_an_earlier_attempt(setup):
     job = run_first(setup)
     setup.folder(job).write_progress(1, JobProgress("distil", 120, 3000, 2.5, 30.0, 60.0))
     setup.dispatcher().step()

@@ -24,7 +24,7 @@ def queue(tmp_path: Path) -> Iterator[RunningQueue]:
         yield queue
 
 
-def test_page_needs_no_token_and_asks_nothing_of_other_servers(queue):
+def test_page_without_a_token_loads_nothing_from_other_servers(queue):
     with urlopen(f"{queue.url}/") as response:
         headers, source = response.headers, response.read().decode()
     assert headers["X-Frame-Options"] == "DENY"

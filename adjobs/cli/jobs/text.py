@@ -60,12 +60,12 @@ def progress_text(progress: Mapping[str, Any] | None) -> str:
     """
     if not progress:
         return ""
-    parts = [f"{progress['stage']} {progress['done']}/{progress['total']}"]
+    terms = [f"{progress['stage']} {progress['done']}/{progress['total']}"]
     if progress.get("loss") is not None:
-        parts.append(f"loss {progress['loss']:.3g}")
+        terms.append(f"loss {progress['loss']:.3g}")
     if progress.get("seconds_left") is not None:
-        parts.append(f"{age(progress['seconds_left'])} left")
-    return ", ".join(parts)
+        terms.append(f"{age(progress['seconds_left'])} left")
+    return ", ".join(terms)
 
 
 def age(seconds: float) -> str:
