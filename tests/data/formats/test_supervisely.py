@@ -53,7 +53,9 @@ def test_read_turned_box_and_several_polygons(tmp_path):
     edit_json(root / RECTANGLE, lambda document: document["objects"][0].update(turned))
     assert read(root)[0]["test/img/bad1.png"].boxes == (Box(14, 10, 16, 20),)
     squares = [{"exterior": [[x, 4], [x + 1, 4], [x + 1, 5], [x, 5]], "interior": []} for x in (4, 20)]
-    edit_json(root / RECTANGLE, lambda document: document["objects"][0].update(geometryType="multipolygon", parts=squares))
+    edit_json(
+        root / RECTANGLE, lambda document: document["objects"][0].update({"geometryType": "multipolygon", "parts": squares})
+    )
     assert int(read_mask(read(root)[0]["test/img/bad1.png"].mask).sum()) == 8
 
 
