@@ -52,8 +52,8 @@ class ImageReading:
     depths: Depths = "8 bits"
 
     def __post_init__(self) -> None:
-        white = math.inf if self.white is None else self.white
-        if not (math.isfinite(self.black) and self.black < white) or (self.white is not None and not math.isfinite(self.white)):
+        extent = 1 - abs(self.black) if self.white is None else self.white - self.black
+        if not (math.isfinite(extent) and extent > 0):
             raise ValueError(f"got black {self.black} and white {self.white}; white must be above black, both finite")
 
     def to_dict(self) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class ImageReading:
     @property
     def key(self) -> str:
         """What distinguishes caches of images that were read differently; "" where all are read as they are."""
-        return "" if self.white is None else f"-{self.black:g}to{self.white:g}"
+        return "" if self.white is None else f"-{self.black:.17g}to{self.white:.17g}"
 
     def fault(self, pixels: PixelRange) -> str | None:
         """Why an image cannot be read; None if it can."""

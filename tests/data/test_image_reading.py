@@ -75,7 +75,7 @@ def test_warning_images_unlike_the_training_images():
 
 
 @pytest.mark.parametrize(
-    "fields", [{"white": 0}, {"black": 5, "white": 5}, {"white": np.nan}, {"white": np.inf}, {"black": -np.inf}]
+    "fields", [{"white": 0}, {"black": 5, "white": 5}, {"white": np.nan}, {"white": np.inf}, {"black": -np.inf}, {"black": 1}]
 )
 def test_image_reading_impossible_range_is_refused(fields):
     with pytest.raises(ValueError, match="white must be above black, both finite"):
@@ -84,6 +84,7 @@ def test_image_reading_impossible_range_is_refused(fields):
 
 def test_key_differs_between_readings_only():
     keys = [ImageReading(white=white).key for white in (255, 1023, 65535)] + [ImageReading(0.5, 1).key, ImageReading(0.25, 1).key]
-    assert len(set(keys)) == 5
+    keys += [ImageReading(0, 1234567).key, ImageReading(0, 1234567.5).key]
+    assert len(set(keys)) == 7
     assert DEFAULT_READING.key == ""
     assert ImageReading(white=255, depths="both").key == ImageReading(white=255).key

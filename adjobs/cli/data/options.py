@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -139,7 +140,7 @@ class ScaleOptions(NamedTuple):
         from adjobs.data.image_reading import PixelScale
 
         depth = None if self.bit_depth == "auto" else int(self.bit_depth)
-        if self.value_range is not None and (depth is not None or not self.value_range[0] < self.value_range[1]):
+        if self.value_range is not None and (depth is not None or not 0 < self.value_range[1] - self.value_range[0] < math.inf):
             black, white = self.value_range
             other = "" if depth is None else f" and --bit-depth {depth}"
             raise JobError(f"--value-range: got {black:g} {white:g}{other}; give black, then a larger white, and no --bit-depth")
