@@ -65,11 +65,8 @@ class DataSection(Section):
     def _check_value_range(self) -> Self:
         if self.value_range is not None:
             low, high = self.value_range
-            _refuse(
-                None
-                if low < high
-                else f"got value_range [{low:g}, {high:g}]; give the value of black, then a larger one of white"
-            )
+            order = f"got value_range [{low:g}, {high:g}]; give the value of black, then a larger one of white"
+            _refuse(None if 0 < high - low < math.inf else order)
             _refuse(None if self.bit_depth == "auto" else "got bit_depth and value_range; give one of the two")
         return self
 

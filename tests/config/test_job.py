@@ -74,6 +74,7 @@ def test_resolve_user_params_override_the_preset():
             {"data": {"uri": "x", "value_range": [5, 5]}},
             r"data: got value_range \[5, 5\]; give the value of black, then a larger one",
         ),
+        ({"data": {"uri": "x", "value_range": [-1.5e308, 1.5e308]}}, r"data: got value_range .*; give the value of black"),
         ({"data": {"uri": "x", "value_range": [0]}}, r"data\.value_range"),
         (
             {"data": {"uri": "x", "value_range": [0, 5], "bit_depth": 12}},
