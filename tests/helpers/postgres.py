@@ -32,8 +32,8 @@ class PostgresServer:
         for folder in package.parent.glob(f"{package.name}*"):  # a copy: nobody may not reach the environment's own folder
             if not folder.name.endswith(".dist-info"):
                 shutil.copytree(folder, root / folder.name)
-        self._programs = root / package.name / "pginstall" / "bin"
-        self._data, self._password, self.port = root / "data", secrets.token_urlsafe(20), _free_port()
+        self.programs = root / package.name / "pginstall" / "bin"
+        self._data, self._password, self.port = root / "data", secrets.token_urlsafe(20), free_port()
         (root / "password").write_text(self._password)
         self._user = pwd.getpwnam("nobody") if os.getuid() == 0 else None
         if self._user:
@@ -76,7 +76,7 @@ class PostgresServer:
 
     def _run(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         user = {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []} if self._user else {}
-        command = [str(self._programs / program), *arguments]
+        command = [str(self.programs / program), *arguments]
         environment = {"LC_ALL": "C.UTF-8", "PATH": os.defpath}
         return subprocess.Popen(command, env=environment, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **user)
 
@@ -96,7 +96,7 @@ def running_postgres() -> Iterator[PostgresServer]:
         shutil.rmtree(root)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
