@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
-from adjobs.errors import ClusterError, StorageError
+from adjobs.errors import AdjobsError, QueueError, one_line
 from adjobs.queue.folder import AttemptEnd, JobFolder
 from adjobs.queue.ray_jobs import Cluster, RayJob, RayStatus
 from adjobs.queue.records import QueuedJob
@@ -76,17 +76,28 @@ class Dispatcher:
         for job in self._store.adopt(self._name, LEASE_SECONDS):
             try:
                 self._follow(job)
-            except (ClusterError, StorageError) as error:
-                self._store.note(job, reason=str(error))
+            except QueueError:
+                raise
+            except Exception as error:
+                self._note_error(job, error)
         started = False
         while claimed := self._store.claim(self._name, self._limits.slots, LEASE_SECONDS, self._limits.max_per_user):
             started = True
             try:
                 self._start(claimed)
-            except (ClusterError, StorageError) as error:
-                self._store.note(claimed, reason=str(error))
+            except QueueError:
+                raise
+            except Exception as error:
+                self._note_error(claimed, error)
                 break  # the next ones would fare no better; this one is tried again when it is followed
         return started
+
+    def _note_error(self, job: QueuedJob, error: Exception) -> None:
+        """Keep an error as the job's reason. What nobody expected must not end the dispatcher either: it would meet it again."""
+        if not isinstance(error, AdjobsError):
+            log.error("job %s: %r", job.id, error, exc_info=error)
+            error = AdjobsError(f"the dispatcher cannot go on with this job ({one_line(error)}); its log says more")
+        self._store.note(job, reason=str(error))
 
     def _follow(self, job: QueuedJob) -> None:
         seen = self._cluster.job(job.submission_id)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from adjobs.queue.folder import AttemptEnd, JobProgress
+from adjobs.queue.records import NewJob
 from adjobs.queue.states import JobState
 from adjobs.tracking.layout import RunRef
 from tests.helpers.queue import Killed, Setup
@@ -175,4 +176,27 @@ def test_step_damaged_object_of_a_job_is_its_reason_and_others_go_on(setup):
     setup.cluster.set(f"{job}-1", "SUCCEEDED")
     setup.dispatcher().step()
     assert "end-1.json: is not valid JSON" in setup.get(job).reason
+    assert setup.get(other).state is JobState.STARTING
+
+
+def test_step_job_that_cannot_be_stored_is_no_end_of_the_dispatcher(setup):
+    """Not even one that no check of the interface let through."""
+    spec = {"verb": "train", "options": {"x": float("nan")}}
+    (bad,) = setup.store.submit(NewJob("bad", spec, "ann", "bad"))
+    other = setup.submit("b")
+    for _ in range(2):
+        setup.dispatcher().step()
+    assert "the dispatcher cannot go on with this job (Out of range float values" in setup.get(bad.id).reason
+    assert setup.cluster.submitted == [f"{other}-1"]
+    setup.store.request_stop(bad.id)
+    setup.dispatcher().step()
+    assert setup.get(bad.id).state is JobState.STOPPED
+
+
+def test_step_unknown_end_of_an_attempt_is_no_end_of_the_dispatcher(setup):
+    job, other = run_first(setup), setup.submit("b")
+    setup.folder(job)._store.write("end-1.json", b'{"state": "gone", "reason": ""}')
+    setup.cluster.set(f"{job}-1", "SUCCEEDED")
+    setup.dispatcher().step()
+    assert "cannot go on with this job ('gone')" in setup.get(job).reason
     assert setup.get(other).state is JobState.STARTING
