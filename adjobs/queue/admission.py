@@ -13,11 +13,12 @@ from typing import Any
 from adjobs.config import resolve
 from adjobs.config.job import JobConfig
 from adjobs.data.open import INSTALLED
-from adjobs.errors import DataError, JobError
+from adjobs.errors import DataError, JobError, one_line
 from adjobs.queue.folder import JobSpec
 from adjobs.storage import open_store
 from adjobs.storage.base import disk_errors
 from adjobs.training.resources import fit_resources
+from adjobs.tuning.objective import parse_objectives
 from adjobs.tuning.space import parse_space
 
 Nodes = Sequence[Mapping[str, float]]
@@ -41,14 +42,29 @@ def admit(spec: JobSpec, nodes: Nodes | None) -> str:
     """
     job = resolve.resolve(spec.document, source=f"job '{spec.name}'")
     if spec.verb == "tune":
-        if spec.space is None:
-            raise JobError(f"job '{spec.name}': a search needs a space; give --space FILE")
-        parse_space(spec.space, f"space of job '{spec.name}'").check(job)
+        _check_search(spec, job)
+    elif spec.space is not None or spec.options is not None:
+        raise JobError(f"job '{spec.name}': got a search space or options of a search for a training; submit it as a search")
     data = data_version(job)
     if nodes is not None:
         fit_resources(job.train, nodes)
     identity = [spec.verb, job.model_dump(mode="json"), spec.space, spec.options, data]
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    try:
+        # Python reads JSON that it does not write, such as NaN and half of a character.
+        json.dumps(spec.to_dict(), allow_nan=False, ensure_ascii=False).encode()
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    except (ValueError, RecursionError) as error:
+        problem = f"a value cannot be stored as JSON ({one_line(error)})"
+        raise JobError(f"job '{spec.name}': {problem}; use finite numbers and plain text") from error
+
+
+def _check_search(spec: JobSpec, job: JobConfig) -> None:
+    if spec.space is None:
+        raise JobError(f"job '{spec.name}': a search needs a space; give --space FILE")
+    parse_space(spec.space, f"space of job '{spec.name}'").check(job)
+    parse_objectives((spec.options or {}).get("metrics", ()), job)
+    if job.track is None:
+        raise JobError(f"job '{spec.name}': track: got none, a search is recorded in MLflow; remove the key")
 
 
 def data_version(job: JobConfig) -> str:

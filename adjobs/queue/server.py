@@ -46,6 +46,19 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
+class SearchRequest(_Request):
+    """How to search; the same as the options of ``adjobs tune``."""
+
+    metrics: list[str] = Field([], max_length=20)
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    pruner: Literal["asha", "median", "none"] | None = None
+    grace_period: int = Field(3, ge=1)
+    seed: int = Field(0, ge=0, lt=2**32)
+    trials: int | None = Field(None, ge=1)
+    max_concurrent: int | None = Field(None, ge=1)
+    time_budget_s: float | None = Field(None, gt=0)
+
+
 class JobRequest(_Request):
     """A job to submit."""
 
@@ -53,7 +66,7 @@ class JobRequest(_Request):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,99}$", description="for people")
     document: dict[str, Any] = Field(description="the job, as in a job file")
     space: dict[str, Any] | None = Field(None, description="the search space, as in a space file")
-    options: dict[str, Any] | None = Field(None, description="of the search")
+    options: SearchRequest | None = Field(None, description="of the search")
     priority: int = Field(0, ge=-1000, le=1000)
     after: list[str] = Field([], max_length=MAX_JOBS, description="ids of jobs that must be done before")
     force: bool = Field(False, description="a job of its own, even if an equal one lives")
@@ -264,7 +277,8 @@ def _add_changes(app: FastAPI, store: JobStore, clock: Callable[[], float]) -> N
 
 
 def _new_job(request: JobRequest, identity: Identity, nodes: list[dict[str, float]] | None) -> NewJob:
-    spec = JobSpec(request.verb, request.name, request.document, request.space, request.options)
+    options = None if request.options is None else request.options.model_dump(exclude_unset=True)
+    spec = JobSpec(request.verb, request.name, request.document, request.space, options)
     key = admit(spec, nodes)
     if request.force:
         key = secrets.token_hex(32)

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import http.client
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
 
-from adjobs.errors import ClusterError, QueueError
+from adjobs.errors import ClusterError, JobError, QueueError
 from adjobs.queue import tokens
+from adjobs.queue.admission import admit
 from adjobs.queue.client import MAX_BODY, QueueClient
+from adjobs.queue.folder import JobSpec
 from adjobs.queue.states import JobState
 from adjobs.queue.tokens import Role
 from tests.helpers.queue import RunningQueue
@@ -75,6 +79,47 @@ def test_submit_what_cannot_be_is_refused_in_one_line_and_nothing_is_queued(queu
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert queue.store.select() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"trials": "many"}, "jobs.0.options.trials: Input should be a valid integer"),
+        ({"metrics": ["beauty:max"]}, "--metric 'beauty:max': unknown metric of a cdo job"),
+        ({"metrics": None}, "jobs.0.options.metrics: Input should be a valid list"),
+        ({"speed": 1}, "jobs.0.options.speed: Extra inputs are not permitted"),
+    ],
+)
+def test_submit_options_that_no_search_has_are_refused(queue, options, message):
+    space = {"method": "cdo", "parameters": {"params.gamma": {"uniform": [1, 3]}}}
+    with pytest.raises(QueueError) as error:
+        queue.client().submit([queue.request(verb="tune", space=space, options=options)])
+    assert message in str(error.value)
+
+
+def test_submit_training_with_options_of_a_search_is_refused(queue):
+    with pytest.raises(QueueError, match="got a search space or options of a search for a training; submit it as a search"):
+        queue.client().submit([queue.request(options={"trials": 3})])
+
+
+@pytest.mark.parametrize("number", ["NaN", "1e999"])
+def test_submit_number_that_json_cannot_hold_is_refused(queue, number):
+    """Python reads it; but then neither a driver's specification nor an answer could be written."""
+    body = json.dumps({"jobs": [queue.request(verb="tune", options={"time_budget_s": 7777})]}).replace("7777", number)
+    headers = {"Authorization": f"Bearer {queue.token()}", "Content-Type": "application/json"}
+    with pytest.raises(HTTPError) as error:
+        urlopen(Request(f"{queue.url}/api/jobs", body.encode(), headers))
+    assert error.value.code == 422
+    assert "jobs.0.options.time_budget_s" in json.load(error.value)["error"]
+
+
+def test_admit_what_cannot_be_stored_is_refused(queue):
+    space = {"method": "cdo", "parameters": {"params.gamma": {"uniform": [1, 3]}}}
+    for value in (float("nan"), "\ud800"):
+        with pytest.raises(
+            JobError, match=r"^job 'a': a value cannot be stored as JSON \(.*\); use finite numbers and plain text$"
+        ):
+            admit(JobSpec("tune", "a", queue.document(), space, {"x": value}), None)
 
 
 def test_submit_what_the_cluster_can_never_give_is_refused_with_what_it_has(queue):
