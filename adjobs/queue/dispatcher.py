@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
-from adjobs.errors import AdjobsError, QueueError, one_line
+from adjobs.errors import AdjobsError, QueueError, SupersededError, one_line
 from adjobs.queue.folder import AttemptEnd, JobFolder
 from adjobs.queue.ray_jobs import Cluster, RayJob, RayStatus
 from adjobs.queue.records import QueuedJob
@@ -25,6 +25,7 @@ LEASE_SECONDS = 60.0
 
 log = logging.getLogger(__name__)
 
+_RUNNING = "running"
 _STATES = {
     "done": JobState.DONE,
     "failed": JobState.FAILED,
@@ -111,9 +112,16 @@ class Dispatcher:
         elif job.stop_requested:
             self._cluster.stop(job.submission_id)
         elif job.state is JobState.STARTING and seen.status is RayStatus.RUNNING:
-            self._store.move(job, JobState.RUNNING, "running")
-        elif (progress := folder.progress(job.attempt)) is not None and asdict(progress) != job.progress:
+            self._store.move(job, JobState.RUNNING, _RUNNING)
+        else:
+            self._note_progress(job, folder)
+
+    def _note_progress(self, job: QueuedJob, folder: JobFolder) -> None:
+        progress = folder.progress(job.attempt)
+        if progress is not None and asdict(progress) != job.progress:
             self._store.note(job, progress=asdict(progress))
+        if job.state is JobState.RUNNING and job.reason != _RUNNING:  # an error of Ray or of the storage that is over
+            self._store.note(job, reason=_RUNNING)
 
     def _follow_unknown(self, job: QueuedJob, folder: JobFolder) -> None:
         """A head that answers does not know the job: it was never submitted, or the head was replaced."""
@@ -121,17 +129,25 @@ class Dispatcher:
         if end is not None:  # its driver outlived the head
             self._end(job, end)
         elif job.stop_requested:
+            if self._store.is_held(job):
+                folder.revoke(job.attempt)
             self._store.move(job, JobState.STOPPED, "stopped by a user")
-        elif job.state is JobState.STARTING:
+        elif job.state is JobState.STARTING and not folder.has_driver(job.attempt):
             self._start(job)
         else:
             self._end(job, AttemptEnd("lost", "the Ray head was lost with it"))
 
     def _start(self, job: QueuedJob) -> None:
         """Submit an attempt. From here on no earlier one may go on, wherever its driver still runs."""
+        if not self._store.is_held(job):
+            return  # this process slept so long that another dispatcher took the job over
         folder = self._open_folder(job.id)
         folder.write_spec(job.spec)
-        folder.start_attempt(job.attempt)
+        try:
+            folder.start_attempt(job.attempt)
+        except SupersededError as error:
+            self._end(job, AttemptEnd("lost", str(error)))
+            return
         command = ["python", "-m", "adjobs.cli.driver", job.id, str(job.attempt)]  # that of the node, which has adjobs
         self._cluster.submit(job.submission_id, shlex.join(command), self._environment)
         log.info("job %s: attempt %d submitted", job.id, job.attempt)

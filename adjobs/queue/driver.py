@@ -17,7 +17,7 @@ from typing import Any
 from adjobs.config import resolve
 from adjobs.config.job import JobConfig
 from adjobs.config.settings import Settings
-from adjobs.errors import AdjobsError, ClusterError, QueueError, Stopped, StorageError, SupersededError, TrackingError
+from adjobs.errors import AdjobsError, ClusterError, Stopped, StorageError, SupersededError, TrackingError
 from adjobs.jobs import run
 from adjobs.jobs.lifecycle import fenced, is_driver_alive
 from adjobs.queue.folder import AttemptEnd, JobFolder, JobSpec
@@ -58,8 +58,11 @@ def drive(job: str, attempt: int, settings: Settings, on_progress: run.OnProgres
         Stopped: the process was asked to stop.
     """
     folder = JobFolder.open(settings.artifacts, job)
-    if not folder.is_current(attempt):
-        raise QueueError(f"job {job}: attempt {attempt} is not the current one; nothing was done")
+    try:
+        folder.start_driver(attempt)
+    except ClusterError as error:  # two of one attempt would not stop each other; a later attempt stops both
+        folder.write_end(attempt, AttemptEnd("lost", str(error)))
+        raise
     reporter = ProgressReporter(folder, attempt, on_progress, observer)
     with _ended_when_superseded(folder, attempt), fenced(folder.fence(attempt)):
         try:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self, TypeVar
 
-from adjobs.errors import StorageError, one_line
+from adjobs.errors import ClusterError, StorageError, SupersededError, one_line
 from adjobs.storage import fence, open_store
 from adjobs.storage.base import Store
 from adjobs.storage.fence import Fence
@@ -103,12 +103,39 @@ class JobFolder:
         return self._parse(JobSpec, "spec.json", self._read("spec.json"))
 
     def start_attempt(self, attempt: int) -> None:
-        """Let this attempt be the only one that may go on."""
+        """Let this attempt be the only one that may go on.
+
+        Raises:
+            SupersededError: a later one was started already.
+        """
+        if self._store.exists(fence.KEY) and (current := fence.read_current(self._store)) > attempt:
+            raise SupersededError(f"attempt {attempt} of this job was to be started after attempt {current}")
         fence.write_current(self._store, attempt)
+
+    def revoke(self, attempt: int) -> None:
+        """Let an attempt end itself that cannot be stopped, wherever it runs or will yet be started."""
+        self.start_attempt(attempt + 1)
 
     def is_current(self, attempt: int) -> bool:
         """Whether no later attempt has begun."""
         return fence.read_current(self._store) == attempt
+
+    def start_driver(self, attempt: int) -> None:
+        """Record that the driver of an attempt has started.
+
+        Raises:
+            SupersededError: a later attempt has begun.
+            ClusterError: a driver of this attempt was started before; a head that was lost since may have done so.
+        """
+        if not self.is_current(attempt):
+            raise SupersededError(f"attempt {attempt} of this job is not the current one; nothing was done")
+        if self.has_driver(attempt):
+            raise ClusterError(f"attempt {attempt} of this job was started before, by a Ray head that was lost")
+        self._write(f"driver-{attempt}.json", {})
+
+    def has_driver(self, attempt: int) -> bool:
+        """Whether the driver of an attempt has started; it may have ended since."""
+        return self._store.exists(f"driver-{attempt}.json")
 
     def fence(self, attempt: int) -> Fence:
         """What keeps an attempt from writing when a later one has begun."""

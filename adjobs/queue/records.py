@@ -8,6 +8,9 @@ from typing import Any, Self
 
 from adjobs.queue.states import JobState
 
+MAX_ATTEMPTS = 3
+"""Starts of a job, when attempts are lost; a user who resumes it gives it as many more."""
+
 
 @dataclass(frozen=True)
 class NewJob:
@@ -19,7 +22,7 @@ class NewJob:
         user: who submits it.
         name: for people.
         priority: from -1000 to 1000; higher first.
-        after: ids of jobs that must be done before.
+        after: ids of jobs that must be done before, or the first digits of them.
         max_attempts: starts in all, when attempts are lost with a process or a node.
     """
 
@@ -29,7 +32,7 @@ class NewJob:
     name: str
     priority: int = 0
     after: tuple[str, ...] = ()
-    max_attempts: int = 3
+    max_attempts: int = MAX_ATTEMPTS
 
 
 @dataclass(frozen=True)

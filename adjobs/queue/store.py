@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from adjobs.errors import QueueError, one_line
-from adjobs.queue.records import Change, NewJob, QueuedJob, Submission
+from adjobs.queue.records import MAX_ATTEMPTS, Change, NewJob, QueuedJob, Submission
 from adjobs.queue.schema import history, jobs, one_at_a_time, open_engine, predecessors
 from adjobs.queue.states import ENDED, HOLDING_SLOT, LIVE, NEXT, JobState
 
@@ -82,7 +82,7 @@ class JobStore:
                 raise QueueError(f"job {identifier} is {job.state}; only failed and stopped jobs can be resumed")
             if other := self._live_with_key(connection, job.key):
                 raise QueueError(f"job {identifier}: the equal job {other} lives; wait for it or stop it first")
-            values = {"stop_requested": False, "max_attempts": job.attempt + max(1, job.max_attempts)}
+            values = {"stop_requested": False, "max_attempts": job.attempt + MAX_ATTEMPTS}
             self._change(connection, job, JobState.QUEUED, "resumed by a user", **values)
             return self._get(connection, identifier)
 
@@ -185,11 +185,20 @@ class JobStore:
         """The jobs that hold a slot and are this dispatcher's: its own, and those whose lease is over. Renews their lease."""
         now = self._clock()
         holding = jobs.c.state.in_([state.value for state in HOLDING_SLOT])
-        mine = holding & ((jobs.c.owner == owner) | (jobs.c.lease_until < now))
+        # A lease that is longer than any is of a time before the clock was set back.
+        is_over = (jobs.c.lease_until < now) | (jobs.c.lease_until > now + 2 * lease_seconds)
+        mine = holding & ((jobs.c.owner == owner) | is_over)
         with self.transaction() as connection:
             connection.execute(jobs.update().where(mine).values(owner=owner, lease_until=now + lease_seconds))
             query = sa.select(jobs).where(holding, jobs.c.owner == owner).order_by(jobs.c.seq)
             return [QueuedJob.from_row(row) for row in connection.execute(query).mappings()]
+
+    def is_held(self, job: QueuedJob) -> bool:
+        """Whether this attempt still holds its slot, and its dispatcher still owns it."""
+        held = (jobs.c.id == job.id) & (jobs.c.owner == job.owner) & (jobs.c.attempt == job.attempt)
+        held &= jobs.c.state.in_([state.value for state in HOLDING_SLOT])
+        with self.transaction() as connection:
+            return connection.execute(sa.select(jobs.c.id).where(held)).first() is not None
 
     def move(self, job: QueuedJob, state: JobState, reason: str) -> bool:
         """Change the state of an owned job; returns False and changes nothing if it is no longer this owner's attempt."""
@@ -197,15 +206,19 @@ class JobStore:
             current = self._get(connection, job.id)
             if (current.owner, current.attempt) != (job.owner, job.attempt) or current.state not in HOLDING_SLOT:
                 return False
+            if current.state is state:  # by a twin of this dispatcher that was believed dead
+                return False
+            if state is JobState.QUEUED and current.stop_requested:  # since the dispatcher read the job
+                state, reason = JobState.STOPPED, "stopped by a user"
             self._change(connection, current, state, reason)
             return True
 
     def note(self, job: QueuedJob, **values: Any) -> bool:
-        """Set ``reason``, ``run_id`` or ``progress`` of a job, unless another attempt has begun since."""
+        """Set ``reason``, ``run_id`` or ``progress`` of a job, as long as it is this owner's attempt."""
         unknown = values.keys() - {"reason", "run_id", "progress"}
         assert not unknown, unknown
         with self.transaction() as connection:
-            query = jobs.update().where(jobs.c.id == job.id, jobs.c.attempt == job.attempt)
+            query = jobs.update().where(jobs.c.id == job.id, jobs.c.owner == job.owner, jobs.c.attempt == job.attempt)
             return bool(connection.execute(query.values(**values)).rowcount)
 
     # Everybody
@@ -227,14 +240,14 @@ class JobStore:
 
     def _submit(self, connection: sa.Connection, job: NewJob) -> Submission:
         _refuse_priority(job.priority)
-        self._refuse_missing(connection, job.after)
+        after = self._find_predecessors(connection, job.after)
         existing = self._live_with_key(connection, job.key)
         if existing is not None:
             return Submission(existing, False, self._position(connection, existing))
         identifier = uuid.uuid4().hex[:12]
         connection.execute(jobs.insert().values(**self._new_row(identifier, job)))
-        if job.after:
-            rows = [{"job": identifier, "predecessor": name} for name in dict.fromkeys(job.after)]
+        if after:
+            rows = [{"job": identifier, "predecessor": name} for name in after]
             connection.execute(predecessors.insert(), rows)
         self._record(connection, identifier, JobState.QUEUED, 0, f"submitted by {job.user}")
         return Submission(identifier, True, self._position(connection, identifier))
@@ -244,11 +257,12 @@ class JobStore:
         given = {name: getattr(job, name) for name in ("key", "priority", "user", "name", "max_attempts")}
         return {"id": identifier, "spec": dict(job.spec), "created_at": self._clock(), "reason": "", **fixed, **given}
 
-    @staticmethod
-    def _refuse_missing(connection: sa.Connection, identifiers: Iterable[str]) -> None:
-        for name in identifiers:
-            if connection.execute(sa.select(jobs.c.id).where(jobs.c.id == name)).first() is None:
-                raise QueueError(f"--after {name}: no such job; list them with 'adjobs jobs list'")
+    def _find_predecessors(self, connection: sa.Connection, identifiers: Iterable[str]) -> list[str]:
+        """Their ids, each once."""
+        try:
+            return list(dict.fromkeys(self._get(connection, name).id for name in identifiers))
+        except QueueError as error:
+            raise QueueError(f"--after: {error}") from error
 
     @staticmethod
     def _live_with_key(connection: sa.Connection, key: str) -> str | None:
