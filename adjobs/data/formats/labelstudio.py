@@ -29,7 +29,7 @@ DESCRIPTION = (
 _REGION_TYPES = {"rectangle", "rectanglelabels", "polygon", "polygonlabels", "brush", "brushlabels", "ellipse", "ellipselabels"}
 _NON_REGION_TYPES = {"choices", "labels", "textarea", "rating", "number", "taxonomy", "datetime", "relation"}
 _SHAPES = "rectangles, polygons, ellipses, brush strokes"
-_UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-")  # Label Studio adds it to the name of an uploaded file
+_UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")  # Label Studio adds it to the name of an uploaded file
 
 
 class _Result(BaseModel):

@@ -295,3 +295,12 @@ def test_read_boxes_for_another_image_size_are_an_error(tmp_path):
 def test_read_choice_without_defect_is_normal(choice, tmp_path):
     sample = sample_of(tmp_path, {"type": "choices", "value": {"choices": [choice]}})
     assert (sample.label, sample.defect) == ("normal", "")
+
+
+def test_read_upload_prefix_is_removed_only_at_the_start_of_the_name(tmp_path):
+    root = draw_labelstudio(tmp_path)
+    edit_json(root / TASKS, lambda tasks: tasks[0].update(data={"image": "/data/bad-0a1b2c3d-0.png"}, file_upload=None))
+    (root / "images" / "bad0.png").rename(root / "images" / "bad-0.png")
+    context = ReadContext()
+    assert by_id(labelstudio.read(root, context))["images/bad-0.png"].label == "unlabelled"
+    assert [problem.kind for problem in context.problems] == ["annotation"]
