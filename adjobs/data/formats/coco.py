@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from adjobs.data.annotation_files import published_split
 from adjobs.data.annotations import INVALID, AnnotatedImage
@@ -25,7 +25,14 @@ DESCRIPTION = (
 _INSTANCES = "instances_"
 _PANOPTIC = "panoptic_"  # folders of masks beside the documents
 _IMAGE_FOLDERS = ("images", "data")  # FiftyOne's is called data
-_Id = Annotated[str, Field(coerce_numbers_to_str=True)]
+
+
+def _whole(value: Any) -> Any:
+    """1 for 1.0: table libraries turn a column of numbers into floats when a cell is empty."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_Id = Annotated[str, Field(coerce_numbers_to_str=True), BeforeValidator(_whole)]
 _Side = Annotated[int, Field(ge=0)] | None
 
 

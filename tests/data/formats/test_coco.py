@@ -312,3 +312,17 @@ def test_check_dataset_leaves_out_images_with_invalid_annotations(tmp_path):
     assert errors == [("images/bad0.jpg", "annotation")]
     valid = without_invalid(dataset, problems)
     assert {sample.id for sample in dataset.samples} - {sample.id for sample in valid.samples} == {"images/bad0.jpg"}
+
+
+def test_read_ids_that_are_whole_floating_point_numbers_are_the_integers(tmp_path):
+    root = draw_coco(tmp_path)
+    before = coco.read(root, ReadContext())
+
+    def change(document):
+        for annotation in document["annotations"]:
+            annotation.update(image_id=float(annotation["image_id"]), category_id=float(annotation["category_id"]))
+
+    edit_json(root / COCO_FILE, change)
+    context = ReadContext()
+    assert coco.read(root, context) == before
+    assert context.problems == []
