@@ -27,7 +27,7 @@ class _Object(BaseModel):
     geometryType: str  # noqa: N815
     points: Any = None
     polygons: list[Any] = Field([], alias="parts")
-    bitmap: dict[str, Any] = {}
+    bitmap: dict[str, Any] | None = None  # null beside polygons in older exports
     angle: float | None = Field(None, allow_inf_nan=False)
 
 
@@ -91,8 +91,9 @@ def _region(entry: _Object, size: tuple[int, int]) -> dict[str, Any]:
     """Outline or box of an object, as arguments of :meth:`AnnotatedImage.add`; raises ValueError if it is malformed."""
     kind = entry.geometryType
     if kind in ("bitmap", "alpha_mask"):
-        left, top = points_of([entry.bitmap.get("origin")])
-        return {"segmentation": encode_bitmap(decode_png(str(entry.bitmap.get("data"))), int(left), int(top), size)}
+        bitmap = entry.bitmap or {}
+        left, top = points_of([bitmap.get("origin")])
+        return {"segmentation": encode_bitmap(decode_png(str(bitmap.get("data"))), int(left), int(top), size)}
     if kind == "polygon":
         return {"segmentation": encode_traced([_polygon(entry.points)], size)}
     if kind == "multipolygon":

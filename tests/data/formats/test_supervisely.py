@@ -96,3 +96,12 @@ def test_read_files_that_cannot_be_used_are_errors(tmp_path):
     assert problems.keys() == {"test/img/bad0.png", "test/img/bad1.png", "test/ann/away.png.json: image away.png"}
     assert "is not valid JSON" in problems["test/img/bad0.png"]
     assert "boxes of bad1.png are for 64 x 32 pixels" in problems["test/img/bad1.png"]
+
+
+def test_read_bitmap_that_is_null_beside_another_shape(tmp_path):
+    root = draw_supervisely(tmp_path)
+    before = read(root)
+    edit_json(root / RECTANGLE, lambda document: document["objects"][0].update(bitmap=None))
+    assert read(root) == before
+    edit_json(root / RECTANGLE, lambda document: document["objects"][0].update(geometryType="bitmap"))
+    assert "points are [None]" in read(root)[1][0][1]
