@@ -78,7 +78,7 @@ def is_png_sheet(path: Path) -> bool:
     try:
         with Image.open(path, formats=["PNG"]) as image:
             return str(image.info.get("Software", "")).startswith(f"{GENERATOR} ")
-    except (OSError, ValueError, SyntaxError):  # what Pillow raises for what is no PNG
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what is no PNG, or larger than any sheet
         return False
 
 

@@ -101,6 +101,13 @@ def test_is_sheet_other_files_are_not(tmp_path):
     assert not is_png_sheet(path)
 
 
+def test_is_png_sheet_image_that_pillow_takes_for_a_bomb_is_not(tmp_path, monkeypatch):
+    path = tmp_path / "large.png"
+    Image.new("1", (40, 40)).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert not is_png_sheet(path)
+
+
 def test_file_kind_other_suffix_is_refused(tmp_path):
     with pytest.raises(JobError, match=r"sheet.jpg: a contact sheet is a .html or a .png file; choose a name that ends so$"):
         file_kind(tmp_path / "sheet.jpg")
