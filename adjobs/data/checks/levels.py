@@ -135,7 +135,8 @@ def _depth_findings(ranges: Sequence[PixelRange | None], reading: ImageReading) 
             "in brightness for that alone; all images should come from the same camera and software"
         )
         yield "bit depth", message
-    clipped = sum(pixels.low < reading.black or pixels.high > (reading.white or np.inf) for pixels in deep)
+    highest_value = np.inf if reading.white is None else reading.white
+    clipped = sum(pixels.low < reading.black or pixels.high > highest_value for pixels in deep)
     if clipped:
         key = "data.value_range" if reading.has_range else "data.bit_depth"
         message = (

@@ -72,6 +72,13 @@ def test_inspect_dataset_few_images_with_more_bits_are_a_warning(tmp_path):
     )
 
 
+def test_inspect_dataset_values_above_a_white_of_zero_are_clipped(tmp_path):
+    images = [grey(i).astype(np.float32) - 255 for i in range(12)]
+    images[3][5, 5] = 1
+    report = inspect(tmp_path, images, PixelScale(None, (-255, 0)), suffix="tif")
+    assert ("", "clipped") in kinds(report)
+
+
 def test_inspect_dataset_few_levels_are_a_warning(tmp_path):
     report = inspect(tmp_path, [grey(i) * 16 for i in range(12)], PixelScale(16))
     assert ("", "few levels") in kinds(report)
