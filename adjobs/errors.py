@@ -52,6 +52,10 @@ class SupersededError(AdjobsError):
     """A later attempt of the same job has begun, and this one must write nothing more."""
 
 
+class QueueDatabaseError(QueueError):
+    """The queue's database cannot be reached, or has no space."""
+
+
 class StackError(AdjobsError):
     """The embedded stack cannot start or stop: a port is in use, a program is missing, a process exited."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def _request(path: Path, space: Path | None, overrides: tuple[str, ...], name: s
         "document": job.model_dump(mode="json"),
         "priority": options["priority"],
         "after": list(options["after"]),
-        "force": options["force"],
+        "key": secrets.token_hex(16) if options["force"] else None,  # sent again, it is the same job
     }
     if space is not None:
         from adjobs.tuning.space import read_space

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import re
-import secrets
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from adjobs.errors import AdjobsError, ClusterError, QueueError, StorageError
+from adjobs.errors import AdjobsError, ClusterError, QueueDatabaseError, QueueError, StorageError, printable
 from adjobs.queue import tokens
 from adjobs.queue.admission import admit
 from adjobs.queue.client import MAX_BODY
@@ -27,67 +26,37 @@ from adjobs.queue.folder import JobSpec
 from adjobs.queue.page import add_page
 from adjobs.queue.ray_jobs import Cluster
 from adjobs.queue.records import NewJob, QueuedJob
+from adjobs.queue.schemas import (
+    ChangedJobResponse,
+    DetailsResponse,
+    ErrorResponse,
+    HealthResponse,
+    IdentityResponse,
+    JobId,
+    JobRequest,
+    ListResponse,
+    LogResponse,
+    PriorityRequest,
+    PruneRequest,
+    PruneResponse,
+    SubmitRequest,
+    SubmitResponse,
+    User,
+)
 from adjobs.queue.states import LIVE, JobState
 from adjobs.queue.store import JobStore
 from adjobs.queue.tokens import Identity, Role
 from adjobs.version import __version__
 
-MAX_JOBS = 100
-"""Jobs of one request."""
-
 LOG_CHARACTERS = 100_000
 """Of the end of a log, at most."""
 
 
+READ = (400, 401, 404, 413, 422, 429, 503)
+"""Answers to a request that reads, beside the one that it wants; those to a request that changes jobs are:"""
+CHANGE = (*READ, 403)
+
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
-
-
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class SearchRequest(_Request):
-    """How to search; the same as the options of ``adjobs tune``."""
-
-    metrics: list[str] = Field([], max_length=20)
-    sampler: Literal["tpe", "random", "grid"] = "tpe"
-    pruner: Literal["asha", "median", "none"] | None = None
-    grace_period: int = Field(3, ge=1)
-    seed: int = Field(0, ge=0, lt=2**32)
-    trials: int | None = Field(None, ge=1)
-    max_concurrent: int | None = Field(None, ge=1)
-    time_budget_s: float | None = Field(None, gt=0)
-
-
-class JobRequest(_Request):
-    """A job to submit."""
-
-    verb: Literal["train", "tune"]
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,99}$", description="for people")
-    document: dict[str, Any] = Field(description="the job, as in a job file")
-    space: dict[str, Any] | None = Field(None, description="the search space, as in a space file")
-    options: SearchRequest | None = Field(None, description="of the search")
-    priority: int = Field(0, ge=-1000, le=1000)
-    after: list[str] = Field([], max_length=MAX_JOBS, description="ids of jobs that must be done before")
-    force: bool = Field(False, description="a job of its own, even if an equal one lives")
-
-
-class SubmitRequest(_Request):
-    """Jobs to submit: all of them, or none."""
-
-    jobs: list[JobRequest] = Field(min_length=1, max_length=MAX_JOBS)
-
-
-class PriorityRequest(_Request):
-    """A new priority."""
-
-    priority: int = Field(ge=-1000, le=1000)
-
-
-class PruneRequest(_Request):
-    """Which jobs to forget."""
-
-    days: float = Field(ge=0, le=36500, description="ended at least so many days ago")
 
 
 def make_app(
@@ -116,12 +85,22 @@ def make_app(
     return app
 
 
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Refusals, for the description of an endpoint."""
+    return {status: {"model": ErrorResponse} for status in statuses}
+
+
+def _answers(model: type[BaseModel], *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """All answers, for the description of an endpoint; those of thousands of jobs are not validated once more."""
+    return {200: {"model": model}, **_errors(*statuses)}
+
+
 def _add_errors(app: FastAPI) -> None:
     """Every refusal is one line under the key ``error``."""
 
     @app.exception_handler(AdjobsError)
     async def refuse(request: Request, error: AdjobsError) -> JSONResponse:
-        unavailable = isinstance(error, ClusterError | StorageError)
+        unavailable = isinstance(error, ClusterError | StorageError | QueueDatabaseError)
         status = 404 if isinstance(error, QueueError) and "no such job" in str(error) else 503 if unavailable else 422
         return JSONResponse({"error": str(error)}, status)
 
@@ -133,7 +112,11 @@ def _add_errors(app: FastAPI) -> None:
     async def refuse_form(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         place = ".".join(str(key) for key in first["loc"] if key != "body") or "the request"
-        return JSONResponse({"error": re.sub(r"\s+", " ", f"{place}: {first['msg']}")[:500]}, 422)
+        return JSONResponse({"error": printable(f"{place}: {first['msg']}")[:500]}, 422)
+
+    @app.exception_handler(RecursionError)
+    async def refuse_depth(request: Request, error: RecursionError) -> JSONResponse:
+        return JSONResponse({"error": "the request is nested too deeply; a job file never is"}, 422)
 
     @app.middleware("http")
     async def limit_body(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -146,13 +129,13 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _add_health(app: FastAPI, store: JobStore, clock: Callable[[], float]) -> None:
-    @app.get("/healthz")
-    def health() -> dict[str, str]:
+    @app.get("/healthz", responses=_answers(HealthResponse, 413, 503))
+    def health() -> JSONResponse:
         """Whether the queue answers, database and all."""
         store.select(limit=1)
-        return {"status": "ok", "version": __version__}
+        return JSONResponse({"status": "ok", "version": __version__})
 
-    @app.get("/metrics", response_class=PlainTextResponse)
+    @app.get("/metrics", response_class=PlainTextResponse, responses=_errors(*READ))
     def metrics(identity: Viewer) -> str:
         """Figures for Prometheus."""
         jobs = store.select()
@@ -196,52 +179,56 @@ Submitter = Annotated[Identity, Depends(_submitter)]
 
 
 def _add_identity(app: FastAPI, tracking_url: str | None) -> None:
-    @app.get("/api/me")
-    def me(identity: Viewer) -> dict[str, str | None]:
+    @app.get("/api/me", responses=_answers(IdentityResponse, *READ))
+    def me(identity: Viewer) -> JSONResponse:
         """Whose token was sent, what its role is, and where MLflow's pages are."""
-        return {"user": identity.user, "role": identity.role, "tracking_url": tracking_url}
+        return JSONResponse({"user": identity.user, "role": identity.role, "tracking_url": tracking_url})
 
 
 def _add_jobs(app: FastAPI, store: JobStore, cluster: Cluster, limits: Limits) -> None:
     """What reads the queue, and what adds to it."""
 
-    @app.post("/api/jobs")
-    def submit(request: SubmitRequest, identity: Submitter) -> dict[str, Any]:
+    @app.post("/api/jobs", responses=_answers(SubmitResponse, *CHANGE))
+    def submit(request: SubmitRequest, identity: Submitter) -> JSONResponse:
         """Queue jobs; equal ones that live are returned as they are."""
         try:
             nodes = cluster.nodes()
         except ClusterError:
             nodes = None  # it waits until there is a head that answers
         new = [_new_job(job, identity, nodes) for job in request.jobs]
-        return {"jobs": [asdict(submission) for submission in store.submit(*new)]}
+        return JSONResponse({"jobs": [asdict(submission) for submission in store.submit(*new)]})
 
-    @app.get("/api/jobs")
+    @app.get("/api/jobs", responses=_answers(ListResponse, *READ))
     def select(
         identity: Viewer,
         state: Annotated[list[JobState] | None, Query()] = None,
-        user: str | None = None,
+        user: Annotated[User | None, Query()] = None,
         limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
-    ) -> dict[str, Any]:
+    ) -> JSONResponse:
         """Jobs, the latest first."""
         positions = store.positions()
-        return {"jobs": [_shown(job, positions) for job in store.select(state or (), user, limit)]}
+        return JSONResponse({"jobs": [_shown(job, positions) for job in store.select(state or (), user, limit)]})
 
-    @app.get("/api/jobs/{job}")
-    def get(job: str, identity: Viewer) -> dict[str, Any]:
+    @app.get("/api/jobs/{job}", responses=_answers(DetailsResponse, *READ))
+    def get(job: JobId, identity: Viewer) -> JSONResponse:
         """One job with its history and what it waits for."""
         queued = store.get(job)
         changes = [asdict(change) for change in store.history_of(queued.id)]
         explanation = why(queued, store, cluster, limits)
-        return {**_shown(queued, store.positions()), "spec": queued.spec, "history": changes, "explanation": explanation}
+        return JSONResponse(
+            {**_shown(queued, store.positions()), "spec": queued.spec, "history": changes, "explanation": explanation}
+        )
 
-    @app.get("/api/jobs/{job}/logs")
+    @app.get("/api/jobs/{job}/logs", responses=_answers(LogResponse, *READ))
     def logs(
-        job: str, identity: Viewer, characters: Annotated[int, Query(ge=1, le=LOG_CHARACTERS)] = LOG_CHARACTERS
-    ) -> dict[str, Any]:
+        job: JobId, identity: Viewer, characters: Annotated[int, Query(ge=1, le=LOG_CHARACTERS)] = LOG_CHARACTERS
+    ) -> JSONResponse:
         """The end of what the driver of the last attempt has printed."""
         queued = store.get(job)
         text = cluster.logs(queued.submission_id) if queued.attempt else ""
-        return {"state": queued.state, "attempt": queued.attempt, "logs": text[-characters:], "characters": len(text)}
+        return JSONResponse(
+            {"state": queued.state, "attempt": queued.attempt, "logs": text[-characters:], "characters": len(text)}
+        )
 
 
 def _add_changes(app: FastAPI, store: JobStore, clock: Callable[[], float]) -> None:
@@ -253,35 +240,35 @@ def _add_changes(app: FastAPI, store: JobStore, clock: Callable[[], float]) -> N
             raise HTTPException(403, f"job {job.id} is {job.user}'s; only they and administrators can change it")
         return job
 
-    @app.post("/api/jobs/{job}/stop")
-    def stop(job: str, identity: Submitter) -> dict[str, Any]:
+    @app.post("/api/jobs/{job}/stop", responses=_answers(ChangedJobResponse, *CHANGE))
+    def stop(job: JobId, identity: Submitter) -> JSONResponse:
         """End a job; one that runs ends within seconds."""
-        return store.request_stop(own(job, identity).id).to_dict()
+        return JSONResponse(store.request_stop(own(job, identity).id).to_dict())
 
-    @app.post("/api/jobs/{job}/resume")
-    def resume(job: str, identity: Submitter) -> dict[str, Any]:
+    @app.post("/api/jobs/{job}/resume", responses=_answers(ChangedJobResponse, *CHANGE))
+    def resume(job: JobId, identity: Submitter) -> JSONResponse:
         """Queue a failed or stopped job again, to go on from its last checkpoint."""
-        return store.requeue(own(job, identity).id).to_dict()
+        return JSONResponse(store.requeue(own(job, identity).id).to_dict())
 
-    @app.post("/api/jobs/{job}/priority")
-    def set_priority(job: str, request: PriorityRequest, identity: Submitter) -> dict[str, Any]:
+    @app.post("/api/jobs/{job}/priority", responses=_answers(ChangedJobResponse, *CHANGE))
+    def set_priority(job: JobId, request: PriorityRequest, identity: Submitter) -> JSONResponse:
         """Move a queued job."""
-        return store.set_priority(own(job, identity).id, request.priority).to_dict()
+        return JSONResponse(store.set_priority(own(job, identity).id, request.priority).to_dict())
 
-    @app.post("/api/prune")
-    def prune(request: PruneRequest, identity: Submitter) -> dict[str, int]:
+    @app.post("/api/prune", responses=_answers(PruneResponse, *CHANGE))
+    def prune(request: PruneRequest, identity: Submitter) -> JSONResponse:
         """Forget jobs that ended long ago; their runs stay in MLflow."""
         if identity.role is not Role.ADMIN:
             raise HTTPException(403, f"{identity.user} is no administrator; only they can prune the queue")
-        return {"deleted": store.prune(clock() - request.days * 86400)}
+        return JSONResponse({"deleted": store.prune(clock() - request.days * 86400)})
 
 
 def _new_job(request: JobRequest, identity: Identity, nodes: list[dict[str, float]] | None) -> NewJob:
     options = None if request.options is None else request.options.model_dump(exclude_unset=True)
     spec = JobSpec(request.verb, request.name, request.document, request.space, options)
     key = admit(spec, nodes)
-    if request.force:
-        key = secrets.token_hex(32)
+    if request.key is not None:  # of this user alone: nobody can take the place of another's job
+        key = hashlib.sha256(f"{identity.user} {request.key}".encode()).hexdigest()
     return NewJob(key, spec.to_dict(), identity.user, request.name, request.priority, tuple(request.after))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from adjobs.errors import QueueError, one_line
+from adjobs.errors import QueueDatabaseError, QueueError, one_line
 from adjobs.queue.records import MAX_ATTEMPTS, Change, NewJob, QueuedJob, Submission
 from adjobs.queue.schema import history, jobs, one_at_a_time, open_engine, predecessors
 from adjobs.queue.states import ENDED, HOLDING_SLOT, LIVE, NEXT, JobState
@@ -234,7 +234,7 @@ class JobStore:
             raise
         except SQLAlchemyError as error:
             cause = one_line(error)[:200]
-            raise QueueError(f"the queue's database failed ({cause}); check that it runs and has space") from error
+            raise QueueDatabaseError(f"the queue's database failed ({cause}); check that it runs and has space") from error
 
     # Inside a transaction
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Mapping
@@ -131,6 +132,7 @@ class RunningQueue:
         """A job."""
         return {"method": "cdo", "data": {"uri": str(self.data), "image_size": 32}}
 
-    def request(self, **values: Any) -> dict[str, Any]:
+    def request(self, force: bool = False, **values: Any) -> dict[str, Any]:
         """A job to submit."""
-        return {"verb": "train", "name": "job", "document": self.document(), **values}
+        key = secrets.token_hex(16) if force else None
+        return {"verb": "train", "name": "job", "document": self.document(), "key": key, **values}
