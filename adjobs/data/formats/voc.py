@@ -130,9 +130,12 @@ class _Reader:
 
     def _read_image(self, file: Path, name: str, source: Path, document: Element | None) -> None:
         size = (document.findtext("size/width"), document.findtext("size/height")) if document is not None else (None, None)
-        annotated = self._images.open(file, self._name(source), size, self._listed.get(name))
+        splits = sorted(self._listed.get(name, ()))
+        annotated = self._images.open(file, self._name(source), size, next(iter(splits), None))
         if annotated is None:
             return
+        if len(splits) > 1:
+            annotated.error(f"the lists in {_LISTS} name the image for {' and '.join(splits)}; an image belongs to one split")
         objects = document.findall("object") if document is not None else []
         covered = self._add_mask(annotated, name, {(entry.findtext("name") or "").strip() for entry in objects})
         for number, entry in enumerate(objects, 1):
@@ -164,9 +167,9 @@ class _Reader:
         return covered
 
 
-def _read_lists(folder: Path) -> tuple[dict[str, str | None], dict[str, list[str]]]:
-    """Published split of each image that a list names, and the classes that lists of classes give them."""
-    splits: dict[str, str | None] = {}
+def _read_lists(folder: Path) -> tuple[dict[str, set[str]], dict[str, list[str]]]:
+    """Published splits of each image that a list names, and the classes that lists of classes give them."""
+    splits: dict[str, set[str]] = {}
     tags: dict[str, list[str]] = {}
     for path in [*sorted(folder.glob("Segmentation/*.txt")), *sorted(folder.glob("Main/*.txt"))]:
         label, _, subset = path.stem.rpartition("_")
@@ -175,7 +178,8 @@ def _read_lists(folder: Path) -> tuple[dict[str, str | None], dict[str, list[str
             name, _, mark = line.rpartition(" ") if label and line[-2:].strip() in ("1", "-1", "0") else (line, "", "")
             name = name.strip()
             if name:
-                splits[name] = splits.get(name) or published_split(subset or path.stem)
+                split = published_split(subset or path.stem)
+                splits.setdefault(name, set()).update({split} if split else ())
                 if mark == "1":
                     tags.setdefault(name, []).append(label)
     return splits, tags

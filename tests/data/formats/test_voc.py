@@ -167,3 +167,13 @@ def test_read_files_that_cannot_be_used_are_errors(tmp_path):
     assert "bad0.xml: is not valid XML" in problems["JPEGImages/bad0.jpg"]
     assert "there is no such image" in problems["Annotations/away.xml: image away"]
     assert "image size is 64 x x; expected width and height in pixels" in problems["JPEGImages/good01.jpg"]
+
+
+def test_read_image_in_lists_of_two_splits_is_an_error(tmp_path):
+    root = draw_voc(tmp_path)
+    (root / "ImageSets" / "Main" / "val.txt").write_text("good01\n")
+    context = ReadContext()
+    voc.read(root, context)
+    (problem,) = context.problems
+    assert (problem.sample, problem.kind) == ("JPEGImages/good01.jpg", "annotation")
+    assert "the lists in ImageSets name the image for train and val; an image belongs to one split" in problem.message
