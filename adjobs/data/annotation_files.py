@@ -156,7 +156,8 @@ class AnnotatedImages:
         """Use an attribute of a whole image, which may be its class, or be about something else, such as the camera.
 
         A key without a value, or with one that means yes, is a class itself; the value is one if the key says so, or if the
-        value means normal. Others are left out with a warning.
+        value means normal. Others are left out with a warning. Whether "yes" and "1" are about a defect cannot be known unless
+        the key says so, so they are used with a warning.
         """
         text = "true" if value is None or value is True else str(value).strip()
         if isinstance(value, dict):  # of check boxes
@@ -167,6 +168,9 @@ class AnnotatedImages:
             return
         elif simplify(text) in _TRUE:
             annotated.tag(key)
+            if not (value is None or value is True or simplify(key) in _CLASS_KEYS or self._context.is_normal(key)):
+                message = f"attribute '{shorten(key, 60)}' of images is a class of those where it is '{text}'"
+                self._context.warn_once("attribute used", f"{message}; remove it if it is about something else")
         elif simplify(key) in _CLASS_KEYS or self._context.is_normal(text):
             annotated.tag(text)
         else:

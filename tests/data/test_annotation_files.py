@@ -44,6 +44,10 @@ def attribute_label(tmp_path, key, value):
         ("quality", {"ok": False, "dent": True}, ("anomalous", "dent", 0)),
         ("camera", "left", ("normal", "", 1)),
         ("camera", "", ("normal", "", 0)),
+        ("scratch", "yes", ("anomalous", "scratch", 1)),
+        ("line", 1, ("anomalous", "line", 1)),
+        ("defect", "1", ("anomalous", "", 0)),
+        ("ok", "yes", ("normal", "", 0)),
     ],
 )
 def test_add_attribute_is_a_class_by_its_name_or_value(key, value, expected, tmp_path):

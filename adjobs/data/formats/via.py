@@ -110,7 +110,8 @@ def _read_image(images: AnnotatedImages, path: Path, entry: _Image) -> None:
         else:
             add_region(annotated, where, class_of(region.region_attributes), partial(_region, region.shape_attributes))
     for key, value in entry.file_attributes.items():
-        images.add_attribute(annotated, key, value)
+        if value is not None:
+            images.add_attribute(annotated, key, value)
 
 
 def _region(shape: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:

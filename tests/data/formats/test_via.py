@@ -46,6 +46,13 @@ def test_read_attributes_of_files_and_missing_images(tmp_path):
     assert [text.partition(":")[0] for _, text in problems] == ["attribute 'caption' of images is not used"]
 
 
+def test_read_attribute_of_a_file_that_is_null_is_not_set(tmp_path):
+    root = draw_via(tmp_path)
+    before = read(root)
+    edit_json(root / FILE, lambda document: document["good00.png100"]["file_attributes"].update(scratch=None))
+    assert read(root) == before
+
+
 def test_read_first_version_and_turned_ellipse(tmp_path):
     root = draw_via(tmp_path)
     ellipse = {"name": "ellipse", "cx": 16, "cy": 16, "rx": 8, "ry": 2, "theta": 1.5707963}
