@@ -88,7 +88,9 @@ def open_engine(url: str) -> sa.Engine:
             one_at_a_time(connection)
             metadata.create_all(connection)
     except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
-        raise QueueError(f"queue {_shown(url)}: cannot be opened ({one_line(error)[:200]}); check ADJOBS_QUEUE") from error
+        raise QueueError(
+            f"queue {_shown(url)}: cannot be opened ({one_line(error)[:200]}); check ADJOBS_QUEUE_DATABASE"
+        ) from error
     return engine
 
 

@@ -73,6 +73,9 @@ def test_step_head_that_does_not_answer_changes_no_state(setup):
     setup.cluster.is_down = True
     setup.dispatcher().step()
     assert (setup.get(job).state, setup.get(job).reason) == (JobState.RUNNING, "Ray at http://head: does not answer")
+    setup.cluster.is_down = False
+    setup.dispatcher().step()
+    assert setup.get(job).reason == "running"
 
 
 def test_step_queued_job_waits_for_a_head_that_does_not_answer(setup):

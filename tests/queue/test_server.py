@@ -36,6 +36,13 @@ def test_submit_equal_job_with_equal_data_is_one(queue):
     assert len({first["id"], forced["id"], changed["id"]}) == 3
 
 
+def test_submit_forced_job_sent_twice_is_one_and_no_other_user_can_take_its_place(queue):
+    client, request = queue.client(), queue.request(force=True)
+    (first,), (again,) = client.submit([request]), client.submit([request])
+    assert again == {"id": first["id"], "created": False, "position": 1}
+    assert queue.client("bob").submit([request])[0]["created"]
+
+
 def test_select_and_get_show_what_a_job_does(queue):
     client = queue.client()
     (job,) = client.submit([queue.request()])
@@ -69,7 +76,7 @@ def test_why_names_slots_predecessors_and_a_silent_head(queue):
         ({"verb": "sing"}, "jobs.1.verb: Input should be 'train' or 'tune'"),
         ({"name": "a\nb"}, "jobs.1.name: String should match pattern"),
         ({"priority": 5000}, "jobs.1.priority: Input should be less than or equal to 1000"),
-        ({"after": ["nope"]}, "--after nope: no such job"),
+        ({"after": ["nope"]}, "--after: job 'nope': no such job"),
         ({"other": 1}, "jobs.1.other: Extra inputs are not permitted"),
     ],
 )

@@ -121,7 +121,7 @@ def test_claim_jobs_after_one_that_failed_fail_in_turn(store, end):
 
 
 def test_submit_after_an_unknown_job_is_refused(store):
-    with pytest.raises(QueueError, match=r"--after nope: no such job; list them"):
+    with pytest.raises(QueueError, match=r"--after: job 'nope': no such job; list them"):
         submit(store, "a", after=("nope",))
     assert store.select() == []
 
@@ -182,13 +182,37 @@ def test_requeue_failed_job_goes_on_with_the_next_attempt(store):
         store.requeue(identifier)
     store.move(job, JobState.FAILED, "out of memory")
     again = store.requeue(identifier)
-    assert (again.state, again.ended_at, again.max_attempts) == (JobState.QUEUED, None, 2)
+    assert (again.state, again.ended_at, again.max_attempts) == (JobState.QUEUED, None, 4)
     retried = claim(store)
     assert retried
     assert retried.attempt == 2
     store.move(retried, JobState.DONE, "succeeded")
     with pytest.raises(QueueError, match="is done; only failed and stopped"):
         store.requeue(identifier)
+
+
+def test_requeue_gives_the_same_number_of_attempts_each_time(store):
+    identifier = submit(store, "a")
+    given = []
+    for _ in range(3):
+        store.move(claim(store), JobState.FAILED, "lost")
+        again = store.requeue(identifier)
+        given.append(again.max_attempts - again.attempt)
+    assert given == [3, 3, 3]
+
+
+def test_move_to_the_queue_of_a_job_that_a_user_stopped_meanwhile_stops_it(store):
+    submit(store, "a")
+    job = claim(store)
+    store.request_stop(job.id)
+    store.move(job, JobState.QUEUED, "its node was lost")
+    assert (store.get(job.id).state, store.get(job.id).reason) == (JobState.STOPPED, "stopped by a user")
+
+
+def test_submit_after_takes_first_digits(store):
+    first = submit(store, "a")
+    second = submit(store, "b", after=(first[:6], first))
+    assert store.unfinished_predecessors(second) == [first]
 
 
 def test_requeue_beside_an_equal_live_job_is_refused(store):
@@ -247,7 +271,7 @@ def test_prune_keeps_live_jobs_and_what_they_wait_for(store, clock):
 def test_store_unreachable_database_is_one_line(tmp_path):
     (tmp_path / "file").write_text("not a database, and long enough to be read as one" * 100)
     for url in (f"sqlite:///{tmp_path / 'file'}", f"sqlite:///{tmp_path / 'file' / 'queue.db'}", "nonsense", "redis://localhost"):
-        with pytest.raises(QueueError, match=r"^queue [^\n]*: cannot be opened [^\n]*; check ADJOBS_QUEUE$"):
+        with pytest.raises(QueueError, match=r"^queue [^\n]*: cannot be opened [^\n]*; check ADJOBS_QUEUE_DATABASE$"):
             JobStore(url)
 
 
