@@ -65,7 +65,7 @@ def command(
     """  # noqa: D301 (click looks for the control character, not for a backslash)
     from adjobs import methods
     from adjobs.config import resolve
-    from adjobs.storage.outputs import OutputFolder
+    from adjobs.storage.outputs import OutputFolder, refuse_images_in
 
     document = {"method": method, "data": {"uri": uri}}
     job = resolve.resolve(resolve.override(document, overrides), source="job")
@@ -79,6 +79,7 @@ def command(
     from adjobs.synthesis.contact_sheet import draw_contact_sheet, save_contact_sheet
 
     dataset = _open_dataset(job)
+    refuse_images_in(dataset.root, out)
     if model:
         detector = _load_trained(job.method, model, overrides)
         instance, image_size, reading = detector.method, detector.manifest.image_size, detector.manifest.image_reading

@@ -41,6 +41,20 @@ def output_file(path: Path, description: str, is_ours: Callable[[Path], bool]) -
         return target
 
 
+def refuse_images_in(root: Path, path: Path) -> None:
+    """Refuse to write an image into a data set, which would then have one image more.
+
+    Args:
+        root: the data set's folder.
+        path: of the image, as the user named it.
+
+    Raises:
+        StorageError: the path is in the folder.
+    """
+    if Path(os.path.realpath(expand_home(path))).is_relative_to(os.path.realpath(root)):
+        raise StorageError(f"{path}: is in the data set, which would take it for an image; choose a path outside it with --out")
+
+
 class OutputFolder:
     """A folder for the results of a verb, of one process at a time from the first file that is written.
 

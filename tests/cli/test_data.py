@@ -140,6 +140,7 @@ def test_contact_sheet_errors_are_one_line(folder_root, tmp_path):
         (["--out", tmp_path / "sheet.gif"], "sheet.gif: a contact sheet is a .html or a .png file; choose a name that ends so"),
         (["--value-range", "5", "5"], "--value-range: got 5 5"),
         (["--format", "coco"], "layout is not coco"),
+        (["--out", folder_root / "sheet.png"], "sheet.png: is in the data set, which would take it for an image; choose"),
     ]:
         result = run("look", folder_root, *args)
         assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)

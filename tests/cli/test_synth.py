@@ -62,6 +62,13 @@ def test_synth_method_without_simulation_is_refused_with_those_that_simulate(ima
     assert "method 'liac' simulates no anomalies; available: cdo" in done.stderr
 
 
+def test_synth_sheet_in_the_data_set_is_refused(images, own_home):
+    done = synth("cdo", "--data", str(images), "--out", str(images / "sheets"))
+    assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1)
+    assert "is in the data set" in done.stderr
+    assert not (images / "sheets").exists()
+
+
 def test_synth_set_can_override_the_method(images, own_home, tmp_path):
     done = synth("cdo", "--data", str(images), "--set", "method=liac", "--out", str(tmp_path))
     assert done.exit_code == 2

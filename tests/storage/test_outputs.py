@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from adjobs.errors import StorageError
-from adjobs.storage.outputs import OUTPUTS_FILE, OutputFolder, output_file, written_names
+from adjobs.storage.outputs import OUTPUTS_FILE, OutputFolder, output_file, refuse_images_in, written_names
 
 
 def write(folder, name="a.txt", text="result", verb="predict"):
@@ -148,3 +148,12 @@ def test_append_line_that_does_not_fit_on_the_disk_is_left_out(tmp_path):
             signal.signal(signal.SIGXFSZ, previous)
         lines.append("third")
     assert contents(tmp_path) == {"lines": "first\nthird\n"}
+
+
+def test_refuse_images_in_follows_links_and_allows_what_is_beside(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "set")
+    refuse_images_in(tmp_path / "set", tmp_path / "set-sheets" / "a.png")
+    for path in (tmp_path / "set", tmp_path / "link" / "new" / "a.png"):
+        with pytest.raises(StorageError, match=r"is in the data set, which would take it for an image; choose a path outside"):
+            refuse_images_in(tmp_path / "set", path)

@@ -33,11 +33,13 @@ def command(address: DatasetAddress, out: Path, per_class: int, seed: int, scale
     """
     from adjobs.reporting.contact_sheet import draw_contact_sheet
     from adjobs.reporting.contact_sheet_files import file_kind, write_sheet
-    from adjobs.storage.outputs import output_file
+    from adjobs.storage.outputs import output_file, refuse_images_in
 
     target = output_file(out, "a contact sheet", file_kind(out).is_sheet)
     pixel_scale = scale.to_scale()
     dataset = open_address(address)
+    if out.suffix.lower() == ".png":
+        refuse_images_in(dataset.root, out)
     sheet = draw_contact_sheet(dataset, address.uri, per_class=per_class, seed=seed, scale=pixel_scale, progress=True)
     size = write_sheet(sheet, target)
     entries = sheet.entries.values()
