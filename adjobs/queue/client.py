@@ -13,6 +13,7 @@ from typing import Any
 
 from adjobs.config.settings import Settings
 from adjobs.errors import QueueError, one_line
+from adjobs.queue.http import make_opener
 
 MAX_BODY = 4 * 2**20
 """Bytes of a request; the queue refuses more."""
@@ -91,7 +92,7 @@ class QueueClient:
             raise QueueError(f"the jobs are {len(data)} bytes, a request may have {MAX_BODY}; submit fewer at once")
         try:
             request = urllib.request.Request(self.url + path, data, headers, method=method)
-            with urllib.request.urlopen(request, timeout=self._seconds) as response:
+            with make_opener(self.url).open(request, timeout=self._seconds) as response:
                 return dict(json.load(response))
         except urllib.error.HTTPError as error:
             raise QueueError(_reason(error)) from error

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from adjobs.errors import ClusterError, one_line
+from adjobs.queue.http import make_opener
 
 SECONDS = 10.0
 
@@ -71,7 +72,7 @@ class RayJobs:
         """
         self._address, self._seconds = address.rstrip("/"), seconds
         self._headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # proxies are for other networks
+        self._opener = make_opener(address, use_proxy=False)  # proxies are for other networks
 
     def submit(self, submission_id: str, entrypoint: str, environment: Mapping[str, str]) -> None:
         """Start a driver; one that was started before under this id is left as it is."""

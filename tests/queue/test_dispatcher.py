@@ -185,15 +185,15 @@ def test_step_damaged_object_of_a_job_is_its_reason_and_others_go_on(setup):
 def test_step_job_that_cannot_be_stored_is_no_end_of_the_dispatcher(setup):
     """Not even one that no check of the interface let through."""
     spec = {"verb": "train", "options": {"x": float("nan")}}
-    (bad,) = setup.store.submit(NewJob("bad", spec, "ann", "bad"))
+    (unstorable,) = setup.store.submit(NewJob("a", spec, "ann", "a"))
     other = setup.submit("b")
     for _ in range(2):
         setup.dispatcher().step()
-    assert "the dispatcher cannot go on with this job (Out of range float values" in setup.get(bad.id).reason
+    assert "the dispatcher cannot go on with this job (Out of range float values" in setup.get(unstorable.id).reason
     assert setup.cluster.submitted == [f"{other}-1"]
-    setup.store.request_stop(bad.id)
+    setup.store.request_stop(unstorable.id)
     setup.dispatcher().step()
-    assert setup.get(bad.id).state is JobState.STOPPED
+    assert setup.get(unstorable.id).state is JobState.STOPPED
 
 
 def test_step_unknown_end_of_an_attempt_is_no_end_of_the_dispatcher(setup):
