@@ -50,7 +50,8 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
 
 def _is_voc(path: Path) -> bool:
     text = head(path)
-    return "<annotation>" in text and ("<size" in text or "<bndbox>" in text)
+    has_root = "<annotation>" in text or "<annotation " in text  # labelImg writes verified="yes" there
+    return has_root and ("<size" in text or "<bndbox>" in text)
 
 
 class _Reader:

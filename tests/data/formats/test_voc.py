@@ -177,3 +177,11 @@ def test_read_image_in_lists_of_two_splits_is_an_error(tmp_path):
     (problem,) = context.problems
     assert (problem.sample, problem.kind) == ("JPEGImages/good01.jpg", "annotation")
     assert "the lists in ImageSets name the image for train and val; an image belongs to one split" in problem.message
+
+
+def test_read_file_that_labelimg_marks_as_verified(tmp_path):
+    root = draw_voc(tmp_path)
+    before = read(root)
+    for path in (root / "Annotations").glob("*.xml"):
+        path.write_text(path.read_text().replace("<annotation>", '<annotation verified="yes">'))
+    assert read(root) == before
