@@ -14,7 +14,7 @@ from adjobs.data.annotation_files import AnnotatedImages, add_region, head, no_r
 from adjobs.data.dataset import Sample
 from adjobs.data.labels.rasters import decode_png, encode_bitmap, encode_ellipse
 from adjobs.data.reading import ReadContext
-from adjobs.data.walk import files_under, read_json, subfolders, validate
+from adjobs.data.walk import files_under, read_json, read_text, subfolders, validate
 from adjobs.errors import DataError
 
 NAME = "labelme"
@@ -42,7 +42,8 @@ def recognises(root: Path) -> bool:
     """Whether one of the first JSON files of the folder or a subfolder is LabelMe's."""
     if not root.is_dir():
         return False
-    return any(_is_labelme(path) for folder in [root, *subfolders(root)] for path in sorted(folder.glob("*.json"))[:_OPENED])
+    files = (path for folder in [root, *subfolders(root)] for path in sorted(folder.glob("*.json"))[:_OPENED])
+    return any(_is_labelme(head(path)) for path in files)
 
 
 def read(root: Path, context: ReadContext) -> list[Sample]:
@@ -53,14 +54,21 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
     """
     images = AnnotatedImages(root, context)
     for path in files_under(root, lambda path: path.suffix.lower() == ".json", context):
-        if _is_labelme(path):
+        if _is_labelme(head(path)) or _is_labelme(_whole_text(path)):
             _read_document(images, path)
     return list(images.samples())
 
 
-def _is_labelme(path: Path) -> bool:
-    text = head(path)
+def _is_labelme(text: str) -> bool:
     return text.startswith("{") and '"shapes"' in text and '"flags"' in text
+
+
+def _whole_text(path: Path) -> str:
+    """The text of a file in which other tools may have sorted the keys, without leading white space; "" if it is unreadable."""
+    try:
+        return read_text(path).lstrip()
+    except DataError:
+        return ""
 
 
 def _read_document(images: AnnotatedImages, path: Path) -> None:

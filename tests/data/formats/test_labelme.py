@@ -88,3 +88,12 @@ def test_read_files_that_cannot_be_used_are_errors(tmp_path):
     assert problems.keys() == {"bad0.png", "bad1.png", "bad2.json: image away.png"}
     assert "is not valid JSON" in problems["bad0.png"]
     assert "boxes of bad1.png are for 64 x 32 pixels, but the upright image has 32 x 32" in problems["bad1.png"]
+
+
+def test_read_file_whose_keys_are_sorted_behind_the_image_data(tmp_path):
+    root = draw_labelme(tmp_path)
+    before = read(root)
+    edit_json(root / "bad0.json", lambda document: document.update(imageData="A" * 5000))
+    document = json.loads((root / "bad0.json").read_text())
+    (root / "bad0.json").write_text(json.dumps(document, sort_keys=True))
+    assert read(root) == before
