@@ -5,10 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 from adjobs.config.settings import Settings
@@ -17,6 +19,9 @@ from adjobs.queue.http import make_opener
 
 MAX_BODY = 4 * 2**20
 """Bytes of a request; the queue refuses more."""
+
+MAX_WAIT_SECONDS = 10.0
+"""Between two tries of a request that the queue refuses for now."""
 
 SECONDS = 60.0  # the files of a large data set are listed before a job is queued
 
@@ -90,15 +95,29 @@ class QueueClient:
         data = json.dumps(body, allow_nan=False).encode() if body is not None else b"" if method == "POST" else None
         if data is not None and len(data) > MAX_BODY:
             raise QueueError(f"the jobs are {len(data)} bytes, a request may have {MAX_BODY}; submit fewer at once")
-        try:
-            request = urllib.request.Request(self.url + path, data, headers, method=method)
-            with make_opener(self.url).open(request, timeout=self._seconds) as response:
-                return dict(json.load(response))
-        except urllib.error.HTTPError as error:
-            raise QueueError(_reason(error)) from error
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            action = "start it with 'adjobs up', or correct ADJOBS_QUEUE_URL"
-            raise QueueError(f"the queue at {self.url} does not answer ({one_line(error)}); {action}") from error
+        is_repeatable = method == "GET" or path == "/api/jobs"  # a job that is submitted twice is one
+        for wait in (1.0, 2.0, None):
+            try:
+                request = urllib.request.Request(self.url + path, data, headers, method=method)
+                with make_opener(self.url).open(request, timeout=self._seconds) as response:
+                    return dict(json.load(response))
+            except urllib.error.HTTPError as error:
+                if wait is None or error.code != HTTPStatus.TOO_MANY_REQUESTS:
+                    raise QueueError(_reason(error)) from error
+                time.sleep(min(_retry_after(error), MAX_WAIT_SECONDS))
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                is_lost = isinstance(error, http.client.RemoteDisconnected | ConnectionResetError | http.client.IncompleteRead)
+                if wait is None or not is_repeatable or not is_lost:
+                    action = "start it with 'adjobs up', or correct ADJOBS_QUEUE_URL"
+                    raise QueueError(f"the queue at {self.url} does not answer ({one_line(error)}); {action}") from error
+                time.sleep(wait)
+        raise AssertionError("unreachable")
+
+
+def _retry_after(error: urllib.error.HTTPError) -> float:
+    """Seconds after which the queue wants to be asked again."""
+    text = str(error.headers.get("Retry-After", "1"))
+    return float(text) if text.isdigit() else 1.0
 
 
 def _path(job: str) -> str:

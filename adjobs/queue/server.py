@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -24,6 +25,7 @@ from adjobs.queue.dispatcher import Limits
 from adjobs.queue.explain import why
 from adjobs.queue.folder import JobSpec
 from adjobs.queue.page import add_page
+from adjobs.queue.rates import FAILURES_AT_ONCE, FAILURES_PER_SECOND, REQUESTS_AT_ONCE, REQUESTS_PER_SECOND, TokenBuckets
 from adjobs.queue.ray_jobs import Cluster
 from adjobs.queue.records import NewJob, QueuedJob
 from adjobs.queue.schemas import (
@@ -57,6 +59,13 @@ READ = (400, 401, 404, 413, 422, 429, 503)
 CHANGE = (*READ, 403)
 
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
+
+
+class Rates(NamedTuple):
+    """What is left of the requests of each token, and of those without a right one from each address."""
+
+    tokens: TokenBuckets
+    failures: TokenBuckets
 
 
 def make_app(
@@ -93,6 +102,12 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def _answers(model: type[BaseModel], *statuses: int) -> dict[int | str, dict[str, Any]]:
     """All answers, for the description of an endpoint; those of thousands of jobs are not validated once more."""
     return {200: {"model": model}, **_errors(*statuses)}
+
+
+_ERROR_CONTENT = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorResponse"}}}
+_METRICS_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"description": "refused", "content": _ERROR_CONTENT} for status in READ
+}  # FastAPI would describe them as text, like the figures
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -135,7 +150,7 @@ def _add_health(app: FastAPI, store: JobStore, clock: Callable[[], float]) -> No
         store.select(limit=1)
         return JSONResponse({"status": "ok", "version": __version__})
 
-    @app.get("/metrics", response_class=PlainTextResponse, responses=_errors(*READ))
+    @app.get("/metrics", response_class=PlainTextResponse, responses=_METRICS_ERRORS)
     def metrics(identity: Viewer) -> str:
         """Figures for Prometheus."""
         jobs = store.select()
@@ -147,9 +162,11 @@ def _add_health(app: FastAPI, store: JobStore, clock: Callable[[], float]) -> No
         lines += [f"adjobs_longest_wait_seconds {max(waiting, default=0):.1f}"]
         return "\n".join(lines) + "\n"
 
+    rates = Rates(TokenBuckets(REQUESTS_PER_SECOND, REQUESTS_AT_ONCE), TokenBuckets(FAILURES_PER_SECOND, FAILURES_AT_ONCE))
+
     @app.middleware("http")
     async def provide_store(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        request.state.store = store
+        request.state.store, request.state.rates = store, rates
         return await call_next(request)
 
 
@@ -157,15 +174,29 @@ def _identify(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
 ) -> Identity:
     store: JobStore = request.state.store
+    rates: Rates = request.state.rates
+    address = request.client.host if request.client else ""
+    token = "" if credentials is None else hashlib.sha256(credentials.credentials.encode()).hexdigest()
+    if not rates.tokens.knows(token):  # one that was right before is not kept out by others at its address
+        _limit(rates.failures.wait(address), "too many requests without a right token from this address")
     identity = None
     if credentials is not None:
         with store.transaction() as connection:
             identity = tokens.identify(connection, credentials.credentials)
-    if identity is None:
+    if identity is not None:
+        _limit(rates.tokens.take(token), f"too many requests of {identity.user}")
+    else:
+        rates.failures.take(address)
         problem = "no token was sent" if credentials is None else "the token is unknown or revoked"
         detail = f"{problem}; ask an administrator for one ('adjobs token create') and set ADJOBS_QUEUE_TOKEN_PATH to its file"
         raise HTTPException(401, detail, {"WWW-Authenticate": "Bearer"})
     return identity
+
+
+def _limit(seconds: float, problem: str) -> None:
+    if seconds > 0:
+        wait = math.ceil(seconds)
+        raise HTTPException(429, f"{problem}; try again in {wait} s", {"Retry-After": str(wait)})
 
 
 def _submitter(identity: Annotated[Identity, Depends(_identify)]) -> Identity:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import ssl
 import threading
 import time
 from pathlib import Path
@@ -13,11 +14,13 @@ import uvicorn
 
 from adjobs.config.environment import load_settings
 from adjobs.config.settings import Settings
-from adjobs.errors import QueueError
+from adjobs.errors import QueueError, one_line
 from adjobs.queue import tokens
 from adjobs.queue.dispatcher import Dispatcher, Limits
 from adjobs.queue.folder import JobFolder
+from adjobs.queue.http import LOOPBACK
 from adjobs.queue.page import link_base
+from adjobs.queue.rates import TimedProtocol
 from adjobs.queue.ray_jobs import RayJobs
 from adjobs.queue.server import make_app
 from adjobs.queue.store import JobStore
@@ -56,6 +59,10 @@ def serve(
         raise QueueError("no Ray cluster is known; set RAY_API_SERVER_ADDRESS to its dashboard, or start one with 'adjobs up'")
     if (tls_cert is None) != (tls_key is None):
         raise QueueError("--tls-cert and --tls-key belong together; give both or none")
+    if tls_cert is not None and tls_key is not None:
+        _check_certificate(tls_cert, tls_key)
+    elif host not in LOOPBACK:
+        log.warning("tokens come to %s:%d unencrypted; give --tls-cert and --tls-key, or let a proxy with TLS answer", host, port)
     store = open_store(settings)
     _register_local_token(store, settings.queue.token_path)
     cluster, limits = RayJobs(settings.queue.ray_dashboard, _ray_token()), Limits(slots, max_per_user)
@@ -65,6 +72,7 @@ def serve(
         port=port,
         log_level="warning",
         access_log=False,
+        http=TimedProtocol,
         ssl_certfile=tls_cert,
         ssl_keyfile=tls_key,
         limit_concurrency=200,
@@ -79,10 +87,19 @@ def serve(
         _wait_until_started(server, thread, host, port)
         log.info("the queue answers at %s://%s:%d, %d slots", "https" if tls_cert else "http", host, port, slots)
         dispatcher.run(POLL_SECONDS, lambda: not thread.is_alive())
+        raise QueueError("the queue's HTTP interface has ended; the log above says why")
     finally:
         server.should_exit = True
         thread.join(10)
         store.close()
+
+
+def _check_certificate(cert: str, key: str) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")  # never asked for on the terminal
+    except OSError as error:  # ssl.SSLError is one
+        action = "give a certificate and its private key, without a password, as PEM files"
+        raise QueueError(f"--tls-cert {cert}, --tls-key {key}: cannot be used ({one_line(error)}); {action}") from error
 
 
 def _wait_until_started(server: uvicorn.Server, thread: threading.Thread, host: str, port: int) -> None:

@@ -16,6 +16,7 @@ from adjobs.queue import tokens
 from adjobs.queue.client import QueueClient
 from adjobs.queue.dispatcher import Dispatcher, Limits
 from adjobs.queue.folder import JobFolder
+from adjobs.queue.rates import TimedProtocol
 from adjobs.queue.ray_jobs import RayJob, RayStatus
 from adjobs.queue.records import NewJob, QueuedJob
 from adjobs.queue.server import make_app
@@ -102,7 +103,7 @@ class RunningQueue:
         self.store, self.cluster = JobStore(f"sqlite:///{root / 'queue.db'}"), DrawnCluster()
         self.data = draw_folder(root / "data", 12, 2, size=16)
         self.app = make_app(self.store, self.cluster, Limits(2), tracking_url="http://mlflow:5000")
-        config = uvicorn.Config(self.app, port=0, log_level="error")
+        config = uvicorn.Config(self.app, port=0, log_level="error", http=TimedProtocol)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self.url = ""

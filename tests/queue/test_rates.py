@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from adjobs.errors import QueueError
+from adjobs.queue import client, rates, server
+from adjobs.queue.client import QueueClient
+from adjobs.queue.rates import TokenBuckets
+from tests.helpers.queue import RunningQueue
+
+
+@pytest.fixture
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningQueue]:
+    monkeypatch.setattr(server, "REQUESTS_AT_ONCE", 5)
+    monkeypatch.setattr(server, "REQUESTS_PER_SECOND", 1)
+    monkeypatch.setattr(server, "FAILURES_AT_ONCE", 3)
+    monkeypatch.setattr(rates, "REQUEST_SECONDS", 0.5)
+    with RunningQueue(tmp_path) as queue:
+        yield queue
+
+
+def test_take_empties_a_bucket_that_fills_with_time():
+    now = [0.0]
+    buckets = TokenBuckets(2, 3, lambda: now[0])
+    assert [buckets.take("ann") for _ in range(4)] == [0, 0, 0, 0.5]
+    assert (buckets.take("bob"), buckets.wait("ann")) == (0, 0.5)
+    now[0] = 0.5
+    assert [buckets.take("ann") for _ in range(2)] == [0, 0.5]
+    now[0] = 1000.0
+    assert [buckets.take("ann") for _ in range(4)] == [0, 0, 0, 0.5]
+    now[0] = 0.0  # a clock that goes back fills nothing
+    assert buckets.take("ann") == 0.5
+
+
+def test_take_many_clients_are_forgotten_in_their_order(monkeypatch):
+    monkeypatch.setattr(rates, "MAX_CLIENTS", 2)
+    buckets = TokenBuckets(1, 1)
+    for name in "abc":
+        buckets.take(name)
+    assert [buckets.knows(name) for name in "abc"] == [False, True, True]
+
+
+def test_client_over_its_rate_waits_and_tries_again(queue, monkeypatch):
+    waited: list[float] = []
+    monkeypatch.setattr(client.time, "sleep", lambda seconds: waited.append(seconds) or monkeypatch.undo() or time.sleep(1.1))
+    ann = queue.client()
+    for _ in range(6):
+        ann.select()
+    assert waited == [1]
+
+
+def test_wrong_tokens_of_an_address_are_limited_and_do_not_keep_out_right_ones(queue, monkeypatch):
+    monkeypatch.setattr(client.time, "sleep", lambda seconds: None)
+    ann = queue.client()
+    ann.select()
+    guess = QueueClient(queue.url, "adj_guess")
+    for _ in range(3):
+        with pytest.raises(QueueError, match="unknown or revoked"):
+            guess.select()
+    with pytest.raises(QueueError, match=r"too many requests without a right token from this address; try again in \d s"):
+        guess.select()
+    with pytest.raises(urllib.error.HTTPError) as error:
+        urllib.request.urlopen(f"{queue.url}/api/jobs")
+    assert (error.value.code, error.value.headers["Retry-After"]) == (429, "2")
+    assert ann.select() == []
+
+
+@pytest.mark.parametrize(
+    "request_start", [b"GET /healthz HTTP/1.1\r\nX-Slow: ", b"POST /api/jobs HTTP/1.1\r\nContent-Length: 90\r\n\r\n"]
+)
+def test_client_that_sends_byte_for_byte_loses_its_connection(queue, request_start):
+    address = queue.url.removeprefix("http://").split(":")
+    started_at = time.monotonic()
+    with socket.create_connection((address[0], int(address[1])), timeout=10) as slow:
+        slow.sendall(request_start)
+        with pytest.raises(OSError, match=r"[Bb]roken pipe|reset|closed"):
+            while time.monotonic() - started_at < 8:
+                slow.sendall(b"a")
+                time.sleep(0.05)
+                assert urllib.request.urlopen(f"{queue.url}/healthz").status == 200
+    assert time.monotonic() - started_at < 6
