@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,15 @@ def command(job_files: tuple[Path, ...], wait: bool, **options: Any) -> tuple[di
     return result, summary, EXIT_PROBLEMS if failed else 0
 
 
+def _name_of(path: Path) -> str:
+    """A name that the queue takes, whatever the job file is called.
+
+    >>> _name_of(Path("_Größe (3).yaml"))
+    'Gr--e -3-'
+    """
+    return re.sub(r"[^A-Za-z0-9._ -]", "-", path.stem).lstrip("-._ ")[:100] or "job"
+
+
 def _request(path: Path, space: Path | None, overrides: tuple[str, ...], name: str | None, **options: Any) -> dict[str, Any]:
     """A job of the queue's interface, checked as far as it can be here."""
     from adjobs.cli.tune import parse_duration
@@ -69,7 +79,7 @@ def _request(path: Path, space: Path | None, overrides: tuple[str, ...], name: s
     job = with_absolute_paths(resolve.resolve(resolve.override(resolve.read_job(path), overrides), source=str(path)))
     request: dict[str, Any] = {
         "verb": "train" if space is None else "tune",
-        "name": name or path.stem[:100],
+        "name": name or _name_of(path),
         "document": job.model_dump(mode="json"),
         "priority": options["priority"],
         "after": list(options["after"]),

@@ -6,7 +6,7 @@ import urllib.request
 from typing import Any
 from urllib.parse import urlsplit
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -21,6 +21,6 @@ def make_opener(url: str, *, use_proxy: bool = True) -> urllib.request.OpenerDir
         url: address of the server.
         use_proxy: whether the proxy of the environment, if any, leads to it.
     """
-    is_local = urlsplit(url).hostname in _LOOPBACK
+    is_local = urlsplit(url).hostname in LOOPBACK
     proxies = [] if use_proxy and not is_local else [urllib.request.ProxyHandler({})]
     return urllib.request.build_opener(_NoRedirects, *proxies)
