@@ -10,7 +10,7 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-REQUESTS_PER_SECOND, REQUESTS_AT_ONCE = 100.0, 500
+REQUESTS_PER_SECOND, REQUESTS_AT_ONCE = 200.0, 2000
 """Of one token, on average and in a burst."""
 
 FAILURES_PER_SECOND, FAILURES_AT_ONCE = 0.5, 20

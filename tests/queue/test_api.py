@@ -100,7 +100,7 @@ def test_openapi_every_answer_is_described(client):
                 assert status == "200" or schema == {"$ref": "#/components/schemas/ErrorResponse"}
 
 
-def test_submit_with_a_full_disk_queues_nothing_and_goes_on_when_there_is_space(tmp_path: Path):
+def test_submit_with_a_full_disk_queues_nothing_until_it_has_space(tmp_path: Path):
     store = JobStore(f"sqlite:///{tmp_path / 'queue.db'}")
     limit = {"pages": 30}
 

@@ -73,16 +73,20 @@ def test_wrong_tokens_of_an_address_are_limited_and_do_not_keep_out_right_ones(q
 
 
 @pytest.mark.parametrize(
-    "request_start", [b"GET /healthz HTTP/1.1\r\nX-Slow: ", b"POST /api/jobs HTTP/1.1\r\nContent-Length: 90\r\n\r\n"]
+    "start", [b"GET /healthz HTTP/1.1\r\nX-Slow: ", b"POST /api/jobs HTTP/1.1\r\nContent-Length: 90\r\n\r\n"]
 )
-def test_client_that_sends_byte_for_byte_loses_its_connection(queue, request_start):
+def test_client_that_sends_byte_for_byte_loses_its_connection(queue, start):
     address = queue.url.removeprefix("http://").split(":")
     started_at = time.monotonic()
+
+    def send_slowly(slow: socket.socket) -> None:
+        while time.monotonic() - started_at < 8:
+            slow.sendall(b"a")
+            time.sleep(0.05)
+            assert urllib.request.urlopen(f"{queue.url}/healthz").status == 200
+
     with socket.create_connection((address[0], int(address[1])), timeout=10) as slow:
-        slow.sendall(request_start)
+        slow.sendall(start)
         with pytest.raises(OSError, match=r"[Bb]roken pipe|reset|closed"):
-            while time.monotonic() - started_at < 8:
-                slow.sendall(b"a")
-                time.sleep(0.05)
-                assert urllib.request.urlopen(f"{queue.url}/healthz").status == 200
+            send_slowly(slow)
     assert time.monotonic() - started_at < 6
