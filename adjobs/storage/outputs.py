@@ -212,8 +212,9 @@ def _read_list(folder: Path, verb: str | None) -> Iterator[tuple[str, str | None
     for line in lines:
         try:
             entry = json.loads(line)
-            if verb in (None, entry["verb"]):
-                yield str(entry["file"]), entry["sha256"]
+            name, digest = str(entry["file"]), entry["sha256"]
+            if verb in (None, entry["verb"]) and (digest is None or isinstance(digest, str)):
+                yield name, digest
         except (ValueError, KeyError, TypeError):  # cut off when the process was killed, or not ours
             continue
 

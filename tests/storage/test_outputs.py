@@ -157,3 +157,13 @@ def test_refuse_images_in_follows_links_and_allows_what_is_beside(tmp_path):
     for path in (tmp_path / "set", tmp_path / "link" / "new" / "a.png"):
         with pytest.raises(StorageError, match=r"is in the data set, which would take it for an image; choose a path outside"):
             refuse_images_in(tmp_path / "set", path)
+
+
+@pytest.mark.parametrize(
+    "line", ['{"verb": "predict", "file": "a.txt", "sha256": ["x"]}', '{"verb": "predict"}', "[1]", "null", "{"]
+)
+def test_output_folder_lines_that_are_not_of_the_list_are_skipped(line, tmp_path):
+    (tmp_path / OUTPUTS_FILE).write_text(f"{line}\n")
+    write(tmp_path)
+    write(tmp_path, text="second")
+    assert contents(tmp_path) == {"a.txt": "second"}
