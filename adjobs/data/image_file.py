@@ -1,4 +1,4 @@
-"""Open image files: regular files of the known formats, within limits, at the right page, and how they stand."""
+"""Open image files: regular files of the known formats, within limits, at the right page, and their orientation."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def refuse_large(name: str, width: int, height: int) -> None:
 def orientation(image: Image.Image) -> int:
     """EXIF orientation of an opened image, 1 to 8, from EXIF or XMP; 1 where it is missing or invalid."""
     if image.format == "PNG" and getattr(image, "png", None) is not None and _has_late_metadata(image):
-        image.load()  # metadata that stands behind the pixels is read with them
+        image.load()  # metadata behind the pixels is read with them
     value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)  # not PNG's own, which decodes the whole image
     return int(value) if value in range(1, 9) else 1
 
@@ -118,11 +118,11 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 
 
 def select_page(image: Image.Image) -> None:
-    """Seek the page of a TIFF with most pixels, the first of several: thumbnails and masks may stand before the image."""
+    """Seek the page of a TIFF with most pixels, the first of several: thumbnails and masks may come before the image."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile) or not image.is_animated:
         return
     areas: dict[int, int] = {}
-    with suppress(Exception):  # a damaged page ends the list, and what stands before it is used
+    with suppress(Exception):  # a damaged page ends the list, and the pages before it are used
         for page in range(image.n_frames):
             image.seek(page)
             is_mask = int(image.tag_v2.get(254, 0)) & _IS_MASK

@@ -168,7 +168,7 @@ def _find_fault(image: Image.Image) -> str | None:
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """How the values stand in the file, in Pillow's words; "" once it is decoded."""
+    """Pillow's name for the layout of the values in the file; "" once it is decoded."""
     tiles = getattr(image, "tile", None)
     if not tiles:
         return ""
@@ -184,6 +184,6 @@ def _set_raw_mode(image: Image.Image, raw_mode: str) -> None:
 
 
 def _fix_byte_order(image: Image.Image) -> None:
-    """Read compressed big-endian TIFFs of 32 bits or signed values rightly, whose bytes Pillow 13 swaps once too often."""
+    """Undo a second swap of bytes by Pillow 13, in compressed big-endian TIFFs of 32 bits or signed values."""
     if getattr(image, "tile", None) and image.tile[0].codec_name == "libtiff" and _raw_mode(image) in _SWAPPED:  # type: ignore[attr-defined]
         _set_raw_mode(image, _SWAPPED[_raw_mode(image)])

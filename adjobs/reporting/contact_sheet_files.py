@@ -50,7 +50,7 @@ def file_kind(path: Path) -> FileKind:
     """
     kinds = {".html": FileKind(to_html, is_html_sheet), ".png": FileKind(to_png, is_png_sheet)}
     if path.suffix.lower() not in kinds:
-        raise JobError(f"{path}: a contact sheet is a .html or a .png file; choose a name that ends so")
+        raise JobError(f"{path}: a contact sheet is a .html or a .png file; choose a name with one of these suffixes")
     return kinds[path.suffix.lower()]
 
 

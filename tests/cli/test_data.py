@@ -137,7 +137,10 @@ def test_contact_sheet_errors_are_one_line(folder_root, tmp_path):
     (tmp_path / "mine.html").write_text("my page")
     for args, message in [
         (["--out", tmp_path / "mine.html"], "mine.html: exists and is not a contact sheet; choose another path, or remove it"),
-        (["--out", tmp_path / "sheet.gif"], "sheet.gif: a contact sheet is a .html or a .png file; choose a name that ends so"),
+        (
+            ["--out", tmp_path / "sheet.gif"],
+            "sheet.gif: a contact sheet is a .html or a .png file; choose a name",
+        ),
         (["--value-range", "5", "5"], "--value-range: got 5 5"),
         (["--format", "coco"], "layout is not coco"),
         (["--out", folder_root / "sheet.png"], "sheet.png: is in the data set, which would take it for an image; choose"),

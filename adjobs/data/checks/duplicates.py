@@ -80,7 +80,7 @@ class StoredDetail(NamedTuple):
 
 
 class DetailFile:
-    """Details of the images of a large data set, in a temporary file that is gone with this object."""
+    """Details of the images of a large data set, in a temporary file that is deleted with this object."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (closed with this object)

@@ -95,7 +95,7 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
         context.warn_once(
             "unlisted images",
             f"{len(unlisted)} images are not in the COCO file; Label Studio leaves out those with brush strokes or ellipses "
-            "without a word; they count as unlabelled; export as JSON instead",
+            "and does not say so; they count as unlabelled; export as JSON instead",
         )
     if not any(reader.has_annotations for reader in readers):
         message = "no image has an annotation, so all are normal; if there are defects, the export lost them; export it again"
@@ -165,7 +165,7 @@ class _Reader:
                 annotations[image_id].append(annotation or f"{where}: {fault}")
             elif annotation:
                 self._error(where, f"is of image {shorten(image_id, 60)}, which is not listed under images")
-            else:  # nobody knows which image is not normal
+            else:  # it is unknown which image is not normal
                 self._context.error("", INVALID, f"{self._name}: {where}: {fault}; fix it or export the file again")
         for image in images:
             file = self._find(image)
