@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import shlex
-import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -108,7 +107,7 @@ class Dispatcher:
         if seen is None:
             self._follow_unknown(job, folder)
         elif seen.status.has_ended:
-            self._end(job, folder.end(job.attempt) or _end_of(seen, job))
+            self._end(job, _as_requested(folder.end(job.attempt) or _end_of(seen), seen, job))
         elif job.stop_requested:
             self._cluster.stop(job.submission_id)
         elif job.state is JobState.STARTING and seen.status is RayStatus.RUNNING:
@@ -127,7 +126,7 @@ class Dispatcher:
         """A head that answers does not know the job: it was never submitted, or the head was replaced."""
         end = folder.end(job.attempt)
         if end is not None:  # its driver outlived the head
-            self._end(job, end)
+            self._end(job, _as_requested(end, None, job))
         elif job.stop_requested:
             if self._store.is_held(job):
                 folder.revoke(job.attempt)
@@ -165,10 +164,17 @@ class Dispatcher:
             log.info("job %s: %s (%s)", job.id, state, reason)
 
 
-def _end_of(seen: RayJob, job: QueuedJob) -> AttemptEnd:
+def _as_requested(end: AttemptEnd, seen: RayJob | None, job: QueuedJob) -> AttemptEnd:
+    """A driver that was stopped cannot know by whom: it is lost if its machine was shut down, or 'adjobs down' stopped it."""
+    if end.state != "stopped" or job.stop_requested or (seen is not None and seen.status is RayStatus.STOPPED):
+        return end
+    return AttemptEnd("lost", "its driver was stopped, but not by a user of the queue")
+
+
+def _end_of(seen: RayJob) -> AttemptEnd:
     """How an attempt ended that did not say so itself: its process was killed, or never started."""
     if seen.status is RayStatus.SUCCEEDED:
         return AttemptEnd("done", "succeeded")
-    if seen.status is RayStatus.STOPPED or job.stop_requested or seen.exit_code == 128 + signal.SIGTERM:
+    if seen.status is RayStatus.STOPPED:
         return AttemptEnd("stopped", "stopped by a user")
     return AttemptEnd("lost", " ".join(seen.message.split())[:300] or "its driver ended without a word")

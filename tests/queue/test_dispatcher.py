@@ -156,6 +156,27 @@ def test_step_job_stopped_at_ray_is_stopped(setup):
     assert (setup.get(job).state, setup.get(job).reason) == (JobState.STOPPED, "stopped by a user")
 
 
+@pytest.mark.parametrize("head_is_new", [False, True])
+def test_step_driver_stopped_with_its_machine_is_followed_by_the_next_attempt(setup, head_is_new):
+    job = run_first(setup)
+    setup.folder(job).write_end(1, AttemptEnd("stopped", "stopped by a user"))
+    setup.cluster.set(f"{job}-1", "FAILED", "exit 143", 143)
+    if head_is_new:
+        setup.cluster.jobs.clear()
+    setup.dispatcher().step()
+    assert (setup.get(job).state, setup.get(job).attempt) == (JobState.STARTING, 2)
+    assert "was lost: its driver was stopped, but not by a user of the queue" in setup.store.history_of(job)[-2].reason
+
+
+def test_step_driver_that_a_user_stopped_is_stopped(setup):
+    job = run_first(setup)
+    setup.store.request_stop(job)
+    setup.folder(job).write_end(1, AttemptEnd("stopped", "stopped by a user"))
+    setup.cluster.set(f"{job}-1", "FAILED", "exit 143", 143)
+    setup.dispatcher().step()
+    assert (setup.get(job).state, setup.get(job).attempt) == (JobState.STOPPED, 1)
+
+
 def test_step_notes_progress_but_not_that_of_an_earlier_attempt(setup):
     job = run_first(setup)
     setup.folder(job).write_progress(1, JobProgress("distil", 120, 3000, 2.5, 30.0, 60.0))
