@@ -122,5 +122,8 @@ def _register_local_token(store: JobStore, path: Path | None) -> None:
         token, owner = path.read_text().strip(), path.owner()
     except (OSError, KeyError, UnicodeDecodeError) as error:
         raise QueueError(f"{path}: cannot be read ({error}); correct ADJOBS_QUEUE_TOKEN_PATH") from error
+    if len(token) < tokens.MIN_LENGTH:
+        problem = f"holds a token of {len(token)} characters, {tokens.MIN_LENGTH} are needed"
+        raise QueueError(f"{path}: {problem}; make one with 'adjobs token create', or correct ADJOBS_QUEUE_TOKEN_PATH")
     with store.transaction() as connection:
         tokens.register(connection, token, owner, tokens.Role.ADMIN, time.time())

@@ -16,6 +16,10 @@ from adjobs.queue.schema import tokens
 _USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
 
 
+MIN_LENGTH = 32
+"""Characters of a token that was made elsewhere; those of a file that is not a token are fewer, or none."""
+
+
 class Role(StrEnum):
     """What a user may do: see jobs, also submit and change their own, or change everybody's."""
 

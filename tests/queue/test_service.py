@@ -14,6 +14,16 @@ def settings(tmp_path: Path) -> Settings:
     return Settings.from_env({"ADJOBS_HOME": str(tmp_path / "home"), "RAY_API_SERVER_ADDRESS": "http://127.0.0.1:1"})
 
 
+@pytest.mark.parametrize("token", ["", "guess"])
+def test_serve_token_file_without_a_token_is_refused(tmp_path, token):
+    """It would let everybody in, as an administrator."""
+    path = tmp_path / "token"
+    path.write_text(token)
+    env = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:1", "ADJOBS_QUEUE_TOKEN_PATH": str(path)}
+    with pytest.raises(QueueError, match=f"token: holds a token of {len(token)} characters, 32 are needed"):
+        serve(Settings.from_env({"ADJOBS_HOME": str(tmp_path / "home"), **env}), "127.0.0.1", 0, 1, None, None, None)
+
+
 def test_serve_certificate_that_is_none_is_one_line(settings, tmp_path):
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     cert.write_text("no certificate")
