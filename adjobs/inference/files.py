@@ -29,7 +29,10 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
         DataError: a path that does not exist, or a folder without images or that cannot be listed.
     """
     images: list[Path] = []
-    for path in map(Path, paths):
+    for name in paths:
+        if not str(name).strip():  # an unset variable of a shell; Path("") is the working directory
+            raise DataError(f"'{name}': no such file or folder; give images, or folders of images")
+        path = Path(name)
         try:
             is_folder = stat.S_ISDIR(path.stat().st_mode)
         except (FileNotFoundError, NotADirectoryError, ValueError) as error:

@@ -226,6 +226,6 @@ def test_predict_files_never_overwrites_an_image(tmp_path):
 
 
 def test_find_images_missing_path_is_refused(tmp_path):
-    for missing in (tmp_path / "no.png", tmp_path / "no", "a\0b"):
+    for missing in (tmp_path / "no.png", tmp_path / "no", "a\0b", "", " "):
         with pytest.raises(DataError, match="no such file or folder"):
             find_images([missing])
