@@ -51,9 +51,15 @@ def list_tokens() -> VerbResult:
 @verb
 def revoke(prefix: str) -> VerbResult:
     """Revoke a token by its first characters, as 'adjobs token list' shows them."""
+    from adjobs.config.environment import load_settings
     from adjobs.queue import tokens
     from adjobs.queue.service import open_store
 
-    with open_store().transaction() as connection:
+    settings = load_settings()
+    with open_store(settings).transaction() as connection:
         info = tokens.revoke(connection, prefix)
-    return info._asdict(), f"revoked the token {info.prefix}… of {info.user}"
+    path = settings.queue.token_path
+    text = f"revoked the token {info.prefix}… of {info.user}"
+    if path is not None and path.is_file() and path.read_text(errors="replace").startswith(info.prefix):
+        text += f"\nit is also in {path}: delete that file, or the queue accepts it again when it is restarted"
+    return info._asdict(), text
