@@ -137,5 +137,7 @@ def test_token_made_listed_and_revoked(queue, monkeypatch, tmp_path):
     (tmp_path / "token").write_text(token)
     assert run("jobs", "list").exit_code == 0
     assert f"{token[:10]}  bob   viewer" in run("token", "list").stdout
-    assert run("token", "revoke", token[:10]).exit_code == 0
+    revoked = run("token", "revoke", token[:10])
+    assert revoked.exit_code == 0
+    assert f"it is also in {tmp_path / 'token'}: delete that file" in revoked.stdout
     assert "unknown or revoked" in run("jobs", "list").stderr
