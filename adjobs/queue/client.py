@@ -66,6 +66,11 @@ class QueueClient:
         query = [*(("state", state) for state in states), *((("user", user),) if user else ()), ("limit", str(limit))]
         return list(self._call("GET", f"/api/jobs?{urllib.parse.urlencode(query)}")["jobs"])
 
+    def select_foreign(self) -> tuple[list[dict[str, Any]], str | None]:
+        """Jobs of Ray that the queue did not submit, the latest first; and why they are missing."""
+        answer = self._call("GET", "/api/foreign-jobs")
+        return list(answer["jobs"]), answer["note"]
+
     def get(self, job: str) -> dict[str, Any]:
         """One job with its history and what it waits for."""
         return self._call("GET", _path(job))

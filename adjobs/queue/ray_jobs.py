@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -15,6 +16,8 @@ from adjobs.errors import ClusterError, one_line
 from adjobs.queue.http import make_opener
 
 SECONDS = 10.0
+
+_OWN_ID = re.compile(r"[0-9a-f]{12}-\d+")  # of an attempt of the queue
 
 
 class RayStatus(StrEnum):
@@ -40,6 +43,17 @@ class RayJob(NamedTuple):
     exit_code: int | None
 
 
+class ForeignJob(NamedTuple):
+    """A job of Ray that the queue did not submit: its id, what it runs, and its times in seconds since the epoch."""
+
+    id: str
+    status: RayStatus
+    entrypoint: str
+    message: str
+    started_at: float | None
+    ended_at: float | None
+
+
 class Cluster(Protocol):
     """What a dispatcher needs of Ray. Every method raises ClusterError when the head does not answer."""
 
@@ -57,6 +71,9 @@ class Cluster(Protocol):
 
     def nodes(self) -> list[dict[str, float]]:
         """The resources of each living node."""
+
+    def foreign_jobs(self) -> list[ForeignJob]:
+        """The jobs that others have submitted, the latest first."""
 
 
 class RayJobs:
@@ -117,6 +134,18 @@ class RayJobs:
         result = json.loads(text)["data"]["result"]["result"]
         return [dict(node.get("resources_total") or {}) for node in result]
 
+    def foreign_jobs(self) -> list[ForeignJob]:
+        """The jobs that others have submitted, the latest first; what cannot be read is left out."""
+        status, text = self._call("GET", "/api/jobs/")
+        if status != 200:
+            raise ClusterError(f"Ray at {self._address}: does not list its jobs ({status}: {_last_line(text)})")
+        try:
+            listed = [_foreign_job(details) for details in json.loads(text)]
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ClusterError(f"Ray at {self._address}: its list of jobs cannot be read ({one_line(error)})") from error
+        foreign = [job for job in listed if job is not None and not _OWN_ID.fullmatch(job.id)]
+        return sorted(foreign, key=lambda job: job.started_at or 0.0, reverse=True)
+
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, str]:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._address + path, data, self._headers, method=method)
@@ -131,6 +160,21 @@ class RayJobs:
         except (OSError, http.client.HTTPException, ValueError) as error:
             problem = f"does not answer ({one_line(error)}); is its head running?"
             raise ClusterError(f"Ray at {self._address}: {problem}") from error
+
+
+def _foreign_job(details: Mapping[str, Any]) -> ForeignJob | None:
+    """A job of Ray's list; None for a driver without submission, such as a notebook's."""
+    if not details.get("submission_id") or details.get("status") not in list(RayStatus):
+        return None
+    started_at, ended_at = (details.get(name) for name in ("start_time", "end_time"))
+    return ForeignJob(
+        str(details["submission_id"]),
+        RayStatus(details["status"]),
+        str(details.get("entrypoint") or ""),
+        str(details.get("message") or ""),
+        started_at / 1000 if started_at else None,
+        ended_at / 1000 if ended_at else None,
+    )
 
 
 def _last_line(text: str) -> str:

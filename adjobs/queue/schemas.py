@@ -139,6 +139,19 @@ class ListResponse(BaseModel):
     jobs: list[JobResponse]
 
 
+class ForeignJobResponse(JobResponse):
+    """A job of Ray that the queue did not submit; it holds no slot of the queue."""
+
+    foreign: Literal[True]
+
+
+class ForeignListResponse(BaseModel):
+    """Jobs of Ray that the queue did not submit, the latest first."""
+
+    jobs: list[ForeignJobResponse]
+    note: str | None = Field(description="why they are missing")
+
+
 class ChangeResponse(BaseModel):
     """A row of a job's history."""
 

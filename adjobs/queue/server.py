@@ -17,7 +17,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from adjobs.errors import AdjobsError, ClusterError, QueueDatabaseError, QueueError, StorageError, printable
+from adjobs.errors import AdjobsError, ClusterError, QueueDatabaseError, QueueError, StorageError, printable, shorten
 from adjobs.queue import tokens
 from adjobs.queue.admission import admit
 from adjobs.queue.client import MAX_BODY
@@ -26,12 +26,13 @@ from adjobs.queue.explain import why
 from adjobs.queue.folder import JobSpec
 from adjobs.queue.page import add_page
 from adjobs.queue.rates import FAILURES_AT_ONCE, FAILURES_PER_SECOND, REQUESTS_AT_ONCE, REQUESTS_PER_SECOND, TokenBuckets
-from adjobs.queue.ray_jobs import Cluster
+from adjobs.queue.ray_jobs import Cluster, ForeignJob, RayStatus
 from adjobs.queue.records import NewJob, QueuedJob
 from adjobs.queue.schemas import (
     ChangedJobResponse,
     DetailsResponse,
     ErrorResponse,
+    ForeignListResponse,
     HealthResponse,
     IdentityResponse,
     JobId,
@@ -240,6 +241,14 @@ def _add_jobs(app: FastAPI, store: JobStore, cluster: Cluster, limits: Limits) -
         positions = store.positions()
         return JSONResponse({"jobs": [_shown(job, positions) for job in store.select(state or (), user, limit)]})
 
+    @app.get("/api/foreign-jobs", responses=_answers(ForeignListResponse, *READ))
+    def select_foreign(identity: Viewer) -> JSONResponse:
+        """Jobs of Ray that the queue did not submit ('ray job submit'), at most the latest 1000."""
+        try:
+            return JSONResponse({"jobs": [_shown_foreign(job) for job in cluster.foreign_jobs()[:1000]], "note": None})
+        except ClusterError as error:
+            return JSONResponse({"jobs": [], "note": str(error)})
+
     @app.get("/api/jobs/{job}", responses=_answers(DetailsResponse, *READ))
     def get(job: JobId, identity: Viewer) -> JSONResponse:
         """One job with its history and what it waits for."""
@@ -309,3 +318,33 @@ def _shown(job: QueuedJob, positions: dict[str, int]) -> dict[str, Any]:
     uri = data.get("uri") if isinstance(data, dict) else data
     position = positions.get(job.id, 0) if job.state in LIVE else 0
     return {**job.to_dict(), **summary, "data": uri, "position": position, "why": job.reason}
+
+
+_FOREIGN_STATES = {
+    RayStatus.PENDING: JobState.STARTING,
+    RayStatus.RUNNING: JobState.RUNNING,
+    RayStatus.SUCCEEDED: JobState.DONE,
+    RayStatus.FAILED: JobState.FAILED,
+    RayStatus.STOPPED: JobState.STOPPED,
+}
+
+
+def _shown_foreign(job: ForeignJob) -> dict[str, Any]:
+    reason = shorten(printable(job.message), 300)
+    missing = dict.fromkeys(("run_id", "progress", "method", "data"))
+    return {
+        "id": job.id,
+        "state": _FOREIGN_STATES[job.status],
+        "name": shorten(printable(job.entrypoint), 100),
+        "user": "-",
+        "verb": "ray",
+        **missing,
+        **dict.fromkeys(("priority", "attempt", "max_attempts", "position"), 0),
+        "stop_requested": False,
+        "created_at": job.started_at or 0.0,
+        "started_at": job.started_at,
+        "ended_at": job.ended_at,
+        "reason": reason,
+        "why": reason,
+        "foreign": True,
+    }

@@ -12,6 +12,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from adjobs.cli.main import main
+from adjobs.queue.ray_jobs import ForeignJob, RayStatus
 from adjobs.queue.states import JobState
 from tests.helpers.queue import RunningQueue
 
@@ -141,3 +142,18 @@ def test_token_made_listed_and_revoked(queue, monkeypatch, tmp_path):
     assert revoked.exit_code == 0
     assert f"it is also in {tmp_path / 'token'}: delete that file" in revoked.stdout
     assert "unknown or revoked" in run("jobs", "list").stderr
+
+
+def test_list_all_shows_jobs_of_ray_and_a_silent_head_only_leaves_them_out(job_file, queue):
+    (job,) = run_json("submit", str(job_file))["jobs"]
+    queue.cluster.foreign = [ForeignJob("raysubmit_1", RayStatus.RUNNING, "python train.py", "runs\nwell", 1000.0, None)]
+    own, foreign = run_json("jobs", "list", "--all")["jobs"]
+    expected = {"id": "raysubmit_1", "foreign": True, "state": "running", "name": "python train.py", "why": "runs well"}
+    assert (own["id"], expected.items() <= foreign.items()) == (job["id"], True)
+    assert "raysubmit_1" in run("jobs", "list", "--all").stdout
+    assert len(run_json("jobs", "list", "--all", "--state", "done")["jobs"]) == 0
+    assert len(run_json("jobs", "list")["jobs"]) == 1
+    queue.cluster.is_down = True
+    result = run("jobs", "list", "--all")
+    assert (result.exit_code, job["id"] in result.stdout) == (0, True)
+    assert result.stderr.startswith("warning: jobs that the queue did not submit are missing: Ray at http://head")

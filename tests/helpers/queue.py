@@ -17,7 +17,7 @@ from adjobs.queue.client import QueueClient
 from adjobs.queue.dispatcher import Dispatcher, Limits
 from adjobs.queue.folder import JobFolder
 from adjobs.queue.rates import TimedProtocol
-from adjobs.queue.ray_jobs import RayJob, RayStatus
+from adjobs.queue.ray_jobs import ForeignJob, RayJob, RayStatus
 from adjobs.queue.records import NewJob, QueuedJob
 from adjobs.queue.server import make_app
 from adjobs.queue.store import JobStore
@@ -41,6 +41,7 @@ class DrawnCluster:
         self.dies_before = self.dies_after = False
         self.resources: list[dict[str, float]] = [{"CPU": 8.0, "GPU": 1.0}]
         self.log = ""
+        self.foreign: list[ForeignJob] = []
 
     def nodes(self) -> list[dict[str, float]]:
         self._answer()
@@ -63,6 +64,10 @@ class DrawnCluster:
     def stop(self, submission_id: str) -> None:
         self._answer()
         self.stopped.append(submission_id)
+
+    def foreign_jobs(self) -> list[ForeignJob]:
+        self._answer()
+        return self.foreign
 
     def logs(self, submission_id: str) -> str:
         return self.log

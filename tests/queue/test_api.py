@@ -28,6 +28,7 @@ ENDPOINTS = [
     ("GET", "/api/me"),
     ("GET", "/api/jobs"),
     ("POST", "/api/jobs"),
+    ("GET", "/api/foreign-jobs"),
     ("GET", "/api/jobs/{job}"),
     ("GET", "/api/jobs/{job}/logs"),
     ("POST", "/api/jobs/{job}/stop"),

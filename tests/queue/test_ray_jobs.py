@@ -9,10 +9,37 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from adjobs.errors import ClusterError
-from adjobs.queue.ray_jobs import RayJobs, RayStatus
+from adjobs.queue.ray_jobs import ForeignJob, RayJobs, RayStatus
 
 ANSWERS = {
     "POST /api/jobs/": (200, {}),
+    "GET /api/jobs/": (
+        200,
+        [
+            {
+                "submission_id": "raysubmit_1",
+                "status": "FAILED",
+                "entrypoint": "python a.py",
+                "start_time": 5000,
+                "end_time": 9000,
+            },
+            {
+                "submission_id": "1a2b3c4d5e6f-2",
+                "status": "RUNNING",
+                "entrypoint": "python -m adjobs.cli.driver",
+                "start_time": 6000,
+            },
+            {"submission_id": None, "status": "RUNNING", "entrypoint": "", "type": "DRIVER"},
+            {
+                "submission_id": "raysubmit_2",
+                "status": "PENDING",
+                "entrypoint": "python b.py",
+                "message": "waits",
+                "start_time": 7000,
+            },
+            {"submission_id": "raysubmit_3", "status": "SLEEPING"},
+        ],
+    ),
     "GET /api/jobs/good": (200, {"status": "FAILED", "message": "exit code 2", "driver_exit_code": 2}),
     "GET /api/jobs/gone": (404, "job gone does not exist"),
     "GET /api/jobs/ill": (500, "Traceback\n  line\nRuntimeError: GCS is down"),
@@ -98,3 +125,10 @@ def test_job_wrong_token_slow_and_closed_heads_are_one_line(address):
     with pytest.raises(ClusterError, match="does not answer"):
         RayJobs(address, "right", seconds=0.2).job("slow")
     assert time.monotonic() - started_at < 2
+
+
+def test_foreign_jobs_are_those_that_the_queue_did_not_submit(jobs):
+    assert jobs.foreign_jobs() == [
+        ForeignJob("raysubmit_2", RayStatus.PENDING, "b", "waits", 7.0, None),
+        ForeignJob("raysubmit_1", RayStatus.FAILED, "a", "", 5.0, 9.0),
+    ]

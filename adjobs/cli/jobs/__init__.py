@@ -31,18 +31,32 @@ def _client() -> QueueClient:
 @click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="Only jobs in this state. Repeatable.")
 @click.option("--user", help="Only jobs of this user.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="The latest so many.")
+@click.option("--all", "with_foreign", is_flag=True, help="Also jobs of Ray that the queue did not submit.")
 @click.option("--watch", is_flag=True, help="Show the list again every two seconds, until Ctrl-C.")
 @verb
-def list_jobs(states: tuple[str, ...], user: str | None, limit: int, watch: bool) -> VerbResult:
+def list_jobs(states: tuple[str, ...], user: str | None, limit: int, with_foreign: bool, watch: bool) -> VerbResult:
     """List jobs with their state and place, the latest first."""
     client = _client()
-    jobs = client.select(states, user, limit)
+
+    def select() -> list[dict[str, Any]]:
+        jobs = client.select(states, user, limit)
+        return [*jobs, *_foreign_jobs(client, states, user)[:limit]] if with_foreign else jobs
+
+    jobs = select()
     while watch and sys.stderr.isatty():
         click.clear()
         click.echo(listing(jobs, time.time()), err=True)
         time.sleep(MIN_CHANGE)
-        jobs = client.select(states, user, limit)
+        jobs = select()
     return {"jobs": jobs}, listing(jobs, time.time())
+
+
+def _foreign_jobs(client: QueueClient, states: tuple[str, ...], user: str | None) -> list[dict[str, Any]]:
+    """Those in the given states; a Ray head that does not answer only leaves them out."""
+    foreign, note = client.select_foreign()
+    if note is not None:
+        click.echo(f"warning: jobs that the queue did not submit are missing: {note}", err=True)
+    return [job for job in foreign if (not states or job["state"] in states) and user in (None, job["user"])]
 
 
 @command.command()

@@ -19,7 +19,7 @@ def listing(jobs: Sequence[dict[str, Any]], now: float) -> str:
             job["state"] + (f" {job['position']}" if job.get("position") else ""),
             job["user"],
             job["name"],
-            f"{job['verb']} {job['method']}",
+            f"{job['verb']} {job['method'] or 'job'}",
             age(now - job["created_at"]),
             str(job["attempt"]),
             job["run_id"] or "-",
