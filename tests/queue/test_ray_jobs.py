@@ -129,6 +129,6 @@ def test_job_wrong_token_slow_and_closed_heads_are_one_line(address):
 
 def test_foreign_jobs_are_those_that_the_queue_did_not_submit(jobs):
     assert jobs.foreign_jobs() == [
-        ForeignJob("raysubmit_2", RayStatus.PENDING, "b", "waits", 7.0, None),
-        ForeignJob("raysubmit_1", RayStatus.FAILED, "a", "", 5.0, 9.0),
+        ForeignJob("raysubmit_2", RayStatus.PENDING, "python b.py", "waits", 7.0, None),
+        ForeignJob("raysubmit_1", RayStatus.FAILED, "python a.py", "", 5.0, 9.0),
     ]
