@@ -20,7 +20,7 @@ from adjobs.queue.states import JobState
 from adjobs.queue.store import JobStore
 
 LEASE_SECONDS = 60.0
-"""Longer than a round of calls to a head that does not answer."""
+"""A dispatcher that takes longer, such as for many jobs of a head that does not answer, loses them to another one, unharmed."""
 
 log = logging.getLogger(__name__)
 
@@ -66,13 +66,13 @@ class Dispatcher:
         self._open_folder, self._limits, self._environment = open_folder, limits, environment
 
     def run(self, poll_seconds: float, should_stop: Callable[[], bool]) -> None:
-        """Dispatch until told to stop; jobs that run then go on without it."""
+        """Dispatch until ``should_stop``; jobs that run then go on without it."""
         while not should_stop():
             if not self.step():
                 time.sleep(poll_seconds)
 
     def step(self) -> bool:
-        """Look once at every job that is this dispatcher's, and start what may start; returns whether one was started."""
+        """Follow every job that is this dispatcher's, and start what may start; returns whether one was started."""
         for job in self._store.adopt(self._name, LEASE_SECONDS):
             try:
                 self._follow(job)
@@ -89,7 +89,7 @@ class Dispatcher:
                 raise
             except Exception as error:
                 self._note_error(claimed, error)
-                break  # the next ones would fare no better; this one is tried again when it is followed
+                break  # the next ones would most likely fail too; this one is tried again when it is followed
         return started
 
     def _note_error(self, job: QueuedJob, error: Exception) -> None:
@@ -177,4 +177,4 @@ def _end_of(seen: RayJob) -> AttemptEnd:
         return AttemptEnd("done", "succeeded")
     if seen.status is RayStatus.STOPPED:
         return AttemptEnd("stopped", "stopped by a user")
-    return AttemptEnd("lost", " ".join(seen.message.split())[:300] or "its driver ended without a word")
+    return AttemptEnd("lost", " ".join(seen.message.split())[:300] or "its driver ended and gave no reason")

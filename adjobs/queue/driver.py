@@ -1,7 +1,7 @@
 """The driver of a queued job: a process that Ray starts on some node for one attempt.
 
-It stops by itself, within seconds and without a word to MLflow, when a later attempt has begun: the head that started it may have
-been lost, and the run now belongs to the other. Until then a fence keeps its workers from storing checkpoints and models.
+It stops by itself, within seconds and without writing to MLflow, when a later attempt has begun: the head that started it may
+have been lost, and the run now belongs to the other. Until then a fence keeps its workers from storing checkpoints and models.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _train(config: JobConfig, folder: JobFolder, settings: Settings, on_progress
     earlier = folder.run()
     if earlier is None:
         return run.train(config, settings, backend="ray", on_progress=on_progress, on_open=folder.write_run).to_dict()
-    if open_reader(earlier).stored_run().status == JobStatus.FINISHED:  # an earlier attempt died after its last word to MLflow
+    if open_reader(earlier).stored_run().status == JobStatus.FINISHED:  # an earlier attempt died after it had closed its run
         return {"run_id": earlier.run_id, "tracking_uri": earlier.tracking_uri}
     _wait_for_end_of_driver(lambda: open_reader(earlier).stored_run())
     return run.resume(earlier, settings, on_progress=on_progress).to_dict()
@@ -135,7 +135,7 @@ def _ended_when_superseded(folder: JobFolder, attempt: int) -> Iterator[None]:
             try:
                 is_current = folder.is_current(attempt)
             except AdjobsError:
-                continue  # not to be told from a storage that is down, in which nothing can be written either
+                continue  # the storage may be down, and then nothing can be written there either
             if not is_current:
                 log.error("a later attempt of this job has begun; this one ends here")
                 os._exit(EXIT_SUPERSEDED)

@@ -154,7 +154,7 @@ class JobFolder:
         self._write("progress.json", {"attempt": attempt, **asdict(progress)})
 
     def progress(self, attempt: int) -> JobProgress | None:
-        """How far an attempt is; None before its first word."""
+        """How far an attempt is; None before its first report."""
         if not self._store.exists("progress.json"):
             return None
         value = self._read("progress.json")
@@ -165,7 +165,7 @@ class JobFolder:
         self._write(f"end-{attempt}.json", asdict(end))
 
     def end(self, attempt: int) -> AttemptEnd | None:
-        """How an attempt ended; None if it lives, or died without a word."""
+        """How an attempt ended; None if it lives, or died before it could store that."""
         name = f"end-{attempt}.json"
         return self._parse(AttemptEnd, name, self._read(name)) if self._store.exists(name) else None
 
