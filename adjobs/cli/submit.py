@@ -11,6 +11,7 @@ import click
 
 from adjobs.cli.output import EXIT_PROBLEMS, table, verb
 from adjobs.errors import JobError
+from adjobs.version import __version__
 
 
 @click.command()
@@ -44,6 +45,7 @@ def command(job_files: tuple[Path, ...], wait: bool, **options: Any) -> tuple[di
     if options["space"] is None and (options["trials"] or options["metrics"] or options["time_budget"]):
         raise JobError("--trials, --metric and --time-budget are of a search; give --space FILE as well, or remove them")
     requests = [_request(path, **options) for path in job_files]
+    _check_queue(client.preflight(options["priority"]))
     submissions = client.submit(requests)
     rows = [
         [job["id"], str(path), "queued" if job["created"] else "was there already", str(job["position"] or "-")]
@@ -68,6 +70,17 @@ def _name_of(path: Path) -> str:
     'Gr--e -3-'
     """
     return re.sub(r"[^A-Za-z0-9._ -]", "-", path.stem).lstrip("-._ ")[:100] or "job"
+
+
+def _check_queue(queue: dict[str, Any]) -> None:
+    """Say before anything is sent what the jobs will wait for, and whether the queue is of another version."""
+    theirs, ours = queue["version"], __version__
+    if theirs.split(".")[:2] != ours.split(".")[:2]:
+        click.echo(
+            f"warning: adjobs is {ours} here and {theirs} at the queue, where the jobs run; use the same version", err=True
+        )
+    if queue["position"] > 1:
+        click.echo(f"jobs ahead in the queue: {queue['position'] - 1}", err=True)
 
 
 def _request(path: Path, space: Path | None, overrides: tuple[str, ...], name: str | None, **options: Any) -> dict[str, Any]:

@@ -57,6 +57,10 @@ class QueueClient:
             raise QueueError(f"{path}: cannot be read ({one_line(error)}); correct ADJOBS_QUEUE_TOKEN_PATH") from error
         return cls(settings.queue.url, token)
 
+    def preflight(self, priority: int = 0) -> dict[str, Any]:
+        """The queue's version of adjobs, and the place that a job of this priority would have now."""
+        return self._call("GET", f"/api/preflight?priority={priority}")
+
     def submit(self, jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Queue jobs, all or none; returns for each its id, whether it is new, and its place."""
         return list(self._call("POST", "/api/jobs", {"jobs": list(jobs)})["jobs"])

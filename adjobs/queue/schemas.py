@@ -90,6 +90,13 @@ class IdentityResponse(BaseModel):
     tracking_url: str | None = Field(description="of MLflow's pages")
 
 
+class PreflightResponse(BaseModel):
+    """What a job that is submitted now would find."""
+
+    version: str = Field(description="of adjobs at the queue")
+    position: int = Field(description="its place in the order, from 1")
+
+
 class SubmissionResponse(BaseModel):
     """A submitted job."""
 

@@ -39,6 +39,7 @@ from adjobs.queue.schemas import (
     JobRequest,
     ListResponse,
     LogResponse,
+    PreflightResponse,
     PriorityRequest,
     PruneRequest,
     PruneResponse,
@@ -229,6 +230,11 @@ def _add_jobs(app: FastAPI, store: JobStore, cluster: Cluster, limits: Limits) -
             nodes = None  # it waits until there is a head that answers
         new = [_new_job(job, identity, nodes) for job in request.jobs]
         return JSONResponse({"jobs": [asdict(submission) for submission in store.submit(*new)]})
+
+    @app.get("/api/preflight", responses=_answers(PreflightResponse, *READ))
+    def preflight(identity: Viewer, priority: Annotated[int, Query(ge=-1000, le=1000)] = 0) -> JSONResponse:
+        """The version of the queue, and the place that a job would have; nothing is submitted."""
+        return JSONResponse({"version": __version__, "position": store.next_position(priority)})
 
     @app.get("/api/jobs", responses=_answers(ListResponse, *READ))
     def select(

@@ -135,6 +135,13 @@ class JobStore:
             rows = connection.execute(sa.select(*columns).where(history.c.job == job.id).order_by(history.c.number))
             return [Change(row.time, JobState(row.state), row.attempt, row.reason) for row in rows]
 
+    def next_position(self, priority: int) -> int:
+        """The place, from 1, that a job of this priority would have if it were submitted now."""
+        queued = jobs.c.state == JobState.QUEUED.value
+        query = sa.select(sa.func.count()).where(queued, jobs.c.priority >= priority)
+        with self.transaction() as connection:
+            return 1 + int(connection.execute(query).scalar_one())
+
     def unfinished_predecessors(self, identifier: str) -> list[str]:
         """The jobs that a job waits for and that are not done."""
         query = sa.select(predecessors.c.predecessor).join(jobs, jobs.c.id == predecessors.c.predecessor)
