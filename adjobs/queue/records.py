@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
 from adjobs.queue.states import JobState
@@ -87,7 +87,7 @@ class QueuedJob:
     def to_dict(self) -> dict[str, Any]:
         """As a JSON object, without what only dispatchers need."""
         hidden = {"seq", "key", "owner", "lease_until", "spec"}
-        return {name: value for name, value in asdict(self).items() if name not in hidden}
+        return {name: value for name, value in vars(self).items() if name not in hidden}
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,9 @@ tokens = sa.Table(
     sa.Column("created_at", sa.Float, nullable=False),
 )
 
+READS_ONLY = "adjobs_reads_only"
+"""Option of a connection that writes nothing, and therefore waits for nobody."""
+
 _LOCK = 712_002  # of PostgreSQL's advisory locks; one number for all that the queue does one at a time
 
 
@@ -114,7 +117,8 @@ def _sqlite(url: sa.URL) -> sa.Engine:
 
     @sa.event.listens_for(engine, "begin")
     def start_transaction(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("begin immediate")
+        reads_only = connection.get_execution_options().get(READS_ONLY)
+        connection.exec_driver_sql("begin" if reads_only else "begin immediate")
 
     return engine
 

@@ -6,6 +6,7 @@ jobs that they have claimed for as long as they renew their lease.
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,7 +18,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from adjobs.errors import QueueDatabaseError, QueueError, one_line
 from adjobs.queue.records import MAX_ATTEMPTS, Change, NewJob, QueuedJob, Submission
-from adjobs.queue.schema import history, jobs, one_at_a_time, open_engine, predecessors
+from adjobs.queue.schema import READS_ONLY, history, jobs, one_at_a_time, open_engine, predecessors
 from adjobs.queue.states import ENDED, HOLDING_SLOT, LIVE, NEXT, JobState
 
 MAX_PRIORITY = 1000
@@ -37,6 +38,9 @@ class JobStore:
             QueueError: it cannot be opened.
         """
         self._engine = open_engine(url)
+        self._reading_engine = self._engine.execution_options(**{READS_ONLY: True})
+        # SQLite lets those who wait for it sleep up to 100 ms at a time, in no order; threads of one process need not.
+        self._turn = threading.Lock()
         self._clock = clock
 
     def close(self) -> None:
@@ -106,7 +110,7 @@ class JobStore:
         Raises:
             QueueError: there is none, or several.
         """
-        with self.transaction() as connection:
+        with self.reading() as connection:
             return self._get(connection, identifier)
 
     def select(self, states: Sequence[JobState] = (), user: str | None = None, limit: int = 10_000) -> list[QueuedJob]:
@@ -114,14 +118,28 @@ class JobStore:
         query = sa.select(jobs).order_by(jobs.c.seq.desc()).limit(limit)
         query = query.where(jobs.c.state.in_([state.value for state in states])) if states else query
         query = query.where(jobs.c.user == user) if user is not None else query
-        with self.transaction() as connection:
+        with self.reading() as connection:
             return [QueuedJob.from_row(row) for row in connection.execute(query).mappings()]
 
     def positions(self) -> dict[str, int]:
         """Place of each queued job in the order, from 1, by id."""
         query = sa.select(jobs.c.id).where(jobs.c.state == JobState.QUEUED.value).order_by(jobs.c.priority.desc(), jobs.c.seq)
-        with self.transaction() as connection:
+        with self.reading() as connection:
             return {name: place for place, name in enumerate(connection.execute(query).scalars(), 1)}
+
+    def counts(self) -> dict[JobState, int]:
+        """Number of jobs in each state."""
+        query = sa.select(jobs.c.state, sa.func.count()).group_by(jobs.c.state)
+        with self.reading() as connection:
+            found: dict[str, int] = {row[0]: row[1] for row in connection.execute(query)}
+        return {state: found.get(state.value, 0) for state in JobState}
+
+    def queued_since(self) -> float | None:
+        """When the oldest queued job was submitted, in seconds since the epoch; None without any."""
+        query = sa.select(sa.func.min(jobs.c.created_at)).where(jobs.c.state == JobState.QUEUED.value)
+        with self.reading() as connection:
+            since: float | None = connection.execute(query).scalar()
+            return since
 
     def history_of(self, identifier: str) -> list[Change]:
         """What happened to a job, in order.
@@ -129,7 +147,7 @@ class JobStore:
         Raises:
             QueueError: there is no such job.
         """
-        with self.transaction() as connection:
+        with self.reading() as connection:
             job = self._get(connection, identifier)
             columns = (history.c.time, history.c.state, history.c.attempt, history.c.reason)
             rows = connection.execute(sa.select(*columns).where(history.c.job == job.id).order_by(history.c.number))
@@ -146,7 +164,7 @@ class JobStore:
         """The jobs that a job waits for and that are not done."""
         query = sa.select(predecessors.c.predecessor).join(jobs, jobs.c.id == predecessors.c.predecessor)
         query = query.where(predecessors.c.job == identifier, jobs.c.state != JobState.DONE.value).order_by(jobs.c.seq)
-        with self.transaction() as connection:
+        with self.reading() as connection:
             return list(connection.execute(query).scalars())
 
     def prune(self, ended_before: float) -> int:
@@ -232,16 +250,16 @@ class JobStore:
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
-        """One transaction, alone among those of the queue; database errors become ours, in one line."""
-        try:
-            with self._engine.begin() as connection:
-                one_at_a_time(connection)
-                yield connection
-        except IntegrityError:
-            raise
-        except SQLAlchemyError as error:
-            cause = one_line(error)[:200]
-            raise QueueDatabaseError(f"the queue's database failed ({cause}); check that it runs and has space") from error
+        """One transaction, alone among those that write to the queue; database errors become ours, in one line."""
+        with self._turn, _translated(), self._engine.begin() as connection:
+            one_at_a_time(connection)
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A transaction that writes nothing, and neither waits for others nor keeps them waiting."""
+        with _translated(), self._reading_engine.begin() as connection:
+            yield connection
 
     # Inside a transaction
 
@@ -339,6 +357,17 @@ class JobStore:
     def _record(self, connection: sa.Connection, identifier: str, state: JobState, attempt: int, reason: str) -> None:
         row = {"job": identifier, "time": self._clock(), "state": state.value, "attempt": attempt, "reason": reason}
         connection.execute(history.insert().values(**row))
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except SQLAlchemyError as error:
+        cause = one_line(error)[:200]
+        raise QueueDatabaseError(f"the queue's database failed ({cause}); check that it runs and has space") from error
 
 
 def _refuse_priority(priority: int) -> None:

@@ -337,3 +337,22 @@ def test_store_goes_on_when_postgresql_was_killed(postgres):
     postgres.start()
     assert store.get(identifier).state is JobState.QUEUED
     store.close()
+
+
+def test_counts_and_age_of_the_oldest_queued_job(store, clock):
+    assert store.queued_since() is None
+    submit(store, "a")
+    clock.now += 5
+    submit(store, "b")
+    claim(store)
+    assert store.counts() == {state: {"queued": 1, "starting": 1}.get(state.value, 0) for state in JobState}
+    assert store.queued_since() == clock.now
+
+
+def test_reading_while_another_writes_does_not_wait(store):
+    job = submit(store, "a")
+    with store.transaction() as connection:
+        connection.exec_driver_sql("update jobs set name = 'changed'")
+        assert store.get(job).name == "a"
+        assert store.positions() == {job: 1}
+    assert store.get(job).name == "changed"
