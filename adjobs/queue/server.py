@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Annotated, Any, NamedTuple
@@ -155,13 +154,11 @@ def _add_health(app: FastAPI, store: JobStore, clock: Callable[[], float]) -> No
     @app.get("/metrics", response_class=PlainTextResponse, responses=_METRICS_ERRORS)
     def metrics(identity: Viewer) -> str:
         """Figures for Prometheus."""
-        jobs = store.select()
-        counts = Counter(job.state for job in jobs)
-        waiting = [clock() - job.created_at for job in jobs if job.state is JobState.QUEUED]
+        counts, since = store.counts(), store.queued_since()
         lines = ["# HELP adjobs_jobs Jobs by state.", "# TYPE adjobs_jobs gauge"]
         lines += [f'adjobs_jobs{{state="{state}"}} {counts[state]}' for state in JobState]
         lines += ["# HELP adjobs_longest_wait_seconds Age of the oldest queued job.", "# TYPE adjobs_longest_wait_seconds gauge"]
-        lines += [f"adjobs_longest_wait_seconds {max(waiting, default=0):.1f}"]
+        lines += [f"adjobs_longest_wait_seconds {0.0 if since is None else clock() - since:.1f}"]
         return "\n".join(lines) + "\n"
 
     rates = Rates(TokenBuckets(REQUESTS_PER_SECOND, REQUESTS_AT_ONCE), TokenBuckets(FAILURES_PER_SECOND, FAILURES_AT_ONCE))
@@ -183,7 +180,7 @@ def _identify(
         _limit(rates.failures.wait(address), "too many requests without a right token from this address")
     identity = None
     if credentials is not None:
-        with store.transaction() as connection:
+        with store.reading() as connection:
             identity = tokens.identify(connection, credentials.credentials)
     if identity is not None:
         _limit(rates.tokens.take(token), f"too many requests of {identity.user}")
