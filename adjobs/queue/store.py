@@ -115,11 +115,24 @@ class JobStore:
 
     def select(self, states: Sequence[JobState] = (), user: str | None = None, limit: int = 10_000) -> list[QueuedJob]:
         """Jobs of these states (all if none is given), the latest submitted first, at most ``limit``."""
-        query = sa.select(jobs).order_by(jobs.c.seq.desc()).limit(limit)
-        query = query.where(jobs.c.state.in_([state.value for state in states])) if states else query
-        query = query.where(jobs.c.user == user) if user is not None else query
         with self.reading() as connection:
-            return [QueuedJob.from_row(row) for row in connection.execute(query).mappings()]
+            rows = connection.execute(_chosen(sa.select(jobs), states, user, limit)).mappings()
+            return [QueuedJob.from_row(row) for row in rows]
+
+    def summaries(self, states: Sequence[JobState] = (), user: str | None = None, limit: int = 10_000) -> list[QueuedJob]:
+        """As :meth:`select`, but with only verb, method and data of each spec: whole ones of many jobs take long to decode."""
+        spec = jobs.c.spec
+        shown = (spec["verb"].as_string(), spec["document", "method"].as_string(), spec["document", "data"].as_json())
+        columns = [column for column in jobs.c if column is not spec]
+        query = _chosen(sa.select(*shown, *columns), states, user, limit)
+        names = [column.name for column in columns]
+        with self.reading() as connection:
+            return [
+                QueuedJob.from_row(
+                    {**dict(zip(names, rest, strict=True)), "spec": {"verb": verb, "document": {"method": method, "data": data}}}
+                )
+                for verb, method, data, *rest in connection.execute(query)
+            ]
 
     def positions(self) -> dict[str, int]:
         """Place of each queued job in the order, from 1, by id."""
@@ -291,7 +304,9 @@ class JobStore:
 
     @staticmethod
     def _live_with_key(connection: sa.Connection, key: str) -> str | None:
-        query = sa.select(jobs.c.id).where(jobs.c.key == key, jobs.c.state.in_([state.value for state in LIVE]))
+        # As literals: with parameters, SQLite would not use the index of live jobs, and read them all.
+        live = sa.bindparam("live", [state.value for state in LIVE], expanding=True, literal_execute=True)
+        query = sa.select(jobs.c.id).where(jobs.c.key == key, jobs.c.state.in_(live))
         identifier: str | None = connection.execute(query).scalar()
         return identifier
 
@@ -357,6 +372,12 @@ class JobStore:
     def _record(self, connection: sa.Connection, identifier: str, state: JobState, attempt: int, reason: str) -> None:
         row = {"job": identifier, "time": self._clock(), "state": state.value, "attempt": attempt, "reason": reason}
         connection.execute(history.insert().values(**row))
+
+
+def _chosen(query: sa.Select[Any], states: Sequence[JobState], user: str | None, limit: int) -> sa.Select[Any]:
+    query = query.order_by(jobs.c.seq.desc()).limit(limit)
+    query = query.where(jobs.c.state.in_([state.value for state in states])) if states else query
+    return query.where(jobs.c.user == user) if user is not None else query
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import multiprocessing
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -356,3 +357,13 @@ def test_reading_while_another_writes_does_not_wait(store):
         assert store.get(job).name == "a"
         assert store.positions() == {job: 1}
     assert store.get(job).name == "changed"
+
+
+@pytest.mark.parametrize("data", ["elpv", {"uri": "s3://data/tiles", "image_size": 32}])
+def test_summaries_have_what_a_list_shows_of_a_spec(store, data):
+    shown = {"verb": "train", "document": {"method": "cdo", "data": data}}
+    submit(store, "a", spec={**shown, "name": "a", "document": {**shown["document"], "train": {"seed": 1}}})
+    submit(store, "b", user="bob", spec={"verb": "tune"})
+    assert [job.spec for job in store.summaries()] == [{"verb": "tune", "document": {"method": None, "data": None}}, shown]
+    assert names(store.summaries((JobState.QUEUED,), "ann", 1)) == ["a"]
+    assert replace(store.summaries()[1], spec={}) == replace(store.select()[1], spec={})
