@@ -1,4 +1,4 @@
-"""Starting and stopping the stack, with small programs in place of S3, MLflow and Ray."""
+"""Starting and stopping the stack, with small programs in place of its services."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SLEEP = "import time; time.sleep(100)"
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """Python programs by service; all sleep at first. What a test started is stopped after it."""
-    code = dict.fromkeys(("s3", "ray", "mlflow"), SLEEP)
+    code = dict.fromkeys(("s3", "ray", "mlflow", "queue"), SLEEP)
 
     def fake(name: str):
         def service(stack: config.StackConfig) -> components.Service:
@@ -71,18 +71,18 @@ def test_up_of_a_running_stack_changes_nothing_and_down_leaves_nothing(home: Pat
     assert lifecycle.status(home).to_dict() == {"running": False, "port_base": None, "services": {}}
     state = up(home)
     assert up(home) == state
-    assert count(home) == 3
+    assert count(home) == 4
     assert json.loads(stack_file(home).read_text()) == state.to_dict()
     assert list(state.to_dict()) == ["version", "id", "port_base", "environment", "services"]
 
     status = lifecycle.status(home)
     assert status.running
     assert [(name, service.pid) for name, service in status.services.items()] == [
-        (name, state.services[name].pid) for name in ("s3", "mlflow", "ray")
+        (name, state.services[name].pid) for name in ("s3", "mlflow", "ray", "queue")
     ]
     assert all(service.memory > 1_000_000 and 0 <= service.uptime < 60 for service in status.services.values())
 
-    assert lifecycle.down(home).to_dict() == {"running": False, "stopped": 3}
+    assert lifecycle.down(home).to_dict() == {"running": False, "stopped": 4}
     assert count(home) == 0
     assert not stack_file(home).exists()
     assert lifecycle.down(home).to_dict() == {"running": False, "stopped": 0}
@@ -91,7 +91,7 @@ def test_up_of_a_running_stack_changes_nothing_and_down_leaves_nothing(home: Pat
 def test_up_secrets_are_private_and_stay_the_same(home: Path) -> None:
     first = up(home).environment
     files = sorted((home / "credentials").iterdir())
-    assert [path.name for path in files] == ["ray-token", "s3-admin-password", "s3.json"]
+    assert [path.name for path in files] == ["queue-token", "ray-token", "s3-admin-password", "s3.json"]
     assert {mode(path) for path in [*files, stack_file(home)]} == {0o600}
     assert {mode(home / name) for name in ("credentials", "stack", "logs")} == {0o700}
 
@@ -107,12 +107,26 @@ def test_up_of_a_partly_running_stack_restarts_all_of_it(home: Path) -> None:
 
     status = lifecycle.status(home)
     assert not status.running
-    assert [service.running for service in status.services.values()] == [True, False, True]
+    assert [service.running for service in status.services.values()] == [True, False, True, True]
 
     after = up(home).services
     assert {service.pid for service in after.values()}.isdisjoint(service.pid for service in before.values())
-    assert count(home) == 3
+    assert count(home) == 4
     assert (home / "logs" / "s3.log.1").exists()
+
+
+def test_up_without_its_queue_starts_that_alone(home: Path) -> None:
+    before = up(home).services
+    processes.stop([psutil.Process(before["queue"].pid)], 5)
+    after = up(home).services
+    assert {name: service.pid == after[name].pid for name, service in before.items()} == {
+        "s3": True,
+        "mlflow": True,
+        "ray": True,
+        "queue": False,
+    }
+    assert lifecycle.status(home).running
+    assert count(home) == 4
 
 
 def test_down_finds_child_processes_in_other_sessions(programs: dict[str, str], home: Path) -> None:
@@ -120,9 +134,9 @@ def test_down_finds_child_processes_in_other_sessions(programs: dict[str, str], 
     programs["ray"] = f"import subprocess, sys; {child}; {SLEEP}"
     up(home)
     deadline = time.monotonic() + 20
-    while count(home) < 4 and time.monotonic() < deadline:
+    while count(home) < 5 and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert lifecycle.down(home).stopped == 4
+    assert lifecycle.down(home).stopped == 5
     assert count(home) == 0
 
 
@@ -180,9 +194,9 @@ def test_up_and_down_damaged_record_is_ignored(home: Path) -> None:
     stack_file(home).write_text("{")
     assert not lifecycle.status(home).running
     assert up(home).services
-    assert count(home) == 3
+    assert count(home) == 4
     stack_file(home).write_text("[]")
-    assert lifecycle.down(home).stopped == 3
+    assert lifecycle.down(home).stopped == 4
 
 
 def test_up_missing_program_names_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
