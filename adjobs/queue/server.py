@@ -242,7 +242,7 @@ def _add_jobs(app: FastAPI, store: JobStore, cluster: Cluster, limits: Limits) -
     ) -> JSONResponse:
         """Jobs, the latest first."""
         positions = store.positions()
-        return JSONResponse({"jobs": [_shown(job, positions) for job in store.select(state or (), user, limit)]})
+        return JSONResponse({"jobs": [_shown(job, positions) for job in store.summaries(state or (), user, limit)]})
 
     @app.get("/api/foreign-jobs", responses=_answers(ForeignListResponse, *READ))
     def select_foreign(identity: Viewer) -> JSONResponse:

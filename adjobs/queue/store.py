@@ -120,18 +120,17 @@ class JobStore:
             return [QueuedJob.from_row(row) for row in rows]
 
     def summaries(self, states: Sequence[JobState] = (), user: str | None = None, limit: int = 10_000) -> list[QueuedJob]:
-        """As :meth:`select`, but with only verb, method and data of each spec: whole ones of many jobs take long to decode."""
+        """As :meth:`select`, but of each spec only verb, method and address of the data: many whole ones take long to decode."""
         spec = jobs.c.spec
-        shown = (spec["verb"].as_string(), spec["document", "method"].as_string(), spec["document", "data"].as_json())
+        data = sa.func.coalesce(spec["document", "data", "uri"].as_string(), spec["document", "data"].as_string())
         columns = [column for column in jobs.c if column is not spec]
-        query = _chosen(sa.select(*shown, *columns), states, user, limit)
+        shown = (spec["verb"].as_string(), spec["document", "method"].as_string(), data)
         names = [column.name for column in columns]
         with self.reading() as connection:
+            rows = connection.execute(_chosen(sa.select(*shown, *columns), states, user, limit))
             return [
-                QueuedJob.from_row(
-                    {**dict(zip(names, rest, strict=True)), "spec": {"verb": verb, "document": {"method": method, "data": data}}}
-                )
-                for verb, method, data, *rest in connection.execute(query)
+                QueuedJob.from_row({**dict(zip(names, rest, strict=True)), "spec": _summary(verb, method, data)})
+                for verb, method, data, *rest in rows
             ]
 
     def positions(self) -> dict[str, int]:
@@ -372,6 +371,10 @@ class JobStore:
     def _record(self, connection: sa.Connection, identifier: str, state: JobState, attempt: int, reason: str) -> None:
         row = {"job": identifier, "time": self._clock(), "state": state.value, "attempt": attempt, "reason": reason}
         connection.execute(history.insert().values(**row))
+
+
+def _summary(verb: str | None, method: str | None, data: str | None) -> dict[str, Any]:
+    return {"verb": verb, "document": {"method": method, "data": data}}
 
 
 def _chosen(query: sa.Select[Any], states: Sequence[JobState], user: str | None, limit: int) -> sa.Select[Any]:
