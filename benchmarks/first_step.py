@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from queue_parts import Jobs
+from queue_helpers import Jobs
 from report import machine, table, write_result
 
 from adjobs.config.settings import stack_environment
@@ -63,7 +63,7 @@ def first_loss_seconds(uri: str, started_at: float) -> tuple[float, float]:
     return run.info.start_time / 1000 - started_at, min(times) / 1000 - started_at
 
 
-def measure(home: Path, jobs: Jobs, repeats: int) -> list[list[str]]:
+def run_all(home: Path, jobs: Jobs, repeats: int) -> list[list[str]]:
     """A row for each submission; the first one warms the stack and is left out."""
     ways = {"`adjobs submit`": submit_to_queue, "`ray job submit`": submit_to_ray}
     order = ["`adjobs submit`", *(list(ways) * repeats)]
@@ -91,7 +91,7 @@ def main() -> None:
         home = Path(folder)
         try:
             adjobs(home, "up", "--port-base", str(arguments.port_base))
-            rows = measure(home, Jobs(home / "drawn"), arguments.repeats)
+            rows = run_all(home, Jobs(home / "drawn"), arguments.repeats)
         finally:
             adjobs(home, "down")
             shutil.rmtree(home / "stack", ignore_errors=True)

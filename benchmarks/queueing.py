@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from queue_parts import DispatcherProcess, Head, InstantCluster, Jobs, empty_database, free_port, make_token, wait_until
+from queue_helpers import DispatcherProcess, Head, InstantCluster, Jobs, empty_database, free_port, make_token, wait_until
 from report import machine, table, write_result
 
 from adjobs.queue.client import QueueClient
@@ -101,8 +101,8 @@ def latencies(make: Callable[..., Submit], own: Sequence[tuple[Any, ...]], count
     """Jobs per second, and median, p99 and maximum of the milliseconds of a submission."""
     context = multiprocessing.get_context("fork")  # no imports beside the measurement
     barrier, out = context.Barrier(len(own) + 1), context.Queue()
-    parts = [part.tolist() for part in np.array_split(np.arange(count), len(own))]
-    arguments = [(make, mine, part, pause, barrier, out) for mine, part in zip(own, parts, strict=True)]
+    shares = [share.tolist() for share in np.array_split(np.arange(count), len(own))]
+    arguments = [(make, mine, share, pause, barrier, out) for mine, share in zip(own, shares, strict=True)]
     processes = [context.Process(target=submit_all, args=values, daemon=True) for values in arguments]
     for process in processes:
         process.start()
@@ -110,7 +110,7 @@ def latencies(make: Callable[..., Submit], own: Sequence[tuple[Any, ...]], count
     started_at = time.perf_counter()
     milliseconds = 1000 * np.concatenate([out.get(timeout=120) for _ in processes])
     rate = count / (time.perf_counter() - started_at)
-    return [f"{rate:.0f}", *(f"{np.percentile(milliseconds, part):.1f}" for part in (50, 99, 100))]
+    return [f"{rate:.0f}", *(f"{np.percentile(milliseconds, share):.1f}" for share in (50, 99, 100))]
 
 
 def submit_rows(bench: Bench, kind: str) -> Iterator[list[str]]:
@@ -161,11 +161,11 @@ def many_jobs(bench: Bench, kind: str) -> tuple[list[list[str]], list[list[str]]
         wait_until(lambda: not store.select((JobState.QUEUED, JobState.STARTING), limit=1))
         memory, done, started_at = [[kind, "1", f"{dispatcher.memory_mib():.0f}", "-"]], 1, time.perf_counter()
         while done < bench.many:
-            goal = min(bench.many, max(10 * done, 1000) if done < 1000 else done + bench.many // 4)
-            for first in range(done, goal, 100):
-                store.submit(*(bench.jobs.new(number) for number in range(first, min(first + 100, goal))))
+            target = min(bench.many, max(10 * done, 1000) if done < 1000 else done + bench.many // 4)
+            for first in range(done, target, 100):
+                store.submit(*(bench.jobs.new(number) for number in range(first, min(first + 100, target))))
             wait_until(lambda: not store.positions(), 900)
-            done = goal
+            done = target
             memory.append([kind, str(done), f"{dispatcher.memory_mib():.0f}", f"{time.perf_counter() - started_at:.0f}"])
         wait_until(lambda: not store.select((JobState.STARTING, JobState.RUNNING), limit=1))
         times = list(list_rows(bench, kind, "ended", client, dispatcher, token))
@@ -242,7 +242,7 @@ def noted(row: Row) -> Row:
     return row
 
 
-def measure(bench: Bench) -> list[str]:
+def run_all(bench: Bench) -> list[str]:
     """The page."""
     submit = [noted(row) for kind in bench.servers for row in submit_rows(bench, kind)]
     dispatch = [noted(dispatch_row(bench, kind, slots)) for kind in bench.servers for slots in (1, 8)]
@@ -275,7 +275,7 @@ def main() -> None:
     head = Head()
     with TemporaryDirectory(prefix="adjobs-bench-") as folder:
         bench = Bench(Path(folder), head, arguments.postgres, arguments.jobs, arguments.many)
-        write_result(arguments.name, "The queue", machine(torch.device("cpu")), measure(bench))
+        write_result(arguments.name, "The queue", machine(torch.device("cpu")), run_all(bench))
     head.close()
 
 

@@ -143,8 +143,8 @@ class JobStore:
         """Number of jobs in each state."""
         query = sa.select(jobs.c.state, sa.func.count()).group_by(jobs.c.state)
         with self.reading() as connection:
-            found: dict[str, int] = {row[0]: row[1] for row in connection.execute(query)}
-        return {state: found.get(state.value, 0) for state in JobState}
+            by_state: dict[str, int] = {row[0]: row[1] for row in connection.execute(query)}
+        return {state: by_state.get(state.value, 0) for state in JobState}
 
     def queued_since(self) -> float | None:
         """When the oldest queued job was submitted, in seconds since the epoch; None without any."""
@@ -321,13 +321,13 @@ class JobStore:
     @staticmethod
     def _position(connection: sa.Connection, identifier: str) -> int:
         """Place in the order, from 1; 0 for a job that does not wait."""
-        job = jobs.alias()
-        mine = sa.select(job.c.priority, job.c.seq).where(job.c.id == identifier, job.c.state == JobState.QUEUED.value)
+        is_queued = jobs.c.state == JobState.QUEUED.value
+        mine = sa.select(jobs.c.priority, jobs.c.seq).where(jobs.c.id == identifier, is_queued)
         row = connection.execute(mine).first()
         if row is None:
             return 0
         before = (jobs.c.priority > row.priority) | ((jobs.c.priority == row.priority) & (jobs.c.seq <= row.seq))
-        query = sa.select(sa.func.count()).where(jobs.c.state == JobState.QUEUED.value, before)
+        query = sa.select(sa.func.count()).where(is_queued, before)
         return int(connection.execute(query).scalar_one())
 
     @staticmethod
