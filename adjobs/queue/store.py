@@ -304,7 +304,7 @@ class JobStore:
     @staticmethod
     def _live_with_key(connection: sa.Connection, key: str) -> str | None:
         # As literals: with parameters, SQLite would not use the index of live jobs, and read them all.
-        live = sa.bindparam("live", [state.value for state in LIVE], expanding=True, literal_execute=True)
+        live: sa.BindParameter[Any] = sa.bindparam("live", [state.value for state in LIVE], expanding=True, literal_execute=True)
         query = sa.select(jobs.c.id).where(jobs.c.key == key, jobs.c.state.in_(live))
         identifier: str | None = connection.execute(query).scalar()
         return identifier
