@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 import ssl
+import sys
 import threading
 import time
 from pathlib import Path
