@@ -25,7 +25,7 @@ lint: setup  ## formatting, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test-fast: lint  ## lint, and the tests that start no service: under two minutes on two cores
+test-fast: lint  ## lint, and the tests that start no service: about two and a half minutes on two cores
 	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4
 
 test: lint  ## lint, and all tests, with real Ray, MLflow and S3

@@ -54,6 +54,7 @@ def test_dir_lists_the_library():
         _ = adjobs.no_such_name
 
 
+@pytest.mark.slow
 def test_train_without_mlflow_keeps_the_run_in_a_folder(result, home):
     folder = home / "home" / "runs" / result.run_id
     assert result.tracking_uri == folder_uri(home / "home")
@@ -75,12 +76,14 @@ def test_train_repeated_gives_the_same_metrics_from_a_job_config_too(result, hom
     assert adjobs.train(job, progress=False).metrics == result.metrics
 
 
+@pytest.mark.slow
 def test_train_result_is_ready_for_json(result):
     document = json.loads(json.dumps(result.to_dict()))
     assert document["metrics"] == result.metrics
     assert {"run_id", "model", "threshold", "intervals", "seconds"} <= set(document)
 
 
+@pytest.mark.slow
 def test_load_detector_takes_a_run_and_a_folder(result, home):
     image = home / "data" / "bad" / "scratch" / "000.png"
     scores = {adjobs.load_detector(model)(image).score for model in (result.run_id, result.model, Path(result.model))}
@@ -89,12 +92,14 @@ def test_load_detector_takes_a_run_and_a_folder(result, home):
     assert len(adjobs.predict(result.model, [image, image])) == 2
 
 
+@pytest.mark.slow
 def test_predict_scores_are_those_of_the_run(result, home):
     table = json.loads((home / "home" / "runs" / result.run_id / "scores" / "test.json").read_text())
     predictions = adjobs.predict(result.model, [home / "data" / row[0] for row in table["data"]])
     np.testing.assert_allclose([p.score for p in predictions], [row[3] for row in table["data"]], rtol=1e-6, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_evaluate_on_other_data_and_not_on_the_training_data(result, home):
     evaluation = adjobs.evaluate(result.model, home / "other")
     assert set(evaluation.splits) == {"test"}
@@ -104,6 +109,7 @@ def test_evaluate_on_other_data_and_not_on_the_training_data(result, home):
         adjobs.evaluate(result.model, home / "data")
 
 
+@pytest.mark.slow
 def test_threshold_and_report_work_on_a_run_without_mlflow(result, home, tmp_path):
     from click.testing import CliRunner
 

@@ -15,6 +15,7 @@ from adjobs.nn.norm import GlobalBatchNorm, synchronise_batch_norm
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0", "hrnet_w18"])
 def test_create_backbone_levels_have_strides_4_to_32_and_all_trainable_parameters_get_gradients(name, levels):
@@ -95,6 +96,7 @@ def test_backbone_normalises_images_with_the_mean_in_its_state(name, mean):
     assert inputs[0].abs().max() < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hrnet_w18", "resnet18", "tf_efficientnet_lite0", "wide_resnet50_2"])
 def test_create_embedder_gives_non_negative_last_maps(name):
     embedder = create_embedder(name, "none").train()

@@ -211,6 +211,7 @@ def test_check_several_problems_are_all_listed(tmp_path):
     assert set(report["problems"][0]) == {"sample", "kind", "message", "severity"}
 
 
+@pytest.mark.slow
 def test_check_only_warnings_exit_with_0(tmp_path):
     root = draw_folder(tmp_path / "set", 24, 10, size=160)
     split = tmp_path / "split.json"

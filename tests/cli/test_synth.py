@@ -33,6 +33,7 @@ def images(tmp_path_factory):
     return draw_folder(tmp_path_factory.mktemp("drawn"), 20, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in methods.names() if methods.spec(name).simulates])
 def test_synth_draws_a_column_per_normal_image_and_is_deterministic(name, images, tmp_path, own_home):
     out = tmp_path / "new" / "sheets"

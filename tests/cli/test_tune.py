@@ -97,6 +97,7 @@ def test_tune_missing_or_superfluous_options_are_refused(arguments, message):
     assert message in json.loads(result.stdout)["error"]
 
 
+@pytest.mark.slow
 def test_tune_resume_unknown_search_is_refused(folder, empty_mlflow, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", empty_mlflow(folder / "empty"))
     result = CliRunner().invoke(main, ["tune", "--resume", "unknown"])

@@ -230,6 +230,7 @@ def test_load_damaged_file_of_tensors(folder, changed, weights):
     assert "cannot be read" in load(changed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", methods.names())
 def test_load_reshaped_tensors_of_every_method(name, tmp_path):
     """Buffers that a method sizes by what is stored are validated, too."""

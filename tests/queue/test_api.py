@@ -70,6 +70,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     store.close()
 
 
+@pytest.mark.slow
 @settings(
     max_examples=150,
     deadline=None,

@@ -196,6 +196,7 @@ def act(world: World, action: str, value: Any) -> None:
     world.check()
 
 
+@pytest.mark.slow
 @settings(
     max_examples=25,
     deadline=None,

@@ -127,6 +127,7 @@ def test_render_hostile_names_are_escaped():
         assert {name for _, name, _ in parsed.attributes} <= allowed | {"name", "content", "http-equiv"}
 
 
+@pytest.mark.slow
 def test_render_run_without_artifacts_says_so_in_every_section():
     bare = RunReport(
         "b" * 32, "cdo-x", "e", JobStatus.FAILED, tags={"method": "gone", "error": "storage 's3://x': full; make room"}, job=None
@@ -259,6 +260,7 @@ def labelled_run(run_id: str, labels: str, pixel_ap: float) -> RunReport:
     return report(run_id=run_id, tags={**report().tags, "method": "semirest", "supervision": labels}, splits={"test": test})
 
 
+@pytest.mark.slow
 def test_render_annotation_figure_is_drawn_for_runs_with_different_labels():
     runs = [labelled_run("a", "none", 0.2), labelled_run("b", "boxes", 0.3), labelled_run("c", "masks", 0.4)]
     caption = "How well defects are located against the labels that a run learned from."

@@ -89,6 +89,7 @@ def load(uri, run_id) -> RunReport:
     return load_run_report(open_reader(RunRef(uri, run_id)))
 
 
+@pytest.mark.slow
 def test_load_run_report_finished_run_is_complete(uri, finished):
     loaded = load(uri, finished)
     assert (loaded.name, loaded.experiment, loaded.status, loaded.link) == ("cdo-tiles", "line 3", JobStatus.FINISHED, None)

@@ -77,6 +77,7 @@ def assert_same(one: torch.nn.Module, other: torch.nn.Module) -> None:
     assert [key for key in weights if not torch.equal(weights[key], others[key])] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a toy", *sharing()])
 def test_a_stage_taken_over_leaves_the_same_weights_and_the_same_last_round(name, data, tmp_path):
     alone, first, second = ((Common() if name == "a toy" else build(name)) for _ in range(3))
@@ -89,6 +90,7 @@ def test_a_stage_taken_over_leaves_the_same_weights_and_the_same_last_round(name
     assert_same(alone, second)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sharing())
 def test_nothing_but_what_it_says_decides_on_a_common_stage(name, data, tmp_path):
     stage = next(stage for stage in build(name).stages() if stage.depends_on is not None)

@@ -68,6 +68,7 @@ def test_run_trial_raises_mistakes_of_the_program(monkeypatch):
         trial.run_trial({"spec": SPEC})
 
 
+@pytest.mark.slow
 def test_release_memory_resets_the_peak_and_mapped_files_do_not_count(tmp_path):
     cpu, path = torch.device("cpu"), tmp_path / "large"
     path.write_bytes(bytes(300 << 20))

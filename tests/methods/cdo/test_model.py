@@ -35,6 +35,7 @@ def test_train_expert_stays_in_evaluation_mode():
     assert all(torch.equal(value, before[key]) for key, value in method.expert.state_dict().items())
 
 
+@pytest.mark.slow
 def test_forward_ablations_change_the_loss():
     batch = random_batch()
 

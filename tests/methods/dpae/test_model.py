@@ -125,6 +125,7 @@ def test_default_learns_and_its_scores_do_not_collapse(data, normal_images):
     assert collapsed_scores(method, normal_images) == []
 
 
+@pytest.mark.slow
 def test_collapse_is_detected(data, normal_images):
     """The same check on encoders with constant output, and on the printed design, whose scale shrinks (fast, at this rate).
 

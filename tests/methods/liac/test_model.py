@@ -51,6 +51,7 @@ def test_forward_both_networks_get_the_same_flipped_images(params, dims):
         assert 16 < sum(flipped) < 48 if dim in dims else not any(flipped)
 
 
+@pytest.mark.slow
 def test_floor_keeps_logits_bounded():
     bounded = tiny_method("liac", couple=False, lr=0.1, optimizer="sgd")
     unbounded = tiny_method("liac", couple=False, lr=0.1, optimizer="sgd", floor=None)
@@ -79,6 +80,7 @@ def test_prepare_sets_the_margin_from_the_label_counts():
         method.stages()[0].prepare(LabelCounts(571, 0))
 
 
+@pytest.mark.slow
 def test_identical_networks_diverge_because_the_head_weighs_them_differently():
     method = tiny_method("liac", lr=0.01)
     batch = random_batch()
@@ -120,6 +122,7 @@ def test_class_activation_averages_to_the_logit_difference():
     assert float(prediction.anomaly_map.min()) < float(prediction.anomaly_map.max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("views", "dims"), [(2, (3,)), (4, (2,)), (4, (3,)), (4, (2, 3))])
 def test_predict_flipped_image_has_the_same_score_and_a_flipped_map(views, dims):
     method = tiny_method("liac", heat_map=True, student_init="random", views=views).eval()

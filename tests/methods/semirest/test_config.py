@@ -26,6 +26,7 @@ def test_config_inconsistent_params_are_refused(params, message):
         resolve({"method": "semirest", "data": {"uri": "x"}, "params": params})
 
 
+@pytest.mark.slow
 def test_stages_follow_the_supervision():
     def stages(**params: object) -> list[tuple]:
         return [(stage.name, *stage.mix) for stage in tiny_method("semirest", **params).stages()]

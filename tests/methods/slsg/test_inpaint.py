@@ -61,6 +61,7 @@ def test_inpainter_losses_are_those_of_a_least_squares_gan():
     assert float(terms["discriminator_real"]) == float(terms["discriminator_fake"]) == pytest.approx(0.25)
 
 
+@pytest.mark.slow
 def test_inpainter_learns_to_reconstruct_different_images():
     method = tiny_method("slsg", pretrain_lr=1e-2)
     brightness = torch.linspace(0, 1, 4).view(4, 1, 1, 1)

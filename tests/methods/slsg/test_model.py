@@ -35,6 +35,7 @@ def test_forward_encoder_gets_no_gradient_and_its_statistics_move_only_if_reques
     assert torch.equal(method.encoder.bn1.running_mean, before) != encoder_bn_train
 
 
+@pytest.mark.slow
 def test_segment_stage_learns_to_separate_simulated_from_normal_pixels(tmp_path):
     method = tiny_method("slsg", pretrain="none", logical_fraction=0.0, shuffled_fraction=0.0)
     stage = method.stages()[0]
@@ -46,6 +47,7 @@ def test_segment_stage_learns_to_separate_simulated_from_normal_pixels(tmp_path)
     assert logged[-1]["p_anomalous"] > 1.5 * logged[-1]["p_normal"]
 
 
+@pytest.mark.slow
 def test_segment_stage_recalibrates_the_encoder_on_unmasked_images(tmp_path):
     """Its batch normalisation statistics are neither the initial ones nor those of masked images."""
     method = tiny_method("slsg", mask_ratio=0.9)

@@ -37,6 +37,7 @@ def test_confusion_shows_counts_and_shares():
     assert "missed," not in all_text(figures.confusion(normal_alone, 8.0, "test"))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.tuples(st.floats(-1e3, 1e6), st.integers(0, 1)), min_size=1, max_size=12),
