@@ -86,7 +86,7 @@ def open_engine(url: str) -> sa.Engine:
     """
     try:
         parsed = make_url(url)
-        engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else sa.create_engine(parsed, pool_pre_ping=True)
+        engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _server(parsed)
         with engine.begin() as connection:
             one_at_a_time(connection)
             metadata.create_all(connection)
@@ -101,6 +101,23 @@ def one_at_a_time(connection: sa.Connection) -> None:
     """Let no other process into this kind of transaction until it ends; SQLite's transactions are so from their start."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+
+
+def _server(url: sa.URL) -> sa.Engine:
+    engine = sa.create_engine(url)
+
+    @sa.event.listens_for(engine, "checkout")
+    def ping(connection: sa.engine.interfaces.DBAPIConnection, *_: object) -> None:
+        # SQLAlchemy's own ping lets errors through that are not the driver's, and pg8000 raises those of its socket as they are.
+        try:
+            cursor = connection.cursor()
+            cursor.execute("select 1")
+            cursor.close()
+            connection.rollback()
+        except (engine.dialect.loaded_dbapi.Error, OSError) as error:
+            raise sa.exc.DisconnectionError(one_line(error)) from error  # another connection is tried
+
+    return engine
 
 
 def _sqlite(url: sa.URL) -> sa.Engine:

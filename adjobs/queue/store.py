@@ -389,7 +389,7 @@ def _translated() -> Iterator[None]:
         yield
     except IntegrityError:
         raise
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, OSError) as error:  # pg8000 lets errors of its socket through as they are
         cause = one_line(error)[:200]
         raise QueueDatabaseError(f"the queue's database failed ({cause}); check that it runs and has space") from error
 

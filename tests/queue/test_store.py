@@ -13,6 +13,7 @@ from adjobs.errors import QueueError
 from adjobs.queue.records import NewJob, QueuedJob
 from adjobs.queue.states import JobState
 from adjobs.queue.store import JobStore
+from tests.helpers.forwarding import forwarding
 
 
 class Clock:
@@ -328,16 +329,39 @@ def test_store_many_processes_lose_nothing_and_run_nothing_twice(database):
     assert Counter(job.state for job in store.select()) == {JobState.DONE: 31}
 
 
+DATABASE_FAILED = r"^the queue's database failed \([^\n]*\); check that it runs and has space$"
+
+
 @pytest.mark.slow
 def test_store_goes_on_when_postgresql_was_killed(postgres):
     store = JobStore(postgres.new_database())
     identifier = submit(store, "a")
     postgres.stop(signal.SIGKILL)
-    with pytest.raises(QueueError, match=r"^the queue's database failed \([^\n]*\); check that it runs and has space$"):
-        store.select()
-    postgres.start()
+    try:
+        with pytest.raises(QueueError, match=DATABASE_FAILED):
+            store.select()
+    finally:
+        postgres.start()
     assert store.get(identifier).state is JobState.QUEUED
     store.close()
+
+
+@pytest.mark.slow
+def test_store_goes_on_when_its_connections_to_postgresql_were_reset(postgres):
+    url = postgres.new_database()
+    with forwarding(postgres.port) as forwarder:
+        store = JobStore(url.replace(f":{postgres.port}/", f":{forwarder.port}/"))
+        identifier = submit(store, "a")
+        forwarder.reset()
+        assert store.get(identifier).name == "a"
+        with pytest.raises(QueueError, match=DATABASE_FAILED), store.transaction() as connection:
+            forwarder.reset()
+            connection.exec_driver_sql("update jobs set name = 'changed'")
+        assert store.get(identifier).name == "a"
+        forwarder.close()
+        with pytest.raises(QueueError, match=DATABASE_FAILED):
+            store.select()
+        store.close()
 
 
 def test_counts_and_age_of_the_oldest_queued_job(store, clock):
