@@ -13,7 +13,7 @@ from adjobs.errors import QueueError
 from adjobs.queue.records import NewJob, QueuedJob
 from adjobs.queue.states import JobState
 from adjobs.queue.store import JobStore
-from tests.helpers.forwarding import forwarding
+from tests.helpers.forwarding import Forwarder, forwarding
 
 
 class Clock:
@@ -352,16 +352,18 @@ def test_store_goes_on_when_its_connections_to_postgresql_were_reset(postgres):
     with forwarding(postgres.port) as forwarder:
         store = JobStore(url.replace(f":{postgres.port}/", f":{forwarder.port}/"))
         identifier = submit(store, "a")
-        forwarder.reset()
+        forwarder.resets_next_request = True
         assert store.get(identifier).name == "a"
-        with pytest.raises(QueueError, match=DATABASE_FAILED), store.transaction() as connection:
-            forwarder.reset()
-            connection.exec_driver_sql("update jobs set name = 'changed'")
-        assert store.get(identifier).name == "a"
-        forwarder.close()
         with pytest.raises(QueueError, match=DATABASE_FAILED):
-            store.select()
+            _rename_through(store, forwarder)
+        assert store.get(identifier).name == "a"
         store.close()
+
+
+def _rename_through(store: JobStore, forwarder: Forwarder) -> None:
+    with store.transaction() as connection:
+        forwarder.resets_next_request = True
+        connection.exec_driver_sql("update jobs set name = 'changed'")
 
 
 def test_counts_and_age_of_the_oldest_queued_job(store, clock):
