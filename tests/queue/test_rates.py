@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from adjobs.errors import QueueError
-from adjobs.queue import client, rates, server
+from adjobs.queue import access, client, rates
 from adjobs.queue.client import QueueClient
 from adjobs.queue.rates import TokenBuckets
 from tests.helpers.queue import RunningQueue
@@ -18,9 +18,9 @@ from tests.helpers.queue import RunningQueue
 
 @pytest.fixture
 def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningQueue]:
-    monkeypatch.setattr(server, "REQUESTS_AT_ONCE", 5)
-    monkeypatch.setattr(server, "REQUESTS_PER_SECOND", 1)
-    monkeypatch.setattr(server, "FAILURES_AT_ONCE", 3)
+    monkeypatch.setattr(access, "REQUESTS_AT_ONCE", 5)
+    monkeypatch.setattr(access, "REQUESTS_PER_SECOND", 1)
+    monkeypatch.setattr(access, "FAILURES_AT_ONCE", 3)
     monkeypatch.setattr(rates, "REQUEST_SECONDS", 0.5)
     with RunningQueue(tmp_path) as queue:
         yield queue

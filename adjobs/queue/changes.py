@@ -1,0 +1,81 @@
+"""The queue's HTTP interface: what submits and changes jobs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict
+
+from fastapi import FastAPI, HTTPException
+from fastapi.responses import JSONResponse
+
+from adjobs.errors import ClusterError
+from adjobs.queue.access import Submitter
+from adjobs.queue.admission import admit
+from adjobs.queue.answers import CHANGE, describe
+from adjobs.queue.folder import JobSpec
+from adjobs.queue.ray_jobs import Cluster
+from adjobs.queue.records import NewJob, QueuedJob
+from adjobs.queue.schemas import (
+    ChangedJobResponse,
+    JobId,
+    JobRequest,
+    PriorityRequest,
+    PruneRequest,
+    PruneResponse,
+    SubmitRequest,
+    SubmitResponse,
+)
+from adjobs.queue.store import JobStore
+from adjobs.queue.tokens import Identity, Role
+
+
+def add_changes(app: FastAPI, store: JobStore, cluster: Cluster, clock: Callable[[], float]) -> None:
+    """Add the endpoints that write."""
+
+    @app.post("/api/jobs", responses=describe(SubmitResponse, *CHANGE))
+    def submit(request: SubmitRequest, identity: Submitter) -> JSONResponse:
+        """Queue jobs; equal ones that live are returned as they are."""
+        try:
+            nodes = cluster.nodes()
+        except ClusterError:
+            nodes = None  # it waits until there is a head that answers
+        new = [_new_job(job, identity, nodes) for job in request.jobs]
+        return JSONResponse({"jobs": [asdict(submission) for submission in store.submit(*new)]})
+
+    def own(identifier: str, identity: Identity) -> QueuedJob:
+        job = store.get(identifier)
+        if identity.role is not Role.ADMIN and job.user != identity.user:
+            raise HTTPException(403, f"job {job.id} is {job.user}'s; only they and administrators can change it")
+        return job
+
+    @app.post("/api/jobs/{job}/stop", responses=describe(ChangedJobResponse, *CHANGE))
+    def stop(job: JobId, identity: Submitter) -> JSONResponse:
+        """End a job; one that runs ends within seconds."""
+        return JSONResponse(store.request_stop(own(job, identity).id).to_dict())
+
+    @app.post("/api/jobs/{job}/resume", responses=describe(ChangedJobResponse, *CHANGE))
+    def resume(job: JobId, identity: Submitter) -> JSONResponse:
+        """Queue a failed or stopped job again, to go on from its last checkpoint."""
+        return JSONResponse(store.requeue(own(job, identity).id).to_dict())
+
+    @app.post("/api/jobs/{job}/priority", responses=describe(ChangedJobResponse, *CHANGE))
+    def set_priority(job: JobId, request: PriorityRequest, identity: Submitter) -> JSONResponse:
+        """Move a queued job."""
+        return JSONResponse(store.set_priority(own(job, identity).id, request.priority).to_dict())
+
+    @app.post("/api/prune", responses=describe(PruneResponse, *CHANGE))
+    def prune(request: PruneRequest, identity: Submitter) -> JSONResponse:
+        """Forget jobs that ended long ago; their runs stay in MLflow."""
+        if identity.role is not Role.ADMIN:
+            raise HTTPException(403, f"{identity.user} is no administrator; only they can prune the queue")
+        return JSONResponse({"deleted": store.prune(clock() - request.days * 86400)})
+
+
+def _new_job(request: JobRequest, identity: Identity, nodes: list[dict[str, float]] | None) -> NewJob:
+    options = None if request.options is None else request.options.model_dump(exclude_unset=True)
+    spec = JobSpec(request.verb, request.name, request.document, request.space, options)
+    key = admit(spec, nodes)
+    if request.key is not None:  # of this user alone: nobody can take the place of another's job
+        key = hashlib.sha256(f"{identity.user} {request.key}".encode()).hexdigest()
+    return NewJob(key, spec.to_dict(), identity.user, request.name, request.priority, tuple(request.after))
