@@ -16,6 +16,8 @@ from adjobs.methods.contract import MethodConfig
 from adjobs.metrics import CONFIDENCE
 from adjobs.metrics.policies import DEFAULT_MAX_FPR, DEFAULT_PIXEL_MAX_FPR, Policy, ThresholdPolicy
 
+MAX_WORKERS = 1024
+
 
 class Section(BaseModel):
     """A section of the job file: frozen; unknown keys, and values of another type, are refused."""
@@ -81,10 +83,17 @@ class DataSection(Section):
         return ReadOptions(NORMAL_CLASSES if self.normal_classes is None else self.normal_classes, self.follow_links)
 
 
+WorkerCount = Annotated[int, Field(ge=1, le=MAX_WORKERS)]
+
+
 class TrainSection(Section):
     """Resources of the training, restarts, randomness and validation."""
 
-    workers: int = Field(1, ge=1, le=1024, description="number of Ray Train workers; each batch is shared equally among them")
+    workers: WorkerCount | Annotated[tuple[WorkerCount, WorkerCount], Field(strict=False)] = Field(
+        1,
+        description="number of Ray Train workers; each batch is shared equally among them. Two numbers, such as [1, 4]: as many as "
+        "the cluster has room for, of those that divide the larger",
+    )
     gpus_per_worker: Annotated[float, Field(ge=0, le=64)] | Literal["auto"] = Field(
         "auto", description="GPUs of each worker; auto: 1 if the cluster has one for each, else 0"
     )
@@ -98,6 +107,13 @@ class TrainSection(Section):
         1,
         ge=1,
         description="intervals between two validations: epochs, or 100 steps each in a stage counted in steps",
+    )
+    max_seconds: float | None = Field(
+        None,
+        gt=0,
+        le=1e9,
+        description="time limit of the training with its validations, shared equally by the stages that train; a stage that "
+        "reaches its share ends early; null: no limit",
     )
 
 

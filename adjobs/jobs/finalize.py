@@ -39,6 +39,7 @@ def finalize_run(training: FinishedTraining) -> FinalizedRun:
     model = _log_detector(training, evaluation.thresholds, timed["val"].scores)
     writer.set_tags(
         {"model": model, "selected_checkpoint": str(fit.selected_checkpoint), "checkpoints": str(fit.checkpoints)}
+        | ({"cut_stages": ", ".join(fit.cut_stages)} if fit.cut_stages else {})
         | ({"undefined_metrics": ", ".join(evaluation.undefined)} if evaluation.undefined else {})
     )
     return FinalizedRun(

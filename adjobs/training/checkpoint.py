@@ -35,6 +35,8 @@ class TrainingProgress:
         best: best validation value so far, None before the first.
         best_interval: the interval that it was reached in.
         prepared: names of the stages whose preparation is done.
+        seconds: that the training has taken so far.
+        cut_stages: stages that the time limit ended, such as ``distil 120/300``, with the steps taken and planned.
     """
 
     stage: int = 0
@@ -43,6 +45,8 @@ class TrainingProgress:
     best: float | None = None
     best_interval: int | None = None
     prepared: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    cut_stages: list[str] = field(default_factory=list)
 
 
 class Checkpoints(Protocol):

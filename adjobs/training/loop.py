@@ -14,7 +14,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from torch import Tensor
-from torch.optim import Optimizer
 
 from adjobs.data.batches import BatchPlan, TrainingData
 from adjobs.methods.contract import Selection, Stage
@@ -26,6 +25,7 @@ from adjobs.training.callbacks import Callback, IntervalResult
 from adjobs.training.checkpoint import Checkpoints, TrainingProgress
 from adjobs.training.stage_cache import train_or_load
 from adjobs.training.stage_trainer import StageTrainer, WorkerContext
+from adjobs.training.time_limit import TimeLimit
 
 
 class FitResult(NamedTuple):
@@ -35,11 +35,15 @@ class FitResult(NamedTuple):
         selected_checkpoint: number of the checkpoint that became the model.
         checkpoints: how many there were.
         images_per_s: mean speed of all workers together in what this call trained; nan when nothing was left to train.
+        seconds: that the training took with its validations, before a resume included.
+        cut_stages: stages that the time limit ended, such as ``distil 120/300``, with the steps taken and planned.
     """
 
     selected_checkpoint: int
     checkpoints: int
     images_per_s: float
+    seconds: float
+    cut_stages: tuple[str, ...] = ()
 
     @property
     def is_last(self) -> bool:
@@ -76,7 +80,7 @@ def fit(
     Args:
         method: on the worker's device.
         data: the training split.
-        worker: device, rank, seed.
+        worker: device, rank, seed, time limit.
         validation: how checkpoints are compared.
         checkpoints: where the state goes after each interval.
         callback: called with progress and metrics on rank 0.
@@ -95,6 +99,7 @@ def fit(
                 training.plan_batches(stage)  # a batch that does not fit is refused before any work
         optimizer_state = training.restore(on_train_start)
     for index in range(training.progress.stage, len(stages)):
+        training.time_limit.start_stage(max(1, sum(stage.optimizer is not None for stage in stages[index:])))
         training.train_stage(stages[index], index, optimizer_state, last=index + 1 == len(stages), several=len(stages) > 1)
         optimizer_state = None
     return training.select()
@@ -121,6 +126,7 @@ class _Training:
         self.progress = TrainingProgress()
         self.best: dict[str, Tensor] | None = None
         self.images, self.seconds = 0, 0.0
+        self.time_limit = TimeLimit(worker.max_seconds, worker.device_config.device)
 
     def restore(self, on_train_start: Callable[[], None]) -> dict[str, Any] | None:
         """Load the last checkpoint, or start afresh; returns the optimizer's state when a stage was under way."""
@@ -131,18 +137,20 @@ class _Training:
             return None
         self.method.load_state_dict(restored.method)
         self.best, self.progress = restored.best, restored.progress
+        self.time_limit.resume(self.progress.seconds)
         return restored.optimizer
 
     def plan_batches(self, stage: Stage) -> BatchPlan:
         """The batches of a stage that trains."""
-        return self.data.plan(stage.mix, self.worker.world_size, stage.size_params)
+        worker = self.worker
+        return self.data.plan(stage.mix, worker.world_size, stage.size_params, max_world_size=worker.max_world_size)
 
     def train_stage(self, stage: Stage, index: int, optimizer_state: dict[str, Any] | None, *, last: bool, several: bool) -> None:
         """Train one stage from the step that was reached."""
         self._prepare(stage)
         if stage.optimizer is None:
             self.progress.stage, self.progress.step = index + 1, 0
-            self._finish_interval({}, None, stage, 1, last=last)
+            self._finish_interval({}, stage, 1, last=last)
             return
         trainer = StageTrainer(stage, index, self.plan_batches(stage), self.worker, optimizer_state)
         prefix = f"train/{stage.name}/" if several else "train/"
@@ -167,7 +175,8 @@ class _Training:
 
     def _can_reuse(self, stage: Stage, *, last: bool) -> bool:
         """Whether a stage of another job may stand in: nothing of it has been trained here, and no checkpoint of it could win."""
-        shareable = self.worker.reuse_stages and self.worker.world_size == 1 and stage.depends_on is not None
+        worker = self.worker
+        shareable = worker.reuse_stages and worker.world_size == 1 and worker.max_seconds is None and stage.depends_on is not None
         could_win = last or (stage.predicts and self.validation.selection.rule == "best")
         return shareable and self.progress.step == 0 and not could_win
 
@@ -176,23 +185,34 @@ class _Training:
         while self.progress.stage == trainer.index:
             number = self.progress.step // trainer.interval_length + 1  # of this interval within its stage
             until = min(trainer.total, number * trainer.interval_length)
-            steps = range(self.progress.step, until)
-            metrics, images, seconds = trainer.train(steps, self.progress.interval + 1, self.callback.on_progress)
-            self.images, self.seconds = self.images + images, self.seconds + seconds
-            final = until == trainer.total
-            self.progress.stage, self.progress.step = (trainer.index + 1, 0) if final else (trainer.index, until)
-            prefixed = {f"{prefix}{name}": value for name, value in metrics.items()}
-            self._finish_interval(prefixed, None if final else trainer.optimizer, trainer.stage, number, last=final and last)
+            taken = trainer.train(
+                range(self.progress.step, until),
+                self.progress.interval + 1,
+                self.callback.on_progress,
+                self.time_limit.is_reached,
+            )
+            self.images, self.seconds = self.images + taken.images, self.seconds + taken.seconds
+            self.progress.step = taken.stop
+            final = taken.stop == trainer.total or taken.stop < until
+            if final:
+                self._end_stage(trainer)
+            prefixed = {f"{prefix}{name}": value for name, value in taken.metrics.items()}
+            self._finish_interval(prefixed, trainer.stage, number, last=final and last, trainer=trainer)
+
+    def _end_stage(self, trainer: StageTrainer) -> None:
+        if self.progress.step < trainer.total:
+            self.progress.cut_stages.append(f"{trainer.stage.name} {self.progress.step}/{trainer.total}")
+        self.progress.stage, self.progress.step = trainer.index + 1, 0
 
     def _skip_to_end(self, trainer: StageTrainer) -> None:
         """Continue after a stage that another job has trained; intervals are counted as if it had been trained here."""
         self.progress.stage, self.progress.step = trainer.index + 1, 0
         intervals = math.ceil(trainer.total / trainer.interval_length)
         self.progress.interval += intervals - 1
-        self._finish_interval({}, None, trainer.stage, intervals, last=False)
+        self._finish_interval({}, trainer.stage, intervals, last=False)
 
     def _finish_interval(
-        self, metrics: dict[str, float], optimizer: Optimizer | None, stage: Stage, number: int, *, last: bool
+        self, metrics: dict[str, float], stage: Stage, number: int, *, last: bool, trainer: StageTrainer | None = None
     ) -> None:
         """Fit statistics, validate, keep the best, report, and store a checkpoint; ``number`` counts within the stage."""
         self.progress.interval += 1
@@ -203,11 +223,18 @@ class _Training:
             broadcast_buffers(self.method)
         if self.worker.rank == 0 and due:
             metrics = metrics | self._validate()
+        is_running = trainer is not None and self.progress.stage == trainer.index
+        # Here and not after the checkpoint: a training that is resumed from it must end where this one does.
+        if trainer and is_running and due and self.validation.evaluate is not None and self.time_limit.is_reached():
+            self._end_stage(trainer)
+            is_running = False
+        self.progress.seconds = self.time_limit.seconds
         with TemporaryDirectory(prefix="adjobs-") as temporary:
             folder = None
             if self.worker.rank == 0:
                 self.callback.on_interval_end(IntervalResult(self.progress.interval, metrics))
                 folder = Path(temporary) / "checkpoint"
+                optimizer = trainer.optimizer if trainer is not None and is_running else None
                 checkpoint.write(folder, self.method, optimizer, self.best, self.progress)
             self.checkpoints.save(folder, metrics | {"interval": float(self.progress.interval)})
 
@@ -226,7 +253,8 @@ class _Training:
     def select(self) -> FitResult:
         """Put the selected weights into the method."""
         speed = self.images / self.seconds if self.seconds else math.nan
+        took, cut_stages = self.progress.seconds, tuple(self.progress.cut_stages)
         if self.validation.selection.rule == "best" and self.best is not None and self.progress.best_interval is not None:
             self.method.load_state_dict(self.best)
-            return FitResult(self.progress.best_interval, self.progress.interval, speed)
-        return FitResult(self.progress.interval, self.progress.interval, speed)
+            return FitResult(self.progress.best_interval, self.progress.interval, speed, took, cut_stages)
+        return FitResult(self.progress.interval, self.progress.interval, speed, took, cut_stages)

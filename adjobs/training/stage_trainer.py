@@ -40,6 +40,7 @@ class WorkerContext:
         world_size: number of workers.
         seed: of the training.
         reuse_stages: load stages that an equal run on this machine has already trained.
+        max_seconds: time limit of the training; None: no limit.
     """
 
     device_config: DeviceConfig
@@ -47,6 +48,7 @@ class WorkerContext:
     world_size: int = 1
     seed: int = 0
     reuse_stages: bool = False
+    max_seconds: float | None = None
 
 
 class IntervalSteps(NamedTuple):
@@ -56,11 +58,13 @@ class IntervalSteps(NamedTuple):
         metrics: mean losses, learning rates, speed and memory by name.
         images: that all workers together trained on.
         seconds: that the steps took.
+        stop: the step after the last one; earlier than planned if the time was over.
     """
 
     metrics: dict[str, float]
     images: int
     seconds: float
+    stop: int
 
 
 class StageTrainer:
@@ -98,17 +102,21 @@ class StageTrainer:
         """Steps in an evaluation interval: an epoch, or a fixed number for a stage whose length is given in steps."""
         return min(INTERVAL_STEPS, self.total) if self.stage.steps else self._batches.steps_per_epoch
 
-    def train(self, steps: range, interval: int, on_progress: Callable[[ProgressUpdate], None]) -> IntervalSteps:
-        """Take some steps.
+    def train(
+        self, steps: range, interval: int, on_progress: Callable[[ProgressUpdate], None], is_time_over: Callable[[], bool]
+    ) -> IntervalSteps:
+        """Take some steps, at least one.
 
         Args:
             steps: their numbers within the stage.
             interval: number of the evaluation interval that they make, for errors.
             on_progress: called on rank 0.
+            is_time_over: called after every step, on all workers.
 
         Raises:
             TrainingError: the loss is not finite.
         """
+        stop = steps.stop
         sums: dict[str, Tensor] = {}
         images = 0
         started_at = reported_at = time.perf_counter()
@@ -122,15 +130,18 @@ class StageTrainer:
                 reported_at = now
                 mean = float(sums["loss"]) / (step - steps.start + 1)
                 on_progress(ProgressUpdate(self.stage.name, step + 1, self.total, mean, images / (now - started_at)))
-        means = {name: float(value) / len(steps) for name, value in sums.items()}  # float() waits for the device
+            if is_time_over():
+                stop = step + 1
+                break
+        means = {name: float(value) / (stop - steps.start) for name, value in sums.items()}  # float() waits for the device
         seconds = time.perf_counter() - started_at
         if self._worker.rank == 0:
-            on_progress(ProgressUpdate(self.stage.name, steps.stop, self.total, means["loss"], images / seconds))
+            on_progress(ProgressUpdate(self.stage.name, stop, self.total, means["loss"], images / seconds))
         with agreed_errors(self._worker.device_config.device):
             self._check_finite(means, interval)
         rates = {f"lr_{i}" if i else "lr": group["lr"] for i, group in enumerate(self.optimizer.param_groups)}
         resources = {"images_per_s": images / seconds, "peak_memory_mib": peak_memory_mib(self._worker.device_config.device)}
-        return IntervalSteps(means | rates | resources, images, seconds)
+        return IntervalSteps(means | rates | resources, images, seconds, stop)
 
     def _step(self, step: int) -> dict[str, Tensor]:
         """One optimizer step; returns the loss and its terms."""

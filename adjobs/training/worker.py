@@ -161,7 +161,9 @@ def run_worker(task: Task, setup: WorkerSetup[Outcome]) -> Outcome | None:
     result = fit(
         method,
         TrainingData(cache, dataset, task.split.train, device, label_detail=job.label_detail, block=job.data.block_size),
-        WorkerContext(precision, setup.rank, setup.world_size, job.train.seed, task.reuse_stages),
+        WorkerContext(
+            precision, setup.rank, setup.world_size, job.train.seed, task.reuse_stages, max_seconds=job.train.max_seconds
+        ),
         validation=Validation(
             spec.selection, evaluate_val if _has_both_labels(dataset, task.split.val) else None, job.train.validate_every
         ),

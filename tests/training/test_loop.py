@@ -18,6 +18,7 @@ from adjobs.training.checkpoint import StoreCheckpoints
 from adjobs.training.device import resolve_precision
 from adjobs.training.loop import Validation, fit
 from adjobs.training.stage_trainer import TrainingError, WorkerContext
+from adjobs.training.time_limit import TimeLimit
 from adjobs.types import Batch, StepLoss
 from tests.helpers.tiny import drawn_data
 
@@ -100,12 +101,12 @@ def data(folder_root, tmp_path):
     return drawn_data(folder_root, tmp_path / "cache", size=32)[1]
 
 
-def train(method, data, root: Path, *, after=None, validation=None, seed=0):
+def train(method, data, root: Path, *, after=None, validation=None, seed=0, max_seconds=None):
     callback = RecordingCallback()
     result = fit(
         method,
         data,
-        WorkerContext(DeviceConfig(CPU), seed=seed),
+        WorkerContext(DeviceConfig(CPU), seed=seed, max_seconds=max_seconds),
         validation=validation or Validation(Selection("last", "image_auroc"), None),
         checkpoints=Checkpoints(root, after),
         callback=callback,
@@ -137,6 +138,43 @@ def test_fit_resumed_after_a_checkpoint_repeats_itself_exactly(data, tmp_path, a
     assert result.selected_checkpoint == 3
     for key, value in undisturbed.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+def test_fit_time_limit_ends_every_stage_early_and_validates_it(data, tmp_path):
+    result, callback = train(TwoStages(), data, tmp_path / "ck", validation=always_valid(), max_seconds=1e-9)
+    assert [sorted(name for name in r.metrics if "loss" in name) for r in callback.intervals] == [
+        ["train/a/loss"],
+        ["train/b/loss"],
+    ]
+    assert all(r.metrics["val/image_auroc"] == 0.5 for r in callback.intervals)
+    assert result.cut_stages == ("a 1/6", "b 1/3")
+    assert result.selected_checkpoint == result.checkpoints == 2
+    assert result.seconds > 0
+
+
+def test_fit_time_limit_that_validation_reaches_ends_the_stage_in_its_checkpoint(data, tmp_path, monkeypatch):
+    reached = []
+    monkeypatch.setattr(TimeLimit, "is_reached", lambda limit: bool(reached))
+    validation = Validation(Selection("last", "image_auroc"), lambda: reached.append(1) or {"image_auroc": 0.5})
+    method, restored = TwoStages(), TwoStages()
+    result, _ = train(method, data, tmp_path / "ck", validation=validation, max_seconds=60)
+    assert result.cut_stages == ("a 3/6", "b 1/3")
+    again, callback = train(restored, data, tmp_path / "ck", validation=validation, max_seconds=60)
+    assert callback.intervals == []
+    assert (again.cut_stages, again.seconds) == (result.cut_stages, result.seconds)
+    assert all(torch.equal(value, restored.state_dict()[key]) for key, value in method.state_dict().items())
+
+
+def test_fit_time_limit_far_away_changes_nothing(data, tmp_path):
+    free, limited = TwoStages(), TwoStages()
+    train(free, data, tmp_path / "free")
+    result, _ = train(limited, data, tmp_path / "limited", max_seconds=1e6)
+    assert result.cut_stages == ()
+    assert all(torch.equal(value, limited.state_dict()[key]) for key, value in free.state_dict().items())
+
+
+def always_valid() -> Validation:
+    return Validation(Selection("last", "image_auroc"), lambda: {"image_auroc": 0.5})
 
 
 def test_fit_other_seed_trains_another_model(data, tmp_path):
