@@ -124,8 +124,8 @@ class Tab:
 
     def click(self, selector: str) -> None:
         """Press the mouse in the middle of an element, which must be what is there."""
-        found = f"document.querySelector({json.dumps(selector)})"
-        x, y = self.evaluate(f"""(() => {{ const it = {found}; it.scrollIntoView({{block: "center"}});
+        node = f"document.querySelector({json.dumps(selector)})"
+        x, y = self.evaluate(f"""(() => {{ const it = {node}; it.scrollIntoView({{block: "center"}});
             const box = it.getBoundingClientRect(); const x = box.x + box.width / 2, y = box.y + box.height / 2;
             if (!it.contains(document.elementFromPoint(x, y))) throw new Error("covered or hidden"); return [x, y]; }})()""")
         for kind in ("mousePressed", "mouseReleased"):
@@ -142,7 +142,7 @@ class Tab:
         self.call("Input.dispatchKeyEvent", type="keyDown", **parameters, **({"text": text} if text else {}))
         self.call("Input.dispatchKeyEvent", type="keyUp", **parameters)
 
-    def picture(self, path: Path) -> None:
+    def screenshot(self, path: Path) -> None:
         """Store what is visible as PNG."""
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
 

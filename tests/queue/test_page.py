@@ -47,7 +47,7 @@ def test_page_without_a_token_loads_nothing_from_other_servers(queue):
 class TestInABrowser:
     pytestmark = in_a_browser
 
-    def test_token_is_asked_for_checked_and_forgotten_with_the_tab(self, queue, browser):
+    def test_token_is_required_checked_and_forgotten_with_the_tab(self, queue, browser):
         add(queue, "tiles")
         tab = browser.open(f"{queue.url}/")
         tab.wait_for_text("Token")
@@ -213,7 +213,7 @@ class TestInABrowser:
         assert tab.evaluate("at('stop').hidden && at('resume').hidden")
         tab.close()
 
-    def test_queue_that_does_not_answer_is_said_and_found_again(self, queue, browser):
+    def test_queue_that_does_not_answer_is_reported_until_it_does(self, queue, browser):
         job = add(queue, "tiles")
         tab = opened(queue, browser)
         tab.wait_for_text("tiles")
@@ -235,9 +235,9 @@ class TestInABrowser:
         )
         tab = opened(queue, browser)
         tab.wait_for_text("The latest 1000 of them")
-        begin = time.perf_counter()
+        started_at = time.perf_counter()
         tab.evaluate("refresh()")
-        assert time.perf_counter() - begin < 5
+        assert time.perf_counter() - started_at < 5
         assert len(ids(tab)) == 1000
         for width in (360, 768, 1400):
             tab.resize(width, 700)
@@ -294,8 +294,8 @@ def contrast(one: str, other: str) -> float:
     """The ratio of luminances of two colours, as WCAG 2 defines it."""
 
     def luminance(color: str) -> float:
-        parts = [int(part) / 255 for part in re.findall(r"\d+", color)[:3]]
-        red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+        channels = [int(digits) / 255 for digits in re.findall(r"\d+", color)[:3]]
+        red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in channels)
         return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
     darker, lighter = sorted((luminance(one), luminance(other)))
