@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, TypeVar
 
 from adjobs.config.job import JobConfig
 from adjobs.config.settings import Settings
@@ -20,12 +20,12 @@ from adjobs.tracking.runs import open_reader, open_writer
 from adjobs.training.backends import local
 from adjobs.training.backends import ray as ray_backend
 from adjobs.training.progress import ProgressUpdate
-from adjobs.training.worker import Task
+from adjobs.training.worker import FinishedTraining, Task
 from adjobs.types import JobStatus
 
 Backend = Literal["local", "ray"]
 OnProgress = Callable[[ProgressUpdate], None]
-Train = Callable[[Task, str], FinalizedRun]
+Outcome = TypeVar("Outcome")
 
 
 def train(
@@ -52,7 +52,7 @@ def train(
     """
     started_at = time.perf_counter()
     prepared = prepare(job, settings)
-    with _backend(prepared.job, settings, backend, on_progress) as run_task:
+    with training_backend(prepared.job, settings, backend, on_progress, finalize_run) as run_task:
         task = open_run(prepared, settings, {"launcher": backend}, parent)
         with managed_run(task.run, resume_command(task.run)):
             if on_open is not None:
@@ -61,14 +61,14 @@ def train(
     return _result(task, finalized, time.perf_counter() - started_at)
 
 
-def resume(run: RunRef, settings: Settings, *, on_progress: OnProgress, by_search: bool = False) -> TrainResult:
+def resume(run: RunRef, settings: Settings, *, on_progress: OnProgress, by_parent: bool = False) -> TrainResult:
     """Resume a run whose driver died from its last checkpoint, in the way it was launched.
 
     Args:
         run: the run.
         settings: where MLflow, storage and Ray are.
         on_progress: called with the progress.
-        by_search: it is the final training of a search, and the search resumes it.
+        by_parent: it belongs to a search or a comparison, which resumes it, or tests what it has trained.
 
     Raises:
         TrackingError: no such run; it is finished; its driver is alive.
@@ -78,17 +78,19 @@ def resume(run: RunRef, settings: Settings, *, on_progress: OnProgress, by_searc
     run_id = run.run_id
     stored = open_reader(run).stored_run()
     kind = stored.tags.get("kind")
-    if kind in ("trial", "final") and not by_search:
-        raise TrackingError(f"run {run_id}: is a {kind} run of a search; resume the search with 'adjobs tune --resume NAME'")
-    if stored.status == JobStatus.FINISHED:
-        raise TrackingError(f"run {run_id}: is FINISHED, there is nothing to resume; start a new one with 'adjobs train'")
-    if not by_search:
+    if not by_parent:
+        if kind in ("trial", "final"):
+            raise TrackingError(f"run {run_id}: is a {kind} run of a search; resume the search with 'adjobs tune --resume NAME'")
+        if kind == "candidate":
+            raise TrackingError(f"run {run_id}: belongs to a comparison; resume that with 'adjobs compare --resume NAME'")
+        if stored.status == JobStatus.FINISHED:
+            raise TrackingError(f"run {run_id}: is FINISHED, there is nothing to resume; start a new one with 'adjobs train'")
         ensure_not_running(f"run {run_id}", stored.status, stored.tags)
     data = prepare_data(stored.job, settings, split=stored.split)
     origin, remedy = f"run {run_id} was started with", "restore the data, or start a new run"
     ensure_same_data(stored.job.data.uri, data.fingerprint, stored.fingerprint, origin, remedy)
     backend: Backend = "local" if stored.tags.get("launcher") == "local" else "ray"
-    with _backend(stored.job, settings, backend, on_progress) as run_task:
+    with training_backend(stored.job, settings, backend, on_progress, finalize_run) as run_task:
         open_writer(run).reopen(driver_tags())
         task = task_of(PreparedJob(stored.job, data._replace(split=stored.split)), settings, run)
         with managed_run(run, resume_command(run)):
@@ -102,16 +104,31 @@ def resume_command(run: RunRef) -> str:
 
 
 @contextmanager
-def _backend(job: JobConfig, settings: Settings, backend: Backend, on_progress: OnProgress) -> Iterator[Train]:
-    """A function that trains a task; the cluster's capacity is checked before a run is opened."""
+def training_backend(
+    job: JobConfig,
+    settings: Settings,
+    backend: Backend,
+    on_progress: OnProgress,
+    finalize: Callable[[FinishedTraining], Outcome],
+) -> Iterator[Callable[[Task, str], Outcome]]:
+    """A function that trains a task with its checkpoints in a storage; the cluster's capacity is checked before a run is opened.
+
+    Args:
+        job: the resolved job.
+        settings: where Ray is.
+        backend: ``local`` trains in this process, ``ray`` on a cluster.
+        on_progress: called with the progress.
+        finalize: what rank 0 does with the trained method; it is pickled.
+    """
     if backend == "local":
-        if job.train.workers != 1:
-            raise JobError(f"train.workers: got {job.train.workers}, training in this process has 1; set 1, or train on Ray")
-        yield lambda task, storage: local.run(task, storage, on_progress, finalize_run)
+        if job.train.min_workers != 1:
+            workers = job.train.workers if isinstance(job.train.workers, int) else list(job.train.workers)
+            raise JobError(f"train.workers: got {workers}, training in this process has 1; set 1, or train on Ray")
+        yield lambda task, storage: local.run(task, storage, on_progress, finalize)
         return
     with ray_backend.connected(settings):
         resources = ray_backend.resolve_resources(job.train)
-        yield lambda task, storage: ray_backend.run(task, storage, resources, on_progress, finalize_run)
+        yield lambda task, storage: ray_backend.run(task, storage, resources, on_progress, finalize)
 
 
 def _result(task: Task, finalized: FinalizedRun, seconds: float) -> TrainResult:

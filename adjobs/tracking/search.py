@@ -95,14 +95,14 @@ def open_search(
         TrackingError: the name is taken.
     """
     client = connect(uri)
-    if _find_runs(client, uri, name):
+    if find_runs(client, uri, SEARCH, name):
         raise TrackingError(
             f"search '{name}': exists already; resume it with 'adjobs tune --resume {name}', or give another --name"
         )
     if job.track is None:
         raise ValueError("a job with track: none has no experiment")
     experiment = experiment_id(client, uri, job.track.experiment)
-    all_tags = {"kind": SEARCH, "search": name, "method": job.method, **tags}
+    all_tags = {"kind": SEARCH, "method": job.method, **tags}
     with mlflow_errors(uri):
         run = client.create_run(experiment, run_name=name, tags={f"{TAG}{key}": value for key, value in all_tags.items()})
         ref = RunRef(uri, str(run.info.run_id))
@@ -111,6 +111,7 @@ def open_search(
         client.log_text(ref.run_id, job.to_yaml(), JOB_FILE)
         client.log_text(ref.run_id, dump_yaml(dict(space)), SPACE_FILE)
         client.log_dict(ref.run_id, dict(options), OPTIONS_FILE)
+        client.set_tag(ref.run_id, f"{TAG}search", name)  # last: what is found by its name is complete
     return ref
 
 
@@ -121,12 +122,12 @@ def find_search(uri: str, name: str) -> StoredSearch:
         TrackingError: there is no such search.
     """
     client = connect(uri)
-    runs = _find_runs(client, uri, name)
+    runs = find_runs(client, uri, SEARCH, name)
     if not runs:
         raise TrackingError(f"search '{name}': does not exist; give the name that 'adjobs tune' printed")
-    search = _child_run(runs[0])
+    search = child_run(runs[0])
     filter_ = f"tags.`mlflow.parentRunId` = '{search.run_id}'"
-    children = [_child_run(run) for run in _search_runs(client, uri, [runs[0].info.experiment_id], filter_)]
+    children = [child_run(run) for run in search_runs(client, uri, [runs[0].info.experiment_id], filter_)]
     trials = [child for child in children if child.tags.get("kind") == TRIAL]
     reader = MlflowRunReader(RunRef(uri, search.run_id))
     return StoredSearch(
@@ -181,20 +182,20 @@ class SearchWriter(MlflowRunWriter):
             self.log_figure(figure, f"{FIGURES}/{name}.png")
 
 
-def _find_runs(client: Any, uri: str, name: str) -> Sequence[Any]:
-    """The run of a search, by its name or id; empty if there is none."""
+def find_runs(client: Any, uri: str, kind: str, name: str) -> Sequence[Any]:
+    """The run of a search or a comparison, by its name, in the tag that is called like its kind, or by its id; or none."""
     if "'" in name:
-        raise TrackingError(f'search "{name}": a name must not contain quotation marks; give another --name')
+        raise TrackingError(f'{kind} "{name}": a name must not contain quotation marks; give another --name')
     with mlflow_errors(uri):
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    for condition in (f"tags.`{TAG}search` = '{name}'", f"attributes.run_id = '{name}'"):
-        runs = _search_runs(client, uri, experiments, f"tags.`{TAG}kind` = '{SEARCH}' and {condition}")
+    for condition in (f"tags.`{TAG}{kind}` = '{name}'", f"attributes.run_id = '{name}'"):
+        runs = search_runs(client, uri, experiments, f"tags.`{TAG}kind` = '{kind}' and {condition}")
         if runs:
             return runs
     return []
 
 
-def _search_runs(client: Any, uri: str, experiments: Sequence[str], filter_: str) -> list[Any]:
+def search_runs(client: Any, uri: str, experiments: Sequence[str], filter_: str) -> list[Any]:
     """All runs that a filter matches, page by page."""
     runs: list[Any] = []
     token = None
@@ -207,6 +208,7 @@ def _search_runs(client: Any, uri: str, experiments: Sequence[str], filter_: str
                 return runs
 
 
-def _child_run(run: Any) -> ChildRun:
+def child_run(run: Any) -> ChildRun:
+    """A run of MLflow."""
     tags = {key.removeprefix(TAG): value for key, value in run.data.tags.items() if key.startswith(TAG)}
     return ChildRun(str(run.info.run_id), JobStatus(str(run.info.status)), tags, dict(run.data.metrics))

@@ -35,6 +35,9 @@ from adjobs.types import JobStatus
 class SearchObserver:
     """Called while a search runs; this one does nothing."""
 
+    def on_open(self, run: RunRef) -> None:
+        """The run of the search is open."""
+
     def on_start(self, name: str, manager: TrialManager) -> None:
         """The first trials start."""
 
@@ -172,6 +175,7 @@ def _run(
 ) -> _Outcome:
     """Run what is left of a search, and close its run whatever happens."""
     with managed_run(search.ref, search.resume_command):
+        observer.on_open(search.ref)
         plan, uri = search.plan, search.ref.tracking_uri
         runs = TrialRuns(plan, search.ref)
         manager = _make_manager(plan, runs, stored, resources, time_budget_s)
@@ -244,7 +248,7 @@ def _train_best(search: _Search, stored: StoredSearch | None, params: TrialParam
     elif stored.final.status != JobStatus.FINISHED:
         ref = RunRef(search.ref.tracking_uri, stored.final.run_id)
         reopen_run(plan.prepare(params), settings, ref)  # its driver may have died while it was opened
-        run.resume(ref, settings, on_progress=observer.on_progress, by_search=True)
+        run.resume(ref, settings, on_progress=observer.on_progress, by_parent=True)
     final = records.find_search(search.ref.tracking_uri, search.ref.run_id).final
     assert final is not None
     return final
