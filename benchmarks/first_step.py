@@ -54,9 +54,11 @@ def submit_to_ray(job: Path, home: Path) -> None:
     call([ray, "job", "submit", "--", "adjobs", "train", str(job)], home, **stack_environment(home))
 
 
-def first_loss_seconds(uri: str, started_at: float) -> tuple[float, float]:
+def first_loss_seconds(home: Path, started_at: float) -> tuple[float, float]:
     """Seconds until the latest run was opened, and until its first metric."""
-    client = connect(uri)
+    stack = stack_environment(home)
+    os.environ.update({name: value for name, value in stack.items() if name.startswith("MLFLOW_")})
+    client = connect(stack["MLFLOW_TRACKING_URI"])
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     run = client.search_runs(experiments, order_by=["attributes.start_time DESC"], max_results=1)[0]
     times = [metric.timestamp for name in run.data.metrics for metric in client.get_metric_history(run.info.run_id, name)]
@@ -74,7 +76,7 @@ def run_all(home: Path, jobs: Jobs, repeats: int) -> list[list[str]]:
         job.write_text(yaml.safe_dump(document))
         load, started_at = os.getloadavg()[0], time.time()
         ways[way](job, home)
-        opened, first = first_loss_seconds(stack_environment(home)["MLFLOW_TRACKING_URI"], started_at)
+        opened, first = first_loss_seconds(home, started_at)
         rows.append([way, f"{opened:.1f}", f"{first:.1f}", f"{time.time() - started_at:.1f}", f"{load:.1f}"])
         print(rows[-1], file=sys.stderr, flush=True)
     return rows[1:]

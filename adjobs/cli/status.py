@@ -11,6 +11,8 @@ import click
 from adjobs.cli.output import EXIT_PROBLEMS, VerbResult, table, verb
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from adjobs.stack.state import ServiceStatus, StackStatus
 
 
@@ -29,7 +31,7 @@ def command(as_environment: bool) -> VerbResult:
     status = lifecycle.status(home)
     exit_status = 0 if status.running else EXIT_PROBLEMS
     if not as_environment:
-        return status, describe(status), exit_status
+        return status, describe(status, home), exit_status
     if not status.running:
         click.echo("the stack is not running; start it with: adjobs up", err=True)
         return {}, "", exit_status
@@ -38,13 +40,17 @@ def command(as_environment: bool) -> VerbResult:
     return environment, "\n".join(f"export {name}={shlex.quote(value)}" for name, value in environment.items()), exit_status
 
 
-def describe(status: StackStatus) -> str:
-    """A table of the services."""
+def describe(status: StackStatus, home: Path) -> str:
+    """A table of the services, and how to log in."""
+    from adjobs.stack.credentials import MLFLOW_PASSWORD_FILE, MLFLOW_USER
+
     if not status.services:
         return "not running; start it with: adjobs up"
     rows = [_row(name, service) for name, service in status.services.items()]
     text = table(rows, ["service", "state", "pid", "url", "memory", "uptime"])
-    return text if status.running else f"{text}\n\nnot all services run; restart the stack with: adjobs up"
+    if not status.running:
+        return f"{text}\n\nnot all services run; restart the stack with: adjobs up"
+    return f"{text}\n\nto log in to MLflow: user {MLFLOW_USER}, password in {home / 'credentials' / MLFLOW_PASSWORD_FILE}"
 
 
 def _row(name: str, service: ServiceStatus) -> list[str]:

@@ -29,7 +29,7 @@ def command(port_base: int, cpus: int | None, slots: int) -> VerbResult:
     if state.port_base != port_base:
         click.echo(f"already running at port base {state.port_base}; to move it, run 'adjobs down' first", err=True)
     status = lifecycle.status(home)
-    text = f"""{describe(status)}
+    text = f"""{describe(status, home)}
 
 adjobs uses the stack without further settings. For other programs in this shell: eval "$(adjobs status --env)"
 To stop it: adjobs down"""

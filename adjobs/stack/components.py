@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import secrets
 import shutil
 import sys
 import urllib.request
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from adjobs.errors import StackError, StorageError
 from adjobs.stack.config import BUCKET, HOST, OFFSETS, StackConfig, client_environment, service_environment, socket_folder
+from adjobs.stack.credentials import MLFLOW_USER, write_private
 from adjobs.storage import open_store
 
 
@@ -110,7 +112,14 @@ def mlflow_migration(config: StackConfig) -> tuple[list[str], dict[str, str]]:
 
 
 def mlflow(config: StackConfig) -> Service:
-    """MLflow with its database in a file and its artifacts in S3; only the server has S3's keys."""
+    """MLflow with its database in a file and its artifacts in S3; only the server has S3's keys.
+
+    It answers its one user alone, except for ``/health``. Every start makes the database of users from the password's file, so
+    that there is no second place to change a password.
+    """
+    folder = config.data_folder("mlflow")
+    for path in folder.glob("users.db*"):
+        path.unlink()
     s3_keys = {name: value for name, value in client_environment(config).items() if name.startswith("AWS_")}
     options = {
         "host": HOST,
@@ -118,19 +127,42 @@ def mlflow(config: StackConfig) -> Service:
         "workers": 1,
         "backend-store-uri": _database(config),
         "artifacts-destination": f"s3://{BUCKET}/mlflow",
+        "app-name": "basic-auth",
     }
     # Job execution would be seven more processes, for features of language models.
     extra = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    login = {
+        "MLFLOW_AUTH_CONFIG_PATH": str(_write_login_options(folder)),
+        "MLFLOW_AUTH_ADMIN_USERNAME": MLFLOW_USER,
+        "MLFLOW_AUTH_ADMIN_PASSWORD": config.credentials.mlflow_password,
+        "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",  # also what MLflow's rules have forgotten
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(),  # signs the forms of one run of the server
+    }
     return Service(
         name="mlflow",
         title="MLflow",
         command=[sys.executable, "-m", "mlflow", "server", *(f"--{name}={value}" for name, value in options.items())],
-        environment=service_environment(config, "mlflow", s3_keys | extra),
-        folder=config.data_folder("mlflow"),
+        environment=service_environment(config, "mlflow", s3_keys | extra | login),
+        folder=folder,
         port=config.port("MLflow"),
         url=config.url("MLflow"),
         ready=lambda: answers(f"{config.url('MLflow')}/health"),
     )
+
+
+def _write_login_options(folder: Path) -> Path:
+    """MLflow's settings of users, which it takes from a file only.
+
+    A password takes a tenth of a second to check. The cache holds those that were right, and forgets them when they change.
+    """
+    options = {
+        "default_permission": "NO_PERMISSIONS",
+        "database_uri": f"sqlite:///{folder / 'users.db'}".replace("%", "%%"),  # a percent sign refers to another option
+        "auth_cache_ttl_seconds": "3600",
+    }
+    path = folder / "login.ini"
+    write_private(path, "\n".join(["[mlflow]", *(f"{name} = {value}" for name, value in options.items())]) + "\n")
+    return path
 
 
 def _database(config: StackConfig) -> str:

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adjobs.errors import StackError
-from adjobs.stack.credentials import Credentials, private_folder
+from adjobs.stack.credentials import MLFLOW_USER, Credentials, private_folder
 from adjobs.stack.processes import SERVICE, STACK_ID
 
 BUCKET = "adjobs"
@@ -101,6 +101,8 @@ def client_environment(config: StackConfig) -> dict[str, str]:
     """Variables that a process needs in order to use the stack."""
     return {
         "MLFLOW_TRACKING_URI": config.url("MLflow"),
+        "MLFLOW_TRACKING_USERNAME": MLFLOW_USER,
+        "MLFLOW_TRACKING_PASSWORD": config.credentials.mlflow_password,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "ADJOBS_ARTIFACTS": f"s3://{BUCKET}",
         "AWS_ENDPOINT_URL": config.url("S3"),

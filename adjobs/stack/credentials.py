@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from adjobs.errors import StackError
 
+MLFLOW_USER, MLFLOW_PASSWORD_FILE = "adjobs", "mlflow-password"
+
 
 class Credentials(NamedTuple):
     """Secrets of the services.
@@ -23,6 +25,7 @@ class Credentials(NamedTuple):
         admin_password: password for SeaweedFS's administration.
         ray_token_file: token that Ray and its clients read.
         queue_token_file: token of this user for the queue.
+        mlflow_password_file: password for MLflow, whose only user is :data:`MLFLOW_USER`.
     """
 
     access_key: str
@@ -31,11 +34,17 @@ class Credentials(NamedTuple):
     admin_password: str
     ray_token_file: Path
     queue_token_file: Path
+    mlflow_password_file: Path
 
     @property
     def ray_token(self) -> str:
         """Token that clients send to Ray."""
         return self.ray_token_file.read_text().strip()
+
+    @property
+    def mlflow_password(self) -> str:
+        """Password that clients send to MLflow."""
+        return self.mlflow_password_file.read_text().strip()
 
 
 def load(folder: Path) -> Credentials:
@@ -51,9 +60,12 @@ def load(folder: Path) -> Credentials:
     _secret(ray_token_file, secrets.token_hex)
     queue_token_file = folder / "queue-token"
     _secret(queue_token_file, lambda: f"adj_{secrets.token_urlsafe(32)}")
+    mlflow_password_file = folder / MLFLOW_PASSWORD_FILE
+    _secret(mlflow_password_file, lambda: secrets.token_urlsafe(32))
     try:
         keys = json.loads(identities)["identities"][0]["credentials"][0]
-        return Credentials(str(keys["accessKey"]), str(keys["secretKey"]), s3_file, password, ray_token_file, queue_token_file)
+        key, secret = str(keys["accessKey"]), str(keys["secretKey"])
+        return Credentials(key, secret, s3_file, password, ray_token_file, queue_token_file, mlflow_password_file)
     except (ValueError, LookupError, TypeError) as error:
         raise StackError(f"{s3_file}: damaged ({error!r}); delete it and run 'adjobs up', which makes a new one") from error
 

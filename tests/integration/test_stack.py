@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import json
 import os
@@ -25,13 +26,23 @@ from tests.integration.conftest import free_port_base
 pytestmark = pytest.mark.slow
 
 
-def get(url: str, token: str | None = None) -> tuple[int, str]:
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+def get(url: str, token: str | None = None, login: str | None = None) -> tuple[int, str]:
+    """Status and text of the answer to a GET, with a bearer token, or with a name and a password."""
+    headers = {"Authorization": f"Bearer {token}"} if token else login_header(login) if login else {}
+    request = urllib.request.Request(url, headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=20) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, ""
+
+
+def login_header(login: str) -> dict[str, str]:
+    return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
+
+
+def mlflow_login() -> str:
+    return f"{os.environ['MLFLOW_TRACKING_USERNAME']}:{os.environ['MLFLOW_TRACKING_PASSWORD']}"
 
 
 def listening(pids: set[int]) -> dict[int, str]:
@@ -59,10 +70,20 @@ def test_mlflow_stores_artifacts_in_s3() -> None:
     url = os.environ["MLFLOW_TRACKING_URI"]
     assert get(f"{url}/health") == (200, "OK")
     artifact = f"{url}/api/2.0/mlflow-artifacts/artifacts/0/run/artifacts/note.txt"
-    request = urllib.request.Request(artifact, data=b"text", method="PUT")
+    request = urllib.request.Request(artifact, data=b"text", method="PUT", headers=login_header(mlflow_login()))
     assert urllib.request.urlopen(request, timeout=20).status == 200
-    assert get(artifact) == (200, "text")
+    assert get(artifact, login=mlflow_login()) == (200, "text")
+    assert get(artifact)[0] == get(artifact, login="adjobs:wrong")[0] == 401
     assert open_store("s3://adjobs/mlflow").read("0/run/artifacts/note.txt") == b"text"
+
+
+def test_mlflow_without_password_is_refused(stack: dict[str, Any]) -> None:
+    url = os.environ["MLFLOW_TRACKING_URI"]
+    search = f"{url}/api/2.0/mlflow/experiments/search?max_results=1"
+    for path in (search, f"{url}/", f"{url}/version", f"{url}/get-artifact", f"{url}/graphql", f"{url}/openapi.json"):
+        assert get(path)[0] == get(path, login="adjobs:wrong")[0] == get(path, login="admin:password1234")[0] == 401, path
+    assert get(search, login=mlflow_login())[0] == 200
+    assert stat.S_IMODE(Path(stack["home"], "stack/mlflow/users.db").stat().st_mode) == 0o600
 
 
 def test_ray_without_token_is_refused() -> None:
@@ -85,7 +106,7 @@ def test_stack_listens_on_loopback_addresses_only(stack: dict[str, Any]) -> None
 def test_stack_secrets_are_private(stack: dict[str, Any]) -> None:
     home = Path(stack["home"])
     files = [home / "stack.json", *(home / "credentials").iterdir()]
-    assert len(files) == 5
+    assert len(files) == 6
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
     # Ray makes its folder, with its sockets, accessible to everybody.
     assert stat.S_IMODE((home / "stack").stat().st_mode) == 0o700

@@ -91,7 +91,7 @@ def test_up_of_a_running_stack_changes_nothing_and_down_leaves_nothing(home: Pat
 def test_up_secrets_are_private_and_stay_the_same(home: Path) -> None:
     first = up(home).environment
     files = sorted((home / "credentials").iterdir())
-    assert [path.name for path in files] == ["queue-token", "ray-token", "s3-admin-password", "s3.json"]
+    assert [path.name for path in files] == ["mlflow-password", "queue-token", "ray-token", "s3-admin-password", "s3.json"]
     assert {mode(path) for path in [*files, stack_file(home)]} == {0o600}
     assert {mode(home / name) for name in ("credentials", "stack", "logs")} == {0o700}
 
@@ -216,6 +216,9 @@ def test_verbs_of_the_stack(home: Path) -> None:
     assert started.exit_code == 0
     assert started.stderr.splitlines() == ["starting S3 ...", "starting MLflow and Ray ..."]
     assert started.stdout.splitlines()[0].split() == ["service", "state", "pid", "url", "memory", "uptime"]
+    login = f"to log in to MLflow: user adjobs, password in {home}/credentials/mlflow-password"
+    assert login in started.stdout
+    assert login in run("status").stdout
     assert "SECRET" not in run("up", "--json").stdout
     assert f"already running at port base {lifecycle.PORT_BASE}" in run("up").stderr
 
