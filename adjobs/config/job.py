@@ -91,8 +91,8 @@ class TrainSection(Section):
 
     workers: WorkerCount | Annotated[tuple[WorkerCount, WorkerCount], Field(strict=False)] = Field(
         1,
-        description="number of Ray Train workers; each batch is shared equally among them. Two numbers, such as [1, 4]: as many as "
-        "the cluster has room for, of those that divide the larger",
+        description="number of Ray Train workers, which share each batch equally; two numbers, such as [1, 4]: the smallest and "
+        "the largest, as many as the cluster has room for",
     )
     gpus_per_worker: Annotated[float, Field(ge=0, le=64)] | Literal["auto"] = Field(
         "auto", description="GPUs of each worker; auto: 1 if the cluster has one for each, else 0"
@@ -115,6 +115,32 @@ class TrainSection(Section):
         description="time limit of the training with its validations, shared equally by the stages that train; a stage that "
         "reaches its share ends early; null: no limit",
     )
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _check_workers(cls, value: object) -> object:
+        """Refuse in one sentence what neither form allows."""
+        counts: Any = value if isinstance(value, list | tuple) and len(value) == 2 else (value, value)
+        if any(type(count) is not int or not 1 <= count <= MAX_WORKERS for count in counts) or counts[1] % counts[0]:
+            allowed = f"a whole number from 1 to {MAX_WORKERS}, or two of them, of which the second is a multiple of the first"
+            raise ValueError(f"must be {allowed}, such as [1, 4]")
+        return value
+
+    @property
+    def min_workers(self) -> int:
+        """Without so many workers nothing is trained."""
+        return self.workers if isinstance(self.workers, int) else self.workers[0]
+
+    @property
+    def max_workers(self) -> int:
+        """Number of workers that the batches are made for."""
+        return self.workers if isinstance(self.workers, int) else self.workers[1]
+
+    @property
+    def worker_counts(self) -> tuple[int, ...]:
+        """The numbers of workers that the training may have, ascending: they share equally what the largest number does."""
+        counts = range(self.min_workers, self.max_workers + 1)
+        return tuple(count for count in counts if self.max_workers % count == 0)
 
 
 class ThresholdSection(Section):

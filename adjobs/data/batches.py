@@ -3,7 +3,7 @@
 The order depends only on the seed, the stage and the epoch, and each global batch is cut into equal slices, so that a resumed run
 continues where it stopped. The number of workers matters at the end of an epoch alone: the last batch is trimmed to equal slices,
 and dropped where a slice would have fewer than two images. Where that changes the steps per epoch, later epochs start at other
-steps.
+steps. A training whose number of workers may change has the batches of the largest number throughout.
 """
 
 from __future__ import annotations
@@ -137,7 +137,12 @@ class TrainingData:
             ) from error
 
     def plan(
-        self, composition: tuple[int, int, int, int], world_size: int, size_params: Sequence[str] = ("batch_size",)
+        self,
+        composition: tuple[int, int, int, int],
+        world_size: int,
+        size_params: Sequence[str] = ("batch_size",),
+        *,
+        max_world_size: int | None = None,
     ) -> BatchPlan:
         """Plan the batches of a stage.
 
@@ -146,12 +151,14 @@ class TrainingData:
                 :class:`adjobs.methods.contract.BatchComposition`.
             world_size: number of workers.
             size_params: method parameters that determine the composition, named in errors.
+            max_world_size: number of workers that the batches are made for, a multiple of ``world_size``; None: that.
 
         Raises:
             DataError: the training split lacks images that the composition needs, or the batch cannot be distributed to the
                 workers.
         """
         all_labels, normal, simulated, anomalous = composition
+        shares = max_world_size or world_size
         settings = " or ".join(f"params.{name}" for name in size_params)
         if anomalous and not len(self.anomalous_pool):
             raise DataError(
@@ -161,19 +168,19 @@ class TrainingData:
             pool, global_batch_size = self.all_labels_pool, all_labels
         else:
             pool, global_batch_size = self.normal_pool, normal + simulated
-        if global_batch_size % world_size or anomalous % world_size:
+        if global_batch_size % shares or anomalous % shares:
             raise DataError(
                 f"a global batch of {global_batch_size} + {anomalous} anomalous images cannot be distributed equally among "
-                f"{world_size} workers; change {settings} or train.workers"
+                f"{shares} workers; change {settings} or train.workers"
             )
         # A split smaller than one batch is one batch.
-        global_batch_size = min(global_batch_size, len(pool) // world_size * world_size)
-        if not global_batch_size or global_batch_size + anomalous < 2 * world_size:
+        global_batch_size = min(global_batch_size, len(pool) // shares * shares)
+        if not global_batch_size or global_batch_size + anomalous < 2 * shares:
             raise DataError(
-                f"a global batch has {global_batch_size + anomalous} images, but each of {world_size} workers needs at least 2; "
+                f"a global batch has {global_batch_size + anomalous} images, but each of {shares} workers needs at least 2; "
                 f"use fewer workers, a larger {settings}, or more training images (currently {len(pool)})"
             )
-        return BatchPlan(self, composition, pool, global_batch_size, world_size)
+        return BatchPlan(self, composition, pool, global_batch_size, world_size, shares)
 
     def load(self, indices: np.ndarray, simulate: np.ndarray, generator: torch.Generator) -> Batch:
         """The batch of these cache indices on the device."""
@@ -206,6 +213,7 @@ class BatchPlan:
         pool: samples of which an epoch shows each once, but for those that the end of the epoch leaves out.
         global_batch_size: samples of ``pool`` in a step of all workers together; the last step of an epoch may have fewer.
         world_size: number of workers.
+        shares: number of workers that the batches are made for; every batch can be cut into so many equal slices.
     """
 
     data: TrainingData
@@ -213,21 +221,22 @@ class BatchPlan:
     pool: SamplePool
     global_batch_size: int
     world_size: int
+    shares: int
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in one pass over the pool.
 
-        A last batch with fewer than two images per worker is dropped: batch normalisation cannot learn from one image. So the
-        number may depend on that of the workers.
+        A last batch with fewer than two images per share is dropped: batch normalisation cannot learn from one image. So the
+        number may depend on ``shares``.
         """
         full_batches, remainder = divmod(len(self.pool), self.global_batch_size)
-        return full_batches + int(remainder >= 2 * self.world_size)
+        return full_batches + int(remainder >= 2 * self.shares)
 
     def global_size(self, step: int) -> int:
         """Number of images in the global batch of ``step``, counted from the start of the stage."""
         remaining = len(self.pool) - step % self.steps_per_epoch * self.global_batch_size
-        return min(self.global_batch_size, remaining) // self.world_size * self.world_size + self.composition[3]
+        return min(self.global_batch_size, remaining) // self.shares * self.shares + self.composition[3]
 
     def batch(self, step: int, *, seed: int, stage: int, rank: int, device: torch.device) -> Batch:
         """This worker's slice of the global batch of ``step``, with its random generator."""
@@ -243,7 +252,7 @@ class BatchPlan:
         epoch, i = divmod(step, self.steps_per_epoch)
         indices = self.pool.shuffled(seed, stage, epoch)[i * self.global_batch_size : (i + 1) * self.global_batch_size]
         # Equal slices, so that averaging over workers is averaging over images. A copy: batches must not share the kept order.
-        indices = indices[: len(indices) // self.world_size * self.world_size].copy()
+        indices = indices[: len(indices) // self.shares * self.shares].copy()
         simulate = np.zeros(len(indices), dtype=bool)
         if not all_labels:
             simulate[round(len(indices) * normal / (normal + simulated)) :] = True

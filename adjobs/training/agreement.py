@@ -50,6 +50,20 @@ def agreed_errors(device: torch.device) -> Iterator[None]:
         raise AgreedError(own or errors[0]) from own
 
 
+def any_worker(flag: bool, device: torch.device) -> bool:
+    """Whether any worker says so; every worker calls this and gets the same answer.
+
+    Args:
+        flag: what this worker says.
+        device: of this worker, from which its backend sends.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return flag
+    answer = torch.tensor([int(flag)], dtype=torch.int32, device=device)
+    dist.all_reduce(answer, dist.ReduceOp.MAX)
+    return bool(answer.item())
+
+
 def _gather(text: bytes, device: torch.device) -> list[bytes]:
     """The texts of all workers, by rank."""
     sent = torch.zeros(MAX_BYTES, dtype=torch.uint8)

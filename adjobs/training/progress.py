@@ -1,4 +1,4 @@
-"""Progress of a training: the update that travels, the actor that holds the latest one, and a bar that shows it.
+"""Progress of a training: the update that travels, the actor between workers and driver, and a bar that shows it.
 
 The actor's process must not need torch, so neither does this module.
 """
@@ -23,10 +23,11 @@ class ProgressUpdate(NamedTuple):
 
 
 class LatestProgress:
-    """Body of the actor between worker and driver: the worker puts, the driver polls."""
+    """Body of the actor between worker and driver: the worker puts, the driver polls. The driver may offer more workers."""
 
     def __init__(self) -> None:
         self._update: ProgressUpdate | None = None
+        self._may_grow = False
 
     def put(self, update: ProgressUpdate) -> None:
         """Keep the latest update."""
@@ -35,6 +36,14 @@ class LatestProgress:
     def get(self) -> ProgressUpdate | None:
         """The latest update, or None before the first."""
         return self._update
+
+    def set_may_grow(self, may_grow: bool) -> None:
+        """Whether the cluster has room for more workers."""
+        self._may_grow = may_grow
+
+    def may_grow(self) -> bool:
+        """What was set last."""
+        return self._may_grow
 
 
 class ProgressBar:

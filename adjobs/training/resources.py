@@ -21,24 +21,26 @@ class WorkerResources(NamedTuple):
 def fit_resources(train: TrainSection, nodes: Sequence[Mapping[str, float]]) -> WorkerResources:
     """What each worker gets on a cluster whose nodes have these resources.
 
+    Where the number of workers may change, processors are shared among the largest number, and the smallest must fit.
+
     Raises:
         ClusterError: it holds too few such workers.
     """
     gpus = train.gpus_per_worker
     if gpus == "auto":
-        gpus = 1.0 if sum(int(node.get("GPU", 0)) for node in nodes) >= train.workers else 0.0
+        gpus = 1.0 if sum(int(node.get("GPU", 0)) for node in nodes) >= train.min_workers else 0.0
     cpus = train.cpus_per_worker
     if cpus == "auto":
         cores = [int(node.get("CPU", 0)) for node in nodes]
         largest, total = max(cores, default=0), sum(cores)
-        cpus = max(1, min(MAX_AUTO_CPUS, largest, total // train.workers))
+        cpus = max(1, min(MAX_AUTO_CPUS, largest, total // train.max_workers))
     resources = WorkerResources(int(cpus), float(gpus))
     capacity = sum(workers_on(node, resources) for node in nodes)
-    if capacity < train.workers:
+    if capacity < train.min_workers:
         sizes = ", ".join(f"{node.get('CPU', 0):g} CPU {node.get('GPU', 0):g} GPU" for node in nodes) or "none"
         raise ClusterError(
-            f"train.workers: got {train.workers} workers with {resources.cpus} CPU and {resources.gpus:g} GPU each, the cluster "
-            f"holds {capacity} (nodes: {sizes}); use fewer workers, request less for each, or add nodes"
+            f"train.workers: got {train.min_workers} workers with {resources.cpus} CPU and {resources.gpus:g} GPU each, the "
+            f"cluster holds {capacity} (nodes: {sizes}); use fewer workers, request less for each, or add nodes"
         )
     return resources
 

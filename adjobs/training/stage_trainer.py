@@ -41,6 +41,7 @@ class WorkerContext:
         seed: of the training.
         reuse_stages: load stages that an equal run on this machine has already trained.
         max_seconds: time limit of the training; None: no limit.
+        max_world_size: number of workers that the batches are made for, a multiple of ``world_size``; None: that.
     """
 
     device_config: DeviceConfig
@@ -49,6 +50,7 @@ class WorkerContext:
     seed: int = 0
     reuse_stages: bool = False
     max_seconds: float | None = None
+    max_world_size: int | None = None
 
 
 class IntervalSteps(NamedTuple):

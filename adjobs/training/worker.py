@@ -162,7 +162,13 @@ def run_worker(task: Task, setup: WorkerSetup[Outcome]) -> Outcome | None:
         method,
         TrainingData(cache, dataset, task.split.train, device, label_detail=job.label_detail, block=job.data.block_size),
         WorkerContext(
-            precision, setup.rank, setup.world_size, job.train.seed, task.reuse_stages, max_seconds=job.train.max_seconds
+            precision,
+            setup.rank,
+            setup.world_size,
+            job.train.seed,
+            task.reuse_stages,
+            job.train.max_seconds,
+            job.train.max_workers,
         ),
         validation=Validation(
             spec.selection, evaluate_val if _has_both_labels(dataset, task.split.val) else None, job.train.validate_every

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import gc
 import json
 import os
 import time
@@ -23,7 +20,7 @@ from adjobs.jobs.finalize import choose_job_thresholds, log_thresholds
 from adjobs.tracking.runs import open_writer
 from adjobs.training.backends import ray as ray_backend
 from adjobs.training.checkpoint import StoreCheckpoints
-from adjobs.training.device import peak_memory_mib
+from adjobs.training.device import peak_memory_mib, release_memory
 from adjobs.training.resources import WorkerResources
 from adjobs.training.stage_trainer import TrainingError
 from adjobs.training.worker import FinishedTraining, Task, WorkerSetup, run_worker
@@ -75,7 +72,7 @@ def run_trial(config: Mapping[str, Any]) -> None:
     spec: TrialSpec = config["spec"]
     started_at = time.perf_counter()
     try:
-        evaluation = _train_in_process(spec) if spec.task.job.train.workers == 1 else _train_on_workers(spec)
+        evaluation = _train_in_process(spec) if spec.task.job.train.min_workers == 1 else _train_on_workers(spec)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -98,7 +95,7 @@ def run_trial(config: Mapping[str, Any]) -> None:
 
 def _train_in_process(spec: TrialSpec) -> TrialEvaluation:
     device = torch.device("cuda" if spec.resources.gpus and torch.cuda.is_available() else "cpu")
-    _release_memory(device)
+    release_memory(device)
     setup = WorkerSetup(device, _ReportingCheckpoints(spec.storage), lambda update: None, evaluate_trial)
     evaluation = run_worker(spec.task, setup)
     assert evaluation is not None  # rank 0
@@ -109,8 +106,10 @@ def _train_on_workers(spec: TrialSpec) -> TrialEvaluation:
     """Train with Ray Train, whose reports are passed on to Tune."""
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    callbacks = [TuneReportCallback()]
-    return ray_backend.run(spec.task, spec.storage, spec.resources, lambda update: None, evaluate_trial, callbacks)
+    workers = spec.task.job.train.min_workers  # the same for all trials
+    return ray_backend.run(
+        spec.task, spec.storage, spec.resources, lambda update: None, evaluate_trial, [TuneReportCallback()], workers
+    )
 
 
 def evaluate_trial(training: FinishedTraining) -> TrialEvaluation:
@@ -143,17 +142,3 @@ class _ReportingCheckpoints(StoreCheckpoints):
 
         super().save(folder, metrics)
         tune.report(dict(metrics))
-
-
-def _release_memory(device: torch.device) -> None:
-    """Free the memory that an earlier trial of this process left behind, and reset the peaks."""
-    gc.collect()
-    # Each trial is a thread with a heap of its own, and glibc keeps what is freed there.
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-    with contextlib.suppress(OSError):  # not on Linux: then the peak of an earlier trial counts, too
-        Path("/proc/self/clear_refs").write_text("5")  # resets the peak (proc_pid_clear_refs(5))
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)

@@ -36,22 +36,23 @@ FINAL_REPORTS = {"out_of_memory", "error", "values"}
 
 
 def resolve_trial_resources(train: TrainSection) -> TrialResources:
-    """Decide what the cluster has for each trial of a job.
+    """Decide what the cluster has for each trial of a job, whose number of workers is the smallest that the job allows.
 
     Raises:
         ClusterError: not even one trial fits.
     """
     import ray
 
-    is_single = train.workers == 1
+    is_single = train.min_workers == 1
     if is_single and train.cpus_per_worker == "auto":
         train = train.model_copy(update={"cpus_per_worker": 1})  # concurrent trials use processors better than one trial does
-    worker = ray_backend.resolve_resources(train)
+    workers = train.min_workers
+    worker = ray_backend.resolve_resources(train.model_copy(update={"workers": workers}))
     # Shares of a GPU: as many trials as processors.
     capacity = ray_backend.worker_capacity(worker._replace(gpus=0.0) if is_single else worker)
     largest = max(node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"])
     gpu_mib, context_mib = _query_gpu_memory() if is_single and worker.gpus else (0.0, 0.0)
-    return TrialResources(worker, capacity // train.workers, train.workers, gpu_mib, context_mib, largest / 2**20)
+    return TrialResources(worker, capacity // workers, workers, gpu_mib, context_mib, largest / 2**20)
 
 
 def _query_gpu_memory() -> tuple[float, float]:

@@ -42,10 +42,23 @@ def test_resolve_pixel_policy_of_a_method_without_maps_is_refused(monkeypatch):
         resolve({**JOB, "pixel_threshold": {"policy": "max_f1"}})
 
 
+@pytest.mark.parametrize(
+    ("workers", "counts"), [(3, (3,)), ([1, 4], (1, 2, 4)), ([2, 12], (2, 3, 4, 6, 12)), ([2, 2], (2,)), ((3, 6), (3, 6))]
+)
+def test_worker_counts_are_those_that_share_a_batch_of_the_largest_equally(workers, counts):
+    train = resolve({**JOB, "train": {"workers": workers}}).train
+    assert train.worker_counts == counts
+    assert (train.min_workers, train.max_workers) == (counts[0], counts[-1])
+
+
 def test_resolve_of_a_resolved_job_changes_nothing():
     import yaml
 
-    sections = {"threshold": {"policy": "max_fpr", "strict": True}, "pixel_threshold": {"policy": "max_fpr"}}
+    sections = {
+        "train": {"workers": [1, 2]},
+        "threshold": {"policy": "max_fpr", "strict": True},
+        "pixel_threshold": {"policy": "max_fpr"},
+    }
     job = resolve({**JOB, "preset": "official", "params": {"gamma": 1}, **sections})
     assert resolve(yaml.safe_load(job.to_yaml())) == job
 
@@ -87,7 +100,13 @@ def test_resolve_user_params_override_the_preset():
         ({"params": {"lr": -1}}, r"params\.lr: got -1; must be greater than 0"),
         ({"params": {"backbone": "vgg"}}, r"params\.backbone: got 'vgg'; must be .*hrnet_w32"),
         ({"preset": "papr"}, "unknown preset 'papr' of cdo; available: official, paper; did you mean 'paper'"),
-        ({"train": {"workers": 0}}, r"train\.workers: got 0; must be greater than or equal to 1"),
+        ({"train": {"workers": 0}}, r"train\.workers: got 0; must be a whole number from 1 to 1024, or two of them, of which"),
+        ({"train": {"workers": [2, 1]}}, r"train\.workers: got \[2, 1\]; must be .* the second is a multiple of the first"),
+        ({"train": {"workers": [0, 2]}}, r"train\.workers: got \[0, 2\]; must be"),
+        ({"train": {"workers": [2, 3]}}, r"train\.workers: got \[2, 3\]; must be .*, such as \[1, 4\]"),
+        ({"train": {"workers": [1]}}, r"train\.workers: got \[1\]; must be"),
+        ({"train": {"workers": [1, 2.0]}}, r"train\.workers: got \[1, 2\.0\]; must be"),
+        ({"train": {"workers": True}}, r"train\.workers: got True; must be"),
         ({"train": {"cpus_per_worker": 0}}, r"train\.cpus_per_worker: got 0; must be greater than or equal to 1"),
         ({"train": {"gpus_per_worker": -1}}, r"train\.gpus_per_worker: got -1; must be greater than or equal to 0"),
         ({"threshold": {"policy": "fixed"}}, "threshold: .*policy fixed: got value None, allowed is a finite number; set value"),

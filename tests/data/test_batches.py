@@ -46,6 +46,21 @@ def test_plan_any_number_of_workers_has_the_same_global_batches(data):
         assert sorted(indices) == sorted(batch_indices(one_worker, step))
 
 
+@pytest.mark.parametrize("composition", [(0, 0, 8, 0), (0, 9, 9, 4), (22, 0, 0, 0), (0, 0, 32, 0)])
+def test_plan_made_for_more_workers_has_their_batches(data, composition):
+    """Also at the end of an epoch, where one worker alone would have other batches."""
+    two, one_of_two = data.plan(composition, 2), data.plan(composition, 1, max_world_size=2)
+    assert one_of_two.steps_per_epoch == two.steps_per_epoch
+    for step in range(2 * two.steps_per_epoch):
+        assert sorted(batch_indices(one_of_two, step)) == sorted(batch_indices(two, step, 0) + batch_indices(two, step, 1))
+        assert one_of_two.global_size(step) == two.global_size(step)
+
+
+def test_plan_made_for_more_workers_than_share_a_batch_is_refused(data):
+    with pytest.raises(DataError, match="batch of 8 .* equally among 3 workers; change params.batch_size or train.workers"):
+        data.plan((0, 0, 8, 0), 1, max_world_size=3)
+
+
 def test_batch_workers_have_different_generators(data):
     plan = data.plan((0, 0, 8, 0), 2)
     draws = [torch.rand(1, generator=plan.batch(0, seed=0, stage=0, rank=rank, device=CPU).generator) for rank in (0, 1)]

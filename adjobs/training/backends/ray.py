@@ -14,12 +14,17 @@ from adjobs.config.job import TrainSection
 from adjobs.config.settings import Settings
 from adjobs.errors import AdjobsError, ClusterError, one_line
 from adjobs.storage.arrow import arrow_filesystem
+from adjobs.training.backends.elastic import fit_elastic
 from adjobs.training.backends.ray_worker import train_loop_per_worker
 from adjobs.training.progress import LatestProgress, ProgressUpdate
 from adjobs.training.resources import WorkerResources, fit_resources, workers_on
 from adjobs.training.worker import FinishedTraining, Outcome, Task
 
 POLL_SECONDS = 0.5
+# Of Ray Train. Each attempt to start workers takes a minute: those that were lost may wait half an hour for a machine.
+ATTEMPTS = {"controller_failure_limit": 30}
+# Where the number of workers may change, it is chosen again after a loss; Ray Train would start as many as before.
+ONE_ATTEMPT = {"max_failures": 0, "controller_failure_limit": 1, "max_preemption_failures": 0}
 END_STATES = ("SUCCEEDED", "FAILED", "STOPPED")  # of Ray's states of a job
 MAX_LISTED = 10_000  # by Ray in one answer; a list that is cut short is an error
 LOCAL_STORE_BYTES = 200 * 2**20  # of a local Ray's object store: what is exchanged is small
@@ -138,6 +143,7 @@ def run(
     on_progress: Callable[[ProgressUpdate], None],
     finalize: Callable[[FinishedTraining], Outcome],
     callbacks: Sequence[Any] = (),
+    workers: int | None = None,
 ) -> Outcome:
     """Train a task on Ray workers; returns what ``finalize`` makes of it on rank 0.
 
@@ -150,6 +156,7 @@ def run(
         on_progress: called with the progress, here on the driver.
         finalize: what rank 0 does with the trained method; a function of a module, for it is pickled.
         callbacks: of Ray Train.
+        workers: number of workers; None: as the job says, which may be as many as there is room for.
 
     Raises:
         AdjobsError: whatever a worker found wrong.
@@ -159,34 +166,39 @@ def run(
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    train, counts = task.job.train, task.job.train.worker_counts if workers is None else (workers,)
+    elastic = len(counts) > 1
+    bundle = {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
     parent, _, name = storage.rpartition("/")
     path, filesystem = arrow_filesystem(parent)
+    run_config = RunConfig(
+        name=name,
+        storage_path=path,
+        storage_filesystem=filesystem,
+        failure_config=FailureConfig(**(ONE_ATTEMPT if elastic else {**ATTEMPTS, "max_failures": train.max_retries})),
+        checkpoint_config=CheckpointConfig(num_to_keep=1),
+        callbacks=list(callbacks),
+    )
     with _progress_actor(on_progress) as actor:
-        trainer = TorchTrainer(
-            train_loop_per_worker,
-            train_loop_config={"task": task, "progress": actor, "finalize": finalize},
-            scaling_config=ScalingConfig(
-                num_workers=task.job.train.workers,
-                use_gpu=resources.gpus > 0,
-                resources_per_worker={"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})},
-            ),
-            run_config=RunConfig(
-                name=name,
-                storage_path=path,
-                storage_filesystem=filesystem,
-                failure_config=FailureConfig(max_failures=task.job.train.max_retries, controller_failure_limit=3),
-                checkpoint_config=CheckpointConfig(num_to_keep=1),
-                callbacks=list(callbacks),
-            ),
-        )
+        config = {"task": task, "progress": actor, "finalize": finalize}
+
+        def fit(number: int) -> Any:
+            trainer = TorchTrainer(
+                train_loop_per_worker,
+                train_loop_config=config | {"may_grow": number < counts[-1]},
+                scaling_config=ScalingConfig(num_workers=number, use_gpu=resources.gpus > 0, resources_per_worker=bundle),
+                run_config=run_config,
+            )
+            return trainer.fit().return_value
+
         try:
-            result = trainer.fit()
+            outcome = fit_elastic(counts, train.max_retries, bundle, fit, actor) if elastic else fit(counts[0])
         except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
             raise _cause(error) from error
-    outcome: Outcome | AdjobsError = result.return_value
     if isinstance(outcome, AdjobsError):
         raise outcome
-    return outcome
+    result: Outcome = outcome
+    return result
 
 
 def _cause(error: BaseException) -> AdjobsError:
@@ -204,9 +216,11 @@ def _cause(error: BaseException) -> AdjobsError:
 def _progress_actor(on_progress: Callable[[ProgressUpdate], None]) -> Iterator[Any]:
     """An actor that the workers write to, and a thread of the driver that reads it."""
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    # Its process starts while Ray Train starts the workers: nothing here waits for it.
-    actor = ray.remote(num_cpus=0)(LatestProgress).remote()
+    # On this node, which is lost only with the driver. Its process starts while Ray Train starts the workers.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor = ray.remote(num_cpus=0, scheduling_strategy=here)(LatestProgress).remote()
     done = threading.Event()
 
     def poll() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from adjobs.errors import DataError, JobError, SupersededError
-from adjobs.training.agreement import AgreedError
+from adjobs.training.agreement import AgreedError, any_worker
 from adjobs.training.checkpoint import Checkpoints
 from adjobs.training.stage_trainer import TrainingError
 from adjobs.training.worker import FinishedTraining, WorkerSetup, run_worker
@@ -16,8 +16,19 @@ from adjobs.training.worker import FinishedTraining, WorkerSetup, run_worker
 LASTING_ERRORS = (JobError, DataError, TrainingError, SupersededError)  # that a retry would find again
 
 
+class Regrouping(Exception):  # noqa: N818 (nothing is wrong)
+    """The workers have stored a checkpoint and stop, so that more of them can continue from it."""
+
+
 class _RayCheckpoints(Checkpoints):
-    """Checkpoints that Ray carries to the storage of the run."""
+    """Checkpoints that Ray carries to the storage of the run.
+
+    Args:
+        should_grow: whether there is room for more workers; every worker calls it after each checkpoint.
+    """
+
+    def __init__(self, should_grow: Callable[[], bool]) -> None:
+        self._should_grow = should_grow
 
     @contextmanager
     def load(self) -> Iterator[Path | None]:
@@ -32,6 +43,8 @@ class _RayCheckpoints(Checkpoints):
 
         # Every worker reports, and Ray returns when the checkpoint is stored.
         ray.train.report(dict(metrics), checkpoint=None if folder is None else ray.train.Checkpoint.from_directory(folder))
+        if self._should_grow():
+            raise Regrouping
 
 
 def train_loop_per_worker(config: dict[str, Any]) -> Any:
@@ -49,17 +62,24 @@ def train_loop_per_worker(config: dict[str, Any]) -> Any:
         except LASTING_ERRORS as error:  # by now the peers have ended
             return error
 
-    context = ray.train.get_context()
+    context, device = ray.train.get_context(), get_device()
+    rank = context.get_world_rank()
+
+    def should_grow() -> bool:
+        return config["may_grow"] and any_worker(rank == 0 and _may_grow(config["progress"]), device)
+
     setup = WorkerSetup(
-        device=get_device(),
-        checkpoints=_RayCheckpoints(),
+        device=device,
+        checkpoints=_RayCheckpoints(should_grow),
         on_progress=config["progress"].put.remote,
         finalize=finalize,
-        rank=context.get_world_rank(),
+        rank=rank,
         world_size=context.get_world_size(),
     )
     try:
         return run_worker(config["task"], setup)
+    except Regrouping as regrouping:
+        return regrouping
     except LASTING_ERRORS as error:
         if setup.world_size == 1:
             return error
@@ -68,3 +88,12 @@ def train_loop_per_worker(config: dict[str, Any]) -> Any:
         if isinstance(agreed.error, LASTING_ERRORS):
             return agreed.error
         raise agreed.error from agreed
+
+
+def _may_grow(progress: Any) -> bool:
+    import ray
+
+    try:
+        return bool(ray.get(progress.may_grow.remote(), timeout=10))
+    except ray.exceptions.RayError:
+        return False
