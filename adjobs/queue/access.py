@@ -19,6 +19,7 @@ from adjobs.errors import QueueDatabaseError
 from adjobs.queue import tokens
 from adjobs.queue.answers import RETRY_SECONDS
 from adjobs.queue.client import MAX_BODY
+from adjobs.queue.packing import MAX_ARCHIVE
 from adjobs.queue.rates import FAILURES_AT_ONCE, FAILURES_PER_SECOND, REQUESTS_AT_ONCE, REQUESTS_PER_SECOND, TokenBuckets
 from adjobs.queue.store import JobStore
 from adjobs.queue.tokens import Identity, Role
@@ -26,7 +27,7 @@ from adjobs.queue.tokens import Identity, Role
 TOKEN_SECONDS = 2.0
 """For which a token that was right is not looked up again; one that is revoked is refused after them."""
 
-BODY_LIMITS: dict[str, int] = {}
+BODY_LIMITS: dict[str, int] = {"/api/uploads": MAX_ARCHIVE}
 """Bytes of a request's body, by path, where another number than MAX_BODY holds."""
 
 _HEADERS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"), (b"cache-control", b"no-store")]

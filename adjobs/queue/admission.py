@@ -48,7 +48,7 @@ def admit(spec: JobSpec, nodes: Nodes | None) -> str:
     data = data_version(job)
     if nodes is not None:
         fit_resources(job.train, nodes)
-    identity = [spec.verb, job.model_dump(mode="json"), spec.space, spec.options, data]
+    identity = [spec.verb, job.model_dump(mode="json"), spec.space, spec.options, spec.working_dir, data]
     try:
         # Python reads JSON that it does not write, such as NaN and half of a character.
         json.dumps(spec.to_dict(), allow_nan=False, ensure_ascii=False).encode()

@@ -28,9 +28,10 @@ from adjobs.queue.schemas import (
 )
 from adjobs.queue.store import JobStore
 from adjobs.queue.tokens import Identity, Role
+from adjobs.queue.uploads import Uploads, ensure_uploaded
 
 
-def add_changes(app: FastAPI, store: JobStore, cluster: Cluster, clock: Callable[[], float]) -> None:
+def add_changes(app: FastAPI, store: JobStore, cluster: Cluster, uploads: Uploads, clock: Callable[[], float]) -> None:
     """Add the endpoints that write."""
 
     @app.post("/api/jobs", responses=describe(SubmitResponse, *CHANGE))
@@ -40,6 +41,7 @@ def add_changes(app: FastAPI, store: JobStore, cluster: Cluster, clock: Callable
             nodes = cluster.nodes()
         except ClusterError:
             nodes = None  # it waits until there is a head that answers
+        ensure_uploaded(uploads, (job.working_dir for job in request.jobs))
         new = [_new_job(job, identity, nodes) for job in request.jobs]
         return JSONResponse({"jobs": [asdict(submission) for submission in store.submit(*new)]})
 
@@ -74,7 +76,7 @@ def add_changes(app: FastAPI, store: JobStore, cluster: Cluster, clock: Callable
 
 def _new_job(request: JobRequest, identity: Identity, nodes: list[dict[str, float]] | None) -> NewJob:
     options = None if request.options is None else request.options.model_dump(exclude_unset=True)
-    spec = JobSpec(request.verb, request.name, request.document, request.space, options)
+    spec = JobSpec(request.verb, request.name, request.document, request.space, options, request.working_dir)
     key = admit(spec, nodes)
     if request.key is not None:  # of this user alone: nobody can take the place of another's job
         key = hashlib.sha256(f"{identity.user} {request.key}".encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
@@ -11,7 +12,8 @@ import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from adjobs.config.settings import Settings
 from adjobs.errors import QueueError, one_line
@@ -22,6 +24,9 @@ MAX_BODY = 4 * 2**20
 
 MAX_WAIT_SECONDS = 10.0
 """Between two tries of a request that the queue refuses for now."""
+
+UPLOAD_SECONDS = 600.0
+"""In which the queue must have stored an archive that it has received."""
 
 SECONDS = 60.0  # the files of a large data set are listed before a job is queued
 
@@ -65,6 +70,19 @@ class QueueClient:
         """Queue jobs, all or none; returns for each its id, whether it is new, and its place."""
         return list(self._call("POST", "/api/jobs", {"jobs": list(jobs)})["jobs"])
 
+    def upload(self, digest: str, archive: Path) -> bool:
+        """Store the archive of a working directory; returns False if it is there already.
+
+        Args:
+            digest: its SHA-256.
+            archive: its file.
+        """
+        path = f"/api/uploads?sha256={digest}"
+        if self._call("GET", path)["exists"]:  # refuses whom the queue does not let in, before anything is sent
+            return False
+        self._call("PUT", path, archive)
+        return True
+
     def select(self, states: Sequence[str] = (), user: str | None = None, limit: int = 1000) -> list[dict[str, Any]]:
         """Jobs, the latest first."""
         query = [*(("state", state) for state in states), *((("user", user),) if user else ()), ("limit", str(limit))]
@@ -99,28 +117,44 @@ class QueueClient:
         """Forget jobs that ended so many days ago; returns how many."""
         return int(self._call("POST", "/api/prune", {"days": days})["deleted"])
 
-    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
-        data = json.dumps(body, allow_nan=False).encode() if body is not None else b"" if method == "POST" else None
-        if data is not None and len(data) > MAX_BODY:
-            raise QueueError(f"the jobs are {len(data)} bytes, a request may have {MAX_BODY}; submit fewer at once")
-        is_repeatable = method == "GET" or path == "/api/jobs"  # a job that is submitted twice is one
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | Path | None = None) -> dict[str, Any]:
+        is_repeatable = method in ("GET", "PUT") or path == "/api/jobs"  # a job that is submitted twice is one
         for wait in (1.0, 2.0, None):
             try:
-                request = urllib.request.Request(self.url + path, data, headers, method=method)
-                with make_opener(self.url).open(request, timeout=self._seconds) as response:
-                    return dict(json.load(response))
+                return self._send(method, path, body)
             except urllib.error.HTTPError as error:
                 if wait is None or error.code != HTTPStatus.TOO_MANY_REQUESTS:
                     raise QueueError(_reason(error)) from error
                 time.sleep(min(_retry_after(error), MAX_WAIT_SECONDS))
             except (OSError, http.client.HTTPException, ValueError) as error:
-                is_lost = isinstance(error, http.client.RemoteDisconnected | ConnectionResetError | http.client.IncompleteRead)
-                if wait is None or not is_repeatable or not is_lost:
+                if wait is None or not is_repeatable or not _is_lost(error):
                     action = "start it with 'adjobs up', or correct ADJOBS_QUEUE_URL"
                     raise QueueError(f"the queue at {self.url} does not answer ({one_line(error)}); {action}") from error
                 time.sleep(wait)
         raise AssertionError("unreachable")
+
+    def _send(self, method: str, path: str, body: Mapping[str, Any] | Path | None) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+        with contextlib.ExitStack() as stack:
+            data: bytes | BinaryIO | None = b"" if method == "POST" else None
+            seconds = self._seconds
+            if isinstance(body, Path):
+                data, seconds = stack.enter_context(body.open("rb")), UPLOAD_SECONDS
+                headers |= {"Content-Type": "application/zip", "Content-Length": str(body.stat().st_size)}
+            elif body is not None:
+                data = json.dumps(body, allow_nan=False).encode()
+                if len(data) > MAX_BODY:
+                    raise QueueError(f"the jobs are {len(data)} bytes, a request may have {MAX_BODY}; submit fewer at once")
+            request = urllib.request.Request(self.url + path, data, headers, method=method)
+            response = stack.enter_context(make_opener(self.url).open(request, timeout=seconds))
+            return dict(json.load(response))
+
+
+def _is_lost(error: Exception) -> bool:
+    """Whether a connection broke that had been made."""
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    lost = http.client.RemoteDisconnected | ConnectionResetError | BrokenPipeError | http.client.IncompleteRead
+    return isinstance(cause, lost)
 
 
 def _retry_after(error: urllib.error.HTTPError) -> float:

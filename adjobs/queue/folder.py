@@ -34,6 +34,7 @@ class JobSpec:
     """
 
     verb: Verb
+        working_dir: SHA-256 of the uploaded archive in whose files it runs; None: it needs none.
     name: str
     document: dict[str, Any]
     space: dict[str, Any] | None = None
@@ -41,6 +42,7 @@ class JobSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
+    working_dir: str | None = None
         return asdict(self)
 
 

@@ -19,6 +19,9 @@ FAILURES_PER_SECOND, FAILURES_AT_ONCE = 0.5, 20
 REQUEST_SECONDS = 30.0
 """In which a request must have been sent; one that comes slower holds a connection."""
 
+BYTES_PER_SECOND = 64_000
+"""A body that takes longer must come at least so fast."""
+
 MAX_CLIENTS = 10_000
 
 
@@ -65,6 +68,7 @@ class TimedProtocol(H11Protocol):
 
     _timer: asyncio.TimerHandle | None = None
     _last: Any = None
+    _received = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
@@ -73,18 +77,20 @@ class TimedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """It has sent something."""
+        self._received += len(data)
         super().data_received(data)
         if self._timer is None:
             self._start_timer()
 
     def _start_timer(self) -> None:
-        self._last = self.cycle
+        self._last, self._received = self.cycle, 0
         self._timer = self.loop.call_later(REQUEST_SECONDS, self._check)
 
     def _check(self) -> None:
         self._timer = None
         cycle = self.cycle
-        if cycle is None or (cycle is self._last and (cycle.response_complete or cycle.more_body)):
+        is_slow = self._received < BYTES_PER_SECOND * REQUEST_SECONDS
+        if cycle is None or (cycle is self._last and (cycle.response_complete or (cycle.more_body and is_slow))):
             self.transport.close()
         elif cycle.more_body:
             self._start_timer()

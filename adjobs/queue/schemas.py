@@ -44,6 +44,9 @@ class JobRequest(_Request):
     options: SearchRequest | None = Field(None, description="of the search")
     priority: int = Field(0, ge=-1000, le=1000)
     after: list[str] = Field([], max_length=MAX_JOBS, description="ids of jobs that must be done before")
+    working_dir: str | None = Field(
+        None, pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the uploaded archive in which the job runs"
+    )
     key: str | None = Field(
         None,
         pattern=r"^[0-9a-f]{32}$",
@@ -95,6 +98,13 @@ class PreflightResponse(BaseModel):
 
     version: str = Field(description="of adjobs at the queue")
     position: int = Field(description="its place in the order, from 1")
+
+
+class UploadResponse(BaseModel):
+    """Whether the archive of a working directory is stored."""
+
+    sha256: str
+    exists: bool
 
 
 class SubmissionResponse(BaseModel):

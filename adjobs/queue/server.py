@@ -18,6 +18,7 @@ from adjobs.queue.ray_jobs import Cluster
 from adjobs.queue.schemas import HealthResponse, IdentityResponse
 from adjobs.queue.states import JobState
 from adjobs.queue.store import JobStore
+from adjobs.queue.uploads import Uploads, add_uploads
 from adjobs.version import __version__
 
 
@@ -25,6 +26,7 @@ def make_app(
     store: JobStore,
     cluster: Cluster,
     limits: Limits,
+    uploads: Uploads,
     clock: Callable[[], float] = time.time,
     tracking_url: str | None = None,
 ) -> FastAPI:
@@ -34,6 +36,7 @@ def make_app(
         store: the record of the jobs.
         cluster: where their drivers run.
         limits: how many run at once.
+        uploads: working directories that clients send.
         clock: the time, in seconds since the epoch.
         tracking_url: of MLflow's pages, for links; None without a server.
     """
@@ -44,7 +47,8 @@ def make_app(
     _add_health(app, store, clock)
     _add_identity(app, tracking_url)
     add_questions(app, store, cluster, limits)
-    add_changes(app, store, cluster, clock)
+    add_changes(app, store, cluster, uploads, clock)
+    add_uploads(app, uploads)
     return app
 
 

@@ -25,6 +25,7 @@ from adjobs.queue.rates import TimedProtocol
 from adjobs.queue.ray_jobs import RayJobs
 from adjobs.queue.server import make_app
 from adjobs.queue.store import JobStore
+from adjobs.queue.uploads import Uploads
 
 POLL_SECONDS = 1.0
 SWITCH_SECONDS = 0.0005
@@ -69,9 +70,10 @@ def serve(
     sys.setswitchinterval(SWITCH_SECONDS)
     store = open_store(settings)
     _register_local_token(store, settings.queue.token_path)
+    uploads = Uploads.open(settings.artifacts)
     cluster, limits = RayJobs(settings.queue.ray_dashboard, _ray_token()), Limits(slots, max_per_user)
     config = uvicorn.Config(
-        make_app(store, cluster, limits, tracking_url=link_base(settings.tracking_uri)),
+        make_app(store, cluster, limits, uploads, tracking_url=link_base(settings.tracking_uri)),
         host=host,
         port=port,
         log_level="warning",

@@ -13,4 +13,4 @@ from adjobs.queue.server import make_app
 def queue_paths() -> set[str]:
     """The paths of the queue's HTTP interface; no path needs its store to be listed."""
     nothing = cast(Any, None)
-    return {route.path for route in make_app(nothing, nothing, nothing).routes if hasattr(route, "path")}
+    return {route.path for route in make_app(nothing, nothing, nothing, nothing).routes if hasattr(route, "path")}

@@ -22,6 +22,7 @@ from adjobs.queue.records import NewJob, QueuedJob
 from adjobs.queue.server import make_app
 from adjobs.queue.store import JobStore
 from adjobs.queue.tokens import Role
+from adjobs.queue.uploads import Uploads
 from adjobs.storage import open_store
 from tests.helpers.drawing import draw_folder
 
@@ -107,8 +108,10 @@ class RunningQueue:
     def __init__(self, root: Path) -> None:
         self.store, self.cluster = JobStore(f"sqlite:///{root / 'queue.db'}"), DrawnCluster()
         self.data = draw_folder(root / "data", 12, 2, size=16)
-        self.app = make_app(self.store, self.cluster, Limits(2), tracking_url="http://mlflow:5000")
+        self.app = make_app(self.store, self.cluster, Limits(2), self.uploads, tracking_url="http://mlflow:5000")
+        self.root = root
         config = uvicorn.Config(self.app, port=0, log_level="error", http=TimedProtocol)
+        self.uploads = Uploads.open(str(root / "artifacts"))
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self.url = ""
