@@ -36,6 +36,10 @@ class StorageError(AdjobsError):
     """S3 or a local folder refuses access, cannot be reached, or holds something unexpected."""
 
 
+class DamagedError(StorageError):
+    """An object is not what it must be; reading it again does not help."""
+
+
 class TrackingError(AdjobsError):
     """MLflow cannot be reached, or has no such run or model."""
 
@@ -44,8 +48,16 @@ class ClusterError(AdjobsError):
     """Ray cannot be reached or does not have what the job needs."""
 
 
+class RefusedError(ClusterError):
+    """Ray answers, and does not accept a job."""
+
+
 class QueueError(AdjobsError):
     """The queue refuses, or cannot be reached."""
+
+
+class QueueUnavailableError(QueueError):
+    """The queue does not answer, or cannot answer now; a later request may succeed."""
 
 
 class SupersededError(AdjobsError):

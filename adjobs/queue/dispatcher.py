@@ -11,25 +11,34 @@ import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 
-from adjobs.errors import AdjobsError, QueueError, SupersededError, one_line
+from adjobs.errors import AdjobsError, DamagedError, QueueError, RefusedError, SupersededError, one_line, shorten
 from adjobs.queue.folder import AttemptEnd, JobFolder
 from adjobs.queue.ray_jobs import Cluster, RayJob, RayStatus
 from adjobs.queue.records import QueuedJob
-from adjobs.queue.states import JobState
+from adjobs.queue.states import ExitStatus, JobState
 from adjobs.queue.store import JobStore
 
 LEASE_SECONDS = 60.0
 """A dispatcher that takes longer, such as for many jobs of a head that does not answer, loses them to another one, unharmed."""
 
+MAX_REFUSALS = 30
+"""Times that a head that answers may refuse a job; it is asked every second."""
+
+MAX_STARTS = 50
+"""Of a job: from then on, an attempt that is interrupted counts as one that is lost."""
+
+ERROR_PREFIX = "error: "
+"""Of the line on which a driver, like every verb, prints the error that ends it."""
+
+Read = TypeVar("Read")
+
 log = logging.getLogger(__name__)
 
 _RUNNING = "running"
-_STATES = {
-    "done": JobState.DONE,
-    "failed": JobState.FAILED,
-    "stopped": JobState.STOPPED,
-}
+_STOPPED = "stopped by a user"
+_INTERRUPTED = AttemptEnd("interrupted", "its driver was asked to end, but not by a user of the queue")
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,7 @@ class Dispatcher:
         open_folder: Callable[[str], JobFolder],
         limits: Limits,
         environment: Mapping[str, str],
+        lease_seconds: float = LEASE_SECONDS,
     ) -> None:
         """Without connecting.
 
@@ -61,9 +71,11 @@ class Dispatcher:
             open_folder: opens the folder of a job by its id.
             limits: how many jobs run at once.
             environment: variables of every driver; no secrets, since Ray shows them.
+            lease_seconds: after which another dispatcher may take over what this one has not followed.
         """
         self._name, self._store, self._cluster = name, store, cluster
         self._open_folder, self._limits, self._environment = open_folder, limits, environment
+        self._lease_seconds = lease_seconds
 
     def run(self, poll_seconds: float, should_stop: Callable[[], bool]) -> None:
         """Dispatch until ``should_stop``; jobs that run then go on without it."""
@@ -73,7 +85,7 @@ class Dispatcher:
 
     def step(self) -> bool:
         """Follow every job that is this dispatcher's, and start what may start; returns whether one was started."""
-        for job in self._store.adopt(self._name, LEASE_SECONDS):
+        for job in self._store.adopt(self._name, self._lease_seconds):
             try:
                 self._follow(job)
             except QueueError:
@@ -81,7 +93,7 @@ class Dispatcher:
             except Exception as error:
                 self._note_error(job, error)
         started = False
-        while claimed := self._store.claim(self._name, self._limits.slots, LEASE_SECONDS, self._limits.max_per_user):
+        while claimed := self._claim():
             started = True
             try:
                 self._start(claimed)
@@ -92,22 +104,29 @@ class Dispatcher:
                 break  # the next ones would most likely fail too; this one is tried again when it is followed
         return started
 
+    def _claim(self) -> QueuedJob | None:
+        return self._store.claim(self._name, self._limits.slots, self._lease_seconds, self._limits.max_per_user)
+
     def _note_error(self, job: QueuedJob, error: Exception) -> None:
         """Keep an error as the job's reason. What nobody expected must not end the dispatcher either: it would meet it again."""
+        reason = str(error)
+        if not isinstance(error, AdjobsError):
+            reason = f"the dispatcher cannot go on with this job ({one_line(error)}); its log says more"
+        if reason == job.reason:  # every second
+            return
         if not isinstance(error, AdjobsError):
             log.error("job %s: %r", job.id, error, exc_info=error)
-            error = AdjobsError(f"the dispatcher cannot go on with this job ({one_line(error)}); its log says more")
-        self._store.note(job, reason=str(error))
+        self._store.note(job, reason=reason)
 
     def _follow(self, job: QueuedJob) -> None:
         seen = self._cluster.job(job.submission_id)
         folder = self._open_folder(job.id)
-        if job.run_id is None and (run := folder.run()):
+        if job.run_id is None and (run := _undamaged(folder.run)):
             self._store.note(job, run_id=run.run_id)
         if seen is None:
             self._follow_unknown(job, folder)
         elif seen.status.has_ended:
-            self._end(job, _as_requested(folder.end(job.attempt) or _end_of(seen), seen, job))
+            self._end(job, _undamaged(lambda: folder.end(job.attempt)) or _end_of(seen), seen.status is RayStatus.STOPPED)
         elif job.stop_requested:
             self._cluster.stop(job.submission_id)
         elif job.state is JobState.STARTING and seen.status is RayStatus.RUNNING:
@@ -116,7 +135,7 @@ class Dispatcher:
             self._note_progress(job, folder)
 
     def _note_progress(self, job: QueuedJob, folder: JobFolder) -> None:
-        progress = folder.progress(job.attempt)
+        progress = _undamaged(lambda: folder.progress(job.attempt))
         if progress is not None and asdict(progress) != job.progress:
             self._store.note(job, progress=asdict(progress))
         if job.state is JobState.RUNNING and job.reason != _RUNNING:  # an error of Ray or of the storage that is over
@@ -124,13 +143,13 @@ class Dispatcher:
 
     def _follow_unknown(self, job: QueuedJob, folder: JobFolder) -> None:
         """A head that answers does not know the job: it was never submitted, or the head was replaced."""
-        end = folder.end(job.attempt)
+        end = _undamaged(lambda: folder.end(job.attempt))
         if end is not None:  # its driver outlived the head
-            self._end(job, _as_requested(end, None, job))
+            self._end(job, end)
         elif job.stop_requested:
             if self._store.is_held(job):
                 folder.revoke(job.attempt)
-            self._store.move(job, JobState.STOPPED, "stopped by a user")
+            self._store.move(job, JobState.STOPPED, _STOPPED)
         elif job.state is JobState.STARTING and not folder.has_driver(job.attempt):
             self._start(job)
         else:
@@ -141,40 +160,70 @@ class Dispatcher:
         if not self._store.is_held(job):
             return  # this process slept so long that another dispatcher took the job over
         folder = self._open_folder(job.id)
-        folder.write_spec(job.spec)
         try:
+            folder.write_spec(job.spec)
             folder.start_attempt(job.attempt)
         except SupersededError as error:
             self._end(job, AttemptEnd("lost", str(error)))
             return
+        except (TypeError, ValueError, RecursionError) as error:
+            self._end(job, AttemptEnd("failed", f"it cannot be stored as JSON ({one_line(error)}); submit it with other values"))
+            return
         command = ["python", "-m", "adjobs.cli.driver", job.id, str(job.attempt)]  # that of the node, which has adjobs
-        self._cluster.submit(job.submission_id, shlex.join(command), self._environment)
+        try:
+            self._cluster.submit(job.submission_id, shlex.join(command), self._environment)
+        except RefusedError as error:
+            self._give_up_if_refused_often(job, folder, error)
+            return
         log.info("job %s: attempt %d submitted", job.id, job.attempt)
 
-    def _end(self, job: QueuedJob, end: AttemptEnd) -> None:
-        if end.state != "lost":
-            state, reason = _STATES[end.state], end.reason
-        elif job.stop_requested:
-            state, reason = JobState.STOPPED, "stopped by a user"
+    def _give_up_if_refused_often(self, job: QueuedJob, folder: JobFolder, error: RefusedError) -> None:
+        count = folder.count_refusal(job.attempt)
+        if count < MAX_REFUSALS:
+            raise error
+        folder.revoke(job.attempt)  # in case that Ray accepted it, and its answer was lost
+        self._end(job, AttemptEnd("failed", f"{error}; it did so {count} times"))
+
+    def _end(self, job: QueuedJob, end: AttemptEnd, is_stopped: bool = False) -> None:
+        """Record how an attempt ended; ``is_stopped`` if Ray says that somebody stopped it."""
+        attempt, values = f"attempt {job.attempt} of {job.max_attempts}", {}
+        if end.state == "done":
+            state, reason = JobState.DONE, end.reason
+        elif end.state == "failed":
+            state, reason = JobState.FAILED, end.reason
+        elif job.stop_requested or (is_stopped and end.state == "interrupted"):
+            state, reason = JobState.STOPPED, _STOPPED
+        elif end.state == "interrupted" and job.attempt < MAX_STARTS:
+            state, reason = JobState.QUEUED, f"{attempt} was interrupted, and does not count: {end.reason}"
+            values = {"max_attempts": job.max_attempts + 1}
         elif job.attempt < job.max_attempts:
-            state, reason = JobState.QUEUED, f"attempt {job.attempt} of {job.max_attempts} was lost: {end.reason}"
+            state, reason = JobState.QUEUED, f"{attempt} was lost: {end.reason}"
         else:
             state, reason = JobState.FAILED, f"the last of {job.max_attempts} attempts was lost: {end.reason}"
-        if self._store.move(job, state, reason):
+        if self._store.move(job, state, reason, **values):
             log.info("job %s: %s (%s)", job.id, state, reason)
 
 
-def _as_requested(end: AttemptEnd, seen: RayJob | None, job: QueuedJob) -> AttemptEnd:
-    """A driver that was stopped cannot know by whom: it is lost if its machine was shut down, or 'adjobs down' stopped it."""
-    if end.state != "stopped" or job.stop_requested or (seen is not None and seen.status is RayStatus.STOPPED):
-        return end
-    return AttemptEnd("lost", "its driver was stopped, but not by a user of the queue")
+def _undamaged(read: Callable[[], Read | None]) -> Read | None:
+    """What a driver has stored; None, too, if it is damaged: what Ray says must do then."""
+    try:
+        return read()
+    except DamagedError as error:
+        log.warning("%s", error)
+        return None
 
 
 def _end_of(seen: RayJob) -> AttemptEnd:
-    """How an attempt ended that did not say so itself: its process was killed, or never started."""
+    """How an attempt ended that did not say so itself: its process was killed, never started, or could not reach the storage."""
     if seen.status is RayStatus.SUCCEEDED:
         return AttemptEnd("done", "succeeded")
-    if seen.status is RayStatus.STOPPED:
-        return AttemptEnd("stopped", "stopped by a user")
-    return AttemptEnd("lost", " ".join(seen.message.split())[:300] or "its driver ended and gave no reason")
+    if seen.status is RayStatus.STOPPED or seen.exit_code in (ExitStatus.INTERRUPTED, ExitStatus.TERMINATED):
+        return _INTERRUPTED
+    reason = _reason(seen.message) or "its driver ended and gave no reason"
+    return AttemptEnd("failed" if seen.exit_code == ExitStatus.FAILED else "lost", reason)
+
+
+def _reason(message: str) -> str:
+    """Of what Ray says, which ends with the driver's last lines, the error that a verb prints; all of it if there is none."""
+    errors = [line for line in message.splitlines() if line.startswith(ERROR_PREFIX)]
+    return errors[-1].removeprefix(ERROR_PREFIX)[:1000] if errors else shorten(message, 300)

@@ -2,6 +2,8 @@
 
 It stops by itself, within seconds and without writing to MLflow, when a later attempt has begun: the head that started it may
 have been lost, and the run now belongs to the other. Until then a fence keeps its workers from storing checkpoints and models.
+
+How it ends it stores, and says once more by its exit status: the storage may be down.
 """
 
 from __future__ import annotations
@@ -12,17 +14,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from adjobs.config import resolve
 from adjobs.config.job import JobConfig
 from adjobs.config.settings import Settings
-from adjobs.errors import AdjobsError, ClusterError, Stopped, StorageError, SupersededError, TrackingError
+from adjobs.errors import AdjobsError, ClusterError, DamagedError, Stopped, StorageError, SupersededError, TrackingError, one_line
 from adjobs.jobs import run
 from adjobs.jobs.lifecycle import fenced, is_driver_alive
 from adjobs.queue.folder import AttemptEnd, JobFolder, JobSpec
 from adjobs.queue.progress import ProgressReporter
+from adjobs.queue.states import ExitStatus
 from adjobs.tracking import search as records
+from adjobs.tracking.client import connect
 from adjobs.tracking.layout import StoredRun
 from adjobs.tracking.runs import open_reader
 from adjobs.tracking.search import StoredSearch
@@ -33,9 +37,13 @@ from adjobs.tuning.space import parse_space
 from adjobs.types import JobStatus
 
 CHECK_SECONDS = 10.0
-EXIT_SUPERSEDED = 3
-TRANSIENT = (ClusterError, StorageError, TrackingError)
+PATIENCE_SECONDS = 300.0
+"""An attempt waits so long for storage and MLflow before it starts."""
+
+TRANSIENT = (ClusterError, StorageError, TrackingError, OSError, MemoryError)
 """Errors of the systems around a job, which another attempt may not meet."""
+
+Answer = TypeVar("Answer")
 
 log = logging.getLogger(__name__)
 
@@ -59,32 +67,69 @@ def drive(job: str, attempt: int, settings: Settings, on_progress: run.OnProgres
     """
     folder = JobFolder.open(settings.artifacts, job)
     try:
-        folder.start_driver(attempt)
+        patiently(lambda: folder.start_driver(attempt), StorageError)
     except ClusterError as error:  # two of one attempt would not stop each other; a later attempt stops both
-        folder.write_end(attempt, AttemptEnd("lost", str(error)))
+        _record_end(folder, attempt, AttemptEnd("lost", str(error)))
         raise
     reporter = ProgressReporter(folder, attempt, on_progress, observer)
     with _ended_when_superseded(folder, attempt), fenced(folder.fence(attempt)):
         try:
-            spec = folder.spec()
+            spec = patiently(folder.spec, StorageError)
             config = resolve.resolve(spec.document, source=f"job {job}")
+            if config.track is not None:
+                patiently(lambda: connect(settings.tracking_uri), TrackingError)
             if spec.verb == "train":
                 result = _train(config, folder, settings, reporter.on_training)
             else:
                 result = _search(f"{spec.name}-{job}", config, spec, settings, reporter)
-        except (Stopped, KeyboardInterrupt):
-            folder.write_end(attempt, AttemptEnd("stopped", "stopped by a user"))
+        except (Stopped, KeyboardInterrupt):  # it cannot know by whom
+            _record_end(folder, attempt, AttemptEnd("interrupted", "its driver was asked to end, but not by a user of the queue"))
             raise
         except SupersededError:  # how the job ends is for the later attempt to say
             raise
-        except TRANSIENT as error:
-            folder.write_end(attempt, AttemptEnd("lost", str(error)))
+        except (AdjobsError, *TRANSIENT) as error:
+            _record_end(folder, attempt, AttemptEnd("lost" if isinstance(error, TRANSIENT) else "failed", describe(error)))
             raise
-        except AdjobsError as error:
-            folder.write_end(attempt, AttemptEnd("failed", str(error)))
-            raise
-        folder.write_end(attempt, AttemptEnd("done", "succeeded"))
+        _record_end(folder, attempt, AttemptEnd("done", "succeeded"))
     return result
+
+
+def exit_status(error: Exception) -> ExitStatus:
+    """What the process of a driver ends with after an error of :func:`drive`."""
+    if isinstance(error, SupersededError):
+        return ExitStatus.SUPERSEDED
+    return ExitStatus.LOST if isinstance(error, TRANSIENT) else ExitStatus.FAILED
+
+
+def describe(error: Exception) -> str:
+    """An error of :func:`drive` on one line."""
+    return str(error) if isinstance(error, AdjobsError) else f"this node refuses: {one_line(error)}; check its disk and memory"
+
+
+def patiently(read: Callable[[], Answer], transient: type[AdjobsError], seconds: float = PATIENCE_SECONDS) -> Answer:
+    """What a system answers that may be restarted just now.
+
+    Args:
+        read: asks it.
+        transient: its error as long as it does not answer.
+        seconds: after which that error is raised.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return read()
+        except transient as error:
+            if isinstance(error, DamagedError) or time.monotonic() > deadline:
+                raise
+            log.warning("%s; trying again for at most %.0f s", error, deadline - time.monotonic())
+            time.sleep(CHECK_SECONDS / 2)
+
+
+def _record_end(folder: JobFolder, attempt: int, end: AttemptEnd) -> None:
+    try:
+        folder.write_end(attempt, end)
+    except StorageError as error:  # the exit status says it, too
+        log.warning("the end of attempt %d (%s) is not stored: %s", attempt, end.state, error)
 
 
 def _train(config: JobConfig, folder: JobFolder, settings: Settings, on_progress: run.OnProgress) -> dict[str, Any]:
@@ -109,6 +154,7 @@ def _search(name: str, config: JobConfig, spec: JobSpec, settings: Settings, obs
         space = parse_space(spec.space, f"space of job {spec.name}")
         result = search.run_search(config, space, SearchOptions(**options), settings, observer, name=name, time_budget_s=budget)
         return result.to_dict()
+    observer.on_open(stored.ref)  # the earlier driver may have died before it could store which run it is
     if stored.status == JobStatus.FINISHED:
         return {"run_id": stored.ref.run_id, "tracking_uri": stored.ref.tracking_uri}
     _wait_for_end_of_driver(lambda: records.find_search(settings.tracking_uri, name))
@@ -138,7 +184,7 @@ def _ended_when_superseded(folder: JobFolder, attempt: int) -> Iterator[None]:
                 continue  # the storage may be down, and then nothing can be written there either
             if not is_current:
                 log.error("a later attempt of this job has begun; this one ends here")
-                os._exit(EXIT_SUPERSEDED)
+                os._exit(ExitStatus.SUPERSEDED)
 
     threading.Thread(target=watch, daemon=True).start()
     try:

@@ -2,16 +2,18 @@
 
 ``spec.json`` is what to run, ``attempt.json`` the only attempt that may, ``run.json`` the run that it opened, ``progress.json``
 how far it is, and ``end-<attempt>.json`` how it ended, which Ray forgets when its head dies.
+``refused-<attempt>.json`` counts how often Ray refused to start it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args
 
-from adjobs.errors import ClusterError, StorageError, SupersededError, one_line
+from adjobs.errors import ClusterError, DamagedError, SupersededError, one_line, shown
 from adjobs.storage import fence, open_store
 from adjobs.storage.base import Store
 from adjobs.storage.fence import Fence
@@ -19,6 +21,7 @@ from adjobs.tracking.layout import RunRef
 
 Parsed = TypeVar("Parsed")
 Verb = Literal["train", "tune"]
+EndState = Literal["done", "failed", "lost", "interrupted"]
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,12 @@ class AttemptEnd:
     """How an attempt ended.
 
     Attributes:
-        state: ``done``, ``failed``, ``stopped``, or ``lost`` for what another attempt may mend.
+        state: ``done``; ``failed`` as another attempt would; ``lost`` for what another attempt may mend; ``interrupted`` by a
+            signal, which a user who stops the job sends, or a machine that shuts down.
         reason: the error, in one line.
     """
 
-    state: Literal["done", "failed", "stopped", "lost"]
+    state: EndState
     reason: str
 
 
@@ -110,9 +114,22 @@ class JobFolder:
         Raises:
             SupersededError: a later one was started already.
         """
-        if self._store.exists(fence.KEY) and (current := fence.read_current(self._store)) > attempt:
+        try:
+            current = fence.read_current(self._store) if self._store.exists(fence.KEY) else 0
+        except DamagedError:
+            current = 0  # it keeps every attempt from writing, and is replaced
+        if current > attempt:
             raise SupersededError(f"attempt {attempt} of this job was to be started after attempt {current}")
         fence.write_current(self._store, attempt)
+
+    def count_refusal(self, attempt: int) -> int:
+        """Count one more time that Ray refused to start an attempt; returns how often it has."""
+        name = f"refused-{attempt}.json"
+        count = 1
+        with contextlib.suppress(DamagedError, TypeError):
+            count += self._read(name).get("count", 0) if self._store.exists(name) else 0
+        self._write(name, {"count": count})
+        return count
 
     def revoke(self, attempt: int) -> None:
         """Let an attempt end itself that cannot be stopped, wherever it runs or will yet be started."""
@@ -169,13 +186,18 @@ class JobFolder:
     def end(self, attempt: int) -> AttemptEnd | None:
         """How an attempt ended; None if it lives, or died before it could store that."""
         name = f"end-{attempt}.json"
-        return self._parse(AttemptEnd, name, self._read(name)) if self._store.exists(name) else None
+        if not self._store.exists(name):
+            return None
+        end = self._parse(AttemptEnd, name, self._read(name))
+        if end.state not in get_args(EndState):
+            raise DamagedError(f"{self._store.uri(name)}: is damaged (state {shown(end.state)}); submit the job again")
+        return end
 
     def _parse(self, kind: Callable[..., Parsed], name: str, value: Mapping[str, Any]) -> Parsed:
         try:
             return kind(**value)
         except TypeError as error:
-            raise StorageError(f"{self._store.uri(name)}: is damaged ({one_line(error)}); submit the job again") from error
+            raise DamagedError(f"{self._store.uri(name)}: is damaged ({one_line(error)}); submit the job again") from error
 
     def _write(self, name: str, value: Mapping[str, Any]) -> None:
         self._store.write(name, json.dumps(value, allow_nan=False).encode())
@@ -184,7 +206,7 @@ class JobFolder:
         try:
             value = json.loads(self._store.read(name))
         except ValueError as error:
-            raise StorageError(f"{self._store.uri(name)}: is not valid JSON ({one_line(error)}); submit the job again") from error
+            raise DamagedError(f"{self._store.uri(name)}: is not valid JSON ({one_line(error)}); submit the job again") from error
         if not isinstance(value, dict):
-            raise StorageError(f"{self._store.uri(name)}: is not a JSON object; submit the job again")
+            raise DamagedError(f"{self._store.uri(name)}: is not a JSON object; submit the job again")
         return value

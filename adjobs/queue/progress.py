@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from adjobs.errors import StorageError
 from adjobs.queue.folder import JobFolder, JobProgress
+from adjobs.tracking.layout import RunRef
 from adjobs.training.progress import ProgressUpdate
 from adjobs.tuning.search import SearchObserver
 from adjobs.tuning.trial_manager import TrialManager
@@ -49,6 +50,11 @@ class ProgressReporter(SearchObserver):
         """The training of the job progressed."""
         self._on_progress(update)
         self._store(self._of_training(update))
+
+    def on_open(self, run: RunRef) -> None:
+        """The run of a search is open: a later attempt, and the queue's list, find it in the job's folder."""
+        self._observer.on_open(run)
+        self._folder.write_run(run)
 
     def on_start(self, name: str, manager: TrialManager) -> None:
         """The first trials start."""

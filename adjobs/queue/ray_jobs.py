@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
-from adjobs.errors import ClusterError, one_line
+from adjobs.errors import ClusterError, RefusedError, one_line
 from adjobs.queue.http import make_opener
 
 SECONDS = 10.0
@@ -58,7 +58,7 @@ class Cluster(Protocol):
     """What a dispatcher needs of Ray. Every method raises ClusterError when the head does not answer."""
 
     def submit(self, submission_id: str, entrypoint: str, environment: Mapping[str, str]) -> None:
-        """Start a driver; once only, however often it is called."""
+        """Start a driver; once only, however often it is called. Raises RefusedError when the head answers, but refuses."""
 
     def job(self, submission_id: str) -> RayJob | None:
         """What Ray says of a job; None if a head that answers does not know it."""
@@ -98,7 +98,7 @@ class RayJobs:
         status, text = self._call("POST", "/api/jobs/", body)
         # Ray reports an id that exists with a traceback, as an error of the server.
         if status != 200 and "already exists" not in text:
-            raise ClusterError(f"Ray at {self._address}: refused job {submission_id} ({status}: {_last_line(text)})")
+            raise RefusedError(f"Ray at {self._address}: refused job {submission_id} ({status}: {_last_line(text)})")
 
     def job(self, submission_id: str) -> RayJob | None:
         """What Ray says of a job; None if it does not know it."""

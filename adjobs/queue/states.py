@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 
 class JobState(StrEnum):
@@ -34,3 +34,14 @@ NEXT: dict[JobState, tuple[JobState, ...]] = {
     JobState.STOPPED: (JobState.QUEUED,),
 }
 """Allowed changes of state."""
+
+
+class ExitStatus(IntEnum):
+    """How the process of a driver ends, for the case that it cannot store how its attempt did."""
+
+    DONE = 0
+    FAILED = 2  # as another attempt would
+    SUPERSEDED = 3
+    LOST = 75  # another attempt may succeed; sysexits.h calls it EX_TEMPFAIL
+    INTERRUPTED = 130  # SIGINT
+    TERMINATED = 143  # SIGTERM

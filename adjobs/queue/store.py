@@ -150,8 +150,12 @@ class JobStore(JobReader):
         with self.transaction() as connection:
             return connection.execute(sa.select(jobs.c.id).where(held)).first() is not None
 
-    def move(self, job: QueuedJob, state: JobState, reason: str) -> bool:
-        """Change the state of an owned job; returns False and changes nothing if it is no longer this owner's attempt."""
+    def move(self, job: QueuedJob, state: JobState, reason: str, **values: Any) -> bool:
+        """Change the state of an owned job, and with it other columns.
+
+        Returns:
+            False if it is no longer this owner's attempt; then nothing changes.
+        """
         with self.transaction() as connection:
             current = find_job(connection, job.id)
             if (current.owner, current.attempt) != (job.owner, job.attempt) or current.state not in HOLDING_SLOT:
@@ -160,7 +164,7 @@ class JobStore(JobReader):
                 return False
             if state is JobState.QUEUED and current.stop_requested:  # since the dispatcher read the job
                 state, reason = JobState.STOPPED, "stopped by a user"
-            change_state(connection, current, state, reason, self._clock())
+            change_state(connection, current, state, reason, self._clock(), **values)
             return True
 
     def note(self, job: QueuedJob, **values: Any) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
-from adjobs.errors import StorageError, SupersededError, one_line
+from adjobs.errors import DamagedError, SupersededError, one_line
 from adjobs.storage import Store, open_store
 
 KEY = "attempt.json"
@@ -42,9 +42,10 @@ def read_current(store: Store) -> int:
     """The current attempt.
 
     Raises:
-        StorageError: there is none, or its object is damaged.
+        StorageError: there is none.
+        DamagedError: its object is damaged.
     """
     try:
         return int(json.loads(store.read(KEY))["attempt"])
     except (ValueError, LookupError, TypeError) as error:
-        raise StorageError(f"{store.uri(KEY)}: is damaged ({one_line(error)}); submit the job again") from error
+        raise DamagedError(f"{store.uri(KEY)}: is damaged ({one_line(error)}); submit the job again") from error

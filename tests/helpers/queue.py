@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import uvicorn
 
-from adjobs.errors import ClusterError
+from adjobs.errors import ClusterError, RefusedError
 from adjobs.queue import tokens
 from adjobs.queue.client import QueueClient
 from adjobs.queue.dispatcher import Dispatcher, Limits
@@ -42,6 +42,7 @@ class DrawnCluster:
         self.dies_before = self.dies_after = False
         self.resources: list[dict[str, float]] = [{"CPU": 8.0, "GPU": 1.0}]
         self.log = ""
+        self.refusal = ""
         self.foreign: list[ForeignJob] = []
 
     def nodes(self) -> list[dict[str, float]]:
@@ -52,6 +53,8 @@ class DrawnCluster:
         self._answer()
         if self.dies_before:
             raise Killed
+        if self.refusal:
+            raise RefusedError(self.refusal)
         if submission_id not in self.jobs:
             self.submitted.append(submission_id)
             self.jobs[submission_id] = RayJob(RayStatus.PENDING, "", None)

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from adjobs.queue.folder import AttemptEnd, JobProgress
+from adjobs.queue import dispatcher
+from adjobs.queue.dispatcher import MAX_REFUSALS
+from adjobs.queue.folder import AttemptEnd, JobFolder, JobProgress
 from adjobs.queue.records import NewJob
 from adjobs.queue.states import JobState
 from adjobs.tracking.layout import RunRef
@@ -159,22 +161,80 @@ def test_step_job_stopped_at_ray_is_stopped(setup):
 @pytest.mark.parametrize("head_is_new", [False, True])
 def test_step_driver_stopped_with_its_machine_is_followed_by_the_next_attempt(setup, head_is_new):
     job = run_first(setup)
-    setup.folder(job).write_end(1, AttemptEnd("stopped", "stopped by a user"))
+    setup.folder(job).write_end(1, AttemptEnd("interrupted", "asked to end"))
     setup.cluster.set(f"{job}-1", "FAILED", "exit 143", 143)
     if head_is_new:
         setup.cluster.jobs.clear()
     setup.dispatcher().step()
-    assert (setup.get(job).state, setup.get(job).attempt) == (JobState.STARTING, 2)
-    assert "was lost: its driver was stopped, but not by a user of the queue" in setup.store.history_of(job)[-2].reason
+    resumed = setup.get(job)
+    assert (resumed.state, resumed.attempt, resumed.max_attempts) == (JobState.STARTING, 2, 4)
+    assert setup.store.history_of(job)[-2].reason == "attempt 1 of 3 was interrupted, and does not count: asked to end"
+
+
+def test_step_job_that_is_interrupted_again_and_again_ends(setup, monkeypatch):
+    monkeypatch.setattr(dispatcher, "MAX_STARTS", 2)
+    job = run_first(setup)
+    for attempt in range(1, 5):
+        setup.cluster.set(f"{job}-{attempt}", "FAILED", "exit 143", 143)
+        setup.dispatcher().step()
+    ended = setup.get(job)
+    assert (ended.state, ended.attempt) == (JobState.FAILED, 4)
+    assert ended.reason.startswith("the last of 4 attempts was lost: its driver was asked to end")
 
 
 def test_step_driver_that_a_user_stopped_is_stopped(setup):
     job = run_first(setup)
     setup.store.request_stop(job)
-    setup.folder(job).write_end(1, AttemptEnd("stopped", "stopped by a user"))
+    setup.folder(job).write_end(1, AttemptEnd("interrupted", "asked to end"))
     setup.cluster.set(f"{job}-1", "FAILED", "exit 143", 143)
     setup.dispatcher().step()
     assert (setup.get(job).state, setup.get(job).attempt) == (JobState.STOPPED, 1)
+
+
+@pytest.mark.parametrize(
+    ("exit_status", "message", "state", "reason"),
+    [
+        (
+            2,
+            "failed with exit code 2, last logs:\nreading\nerror: data.uri: no such folder\n",
+            "failed",
+            "data.uri: no such folder",
+        ),
+        (75, "exit code 75\nerror: MLflow: no answer", "starting", "attempt 1 of 3 was lost: MLflow: no answer"),
+        (143, "exit code 143", "starting", "attempt 1 of 3 was interrupted, and does not count: its driver was asked to end"),
+        (-9, "exit code -9", "starting", "attempt 1 of 3 was lost: exit code -9"),
+        (1, "Traceback", "starting", "attempt 1 of 3 was lost: Traceback"),
+    ],
+)
+def test_step_exit_status_says_how_an_attempt_ended_that_could_not_store_it(setup, exit_status, message, state, reason):
+    job = run_first(setup)
+    setup.cluster.set(f"{job}-1", "FAILED", message, exit_status)
+    setup.dispatcher().step()
+    assert setup.get(job).state == state
+    assert any(change.reason.startswith(reason) for change in setup.store.history_of(job))
+
+
+def test_step_job_that_ray_refuses_for_good_fails_with_the_reason_and_frees_its_slot(setup):
+    job = setup.submit("a")
+    setup.cluster.refusal = "Ray at http://head: refused job (400: no such option)"
+    for _ in range(MAX_REFUSALS - 1):
+        setup.dispatcher().step()
+    assert (setup.get(job).state, setup.get(job).reason) == (JobState.STARTING, setup.cluster.refusal)
+    setup.dispatcher().step()
+    failed = setup.get(job)
+    assert (failed.state, failed.reason) == (JobState.FAILED, f"{setup.cluster.refusal}; it did so {MAX_REFUSALS} times")
+    assert not setup.folder(job).is_current(1)
+    assert setup.store.claim("one", 1, 60) is None
+
+
+def test_step_job_that_ray_refuses_for_a_while_is_started_in_the_same_attempt(setup):
+    job = setup.submit("a")
+    setup.cluster.refusal = "Ray at http://head: refused job (500: No available agent)"
+    for _ in range(3):
+        setup.dispatcher().step()
+    setup.cluster.refusal = ""
+    setup.dispatcher().step()
+    assert setup.cluster.submitted == [f"{job}-1"]
 
 
 def test_step_notes_progress_but_not_that_of_an_earlier_attempt(setup):
@@ -194,33 +254,57 @@ def test_step_notes_progress_but_not_that_of_an_earlier_attempt(setup):
     assert (setup.get(job).attempt, setup.get(job).progress) == (2, None)
 
 
-def test_step_damaged_object_of_a_job_is_its_reason_and_others_go_on(setup):
-    job, other = run_first(setup), setup.submit("b")
-    setup.folder(job)._store.write("end-1.json", b"{")
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"state": "gone", "reason": ""}', b'{"other": 1}'])
+def test_step_damaged_end_of_an_attempt_is_replaced_by_what_ray_says(setup, content):
+    done, failed = run_first(setup), setup.submit("b")
+    setup.folder(done)._store.write("end-1.json", content)
+    setup.cluster.set(f"{done}-1", "SUCCEEDED")
+    setup.folder(failed)._store.write("end-1.json", content)
+    setup.dispatcher().step()
+    setup.cluster.set(f"{failed}-1", "FAILED", "error: bad data", 2)
+    setup.dispatcher().step()
+    assert (setup.get(done).state, setup.get(failed).state) == (JobState.DONE, JobState.FAILED)
+
+
+def test_step_damaged_run_and_progress_keep_no_job_from_ending(setup):
+    job = run_first(setup)
+    for name in ("run.json", "progress.json"):
+        setup.folder(job)._store.write(name, b"{")
+    setup.dispatcher().step()
     setup.cluster.set(f"{job}-1", "SUCCEEDED")
     setup.dispatcher().step()
-    assert "end-1.json: is not valid JSON" in setup.get(job).reason
-    assert setup.get(other).state is JobState.STARTING
+    assert (setup.get(job).state, setup.get(job).run_id) == (JobState.DONE, None)
 
 
-def test_step_job_that_cannot_be_stored_is_no_end_of_the_dispatcher(setup):
-    """Not even one that no check of the interface let through."""
+def test_step_damaged_fence_is_replaced_when_the_next_attempt_starts_and_when_a_lost_one_is_stopped(setup):
+    lost, stopped = run_first(setup), setup.submit("b")
+    setup.dispatcher().step()
+    for job in (lost, stopped):
+        setup.folder(job)._store.write("attempt.json", b"{")
+    setup.store.request_stop(stopped)
+    setup.cluster.jobs.clear()
+    setup.dispatcher().step()
+    assert (setup.get(lost).attempt, setup.folder(lost).is_current(2)) == (2, True)
+    assert (setup.get(stopped).state, setup.folder(stopped).is_current(1)) == (JobState.STOPPED, False)
+
+
+def test_step_job_that_cannot_be_stored_fails_and_others_go_on(setup):
+    """Not even one that no check of the interface let through keeps its slot."""
     spec = {"verb": "train", "options": {"x": float("nan")}}
     (unstorable,) = setup.store.submit(NewJob("a", spec, "ann", "a"))
     other = setup.submit("b")
     for _ in range(2):
         setup.dispatcher().step()
-    assert "the dispatcher cannot go on with this job (Out of range float values" in setup.get(unstorable.id).reason
+    failed = setup.get(unstorable.id)
+    assert (failed.state, "it cannot be stored as JSON (Out of range float values" in failed.reason) == (JobState.FAILED, True)
     assert setup.cluster.submitted == [f"{other}-1"]
-    setup.store.request_stop(unstorable.id)
-    setup.dispatcher().step()
-    assert setup.get(unstorable.id).state is JobState.STOPPED
 
 
-def test_step_unknown_end_of_an_attempt_is_no_end_of_the_dispatcher(setup):
+def test_step_unexpected_error_of_one_job_is_logged_once_and_others_go_on(setup, monkeypatch, caplog):
     job, other = run_first(setup), setup.submit("b")
-    setup.folder(job)._store.write("end-1.json", b'{"state": "gone", "reason": ""}')
-    setup.cluster.set(f"{job}-1", "SUCCEEDED")
-    setup.dispatcher().step()
-    assert "cannot go on with this job ('gone')" in setup.get(job).reason
+    monkeypatch.setattr(JobFolder, "run", lambda folder: 1 // 0 if job in folder.fence(1).uri else None)
+    for _ in range(3):
+        setup.dispatcher().step()
+    assert "cannot go on with this job (integer division or modulo by zero)" in setup.get(job).reason
+    assert sum(record.levelname == "ERROR" for record in caplog.records) == 1
     assert setup.get(other).state is JobState.STARTING
