@@ -7,19 +7,20 @@ jobs that they have claimed for as long as they renew their lease.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from adjobs.errors import QueueError
 from adjobs.queue.claiming import fail_orphaned, holding_per_user, next_eligible
+from adjobs.queue.grouping import Group
 from adjobs.queue.reader import JobReader
 from adjobs.queue.records import MAX_ATTEMPTS, NewJob, QueuedJob, Submission
 from adjobs.queue.rows import change_state, find_job, find_live, update_job
 from adjobs.queue.schema import jobs, predecessors
 from adjobs.queue.states import ENDED, HOLDING_SLOT, LIVE, NEXT, JobState
-from adjobs.queue.submitting import insert_job, refuse_priority
+from adjobs.queue.submitting import Answer, insert_jobs, refuse_priority
 
 
 class JobStore(JobReader):
@@ -37,6 +38,7 @@ class JobStore(JobReader):
         """
         super().__init__(url)
         self._clock = clock
+        self._submissions = Group(self._submit_together)
 
     # Users
 
@@ -46,8 +48,10 @@ class JobStore(JobReader):
         Raises:
             QueueError: a job that one should wait for does not exist, or a priority is out of range.
         """
-        with self.transaction() as connection:
-            return [insert_job(connection, job, self._clock()) for job in new]
+        answer = self._submissions.submit(new)
+        if isinstance(answer, QueueError):
+            raise answer
+        return answer
 
     def request_stop(self, identifier: str) -> QueuedJob:
         """Stop a job: a queued one ends at once, one that runs when its dispatcher has stopped it.
@@ -102,6 +106,10 @@ class JobStore(JobReader):
         old = jobs.c.state.in_([state.value for state in ENDED]) & (jobs.c.ended_at < ended_before)
         with self.transaction() as connection:
             return int(connection.execute(jobs.delete().where(old, jobs.c.id.not_in(awaited))).rowcount)
+
+    def _submit_together(self, requests: Sequence[Sequence[NewJob]]) -> list[Answer]:
+        with self.transaction() as connection:
+            return insert_jobs(connection, requests, self._clock())
 
     # Dispatchers
 

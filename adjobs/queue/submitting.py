@@ -1,40 +1,55 @@
-"""How a job enters the queue."""
+"""How jobs enter the queue: those of all requests that wait, in one transaction with few statements."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from adjobs.errors import QueueError
 from adjobs.queue.records import NewJob, Submission
-from adjobs.queue.rows import find_job, find_live, position_of, record_change
-from adjobs.queue.schema import jobs, predecessors
-from adjobs.queue.states import JobState
+from adjobs.queue.rows import find_job, position_of
+from adjobs.queue.schema import history, jobs, predecessors
+from adjobs.queue.states import LIVE, JobState
 
 MAX_PRIORITY = 1000
 
+Request = Sequence[NewJob]
+"""Jobs that are queued together, in this order, all or none."""
+Answer = list[Submission] | QueueError
 
-def insert_job(connection: sa.Connection, job: NewJob, now: float) -> Submission:
-    """Queue a job; if it equals a living one, that is the answer.
+# Built once; the states as literals: with parameters, SQLite would not use the index of live jobs, and read them all.
+_LIVE: sa.BindParameter[Any] = sa.bindparam("live", [state.value for state in LIVE], expanding=True, literal_execute=True)
+_FIND_LIVE = sa.select(jobs.c.key, jobs.c.id).where(jobs.c.key.in_(sa.bindparam("keys", expanding=True)), jobs.c.state.in_(_LIVE))
+_COUNT_QUEUED = sa.select(jobs.c.priority, sa.func.count()).where(jobs.c.state == JobState.QUEUED.value).group_by(jobs.c.priority)
+# In order: PostgreSQL takes all rows in one statement, SQLite is as fast with one after the other.
+_INSERT_JOBS = {
+    "postgresql": jobs.insert().returning(jobs.c.seq, sort_by_parameter_order=True),
+    "sqlite": jobs.insert(),
+}
+_INSERT_HISTORY = {
+    "postgresql": history.insert().returning(history.c.number, sort_by_parameter_order=True),
+    "sqlite": history.insert(),
+}
 
-    Raises:
-        QueueError: a job that it should wait for does not exist, or its priority is out of range.
+
+def insert_jobs(connection: sa.Connection, requests: Sequence[Request], now: float) -> list[Answer]:
+    """Queue the jobs of requests, in their order; of each request all or none. What equals a living job is that one.
+
+    Returns:
+        For each request its submissions, or why it was refused.
     """
-    refuse_priority(job.priority)
-    after = _find_predecessors(connection, job.after)
-    existing = find_live(connection, job.key)
-    if existing is not None:
-        return Submission(existing, False, position_of(connection, existing))
-    identifier = uuid.uuid4().hex[:12]
-    connection.execute(jobs.insert().values(**_new_row(identifier, job, now)))
-    if after:
-        rows = [{"job": identifier, "predecessor": name} for name in after]
-        connection.execute(predecessors.insert(), rows)
-    record_change(connection, identifier, JobState.QUEUED, 0, f"submitted by {job.user}", now)
-    return Submission(identifier, True, position_of(connection, identifier))
+    batch = _Batch(connection, now)
+    accepted = [_find_predecessors(connection, request) for request in requests]
+    valid = [request for request, after in zip(requests, accepted, strict=True) if not isinstance(after, QueueError)]
+    batch.find_live({job.key for request in valid for job in request})
+    answers: list[list[tuple[str, bool]] | QueueError] = []
+    for request, after in zip(requests, accepted, strict=True):
+        answers.append(after if isinstance(after, QueueError) else list(map(batch.add, request, after)))
+    batch.insert()
+    return [answer if isinstance(answer, QueueError) else batch.submissions(answer) for answer in answers]
 
 
 def refuse_priority(priority: int) -> None:
@@ -43,15 +58,75 @@ def refuse_priority(priority: int) -> None:
         raise QueueError(f"priority: got {priority}; must be between -{MAX_PRIORITY} and {MAX_PRIORITY}")
 
 
-def _new_row(identifier: str, job: NewJob, now: float) -> dict[str, Any]:
-    fixed = {"state": JobState.QUEUED.value, "attempt": 0, "stop_requested": False, "owner": "", "lease_until": 0.0}
-    given = {name: getattr(job, name) for name in ("key", "priority", "user", "name", "max_attempts")}
-    return {"id": identifier, "spec": dict(job.spec), "created_at": now, "reason": "", **fixed, **given}
+class _Batch:
+    """New jobs that are inserted together."""
+
+    def __init__(self, connection: sa.Connection, now: float) -> None:
+        self._connection, self._now = connection, now
+        self._live: dict[str, str] = {}  # ids by key
+        self._new: dict[str, dict[str, Any]] = {}  # rows by id
+        self._waits: list[dict[str, str]] = []
+        self._positions: dict[str, int] = {}  # by id
+
+    def find_live(self, keys: set[str]) -> None:
+        """Find the living jobs with these keys."""
+        if keys:
+            self._live = {row.key: row.id for row in self._connection.execute(_FIND_LIVE, {"keys": sorted(keys)})}
+
+    def add(self, job: NewJob, after: list[str]) -> tuple[str, bool]:
+        """Add a job; returns its id, or that of an equal one, and whether it is new."""
+        if job.key in self._live:
+            return self._live[job.key], False
+        identifier = self._live[job.key] = uuid.uuid4().hex[:12]
+        fixed = {"state": JobState.QUEUED.value, "attempt": 0, "stop_requested": False, "owner": "", "lease_until": 0.0}
+        given = {name: getattr(job, name) for name in ("key", "priority", "user", "name", "max_attempts")}
+        self._new[identifier] = {"id": identifier, "spec": job.spec, "created_at": self._now, "reason": "", **fixed, **given}
+        self._waits += [{"job": identifier, "predecessor": name} for name in after]
+        return identifier, True
+
+    def insert(self) -> None:
+        """Insert all, with the first row of their history."""
+        if not self._new:
+            return
+        self._positions = self._find_positions()
+        dialect, rows = self._connection.dialect.name, list(self._new.values())
+        self._connection.execute(_INSERT_JOBS[dialect], rows)
+        if self._waits:
+            self._connection.execute(predecessors.insert(), self._waits)
+        first = {"time": self._now, "state": JobState.QUEUED.value, "attempt": 0}
+        changes = [{"job": row["id"], "reason": f"submitted by {row['user']}", **first} for row in rows]
+        self._connection.execute(_INSERT_HISTORY[dialect], changes)
+
+    def submissions(self, added: Sequence[tuple[str, bool]]) -> list[Submission]:
+        """Answers, with the place of each job among all that are queued now."""
+        positions = self._positions
+        return [
+            Submission(identifier, is_new, positions.get(identifier) or position_of(self._connection, identifier))
+            for identifier, is_new in added
+        ]
+
+    def _find_positions(self) -> dict[str, int]:
+        """The places of the new jobs, by id, before they are inserted."""
+        queued: dict[int, int] = {row[0]: row[1] for row in self._connection.execute(_COUNT_QUEUED)}
+        in_order = sorted(self._new.values(), key=lambda row: -int(row["priority"]))  # stable: first come, first served
+        ahead = {
+            row["priority"]: sum(count for priority, count in queued.items() if priority >= row["priority"]) for row in in_order
+        }
+        return {row["id"]: 1 + place + ahead[row["priority"]] for place, row in enumerate(in_order)}
 
 
-def _find_predecessors(connection: sa.Connection, identifiers: Iterable[str]) -> list[str]:
-    """Their ids, each once."""
+def _find_predecessors(connection: sa.Connection, request: Request) -> list[list[str]] | QueueError:
+    """For each job the ids of those that must be done before, each once; or why the request cannot be accepted."""
     try:
-        return list(dict.fromkeys(find_job(connection, name).id for name in identifiers))
+        for job in request:
+            refuse_priority(job.priority)
+        return [list(dict.fromkeys(_find_predecessor(connection, name) for name in job.after)) for job in request]
+    except QueueError as error:
+        return error
+
+
+def _find_predecessor(connection: sa.Connection, identifier: str) -> str:
+    try:
+        return find_job(connection, identifier).id
     except QueueError as error:
         raise QueueError(f"--after: {error}") from error
