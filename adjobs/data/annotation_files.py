@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from adjobs.data.labels.polygons import are_coordinates
 from adjobs.data.lookup import ImageFinder
 from adjobs.data.reading import ReadContext, simplify
 from adjobs.data.regular_files import open_regular
-from adjobs.data.walk import SPLIT_FOLDERS, read_text
+from adjobs.data.walk import SPLIT_FOLDERS, read_json
 from adjobs.errors import DataError, one_line, shorten
 
 _HEAD = 4096  # bytes in which a file shows what it is
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # byte order marks
+_DECLARED_ENCODING = re.compile(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z][A-Za-z0-9._-]*)["']""")
 
 _CLASS_KEYS = frozenset(
     (
@@ -44,24 +47,58 @@ def head(path: Path) -> str:
     """The first characters of a text file, without leading white space; "" if it cannot be read."""
     try:
         with open_regular(path) as file:
-            return file.read(_HEAD).decode("utf-8-sig", errors="replace").lstrip()
+            data = file.read(_HEAD)
     except OSError:
         return ""
+    encoding = "utf-16" if data.startswith(_UTF_16) else "utf-8-sig"  # in others, what is looked for has the same bytes
+    return data.decode(encoding, errors="replace").lstrip()
 
 
 def read_xml(path: Path) -> ElementTree.Element:
-    """The root element of an XML file.
+    """The root element of an XML file in UTF-8, or else in UTF-16 with a byte order mark, or else in the encoding it declares.
 
     Raises:
         DataError: it cannot be read, is not valid XML, or declares entities, which can expand to any size or read other files.
     """
-    text = read_text(path)
+    text = _xml_text(path)
+    if not text.strip():
+        raise DataError(f"{path}: is empty; export it again")
     if "<!DOCTYPE" in text:
         raise DataError(f"{path}: has a DOCTYPE; annotations need none, and it may define entities; remove it")
     try:
         return ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError) as error:
         raise DataError(f"{path}: is not valid XML ({one_line(error)}); export it again") from error
+
+
+def _xml_text(path: Path) -> str:
+    try:
+        with open_regular(path) as file:
+            data = file.read()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); restore it") from error
+    declared = _DECLARED_ENCODING.match(data)
+    # UTF-8 first: what .NET writes declares UTF-16 in files of UTF-8.
+    encodings = ["utf-16"] if data.startswith(_UTF_16) else ["utf-8-sig", *([declared[1].decode()] if declared else [])]
+    for encoding in encodings:
+        try:
+            return data.decode(encoding)
+        except (UnicodeError, LookupError):  # not of it, or there is no such encoding
+            continue
+    raise DataError(f"{path}: cannot be read as {' or '.join(encodings)}; export it in UTF-8")
+
+
+def warn_of_damaged(root: Path, files: Iterable[Path], documents: Iterable[Path], context: ReadContext) -> None:
+    """Warn of XML and JSON files beside the documents of a data set that cannot be read: perhaps they held annotations, too."""
+    for path in sorted(set(files) - set(documents)):
+        try:
+            if path.suffix == ".xml":
+                read_xml(path)
+            else:
+                read_json(path)
+        except DataError as error:
+            reason = str(error).removeprefix(f"{path}: ")
+            context.warning("", INVALID, f"{path.relative_to(root).as_posix()} is left out: {reason}")
 
 
 class AnnotatedImages:

@@ -157,8 +157,11 @@ def read_json(path: Path) -> Any:
     Raises:
         DataError: it cannot be read, or is not valid JSON.
     """
+    text = read_text(path)
+    if not text.strip():
+        raise DataError(f"{path}: is empty; export it again")
     try:
-        return json.loads(read_text(path))
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not valid JSON ({one_line(error)}); export it again") from error
 

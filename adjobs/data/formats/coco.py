@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from adjobs.data.annotation_files import published_split
+from adjobs.data.annotation_files import published_split, warn_of_damaged
 from adjobs.data.annotations import INVALID, AnnotatedImage
 from adjobs.data.dataset import Sample
 from adjobs.data.lookup import ImageFinder
@@ -85,6 +85,7 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
             f"{root}: has {len(documents)} COCO files ({shorten(names)}); expected one, one per split folder, or "
             f"annotations/{_INSTANCES}<subset>.json; merge them"
         )
+    warn_of_damaged(root, (path for folder in _folders(root) for path in folder.glob("*.json")), _all_documents(root), context)
     images = ImageFinder(root, context)
     readers = [_Reader(path, images, context) for path in documents]
     samples = [sample for reader in readers for sample in reader.samples()]
@@ -103,9 +104,17 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
     return samples + [Sample(image.relative_to(root).as_posix(), image, "unlabelled") for image in unlisted]
 
 
+def _folders(root: Path) -> list[Path]:
+    return [root, root / "annotations", *(root / name for name in SPLIT_FOLDERS)]
+
+
+def _all_documents(root: Path) -> list[Path]:
+    return json_files(_folders(root), "{", "images", "annotations")
+
+
 def _documents(root: Path) -> list[Path]:
     """The documents; beside ``instances_*.json``, others of the same folder are about the same images (captions, key points)."""
-    paths = json_files([root, root / "annotations", *(root / name for name in SPLIT_FOLDERS)], "{", "images", "annotations")
+    paths = _all_documents(root)
     with_instances = {path.parent for path in paths if path.name.startswith(_INSTANCES)}
     return [path for path in paths if path.parent not in with_instances or path.name.startswith(_INSTANCES)]
 

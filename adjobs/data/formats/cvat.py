@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from adjobs.data.annotation_files import AnnotatedImages, add_region, head, no_region, numbers, published_split, read_xml
+from adjobs.data.annotation_files import (
+    AnnotatedImages,
+    add_region,
+    head,
+    no_region,
+    numbers,
+    published_split,
+    read_xml,
+    warn_of_damaged,
+)
 from adjobs.data.annotations import AnnotatedImage
 from adjobs.data.dataset import Sample
 from adjobs.data.labels.rasters import decode_runs, encode_bitmap, encode_ellipse, turned_box
@@ -34,8 +43,9 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
     Raises:
         DataError: a document is not valid XML, or is of a video.
     """
-    images = AnnotatedImages(root, context)
-    for path in _documents(root):
+    images, documents = AnnotatedImages(root, context), _documents(root)
+    warn_of_damaged(root, root.glob("*.xml"), documents, context)
+    for path in documents:
         document = read_xml(path)
         if document.find("track") is not None:
             raise DataError(f"{path}: is of a video (CVAT for video); images are needed; export it as 'CVAT for images 1.1'")

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from adjobs.data.annotation_files import AnnotatedImages, add_region, no_region, published_split
+from adjobs.data.annotation_files import AnnotatedImages, add_region, no_region, published_split, warn_of_damaged
 from adjobs.data.dataset import Sample
 from adjobs.data.labels import polygons
 from adjobs.data.labels.rasters import encode_ellipse, turned_box
@@ -76,8 +76,9 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
     Raises:
         DataError: a file as a whole is malformed.
     """
-    images = AnnotatedImages(root, context)
-    for path in _documents(root):
+    images, documents = AnnotatedImages(root, context), _documents(root)
+    warn_of_damaged(root, (root / "annotations").glob("*.json"), documents, context)
+    for path in documents:
         document = validate(_Document, read_json(path), path)
         names = [label.name for label in document.categories.label.labels]
         for number, (item, fault) in enumerate(validate_each(_Item, document.items), 1):

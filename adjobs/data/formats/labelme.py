@@ -53,14 +53,24 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
     are its classes; those of shapes are not used.
     """
     images = AnnotatedImages(root, context)
+    beside = {image.with_suffix(".json"): image for image in images.finder.paths}
     for path in files_under(root, lambda path: path.suffix.lower() == ".json", context):
-        if _is_labelme(head(path)) or _is_labelme(_whole_text(path)):
-            _read_document(images, path)
+        if _is_labelme(head(path)) or _is_labelme(_whole_text(path)) or (path in beside and _may_be_labelme(path)):
+            _read_document(images, path, beside.get(path))
     return list(images.samples())
 
 
 def _is_labelme(text: str) -> bool:
     return text.startswith("{") and '"shapes"' in text and '"flags"' in text
+
+
+def _may_be_labelme(path: Path) -> bool:
+    """Whether a file has shapes, or is damaged: one that is empty or cut off must not leave its image unlabelled."""
+    try:
+        document = read_json(path)
+    except DataError:
+        return True
+    return isinstance(document, dict) and "shapes" in document
 
 
 def _whole_text(path: Path) -> str:
@@ -71,13 +81,12 @@ def _whole_text(path: Path) -> str:
         return ""
 
 
-def _read_document(images: AnnotatedImages, path: Path) -> None:
+def _read_document(images: AnnotatedImages, path: Path, beside: Path | None) -> None:
     source = path.relative_to(images.root).as_posix()
     try:
         document = validate(_Document, read_json(path), path)
     except DataError as error:
-        beside = [image for image in images.finder.paths if image.with_suffix(".json") == path]
-        images.invalid(beside[0] if beside else None, source, str(error))
+        images.invalid(beside, source, str(error))
         return
     folder = path.parent.relative_to(images.root).as_posix()
     name = document.imagePath.replace("\\", "/")

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import BaseModel
 
+from adjobs.data.annotation_files import warn_of_damaged
 from adjobs.data.annotations import INVALID, AnnotatedImage
 from adjobs.data.dataset import Sample
 from adjobs.data.labels import polygons
@@ -82,6 +83,7 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
     if len(exports) > 1:
         names = ", ".join(path.name for path in exports)
         raise DataError(f"{root}: has {len(exports)} exports of Label Studio ({shorten(names)}); expected one; remove the others")
+    warn_of_damaged(root, root.glob("*.json"), exports, context)
     path, images = exports[0], ImageFinder(root, context)
     samples: dict[Path, Sample] = {}
     for task, file in _tasks(path, images, context):

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from adjobs.data.annotation_files import AnnotatedImages, add_region, class_of, head, no_region, numbers
+from adjobs.data.annotation_files import AnnotatedImages, add_region, class_of, head, no_region, numbers, warn_of_damaged
 from adjobs.data.dataset import Sample
 from adjobs.data.labels.rasters import encode_ellipse
 from adjobs.data.reading import ReadContext
@@ -56,6 +56,7 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
         names = ", ".join(path.name for path in documents)
         raise DataError(f"{root}: has {len(documents)} files of VIA ({shorten(names)}); expected one; remove the others")
     path = documents[0]
+    warn_of_damaged(root, root.glob("*.json"), documents, context)
     images = AnnotatedImages(root, context)
     entries = _read_csv(path) if path.suffix.lower() == ".csv" else _read_json(path)
     for number, (entry, fault) in enumerate(validate_each(_Image, entries), 1):

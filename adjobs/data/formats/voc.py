@@ -50,8 +50,12 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
 
 def _is_voc(path: Path) -> bool:
     text = head(path)
-    has_root = "<annotation>" in text or "<annotation " in text  # labelImg writes verified="yes" there
-    return has_root and ("<size" in text or "<bndbox>" in text)
+    return _has_root(path) and ("<size" in text or "<bndbox>" in text)
+
+
+def _has_root(path: Path) -> bool:
+    text = head(path)
+    return "<annotation>" in text or "<annotation " in text  # labelImg writes verified="yes" there
 
 
 class _Reader:
@@ -78,7 +82,7 @@ class _Reader:
         documents = {
             path: path.relative_to(self._root / _ANNOTATIONS if self._has_folder(path) else self._root).with_suffix("").as_posix()
             for path in files_under(self._root, lambda path: path.suffix.lower() == ".xml", self._context)
-            if _is_voc(path)
+            if self._is_document(path)
         }
         for path, name in documents.items():
             self._read_document(path, name)
@@ -101,6 +105,18 @@ class _Reader:
                 "for images with polygons; they are taken as normal; if they have defects, export as Datumaro or COCO instead"
             )
             self._context.warn_once("annotations lost", message)
+
+    def _is_document(self, path: Path) -> bool:
+        """Whether a file is VOC's, or may have been: one that is empty or cut off must not leave its image unlabelled."""
+        if _is_voc(path) or (self._has_folder(path) and _has_root(path)):
+            return True
+        if not self._has_folder(path) and self._by_stem(relative_stem(path, self._root)) is None:
+            return False  # of something else
+        try:
+            read_xml(path)
+        except DataError:
+            return True
+        return False
 
     def _has_folder(self, path: Path) -> bool:
         return path.relative_to(self._root).parts[0] == _ANNOTATIONS

@@ -97,3 +97,20 @@ def test_read_file_whose_keys_are_sorted_behind_the_image_data(tmp_path):
     document = json.loads((root / "bad0.json").read_text())
     (root / "bad0.json").write_text(json.dumps(document, sort_keys=True))
     assert read(root) == before
+
+
+@pytest.mark.parametrize("text", ["", "\n", "{", '{"version": "5.0.1", "fla', '{"shapes": [], "imagePath": 3}'])
+def test_read_empty_or_cut_off_file_is_an_error_of_its_image(text, tmp_path):
+    draw_labelme(tmp_path)
+    (tmp_path / "good01.json").write_text(text)
+    _, [(sample, message)] = read(tmp_path)
+    assert sample == "good01.png"
+    assert "good01.json: " in message
+
+
+def test_read_json_of_something_else_is_left_alone(tmp_path):
+    draw_labelme(tmp_path)
+    (tmp_path / "new.json").write_text('{"camera": "left"}')
+    (tmp_path / "notes.json").write_text("{")
+    samples, problems = read(tmp_path)
+    assert (samples["new.png"].label, problems) == ("unlabelled", [])

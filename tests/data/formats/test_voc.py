@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -185,3 +187,43 @@ def test_read_file_that_labelimg_marks_as_verified(tmp_path):
     for path in (root / "Annotations").glob("*.xml"):
         path.write_text(path.read_text().replace("<annotation>", '<annotation verified="yes">'))
     assert read(root) == before
+
+
+@pytest.mark.parametrize("text", ["", " \n", "<?xml version='1.0'?>\n<anno", "<annotation><filename>good01.jpg</filename>"])
+@pytest.mark.parametrize("folder", ["Annotations", "JPEGImages"])
+def test_read_empty_or_cut_off_file_is_an_error_of_its_image(text, folder, tmp_path):
+    shutil.rmtree(draw_voc(tmp_path) / "ImageSets")
+    (tmp_path / "Annotations" / "good01.xml").unlink()
+    (tmp_path / folder / "good01.xml").write_text(text)
+    _, [(sample, message)] = read(tmp_path)
+    assert sample == "JPEGImages/good01.jpg"
+    assert f"{folder}/good01.xml: " in message
+    assert ("is empty" if not text.strip() else "is not valid XML") in message
+
+
+def test_read_xml_of_something_else_is_left_alone(tmp_path):
+    draw_voc(tmp_path)
+    (tmp_path / "notes.xml").write_text("<notes>")
+    (tmp_path / "JPEGImages" / "good00.xml").write_text("<metadata/>")
+    assert read(tmp_path)[1] == []
+
+
+@pytest.mark.parametrize("encoding", ["ISO-8859-1", "windows-1252", "GBK", "UTF-16"])
+def test_read_declared_encodings(encoding, tmp_path):
+    draw_voc(tmp_path)
+    path, name = tmp_path / "Annotations" / "bad0.xml", "瑕疵" if encoding == "GBK" else "Kratzer tief, größer"
+    text = path.read_text().replace("dent", name)
+    path.write_bytes(f'<?xml version="1.0" encoding="{encoding}"?>\n{text}'.encode(encoding))
+    samples, problems = read(tmp_path)
+    assert problems == []
+    assert samples["JPEGImages/bad0.jpg"].defect == name.replace(",", "")
+
+
+@pytest.mark.parametrize("encoding", ["no-such-encoding", "rot13", "ascii"])
+def test_read_wrong_encoding_is_an_error_of_the_image(encoding, tmp_path):
+    draw_voc(tmp_path)
+    path = tmp_path / "Annotations" / "bad0.xml"
+    path.write_bytes(f'<?xml version="1.0" encoding="{encoding}"?>{path.read_text()}'.replace("dent", "ä").encode("latin-1"))
+    _, [(sample, message)] = read(tmp_path)
+    assert sample == "JPEGImages/bad0.jpg"
+    assert f"cannot be read as utf-8-sig or {encoding}; export it in UTF-8" in message

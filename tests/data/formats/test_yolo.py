@@ -231,3 +231,45 @@ def test_read_label_files_beside_the_images(tmp_path):
         "1 images have an empty label file and are normal, but Datumaro and CVAT (YOLO 1.1) write such files also for images "
         "with polygons or masks; export as COCO instead"
     ]
+
+
+def write_lines(root: Path, lines: list[str]) -> None:
+    for number, line in enumerate(lines):
+        save(root / "images" / f"{number}.png", np.zeros((100, 100), dtype=np.uint8))
+        (root / "labels").mkdir(exist_ok=True)
+        (root / "labels" / f"{number}.txt").write_text(line)
+
+
+def test_read_poses_that_the_yaml_declares_gives_their_boxes(tmp_path):
+    write_lines(tmp_path, ["0 0.5 0.5 0.2 0.4 0.45 0.5 2 0 0 0", "0 0.5 0.5 0.2 0.4", "0 0.5 0.5 0.2 0.4 0.45 0.5"])
+    (tmp_path / "data.yaml").write_text("names: [dent]\nkpt_shape: [2, 3]\n")
+    context = ReadContext()
+    samples = by_id(yolo.read(tmp_path, context))
+    assert samples["images/0.png"].boxes == samples["images/1.png"].boxes == (Box(40, 30, 60, 70),)
+    error, warning = context.problems
+    assert (error.sample, error.severity) == ("images/2.png", "error")
+    assert "6 numbers after the class; by kpt_shape in data.yaml there are 4 or 10" in error.message
+    assert (warning.kind, warning.severity) == ("key points", "warning")
+
+
+@pytest.mark.parametrize("shape", ["17", "[2]", "[0, 3]", "[2, 4]", "[2, yes]"])
+def test_read_odd_shape_of_key_points_is_refused(shape, tmp_path):
+    write_lines(tmp_path, ["0 0.5 0.5 0.2 0.4"])
+    (tmp_path / "data.yaml").write_text(f"names: [dent]\nkpt_shape: {shape}\n")
+    with pytest.raises(DataError, match=r"expected \[number of key points, 2 or 3\]"):
+        yolo.read(tmp_path, ReadContext())
+
+
+@pytest.mark.parametrize(
+    ("line", "kinds"),
+    [
+        ("0 0.5 0.5 0.2 0.4 0.45 0.5 0.55 0.6", ["key points"]),
+        ("0 0.5 0.5 0.2 0.4 0.45 0.5 1 0 0 0", ["key points"]),
+        ("0 0.4 0.3 0.6 0.3 0.6 0.7 0.4 0.7", []),  # an outline
+    ],
+)
+def test_read_lines_that_look_like_poses_warns_if_all_do(line, kinds, tmp_path):
+    write_lines(tmp_path, [line] * 5)
+    assert [problem.kind for problem in problems_of(tmp_path)] == kinds
+    (tmp_path / "labels" / "4.txt").write_text("0 0.4 0.3 0.6 0.3 0.6 0.7")
+    assert problems_of(tmp_path) == []
