@@ -6,15 +6,20 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Mapping, Sequence
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from adjobs import methods
 from adjobs.config import resolve
 from adjobs.config.job import JobConfig
 from adjobs.data.open import INSTALLED
-from adjobs.errors import DataError, JobError, one_line
+from adjobs.errors import ClusterError, DataError, JobError, one_line
 from adjobs.queue.folder import JobSpec
+from adjobs.queue.ray_jobs import Cluster
+from adjobs.queue.recent import Recent
 from adjobs.storage import open_store
 from adjobs.storage.base import disk_errors
 from adjobs.training.resources import fit_resources
@@ -25,29 +30,75 @@ Nodes = Sequence[Mapping[str, float]]
 """The resources of each node of a cluster."""
 
 
-def admit(spec: JobSpec, nodes: Nodes | None) -> str:
-    """Check a job as far as it can be without reading its images.
+NODES_SECONDS = 5.0
+"""For which the cluster's nodes are not listed again."""
 
-    Args:
-        spec: the job.
-        nodes: what the cluster has; None if its head does not answer, and then the job may wait for it.
+DATA_SECONDS, DATA_SHARE = 5.0, 20.0
+"""For which files of data are not listed again: so many times the seconds that it took, but not longer than these."""
 
-    Returns:
-        A key that equal jobs with equal data share.
 
-    Raises:
-        JobError: the job or its search space is wrong.
-        DataError: its data do not exist where the dispatcher looks.
-        ClusterError: the cluster can never give what it asks for.
-    """
-    job = resolve.resolve(spec.document, source=f"job '{spec.name}'")
+class Growth(NamedTuple):
+    """How far an autoscaling cluster may grow: the resources of its largest node, and its nodes in all."""
+
+    largest: Mapping[str, float]
+    max_nodes: int
+
+
+class Admission:
+    """Checks jobs; what it must ask of Ray's head and of the storage of the data it keeps for a few seconds."""
+
+    def __init__(self, cluster: Cluster, growth: Growth | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        """Without asking.
+
+        Args:
+            cluster: where the jobs will run.
+            growth: how far it may grow; None: it has what it has now.
+            clock: in seconds.
+        """
+        self._cluster, self._growth = cluster, growth
+        self._nodes: Recent[None, Nodes | None] = Recent(lambda _: NODES_SECONDS, clock)
+        self._versions: Recent[str, str] = Recent(lambda took: min(DATA_SECONDS, DATA_SHARE * took), clock)
+
+    def admit(self, spec: JobSpec) -> str:
+        """Check a job as far as it can be without reading its images.
+
+        Returns:
+            A key that equal jobs with equal data share.
+
+        Raises:
+            JobError: the job or its search space is wrong, or the cluster can never give what it asks for.
+            DataError: its data do not exist where the dispatcher looks.
+        """
+        return admit(spec, self.nodes(), self.data_version)
+
+    def nodes(self) -> Nodes | None:
+        """What the cluster has or may have; None if its head does not answer, and then jobs may wait for it."""
+        return self._nodes.get(None, self._find_nodes)
+
+    def data_version(self, job: JobConfig) -> str:
+        """See :func:`data_version`."""
+        return self._versions.get(job.data.uri, lambda: data_version(job))
+
+    def _find_nodes(self) -> Nodes | None:
+        try:
+            nodes = self._cluster.nodes()
+        except ClusterError:
+            return None if self._growth is None else [self._growth.largest] * self._growth.max_nodes
+        return nodes if self._growth is None else [*nodes, *[self._growth.largest] * (self._growth.max_nodes - len(nodes))]
+
+
+def admit(spec: JobSpec, nodes: Nodes | None, find_version: Callable[[JobConfig], str] | None = None) -> str:
+    """As :meth:`Admission.admit`, on a cluster with these nodes; None: they are unknown."""
+    has_method = spec.working_dir is None or spec.document.get("method") in methods.names()
+    check = resolve.resolve if has_method else resolve.resolve_without_method  # that is in the working directory
+    job = check(spec.document, source=f"job '{spec.name}'")
     if spec.verb == "tune":
-        _check_search(spec, job)
+        _check_search(spec, job, has_method=has_method)
     elif spec.space is not None or spec.options is not None:
         raise JobError(f"job '{spec.name}': got a search space or options of a search for a training; submit it as a search")
-    data = data_version(job)
+    data = (find_version or data_version)(job)
     if nodes is not None:
-        fit_resources(job.train, nodes)
+        _check_resources(job, nodes)
     identity = [spec.verb, job.model_dump(mode="json"), spec.space, spec.options, spec.working_dir, data]
     try:
         # Python reads JSON that it does not write, such as NaN and half of a character.
@@ -58,11 +109,19 @@ def admit(spec: JobSpec, nodes: Nodes | None) -> str:
         raise JobError(f"job '{spec.name}': {problem}; use finite numbers and plain text") from error
 
 
-def _check_search(spec: JobSpec, job: JobConfig) -> None:
+def _check_resources(job: JobConfig, nodes: Nodes) -> None:
+    try:
+        fit_resources(job.train, nodes)
+    except ClusterError as error:  # of this job, not of the cluster
+        raise JobError(str(error)) from error
+
+
+def _check_search(spec: JobSpec, job: JobConfig, *, has_method: bool) -> None:
     if spec.space is None:
         raise JobError(f"job '{spec.name}': a search needs a space; give --space FILE")
-    parse_space(spec.space, f"space of job '{spec.name}'").check(job)
-    parse_objectives((spec.options or {}).get("metrics", ()), job)
+    if has_method:
+        parse_space(spec.space, f"space of job '{spec.name}'").check(job)
+        parse_objectives((spec.options or {}).get("metrics", ()), job)
     if job.track is None:
         raise JobError(f"job '{spec.name}': track: got none, a search is recorded in MLflow; remove the key")
 
@@ -83,12 +142,22 @@ def data_version(job: JobConfig) -> str:
     else:
         path = Path(uri.removeprefix("file://"))
         with disk_errors("list", path):
-            entries = _files(path)
+            entries = _files(path) if path.is_dir() else []
     if not entries:
         raise DataError(f"data '{uri}': nothing is there, seen from the queue's machine; use s3://, or a path that it shares")
     return hashlib.sha256(json.dumps(sorted(entries)).encode()).hexdigest()
 
 
-def _files(folder: Path) -> list[list[Any]]:
-    files = ((path, path.stat()) for path in folder.rglob("*") if path.is_file())
-    return [[path.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns] for path, status in files]
+def _files(root: Path) -> list[list[Any]]:
+    """Path, size and time of each file below a folder; links to folders are not followed."""
+    entries, folders = [], [(str(root), "")]
+    while folders:
+        folder, prefix = folders.pop()
+        with os.scandir(folder) as children:
+            for child in children:
+                if child.is_dir(follow_symlinks=False):
+                    folders.append((child.path, f"{prefix}{child.name}/"))
+                elif child.is_file():
+                    status = child.stat()
+                    entries.append([prefix + child.name, status.st_size, status.st_mtime_ns])
+    return entries

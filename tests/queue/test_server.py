@@ -10,7 +10,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from adjobs.errors import ClusterError, JobError, QueueError
-from adjobs.queue import tokens
+from adjobs.queue import admission, tokens
 from adjobs.queue.admission import admit
 from adjobs.queue.client import MAX_BODY, QueueClient
 from adjobs.queue.folder import JobSpec
@@ -25,7 +25,8 @@ def queue(tmp_path: Path) -> Iterator[RunningQueue]:
         yield queue
 
 
-def test_submit_equal_job_with_equal_data_is_one(queue):
+def test_submit_equal_job_with_equal_data_is_one(queue, monkeypatch):
+    monkeypatch.setattr(admission, "DATA_SECONDS", 0)
     client = queue.client()
     (first,) = client.submit([queue.request()])
     (again,) = client.submit([queue.request(priority=3)])
@@ -135,7 +136,12 @@ def test_submit_what_the_cluster_can_never_give_is_refused_with_what_it_has(queu
     request["document"]["train"] = {"workers": 3}
     with pytest.raises(QueueError, match=r"got 3 workers with 1 CPU and 0 GPU each, the cluster holds 2 \(nodes: 2 CPU 0 GPU\)"):
         queue.client().submit([request])
-    queue.cluster.is_down = True  # what it has is unknown: the job waits
+
+
+def test_submit_while_the_head_is_silent_waits(queue):
+    queue.cluster.is_down = True  # what it has is unknown
+    request = queue.request()
+    request["document"]["train"] = {"workers": 300}
     assert queue.client().submit([request])[0]["created"]
 
 
