@@ -43,7 +43,7 @@ class InstantCluster:
         """The resources of each node."""
         return [{"CPU": 8.0}]
 
-    def submit(self, submission_id: str, entrypoint: str, environment: Mapping[str, str]) -> None:
+    def submit(self, submission_id: str, entrypoint: str, environment: Mapping[str, str], working_dir: str | None = None) -> None:
         """Keep the order."""
         self.submitted.append(submission_id)
 

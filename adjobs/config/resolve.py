@@ -125,6 +125,18 @@ def resolve(document: Mapping[str, Any], source: str = "job") -> JobConfig:
     return job.model_copy(update={"params": params, "threshold": threshold, "pixel_threshold": pixels})
 
 
+def resolve_without_method(document: Mapping[str, Any], source: str = "job") -> JobConfig:
+    """Validate what does not depend on the method, which this process does not have.
+
+    Raises:
+        JobError: every problem at once, as far as they can be found.
+    """
+    try:
+        return JobConfig.model_validate(dict(document))
+    except ValidationError as error:
+        raise JobError(f"{shorten(source)}: {join_problems(explain(error, JobConfig))}") from error
+
+
 def _valid_section(document: Mapping[str, Any], key: str, model: type[SectionModel]) -> SectionModel | None:
     """A section of the document; None if it is invalid, which the validation of the whole job reports."""
     try:

@@ -25,6 +25,10 @@ _ADDRESSES = {
 }
 
 
+WORKING_DIR_VARIABLE = "ADJOBS_WORKING_DIR"
+"""In driver and workers of a queued job: SHA-256 of the uploaded archive that is unpacked in their current folder."""
+
+
 @dataclass(frozen=True)
 class QueueSettings:
     """Where the queue is.
@@ -64,6 +68,8 @@ class Settings:
         ray_address: GCS address of a running cluster, or None: a local Ray is started for the job.
         cache: folder of fetched and decoded data sets (``ADJOBS_CACHE``, default ``cache`` in ``home``).
         queue: the queue of jobs.
+        working_dir: SHA-256 of the archive that is unpacked in the current folder of this process and of its workers, on every
+            machine; None: they have different folders.
     """
 
     home: Path
@@ -72,6 +78,7 @@ class Settings:
     ray_address: str | None
     cache: Path
     queue: QueueSettings
+    working_dir: str | None = None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], stack: Mapping[str, str] | None = None) -> Self:
@@ -90,6 +97,7 @@ class Settings:
             ray_address=env.get("RAY_ADDRESS") or None,
             cache=expand_home(env.get("ADJOBS_CACHE") or home / "cache").absolute(),
             queue=QueueSettings.from_env(env, home),
+            working_dir=env.get(WORKING_DIR_VARIABLE) or None,
         )
 
 

@@ -37,7 +37,7 @@ def prepare(job: JobConfig, settings: Settings, data: PreparedData | None = None
     Raises:
         AdjobsError: the job cannot be done.
     """
-    job = with_absolute_paths(job)
+    job = with_absolute_paths(job, keep_relative=settings.working_dir is not None)
     data = prepare_data(job, settings) if data is None else data
     return PreparedJob(resolve_warm_start(with_split_of(job, data.split), data, settings), data)
 
@@ -47,16 +47,22 @@ def with_split_of(job: JobConfig, split: SplitAssignment) -> JobConfig:
     return job.model_copy(update={"data": job.data.model_copy(update={"protocol": split.protocol, "seed": split.seed})})
 
 
-def with_absolute_paths(job: JobConfig) -> JobConfig:
-    """The job with absolute paths: workers and a later resume run in other folders."""
+def with_absolute_paths(job: JobConfig, *, keep_relative: bool = False) -> JobConfig:
+    """The job with absolute paths: workers and a later resume run in other folders.
+
+    Args:
+        job: the job.
+        keep_relative: keep relative paths of files, because workers and a later resume find the same files under them, whereas
+            the folder itself has another path on another machine. Those of data become absolute all the same.
+    """
     warm_start = methods.spec(job.method).warm_start
     keywords = {name: param.keywords for name, param in methods.path_params(job.method).items()}
     if warm_start is not None:
         keywords[warm_start.param] = ()
     paths = {name: job.params[name] for name in keywords if isinstance(job.params.get(name), str)}
-    absolute = {name: path if path in keywords[name] else _absolute(path) for name, path in paths.items()}
+    absolute = {name: path if keep_relative or path in keywords[name] else _absolute(path) for name, path in paths.items()}
     data = job.data
-    if data.split is not None:
+    if data.split is not None and not keep_relative:
         data = data.model_copy(update={"split": _absolute(data.split)})
     if "://" not in data.uri and data.uri != INSTALLED:
         data = data.model_copy(update={"uri": str(expand_home(data.uri).absolute())})

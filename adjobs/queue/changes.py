@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from adjobs.errors import ClusterError
 from adjobs.queue.access import Submitter
 from adjobs.queue.admission import admit
+from adjobs.queue.archives import Archives, ensure_uploaded
 from adjobs.queue.answers import CHANGE, describe
 from adjobs.queue.folder import JobSpec
 from adjobs.queue.ray_jobs import Cluster
@@ -28,10 +29,9 @@ from adjobs.queue.schemas import (
 )
 from adjobs.queue.store import JobStore
 from adjobs.queue.tokens import Identity, Role
-from adjobs.queue.uploads import Uploads, ensure_uploaded
 
 
-def add_changes(app: FastAPI, store: JobStore, cluster: Cluster, uploads: Uploads, clock: Callable[[], float]) -> None:
+def add_changes(app: FastAPI, store: JobStore, cluster: Cluster, archives: Archives, clock: Callable[[], float]) -> None:
     """Add the endpoints that write."""
 
     @app.post("/api/jobs", responses=describe(SubmitResponse, *CHANGE))
@@ -41,7 +41,7 @@ def add_changes(app: FastAPI, store: JobStore, cluster: Cluster, uploads: Upload
             nodes = cluster.nodes()
         except ClusterError:
             nodes = None  # it waits until there is a head that answers
-        ensure_uploaded(uploads, (job.working_dir for job in request.jobs))
+        ensure_uploaded(archives, (job.working_dir for job in request.jobs))
         new = [_new_job(job, identity, nodes) for job in request.jobs]
         return JSONResponse({"jobs": [asdict(submission) for submission in store.submit(*new)]})
 

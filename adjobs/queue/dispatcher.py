@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TypeVar
 
+from adjobs.config.settings import WORKING_DIR_VARIABLE
 from adjobs.errors import AdjobsError, DamagedError, QueueError, RefusedError, SupersededError, one_line, shorten
 from adjobs.queue.folder import AttemptEnd, JobFolder
 from adjobs.queue.ray_jobs import Cluster, RayJob, RayStatus
@@ -171,11 +172,15 @@ class Dispatcher:
             return
         command = ["python", "-m", "adjobs.cli.driver", job.id, str(job.attempt)]  # that of the node, which has adjobs
         try:
-            self._cluster.submit(job.submission_id, shlex.join(command), self._environment)
+            working_dir = job.spec.get("working_dir")
+            self._cluster.submit(job.submission_id, shlex.join(command), self._environment_of(working_dir), working_dir)
         except RefusedError as error:
             self._give_up_if_refused_often(job, folder, error)
             return
         log.info("job %s: attempt %d submitted", job.id, job.attempt)
+
+    def _environment_of(self, working_dir: str | None) -> dict[str, str]:
+        return {**self._environment, **({} if working_dir is None else {WORKING_DIR_VARIABLE: working_dir})}
 
     def _give_up_if_refused_often(self, job: QueuedJob, folder: JobFolder, error: RefusedError) -> None:
         count = folder.count_refusal(job.attempt)

@@ -34,18 +34,18 @@ class JobSpec:
         document: the job, as in a job file.
         space: the search space, as in a space file; None for training.
         options: of the search, as :class:`adjobs.tuning.plan.SearchOptions` has them; and ``time_budget_s``.
+        working_dir: SHA-256 of the uploaded archive in whose files it runs; None: it needs none.
     """
 
     verb: Verb
-        working_dir: SHA-256 of the uploaded archive in whose files it runs; None: it needs none.
     name: str
     document: dict[str, Any]
     space: dict[str, Any] | None = None
     options: dict[str, Any] | None = None
+    working_dir: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
-    working_dir: str | None = None
         return asdict(self)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
@@ -10,12 +11,17 @@ import urllib.parse
 import urllib.request
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from adjobs.errors import ClusterError, RefusedError, one_line
+from adjobs.queue.archives import Archives
 from adjobs.queue.http import make_opener
 
 SECONDS = 10.0
+
+ARCHIVE_SECONDS = 60.0
+"""In which Ray must have taken a working directory."""
 
 _OWN_ID = re.compile(r"[0-9a-f]{12}-\d+")  # of an attempt of the queue
 
@@ -57,7 +63,7 @@ class ForeignJob(NamedTuple):
 class Cluster(Protocol):
     """What a dispatcher needs of Ray. Every method raises ClusterError when the head does not answer."""
 
-    def submit(self, submission_id: str, entrypoint: str, environment: Mapping[str, str]) -> None:
+    def submit(self, submission_id: str, entrypoint: str, environment: Mapping[str, str], working_dir: str | None = None) -> None:
         """Start a driver; once only, however often it is called. Raises RefusedError when the head answers, but refuses."""
 
     def job(self, submission_id: str) -> RayJob | None:
@@ -79,26 +85,54 @@ class Cluster(Protocol):
 class RayJobs:
     """The jobs of a Ray head."""
 
-    def __init__(self, address: str, token: str | None = None, seconds: float = SECONDS) -> None:
+    def __init__(
+        self, address: str, token: str | None = None, seconds: float = SECONDS, archives: Archives | None = None
+    ) -> None:
         """Without connecting.
 
         Args:
             address: of the dashboard, ``http://host:port``.
             token: of Ray's token authentication.
             seconds: after which a call fails.
+            archives: the working directories of jobs; None: no job has one.
         """
-        self._address, self._seconds = address.rstrip("/"), seconds
+        self._address, self._seconds, self._archives = address.rstrip("/"), seconds, archives
         self._headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
         self._opener = make_opener(address, use_proxy=False)  # proxies are for other networks
 
-    def submit(self, submission_id: str, entrypoint: str, environment: Mapping[str, str]) -> None:
-        """Start a driver; one that was started before under this id is left as it is."""
-        runtime = {"env_vars": dict(environment)}
+    def submit(self, submission_id: str, entrypoint: str, environment: Mapping[str, str], working_dir: str | None = None) -> None:
+        """Start a driver; one that was started before under this id is left as it is.
+
+        Args:
+            submission_id: under which Ray knows it.
+            entrypoint: its command.
+            environment: its variables.
+            working_dir: SHA-256 of the uploaded archive that it and its workers find in their current folder.
+        """
+        runtime: dict[str, Any] = {"env_vars": dict(environment)}
+        if working_dir is not None:
+            runtime["working_dir"] = self._provide(working_dir)
         body = {"entrypoint": entrypoint, "submission_id": submission_id, "runtime_env": runtime, "entrypoint_num_cpus": 0}
         status, text = self._call("POST", "/api/jobs/", body)
         # Ray reports an id that exists with a traceback, as an error of the server.
         if status != 200 and "already exists" not in text:
             raise RefusedError(f"Ray at {self._address}: refused job {submission_id} ({status}: {_last_line(text)})")
+
+    def _provide(self, digest: str) -> str:
+        """Give the head an archive, unless it has it; one that is replaced has lost it. Returns its address in Ray."""
+        name = f"_ray_pkg_{digest}.zip"
+        path = f"/api/packages/gcs/{name}"
+        status, text = self._call("GET", path)  # Ray now keeps it for ten minutes, used or not
+        if status == 404:
+            if self._archives is None or not self._archives.has(digest):
+                problem = f"working directory {digest[:12]}: is not in the artifact store any more"
+                raise RefusedError(f"{problem}; submit the job again")
+            with self._archives.fetched(digest) as archive:
+                status, text = self._call("PUT", path, archive)
+        if status != 200:
+            cause = f"{status}: {_last_line(text)}"
+            raise RefusedError(f"Ray at {self._address}: does not take working directory {digest[:12]} ({cause})")
+        return f"gcs://{name}"
 
     def job(self, submission_id: str) -> RayJob | None:
         """What Ray says of a job; None if it does not know it."""
@@ -146,11 +180,18 @@ class RayJobs:
         foreign = [job for job in listed if job is not None and not _OWN_ID.fullmatch(job.id)]
         return sorted(foreign, key=lambda job: job.started_at or 0.0, reverse=True)
 
-    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, str]:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._address + path, data, self._headers, method=method)
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | Path | None = None) -> tuple[int, str]:
+        headers, seconds = self._headers, self._seconds
         try:
-            with self._opener.open(request, timeout=self._seconds) as response:
+            with contextlib.ExitStack() as stack:
+                data: bytes | BinaryIO | None = None
+                if isinstance(body, Path):
+                    data, seconds = stack.enter_context(body.open("rb")), ARCHIVE_SECONDS
+                    headers = {**headers, "Content-Type": "application/zip", "Content-Length": str(body.stat().st_size)}
+                elif body is not None:
+                    data = json.dumps(body).encode()
+                request = urllib.request.Request(self._address + path, data, headers, method=method)
+                response = stack.enter_context(self._opener.open(request, timeout=seconds))
                 return int(response.status), response.read().decode(errors="replace")
         except urllib.error.HTTPError as error:
             if error.code in (401, 403):

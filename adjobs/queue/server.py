@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from adjobs.queue.access import Gate, Viewer
+from adjobs.queue.archives import Archives
 from adjobs.queue.answers import READ, TEXT_ERRORS, add_errors, describe
 from adjobs.queue.changes import add_changes
 from adjobs.queue.dispatcher import Limits
@@ -18,7 +19,7 @@ from adjobs.queue.ray_jobs import Cluster
 from adjobs.queue.schemas import HealthResponse, IdentityResponse
 from adjobs.queue.states import JobState
 from adjobs.queue.store import JobStore
-from adjobs.queue.uploads import Uploads, add_uploads
+from adjobs.queue.uploads import add_uploads
 from adjobs.version import __version__
 
 
@@ -26,7 +27,7 @@ def make_app(
     store: JobStore,
     cluster: Cluster,
     limits: Limits,
-    uploads: Uploads,
+    archives: Archives,
     clock: Callable[[], float] = time.time,
     tracking_url: str | None = None,
 ) -> FastAPI:
@@ -36,7 +37,7 @@ def make_app(
         store: the record of the jobs.
         cluster: where their drivers run.
         limits: how many run at once.
-        uploads: working directories that clients send.
+        archives: working directories that clients send.
         clock: the time, in seconds since the epoch.
         tracking_url: of MLflow's pages, for links; None without a server.
     """
@@ -47,8 +48,8 @@ def make_app(
     _add_health(app, store, clock)
     _add_identity(app, tracking_url)
     add_questions(app, store, cluster, limits)
-    add_changes(app, store, cluster, uploads, clock)
-    add_uploads(app, uploads)
+    add_changes(app, store, cluster, archives, clock)
+    add_uploads(app, archives)
     return app
 
 

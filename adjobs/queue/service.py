@@ -17,6 +17,7 @@ from adjobs.config.environment import load_settings
 from adjobs.config.settings import Settings
 from adjobs.errors import QueueError, one_line
 from adjobs.queue import tokens
+from adjobs.queue.archives import Archives
 from adjobs.queue.dispatcher import Dispatcher, Limits
 from adjobs.queue.folder import JobFolder
 from adjobs.queue.http import LOOPBACK
@@ -25,7 +26,6 @@ from adjobs.queue.rates import TimedProtocol
 from adjobs.queue.ray_jobs import RayJobs
 from adjobs.queue.server import make_app
 from adjobs.queue.store import JobStore
-from adjobs.queue.uploads import Uploads
 
 POLL_SECONDS = 1.0
 SWITCH_SECONDS = 0.0005
@@ -70,10 +70,10 @@ def serve(
     sys.setswitchinterval(SWITCH_SECONDS)
     store = open_store(settings)
     _register_local_token(store, settings.queue.token_path)
-    uploads = Uploads.open(settings.artifacts)
-    cluster, limits = RayJobs(settings.queue.ray_dashboard, _ray_token()), Limits(slots, max_per_user)
+    archives = Archives.open(settings.artifacts)
+    cluster, limits = RayJobs(settings.queue.ray_dashboard, _ray_token(), archives=archives), Limits(slots, max_per_user)
     config = uvicorn.Config(
-        make_app(store, cluster, limits, uploads, tracking_url=link_base(settings.tracking_uri)),
+        make_app(store, cluster, limits, archives, tracking_url=link_base(settings.tracking_uri)),
         host=host,
         port=port,
         log_level="warning",

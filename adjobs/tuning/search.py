@@ -97,7 +97,7 @@ def run_search(
         AdjobsError: the search cannot be done; most reasons are found before a run is opened.
     """
     started_at = time.perf_counter()
-    job = with_absolute_paths(job)
+    job = with_absolute_paths(job, keep_relative=settings.working_dir is not None)
     space.check(job)
     plan = make_plan(job, space, options, settings)
     name = name or f"{run_name(job)}-{time.strftime('%Y%m%d-%H%M%S')}"

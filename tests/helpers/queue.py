@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import threading
 import time
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +15,7 @@ import uvicorn
 
 from adjobs.errors import ClusterError, RefusedError
 from adjobs.queue import tokens
+from adjobs.queue.archives import Archives
 from adjobs.queue.client import QueueClient
 from adjobs.queue.dispatcher import Dispatcher, Limits
 from adjobs.queue.folder import JobFolder
@@ -22,9 +25,16 @@ from adjobs.queue.records import NewJob, QueuedJob
 from adjobs.queue.server import make_app
 from adjobs.queue.store import JobStore
 from adjobs.queue.tokens import Role
-from adjobs.queue.uploads import Uploads
 from adjobs.storage import open_store
 from tests.helpers.drawing import draw_folder
+
+
+def write_zip(path: Path, *names: str) -> tuple[Path, str]:
+    """An archive with members of these names, and its SHA-256."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(zipfile.ZipInfo(name), name * 1000)
+    return path, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 class Killed(BaseException):
@@ -37,6 +47,8 @@ class DrawnCluster:
     def __init__(self) -> None:
         self.jobs: dict[str, RayJob] = {}
         self.submitted: list[str] = []
+        self.working_dirs: list[str | None] = []
+        self.environment: dict[str, str] = {}
         self.stopped: list[str] = []
         self.is_down = False
         self.dies_before = self.dies_after = False
@@ -49,7 +61,7 @@ class DrawnCluster:
         self._answer()
         return self.resources
 
-    def submit(self, submission_id: str, entrypoint: str, environment: Mapping[str, str]) -> None:
+    def submit(self, submission_id: str, entrypoint: str, environment: Mapping[str, str], working_dir: str | None = None) -> None:
         self._answer()
         if self.dies_before:
             raise Killed
@@ -57,6 +69,8 @@ class DrawnCluster:
             raise RefusedError(self.refusal)
         if submission_id not in self.jobs:
             self.submitted.append(submission_id)
+            self.working_dirs.append(working_dir)
+            self.environment = dict(environment)
             self.jobs[submission_id] = RayJob(RayStatus.PENDING, "", None)
         if self.dies_after:
             raise Killed
@@ -109,12 +123,12 @@ class RunningQueue:
     """A queue that answers over HTTP, and a data set for its jobs."""
 
     def __init__(self, root: Path) -> None:
-        self.store, self.cluster = JobStore(f"sqlite:///{root / 'queue.db'}"), DrawnCluster()
-        self.data = draw_folder(root / "data", 12, 2, size=16)
-        self.app = make_app(self.store, self.cluster, Limits(2), self.uploads, tracking_url="http://mlflow:5000")
         self.root = root
+        self.store, self.cluster = JobStore(f"sqlite:///{root / 'queue.db'}"), DrawnCluster()
+        self.archives = Archives.open(str(root / "artifacts"))
+        self.data = draw_folder(root / "data", 12, 2, size=16)
+        self.app = make_app(self.store, self.cluster, Limits(2), self.archives, tracking_url="http://mlflow:5000")
         config = uvicorn.Config(self.app, port=0, log_level="error", http=TimedProtocol)
-        self.uploads = Uploads.open(str(root / "artifacts"))
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self.url = ""

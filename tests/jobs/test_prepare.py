@@ -23,3 +23,18 @@ def test_with_absolute_paths_keeps_keywords_and_resolves_files_of_method_paramet
     for given, expected in (("w.pt", str(tmp_path / "w.pt")), ("none", "none"), ("s3://b/w.pt", "s3://b/w.pt")):
         changed = job.model_copy(update={"params": {**job.params, "weights": given}})
         assert with_absolute_paths(changed).params["weights"] == expected
+
+
+def test_with_absolute_paths_of_a_working_directory_keeps_files_relative_and_data_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.pt").touch()
+    (tmp_path / "split.json").touch()
+    job = resolved_job(Path("images"))
+    job = job.model_copy(
+        update={
+            "params": {**job.params, "weights": "w.pt"},
+            "data": job.data.model_copy(update={"split": "split.json"}),
+        }
+    )
+    kept = with_absolute_paths(job, keep_relative=True)
+    assert (kept.params["weights"], kept.data.split, kept.data.uri) == ("w.pt", "split.json", str(tmp_path / "images"))

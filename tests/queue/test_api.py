@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from adjobs.errors import QueueError
 from adjobs.queue import tokens
+from adjobs.queue.archives import Archives
 from adjobs.queue.dispatcher import Limits
 from adjobs.queue.records import NewJob
 from adjobs.queue.server import make_app
 from adjobs.queue.store import JobStore
-from adjobs.queue.uploads import Uploads
 from tests.helpers.queue import DrawnCluster
 
 ENDPOINTS = [
@@ -66,7 +66,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         store.submit(NewJob(name, {"verb": "train"}, "ann", name))
     with store.transaction() as connection:
         token = tokens.create(connection, "root", tokens.Role.ADMIN, 1.0)
-    app = make_app(store, DrawnCluster(), Limits(2), Uploads.open(str(tmp_path_factory.mktemp("artifacts"))))
+    app = make_app(store, DrawnCluster(), Limits(2), Archives.open(str(tmp_path_factory.mktemp("artifacts"))))
     yield TestClient(app, headers={"Authorization": f"Bearer {token}"}, raise_server_exceptions=False)
     store.close()
 

@@ -50,6 +50,19 @@ def test_step_starts_one_job_for_each_slot(setup):
     assert setup.cluster.submitted[2:] == [f"{jobs[2]}-1"]
 
 
+def test_step_job_with_a_working_directory_has_it_at_each_attempt(setup):
+    spec = {"verb": "train", "working_dir": "d1"}
+    job = setup.store.submit(NewJob("a", spec, "ann", "a"))[0].id
+    setup.submit("b")
+    setup.dispatcher().step()
+    setup.cluster.set(f"{job}-1", "FAILED")
+    setup.dispatcher().step()
+    setup.dispatcher().step()
+    assert [setup.cluster.working_dirs[setup.cluster.submitted.index(f"{job}-{attempt}")] for attempt in (1, 2)] == ["d1", "d1"]
+    assert setup.cluster.environment == {"A": "1", "ADJOBS_WORKING_DIR": "d1"}
+    assert None in setup.cluster.working_dirs
+
+
 @pytest.mark.parametrize("moment", ["dies_before", "dies_after"])
 def test_step_after_death_around_the_submission_submits_once(setup, moment):
     job = setup.submit("a")

@@ -66,7 +66,7 @@ class World:
 
     # The cluster
 
-    def submit(self, submission_id: str, entrypoint: str, environment: Mapping[str, str]) -> None:
+    def submit(self, submission_id: str, entrypoint: str, environment: Mapping[str, str], working_dir: str | None = None) -> None:
         self._answer()
         if submission_id in self.table:
             return

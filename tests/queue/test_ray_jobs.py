@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
-from adjobs.errors import ClusterError
+from adjobs.errors import ClusterError, RefusedError
+from adjobs.queue.archives import Archives
 from adjobs.queue.ray_jobs import ForeignJob, RayJobs, RayStatus
+from tests.helpers.queue import write_zip
 
 ANSWERS = {
     "POST /api/jobs/": (200, {}),
@@ -50,8 +54,12 @@ ANSWERS = {
 }
 
 
+PACKAGES: dict[str, bytes] = {}
+SUBMITTED: list[dict[str, Any]] = []
+
+
 class Handler(BaseHTTPRequestHandler):
-    """A head that knows one job."""
+    """A head that knows one job, and keeps packages."""
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -64,7 +72,13 @@ class Handler(BaseHTTPRequestHandler):
             status, answer = 500, "Traceback\nValueError: Job with submission_id twice already exists."
         elif self.command == "POST" and self.path == "/api/jobs/" and json.loads(body)["submission_id"] == "bad":
             status, answer = 400, "Traceback\nTypeError: no"
+        elif self.path.startswith("/api/packages/") and self.command == "PUT":
+            PACKAGES[self.path] = body
+            status, answer = (413, "Request Entity Too Large") if body == b"large" else (200, {})
+        elif self.path.startswith("/api/packages/"):
+            status, answer = (200, {}) if self.path in PACKAGES else (404, "does not exist")
         else:
+            SUBMITTED.append(json.loads(body or "null"))
             status, answer = ANSWERS[f"{self.command} {self.path}"]
         self.send_response(status)
         self.end_headers()
@@ -72,6 +86,7 @@ class Handler(BaseHTTPRequestHandler):
 
     do_GET = _answer  # noqa: N815
     do_POST = _answer  # noqa: N815
+    do_PUT = _answer  # noqa: N815
 
     def log_message(self, format: str, *args: object) -> None:
         """Quiet."""
@@ -101,6 +116,30 @@ def test_submit_an_id_that_exists_is_success(jobs):
     jobs.submit("twice", "true", {})
     with pytest.raises(ClusterError, match=r"refused job bad \(400: TypeError: no\)"):
         jobs.submit("bad", "true", {})
+
+
+def test_submit_gives_a_head_the_working_directory_whenever_it_has_lost_it(address, tmp_path):
+    path, digest = write_zip(tmp_path / "a.zip", "a.py")
+    archives = Archives.open(str(tmp_path))
+    jobs = RayJobs(address, "right", archives=archives)
+    with pytest.raises(RefusedError, match="is not in the artifact store any more; submit the job again"):
+        jobs.submit("new", "true", {}, digest)
+    archives.add(digest, path)
+    for _ in range(2):
+        jobs.submit("new", "true", {"A": "1"}, digest)
+        assert SUBMITTED[-1]["runtime_env"] == {"env_vars": {"A": "1"}, "working_dir": f"gcs://_ray_pkg_{digest}.zip"}
+        assert {f"/api/packages/gcs/_ray_pkg_{digest}.zip": path.read_bytes()} == PACKAGES
+        PACKAGES.clear()
+
+
+def test_submit_working_directory_that_the_head_refuses_is_one_line(address, tmp_path):
+    digest = hashlib.sha256(b"large").hexdigest()
+    folder = tmp_path / "queue" / "uploads"
+    folder.mkdir(parents=True)
+    (folder / f"{digest}.zip").write_bytes(b"large")
+    jobs = RayJobs(address, "right", archives=Archives.open(str(tmp_path)))
+    with pytest.raises(RefusedError, match=rf"does not take working directory {digest[:12]} \(413: Request Entity Too Large\)"):
+        jobs.submit("new", "true", {}, digest)
 
 
 def test_logs_and_stop_of_unknown_jobs_are_nothing(jobs):
