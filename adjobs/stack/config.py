@@ -30,10 +30,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adjobs.errors import StackError
-from adjobs.stack.credentials import MLFLOW_USER, Credentials, private_folder
+from adjobs.stack.credentials import BUCKET, MLFLOW_USER, Credentials, private_folder
 from adjobs.stack.processes import SERVICE, STACK_ID
 
-BUCKET = "adjobs"
 HOST = "127.0.0.1"
 OFFSETS = {
     "S3": 0,
@@ -61,7 +60,15 @@ OFFSETS = {
 # Ray appends session_<time>_<pid>/sockets/plasma_store, 64 bytes, and the path of a Unix socket has at most 107.
 _RAY_FOLDER_BYTES = 40
 # Variables of the calling shell that could point a service to another system, such as the session token of another S3.
-_CLIENT_PREFIXES = ("AWS_", "MLFLOW_", "RAY_AUTH_", "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR")
+_CLIENT_PREFIXES = (
+    "AWS_",
+    "MLFLOW_",
+    "RAY_AUTH_",
+    "RAY_ADDRESS",
+    "RAY_API_SERVER_ADDRESS",
+    "RAY_JOB_CONFIG_JSON_ENV_VAR",
+    "WEED_",
+)
 
 
 @dataclass(frozen=True)
@@ -105,10 +112,7 @@ def client_environment(config: StackConfig) -> dict[str, str]:
         "MLFLOW_TRACKING_PASSWORD": config.credentials.mlflow_password,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "ADJOBS_ARTIFACTS": f"s3://{BUCKET}",
-        "AWS_ENDPOINT_URL": config.url("S3"),
-        "AWS_ACCESS_KEY_ID": config.credentials.access_key,
-        "AWS_SECRET_ACCESS_KEY": config.credentials.secret_key,
-        "AWS_DEFAULT_REGION": "us-east-1",
+        **s3_environment(config, "jobs"),
         "RAY_ADDRESS": f"{HOST}:{config.port('Ray cluster')}",
         "RAY_API_SERVER_ADDRESS": config.url("Ray dashboard"),
         "RAY_AUTH_MODE": "token",
@@ -118,6 +122,17 @@ def client_environment(config: StackConfig) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "ADJOBS_QUEUE_URL": config.url("Queue"),
         "ADJOBS_QUEUE_TOKEN_PATH": str(config.credentials.queue_token_file),
+    }
+
+
+def s3_environment(config: StackConfig, identity: str) -> dict[str, str]:
+    """Variables by which a process uses S3 as one of its identities."""
+    keys = config.credentials.s3_keys[identity]
+    return {
+        "AWS_ENDPOINT_URL": config.url("S3"),
+        "AWS_ACCESS_KEY_ID": keys.access_key,
+        "AWS_SECRET_ACCESS_KEY": keys.secret_key,
+        "AWS_DEFAULT_REGION": "us-east-1",
     }
 
 

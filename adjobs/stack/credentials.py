@@ -14,22 +14,35 @@ from adjobs.errors import StackError
 
 MLFLOW_USER, MLFLOW_PASSWORD_FILE = "adjobs", "mlflow-password"
 
+BUCKET, MLFLOW_BUCKET = "adjobs", "mlflow"
+# What each identity may do. Without any SeaweedFS would accept every client; writing to all of a bucket includes its settings.
+S3_ACTIONS = {
+    "jobs": [f"Read:{BUCKET}", f"List:{BUCKET}", f"Write:{BUCKET}/*"],  # jobs on Ray, and this user
+    "dispatcher": [f"Read:{BUCKET}", f"List:{BUCKET}", f"Write:{BUCKET}/queue/*"],
+    "mlflow": [f"Read:{MLFLOW_BUCKET}", f"List:{MLFLOW_BUCKET}", f"Write:{MLFLOW_BUCKET}/*"],
+}
+
+
+class S3Keys(NamedTuple):
+    """User name and password for S3."""
+
+    access_key: str
+    secret_key: str
+
 
 class Credentials(NamedTuple):
     """Secrets of the services.
 
     Attributes:
-        access_key: user name for S3.
-        secret_key: password for S3.
-        s3_file: identities for S3 in SeaweedFS's format.
+        s3_keys: keys for S3 by identity, one for each of :data:`S3_ACTIONS`.
+        s3_file: the identities in SeaweedFS's format.
         admin_password: password for SeaweedFS's administration.
         ray_token_file: token that Ray and its clients read.
         queue_token_file: token of this user for the queue.
         mlflow_password_file: password for MLflow, whose only user is :data:`MLFLOW_USER`.
     """
 
-    access_key: str
-    secret_key: str
+    s3_keys: dict[str, S3Keys]
     s3_file: Path
     admin_password: str
     ray_token_file: Path
@@ -55,19 +68,14 @@ def load(folder: Path) -> Credentials:
     """
     private_folder(folder)
     s3_file, admin_file, ray_token_file = folder / "s3.json", folder / "s3-admin-password", folder / "ray-token"
-    identities = _secret(s3_file, _new_identities)
+    keys = _s3_keys(s3_file)
     password = _secret(admin_file, secrets.token_urlsafe).strip()
     _secret(ray_token_file, secrets.token_hex)
     queue_token_file = folder / "queue-token"
     _secret(queue_token_file, lambda: f"adj_{secrets.token_urlsafe(32)}")
     mlflow_password_file = folder / MLFLOW_PASSWORD_FILE
     _secret(mlflow_password_file, lambda: secrets.token_urlsafe(32))
-    try:
-        keys = json.loads(identities)["identities"][0]["credentials"][0]
-        key, secret = str(keys["accessKey"]), str(keys["secretKey"])
-        return Credentials(key, secret, s3_file, password, ray_token_file, queue_token_file, mlflow_password_file)
-    except (ValueError, LookupError, TypeError) as error:
-        raise StackError(f"{s3_file}: damaged ({error!r}); delete it and run 'adjobs up', which makes a new one") from error
+    return Credentials(keys, s3_file, password, ray_token_file, queue_token_file, mlflow_password_file)
 
 
 def write_private(path: Path, text: str) -> None:
@@ -113,8 +121,27 @@ def _secret(path: Path, make: Callable[[], str]) -> str:
         raise StackError(f"{path} cannot be read ({error}); correct its owner, or delete it and run 'adjobs up'") from error
 
 
+def _s3_keys(path: Path) -> dict[str, S3Keys]:
+    """Keys by identity; where the file gives others or lets them do something else, all are made anew."""
+    text = _secret(path, _new_identities)
+    try:
+        identities = json.loads(text)["identities"]
+        if {identity["name"]: identity["actions"] for identity in identities} != S3_ACTIONS:
+            write_private(path, _new_identities())
+            identities = json.loads(path.read_text())["identities"]
+        keys = {identity["name"]: identity["credentials"][0] for identity in identities}
+        return {name: S3Keys(str(pair["accessKey"]), str(pair["secretKey"])) for name, pair in keys.items()}
+    except (ValueError, LookupError, TypeError) as error:
+        raise StackError(f"{path}: damaged ({error!r}); delete it and run 'adjobs up', which makes a new one") from error
+
+
 def _new_identities() -> str:
-    keys = {"accessKey": f"ADJOBS{secrets.token_hex(7).upper()}", "secretKey": secrets.token_urlsafe(30)}
-    # Without any identity SeaweedFS accepts every client; with one, only that.
-    actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    return json.dumps({"identities": [{"name": "adjobs", "credentials": [keys], "actions": actions}]})
+    identities = [
+        {
+            "name": name,
+            "credentials": [{"accessKey": f"ADJOBS{secrets.token_hex(7).upper()}", "secretKey": secrets.token_urlsafe(30)}],
+            "actions": actions,
+        }
+        for name, actions in S3_ACTIONS.items()
+    ]
+    return json.dumps({"identities": identities})

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import stat
 import subprocess
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from adjobs.stack.certificates import security_settings
+from adjobs.stack.credentials import S3_ACTIONS
 from adjobs.version import __version__
 from tests.helpers.deploy import COMPOSE, DOCKER, DOCKERFILE, ROOT, SECRET_NAME, parse_command, read_yaml, with_defaults
 
@@ -34,6 +39,20 @@ def instructions() -> list[tuple[str, str]]:
     lines = [line for line in DOCKERFILE.read_text().splitlines() if not line.lstrip().startswith("#")]
     joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
     return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in joined.splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def made_secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the script makes."""
+    folder = tmp_path_factory.mktemp("docker") / "secrets"
+    subprocess.run([DOCKER / "make-secrets", folder], check=True, capture_output=True)
+    return folder
+
+
+def mounted_secrets(service: dict[str, Any]) -> dict[str, str]:
+    """The secrets of a service, and the names that their files have in its container."""
+    secrets = [item if isinstance(item, dict) else {"source": item, "target": item} for item in service.get("secrets", [])]
+    return {secret["source"]: secret["target"] for secret in secrets}
 
 
 def values(instructions: list[tuple[str, str]], name: str) -> list[str]:
@@ -95,19 +114,21 @@ def test_compose_dependencies_are_services_with_health_checks(services):
             assert "healthcheck" in services[dependency], name
 
 
-def test_compose_secrets_are_those_that_the_script_makes(compose, services, tmp_path):
-    subprocess.run([DOCKER / "make-secrets", tmp_path / "secrets"], check=True, capture_output=True)
-    made = {path.name for path in (tmp_path / "secrets").iterdir()}
-    used = {secret for service in services.values() for secret in service.get("secrets", [])}
+def test_compose_secrets_are_those_that_the_script_makes(compose, services, made_secrets):
+    made = {path.name for path in made_secrets.iterdir()}
+    used = {source for service in services.values() for source in mounted_secrets(service)}
     assert made == used == set(compose["secrets"])
     for name, secret in compose["secrets"].items():
         assert with_defaults(secret["file"]) == f"./secrets/{name}"
 
 
-def test_compose_secret_files_are_given_to_the_services_that_read_them(services):
+def test_compose_secret_files_are_given_to_the_services_that_read_them(services, made_secrets):
     for name, service in services.items():
         words = [*map(str, service.get("environment", {}).values()), *service.get("command", []), *service.get("entrypoint", [])]
-        assert set(service.get("secrets", [])) == set(re.findall(r"/run/secrets/(\w+)", " ".join(words))), name
+        read = set(re.findall(r"/run/secrets/(\w+)", " ".join(words)))
+        if "-config_dir=/run/secrets" in words:  # which names another file that the server reads
+            read |= {"security.toml", *re.findall(r"/run/secrets/(\w+)", (made_secrets / "s3_security").read_text())}
+        assert set(mounted_secrets(service).values()) == read, name
 
 
 def test_compose_environment_holds_no_secret(services):
@@ -163,10 +184,46 @@ def test_make_secrets_run_again_keeps_them(tmp_path):
     second = {path.name: path.read_text() for path in folder.iterdir()}
     assert [name for name in first if first[name] != second[name]] == ["ray_token"]
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert len({value for name, value in first.items() if "config" not in name}) == len(first) - 1
-    keys = json.loads(first["s3_config"])["identities"][0]["credentials"]
-    assert keys == [{"accessKey": first["s3_access_key"], "secretKey": first["s3_secret_key"]}]
+    assert len(set(first.values())) == len(first)
     assert first["queue_database"] == f"postgresql+pg8000://queue:{first['queue_database_password']}@postgres:5432/queue"
+
+
+def test_make_secrets_gives_each_client_of_s3_the_rights_of_the_embedded_stack(made_secrets):
+    identities = json.loads((made_secrets / "s3_config").read_text())["identities"]
+    assert {identity["name"]: identity["actions"] for identity in identities} == S3_ACTIONS
+    for identity in identities:
+        keys = [(made_secrets / f"s3_{identity['name']}_{kind}_key").read_text() for kind in ("access", "secret")]
+        assert identity["credentials"] == [{"accessKey": keys[0], "secretKey": keys[1]}]
+
+
+def test_make_secrets_closes_the_ports_of_s3_that_the_embedded_stack_closes(made_secrets):
+    certificate = Path("/run/secrets/s3_certificate")
+    expected = security_settings(certificate)
+    settings = dict(_settings(tomllib.loads((made_secrets / "s3_security").read_text()), "WEED"))
+    random = {name for name in settings if len(settings[name]) == 64}
+    assert random == {name for name in expected if name.startswith("WEED_JWT_")} | {"WEED_ADMIN_PASSWORD"}
+    assert len({settings[name] for name in random}) == len(random)
+    assert {name: settings[name] for name in settings.keys() - random} == {
+        name: value for name, value in expected.items() if not name.startswith("WEED_JWT_")
+    }
+
+
+def test_make_secrets_without_openssl_names_it(tmp_path):
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("sh", "dirname", "mkdir", "chmod", "mv", "cat", "od", "tr", "tail", "rm"):
+        (programs / name).symlink_to(shutil.which(name))
+    command = [DOCKER / "make-secrets", tmp_path / "secrets"]
+    result = subprocess.run(command, env={"PATH": str(programs)}, check=False, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("openssl cannot make a certificate: ")
+    assert not (tmp_path / "secrets" / "s3_certificate").exists()
+
+
+def _settings(table: dict[str, Any], name: str) -> Iterator[tuple[str, str]]:
+    for key, value in table.items():
+        variable = f"{name}_{key.upper()}"
+        yield from _settings(value, variable) if isinstance(value, dict) else [(variable, str(value).lower())]
 
 
 def test_with_secrets_puts_files_into_the_environment(tmp_path):

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import ipaddress
 import json
 import os
 import shutil
+import ssl
 import stat
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import boto3
+import grpc
 import psutil
 import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
 
-from adjobs.errors import StackError
+from adjobs.errors import StackError, StorageError
 from adjobs.stack import components, config, lifecycle, processes
 from adjobs.stack.state import StackState
-from adjobs.storage import open_store
+from adjobs.storage import Store, open_store
 from tests.integration.conftest import free_port_base
 
 pytestmark = pytest.mark.slow
@@ -61,12 +68,99 @@ def test_s3_without_keys_is_refused() -> None:
     store.write("private/a.txt", b"x")
     for path in ("", "adjobs", "adjobs?list-type=2", "adjobs/private/a.txt"):
         assert get(f"{os.environ['AWS_ENDPOINT_URL']}/{path}")[0] == 403
-    port_base = int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2])
-    assert get(f"http://127.0.0.1:{port_base + 5}/buckets/adjobs/private/a.txt")[0] == 404  # the filer asks for no keys
     assert store.read("private/a.txt") == b"x"
 
 
-def test_mlflow_stores_artifacts_in_s3() -> None:
+def test_s3_answers_at_its_other_ports_with_a_certificate_only(stack: dict[str, Any]) -> None:
+    ports = {title: stack["port_base"] + offset for title, offset in config.OFFSETS.items() if title.startswith("S3 ")}
+    certificate = Path(stack["home"], "credentials", "s3-certificate.pem")
+    with_certificate = ssl.create_default_context(cafile=certificate)
+    with_certificate.load_cert_chain(certificate)
+    for title, port in ports.items():
+        if title.endswith("gRPC"):
+            sockets = list(Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock"))
+            assert len(sockets) == 1
+            for target in (f"127.0.0.1:{port}", f"unix:{sockets[0]}"):
+                assert grpc_status(target) == grpc_status(target, certificate, None) == grpc.StatusCode.UNAVAILABLE, title
+                assert grpc_status(target, certificate, certificate) == grpc.StatusCode.UNIMPLEMENTED, title
+        else:
+            assert get(f"http://127.0.0.1:{port}/status")[0] == 400, title
+            for context in (ssl.create_default_context(cafile=certificate), ssl._create_unverified_context()):
+                with pytest.raises(OSError, match=r"(?i)certificate.required|reset by peer"):
+                    urllib.request.urlopen(f"https://127.0.0.1:{port}/status", timeout=20, context=context)
+            connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=20, context=with_certificate)
+            connection.request("GET", "/")
+            assert connection.getresponse().status in {200, 401, 404}, title
+            connection.close()
+
+
+def grpc_status(target: str, authority: Path | None = None, own: Path | None = None) -> grpc.StatusCode:
+    """Status of a call of a method that no server has, in plain text, with TLS, or with TLS and a certificate."""
+    if authority is None:
+        channel = grpc.insecure_channel(target)
+    else:
+        mine = own and own.read_bytes()
+        name = (("grpc.ssl_target_name_override", "127.0.0.1"),)
+        channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(authority.read_bytes(), mine, mine), name)
+    with channel, pytest.raises(grpc.RpcError) as error:
+        channel.unary_unary("/none/None")(b"", timeout=20)
+    return error.value.code()
+
+
+def s3_keys(stack: dict[str, Any], identity: str) -> dict[str, str]:
+    """Variables by which one of S3's clients uses it."""
+    identities = json.loads(Path(stack["home"], "credentials", "s3.json").read_text())["identities"]
+    (keys,) = [found["credentials"][0] for found in identities if found["name"] == identity]
+    return stack["environment"] | {"AWS_ACCESS_KEY_ID": keys["accessKey"], "AWS_SECRET_ACCESS_KEY": keys["secretKey"]}
+
+
+def test_s3_lets_each_client_do_what_it_needs_and_nothing_else(stack: dict[str, Any]) -> None:
+    places = {"s3://adjobs/data/rights": "jobs", "s3://adjobs/queue/rights": "jobs", "s3://mlflow/rights": "mlflow"}
+    for place, owner in places.items():
+        for name in ("a.txt", "jobs.txt", "dispatcher.txt", "mlflow.txt"):
+            open_store(place, s3_keys(stack, owner)).write(name, b"x")
+    may_read = {"jobs": {"data", "queue"}, "dispatcher": {"data", "queue"}, "mlflow": {"mlflow"}}
+    may_write = may_read | {"dispatcher": {"queue"}}
+    for identity, readable in may_read.items():
+        for place in places:
+            store = open_store(place, s3_keys(stack, identity))
+            folder = place.split("/")[-2]
+            for act in (lambda s: s.read("a.txt"), lambda s: s.exists("none.txt"), lambda s: s.list()):
+                assert is_allowed(act, store) == (folder in readable), (identity, place)
+            for act in (lambda s: s.write("b.txt", b"y"), lambda s, name=f"{identity}.txt": s.delete(name)):
+                assert is_allowed(act, store) == (folder in may_write[identity]), (identity, place)
+
+
+def is_allowed(act: Callable[[Store], object], store: Store) -> bool:
+    """Whether S3 does as it is asked, or refuses for want of a right."""
+    try:
+        act(store)
+    except StorageError as error:
+        if "the credentials were refused" in str(error) or "Access Denied" in str(error):
+            return False
+        raise
+    return True
+
+
+def test_s3_lets_no_client_change_a_bucket(stack: dict[str, Any]) -> None:
+    rule = {"ID": "a", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 1}}
+    for identity, bucket in (("jobs", "adjobs"), ("dispatcher", "adjobs"), ("mlflow", "mlflow")):
+        keys = s3_keys(stack, identity)
+        session = boto3.session.Session(keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], region_name="us-east-1")
+        client = session.client("s3", endpoint_url=keys["AWS_ENDPOINT_URL"], config=Config(s3={"addressing_style": "path"}))
+        for act in (
+            lambda c, b: c.put_bucket_lifecycle_configuration(Bucket=b, LifecycleConfiguration={"Rules": [rule]}),
+            lambda c, b: c.put_bucket_versioning(Bucket=b, VersioningConfiguration={"Status": "Enabled"}),
+            lambda c, b: c.put_bucket_policy(Bucket=b, Policy="{}"),
+            lambda c, b: c.put_bucket_acl(Bucket=b, ACL="public-read"),
+            lambda c, b: c.delete_bucket(Bucket=b),
+            lambda c, b: c.create_bucket(Bucket=f"{b}-2"),
+        ):
+            with pytest.raises(ClientError, match="AccessDenied"):
+                act(client, bucket)
+
+
+def test_mlflow_stores_artifacts_in_s3(stack: dict[str, Any]) -> None:
     url = os.environ["MLFLOW_TRACKING_URI"]
     assert get(f"{url}/health") == (200, "OK")
     artifact = f"{url}/api/2.0/mlflow-artifacts/artifacts/0/run/artifacts/note.txt"
@@ -74,7 +168,7 @@ def test_mlflow_stores_artifacts_in_s3() -> None:
     assert urllib.request.urlopen(request, timeout=20).status == 200
     assert get(artifact, login=mlflow_login()) == (200, "text")
     assert get(artifact)[0] == get(artifact, login="adjobs:wrong")[0] == 401
-    assert open_store("s3://adjobs/mlflow").read("0/run/artifacts/note.txt") == b"text"
+    assert open_store("s3://mlflow", s3_keys(stack, "mlflow")).read("0/run/artifacts/note.txt") == b"text"
 
 
 def test_mlflow_without_password_is_refused(stack: dict[str, Any]) -> None:
@@ -106,7 +200,7 @@ def test_stack_listens_on_loopback_addresses_only(stack: dict[str, Any]) -> None
 def test_stack_secrets_are_private(stack: dict[str, Any]) -> None:
     home = Path(stack["home"])
     files = [home / "stack.json", *(home / "credentials").iterdir()]
-    assert len(files) == 6
+    assert len(files) == 7
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
     # Ray makes its folder, with its sockets, accessible to everybody.
     assert stat.S_IMODE((home / "stack").stat().st_mode) == 0o700
