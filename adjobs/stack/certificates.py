@@ -61,18 +61,18 @@ def security_settings(certificate: Path) -> dict[str, str]:
     """
     file = str(certificate)
     settings = {"WEED_GRPC_CA": file, "WEED_HTTPS_CLIENT_ENABLED": "true", "WEED_HTTPS_CLIENT_CA": file}
-    for part in ("MASTER", "VOLUME", "FILER", "ADMIN"):
-        settings[f"WEED_HTTPS_{part}_CA"] = file
-    for part in ("GRPC_MASTER", "GRPC_VOLUME", "GRPC_FILER", "GRPC_S3", "GRPC_ADMIN", "GRPC_WORKER", "GRPC_CLIENT"):
-        settings |= {f"WEED_{part}_CERT": file, f"WEED_{part}_KEY": file}
-    for part in ("HTTPS_MASTER", "HTTPS_VOLUME", "HTTPS_FILER", "HTTPS_ADMIN", "HTTPS_CLIENT"):
-        settings |= {f"WEED_{part}_CERT": file, f"WEED_{part}_KEY": file}
+    for server in ("MASTER", "VOLUME", "FILER", "ADMIN"):
+        settings[f"WEED_HTTPS_{server}_CA"] = file
+    for server in ("GRPC_MASTER", "GRPC_VOLUME", "GRPC_FILER", "GRPC_S3", "GRPC_ADMIN", "GRPC_WORKER", "GRPC_CLIENT"):
+        settings |= {f"WEED_{server}_CERT": file, f"WEED_{server}_KEY": file}
+    for server in ("HTTPS_MASTER", "HTTPS_VOLUME", "HTTPS_FILER", "HTTPS_ADMIN", "HTTPS_CLIENT"):
+        settings |= {f"WEED_{server}_CERT": file, f"WEED_{server}_KEY": file}
     for key in ("SIGNING_KEY", "SIGNING_READ_KEY", "FILER_SIGNING_KEY", "FILER_SIGNING_READ_KEY"):
         settings[f"WEED_JWT_{key}"] = secrets.token_hex(32)
     return settings
 
 
-def asks_for_certificate(host: str, port: int) -> bool | None:
+def requires_certificate(host: str, port: int) -> bool | None:
     """Whether a port asks its clients for a certificate; None if nothing listens there.
 
     If SeaweedFS cannot read its own, it warns in its log and answers everybody.

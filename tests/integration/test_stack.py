@@ -110,7 +110,7 @@ def grpc_status(target: str, authority: Path | None = None, own: Path | None = N
 def s3_keys(stack: dict[str, Any], identity: str) -> dict[str, str]:
     """Variables by which one of S3's clients uses it."""
     identities = json.loads(Path(stack["home"], "credentials", "s3.json").read_text())["identities"]
-    (keys,) = [found["credentials"][0] for found in identities if found["name"] == identity]
+    (keys,) = [item["credentials"][0] for item in identities if item["name"] == identity]
     return stack["environment"] | {"AWS_ACCESS_KEY_ID": keys["accessKey"], "AWS_SECRET_ACCESS_KEY": keys["secretKey"]}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from adjobs.stack.certificates import asks_for_certificate, make_certificate, security_settings
+from adjobs.stack.certificates import make_certificate, requires_certificate, security_settings
 
 
 @pytest.fixture
@@ -85,12 +85,12 @@ def test_security_settings_have_new_keys_at_each_start_and_one_certificate(tmp_p
     assert {first[name] for name in first.keys() - keys} == {str(tmp_path / "c.pem"), "true"}
 
 
-def test_asks_for_certificate_is_false_of_an_open_port_and_none_without_one(
+def test_requires_certificate_is_false_of_an_open_port_and_none_without_one(
     certificate: Path, serve: Callable[[ssl.SSLContext | None], int]
 ) -> None:
-    assert asks_for_certificate("127.0.0.1", serve(server_context(certificate, ssl.CERT_REQUIRED)))
-    assert asks_for_certificate("127.0.0.1", serve(server_context(certificate, ssl.CERT_NONE))) is False
-    assert asks_for_certificate("127.0.0.1", serve(None)) is False
+    assert requires_certificate("127.0.0.1", serve(server_context(certificate, ssl.CERT_REQUIRED)))
+    assert requires_certificate("127.0.0.1", serve(server_context(certificate, ssl.CERT_NONE))) is False
+    assert requires_certificate("127.0.0.1", serve(None)) is False
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    assert asks_for_certificate("127.0.0.1", port) is None
+    assert requires_certificate("127.0.0.1", port) is None

@@ -40,12 +40,12 @@ def test_s3_has_no_keys_and_a_new_certificate_in_its_environment(stack: StackCon
 def test_s3_with_an_open_port_is_refused_and_with_a_missing_one_not_ready(
     stack: StackConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asks: dict[int, bool | None] = {stack.port(title): True for title in OFFSETS if title.startswith("S3 ")}
-    assert len(asks) == 9
-    monkeypatch.setattr(components, "asks_for_certificate", lambda host, port: asks[port])
+    required: dict[int, bool | None] = {stack.port(title): True for title in OFFSETS if title.startswith("S3 ")}
+    assert len(required) == 9
+    monkeypatch.setattr(components, "requires_certificate", lambda host, port: required[port])
     assert components._is_closed(stack)
-    asks[20004] = None
+    required[20004] = None
     assert not components._is_closed(stack)
-    asks[20006] = False
+    required[20006] = False
     with pytest.raises(StackError, match=r"port 20006 \(S3 filer gRPC\) asks for no certificate"):
         components._is_closed(stack)
