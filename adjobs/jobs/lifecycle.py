@@ -14,7 +14,7 @@ from contextvars import ContextVar
 import psutil
 
 from adjobs.config.settings import Settings
-from adjobs.errors import Stopped, SupersededError, TrackingError
+from adjobs.errors import ClusterError, Stopped, StorageError, SupersededError, TrackingError
 from adjobs.jobs.data import PreparedData
 from adjobs.jobs.prepare import PreparedJob
 from adjobs.logs import run_context
@@ -105,8 +105,10 @@ def managed_run(run: RunRef, resume_command: str) -> Iterator[None]:
         resume_command: what resumes it.
 
     Raises:
-        Stopped: the process was interrupted; says how to resume.
+        Stopped: the process was interrupted; says how to resume, as do errors of the systems around a job.
     """
+    # The search around a final training is what is resumed, and the queue resumes its jobs itself.
+    resumes_itself = bool(_open_runs) or _fence.get() is not None
     _open_runs[run] = resume_command
     try:
         with run_context(run.run_id):
@@ -120,6 +122,8 @@ def managed_run(run: RunRef, resume_command: str) -> Iterator[None]:
         raise
     except BaseException as error:
         close_after_error(run, error)
+        if isinstance(error, ClusterError | StorageError | TrackingError) and not resumes_itself:
+            raise type(error)(f"{error}; then resume with: {resume_command}") from error
         raise
     else:
         open_writer(run).close(JobStatus.FINISHED)

@@ -9,8 +9,9 @@ import pytest
 
 from adjobs.config.resolve import resolve
 from adjobs.data.splits.assignment import SplitAssignment
-from adjobs.errors import Stopped, TrackingError
-from adjobs.jobs.lifecycle import close_open_runs, driver_tags, ensure_not_running, managed_run
+from adjobs.errors import ClusterError, Stopped, StorageError, TrackingError
+from adjobs.jobs.lifecycle import close_open_runs, driver_tags, ensure_not_running, fenced, managed_run
+from adjobs.storage.fence import Fence
 from adjobs.tracking.folder import FolderRunWriter, create_folder_run, folder_uri
 from adjobs.tracking.layout import DatasetInfo, RunRef
 from adjobs.tracking.runs import create_run, open_reader
@@ -44,6 +45,27 @@ def test_managed_run_that_fails_keeps_its_error(run):
     with pytest.raises(ValueError, match="no images"), managed_run(run, "resume it"):
         raise ValueError("no images")
     assert status_and_error(run) == (JobStatus.FAILED, "no images")
+
+
+@pytest.mark.parametrize("kind", [ClusterError, StorageError, TrackingError])
+def test_managed_run_that_another_system_ends_says_once_how_to_resume(run, tmp_path, kind):
+    inner = create_folder_run(folder_uri(tmp_path), "final", {})
+    with (
+        pytest.raises(kind, match=r"^no answer; then resume with: the search$"),
+        managed_run(run, "the search"),
+        managed_run(inner, "the final training"),
+    ):
+        raise kind("no answer")
+    assert [status_and_error(ref) for ref in (run, inner)] == [(JobStatus.FAILED, "no answer")] * 2
+
+
+def test_managed_run_of_a_queued_job_leaves_it_to_the_queue_to_resume(run, tmp_path):
+    with (
+        pytest.raises(ClusterError, match=r"^no answer$"),
+        fenced(Fence(str(tmp_path / "queue"), 1)),
+        managed_run(run, "resume it"),
+    ):
+        raise ClusterError("no answer")
 
 
 def test_managed_run_that_is_interrupted_says_how_to_resume(run):

@@ -194,11 +194,27 @@ def run(
         try:
             outcome = fit_elastic(counts, train.max_retries, bundle, fit, actor) if elastic else fit(counts[0])
         except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
+            check_head(error)
             raise _cause(error) from error
     if isinstance(outcome, AdjobsError):
         raise outcome
     result: Outcome = outcome
     return result
+
+
+def check_head(error: BaseException) -> None:
+    """When the head is lost, Ray says of actors and tasks that they are unavailable, whatever they did.
+
+    Raises:
+        ClusterError: it is.
+    """
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    try:
+        _check_listening(address)
+    except ClusterError:
+        raise ClusterError(f"Ray at {address}: its head was lost; start it again ('adjobs up')") from error
 
 
 def _cause(error: BaseException) -> AdjobsError:

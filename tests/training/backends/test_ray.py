@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import signal
+import socket
+from types import SimpleNamespace
 
 import pytest
 import ray
 
 from adjobs.config.settings import Settings
 from adjobs.errors import ClusterError
-from adjobs.training.backends.ray import connected
+from adjobs.training.backends.ray import check_head, connected
 
 
 @pytest.mark.parametrize(
@@ -44,3 +46,13 @@ def test_connected_nothing_at_the_address_is_one_line(address):
     settings = Settings.from_env({"HOME": "/x", "RAY_ADDRESS": address})
     with pytest.raises(ClusterError, match=rf"^Ray at {address}: nothing listens there \(.*\); start it"), connected(settings):
         pass
+
+
+def test_check_head_that_is_lost_is_named_and_one_that_listens_is_not(monkeypatch):
+    address = "127.0.0.1:9"
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address=address))
+    with pytest.raises(ClusterError, match=r"^Ray at 127\.0\.0\.1:9: its head was lost; start it again \('adjobs up'\)$"):
+        check_head(RuntimeError("actor unavailable"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        check_head(RuntimeError("actor unavailable"))
