@@ -19,11 +19,16 @@ from adjobs.storage.base import Entries, Entry, atomic_write, check_key
 THREADS = 16  # requests are small and wait for the server
 _CHUNK = 1 << 20
 _MISSING = {"404", "NotFound", "NoSuchKey"}
+_REFUSED = {"403", "Forbidden"}
 # Error codes of servers and names of botocore's errors, and what to tell the user.
 _EXPLANATIONS: tuple[tuple[set[str], str], ...] = (
     (
-        {"403", "Forbidden", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"},
+        _REFUSED | {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"},
         "the credentials were refused ({code}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and their permissions",
+    ),
+    (
+        {"AccessDenied"},
+        "not allowed with these keys ({code}); check the name of the bucket, and what AWS_ACCESS_KEY_ID may do there",
     ),
     ({"NoSuchBucket"}, "no such bucket; create it or correct the name"),
     (_MISSING, "no such object; check the key"),
@@ -87,10 +92,12 @@ class S3Store:
             try:
                 self._client.head_object(Bucket=self.bucket, Key=self._absolute(key))
             except ClientError as error:
-                if _code(error) not in _MISSING:
+                if _code(error) not in _MISSING | _REFUSED:
                     raise
-                # A missing bucket answers HEAD with the same bare 404; a listing names it.
+                # HEAD is answered with a bare number, of a missing bucket, too; a listing names the cause.
                 self._client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+                if _code(error) in _REFUSED:
+                    raise
                 return False
             return True
 

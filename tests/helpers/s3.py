@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def s3_environment() -> Iterator[dict[str, str]]:
-    """``AWS_*`` variables of a running S3."""
+    """``AWS_*`` variables of a running S3, with the keys of jobs, which may also use the bucket ``no-bucket`` that does not exist."""
     from adjobs.stack import components, credentials, processes
     from adjobs.stack.config import StackConfig, client_environment
     from tests.integration.conftest import free_port_base
@@ -19,6 +19,8 @@ def s3_environment() -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="adjobs-") as folder:
         home = Path(folder)
         stack = StackConfig("test-artifacts", home, free_port_base(), None, 1, credentials.load(home / "credentials"))
+        identities = stack.credentials.s3_file
+        identities.write_text(identities.read_text().replace('"Read:adjobs"', '"Read:adjobs", "Admin:no-bucket"', 1))
         service = components.s3(stack)
         process = processes.start(service.command, service.environment, service.folder, home / "s3.log")
         try:

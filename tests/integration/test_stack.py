@@ -136,7 +136,7 @@ def is_allowed(act: Callable[[Store], object], store: Store) -> bool:
     try:
         act(store)
     except StorageError as error:
-        if "the credentials were refused" in str(error) or "Access Denied" in str(error):
+        if "not allowed with these keys" in str(error) or "Access Denied" in str(error):
             return False
         raise
     return True

@@ -158,6 +158,10 @@ def test_s3_error_says_what_to_do(server: None, monkeypatch: pytest.MonkeyPatch,
     for operation in (lambda s: s.list(), lambda s: s.exists("x"), lambda s: s.read("x"), lambda s: s.write("x", b"")):
         with pytest.raises(StorageError, match=rf"s3://no-bucket.* at {endpoint}: no such bucket"):
             operation(open_store("s3://no-bucket"))
+        with pytest.raises(
+            StorageError, match=rf"s3://others.* at {endpoint}: not allowed with these keys \(AccessDenied\); check"
+        ):
+            operation(open_store("s3://others"))
 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     for operation in (lambda s: s.list(), lambda s: s.exists("x"), lambda s: s.put(Path(__file__), "x")):
