@@ -8,13 +8,17 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from adjobs.errors import StorageError
+from adjobs.stack.certificates import requires_certificate
+from adjobs.storage import open_store
 from tests.helpers.deploy import COMPOSE, ROOT, read_yaml
 from tests.helpers.postgres import free_port, running_postgres
 
@@ -121,3 +125,49 @@ def test_mlflow_on_postgresql_answers_under_its_names_only(databases, tmp_path):
         assert status(search) == 200
         assert status(search, Host="mlflow:5000") == 200
         assert status(search, Host="mlflow.example.com") == 403
+
+
+def test_s3_closes_its_other_ports_and_knows_its_clients(secrets, tmp_path):
+    mounted = tmp_path / "secrets"
+    mounted.mkdir()
+    for name in ("s3_config", "s3_certificate", "s3_security"):
+        text = (secrets / name).read_text().replace("/run/secrets", str(mounted))
+        (mounted / {"s3_security": "security.toml"}.get(name, name)).write_text(text)
+    servers = ("master", "volume", "filer", "admin")
+    ports = {f"{name}.port": free_port() for name in servers} | {f"{name}.port.grpc": free_port() for name in (*servers, "s3")}
+    port = free_port()
+    changed = {"dir": tmp_path / "data", "ip.bind": "127.0.0.1", "s3.port": port, **ports}
+    options = [word.replace("/run/secrets", str(mounted)) for word in read_yaml(COMPOSE)["services"]["s3"]["command"]]
+    options = [word for word in options if word.partition("=")[0].removeprefix("-") not in changed]
+    command = ["weed", *options, *(f"-{name}={value}" for name, value in changed.items())]
+    (tmp_path / "data").mkdir()
+    with running(command, {}, f"http://127.0.0.1:{port}/healthz", tmp_path):
+        wait_for(lambda: all(requires_certificate("127.0.0.1", number) for number in ports.values()))
+        for identity, bucket in (("jobs", "adjobs"), ("dispatcher", "adjobs/queue"), ("mlflow", "mlflow")):
+            keys = [(secrets / f"s3_{identity}_{kind}_key").read_text() for kind in ("access", "secret")]
+            environment = {
+                "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+                "AWS_DEFAULT_REGION": "us-east-1",
+                "AWS_ACCESS_KEY_ID": keys[0],
+                "AWS_SECRET_ACCESS_KEY": keys[1],
+            }
+            wait_for(partial(is_writable, f"s3://{bucket}", environment))
+            assert not is_writable("s3://mlflow" if identity == "jobs" else "s3://adjobs/data", environment)
+    for number in (port, *ports.values()):
+        for socket in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
+            socket.unlink()
+
+
+def is_writable(uri: str, environment: Mapping[str, str]) -> bool:
+    try:
+        open_store(uri, environment).write("a.txt", b"x")
+    except StorageError:
+        return False
+    return True
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

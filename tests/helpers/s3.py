@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def s3_environment() -> Iterator[dict[str, str]]:
-    """``AWS_*`` variables of a running S3, with the keys of jobs, which may also use the bucket ``no-bucket`` that does not exist."""
+    """``AWS_*`` variables of a running S3, with the keys of jobs; they are also good for ``no-bucket``, which does not exist."""
     from adjobs.stack import components, credentials, processes
     from adjobs.stack.config import StackConfig, client_environment
     from tests.integration.conftest import free_port_base
