@@ -9,13 +9,11 @@ from dataclasses import asdict
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import JSONResponse
 
-from adjobs.errors import ClusterError
 from adjobs.queue.access import Submitter
-from adjobs.queue.admission import admit
-from adjobs.queue.archives import Archives, ensure_uploaded
+from adjobs.queue.admission import Admission
 from adjobs.queue.answers import CHANGE, describe
+from adjobs.queue.archives import Archives, ensure_uploaded
 from adjobs.queue.folder import JobSpec
-from adjobs.queue.ray_jobs import Cluster
 from adjobs.queue.records import NewJob, QueuedJob
 from adjobs.queue.schemas import (
     ChangedJobResponse,
@@ -31,18 +29,14 @@ from adjobs.queue.store import JobStore
 from adjobs.queue.tokens import Identity, Role
 
 
-def add_changes(app: FastAPI, store: JobStore, cluster: Cluster, archives: Archives, clock: Callable[[], float]) -> None:
+def add_changes(app: FastAPI, store: JobStore, admission: Admission, archives: Archives, clock: Callable[[], float]) -> None:
     """Add the endpoints that write."""
 
     @app.post("/api/jobs", responses=describe(SubmitResponse, *CHANGE))
     def submit(request: SubmitRequest, identity: Submitter) -> JSONResponse:
         """Queue jobs; equal ones that live are returned as they are."""
-        try:
-            nodes = cluster.nodes()
-        except ClusterError:
-            nodes = None  # it waits until there is a head that answers
         ensure_uploaded(archives, (job.working_dir for job in request.jobs))
-        new = [_new_job(job, identity, nodes) for job in request.jobs]
+        new = [_new_job(job, identity, admission) for job in request.jobs]
         return JSONResponse({"jobs": [asdict(submission) for submission in store.submit(*new)]})
 
     def own(identifier: str, identity: Identity) -> QueuedJob:
@@ -74,10 +68,10 @@ def add_changes(app: FastAPI, store: JobStore, cluster: Cluster, archives: Archi
         return JSONResponse({"deleted": store.prune(clock() - request.days * 86400)})
 
 
-def _new_job(request: JobRequest, identity: Identity, nodes: list[dict[str, float]] | None) -> NewJob:
+def _new_job(request: JobRequest, identity: Identity, admission: Admission) -> NewJob:
     options = None if request.options is None else request.options.model_dump(exclude_unset=True)
     spec = JobSpec(request.verb, request.name, request.document, request.space, options, request.working_dir)
-    key = admit(spec, nodes)
+    key = admission.admit(spec)
     if request.key is not None:  # of this user alone: nobody can take the place of another's job
         key = hashlib.sha256(f"{identity.user} {request.key}".encode()).hexdigest()
     return NewJob(key, spec.to_dict(), identity.user, request.name, request.priority, tuple(request.after))

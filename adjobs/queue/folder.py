@@ -45,8 +45,8 @@ class JobSpec:
     working_dir: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
+        """As JSON; what is nested is shared, not copied."""
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, PlainTextResponse
 
+from adjobs.queue.admission import Admission, Growth
 from adjobs.queue.access import Gate, Viewer
 from adjobs.queue.archives import Archives
 from adjobs.queue.answers import READ, TEXT_ERRORS, add_errors, describe
@@ -30,6 +31,7 @@ def make_app(
     archives: Archives,
     clock: Callable[[], float] = time.time,
     tracking_url: str | None = None,
+    growth: Growth | None = None,
 ) -> FastAPI:
     """The application.
 
@@ -40,6 +42,7 @@ def make_app(
         archives: working directories that clients send.
         clock: the time, in seconds since the epoch.
         tracking_url: of MLflow's pages, for links; None without a server.
+        growth: how far the cluster may grow; None: it has what it has now.
     """
     app = FastAPI(title="adjobs queue", version=__version__, docs_url=None, redoc_url=None)
     app.add_middleware(Gate, store=store)
@@ -48,7 +51,7 @@ def make_app(
     _add_health(app, store, clock)
     _add_identity(app, tracking_url)
     add_questions(app, store, cluster, limits)
-    add_changes(app, store, cluster, archives, clock)
+    add_changes(app, store, Admission(cluster, growth), archives, clock)
     add_uploads(app, archives)
     return app
 

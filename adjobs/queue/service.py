@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
@@ -9,14 +10,19 @@ import ssl
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 
+from adjobs import methods
+from adjobs.config import resolve
 from adjobs.config.environment import load_settings
 from adjobs.config.settings import Settings
 from adjobs.errors import QueueError, one_line
 from adjobs.queue import tokens
+from adjobs.queue.admission import Growth
 from adjobs.queue.archives import Archives
 from adjobs.queue.dispatcher import Dispatcher, Limits
 from adjobs.queue.folder import JobFolder
@@ -43,15 +49,32 @@ def open_store(settings: Settings | None = None) -> JobStore:
     return JobStore((settings or load_settings()).queue.database)
 
 
-def serve(
-    settings: Settings,
-    host: str,
-    port: int,
-    slots: int,
-    max_per_user: int | None,
-    tls_cert: str | None,
-    tls_key: str | None,
-) -> None:
+@dataclass(frozen=True)
+class Door:
+    """Where the queue answers: address, port, and the files of its certificate and key; None for plain HTTP."""
+
+    host: str
+    port: int
+    tls_cert: str | None = None
+    tls_key: str | None = None
+
+    @property
+    def scheme(self) -> str:
+        """Of its address."""
+        return "http" if self.tls_cert is None else "https"
+
+    def check(self) -> None:
+        """Raise QueueError if the certificate cannot be used; warn if tokens would come unencrypted."""
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise QueueError("--tls-cert and --tls-key belong together; give both or none")
+        if self.tls_cert is not None and self.tls_key is not None:
+            _check_certificate(self.tls_cert, self.tls_key)
+        elif self.host not in LOOPBACK:
+            action = "give --tls-cert and --tls-key, or let a proxy with TLS answer"
+            log.warning("tokens come to %s:%d unencrypted; %s", self.host, self.port, action)
+
+
+def serve(settings: Settings, door: Door, limits: Limits, growth: Growth | None = None) -> None:
     """Dispatch jobs and answer clients, until the process is asked to stop.
 
     Any error ends it: what it did is in the database, and whatever started it starts it again.
@@ -61,43 +84,52 @@ def serve(
     """
     if settings.queue.ray_dashboard is None:
         raise QueueError("no Ray cluster is known; set RAY_API_SERVER_ADDRESS to its dashboard, or start one with 'adjobs up'")
-    if (tls_cert is None) != (tls_key is None):
-        raise QueueError("--tls-cert and --tls-key belong together; give both or none")
-    if tls_cert is not None and tls_key is not None:
-        _check_certificate(tls_cert, tls_key)
-    elif host not in LOOPBACK:
-        log.warning("tokens come to %s:%d unencrypted; give --tls-cert and --tls-key, or let a proxy with TLS answer", host, port)
-    sys.setswitchinterval(SWITCH_SECONDS)
+    door.check()
     store = open_store(settings)
     _register_local_token(store, settings.queue.token_path)
     archives = Archives.open(settings.artifacts)
-    cluster, limits = RayJobs(settings.queue.ray_dashboard, _ray_token(), archives=archives), Limits(slots, max_per_user)
-    config = uvicorn.Config(
-        make_app(store, cluster, limits, archives, tracking_url=link_base(settings.tracking_uri)),
-        host=host,
-        port=port,
-        log_level="warning",
-        access_log=False,
-        http=TimedProtocol,
-        ssl_certfile=tls_cert,
-        ssl_keyfile=tls_key,
-        limit_concurrency=200,
-        timeout_keep_alive=10,
-    )
-    server = uvicorn.Server(config)
+    cluster = RayJobs(settings.queue.ray_dashboard, _ray_token(), archives=archives)
+    app = make_app(store, cluster, limits, archives, tracking_url=link_base(settings.tracking_uri), growth=growth)
+    name = f"{socket.gethostname()}:{door.port}"
+    dispatcher = Dispatcher(name, store, cluster, lambda job: JobFolder.open(settings.artifacts, job), limits, {})
+    _prepare_for_speed()
+    server = _make_server(app, door)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    name = f"{socket.gethostname()}:{port}"
-    dispatcher = Dispatcher(name, store, cluster, lambda job: JobFolder.open(settings.artifacts, job), limits, {})
     try:
-        _wait_until_started(server, thread, host, port)
-        log.info("the queue answers at %s://%s:%d, %d slots", "https" if tls_cert else "http", host, port, slots)
+        _wait_until_started(server, thread, door)
+        log.info("the queue answers at %s://%s:%d, %d slots", door.scheme, door.host, door.port, limits.slots)
         dispatcher.run(POLL_SECONDS, lambda: not thread.is_alive())
         raise QueueError("the queue's HTTP interface has ended; the log above says why")
     finally:
         server.should_exit = True
         thread.join(10)
         store.close()
+
+
+def _prepare_for_speed() -> None:
+    """Do before the first request what would keep it, and those that come with it, waiting."""
+    for method in methods.names():
+        resolve.resolve({"method": method, "data": {"uri": "."}})  # imports, and builds what validates a job
+    sys.setswitchinterval(SWITCH_SECONDS)
+    gc.collect()
+    gc.freeze()  # all that was imported stays: to search it for garbage takes a quarter of a second, in which nobody is answered
+
+
+def _make_server(app: FastAPI, door: Door) -> uvicorn.Server:
+    config = uvicorn.Config(
+        app,
+        host=door.host,
+        port=door.port,
+        log_level="warning",
+        access_log=False,
+        http=TimedProtocol,
+        ssl_certfile=door.tls_cert,
+        ssl_keyfile=door.tls_key,
+        limit_concurrency=200,
+        timeout_keep_alive=10,
+    )
+    return uvicorn.Server(config)
 
 
 def _check_certificate(cert: str, key: str) -> None:
@@ -108,10 +140,11 @@ def _check_certificate(cert: str, key: str) -> None:
         raise QueueError(f"--tls-cert {cert}, --tls-key {key}: cannot be used ({one_line(error)}); {action}") from error
 
 
-def _wait_until_started(server: uvicorn.Server, thread: threading.Thread, host: str, port: int) -> None:
+def _wait_until_started(server: uvicorn.Server, thread: threading.Thread, door: Door) -> None:
     while not server.started:
         if not thread.is_alive():
-            raise QueueError(f"the queue cannot answer at {host}:{port}; is the port taken? Choose another with --port")
+            problem = f"the queue cannot answer at {door.host}:{door.port}"
+            raise QueueError(f"{problem}; is the port taken? Choose another with --port")
         time.sleep(0.05)
 
 
@@ -125,11 +158,19 @@ def _register_local_token(store: JobStore, path: Path | None) -> None:
     if path is None:
         return
     try:
-        token, owner = path.read_text().strip(), path.owner()
-    except (OSError, KeyError, UnicodeDecodeError) as error:
+        token, owner = path.read_text().strip(), _owner(path)
+    except (OSError, UnicodeDecodeError) as error:
         raise QueueError(f"{path}: cannot be read ({error}); correct ADJOBS_QUEUE_TOKEN_PATH") from error
     if len(token) < tokens.MIN_LENGTH:
         problem = f"holds a token of {len(token)} characters, {tokens.MIN_LENGTH} are needed"
         raise QueueError(f"{path}: {problem}; make one with 'adjobs token create', or correct ADJOBS_QUEUE_TOKEN_PATH")
     with store.transaction() as connection:
         tokens.register(connection, token, owner, tokens.Role.ADMIN, time.time())
+
+
+def _owner(path: Path) -> str:
+    """The name of a file's owner; in a container it may have none."""
+    try:
+        return path.owner()
+    except KeyError:
+        return f"uid-{path.stat().st_uid}"
