@@ -1,8 +1,8 @@
 """The embedded stack: ``up``, ``down`` and ``status`` of S3, MLflow, Ray and the queue on this machine.
 
 Made of pip packages alone, it offers what a production cluster has. Data and secrets stay in the user's folder when it stops.
-Every program of this user can use it. Other users of the machine cannot reach S3, Ray or the secrets, but they can reach MLflow
-and SeaweedFS's internal gRPC ports, which ask for no credentials: do not run it on a machine shared with strangers.
+Every program of this user can use it. Other users of the machine can connect to its ports, but they have none of the secrets for
+which these ask; what they see without is listed in docs/guides/stack.md.
 """
 
 from __future__ import annotations
