@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import math
 import time
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from adjobs.queue.store import JobStore
 from adjobs.queue.tokens import Identity, Role
 
 TOKEN_SECONDS = 2.0
-"""For which a token that was right is not looked up again; one that is revoked is refused after them."""
+"""For which the tokens are not read again: one that is revoked is refused after them."""
 
 BODY_LIMITS: dict[str, int] = {"/api/uploads": MAX_ARCHIVE}
 """Bytes of a request's body, by path, where another number than MAX_BODY holds."""
@@ -55,7 +55,9 @@ class Gate:
         self._app, self._store, self._clock = app, store, clock
         self._requests = TokenBuckets(REQUESTS_PER_SECOND, REQUESTS_AT_ONCE)
         self._failures = TokenBuckets(FAILURES_PER_SECOND, FAILURES_AT_ONCE)
-        self._known: dict[str, tuple[Identity, float]] = {}  # by hash: whose, and until when
+        self._reading = asyncio.Lock()
+        self._known: dict[str, Identity] = {}  # by hash of the token
+        self._known_until = float("-inf")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass on."""
@@ -88,38 +90,39 @@ class Gate:
         return None
 
     async def _identify(self, token: str, address: str) -> Identity | Refusal:
-        digest = hashlib.sha256(token.encode()).hexdigest()
-        identity = self._remembered(digest)
-        if identity is None:
-            # One that was right before is not kept out by others at its address.
-            if not self._requests.knows(digest) and (wait := self._failures.wait(address)):
-                return _too_many(wait, "too many requests without a right token from this address")
-            result = await run_in_threadpool(self._find, token) if token else None
-            if isinstance(result, Refusal):
-                return result
-            identity = result
+        digest = tokens.digest(token)
+        try:
+            if self._known_until <= self._clock():
+                await self._read_tokens()
+            identity = self._known.get(digest)
+            if identity is None:
+                # One that was right before is not kept out by others at its address.
+                if not self._requests.knows(digest) and (wait := self._failures.wait(address)):
+                    return _too_many(wait, "too many requests without a right token from this address")
+                identity = await run_in_threadpool(self._find, token) if token else None  # made a moment ago?
+        except QueueDatabaseError as error:
+            return Refusal(503, str(error), {"Retry-After": str(RETRY_SECONDS)})
         if identity is None:
             self._failures.take(address)
             problem = "the token is unknown or revoked" if token else "no token was sent"
             action = "ask an administrator for one ('adjobs token create') and set ADJOBS_QUEUE_TOKEN_PATH to its file"
             return Refusal(401, f"{problem}; {action}", {"WWW-Authenticate": "Bearer"})
-        self._known.setdefault(digest, (identity, self._clock() + TOKEN_SECONDS))
         wait = self._requests.take(digest)
         return _too_many(wait, f"too many requests of {identity.user}") if wait else identity
 
-    def _remembered(self, digest: str) -> Identity | None:
-        identity, until = self._known.get(digest, (None, 0.0))
-        if identity is not None and until <= self._clock():
-            del self._known[digest]
-            return None
-        return identity
+    async def _read_tokens(self) -> None:
+        async with self._reading:
+            if self._known_until <= self._clock():  # nobody has read them while this request waited
+                self._known = await run_in_threadpool(self._find_all)
+                self._known_until = self._clock() + TOKEN_SECONDS
 
-    def _find(self, token: str) -> Identity | Refusal | None:
-        try:
-            with self._store.reading() as connection:
-                return tokens.identify(connection, token)
-        except QueueDatabaseError as error:
-            return Refusal(503, str(error), {"Retry-After": str(RETRY_SECONDS)})
+    def _find_all(self) -> dict[str, Identity]:
+        with self._store.reading() as connection:
+            return tokens.identities(connection)
+
+    def _find(self, token: str) -> Identity | None:
+        with self._store.reading() as connection:
+            return tokens.identify(connection, token)
 
 
 def _too_many(seconds: float, problem: str) -> Refusal:

@@ -104,7 +104,8 @@ def one_at_a_time(connection: sa.Connection) -> None:
 
 
 def _server(url: sa.URL) -> sa.Engine:
-    engine = sa.create_engine(url)
+    # A connection is slow to make, and most are needed at once only now and then: the last used is the first to be used again.
+    engine = sa.create_engine(url, pool_size=16, max_overflow=32, pool_use_lifo=True)
 
     @sa.event.listens_for(engine, "checkout")
     def ping(connection: sa.engine.interfaces.DBAPIConnection, *_: object) -> None:

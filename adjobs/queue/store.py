@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from adjobs.errors import QueueError
-from adjobs.queue.claiming import fail_orphaned, holding_per_user, next_eligible
+from adjobs.queue.claiming import fail_orphaned, has_claimable, holding_per_user, next_eligible
 from adjobs.queue.grouping import Group
 from adjobs.queue.reader import JobReader
 from adjobs.queue.records import MAX_ATTEMPTS, NewJob, QueuedJob, Submission
@@ -21,6 +21,9 @@ from adjobs.queue.rows import change_state, find_job, find_live, update_job
 from adjobs.queue.schema import jobs, predecessors
 from adjobs.queue.states import ENDED, HOLDING_SLOT, LIVE, NEXT, JobState
 from adjobs.queue.submitting import Answer, insert_jobs, refuse_priority
+
+RENEWED = 0.75
+"""Of a lease that has less left, it is renewed."""
 
 
 class JobStore(JobReader):
@@ -124,6 +127,9 @@ class JobStore(JobReader):
             lease_seconds: after this time another dispatcher may adopt it.
             max_per_user: jobs of one user that may hold a slot at once.
         """
+        with self.reading() as connection:
+            if not has_claimable(connection, slots):
+                return None
         with self.transaction() as connection:
             now = self._clock()
             fail_orphaned(connection, now)
@@ -142,10 +148,16 @@ class JobStore(JobReader):
     def adopt(self, owner: str, lease_seconds: float) -> list[QueuedJob]:
         """The jobs that hold a slot and are this dispatcher's: its own, and those whose lease is over. Renews their lease."""
         now = self._clock()
-        holding = jobs.c.state.in_([state.value for state in HOLDING_SLOT])
+        holding = jobs.c.state.in_(HOLDING_SLOT)
         # A lease that is longer than any is of a time before the clock was set back.
         is_over = (jobs.c.lease_until < now) | (jobs.c.lease_until > now + 2 * lease_seconds)
         mine = holding & ((jobs.c.owner == owner) | is_over)
+        query = sa.select(jobs).where(mine).order_by(jobs.c.seq)
+        with self.reading() as connection:
+            owned = [QueuedJob.from_row(row) for row in connection.execute(query).mappings()]
+        fresh = (now + lease_seconds * RENEWED, now + 2 * lease_seconds)
+        if all(job.owner == owner and fresh[0] < job.lease_until <= fresh[1] for job in owned):
+            return owned
         with self.transaction() as connection:
             connection.execute(jobs.update().where(mine).values(owner=owner, lease_until=now + lease_seconds))
             query = sa.select(jobs).where(holding, jobs.c.owner == owner).order_by(jobs.c.seq)

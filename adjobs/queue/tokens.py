@@ -60,7 +60,7 @@ def create(connection: sa.Connection, user: str, role: Role, now: float) -> str:
 def register(connection: sa.Connection, token: str, user: str, role: Role, now: float) -> None:
     """Let the bearer of a token in that was made elsewhere; one that is known already stays as it is."""
     if identify(connection, token) is None:
-        row = {"digest": _digest(token), "prefix": token[:10], "user": user, "role": role.value, "created_at": now}
+        row = {"digest": digest(token), "prefix": token[:10], "user": user, "role": role.value, "created_at": now}
         connection.execute(tokens.insert().values(**row))
 
 
@@ -87,10 +87,16 @@ def select_all(connection: sa.Connection) -> list[TokenInfo]:
 
 def identify(connection: sa.Connection, token: str) -> Identity | None:
     """Whose token this is; None if nobody's. The hash is looked up, so that timing says nothing about the token."""
-    row = connection.execute(sa.select(tokens.c.user, tokens.c.role).where(tokens.c.digest == _digest(token))).first()
+    row = connection.execute(sa.select(tokens.c.user, tokens.c.role).where(tokens.c.digest == digest(token))).first()
     return None if row is None else Identity(row.user, Role(row.role))
 
 
-def _digest(token: str) -> str:
-    """Sha256 is enough: tokens are random, and long enough that guessing them is hopeless."""
+def identities(connection: sa.Connection) -> dict[str, Identity]:
+    """Whose each token is, by its digest."""
+    rows = connection.execute(sa.select(tokens.c.digest, tokens.c.user, tokens.c.role))
+    return {row.digest: Identity(row.user, Role(row.role)) for row in rows}
+
+
+def digest(token: str) -> str:
+    """What is stored of a token. Sha256 is enough: tokens are random, and long enough that guessing them is hopeless."""
     return hashlib.sha256(token.encode()).hexdigest()

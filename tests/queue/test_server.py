@@ -10,7 +10,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from adjobs.errors import ClusterError, JobError, QueueError
-from adjobs.queue import admission, tokens
+from adjobs.queue import access, admission, tokens
 from adjobs.queue.admission import admit
 from adjobs.queue.client import MAX_BODY, QueueClient
 from adjobs.queue.folder import JobSpec
@@ -145,7 +145,8 @@ def test_submit_while_the_head_is_silent_waits(queue):
     assert queue.client().submit([request])[0]["created"]
 
 
-def test_token_wrong_revoked_or_missing_is_refused(queue):
+def test_token_wrong_revoked_or_missing_is_refused(queue, monkeypatch):
+    monkeypatch.setattr(access, "TOKEN_SECONDS", 0)
     client = queue.client()
     with pytest.raises(QueueError, match="the token is unknown or revoked; ask an administrator"):
         QueueClient(queue.url, "adj_wrong").select()
