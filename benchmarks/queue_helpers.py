@@ -25,7 +25,7 @@ from PIL import Image
 
 from adjobs.config import resolve
 from adjobs.queue.folder import JobSpec
-from adjobs.queue.ray_jobs import RayJob, RayStatus
+from adjobs.queue.ray_jobs import RayJob, RayStatus, Versions
 from adjobs.queue.records import NewJob
 from adjobs.queue.store import JobStore
 from adjobs.queue.tokens import Role, create
@@ -50,6 +50,10 @@ class InstantCluster:
     def job(self, submission_id: str) -> RayJob | None:
         """What becomes of a driver."""
         return RayJob(RayStatus.SUCCEEDED, "", 0)
+
+    def versions(self) -> Versions:
+        """Of nothing."""
+        return Versions(None, None)
 
     def stop(self, submission_id: str) -> None:
         """Nothing runs."""

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from adjobs.cli.output import EXIT_PROBLEMS, table, verb
 from adjobs.errors import JobError
-from adjobs.version import __version__
+from adjobs.queue.packing import MAX_ARCHIVE, WorkingDir, scan, size_text, write_archive
+
+if TYPE_CHECKING:
+    from adjobs.queue.client import QueueClient
 
 
 @click.command()
@@ -25,9 +30,23 @@ from adjobs.version import __version__
 @click.option("--priority", type=click.IntRange(-1000, 1000), default=0, show_default=True, help="Higher first.")
 @click.option("--after", multiple=True, metavar="JOB", help="Start only when this job is done. Repeatable.")
 @click.option("--force", is_flag=True, help="A job of its own, even if an equal one is queued or running.")
+@click.option(
+    "--working-dir",
+    type=click.Path(path_type=Path),
+    help="Upload this directory; the jobs run in it, and relative paths in job files start in it.",
+)
+@click.option(
+    "--max-upload",
+    type=click.IntRange(1, MAX_ARCHIVE // 10**6),
+    default=100,
+    show_default=True,
+    metavar="MB",
+    help=f"Largest working directory, at most {MAX_ARCHIVE // 10**6}.",
+)
+@click.option("--dry-run", is_flag=True, help="Check everything, list what would be uploaded, and submit nothing.")
 @click.option("--wait", is_flag=True, help="Wait until all are done; exit status 1 if one failed.")
 @verb
-def command(job_files: tuple[Path, ...], wait: bool, **options: Any) -> tuple[dict[str, Any], str, int]:
+def command(job_files: tuple[Path, ...], wait: bool, dry_run: bool, **options: Any) -> tuple[dict[str, Any], str, int]:
     """Queue jobs on the cluster.
 
     Each job file becomes one job, in the given order; either all are queued or none.
@@ -36,29 +55,99 @@ def command(job_files: tuple[Path, ...], wait: bool, **options: Any) -> tuple[di
     adjobs submit job.yaml
     adjobs submit jobs/*.yaml --priority 5
     adjobs submit job.yaml --space tune_spaces/cdo.yaml --trials 30
+    adjobs submit job.yaml --working-dir .
     """  # noqa: D301 (click looks for the control character, not for a backslash)
-    from adjobs.cli.jobs.waiting import wait_for
     from adjobs.config.environment import load_settings
     from adjobs.queue.client import QueueClient
 
     client = QueueClient.from_settings(load_settings())
     if options["space"] is None and (options["trials"] or options["metrics"] or options["time_budget"]):
         raise JobError("--trials, --metric and --time-budget are of a search; give --space FILE as well, or remove them")
-    requests = [_request(path, **options) for path in job_files]
-    _check_queue(client.preflight(options["priority"]))
-    submissions = client.submit(requests)
+    with TemporaryDirectory(prefix="adjobs-") as folder:
+        archive = Path(folder, "working_dir.zip")
+        requests, directory = _prepare(job_files, archive, **options)
+        preflight = _check(client, job_files, requests, directory)
+        if dry_run:
+            return _dry_run(preflight, directory)
+        if directory is not None:
+            client.upload(requests[0]["working_dir"], archive)
+        submissions = client.submit(requests)
+    return _submitted(client, job_files, submissions, preflight, wait=wait)
+
+
+def _prepare(
+    job_files: Sequence[Path], archive: Path, working_dir: Path | None, max_upload: int, **options: Any
+) -> tuple[list[dict[str, Any]], WorkingDir | None]:
+    """The jobs for the queue, checked as far as they can be here; and what of the working directory is in the archive."""
+    from adjobs.queue.plugins import importable, plugin_metadata
+
+    if working_dir is None:
+        return [_request(path, None, [], **options) for path in job_files], None
+    named: list[Path] = []
+    metadata = plugin_metadata(working_dir)
+    with importable(working_dir, metadata):
+        requests = [_request(path, working_dir, named, **options) for path in job_files]
+    data = {Path(uri) for request in requests if "://" not in (uri := request["document"]["data"]["uri"])}
+    directory = scan(working_dir, named, data, max_upload * 10**6, metadata)
+    digest = write_archive(directory, archive)
+    return [{**request, "working_dir": digest} for request in requests], directory
+
+
+def _check(
+    client: QueueClient, files: Sequence[Path], requests: Sequence[dict[str, Any]], directory: WorkingDir | None
+) -> dict[str, Any]:
+    """What the queue says of the jobs before anything is sent; said on standard error as well.
+
+    Raises:
+        JobError: the queue would refuse one.
+    """
+    from adjobs.cli.jobs import preflight
+
+    answer = client.preflight(requests)
+    preflight.refuse_problems(files, answer["jobs"])
+    warnings = list(preflight.version_warnings(answer))
+    lines = [f"warning: {warning}" for warning in warnings]
+    lines += [] if directory is None else preflight.upload_lines(directory)
+    for line in (*lines, *preflight.queue_lines(files, answer)):
+        click.echo(line, err=True)
+    upload = (
+        None if directory is None else {"files": len(directory.files), "bytes": directory.size, "left_out": directory.secrets}
+    )
+    return {**answer, "warnings": warnings, "upload": upload}
+
+
+def _dry_run(preflight: dict[str, Any], directory: WorkingDir | None) -> tuple[dict[str, Any], str, int]:
+    files = () if directory is None else directory.files
+    text = table([[file.name, size_text(file.size)] for file in files], ["would be uploaded", "size"]) if files else ""
+    listing = [{"name": file.name, "bytes": file.size} for file in files]
+    end = "nothing was submitted (--dry-run)"
+    return {"jobs": [], "preflight": preflight, "files": listing}, f"{text}\n\n{end}" if text else end, 0
+
+
+def _submitted(
+    client: QueueClient,
+    job_files: Sequence[Path],
+    submissions: list[dict[str, Any]],
+    preflight: dict[str, Any],
+    *,
+    wait: bool,
+) -> tuple[dict[str, Any], str, int]:
+    """The result, at once or when all jobs have ended."""
+    from adjobs.cli.jobs.waiting import wait_for
+
     rows = [
         [job["id"], str(path), "queued" if job["created"] else "was there already", str(job["position"] or "-")]
         for path, job in zip(job_files, submissions, strict=True)
     ]
     text = table(rows, ["job", "file", "", "position"])
+    result = {"jobs": submissions, "preflight": preflight}
     if not wait:
-        return {"jobs": submissions}, f"{text}\n\nfollow it with: adjobs jobs logs -f {submissions[0]['id']}", 0
+        return result, f"{text}\n\nfollow it with: adjobs jobs logs -f {submissions[0]['id']}", 0
     click.echo(text, err=True)
     ended = wait_for(client, [job["id"] for job in submissions])
     failed = any(job["state"] != "done" for job in ended)
     states = {job["id"]: job["state"] for job in ended}
-    result = {"jobs": [{**job, "state": states[job["id"]]} for job in submissions]}
+    result["jobs"] = [{**job, "state": states[job["id"]]} for job in submissions]
     summary = table([[job["id"], job["state"], job["why"]] for job in ended], ["job", "state", "why"])
     return result, summary, EXIT_PROBLEMS if failed else 0
 
@@ -72,24 +161,27 @@ def _name_of(path: Path) -> str:
     return re.sub(r"[^A-Za-z0-9._ -]", "-", path.stem).lstrip("-._ ")[:100] or "job"
 
 
-def _check_queue(queue: dict[str, Any]) -> None:
-    """Say before anything is sent what the jobs will wait for, and whether the queue is of another version."""
-    theirs, ours = queue["version"], __version__
-    if theirs.split(".")[:2] != ours.split(".")[:2]:
-        click.echo(
-            f"warning: adjobs is {ours} here and {theirs} at the queue, where the jobs run; use the same version", err=True
-        )
-    if queue["position"] > 1:
-        click.echo(f"jobs ahead in the queue: {queue['position'] - 1}", err=True)
-
-
-def _request(path: Path, space: Path | None, overrides: tuple[str, ...], name: str | None, **options: Any) -> dict[str, Any]:
-    """A job of the queue's interface, checked as far as it can be here."""
+def _request(
+    path: Path,
+    working_dir: Path | None,
+    named: list[Path],
+    space: Path | None,
+    overrides: tuple[str, ...],
+    name: str | None,
+    **options: Any,
+) -> dict[str, Any]:
+    """A job for the queue, checked as far as it can be here; ``named`` gets the files of its directory that it needs."""
     from adjobs.cli.tune import parse_duration
     from adjobs.config import resolve
     from adjobs.jobs.prepare import with_absolute_paths
+    from adjobs.queue.working_dir import relative_to
 
-    job = with_absolute_paths(resolve.resolve(resolve.override(resolve.read_job(path), overrides), source=str(path)))
+    job = resolve.resolve(resolve.override(resolve.read_job(path), overrides), source=str(path))
+    if working_dir is None:
+        job = with_absolute_paths(job)
+    else:
+        job, files = relative_to(working_dir, job)
+        named += files
     request: dict[str, Any] = {
         "verb": "train" if space is None else "tune",
         "name": name or _name_of(path),

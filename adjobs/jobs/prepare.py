@@ -55,18 +55,23 @@ def with_absolute_paths(job: JobConfig, *, keep_relative: bool = False) -> JobCo
         keep_relative: keep relative paths of files, because workers and a later resume find the same files under them, whereas
             the folder itself has another path on another machine. Those of data become absolute all the same.
     """
-    warm_start = methods.spec(job.method).warm_start
-    keywords = {name: param.keywords for name, param in methods.path_params(job.method).items()}
-    if warm_start is not None:
-        keywords[warm_start.param] = ()
-    paths = {name: job.params[name] for name in keywords if isinstance(job.params.get(name), str)}
-    absolute = {name: path if keep_relative or path in keywords[name] else _absolute(path) for name, path in paths.items()}
+    absolute = {name: path if keep_relative else _absolute(path) for name, path in path_values(job).items()}
     data = job.data
     if data.split is not None and not keep_relative:
         data = data.model_copy(update={"split": _absolute(data.split)})
     if "://" not in data.uri and data.uri != INSTALLED:
         data = data.model_copy(update={"uri": str(expand_home(data.uri).absolute())})
     return job.model_copy(update={"params": job.params | absolute, "data": data})
+
+
+def path_values(job: JobConfig) -> dict[str, str]:
+    """The parameters of a resolved job that may name a file or folder, or a URI or an id, without keywords such as ``none``."""
+    warm_start = methods.spec(job.method).warm_start
+    keywords = {name: param.keywords for name, param in methods.path_params(job.method).items()}
+    if warm_start is not None:
+        keywords[warm_start.param] = ()
+    values = {name: job.params.get(name) for name in keywords}
+    return {name: value for name, value in values.items() if isinstance(value, str) and value not in keywords[name]}
 
 
 def _absolute(text: str) -> str:

@@ -31,6 +31,9 @@ UPLOAD_SECONDS = 600.0
 SECONDS = 60.0  # the files of a large data set are listed before a job is queued
 
 
+_REPEATABLE = ("/api/jobs", "/api/preflight")  # a job that is submitted twice is one
+
+
 class QueueClient:
     """A queue's HTTP interface. Every method raises QueueError when it refuses or does not answer."""
 
@@ -62,9 +65,9 @@ class QueueClient:
             raise QueueError(f"{path}: cannot be read ({one_line(error)}); correct ADJOBS_QUEUE_TOKEN_PATH") from error
         return cls(settings.queue.url, token)
 
-    def preflight(self, priority: int = 0) -> dict[str, Any]:
-        """The queue's version of adjobs, and the place that a job of this priority would have now."""
-        return self._call("GET", f"/api/preflight?priority={priority}")
+    def preflight(self, jobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What jobs would meet that are submitted now: problems, versions, estimates, place; nothing is submitted."""
+        return self._call("POST", "/api/preflight", {"jobs": list(jobs)})
 
     def submit(self, jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Queue jobs, all or none; returns for each its id, whether it is new, and its place."""
@@ -118,7 +121,7 @@ class QueueClient:
         return int(self._call("POST", "/api/prune", {"days": days})["deleted"])
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | Path | None = None) -> dict[str, Any]:
-        is_repeatable = method in ("GET", "PUT") or path == "/api/jobs"  # a job that is submitted twice is one
+        is_repeatable = method in ("GET", "PUT") or path in _REPEATABLE
         for wait in (1.0, 2.0, None):
             try:
                 return self._send(method, path, body)

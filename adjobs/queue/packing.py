@@ -79,7 +79,13 @@ def size_text(size: float) -> str:
     return f"{size:.0f} bytes"
 
 
-def scan(root: Path, named: Collection[Path], data: Collection[Path], max_bytes: int) -> WorkingDir:
+def scan(
+    root: Path,
+    named: Collection[Path],
+    data: Collection[Path],
+    max_bytes: int,
+    extra: Mapping[str, bytes] | None = None,
+) -> WorkingDir:
     """Find what of a directory is to be uploaded; no file is read.
 
     Args:
@@ -87,12 +93,14 @@ def scan(root: Path, named: Collection[Path], data: Collection[Path], max_bytes:
         named: files and folders in it that jobs name; they are taken whatever the ignore files say.
         data: folders of images, which stay where they are.
         max_bytes: of all files together.
+        extra: content of small files that are added, by name.
 
     Raises:
         QueueError: it is no directory, too large, holds a link that leads out, or a file whose name or kind cannot be packed.
     """
     if not root.is_dir():
         raise QueueError(f"--working-dir {root}: {'is not a folder' if root.exists() else 'no such folder'}; give one with code")
+    root = Path(os.path.normpath(root.absolute()))
     scanner = _Scanner(root, frozenset(os.path.realpath(folder) for folder in data))
     try:
         scanner.walk(root, "", IgnoreRules())
@@ -102,7 +110,7 @@ def scan(root: Path, named: Collection[Path], data: Collection[Path], max_bytes:
         problem = f"cannot be read ({one_line(error)})"
         raise QueueError(f"--working-dir {root}: {problem}; correct that, or leave it out in {OWN_FILE}") from error
     files = tuple(scanner.files[name] for name in sorted(scanner.files))
-    result = WorkingDir(root, files, tuple(sorted(scanner.secrets - scanner.files.keys())))
+    result = WorkingDir(root, files, tuple(sorted(scanner.secrets - scanner.files.keys())), extra or {})
     if result.size > max_bytes:
         raise QueueError(
             f"--working-dir {root}: {size_text(result.size)} in {len(files)} files, at most {size_text(max_bytes)} are uploaded; "
@@ -176,6 +184,8 @@ class _Scanner:
     def take_named(self, path: Path) -> None:
         """Take a file or folder that a job names."""
         name = path.relative_to(self._root).as_posix()
+        if path == self._root:
+            return
         if path.is_dir() and not path.is_symlink():
             self.walk(path, f"{name}/", None)
         else:

@@ -14,11 +14,10 @@ from adjobs.queue.answers import READ, describe
 from adjobs.queue.dispatcher import Limits
 from adjobs.queue.explain import why
 from adjobs.queue.ray_jobs import Cluster
-from adjobs.queue.schemas import DetailsResponse, ForeignListResponse, JobId, ListResponse, LogResponse, PreflightResponse, User
+from adjobs.queue.schemas import DetailsResponse, ForeignListResponse, JobId, ListResponse, LogResponse, User
 from adjobs.queue.states import JobState
 from adjobs.queue.store import JobStore
 from adjobs.queue.views import shown, shown_foreign
-from adjobs.version import __version__
 
 LOG_CHARACTERS = 100_000
 """Of the end of a log, at most."""
@@ -26,11 +25,6 @@ LOG_CHARACTERS = 100_000
 
 def add_questions(app: FastAPI, store: JobStore, cluster: Cluster, limits: Limits) -> None:
     """Add the endpoints that read."""
-
-    @app.get("/api/preflight", responses=describe(PreflightResponse, *READ))
-    def preflight(identity: Viewer, priority: Annotated[int, Query(ge=-1000, le=1000)] = 0) -> JSONResponse:
-        """The version of the queue, and the place that a job would have; nothing is submitted."""
-        return JSONResponse({"version": __version__, "position": store.next_position(priority)})
 
     @app.get("/api/jobs", responses=describe(ListResponse, *READ))
     def select(

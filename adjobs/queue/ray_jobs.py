@@ -60,6 +60,13 @@ class ForeignJob(NamedTuple):
     ended_at: float | None
 
 
+class Versions(NamedTuple):
+    """Those of Python and Ray; None: the head does not say."""
+
+    python: str | None
+    ray: str | None
+
+
 class Cluster(Protocol):
     """What a dispatcher needs of Ray. Every method raises ClusterError when the head does not answer."""
 
@@ -77,6 +84,9 @@ class Cluster(Protocol):
 
     def nodes(self) -> list[dict[str, float]]:
         """The resources of each living node."""
+
+    def versions(self) -> Versions:
+        """The versions with which the head was started."""
 
     def foreign_jobs(self) -> list[ForeignJob]:
         """The jobs that others have submitted, the latest first."""
@@ -167,6 +177,12 @@ class RayJobs:
             raise ClusterError(f"Ray at {self._address}: does not list its nodes ({status}: {_last_line(text)})")
         result = json.loads(text)["data"]["result"]["result"]
         return [dict(node.get("resources_total") or {}) for node in result]
+
+    def versions(self) -> Versions:
+        """The versions with which the head was started."""
+        status, text = self._call("GET", "/api/v0/cluster_metadata")
+        data = json.loads(text).get("data", {}) if status == 200 else {}
+        return Versions(data.get("pythonVersion"), data.get("rayVersion"))
 
     def foreign_jobs(self) -> list[ForeignJob]:
         """The jobs that others have submitted, the latest first; what cannot be read is left out."""

@@ -60,6 +60,10 @@ class SubmitRequest(_Request):
     jobs: list[JobRequest] = Field(min_length=1, max_length=MAX_JOBS)
 
 
+class PreflightRequest(SubmitRequest):
+    """Jobs to check; none is submitted."""
+
+
 class PriorityRequest(_Request):
     """A new priority."""
 
@@ -93,11 +97,32 @@ class IdentityResponse(BaseModel):
     tracking_url: str | None = Field(description="of MLflow's pages")
 
 
+class EstimateResponse(BaseModel):
+    """What equal jobs took that are done."""
+
+    jobs: int = Field(description="number of them")
+    seconds: float = Field(description="median")
+    memory_mib: float | None = Field(description="the most that driver and workers had in memory together")
+    gpu_memory_mib: float | None = Field(description="the most that the workers had in GPU memory together")
+
+
+class CheckedJobResponse(BaseModel):
+    """What speaks against a job, and what it will take."""
+
+    problem: str | None = Field(description="why it would be refused")
+    missing: list[str] = Field(description="paths that it names and the queue's machine does not have")
+    estimate: EstimateResponse | None = Field(description="null: no equal job is done")
+
+
 class PreflightResponse(BaseModel):
-    """What a job that is submitted now would find."""
+    """What jobs that are submitted now would meet."""
 
     version: str = Field(description="of adjobs at the queue")
-    position: int = Field(description="its place in the order, from 1")
+    python: str = Field(description="version, on the cluster")
+    ray: str | None = Field(description="version; null: its head does not answer")
+    position: int = Field(description="place of the first in the order, from 1")
+    starts_in_s: float | None = Field(description="seconds until the first may start; null: not known")
+    jobs: list[CheckedJobResponse]
 
 
 class UploadResponse(BaseModel):

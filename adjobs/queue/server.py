@@ -8,13 +8,14 @@ from collections.abc import Callable
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from adjobs.queue.admission import Admission, Growth
 from adjobs.queue.access import Gate, Viewer
-from adjobs.queue.archives import Archives
+from adjobs.queue.admission import Admission, Growth
 from adjobs.queue.answers import READ, TEXT_ERRORS, add_errors, describe
+from adjobs.queue.archives import Archives
 from adjobs.queue.changes import add_changes
 from adjobs.queue.dispatcher import Limits
 from adjobs.queue.page import add_page
+from adjobs.queue.preflight import add_preflight
 from adjobs.queue.questions import add_questions
 from adjobs.queue.ray_jobs import Cluster
 from adjobs.queue.schemas import HealthResponse, IdentityResponse
@@ -51,7 +52,9 @@ def make_app(
     _add_health(app, store, clock)
     _add_identity(app, tracking_url)
     add_questions(app, store, cluster, limits)
-    add_changes(app, store, Admission(cluster, growth), archives, clock)
+    admission = Admission(cluster, growth)
+    add_changes(app, store, admission, archives, clock)
+    add_preflight(app, store, cluster, admission, limits, clock)
     add_uploads(app, archives)
     return app
 

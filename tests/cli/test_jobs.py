@@ -63,7 +63,7 @@ def test_submit_one_wrong_file_queues_none(job_file, tmp_path):
     wrong.write_text("method: cdo\ndata: {uri: nowhere}\n")
     result = run("submit", str(job_file), str(wrong))
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-    assert "nothing is there, seen from the queue's machine" in result.stderr
+    assert "nowhere is neither on this machine nor on the queue's; copy data to S3" in result.stderr
     assert run_json("jobs", "list")["jobs"] == []
 
 
@@ -157,13 +157,3 @@ def test_list_all_shows_jobs_of_ray_and_a_silent_head_only_leaves_them_out(job_f
     result = run("jobs", "list", "--all")
     assert (result.exit_code, job["id"] in result.stdout) == (0, True)
     assert result.stderr.startswith("warning: jobs that the queue did not submit are missing: Ray at http://head")
-
-
-def test_submit_says_before_what_is_ahead_and_that_versions_differ(job_file, tmp_path, monkeypatch):
-    assert run("submit", str(job_file), "--force").stderr == ""
-    assert run("submit", str(job_file), "--force").stderr == "jobs ahead in the queue: 1\n"
-    assert run("submit", str(job_file), "--force", "--priority", "1").stderr == ""
-    monkeypatch.setattr("adjobs.cli.submit.__version__", "99.1.0")
-    result = run("submit", str(job_file), "--force", "--priority", "2")
-    assert (result.exit_code, result.stderr.count("\n")) == (0, 1)
-    assert result.stderr.startswith("warning: adjobs is 99.1.0 here and ")

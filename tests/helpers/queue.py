@@ -20,7 +20,7 @@ from adjobs.queue.client import QueueClient
 from adjobs.queue.dispatcher import Dispatcher, Limits
 from adjobs.queue.folder import JobFolder
 from adjobs.queue.rates import TimedProtocol
-from adjobs.queue.ray_jobs import ForeignJob, RayJob, RayStatus
+from adjobs.queue.ray_jobs import ForeignJob, RayJob, RayStatus, Versions
 from adjobs.queue.records import NewJob, QueuedJob
 from adjobs.queue.server import make_app
 from adjobs.queue.store import JobStore
@@ -78,6 +78,10 @@ class DrawnCluster:
     def job(self, submission_id: str) -> RayJob | None:
         self._answer()
         return self.jobs.get(submission_id)
+
+    def versions(self) -> Versions:
+        self._answer()
+        return Versions("3.11.7", "2.60.0")
 
     def stop(self, submission_id: str) -> None:
         self._answer()

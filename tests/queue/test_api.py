@@ -27,7 +27,7 @@ ENDPOINTS = [
     ("GET", "/healthz"),
     ("GET", "/metrics"),
     ("GET", "/api/me"),
-    ("GET", "/api/preflight"),
+    ("POST", "/api/preflight"),
     ("GET", "/api/jobs"),
     ("POST", "/api/jobs"),
     ("GET", "/api/foreign-jobs"),
