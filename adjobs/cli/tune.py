@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adjobs.cli.output import table, verb
+from adjobs.config.duration import HINT, to_seconds
 from adjobs.errors import JobError, shown
 
 if TYPE_CHECKING:
     from adjobs.tuning.result import Optimism, SearchResult, StudyResult
 
 TRIALS_SHOWN = 10
-MAX_BUDGET_S = 1e9
-SECONDS_IN = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @click.command()
@@ -142,10 +140,9 @@ def parse_duration(text: str) -> float:
     Raises:
         JobError: it is not a positive number with a unit.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
-    seconds = float(match[1]) * SECONDS_IN[match[2]] if match else 0.0
-    if not 0 < seconds <= MAX_BUDGET_S:
-        raise JobError(f"--time-budget: got {shown(text)}; give a positive number with a unit, such as 90s, 45m, 2h or 1d")
+    seconds = to_seconds(text)
+    if seconds is None:
+        raise JobError(f"--time-budget: got {shown(text)}; {HINT}")
     return seconds
 
 

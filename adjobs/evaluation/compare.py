@@ -145,9 +145,32 @@ def compare_metric(
     if np.ptp(defined) < ROUNDING:
         lower_bound = _METRICS[metric].lower_bound if isinstance(metric, str) else None
         return _unvarying(truth, a, b, value, lower_bound, confidence)
-    low, high = percentiles(defined, confidence)
-    tail = min(np.count_nonzero(defined <= 0), np.count_nonzero(defined >= 0))
-    p_value = min(1.0, float(2 * (tail + 1) / (len(defined) + 1)))
+    return _from_resamples(value, defined, confidence)
+
+
+def compare_resampled(
+    a: float, b: float, resampled_a: ArrayLike, resampled_b: ArrayLike, *, confidence: float = CONFIDENCE
+) -> Difference:
+    """Difference of any metric by a paired bootstrap whose resamples have been evaluated already.
+
+    Args:
+        a: the metric of model a.
+        b: of model b.
+        resampled_a: ``(R,)`` the metric of model a in each resample, NaN where undefined.
+        resampled_b: ``(R,)`` that of model b in the same resamples.
+        confidence: of the interval, in (0, 1).
+    """
+    value, differences = a - b, np.asarray(resampled_a, dtype=np.float64) - np.asarray(resampled_b, dtype=np.float64)
+    defined = differences[~np.isnan(differences)]
+    if 2 * len(defined) < len(differences):
+        return Difference(value, reason="undefined in most resamples")
+    return _from_resamples(value, defined, confidence)
+
+
+def _from_resamples(value: float, differences: Floats, confidence: float) -> Difference:
+    low, high = percentiles(differences, confidence)
+    tail = min(np.count_nonzero(differences <= 0), np.count_nonzero(differences >= 0))
+    p_value = min(1.0, float(2 * (tail + 1) / (len(differences) + 1)))
     return Difference(value, min(value, float(low)), max(value, float(high)), p_value)
 
 

@@ -125,8 +125,8 @@ def _log_galleries(writer: RunWriter, scores: ImageScores, threshold: float, cac
         writer.log_figure(figure, f"figures/test_gallery_{name}.png")
 
 
-def _log_detector(training: FinishedTraining, thresholds: Thresholds, val: ImageScores) -> str:
-    """Log the model; returns what loads it."""
+def write_detector(folder: Path, training: FinishedTraining, thresholds: Thresholds, val: ImageScores) -> None:
+    """Write the folder of a trained detector."""
     job, evaluator = training.job, training.evaluator
     normal_maps = [] if val.anomaly_maps is None else val.anomaly_maps[val.labels == 0]
     manifest = detector_folder.Manifest(
@@ -140,9 +140,15 @@ def _log_detector(training: FinishedTraining, thresholds: Thresholds, val: Image
         normal_train_digest=normal_train_digest(evaluator.dataset, training.split.train),
         map_floor=float(np.median(normal_maps)) if len(normal_maps) else None,
     )
+    detector_folder.save(folder, evaluator.method, manifest)
+
+
+def _log_detector(training: FinishedTraining, thresholds: Thresholds, val: ImageScores) -> str:
+    """Log the model; returns what loads it."""
+    track = training.job.track
     with TemporaryDirectory(prefix="adjobs-") as temporary:
         folder = Path(temporary) / "detector"
-        detector_folder.save(folder, evaluator.method, manifest)
+        write_detector(folder, training, thresholds, val)
         if training.fence is not None:
             training.fence.ensure_current()
-        return training.writer.log_model(folder, None if job.track is None else job.track.model)
+        return training.writer.log_model(folder, None if track is None else track.model)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adjobs.metrics.binned import ALL, DEFAULT_LIMIT, Counts, pro_name, size_name
+from adjobs.metrics.binned import ALL, DEFAULT_LIMIT, Counts, count_pixels, pro_name, size_name
 from adjobs.metrics.bootstrap import Sampling, draw_resamples
 from adjobs.metrics.inputs import Bools, Floats
 from adjobs.metrics.intervals import Estimate, bootstrapped
@@ -53,6 +53,27 @@ def with_intervals(
             values = np.concatenate([metrics[name] for metrics in resampled])
             estimates[name] = bootstrapped(value, values, sampling.confidence, shift=value - float(binned[name][0]))
     return estimates
+
+
+def resample_pixel_metric(metric: str, exact: float, maps: NDArray[Any], masks: Bools, resamples: int, seed: int) -> Floats:
+    """What a pixel metric would be on other images like these.
+
+    Args:
+        metric: ``pixel_auroc``, ``pixel_ap`` or ``au_pro``.
+        exact: its value on these images, to which the values of the resamples are shifted.
+        maps: ``(N, H, W)`` finite floating-point scores.
+        masks: ``(N, H, W)`` bool, True on defect pixels of at least one image.
+        resamples: R of the bootstrap.
+        seed: of the bootstrap; the resamples of one seed are the same for all maps of the same images.
+
+    Returns:
+        Its value in each resample, ``(R,)``, NaN where undefined.
+    """
+    counts = count_pixels(maps, masks)
+    strata = counts.n_defect > 0
+    binned = float(counts.metrics(np.ones((1, len(strata))), (DEFAULT_LIMIT,))[metric][0])
+    values = [counts.metrics(weights, (DEFAULT_LIMIT,))[metric] for weights in draw_resamples(strata, resamples, seed)]
+    return np.concatenate(values) + (exact - binned)
 
 
 def pixel_decision_metrics(

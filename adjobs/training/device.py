@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import resource
 import sys
+from pathlib import Path
 
 import psutil
 import torch
@@ -22,6 +26,20 @@ def peak_memory_mib(device: torch.device) -> float:
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return float(peak - getattr(psutil.Process().memory_info(), "shared", 0)) / 2**20
+
+
+def release_memory(device: torch.device) -> None:
+    """Free the memory that an earlier training of this process left behind, and reset the peaks."""
+    gc.collect()
+    # Each trial is a thread with a heap of its own, and glibc keeps what is freed there.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+    with contextlib.suppress(OSError):  # not on Linux: then the peak of an earlier training counts, too
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak (proc_pid_clear_refs(5))
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def resolve_precision(precision: str, device: torch.device) -> DeviceConfig:

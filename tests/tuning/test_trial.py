@@ -73,7 +73,7 @@ def test_release_memory_resets_the_peak_and_mapped_files_do_not_count(tmp_path):
     cpu, path = torch.device("cpu"), tmp_path / "large"
     path.write_bytes(bytes(300 << 20))
     torch.ones(600 << 20, dtype=torch.uint8)  # of an earlier trial, and freed
-    trial._release_memory(cpu)
+    trial.release_memory(cpu)
     before = peak_memory_mib(cpu)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
         assert sum(mapped[:: mmap.PAGESIZE]) == 0

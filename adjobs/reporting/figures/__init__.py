@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from adjobs.reporting.figures.annotation import LabelledRun, annotation
+from adjobs.reporting.figures.comparison import ComparedMethod, comparison
 from adjobs.reporting.figures.curves import confusion, histogram, pr, pro, roc
 from adjobs.reporting.figures.defects import defects
 from adjobs.reporting.figures.gallery import Case, galleries, gallery, select_cases
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Case",
+    "ComparedMethod",
+    "Figure",
     "History",
     "LabelledRun",
     "TrialSummary",
     "annotation",
+    "comparison",
     "confusion",
     "defects",
     "galleries",

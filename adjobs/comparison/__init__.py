@@ -1,0 +1,1 @@
+"""Which method for these data? Several are trained on the same splits in equal time, and validation ranks them."""

@@ -1,0 +1,102 @@
+"""A comparison in MLflow: a parent run, and a child run for each training. They are all that is needed to resume it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from adjobs.documents import load_yaml
+from adjobs.errors import TrackingError
+from adjobs.tracking.client import connect, experiment_id, mlflow_errors
+from adjobs.tracking.layout import JOB_FILE, TAG, ParentRun, RunRef
+from adjobs.tracking.reader import MlflowRunReader
+from adjobs.tracking.search import ChildRun, child_run, find_runs, search_runs
+from adjobs.tracking.writer import MAX_PARAM_LENGTH, flatten
+from adjobs.types import JobStatus
+
+COMPARISON, CANDIDATE = "comparison", "candidate"  # values of the tag kind
+RESULT_FILE, SUMMARY_FILE = "comparison.json", "summary.md"
+
+
+@dataclass(frozen=True)
+class StoredComparison:
+    """A comparison as MLflow has it.
+
+    Attributes:
+        ref: its run.
+        status: of its run.
+        tags: those of adjobs, without their prefix.
+        document: what is compared, as in a job file.
+        children: the runs of its trainings.
+    """
+
+    ref: RunRef
+    status: JobStatus
+    tags: Mapping[str, str]
+    document: Mapping[str, Any]
+    children: Sequence[ChildRun]
+
+    def child(self, key: str) -> ChildRun | None:
+        """The training with this key; None if it was not started."""
+        return next((child for child in self.children if child.tags.get("candidate") == key), None)
+
+
+def open_comparison(
+    uri: str, name: str, experiment: str, document: Mapping[str, Any], text: str, tags: Mapping[str, str]
+) -> RunRef:
+    """Open the run of a comparison.
+
+    Args:
+        uri: tracking URI.
+        name: of the comparison.
+        experiment: of MLflow.
+        document: what is compared, ready for JSON.
+        text: the same as YAML.
+        tags: more tags.
+
+    Raises:
+        TrackingError: the name is taken.
+    """
+    client = connect(uri)
+    if find_runs(client, uri, COMPARISON, name):
+        raise TrackingError(
+            f"comparison '{name}': exists already; resume it with 'adjobs compare --resume {name}', or give another --name"
+        )
+    parent = experiment_id(client, uri, experiment)
+    with mlflow_errors(uri):
+        all_tags = {"kind": COMPARISON, **tags}
+        run = client.create_run(parent, run_name=name, tags={f"{TAG}{key}": value for key, value in all_tags.items()})
+        ref = RunRef(uri, str(run.info.run_id))
+        for key, value in flatten(document).items():
+            client.log_param(ref.run_id, key, str(value)[:MAX_PARAM_LENGTH])
+        client.log_text(ref.run_id, text, JOB_FILE)
+        client.set_tag(ref.run_id, f"{TAG}{COMPARISON}", name)  # last: what is found by its name is complete
+    return ref
+
+
+def find_comparison(uri: str, name: str) -> StoredComparison:
+    """Read a comparison back, by its name or run id.
+
+    Raises:
+        TrackingError: there is no such comparison.
+    """
+    client = connect(uri)
+    runs = find_runs(client, uri, COMPARISON, name)
+    if not runs:
+        raise TrackingError(f"comparison '{name}': does not exist; give the name that 'adjobs compare' printed")
+    parent = child_run(runs[0])
+    filter_ = f"tags.`mlflow.parentRunId` = '{parent.run_id}'"
+    children = [child_run(run) for run in search_runs(client, uri, [runs[0].info.experiment_id], filter_)]
+    reader = MlflowRunReader(RunRef(uri, parent.run_id))
+    document = load_yaml(reader.read_text(JOB_FILE))
+    if not isinstance(document, dict):
+        raise TrackingError(f"comparison '{name}': its {JOB_FILE} is damaged; start a new one")
+    return StoredComparison(
+        reader.ref, parent.status, parent.tags, document, [child for child in children if child.tags.get("kind") == CANDIDATE]
+    )
+
+
+def parent_run(comparison: str, suffix: str) -> ParentRun:
+    """What makes a run a training of a comparison."""
+    return ParentRun(comparison, CANDIDATE, suffix)
