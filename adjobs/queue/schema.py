@@ -100,7 +100,10 @@ def open_engine(url: str) -> sa.Engine:
 def one_at_a_time(connection: sa.Connection) -> None:
     """Let no other process into this kind of transaction until it ends; SQLite's transactions are so from their start."""
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+        # One message, where the driver would exchange four; it sees from the answer that it is in a transaction.
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        driver.execute_simple(f"begin; select pg_advisory_xact_lock({_LOCK})")
 
 
 def _server(url: sa.URL) -> sa.Engine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -24,15 +25,20 @@ Answer = list[Submission] | QueueError
 _LIVE: sa.BindParameter[Any] = sa.bindparam("live", [state.value for state in LIVE], expanding=True, literal_execute=True)
 _FIND_LIVE = sa.select(jobs.c.key, jobs.c.id).where(jobs.c.key.in_(sa.bindparam("keys", expanding=True)), jobs.c.state.in_(_LIVE))
 _COUNT_QUEUED = sa.select(jobs.c.priority, sa.func.count()).where(jobs.c.state == JobState.QUEUED.value).group_by(jobs.c.priority)
-# In order: PostgreSQL takes all rows in one statement, SQLite is as fast with one after the other.
-_INSERT_JOBS = {
-    "postgresql": jobs.insert().returning(jobs.c.seq, sort_by_parameter_order=True),
-    "sqlite": jobs.insert(),
-}
-_INSERT_HISTORY = {
-    "postgresql": history.insert().returning(history.c.number, sort_by_parameter_order=True),
-    "sqlite": history.insert(),
-}
+# For PostgreSQL all rows in one statement that is always the same: its driver sends every statement of a list on its own.
+_POSTGRESQL = sa.URL.create("postgresql+pg8000").get_dialect()()
+_COLUMNS = [column for column in jobs.c if column.name not in ("seq", "started_at", "ended_at", "run_id", "progress")]
+_INSERT_ALL = sa.text(f"""
+    with new as (
+        insert into jobs ({", ".join(f'"{column.name}"' for column in _COLUMNS)})
+        select {", ".join(f'"{column.name}"' for column in _COLUMNS)} from json_to_recordset(cast(:rows as json)) as row (
+            place integer, {", ".join(f'"{column.name}" {column.type.compile(_POSTGRESQL)}' for column in _COLUMNS)}
+        ) order by place
+        returning id, "user"
+    )
+    insert into history (job, time, state, attempt, reason)
+    select id, cast(:now as double precision), 'queued', 0, 'submitted by ' || "user" from new
+""")
 
 
 def insert_jobs(connection: sa.Connection, requests: Sequence[Request], now: float) -> list[Answer]:
@@ -89,13 +95,17 @@ class _Batch:
         if not self._new:
             return
         self._positions = self._find_positions()
-        dialect, rows = self._connection.dialect.name, list(self._new.values())
-        self._connection.execute(_INSERT_JOBS[dialect], rows)
+        rows = list(self._new.values())
+        if self._connection.dialect.name == "postgresql":
+            numbered = [{"place": place, **row} for place, row in enumerate(rows)]
+            self._connection.execute(_INSERT_ALL, {"rows": json.dumps(numbered), "now": self._now})
+        else:
+            first = {"time": self._now, "state": JobState.QUEUED.value, "attempt": 0}
+            changes = [{"job": row["id"], "reason": f"submitted by {row['user']}", **first} for row in rows]
+            self._connection.execute(jobs.insert(), rows)
+            self._connection.execute(history.insert(), changes)
         if self._waits:
             self._connection.execute(predecessors.insert(), self._waits)
-        first = {"time": self._now, "state": JobState.QUEUED.value, "attempt": 0}
-        changes = [{"job": row["id"], "reason": f"submitted by {row['user']}", **first} for row in rows]
-        self._connection.execute(_INSERT_HISTORY[dialect], changes)
 
     def submissions(self, added: Sequence[tuple[str, bool]]) -> list[Submission]:
         """Answers, with the place of each job among all that are queued now."""
