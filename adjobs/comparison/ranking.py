@@ -15,6 +15,10 @@ ALLOWED_ERROR = 0.05
 """Probability that one or more of the methods seem worse than the best without being so."""
 
 
+SMALL_GAIN = 0.02
+"""A doubling of the labelled anomalies that brings at most this brings little."""
+
+
 class Trained(NamedTuple):
     """A trained method with its scores on the validation split."""
 
@@ -125,7 +129,7 @@ def _curves(ranking: Ranking) -> list[str]:
             sentences.append(_gain(points[0], ranking))
     missing = [f"{point.name} with {point.train_anomalies}" for point in ranking.curves if point.reason]
     if missing:
-        sentences.append(f"The budget did not suffice for the learning curve of {_listed(missing)} labelled anomalies.")
+        sentences.append(f"The learning curve lacks {_listed(missing)} labelled anomalies.")
     return sentences
 
 
@@ -140,7 +144,8 @@ def _gain(point: CurvePoint, ranking: Ranking) -> str:
         return f"{change} rose by {interval}: more labels are likely to help."
     if gain.high < 0:
         return f"{change} fell by {interval}: more labels of this kind do not help."
-    return f"{change} changed by {interval}, no more than chance would explain: a few more labels will hardly help."
+    verdict = "a few more labels will hardly help" if gain.high <= SMALL_GAIN else "it is open whether more labels would help"
+    return f"{change} changed by {interval}, no more than chance would explain: {verdict}."
 
 
 def _listed(items: Sequence[str]) -> str:

@@ -110,7 +110,7 @@ def _run(
         chosen = ranking.chosen
         assert chosen.run_id is not None
         observer.on_training(f"test of {chosen.name}")
-        test, model = _test(RunRef(ref.tracking_uri, chosen.run_id), plan.settings, observer)
+        test, model = _test(RunRef(ref.tracking_uri, chosen.run_id), plan.settings, observer, resume_command)
         result = ComparisonResult(
             name=name,
             run_id=ref.run_id,
@@ -178,18 +178,20 @@ def _curve_point(candidate: Candidate, full: Trained, left: float, trainings: Tr
     if left < needed:
         reason = f"takes about {needed:.0f} s, of the budget {max(0.0, left):.0f} s are left"
         return CurvePoint(candidate.name, count, reason=reason), 0.0
-    outcome = trainings.train(candidate, f"learning curve of {candidate.name}, {count} anomalies")
+    outcome = trainings.train(candidate, f"learning curve of {candidate.name} (labelled anomalies: {count})")
     if isinstance(outcome, Failure):
         return CurvePoint(candidate.name, count, run_id=outcome.run_id, reason=outcome.reason), needed
     value, gain = outcome.outcome.values[metric], compare(full, outcome, metric)
     return CurvePoint(candidate.name, count, value, gain, outcome.run_id), outcome.outcome.train_seconds
 
 
-def _test(ref: RunRef, settings: Settings, observer: ComparisonObserver) -> tuple[dict[str, Estimate], str | None]:
+def _test(
+    ref: RunRef, settings: Settings, observer: ComparisonObserver, resume_command: str
+) -> tuple[dict[str, Estimate], str | None]:
     """Evaluate the chosen method on the test split and log its model, once; returns its metrics there and its model."""
     info = open_reader(ref).info
     if "model" not in info.tags or info.status != JobStatus.FINISHED:
-        run.resume(ref, settings, on_progress=observer.on_progress, by_parent=True)
+        run.resume(ref, settings, on_progress=observer.on_progress, parent_command=resume_command)
         info = open_reader(ref).info
     metrics = {name.removeprefix("test/"): value for name, value in info.metrics.items() if name.startswith("test/")}
     ends = {name for name in metrics if name.endswith(("_low", "_high"))}

@@ -61,14 +61,14 @@ def train(
     return _result(task, finalized, time.perf_counter() - started_at)
 
 
-def resume(run: RunRef, settings: Settings, *, on_progress: OnProgress, by_parent: bool = False) -> TrainResult:
+def resume(run: RunRef, settings: Settings, *, on_progress: OnProgress, parent_command: str | None = None) -> TrainResult:
     """Resume a run whose driver died from its last checkpoint, in the way it was launched.
 
     Args:
         run: the run.
         settings: where MLflow, storage and Ray are.
         on_progress: called with the progress.
-        by_parent: it belongs to a search or a comparison, which resumes it, or tests what it has trained.
+        parent_command: resumes the search or the comparison that it belongs to, which calls this; None for a run of its own.
 
     Raises:
         TrackingError: no such run; it is finished; its driver is alive.
@@ -78,7 +78,7 @@ def resume(run: RunRef, settings: Settings, *, on_progress: OnProgress, by_paren
     run_id = run.run_id
     stored = open_reader(run).stored_run()
     kind = stored.tags.get("kind")
-    if not by_parent:
+    if parent_command is None:
         if kind in ("trial", "final"):
             raise TrackingError(f"run {run_id}: is a {kind} run of a search; resume the search with 'adjobs tune --resume NAME'")
         if kind == "candidate":
@@ -93,7 +93,7 @@ def resume(run: RunRef, settings: Settings, *, on_progress: OnProgress, by_paren
     with training_backend(stored.job, settings, backend, on_progress, finalize_run) as run_task:
         open_writer(run).reopen(driver_tags())
         task = task_of(PreparedJob(stored.job, data._replace(split=stored.split)), settings, run)
-        with managed_run(run, resume_command(run)):
+        with managed_run(run, parent_command or resume_command(run)):
             finalized = run_task(task, stored.storage)
     return _result(task, finalized, time.perf_counter() - started_at)
 

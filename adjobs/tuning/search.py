@@ -248,7 +248,7 @@ def _train_best(search: _Search, stored: StoredSearch | None, params: TrialParam
     elif stored.final.status != JobStatus.FINISHED:
         ref = RunRef(search.ref.tracking_uri, stored.final.run_id)
         reopen_run(plan.prepare(params), settings, ref)  # its driver may have died while it was opened
-        run.resume(ref, settings, on_progress=observer.on_progress, by_parent=True)
+        run.resume(ref, settings, on_progress=observer.on_progress, parent_command=search.resume_command)
     final = records.find_search(search.ref.tracking_uri, search.ref.run_id).final
     assert final is not None
     return final
