@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from adjobs.config.settings import Settings
-from adjobs.errors import QueueError, one_line
+from adjobs.errors import QueueError, QueueUnavailableError, one_line
 from adjobs.queue.http import make_opener
 
 MAX_BODY = 4 * 2**20
@@ -127,12 +127,15 @@ class QueueClient:
                 return self._send(method, path, body)
             except urllib.error.HTTPError as error:
                 if wait is None or error.code != HTTPStatus.TOO_MANY_REQUESTS:
-                    raise QueueError(_reason(error)) from error
+                    is_refused = error.code < HTTPStatus.INTERNAL_SERVER_ERROR
+                    raise (QueueError if is_refused else QueueUnavailableError)(_reason(error)) from error
                 time.sleep(min(_retry_after(error), MAX_WAIT_SECONDS))
             except (OSError, http.client.HTTPException, ValueError) as error:
                 if wait is None or not is_repeatable or not _is_lost(error):
                     action = "start it with 'adjobs up', or correct ADJOBS_QUEUE_URL"
-                    raise QueueError(f"the queue at {self.url} does not answer ({one_line(error)}); {action}") from error
+                    raise QueueUnavailableError(
+                        f"the queue at {self.url} does not answer ({one_line(error)}); {action}"
+                    ) from error
                 time.sleep(wait)
         raise AssertionError("unreachable")
 

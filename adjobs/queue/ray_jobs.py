@@ -215,7 +215,9 @@ class RayJobs:
                 raise ClusterError(f"Ray at {self._address}: {problem}") from error
             return error.code, error.read().decode(errors="replace")
         except (OSError, http.client.HTTPException, ValueError) as error:
-            problem = f"does not answer ({one_line(error)}); is its head running?"
+            problem = (
+                f"does not answer ({one_line(error)}); start it again ('adjobs up'), its jobs go on from their last checkpoint"
+            )
             raise ClusterError(f"Ray at {self._address}: {problem}") from error
 
 

@@ -157,3 +157,12 @@ def test_list_all_shows_jobs_of_ray_and_a_silent_head_only_leaves_them_out(job_f
     result = run("jobs", "list", "--all")
     assert (result.exit_code, job["id"] in result.stdout) == (0, True)
     assert result.stderr.startswith("warning: jobs that the queue did not submit are missing: Ray at http://head")
+
+
+def test_stop_several_jobs_one_unknown_stops_the_others_and_says_so(job_file):
+    (job,) = run_json("submit", str(job_file))["jobs"]
+    result = run("jobs", "stop", "ffff", job["id"], job["id"], "--json")
+    assert (result.exit_code, result.stderr.count("error: ")) == (2, 1)
+    changed = json.loads(result.stdout)
+    assert [stopped["state"] for stopped in changed["jobs"]] == ["stopped"]
+    assert "no such job" in changed["errors"][0]

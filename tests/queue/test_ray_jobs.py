@@ -156,7 +156,7 @@ def test_job_error_of_the_head_is_not_that_it_is_gone(jobs):
 def test_job_wrong_token_slow_and_closed_heads_are_one_line(address):
     for head, message in (
         (RayJobs(address, "wrong"), r"refuses the token \(401\); check RAY_AUTH_TOKEN_PATH"),
-        (RayJobs("http://127.0.0.1:1"), r"does not answer \(.*\); is its head running\?"),
+        (RayJobs("http://127.0.0.1:1"), r"does not answer \(.*\); start it again \('adjobs up'\), its jobs go on"),
     ):
         with pytest.raises(ClusterError, match=message):
             head.job("good")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from adjobs.cli.jobs.text import details, listing
-from adjobs.cli.output import EXIT_PROBLEMS, VerbResult, verb
+from adjobs.cli.output import EXIT_PROBLEMS, EXIT_USAGE, VerbResult, verb
 from adjobs.queue.client import QueueClient
 
 STATES = ("queued", "starting", "running", "done", "failed", "stopped")
@@ -84,8 +86,12 @@ def why(job: str) -> VerbResult:
 @verb
 def logs(job: str, follow: bool) -> VerbResult:
     """Print the end of a job's log."""
-    client = _client()
-    log = client.logs(job)
+    from adjobs.cli.jobs.waiting import Patience
+
+    client, patience = _client(), Patience()
+    request = functools.partial(client.logs, job)
+    log = client.logs(job) if not follow else patience.ask(request)
+    assert log is not None  # it raises if the queue has never answered
     if not follow:
         return log, log["logs"].rstrip("\n")
     shown, attempt = 0, log["attempt"]
@@ -98,7 +104,7 @@ def logs(job: str, follow: bool) -> VerbResult:
         if log["state"] in ("done", "failed", "stopped"):
             return {"state": log["state"], "attempt": attempt}, f"job {job} is {log['state']}"
         time.sleep(MIN_CHANGE)
-        log = client.logs(job)
+        log = patience.ask(request) or log
 
 
 @command.command()
@@ -148,8 +154,22 @@ def prune(days: float) -> VerbResult:
     return {"deleted": deleted}, f"forgot {deleted} jobs"
 
 
-def _each(jobs: tuple[str, ...], change: Any, done: str) -> VerbResult:
+def _each(jobs: tuple[str, ...], change: Callable[[QueueClient, str], dict[str, Any]], done: str) -> VerbResult:
+    """Change each job; one that cannot be changed is an error of its own and keeps no other from it."""
+    from adjobs.errors import QueueError
+
     client = _client()
-    changed = [change(client, job) for job in jobs]
+    changed: list[dict[str, Any]] = []
+    errors: list[QueueError] = []
+    for job in dict.fromkeys(jobs):
+        try:
+            changed.append(change(client, job))
+        except QueueError as error:
+            errors.append(error)
+    if not changed:
+        raise errors[0]
+    for error in errors:
+        click.echo(f"error: {error}", err=True)
     lines = [f"job {job['id']}: {job['state'] if job['state'] == 'stopped' else done}" for job in changed]
-    return {"jobs": changed}, "\n".join(lines)
+    result = {"jobs": changed, "errors": [str(error) for error in errors]}
+    return result, "\n".join(lines), EXIT_USAGE if errors else 0

@@ -3,38 +3,58 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import click
 
-from adjobs.errors import QueueError
+from adjobs.errors import QueueUnavailableError
 from adjobs.queue.client import QueueClient
 
 ENDED = ("done", "failed", "stopped")
 PATIENCE_SECONDS = 300.0
 """A queue that does not answer for this long is not waited for any more; it may be restarted meanwhile."""
 
+Answer = TypeVar("Answer")
+
+
+class Patience:
+    """Asks a queue that may be restarted meanwhile, but must have answered once."""
+
+    def __init__(self) -> None:
+        self._answered_at: float | None = None
+
+    def ask(self, request: Callable[[], Answer]) -> Answer | None:
+        """What the queue answers; None as long as it does not.
+
+        Raises:
+            QueueError: it refuses.
+            QueueUnavailableError: it has never answered, or not for minutes.
+        """
+        try:
+            answer = request()
+        except QueueUnavailableError:
+            if self._answered_at is None or time.monotonic() - self._answered_at > PATIENCE_SECONDS:
+                raise
+            return None
+        self._answered_at = time.monotonic()
+        return answer
+
 
 def wait_for(client: QueueClient, jobs: Sequence[str], poll_seconds: float = 2.0) -> list[dict[str, Any]]:
     """Wait until jobs have ended, and say on standard error when one changes its state.
 
     Raises:
-        QueueError: there is no such job, or the queue does not answer for minutes.
+        QueueError: there is no such job, the token is refused, or the queue does not answer for minutes.
     """
     ended: dict[str, dict[str, Any]] = {}
     states: dict[str, str] = {}
-    answered_at = time.monotonic()
+    patience = Patience()
     while len(ended) < len(set(jobs)):
         for name in jobs:
-            if name in ended:
-                continue
-            try:
-                job = client.get(name)
-                answered_at = time.monotonic()
-            except QueueError:
-                if name not in states or time.monotonic() - answered_at > PATIENCE_SECONDS:
-                    raise
+            job = None if name in ended else patience.ask(partial(client.get, name))
+            if job is None:
                 continue
             if states.get(name) != job["state"]:
                 states[name] = job["state"]
