@@ -23,7 +23,8 @@ SECONDS = 10.0
 ARCHIVE_SECONDS = 60.0
 """In which Ray must have taken a working directory."""
 
-_OWN_ID = re.compile(r"[0-9a-f]{12}-\d+")  # of an attempt of the queue
+OWN_ID = re.compile(r"[0-9a-f]{12}-\d+")
+"""Under which Ray knows an attempt of a job of the queue."""
 
 
 class RayStatus(StrEnum):
@@ -193,7 +194,7 @@ class RayJobs:
             listed = [_foreign_job(details) for details in json.loads(text)]
         except (ValueError, TypeError, AttributeError) as error:
             raise ClusterError(f"Ray at {self._address}: its list of jobs cannot be read ({one_line(error)})") from error
-        foreign = [job for job in listed if job is not None and not _OWN_ID.fullmatch(job.id)]
+        foreign = [job for job in listed if job is not None and not OWN_ID.fullmatch(job.id)]
         return sorted(foreign, key=lambda job: job.started_at or 0.0, reverse=True)
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | Path | None = None) -> tuple[int, str]:

@@ -30,6 +30,7 @@ from adjobs.queue.http import LOOPBACK
 from adjobs.queue.page import link_base
 from adjobs.queue.rates import TimedProtocol
 from adjobs.queue.ray_jobs import RayJobs
+from adjobs.queue.run_closer import RunCloser
 from adjobs.queue.server import make_app
 from adjobs.queue.store import JobStore
 
@@ -96,6 +97,8 @@ def serve(settings: Settings, door: Door, limits: Limits, growth: Growth | None 
     server = _make_server(app, door)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
+    closer = RunCloser(settings.tracking_uri, store, os.environ)
+    threading.Thread(target=closer.run, args=[lambda: not thread.is_alive()], daemon=True).start()
     try:
         _wait_until_started(server, thread, door)
         log.info("the queue answers at %s://%s:%d, %d slots", door.scheme, door.host, door.port, limits.slots)

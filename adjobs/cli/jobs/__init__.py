@@ -168,8 +168,8 @@ def _each(jobs: tuple[str, ...], change: Callable[[QueueClient, str], dict[str, 
             errors.append(error)
     if not changed:
         raise errors[0]
-    for error in errors:
-        click.echo(f"error: {error}", err=True)
+    for problem in errors:
+        click.echo(f"error: {problem}", err=True)
     lines = [f"job {job['id']}: {job['state'] if job['state'] == 'stopped' else done}" for job in changed]
-    result = {"jobs": changed, "errors": [str(error) for error in errors]}
+    result = {"jobs": changed, "errors": [str(problem) for problem in errors]}
     return result, "\n".join(lines), EXIT_USAGE if errors else 0
