@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from adjobs.errors import QueueDatabaseError, one_line
-from adjobs.queue.schema import READS_ONLY, one_at_a_time, open_engine
+from adjobs.queue.engine import READS_ONLY, one_at_a_time, open_engine
 
 
 class QueueDatabase:

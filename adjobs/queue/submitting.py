@@ -30,13 +30,13 @@ _POSTGRESQL = sa.URL.create("postgresql+pg8000").get_dialect()()
 _COLUMNS = [column for column in jobs.c if column.name not in ("seq", "started_at", "ended_at", "run_id", "progress")]
 _INSERT_ALL = sa.text(f"""
     with new as (
-        insert into jobs ({", ".join(f'"{column.name}"' for column in _COLUMNS)})
+        insert into {jobs.name} ({", ".join(f'"{column.name}"' for column in _COLUMNS)})
         select {", ".join(f'"{column.name}"' for column in _COLUMNS)} from json_to_recordset(cast(:rows as json)) as row (
             place integer, {", ".join(f'"{column.name}" {column.type.compile(_POSTGRESQL)}' for column in _COLUMNS)}
         ) order by place
         returning id, "user"
     )
-    insert into history (job, time, state, attempt, reason)
+    insert into {history.name} (job, time, state, attempt, reason)
     select id, cast(:now as double precision), 'queued', 0, 'submitted by ' || "user" from new
 """)
 

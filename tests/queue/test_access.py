@@ -111,7 +111,7 @@ def test_gate_token_that_is_revoked_is_refused_within_seconds(door):
 def test_gate_database_that_fails_is_503_with_a_time_to_retry(door):
     token = make_token(door.store)
     with door.store.transaction() as connection:
-        connection.exec_driver_sql("drop table tokens")
+        connection.exec_driver_sql("drop table adjobs_tokens")
     answer = door.request("/api/me", authorization=f"Bearer {token}")
     assert answer["status"] == 503
     assert (b"retry-after", b"5") in answer["headers"]

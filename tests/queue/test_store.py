@@ -363,7 +363,7 @@ def test_store_goes_on_when_its_connections_to_postgresql_were_reset(postgres):
 def _rename_through(store: JobStore, forwarder: Forwarder) -> None:
     with store.transaction() as connection:
         forwarder.resets_next_request = True
-        connection.exec_driver_sql("update jobs set name = 'changed'")
+        connection.exec_driver_sql("update adjobs_jobs set name = 'changed'")
 
 
 def test_counts_and_age_of_the_oldest_queued_job(store, clock):
@@ -379,7 +379,7 @@ def test_counts_and_age_of_the_oldest_queued_job(store, clock):
 def test_reading_while_another_writes_does_not_wait(store):
     job = submit(store, "a")
     with store.transaction() as connection:
-        connection.exec_driver_sql("update jobs set name = 'changed'")
+        connection.exec_driver_sql("update adjobs_jobs set name = 'changed'")
         assert store.get(job).name == "a"
         assert store.positions() == {job: 1}
     assert store.get(job).name == "changed"

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from adjobs.errors import QueueError
+from adjobs.queue import engine, migrations
+from adjobs.queue.engine import open_engine
+from adjobs.queue.records import NewJob
+from adjobs.queue.schema import REVISION, metadata, version
+from adjobs.queue.store import JobStore
+
+NEXT = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "next"
+down_revision = {revision!r}
+
+
+def upgrade():
+    op.add_column("adjobs_jobs", sa.Column("colour", sa.String(10), nullable=False, server_default="grey"))
+    {last}
+"""
+
+
+def test_revisions_lead_to_the_one_of_the_tables():
+    assert migrations.find_revisions().get_heads() == [REVISION]
+
+
+def test_upgrade_from_nothing_gives_the_tables_of_the_schema(database):
+    connect = sa.create_engine(database)
+    with connect.begin() as connection:
+        migrations.upgrade(connection, None)
+        context = MigrationContext.configure(connection, opts={"version_table": version.name})
+        assert compare_metadata(context, metadata) == []
+        assert connection.execute(sa.select(version)).scalars().all() == [REVISION]
+    connect.dispose()
+
+
+@pytest.fixture
+def newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A newer adjobs, with one more revision."""
+    scripts = migrations.find_revisions()
+    path = tmp_path / "versions"
+    path.mkdir()
+    (path / "next.py").write_text(NEXT.format(revision=REVISION, last=""))
+    locations = [str(Path(migrations.__file__).parent / "versions"), str(path)]
+    monkeypatch.setattr(migrations, "find_revisions", lambda: ScriptDirectory(scripts.dir, version_locations=locations))
+    monkeypatch.setattr(engine, "REVISION", "next")
+    return path / "next.py"
+
+
+def colours(url: str) -> list[str]:
+    connect = sa.create_engine(url)
+    with connect.begin() as connection:
+        values = connection.exec_driver_sql("select colour from adjobs_jobs").scalars().all()
+    connect.dispose()
+    return list(values)
+
+
+def open_older(url: str) -> str:
+    """A database of today's adjobs with a job in it; its id."""
+    store = JobStore(url)
+    (submission,) = store.submit(NewJob("k", {"verb": "train"}, "ann", "a"))
+    store.close()
+    return submission.id
+
+
+def test_open_older_database_is_brought_up_to_date_with_its_jobs(database, request):
+    identifier = open_older(database)
+    request.getfixturevalue("newer")
+    store = JobStore(database)
+    assert store.get(identifier).name == "a"
+    store.close()
+    assert colours(database) == ["grey"]
+
+
+def test_open_older_database_whose_upgrade_fails_stays_as_it_was(database, request):
+    identifier = open_older(database)
+    request.getfixturevalue("newer").write_text(NEXT.format(revision=REVISION, last='op.execute("select nonsense from nowhere")'))
+    with pytest.raises(QueueError, match=r"^queue [^\n]*: cannot be opened"):
+        JobStore(database)
+    connect = sa.create_engine(database)
+    with connect.begin() as connection:
+        assert "colour" not in [column["name"] for column in sa.inspect(connection).get_columns("adjobs_jobs")]
+        assert connection.execute(sa.select(version)).scalars().all() == [REVISION]
+        assert connection.exec_driver_sql("select id from adjobs_jobs").scalars().all() == [identifier]
+    connect.dispose()
+
+
+def _open(url: str, barrier: Any, out: Any) -> None:
+    barrier.wait()
+    try:
+        open_engine(url).dispose()
+        out.put("")
+    except QueueError as error:
+        out.put(str(error))
+
+
+@pytest.mark.slow
+def test_open_older_database_by_processes_at_once_is_upgraded_once(database, request):
+    open_older(database)
+    request.getfixturevalue("newer")
+    context = multiprocessing.get_context("fork")
+    barrier, out = context.Barrier(3), context.Queue()
+    processes = [context.Process(target=_open, args=(database, barrier, out)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    assert [out.get(timeout=60) for _ in processes] == [""] * 3
+    for process in processes:
+        process.join()
+    assert colours(database) == ["grey"]
