@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 def command(job_files: tuple[Path, ...], wait: bool, dry_run: bool, **options: Any) -> tuple[dict[str, Any], str, int]:
     """Queue jobs on the cluster.
 
-    Each job file becomes one job, in the given order; either all are queued or none.
+    Each job file becomes one job, in the given order; either all are queued or none. A file with a section compare is a comparison.
 
     \b
     adjobs submit job.yaml
@@ -176,20 +176,18 @@ def _request(
     from adjobs.jobs.prepare import with_absolute_paths
     from adjobs.queue.working_dir import relative_to
 
-    job = resolve.resolve(resolve.override(resolve.read_job(path), overrides), source=str(path))
+    document = resolve.override(resolve.read_job(path), overrides)
+    if "compare" in document:
+        if space is not None or working_dir is not None:
+            raise JobError(f"{path}: a comparison takes no --space and no --working-dir; remove the option")
+        return _job_request("compare", path, name, _comparison(document, path), **options)
+    job = resolve.resolve(document, source=str(path))
     if working_dir is None:
         job = with_absolute_paths(job)
     else:
         job, files = relative_to(working_dir, job)
         named += files
-    request: dict[str, Any] = {
-        "verb": "train" if space is None else "tune",
-        "name": name or _name_of(path),
-        "document": job.model_dump(mode="json"),
-        "priority": options["priority"],
-        "after": list(options["after"]),
-        "key": secrets.token_hex(16) if options["force"] else None,  # sent again, it is the same job
-    }
+    request = _job_request("train" if space is None else "tune", path, name, job.model_dump(mode="json"), **options)
     if space is not None:
         from adjobs.tuning.space import read_space
 
@@ -200,3 +198,21 @@ def _request(
             search["time_budget_s"] = parse_duration(options["time_budget"])
         request |= {"space": parsed.to_dict(), "options": {key: value for key, value in search.items() if value}}
     return request
+
+
+def _job_request(verb: str, path: Path, name: str | None, document: dict[str, Any], **options: Any) -> dict[str, Any]:
+    return {
+        "verb": verb,
+        "name": name or _name_of(path),
+        "document": document,
+        "priority": options["priority"],
+        "after": list(options["after"]),
+        "key": secrets.token_hex(16) if options["force"] else None,  # sent again, it is the same job
+    }
+
+
+def _comparison(document: dict[str, Any], path: Path) -> dict[str, Any]:
+    from adjobs.comparison.config import parse_comparison
+    from adjobs.comparison.plan import with_absolute_paths
+
+    return with_absolute_paths(parse_comparison(document, source=str(path))).model_dump(mode="json")

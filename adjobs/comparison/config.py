@@ -135,6 +135,17 @@ class ComparisonConfig(Section):
             return self.compare.methods
         return tuple(CandidateSection(method=name) for name in methods.names())
 
+    @property
+    def first_job(self) -> JobConfig:
+        """The job of a candidate that can be resolved: its sections but for the method's own are those of all."""
+        errors = []
+        for candidate in self.candidates:
+            try:
+                return self.job(candidate)
+            except JobError as error:
+                errors.append(error)
+        raise errors[0]
+
     def job(self, candidate: CandidateSection) -> JobConfig:
         """The job of a candidate, resolved.
 
@@ -144,11 +155,6 @@ class ComparisonConfig(Section):
         shared = self.model_dump(mode="json", exclude={"compare"})
         own = {"method": candidate.method, "params": candidate.params, "preset": candidate.preset}
         return resolve({**shared, **own}, source=f"compare.methods: {candidate.label}")
-
-
-def is_comparison(document: Mapping[str, Any]) -> bool:
-    """Whether a job file asks for a comparison."""
-    return "compare" in document
 
 
 def parse_comparison(document: Mapping[str, Any], source: str = "comparison") -> ComparisonConfig:

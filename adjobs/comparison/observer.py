@@ -18,10 +18,10 @@ class ComparisonObserver:
     def on_open(self, run: RunRef) -> None:
         """The run of the comparison is open."""
 
-    def on_training(self, text: str) -> None:
+    def on_training_start(self, text: str) -> None:
         """A training starts, such as ``method 2 of 5 (cdo)``."""
 
-    def on_outcome(self, text: str) -> None:
+    def on_training_end(self, text: str) -> None:
         """A training ended, such as ``cdo: image_auroc 0.912 after 83 s``."""
 
     def on_progress(self, update: ProgressUpdate) -> None:
@@ -40,12 +40,12 @@ class Display(ComparisonObserver):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.__exit__(kind, error, trace)
 
-    def on_training(self, text: str) -> None:
+    def on_training_start(self, text: str) -> None:
         """Write a line, and start a new bar."""
         self._close_bar()
         log.info("%s", text)
 
-    def on_outcome(self, text: str) -> None:
+    def on_training_end(self, text: str) -> None:
         """Write a line."""
         self._close_bar()
         log.info("%s", text)

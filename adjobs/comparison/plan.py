@@ -17,6 +17,7 @@ from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.errors import DataError, JobError
 from adjobs.jobs.data import PreparedData
 from adjobs.jobs.prepare import PreparedJob, prepare
+from adjobs.jobs.prepare import with_absolute_paths as jobs_with_absolute_paths
 from adjobs.tuning.objective import PIXEL_METRICS
 
 CURVE_SHARE = 0.25
@@ -157,6 +158,20 @@ def make_plan(config: ComparisonConfig, settings: Settings) -> ComparisonPlan:
     seconds_each = (config.compare.budget_s - curve_seconds) / len(prepared)
     candidates = tuple(Candidate(section.label, _with_limit(job, seconds_each)) for section, job in prepared)
     return ComparisonPlan(config, candidates, tuple(excluded), seconds_each, curve_seconds, settings)
+
+
+def with_absolute_paths(config: ComparisonConfig) -> ComparisonConfig:
+    """The comparison with absolute paths: workers and a later resume run in other folders."""
+    data = jobs_with_absolute_paths(config.first_job).data
+    update = {"data": config.data.model_copy(update={"uri": data.uri, "split": data.split})}
+    if config.compare.methods is None:
+        return config.model_copy(update=update)
+    sections = []
+    for section in config.compare.methods:
+        params = jobs_with_absolute_paths(config.job(section)).params
+        sections.append(section.model_copy(update={"params": {name: params[name] for name in section.params}}))
+    compare = config.compare.model_copy(update={"methods": tuple(sections)})
+    return config.model_copy(update={**update, "compare": compare})
 
 
 def _prepare(config: ComparisonConfig, section: CandidateSection, settings: Settings) -> PreparedJob:

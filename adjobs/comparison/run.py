@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adjobs.comparison.config import ComparisonConfig, parse_comparison
 from adjobs.comparison.observer import ComparisonObserver
-from adjobs.comparison.plan import Candidate, ComparisonPlan, make_plan
+from adjobs.comparison.plan import Candidate, ComparisonPlan, make_plan, with_absolute_paths
 from adjobs.comparison.ranking import Trained, compare, rank, recommend
 from adjobs.comparison.report import log_report
 from adjobs.comparison.result import ComparisonResult, CurvePoint, MethodResult, MethodState, Ranking
@@ -49,10 +49,9 @@ def run_comparison(
         AdjobsError: the comparison cannot be done; most reasons are found before a run is opened.
     """
     started_at = time.perf_counter()
+    config = with_absolute_paths(config)
     plan = make_plan(config, settings)
-    data = plan.candidates[0].job.data
-    config = config.model_copy(update={"data": config.data.model_copy(update={"uri": data.uri, "split": data.split})})
-    name = name or f"compare-{Path(data.uri.rstrip('/')).name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = name or f"compare-{Path(config.data.uri.rstrip('/')).name}-{time.strftime('%Y%m%d-%H%M%S')}"
     with ray_backend.connected(settings) if backend == "ray" else nullcontext():
         tags = {**driver_tags(), "launcher": backend, "data_fingerprint": plan.data.fingerprint}
         tags |= {"splits_digest": plan.splits_digest}
@@ -109,7 +108,7 @@ def _run(
         ranking = _rank(name, plan, trainings, observer)
         chosen = ranking.chosen
         assert chosen.run_id is not None
-        observer.on_training(f"test of {chosen.name}")
+        observer.on_training_start(f"test of {chosen.name}")
         test, model = _test(RunRef(ref.tracking_uri, chosen.run_id), plan.settings, observer, resume_command)
         result = ComparisonResult(
             name=name,

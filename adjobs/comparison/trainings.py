@@ -80,13 +80,13 @@ class Trainings:
                 return self._restore(candidate, child.run_id)
             if child.tags.get("state") == MethodState.FAILED:
                 return Failure(child.run_id, child.tags.get("reason", ""))
-        self._observer.on_training(text)
+        self._observer.on_training_start(text)
         outcome = self._train(candidate, None if child is None else child.run_id)
         if isinstance(outcome, Failure):
-            self._observer.on_outcome(f"{candidate.name} failed: {outcome.reason}")
+            self._observer.on_training_end(f"{candidate.name} failed: {outcome.reason}")
             return outcome
         metric, seconds = self._plan.metric, outcome.outcome.train_seconds
-        self._observer.on_outcome(f"{candidate.name}: {metric} {outcome.outcome.values[metric]:.4f} after {seconds:.0f} s")
+        self._observer.on_training_end(f"{candidate.name}: {metric} {outcome.outcome.values[metric]:.4f} after {seconds:.0f} s")
         return outcome
 
     def delete_checkpoints(self, keep: str) -> None:

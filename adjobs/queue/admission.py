@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from adjobs import methods
+from adjobs.comparison.config import parse_comparison
 from adjobs.config import resolve
 from adjobs.config.job import JobConfig
 from adjobs.data.open import INSTALLED
@@ -89,6 +90,8 @@ class Admission:
 
 def admit(spec: JobSpec, nodes: Nodes | None, find_version: Callable[[JobConfig], str] | None = None) -> str:
     """As :meth:`Admission.admit`, on a cluster with these nodes; None: they are unknown."""
+    if spec.verb == "compare":
+        return _admit_comparison(spec, nodes, find_version or data_version)
     has_method = spec.working_dir is None or spec.document.get("method") in methods.names()
     check = resolve.resolve if has_method else resolve.resolve_without_method  # that is in the working directory
     job = check(spec.document, source=f"job '{spec.name}'")
@@ -99,7 +102,22 @@ def admit(spec: JobSpec, nodes: Nodes | None, find_version: Callable[[JobConfig]
     data = (find_version or data_version)(job)
     if nodes is not None:
         _check_resources(job, nodes)
-    identity = [spec.verb, job.model_dump(mode="json"), spec.space, spec.options, spec.working_dir, data]
+    return _key(spec, [spec.verb, job.model_dump(mode="json"), spec.space, spec.options, spec.working_dir, data])
+
+
+def _admit_comparison(spec: JobSpec, nodes: Nodes | None, find_version: Callable[[JobConfig], str]) -> str:
+    config = parse_comparison(spec.document, source=f"job '{spec.name}'")
+    if spec.space is not None or spec.options is not None or spec.working_dir is not None:
+        raise JobError(f"job '{spec.name}': a comparison takes no search space, options of a search or working directory")
+    job = config.first_job
+    data = find_version(job)
+    if nodes is not None:
+        _check_resources(job, nodes)
+    return _key(spec, [spec.verb, config.model_dump(mode="json"), data])
+
+
+def _key(spec: JobSpec, identity: list[Any]) -> str:
+    """A key of what makes jobs equal; refuses what cannot be stored."""
     try:
         # Python reads JSON that it does not write, such as NaN and half of a character.
         json.dumps(spec.to_dict(), allow_nan=False, ensure_ascii=False).encode()

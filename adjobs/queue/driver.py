@@ -16,6 +16,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from adjobs.comparison.config import ComparisonConfig, parse_comparison
+from adjobs.comparison.observer import ComparisonObserver
+from adjobs.comparison.run import resume_comparison, run_comparison
 from adjobs.config import resolve
 from adjobs.config.job import JobConfig
 from adjobs.config.settings import Settings
@@ -25,8 +28,10 @@ from adjobs.jobs.lifecycle import fenced, is_driver_alive
 from adjobs.queue.folder import AttemptEnd, JobFolder, JobSpec
 from adjobs.queue.progress import ProgressReporter
 from adjobs.queue.states import ExitStatus
+from adjobs.tracking import comparison as comparisons
 from adjobs.tracking import search as records
 from adjobs.tracking.client import connect
+from adjobs.tracking.comparison import StoredComparison
 from adjobs.tracking.layout import StoredRun
 from adjobs.tracking.runs import open_reader
 from adjobs.tracking.search import StoredSearch
@@ -75,13 +80,7 @@ def drive(job: str, attempt: int, settings: Settings, on_progress: run.OnProgres
     with _ended_when_superseded(folder, attempt), fenced(folder.fence(attempt)):
         try:
             spec = patiently(folder.spec, StorageError)
-            config = resolve.resolve(spec.document, source=f"job {job}")
-            if config.track is not None:
-                patiently(lambda: connect(settings.tracking_uri), TrackingError)
-            if spec.verb == "train":
-                result = _train(config, folder, settings, reporter.on_training)
-            else:
-                result = _search(f"{spec.name}-{job}", config, spec, settings, reporter)
+            result = _run(job, spec, folder, settings, reporter)
         except (Stopped, KeyboardInterrupt):  # it cannot know by whom
             _record_end(folder, attempt, AttemptEnd("interrupted", "its driver was asked to end, but not by a user of the queue"))
             raise
@@ -132,6 +131,33 @@ def _record_end(folder: JobFolder, attempt: int, end: AttemptEnd) -> None:
         log.warning("the end of attempt %d (%s) is not stored: %s", attempt, end.state, error)
 
 
+def _run(job: str, spec: JobSpec, folder: JobFolder, settings: Settings, reporter: ProgressReporter) -> dict[str, Any]:
+    source, name = f"job {job}", f"{spec.name}-{job}"
+    if spec.verb == "compare":
+        comparison = parse_comparison(spec.document, source)
+        patiently(lambda: connect(settings.tracking_uri), TrackingError)
+        return _compare(name, comparison, settings, reporter)
+    config = resolve.resolve(spec.document, source=source)
+    if config.track is not None:
+        patiently(lambda: connect(settings.tracking_uri), TrackingError)
+    if spec.verb == "train":
+        return _train(config, folder, settings, reporter.on_training)
+    return _search(name, config, spec, settings, reporter)
+
+
+def _compare(name: str, config: ComparisonConfig, settings: Settings, observer: ComparisonObserver) -> dict[str, Any]:
+    """Compare, or go on with the comparison of an earlier attempt, which has the same name."""
+    try:
+        stored = comparisons.find_comparison(settings.tracking_uri, name)
+    except TrackingError:  # none yet, or MLflow is down, which ends the new comparison as well
+        return run_comparison(config, settings, observer, backend="ray", name=name).to_dict()
+    observer.on_open(stored.ref)
+    if stored.status == JobStatus.FINISHED:
+        return {"run_id": stored.ref.run_id, "tracking_uri": stored.ref.tracking_uri}
+    _wait_for_end_of_driver(lambda: comparisons.find_comparison(settings.tracking_uri, name))
+    return resume_comparison(name, settings, observer).to_dict()
+
+
 def _train(config: JobConfig, folder: JobFolder, settings: Settings, on_progress: run.OnProgress) -> dict[str, Any]:
     """Train, or go on with the run of an earlier attempt."""
     earlier = folder.run()
@@ -161,7 +187,7 @@ def _search(name: str, config: JobConfig, spec: JobSpec, settings: Settings, obs
     return search.resume_search(name, settings, observer).to_dict()
 
 
-def _wait_for_end_of_driver(read: Callable[[], StoredRun | StoredSearch]) -> None:
+def _wait_for_end_of_driver(read: Callable[[], StoredRun | StoredSearch | StoredComparison]) -> None:
     """Give the driver of an earlier attempt on this machine the time to notice that it is superseded."""
     deadline = time.monotonic() + 3 * CHECK_SECONDS
     while time.monotonic() < deadline:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 
+from adjobs.comparison.observer import ComparisonObserver
 from adjobs.errors import StorageError
 from adjobs.queue.folder import JobFolder, JobProgress
 from adjobs.tracking.layout import RunRef
@@ -19,7 +20,7 @@ INTERVAL_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
-class ProgressReporter(SearchObserver):
+class ProgressReporter(SearchObserver, ComparisonObserver):
     """Stores in the job's folder how far an attempt is, at most every five seconds, and passes everything on."""
 
     def __init__(
@@ -42,6 +43,7 @@ class ProgressReporter(SearchObserver):
         self._folder, self._attempt, self._clock = folder, attempt, clock
         self._on_progress, self._observer = on_progress, observer
         self._manager: TrialManager | None = None
+        self._training = ""  # of a comparison
         self._stored_at = -math.inf
         self._stored: JobProgress | None = None
         self._stage_start: tuple[str, int, float] = ("", 0, 0.0)  # its name, and the steps and the time of its first update here
@@ -52,7 +54,7 @@ class ProgressReporter(SearchObserver):
         self._store(self._of_training(update))
 
     def on_open(self, run: RunRef) -> None:
-        """The run of a search is open: a later attempt, and the queue's list, find it in the job's folder."""
+        """The run of a search or a comparison is open: a later attempt, and the queue's list, find it in the job's folder."""
         self._observer.on_open(run)
         self._folder.write_run(run)
 
@@ -72,8 +74,17 @@ class ProgressReporter(SearchObserver):
         """No trial is running any more."""
         self._observer.on_trials_end()
 
+    def on_training_start(self, text: str) -> None:
+        """A training of a comparison starts."""
+        self._training = f"{text}, "
+        log.info("%s", text)
+
+    def on_training_end(self, text: str) -> None:
+        """A training of a comparison ended."""
+        log.info("%s", text)
+
     def on_progress(self, update: ProgressUpdate) -> None:
-        """The final training of a search progressed."""
+        """The final training of a search progressed, or a training of a comparison."""
         self._observer.on_progress(update)
         self._store(self._of_training(update))
 
@@ -85,7 +96,8 @@ class ProgressReporter(SearchObserver):
         seconds_left = (update.total - update.done) * (now - since) / (update.done - done) if update.done > done else None
         loss = update.loss if math.isfinite(update.loss) else None
         images_per_s = update.images_per_s if math.isfinite(update.images_per_s) else None
-        return JobProgress(update.stage, update.done, update.total, loss, images_per_s, seconds_left)
+        stage = f"{self._training}{update.stage}"
+        return JobProgress(stage, update.done, update.total, loss, images_per_s, seconds_left)
 
     def _store(self, progress: JobProgress) -> None:
         now = self._clock()

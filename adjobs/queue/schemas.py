@@ -37,7 +37,7 @@ class SearchRequest(_Request):
 class JobRequest(_Request):
     """A job to submit."""
 
-    verb: Literal["train", "tune"]
+    verb: Literal["train", "tune", "compare"]
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,99}$", description="for people")
     document: dict[str, Any] = Field(description="the job, as in a job file")
     space: dict[str, Any] | None = Field(None, description="the search space, as in a space file")

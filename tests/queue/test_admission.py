@@ -38,3 +38,23 @@ def test_admit_method_of_the_working_directory_is_left_to_the_cluster(data):
 def test_admit_known_method_is_checked_whatever_the_working_directory(data):
     with pytest.raises(JobError, match=r"params.other: unknown key"):
         admit(spec(data, "a", params={"other": 1}), None)
+
+
+def comparison(root: Path, **values: Any) -> JobSpec:
+    section = {"methods": ["cdo", "dpae"], **values}
+    return JobSpec("compare", "job", {"compare": section, "data": {"uri": str(root)}})
+
+
+def test_admit_equal_comparisons_share_a_key_and_others_do_not(data):
+    keys = [admit(comparison(data, **values), None) for values in ({}, {}, {"budget": "1h"}, {"methods": ["cdo"]})]
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
+
+
+def test_admit_comparison_is_checked_with_every_method_that_it_names(data):
+    with pytest.raises(JobError, match=r"job 'job': compare.methods: cd: unknown method 'cd'"):
+        admit(comparison(data, methods=["cdo", "cd"]), None)
+    with pytest.raises(JobError, match=r"train.workers"):
+        admit(comparison(data), [{"CPU": 0.0}])
+    with pytest.raises(JobError, match="a comparison takes no search space"):
+        admit(JobSpec(**{**vars(comparison(data)), "space": {}}), None)

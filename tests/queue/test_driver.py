@@ -13,8 +13,10 @@ from adjobs.queue.progress import ProgressReporter
 from adjobs.queue.states import ExitStatus
 from adjobs.storage import open_store
 from adjobs.storage.local import LocalStore
+from adjobs.tracking.comparison import StoredComparison
 from adjobs.tracking.layout import RunRef
 from adjobs.tuning.search import SearchObserver
+from adjobs.types import JobStatus
 
 JOB = {"method": "cdo", "data": {"uri": "images", "image_size": 32}, "track": "none"}
 
@@ -133,3 +135,36 @@ def test_reporter_run_of_a_search_is_stored_when_it_is_open(folder):
     run = RunRef("http://mlflow", "4f")
     ProgressReporter(folder, 1, lambda update: None, Observer()).on_open(run)
     assert (folder.run(), opened) == (run, [run])
+
+
+COMPARISON = {"compare": {"methods": ["cdo"]}, "data": {"uri": "images"}}
+
+
+@pytest.mark.parametrize("status", [None, JobStatus.FINISHED, JobStatus.KILLED])
+def test_drive_comparison_is_started_resumed_or_read_back(settings, folder, monkeypatch, status):
+    """By the name that every attempt of the job makes."""
+    calls = []
+
+    def find(uri: str, name: str) -> StoredComparison:
+        if status is None:
+            raise TrackingError("no such comparison")
+        return StoredComparison(RunRef(uri, "9a"), status, {}, {}, ())
+
+    def record(name: str) -> Any:
+        return lambda *arguments, **options: calls.append((name, arguments, options)) or Result()
+
+    folder.write_spec(JobSpec("compare", "night", COMPARISON).to_dict())
+    monkeypatch.setattr(driver, "connect", lambda uri: None)
+    monkeypatch.setattr(driver.comparisons, "find_comparison", find)
+    monkeypatch.setattr(driver, "run_comparison", record("run"))
+    monkeypatch.setattr(driver, "resume_comparison", record("resume"))
+    result = driver.drive("ab12", 1, settings, lambda update: None, SearchObserver())
+    if status is None:
+        assert calls[0][0] == "run"
+        assert calls[0][2] == {"backend": "ray", "name": "night-ab12"}
+    elif status == JobStatus.KILLED:
+        assert calls[0][:2] == ("resume", ("night-ab12", settings, calls[0][1][2]))
+        assert folder.run() == RunRef(settings.tracking_uri, "9a")
+    else:
+        assert (calls, result["run_id"]) == ([], "9a")
+    assert folder.end(1) == AttemptEnd("done", "succeeded")

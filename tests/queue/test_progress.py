@@ -81,3 +81,11 @@ def test_objects_that_are_damaged_are_one_line(tmp_path, content):
     if content != b"{}":
         with pytest.raises(StorageError, match="submit the job again"):
             folder.progress(2)
+
+
+def test_on_progress_of_a_comparison_says_which_method_is_trained(reports):
+    reports.reporter.on_training_start("method 2 of 5 (cdo)")
+    reports.now = 6.0
+    reports.reporter.on_progress(ProgressUpdate("distil", 120, 300, 2.5, 30.0))
+    progress = reports.folder.progress(2)
+    assert (progress.stage, progress.done, progress.total) == ("method 2 of 5 (cdo), distil", 120, 300)

@@ -19,7 +19,7 @@ def listing(jobs: Sequence[dict[str, Any]], now: float) -> str:
             job["state"] + (f" {job['position']}" if job.get("position") else ""),
             job["user"],
             job["name"],
-            f"{job['verb']} {job['method'] or 'job'}",
+            f"{job['verb']} {job['method'] or ('methods' if job['verb'] == 'compare' else 'job')}",
             age(now - job["created_at"]),
             str(job["attempt"]),
             job["run_id"] or "-",
@@ -35,7 +35,7 @@ def details(job: dict[str, Any], now: float) -> str:
     lines = [
         f"job         {job['id']} ({job['name']})",
         f"state       {job['state']}: {job['explanation']}",
-        f"what        {job['verb']} {job['method']} on {job['data']}",
+        f"what        {job['verb']} {job['method'] or 'methods'} on {job['data']}",
         f"user        {job['user']}, priority {job['priority']}",
         f"attempt     {job['attempt']} of {job['max_attempts']}",
         f"submitted   {age(now - job['created_at'])} ago",
