@@ -19,6 +19,8 @@ from adjobs.queue.archives import Archives
 from adjobs.queue.http import make_opener
 
 SECONDS = 10.0
+MAX_ANSWER = 32 * 2**20
+"""Bytes of an answer that the process of the queue takes into its memory."""
 
 ARCHIVE_SECONDS = 60.0
 """In which Ray must have taken a working directory."""
@@ -209,17 +211,25 @@ class RayJobs:
                     data = json.dumps(body).encode()
                 request = urllib.request.Request(self._address + path, data, headers, method=method)
                 response = stack.enter_context(self._opener.open(request, timeout=seconds))
-                return int(response.status), response.read().decode(errors="replace")
+                return int(response.status), self._read(response).decode(errors="replace")
         except urllib.error.HTTPError as error:
             if error.code in (401, 403):
                 problem = f"refuses the token ({error.code}); check RAY_AUTH_TOKEN_PATH"
                 raise ClusterError(f"Ray at {self._address}: {problem}") from error
-            return error.code, error.read().decode(errors="replace")
+            return error.code, self._read(error).decode(errors="replace")
         except (OSError, http.client.HTTPException, ValueError) as error:
             problem = (
                 f"does not answer ({one_line(error)}); start it again ('adjobs up'), its jobs go on from their last checkpoint"
             )
             raise ClusterError(f"Ray at {self._address}: {problem}") from error
+
+    def _read(self, response: Any) -> bytes:
+        """An answer; Ray sends logs as a whole, however long they are."""
+        answer = bytes(response.read(MAX_ANSWER + 1))
+        if len(answer) > MAX_ANSWER:
+            problem = f"its answer is longer than {MAX_ANSWER >> 20} MiB; read a long log with 'ray job logs'"
+            raise ClusterError(f"Ray at {self._address}: {problem}")
+        return answer
 
 
 def _foreign_job(details: Mapping[str, Any]) -> ForeignJob | None:

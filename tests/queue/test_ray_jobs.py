@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from adjobs.errors import ClusterError, RefusedError
+from adjobs.queue import ray_jobs
 from adjobs.queue.archives import Archives
 from adjobs.queue.ray_jobs import ForeignJob, RayJobs, RayStatus
 from tests.helpers.queue import write_zip
@@ -146,6 +147,12 @@ def test_logs_and_stop_of_unknown_jobs_are_nothing(jobs):
     assert (jobs.logs("good"), jobs.logs("gone")) == ("two\nlines", "")
     jobs.stop("good")
     jobs.stop("gone")
+
+
+def test_logs_too_long_for_the_memory_of_the_queue_are_one_line(jobs, monkeypatch):
+    monkeypatch.setattr(ray_jobs, "MAX_ANSWER", 8)
+    with pytest.raises(ClusterError, match=r"its answer is longer than 0 MiB; read a long log with 'ray job logs'$"):
+        jobs.logs("good")
 
 
 def test_job_error_of_the_head_is_not_that_it_is_gone(jobs):
