@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +16,7 @@ import yaml
 from adjobs.stack import lifecycle
 from adjobs.stack.state import StackState
 from adjobs.tracking.client import connect
+from tests.helpers.cli import run_adjobs as adjobs
 from tests.helpers.drawing import draw_folder
 
 pytestmark = pytest.mark.slow
@@ -27,13 +25,6 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(autouse=True)
 def _environment(stack_env: dict[str, str]) -> None:
     """Every test is a client of the stack."""
-
-
-def adjobs(*arguments: str, status: int = 0) -> Any:
-    command = [sys.executable, "-m", "adjobs", *arguments, "--json"]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
-    assert process.returncode == status, process.stderr[-2000:]
-    return json.loads(process.stdout)
 
 
 def wait_for(poll: Callable[[], Any], seconds: float = 240) -> Any:
