@@ -17,6 +17,7 @@ from adjobs.config.resolve import override, read_job, resolve
 from adjobs.errors import StorageError, shown
 
 if TYPE_CHECKING:
+    from adjobs.comparison.result import ComparisonResult
     from adjobs.evaluation.result import EvaluationResult
     from adjobs.inference.detector import Detector, ImageInput, ImagePrediction
     from adjobs.jobs.result import TrainResult
@@ -93,6 +94,41 @@ def tune(
     chosen = SearchOptions(**options)
     with Display() if progress else nullcontext(SearchObserver()) as observer:
         return run_search(resolved, parsed, chosen, settings, observer, name=name, time_budget_s=time_budget_s)
+
+
+def compare(
+    comparison: str | Path | Mapping[str, Any],
+    *,
+    overrides: Iterable[str] = (),
+    backend: Backend = "local",
+    name: str | None = None,
+    progress: bool = True,
+) -> ComparisonResult:
+    """Train several methods on the same splits in equal time, rank them on validation, and test the one that is recommended.
+
+    Args:
+        comparison: a job file with a section ``compare``, or a mapping of its keys, such as ``{"data": {"uri": "images"}}``.
+        overrides: changes such as ``"compare.budget=2h"``.
+        backend: ``local`` trains in this process, ``ray`` on a cluster (or a local Ray if none is configured).
+        name: of the comparison, to resume it by; None makes one.
+        progress: show the trainings on standard error.
+
+    Raises:
+        AdjobsError: the comparison cannot be done; says why in one line.
+    """
+    from adjobs.comparison.config import parse_comparison
+
+    if isinstance(comparison, Mapping):
+        document, source = dict(comparison), "comparison"
+    else:
+        document, source = read_job(Path(comparison)), str(comparison)
+    config, settings = parse_comparison(override(document, overrides, source), source), load_settings()
+
+    from adjobs.comparison.observer import ComparisonObserver, Display
+    from adjobs.comparison.run import run_comparison
+
+    with Display() if progress else nullcontext(ComparisonObserver()) as observer:
+        return run_comparison(config, settings, observer, backend=backend, name=name)
 
 
 def predict(

@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 
 from adjobs import methods
 from adjobs.cli.main import main
+from adjobs.comparison.config import CandidateSection, CompareSection
 from adjobs.config.job import JobConfig
 
 REFERENCE = Path(__file__).with_name("reference")
@@ -74,7 +75,24 @@ def job_file_page() -> str:
         presets = ", ".join(f"`{preset}`" for preset in methods.presets(name))
         lines += [f"### {name}", "", f"Card: [{name}](../../adjobs/methods/{name}/README.md). Presets: {presets}.", ""]
         lines += [*_table(methods.config_class(name).model_fields, prefix="params."), ""]
+    lines += _compare_section()
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _compare_section() -> list[str]:
+    return [
+        "## compare",
+        "",
+        "A file with this section compares methods; it has `data`, `train`, `threshold`, `pixel_threshold` and `track` as above,",
+        "but no `method`, `params` or `preset` of its own. See [Comparing methods](../guides/comparing.md).",
+        "",
+        *(row.replace("CandidateSection", "methods") for row in _table(CompareSection.model_fields, prefix="compare.")),
+        "",
+        "In place of a name, an item of `compare.methods` may be a mapping:",
+        "",
+        *_table(CandidateSection.model_fields),
+        "",
+    ]
 
 
 def command_line_page() -> str:
