@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,18 +28,23 @@ from adjobs.errors import printable
     show_default=True,
     help="Folder for overlays and predictions.jsonl.",
 )
+@click.option("--follow-links", is_flag=True, help="Follow symbolic links that lead out of the folders.")
 @verb
-def command(images: tuple[str, ...], model: str, out: Path) -> tuple[dict[str, Any], str, int]:
+def command(images: tuple[str, ...], model: str, out: Path, follow_links: bool) -> tuple[dict[str, Any], str, int]:
     """Score images, or folders of images, with a trained detector.
 
     Writes an overlay of the anomaly map for each image and one JSON line each to predictions.jsonl. Hidden files and results of
-    earlier predictions in the folders are left out. Exit status 1 when an image could not be predicted; the others are predicted
-    all the same.
+    earlier predictions in the folders are left out, and links out of the folders are not followed. Exit status 1 when an image
+    could not be predicted; the others are predicted all the same.
     """
     from adjobs.api import load_detector
     from adjobs.inference.files import LINES_FILE, find_images, open_output, predict_files
 
-    paths = find_images(images)
+    paths, links = find_images(images, follow_links=follow_links)
+    if links:
+        first = printable(f"{links[0]} -> {os.path.realpath(links[0])}")
+        message = f"{len(links)} links lead out of the folders and are not followed, first {first}; --follow-links follows them"
+        click.echo(f"warning: {message}", err=True)
     out = open_output(paths, out).path  # before the detector is loaded
     detector = load_detector(model)
     lines = []

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 
 from adjobs.data.cache.build_once import open_or_build
+from adjobs.data.cache.checksums import is_intact, write_checksums
 from adjobs.data.cache.images import ImageCache
 from adjobs.data.dataset import Dataset
 from adjobs.data.labels.masks import ANOMALOUS, UNKNOWN, LabelDetail, coarsen
@@ -26,6 +28,7 @@ from adjobs.errors import DataError, StorageError, one_line
 from adjobs.types import Batch
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class SamplePool:
@@ -117,6 +120,8 @@ class TrainingData:
     ) -> T:
         """Compute something from this split once, and keep it on this machine for every run with the same split and image size.
 
+        Files that were cut off or have changed since are computed again.
+
         Args:
             name: prefix of the folder's name.
             key: everything that the result depends on besides the images and their size; JSON-serialisable.
@@ -128,8 +133,21 @@ class TrainingData:
         """
         full_key = json.dumps([self._sample_ids, dict(key)], sort_keys=True)
         folder = self._cache.derived_dir / f"{name}-{hashlib.sha256(full_key.encode()).hexdigest()[:16]}"
+
+        def read_intact(path: Path) -> T | None:
+            if not path.is_dir():
+                return None
+            if not is_intact(path):
+                log.warning("%s: files have changed since they were written; they are computed again", path)
+                return None
+            return read(path)
+
+        def build_with_checksums(path: Path) -> None:
+            build(path)
+            write_checksums(path)
+
         try:
-            return open_or_build(folder, read, build, doing=f"computes the same {name}")
+            return open_or_build(folder, read_intact, build_with_checksums, doing=f"computes the same {name}")
         except OSError as error:
             raise StorageError(
                 f"{folder}: cannot be written ({error.strerror or one_line(error)}); free some space or choose another cache "

@@ -118,7 +118,7 @@ class ImageReading:
         if pixels.low < self.black or pixels.high > self.white:
             return (
                 f"has values from {pixels.low:g} to {pixels.high:g}, outside {self.black:g} to {self.white:g}, the range of the "
-                "training data; they are clipped; check the camera's bit depth and exposure"
+                "training data; they are clipped; check the camera's exposure, and data.bit_depth of the training"
             )
         return None
 

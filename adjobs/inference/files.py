@@ -8,8 +8,9 @@ import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from adjobs.data.reading import ReadContext
 from adjobs.data.walk import IMAGE_SUFFIXES, image_files
 from adjobs.errors import AdjobsError, DataError, StorageError, one_line, printable
 from adjobs.inference.detector import Detector
@@ -20,15 +21,32 @@ LINES_FILE = "predictions.jsonl"
 MAX_NAME_BYTES = 200  # of an overlay, without suffix and number; file systems allow 255 in all
 
 
-def find_images(paths: Sequence[str | Path]) -> list[Path]:
+class InputImages(NamedTuple):
+    """Images to predict.
+
+    Attributes:
+        images: in order.
+        outside_links: links that lead out of a folder that was named, and were not followed.
+    """
+
+    images: list[Path]
+    outside_links: list[Path]
+
+
+def find_images(paths: Sequence[str | Path], *, follow_links: bool = False) -> InputImages:
     """Files that are named, and the images inside named folders, in order.
 
-    In folders the rules of data sets hold: hidden files and folders are left out. So are the results of earlier predictions.
+    In folders the rules of data sets hold: hidden files and folders are left out, and links are followed inside a folder, but not
+    out of it. The results of earlier predictions are left out, too.
+
+    Args:
+        paths: images and folders. One that is a link itself is followed.
+        follow_links: follow links out of folders, too.
 
     Raises:
         DataError: a path that does not exist, or a folder without images or that cannot be listed.
     """
-    images: list[Path] = []
+    result = InputImages([], [])
     for name in paths:
         if not str(name).strip():  # an unset variable of a shell; Path("") is the working directory
             raise DataError(f"'{name}': no such file or folder; give images, or folders of images")
@@ -39,18 +57,25 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
             raise DataError(f"'{path}': no such file or folder; give images, or folders of images") from error
         except OSError:  # a name that is too long, a folder that may not be entered: the error of this file, not of all
             is_folder = False
-        images += _images_in(path) if is_folder else [path]
-    return images
+        images, links = _images_in(path, follow_links) if is_folder else InputImages([path], [])
+        result.images.extend(images)
+        result.outside_links.extend(links)
+    return result
 
 
-def _images_in(folder: Path) -> list[Path]:
-    images = image_files(folder)
+def _images_in(folder: Path, follow_links: bool) -> InputImages:
+    context = ReadContext(boundary=None if follow_links else folder)
+    images = image_files(folder, context)
     outputs = {folder / name for folder in {image.parent for image in images} for name in written_names(folder)}
     inside = [image for image in images if image not in outputs]
     if not inside:
         results = "; results of earlier predictions are left out" if images else ""
+        if context.outside_links:
+            results += (
+                f"; links out of it are left out, such as {min(context.outside_links).name}, unless --follow-links is given"
+            )
         raise DataError(f"'{folder}': a folder without images; allowed are {', '.join(sorted(IMAGE_SUFFIXES))}{results}")
-    return inside
+    return InputImages(inside, sorted(context.outside_links))
 
 
 def open_output(paths: Iterable[Path], out: Path) -> OutputFolder:

@@ -44,6 +44,19 @@ def test_predict_twice_in_the_same_folder_has_the_same_images(run, tmp_path):
     assert [[line["path"] for line in result["predictions"]] for result in results] == [["a.png"], ["a.png"]]
 
 
+def test_predict_links_out_of_the_folder_are_counted_and_followed_on_request(run, tmp_path):
+    draw_image(tmp_path / "images", "a.png")
+    (tmp_path / "images" / "b.png").symlink_to(draw_image(tmp_path / "disk", "b.png"))
+    done = run("images", "--json")
+    assert len(json.loads(done.stdout)["predictions"]) == 1
+    assert done.stderr == (
+        f"warning: 1 links lead out of the folders and are not followed, first images/b.png -> {tmp_path / 'disk' / 'b.png'}; "
+        "--follow-links follows them\n"
+    )
+    done = run("images", "--json", "--follow-links")
+    assert (len(json.loads(done.stdout)["predictions"]), done.stderr) == (2, "")
+
+
 def test_predict_file_that_cannot_be_read_has_exit_status_1_and_the_others_a_line(run, tmp_path):
     draw_image(tmp_path, "a.png")
     (tmp_path / "b\udcff\n.png").write_bytes(b"not an image")

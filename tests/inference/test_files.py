@@ -171,7 +171,7 @@ def test_predict_files_pipes_sockets_and_devices_are_errors_of_these_files(tmp_p
         broken = tmp_path / "broken.png"
         broken.symlink_to(tmp_path / "gone.png")
         image = draw_image(tmp_path, "a.png")
-        lines = predict(tmp_path, *find_images([pipe, link, listener, tmp_path / ("x" * 300 + ".png"), image]), broken)
+        lines = predict(tmp_path, *find_images([pipe, link, listener, tmp_path / ("x" * 300 + ".png"), image]).images, broken)
     assert ["error" in line for line in lines] == [True, True, True, True, False, True]
     assert lines[0]["error"] == f"{pipe}: is not a regular file; give images, or folders of images"
 
@@ -196,16 +196,43 @@ def test_find_images_leaves_out_hidden_files_and_results_of_earlier_predictions(
     for output in ("predictions/a.png", "sub/old/x.png"):
         with OutputFolder((folder / output).parent, "predict").write(Path(output).name) as temporary:
             temporary.touch()
-    assert find_images([folder]) == [folder / "a.png", folder / "sub" / "c.PNG"]
-    assert find_images([folder / "predictions" / "a.png"]) == [folder / "predictions" / "a.png"]  # named by the user
+    assert find_images([folder]).images == [folder / "a.png", folder / "sub" / "c.PNG"]
+    assert find_images([folder / "predictions" / "a.png"]).images == [folder / "predictions" / "a.png"]  # named by the user
     with pytest.raises(DataError, match=r"a folder without images; .*; results of earlier predictions are left out"):
         find_images([folder / "predictions"])
+
+
+def test_find_images_follows_links_inside_a_folder_but_not_out_of_it(tmp_path):
+    folder, outside = tmp_path / "images", tmp_path / "disk"
+    for path in (folder / "a.png", outside / "b.png", outside / "c.png"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (folder / "again.png").symlink_to("a.png")
+    (folder / "broken.png").symlink_to("missing.png")
+    (folder / "file.png").symlink_to(outside / "b.png")
+    (folder / "folder").symlink_to(outside)
+    (tmp_path / "link").symlink_to(folder)
+    images, links = find_images([folder])
+    assert [path.name for path in images] == ["a.png", "again.png", "broken.png"]
+    assert links == [folder / "file.png", folder / "folder"]
+    assert len(find_images([tmp_path / "link"]).images) == 3  # what is named may be a link
+    assert find_images([folder / "file.png"]) == ([folder / "file.png"], [])
+    followed = find_images([folder], follow_links=True)
+    assert len(followed.images) == 6
+    assert followed.outside_links == []
+    only = tmp_path / "only"
+    only.mkdir()
+    (only / "x.png").symlink_to(outside / "b.png")
+    with pytest.raises(
+        DataError, match=r"without images; .*; links out of it are left out, such as x\.png, unless"
+    ):
+        find_images([only])
 
 
 def test_predict_files_folder_predicted_twice_has_the_same_images(tmp_path, monkeypatch):
     draw_image(tmp_path, "a.png")
     monkeypatch.chdir(tmp_path)
-    lines = [list(predict_files(brightness_detector(), find_images(["."]), Path("predictions"))) for _ in range(2)]
+    lines = [list(predict_files(brightness_detector(), find_images(["."]).images, Path("predictions"))) for _ in range(2)]
     assert [[line["path"] for line in run] for run in lines] == [["a.png"], ["a.png"]]
 
 

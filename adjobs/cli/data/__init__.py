@@ -243,7 +243,7 @@ def _changed_caches(dataset: Dataset) -> list[Problem]:
         removed = remove_changed_caches(fingerprint(dataset), cache)
     except DataError:  # a file that cannot be read, which is reported already; nothing is cached for such data
         return []
-    message = "decoded images have changed since they were written; they were removed, the next job decodes them again"
+    message = "its files have changed since they were written; they were removed, the next job makes them again"
     return [Problem("", "cache", f"{folder}: {message}", "warning") for folder in removed]
 
 

@@ -37,6 +37,8 @@ def level_lines(summary: LevelSummary | None) -> list[str]:
         return []
     depths = "; ".join(f"{depth}: {count} images" for depth, count in summary.images.items())
     scale = "" if summary.white is None else f"; black is {summary.black:g}, white {summary.white:g}"
+    if summary.assumed_bits is not None:
+        scale += f" ({summary.assumed_bits} bits hold all values; if the camera has more, set data.bit_depth)"
     return [
         "",
         f"pixels     {depths}{scale}",

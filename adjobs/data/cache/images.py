@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from adjobs.data.cache.build_once import flush, open_or_build
+from adjobs.data.cache.checksums import is_intact
 from adjobs.data.dataset import Dataset, Sample
 from adjobs.data.image_reading import DEFAULT_READING, ImageReading
 from adjobs.data.images import RESIZE_RULE, image_size, load_rgb
@@ -87,14 +88,14 @@ def open_cache(
 
 
 def remove_changed_caches(fingerprint: str, root: Path) -> list[Path]:
-    """Compare all decoded images of a data set with their checksums, and remove the caches in which any byte has changed.
+    """Compare all decoded images of a data set, and what was computed from them, with their checksums; remove what has changed.
 
     Args:
         fingerprint: of the data set.
         root: folder of caches.
 
     Returns:
-        The folders that were removed, with what was computed from them. The next job decodes the images again.
+        The folders that were removed. With decoded images goes what was computed from them. The next job makes them again.
 
     Raises:
         OSError: one cannot be removed.
@@ -106,6 +107,10 @@ def remove_changed_caches(fingerprint: str, root: Path) -> list[Path]:
             shutil.rmtree(folder)
             shutil.rmtree(_derived_dir(folder), ignore_errors=True)
             removed.append(folder)
+        for derived in sorted(_derived_dir(folder).glob("*-*")):
+            if derived.is_dir() and not derived.suffix and not is_intact(derived, whole=True):
+                shutil.rmtree(derived)
+                removed.append(derived)
     return removed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from adjobs.data.image_reading import ImageReading, PixelRange, is_unsigned_16, required_bits
+from adjobs.data.image_reading import (
+    BIT_DEPTHS,
+    DEFAULT_SCALE,
+    ImageReading,
+    PixelRange,
+    PixelScale,
+    is_unsigned_16,
+    required_bits,
+)
 from adjobs.data.problem import Problem
 
 FEW_LEVELS = 32
@@ -45,6 +54,7 @@ class LevelSummary:
         images: number of images by bit depth: "8 bits", or "12 of 16 bits" where values of 12 bits are in files of 16.
         black: pixel value that is read as black, of images of more than 8 bits; None without such images.
         white: pixel value that is read as white.
+        assumed_bits: bit depth that was assumed because it holds all values; None where the job or the files say it.
         median_levels: distinct levels of 256, of the median image.
         min_levels: of the image with fewest.
         median_black: fraction of values at 0, of the median image.
@@ -56,6 +66,7 @@ class LevelSummary:
     images: dict[str, int]
     black: float | None
     white: float | None
+    assumed_bits: int | None
     median_levels: float
     min_levels: int
     median_black: float
@@ -76,7 +87,7 @@ def count_levels(image: Image.Image) -> LevelUsage:
 
 
 def summarize_levels(
-    usages: Sequence[LevelUsage], ranges: Sequence[PixelRange | None], reading: ImageReading
+    usages: Sequence[LevelUsage], ranges: Sequence[PixelRange | None], reading: ImageReading, scale: PixelScale = DEFAULT_SCALE
 ) -> LevelSummary | None:
     """The levels of all images of a data set; None without usable images.
 
@@ -84,6 +95,7 @@ def summarize_levels(
         usages: of each usable image.
         ranges: of each readable image; None for 8 bits.
         reading: how they are read.
+        scale: what the job says about images of more than 8 bits.
     """
     if not usages:
         return None
@@ -93,6 +105,7 @@ def summarize_levels(
         images=dict(sorted(depths.items())),
         black=None if reading.white is None else reading.black,
         white=reading.white,
+        assumed_bits=_assumed_bits(ranges, reading) if scale == DEFAULT_SCALE else None,
         median_levels=float(np.median(levels)),
         min_levels=int(levels.min()),
         median_black=float(np.median(black)),
@@ -100,6 +113,14 @@ def summarize_levels(
         max_black=float(black.max()),
         max_white=float(white.max()),
     )
+
+
+def _assumed_bits(ranges: Sequence[PixelRange | None], reading: ImageReading) -> int | None:
+    """The bit depth of the camera, where files have more bits than all values need."""
+    if reading.white is None or reading.white >= 2 ** BIT_DEPTHS[-1] - 1:
+        return None
+    bits = round(math.log2(reading.white + 1))
+    return bits if any(pixels is not None and is_unsigned_16(pixels) and pixels.bits > bits for pixels in ranges) else None
 
 
 def level_problems(summary: LevelSummary | None, ranges: Sequence[PixelRange | None], reading: ImageReading) -> Iterator[Problem]:

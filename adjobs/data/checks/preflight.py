@@ -84,7 +84,7 @@ def inspect_dataset(
     problems.extend(outlier_problems(images))
     problems.extend(mask_problems([inspection.mask for inspection in inspections if inspection.mask]))
     ranges = [inspection.range for inspection in inspections if inspection.image or inspection.range]
-    levels = summarize_levels([image.usage for image in images], ranges, reading)
+    levels = summarize_levels([image.usage for image in images], ranges, reading, scale)
     problems.extend(level_problems(levels, ranges, reading))
     problems.extend(_unlabelled(dataset))
     try:

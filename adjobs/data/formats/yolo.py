@@ -153,7 +153,7 @@ class _Reader:
         elif self.n_outlines >= _ENOUGH_LINES and list(self.pose_lengths.values()) == [self.n_outlines]:
             message = (
                 f"all {self.n_outlines} outlines have {next(iter(self.pose_lengths))} numbers and lie inside the box that the "
-                "first four would be, as key points do; they are read as outlines; if they are key points, set kpt_shape in data.yaml"
+                "first four would be, as key points do; read as outlines; if they are key points, set kpt_shape in data.yaml"
             )
             self.context.warn_once("key points", message)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from adjobs.cli.data.text import level_lines
 from adjobs.data.checks.levels import count_levels
 from adjobs.data.checks.preflight import DatasetReport, inspect_dataset
 from adjobs.data.image_reading import ImageReading, PixelScale
@@ -48,6 +49,17 @@ def test_inspect_dataset_12_bits_are_read_as_8_bits_would_be(tmp_path, suffix):
 def test_inspect_dataset_shifted_12_bits_use_the_full_range(tmp_path):
     report = inspect(tmp_path, [grey(i) * 256 for i in range(12)])
     assert (report.reading.white, report.problems) == (65535, [])
+
+
+def test_inspect_dataset_depth_that_was_assumed_is_in_the_summary(tmp_path):
+    dark = [grey(i) * 4 for i in range(12)]  # perhaps of 12 bits
+    assumed = inspect(tmp_path, dark)
+    assert (assumed.reading.white, assumed.levels.assumed_bits) == (1023, 10)
+    assert "white 1023 (10 bits hold all values; if the camera has more, set data.bit_depth)" in level_lines(assumed.levels)[1]
+    given = inspect(tmp_path, dark, PixelScale(12))
+    assert (given.reading.white, given.levels.assumed_bits) == (4095, None)
+    assert level_lines(given.levels)[1].endswith("white 4095")
+    assert inspect(tmp_path, [pixels * 64 for pixels in dark]).levels.assumed_bits is None  # no camera has more than 16
 
 
 def test_inspect_dataset_mixed_bit_depths_are_a_warning(tmp_path):
