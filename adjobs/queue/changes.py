@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import JSONResponse
 
+from adjobs.errors import StorageError, one_line
 from adjobs.queue.access import Submitter
 from adjobs.queue.admission import Admission
 from adjobs.queue.answers import CHANGE, describe
@@ -28,8 +30,18 @@ from adjobs.queue.schemas import (
 from adjobs.queue.store import JobStore
 from adjobs.queue.tokens import Identity, Role
 
+DELETED_AT_ONCE = 8
+"""Folders of pruned jobs; each takes the storage a moment, and there may be thousands."""
 
-def add_changes(app: FastAPI, store: JobStore, admission: Admission, archives: Archives, clock: Callable[[], float]) -> None:
+
+def add_changes(
+    app: FastAPI,
+    store: JobStore,
+    admission: Admission,
+    archives: Archives,
+    clock: Callable[[], float],
+    delete_folder: Callable[[str], None],
+) -> None:
     """Add the endpoints that write."""
 
     @app.post("/api/jobs", responses=describe(SubmitResponse, *CHANGE))
@@ -65,7 +77,20 @@ def add_changes(app: FastAPI, store: JobStore, admission: Admission, archives: A
         """Forget jobs that ended long ago; their runs stay in MLflow."""
         if identity.role is not Role.ADMIN:
             raise HTTPException(403, f"{identity.user} is no administrator; only they can prune the queue")
-        return JSONResponse({"deleted": store.prune(clock() - request.days * 86400)})
+        pruned = store.prune(clock() - request.days * 86400)
+        _delete_folders(pruned, delete_folder)
+        return JSONResponse({"deleted": len(pruned)})
+
+
+def _delete_folders(jobs: Sequence[str], delete_folder: Callable[[str], None]) -> None:
+    """Delete the folders of pruned jobs; if some cannot be deleted, the others are."""
+    with ThreadPoolExecutor(DELETED_AT_ONCE) as pool:
+        errors = [task.exception() for task in [pool.submit(delete_folder, job) for job in jobs]]
+    failed = [(job, error) for job, error in zip(jobs, errors, strict=True) if error is not None]
+    if failed:
+        job, error = failed[0]
+        problem = f"{len(jobs)} jobs are pruned, but {len(failed)} of their folders remain in the artifact store"
+        raise StorageError(f"{problem} (queue/{job}: {one_line(error)}); delete them there")
 
 
 def _new_job(request: JobRequest, identity: Identity, admission: Admission) -> NewJob:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from adjobs.errors import ClusterError
 from adjobs.queue.dispatcher import Limits
+from adjobs.queue.heartbeat import LATE_SECONDS, Heartbeat
 from adjobs.queue.ray_jobs import Cluster
 from adjobs.queue.records import QueuedJob
 from adjobs.queue.states import HOLDING_SLOT, JobState
 from adjobs.queue.store import JobStore
 
 
-def why(job: QueuedJob, store: JobStore, cluster: Cluster, limits: Limits) -> str:
+def why(job: QueuedJob, store: JobStore, cluster: Cluster, limits: Limits, heartbeat: Heartbeat) -> str:
     """What a job waits for, or what was the last to happen to it."""
     if job.state is not JobState.QUEUED:
         return job.reason or job.state.value
@@ -24,8 +25,14 @@ def why(job: QueuedJob, store: JobStore, cluster: Cluster, limits: Limits) -> st
         cluster.nodes()
     except ClusterError as error:
         return str(error)
+    return _why_waits_in_line(job, store, [other.id for other in holding], limits, heartbeat)
+
+
+def _why_waits_in_line(job: QueuedJob, store: JobStore, holding: list[str], limits: Limits, heartbeat: Heartbeat) -> str:
     place = store.positions().get(job.id, 1)
-    ahead = f"place {place} in the queue; " if place > 1 else "the next one; "
+    ahead = f"place {place} in the queue" if place > 1 else "the next one"
     if len(holding) >= limits.slots:
-        return f"{ahead}{len(holding)} of {limits.slots} slots are held by {', '.join(other.id for other in holding)}"
-    return f"{ahead}a slot is free; is a dispatcher running ('adjobs status')?"
+        return f"{ahead}; {len(holding)} of {limits.slots} slots are held by {', '.join(holding)}"
+    if (seconds := heartbeat.age()) > LATE_SECONDS:
+        return f"{ahead}; a slot is free, but the dispatcher has been in one step for {seconds:.0f} s; its log may say why"
+    return f"{ahead}; a slot is free; it starts within seconds"

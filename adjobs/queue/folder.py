@@ -74,6 +74,8 @@ class JobProgress:
         loss: mean of the latest steps; None in a search, or if it is not finite.
         images_per_s: of all workers; None in a search.
         seconds_left: of the stage, or of the search's budget; None as long as it cannot be said.
+        memory_mib: peak of the memory of driver and workers of a training; None: not measured.
+        gpu_memory_mib: peak of the GPU memory of its workers; None: not measured, or no GPU.
     """
 
     stage: str
@@ -82,6 +84,8 @@ class JobProgress:
     loss: float | None = None
     images_per_s: float | None = None
     seconds_left: float | None = None
+    memory_mib: float | None = None
+    gpu_memory_mib: float | None = None
 
 
 class JobFolder:
@@ -99,6 +103,11 @@ class JobFolder:
     def uri(artifacts: str, job: str) -> str:
         """Where the folder of a job is."""
         return f"{artifacts}/queue/{job}"
+
+    @staticmethod
+    def delete(artifacts: str, job: str) -> None:
+        """Delete the folder of a job, if it has one."""
+        open_store(f"{artifacts}/queue").delete(job)
 
     def write_spec(self, spec: Mapping[str, Any]) -> None:
         """Store what to run."""

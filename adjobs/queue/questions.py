@@ -13,6 +13,7 @@ from adjobs.queue.access import Viewer
 from adjobs.queue.answers import READ, describe
 from adjobs.queue.dispatcher import Limits
 from adjobs.queue.explain import why
+from adjobs.queue.heartbeat import Heartbeat
 from adjobs.queue.ray_jobs import Cluster
 from adjobs.queue.schemas import DetailsResponse, ForeignListResponse, JobId, ListResponse, LogResponse, User
 from adjobs.queue.states import JobState
@@ -23,7 +24,7 @@ LOG_CHARACTERS = 100_000
 """Of the end of a log, at most."""
 
 
-def add_questions(app: FastAPI, store: JobStore, cluster: Cluster, limits: Limits) -> None:
+def add_questions(app: FastAPI, store: JobStore, cluster: Cluster, limits: Limits, heartbeat: Heartbeat) -> None:
     """Add the endpoints that read."""
 
     @app.get("/api/jobs", responses=describe(ListResponse, *READ))
@@ -50,7 +51,7 @@ def add_questions(app: FastAPI, store: JobStore, cluster: Cluster, limits: Limit
         """One job with its history and what it waits for."""
         queued = store.get(job)
         changes = [asdict(change) for change in store.history_of(queued.id)]
-        explanation = why(queued, store, cluster, limits)
+        explanation = why(queued, store, cluster, limits, heartbeat)
         return JSONResponse(
             {**shown(queued, store.positions()), "spec": queued.spec, "history": changes, "explanation": explanation}
         )

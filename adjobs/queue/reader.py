@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from adjobs.queue.database import QueueDatabase
+from adjobs.queue.figures import Figures, read_figures
 from adjobs.queue.records import Change, QueuedJob
 from adjobs.queue.rows import find_job
 from adjobs.queue.schema import history, jobs, predecessors
@@ -65,6 +66,18 @@ class JobReader(QueueDatabase):
         with self.reading() as connection:
             since: float | None = connection.execute(query).scalar()
             return since
+
+    def figures(self) -> Figures:
+        """Totals of all time."""
+        with self.reading() as connection:
+            return read_figures(connection)
+
+    def images_per_second(self) -> float:
+        """Of all trainings that run, as their drivers have last reported."""
+        query = sa.select(jobs.c.progress).where(jobs.c.state == JobState.RUNNING.value)
+        with self.reading() as connection:
+            reports = connection.execute(query).scalars().all()
+        return float(sum((report or {}).get("images_per_s") or 0.0 for report in reports))
 
     def history_of(self, identifier: str) -> list[Change]:
         """What happened to a job, in order.

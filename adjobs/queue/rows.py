@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from adjobs.errors import QueueError
+from adjobs.queue.figures import count_change
 from adjobs.queue.records import QueuedJob
 from adjobs.queue.schema import history, jobs
 from adjobs.queue.states import ENDED, HOLDING_SLOT, LIVE, NEXT, JobState
@@ -59,6 +60,7 @@ def change_state(connection: sa.Connection, job: QueuedJob, state: JobState, rea
     fixed = {"state": state.value, "reason": reason, "ended_at": now if state in ENDED else None, "owner": owner}
     update_job(connection, job, **fixed, **values)
     record_change(connection, job.id, state, values.get("attempt", job.attempt), reason, now)
+    count_change(connection, job, state, now)
 
 
 def record_change(connection: sa.Connection, identifier: str, state: JobState, attempt: int, reason: str, now: float) -> None:

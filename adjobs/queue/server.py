@@ -4,25 +4,44 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse
 
 from adjobs.queue.access import Gate, Viewer
 from adjobs.queue.admission import Admission, Growth
-from adjobs.queue.answers import READ, TEXT_ERRORS, add_errors, describe
+from adjobs.queue.answers import READ, add_errors, describe
 from adjobs.queue.archives import Archives
 from adjobs.queue.changes import add_changes
 from adjobs.queue.dispatcher import Limits
+from adjobs.queue.heartbeat import Heartbeat
+from adjobs.queue.metrics import add_metrics
 from adjobs.queue.page import add_page
 from adjobs.queue.preflight import add_preflight
 from adjobs.queue.questions import add_questions
 from adjobs.queue.ray_jobs import Cluster
 from adjobs.queue.schemas import HealthResponse, IdentityResponse
-from adjobs.queue.states import JobState
 from adjobs.queue.store import JobStore
 from adjobs.queue.uploads import add_uploads
 from adjobs.version import __version__
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """What the interface knows of its surroundings.
+
+    Attributes:
+        tracking_url: of MLflow's pages, for links; None without a server.
+        growth: how far the cluster may grow; None: it has what it has now.
+        heartbeat: of the dispatcher in this process.
+        delete_folder: deletes the folder of a job by its id, when the job is pruned.
+    """
+
+    tracking_url: str | None = None
+    growth: Growth | None = None
+    heartbeat: Heartbeat = field(default_factory=Heartbeat)
+    delete_folder: Callable[[str], None] = lambda job: None
 
 
 def make_app(
@@ -31,8 +50,7 @@ def make_app(
     limits: Limits,
     archives: Archives,
     clock: Callable[[], float] = time.time,
-    tracking_url: str | None = None,
-    growth: Growth | None = None,
+    options: ServerOptions | None = None,
 ) -> FastAPI:
     """The application.
 
@@ -42,39 +60,30 @@ def make_app(
         limits: how many run at once.
         archives: working directories that clients send.
         clock: the time, in seconds since the epoch.
-        tracking_url: of MLflow's pages, for links; None without a server.
-        growth: how far the cluster may grow; None: it has what it has now.
+        options: what else is known of the surroundings.
     """
+    options = options or ServerOptions()
     app = FastAPI(title="adjobs queue", version=__version__, docs_url=None, redoc_url=None)
     app.add_middleware(Gate, store=store)
     add_errors(app)
     add_page(app)
-    _add_health(app, store, clock)
-    _add_identity(app, tracking_url)
-    add_questions(app, store, cluster, limits)
-    admission = Admission(cluster, growth)
-    add_changes(app, store, admission, archives, clock)
+    _add_health(app, store)
+    add_metrics(app, store, limits, options.heartbeat, clock)
+    _add_identity(app, options.tracking_url)
+    add_questions(app, store, cluster, limits, options.heartbeat)
+    admission = Admission(cluster, options.growth)
+    add_changes(app, store, admission, archives, clock, options.delete_folder)
     add_preflight(app, store, cluster, admission, limits, clock)
     add_uploads(app, archives)
     return app
 
 
-def _add_health(app: FastAPI, store: JobStore, clock: Callable[[], float]) -> None:
+def _add_health(app: FastAPI, store: JobStore) -> None:
     @app.get("/healthz", responses=describe(HealthResponse, 413, 503))
     def health() -> JSONResponse:
         """Whether the queue answers, database and all."""
         store.select(limit=1)
         return JSONResponse({"status": "ok", "version": __version__})
-
-    @app.get("/metrics", response_class=PlainTextResponse, responses=TEXT_ERRORS)
-    def metrics(identity: Viewer) -> str:
-        """Figures for Prometheus."""
-        counts, since = store.counts(), store.queued_since()
-        lines = ["# HELP adjobs_jobs Jobs by state.", "# TYPE adjobs_jobs gauge"]
-        lines += [f'adjobs_jobs{{state="{state}"}} {counts[state]}' for state in JobState]
-        lines += ["# HELP adjobs_longest_wait_seconds Age of the oldest queued job.", "# TYPE adjobs_longest_wait_seconds gauge"]
-        lines += [f"adjobs_longest_wait_seconds {0.0 if since is None else clock() - since:.1f}"]
-        return "\n".join(lines) + "\n"
 
 
 def _add_identity(app: FastAPI, tracking_url: str | None) -> None:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -26,12 +27,13 @@ from adjobs.queue.admission import Growth
 from adjobs.queue.archives import Archives
 from adjobs.queue.dispatcher import Dispatcher, Limits
 from adjobs.queue.folder import JobFolder
+from adjobs.queue.heartbeat import Heartbeat
 from adjobs.queue.http import LOOPBACK
 from adjobs.queue.page import link_base
 from adjobs.queue.rates import TimedProtocol
 from adjobs.queue.ray_jobs import RayJobs
 from adjobs.queue.run_closer import RunCloser
-from adjobs.queue.server import make_app
+from adjobs.queue.server import ServerOptions, make_app
 from adjobs.queue.store import JobStore
 
 POLL_SECONDS = 1.0
@@ -90,7 +92,9 @@ def serve(settings: Settings, door: Door, limits: Limits, growth: Growth | None 
     _register_local_token(store, settings.queue.token_path)
     archives = Archives.open(settings.artifacts)
     cluster = RayJobs(settings.queue.ray_dashboard, _ray_token(), archives=archives)
-    app = make_app(store, cluster, limits, archives, tracking_url=link_base(settings.tracking_uri), growth=growth)
+    heartbeat = Heartbeat()
+    options = ServerOptions(link_base(settings.tracking_uri), growth, heartbeat, partial(JobFolder.delete, settings.artifacts))
+    app = make_app(store, cluster, limits, archives, options=options)
     name = f"{socket.gethostname()}:{door.port}"
     dispatcher = Dispatcher(name, store, cluster, lambda job: JobFolder.open(settings.artifacts, job), limits, {})
     _prepare_for_speed()
@@ -102,12 +106,18 @@ def serve(settings: Settings, door: Door, limits: Limits, growth: Growth | None 
     try:
         _wait_until_started(server, thread, door)
         log.info("the queue answers at %s://%s:%d, %d slots", door.scheme, door.host, door.port, limits.slots)
-        dispatcher.run(POLL_SECONDS, lambda: not thread.is_alive())
+        dispatcher.run(POLL_SECONDS, partial(_should_stop, thread, heartbeat))
         raise QueueError("the queue's HTTP interface has ended; the log above says why")
     finally:
         server.should_exit = True
         thread.join(10)
         store.close()
+
+
+def _should_stop(server: threading.Thread, heartbeat: Heartbeat) -> bool:
+    """Asked by the dispatcher after each step."""
+    heartbeat.beat()
+    return not server.is_alive()
 
 
 def _prepare_for_speed() -> None:

@@ -19,7 +19,7 @@ from adjobs.queue.reader import JobReader
 from adjobs.queue.records import MAX_ATTEMPTS, NewJob, QueuedJob, Submission
 from adjobs.queue.rows import change_state, find_job, find_live, update_job
 from adjobs.queue.schema import jobs, predecessors
-from adjobs.queue.states import ENDED, HOLDING_SLOT, LIVE, NEXT, JobState
+from adjobs.queue.states import ENDED, HOLDING_SLOT, NEXT, JobState
 from adjobs.queue.submitting import Answer, insert_jobs, refuse_priority
 
 RENEWED = 0.75
@@ -102,13 +102,22 @@ class JobStore(JobReader):
             update_job(connection, job, priority=priority)
             return find_job(connection, identifier)
 
-    def prune(self, ended_before: float) -> int:
-        """Delete jobs that ended before a time, and that no live job waits for; returns their number."""
-        awaited = sa.select(predecessors.c.predecessor).join(jobs, jobs.c.id == predecessors.c.job)
-        awaited = awaited.where(jobs.c.state.in_([state.value for state in LIVE]))
-        old = jobs.c.state.in_([state.value for state in ENDED]) & (jobs.c.ended_at < ended_before)
+    def prune(self, ended_before: float) -> list[str]:
+        """Delete jobs that ended before a time; returns their ids.
+
+        What a job waits for that may still start stays with it: else it would not wait for it when it is resumed.
+        """
+        old = jobs.c.state.in_(ENDED) & (jobs.c.ended_at < ended_before)
+        edges = sa.select(predecessors.c.job, predecessors.c.predecessor).join(jobs, jobs.c.id == predecessors.c.job)
         with self.transaction() as connection:
-            return int(connection.execute(jobs.delete().where(old, jobs.c.id.not_in(awaited))).rowcount)
+            pruned = set(connection.execute(sa.select(jobs.c.id).where(old)).scalars())
+            waits = connection.execute(edges.where(jobs.c.state != JobState.DONE.value)).all()
+            while kept := {row.predecessor for row in waits if row.predecessor in pruned and row.job not in pruned}:
+                pruned -= kept
+            identifiers = sorted(pruned)
+            for first in range(0, len(identifiers), 1000):  # databases limit the parameters of a statement
+                connection.execute(jobs.delete().where(jobs.c.id.in_(identifiers[first : first + 1000])))
+        return identifiers
 
     def _submit_together(self, requests: Sequence[Sequence[NewJob]]) -> list[Answer]:
         with self.transaction() as connection:

@@ -19,10 +19,11 @@ from adjobs.queue.archives import Archives
 from adjobs.queue.client import QueueClient
 from adjobs.queue.dispatcher import Dispatcher, Limits
 from adjobs.queue.folder import JobFolder
+from adjobs.queue.heartbeat import Heartbeat
 from adjobs.queue.rates import TimedProtocol
 from adjobs.queue.ray_jobs import ForeignJob, RayJob, RayStatus, Versions
 from adjobs.queue.records import NewJob, QueuedJob
-from adjobs.queue.server import make_app
+from adjobs.queue.server import ServerOptions, make_app
 from adjobs.queue.store import JobStore
 from adjobs.queue.tokens import Role
 from adjobs.storage import open_store
@@ -131,7 +132,12 @@ class RunningQueue:
         self.store, self.cluster = JobStore(f"sqlite:///{root / 'queue.db'}"), DrawnCluster()
         self.archives = Archives.open(str(root / "artifacts"))
         self.data = draw_folder(root / "data", 12, 2, size=16)
-        self.app = make_app(self.store, self.cluster, Limits(2), self.archives, tracking_url="http://mlflow:5000")
+        self.now = 0.0  # of the dispatcher's heartbeat
+        self.deleted_folders: list[str] = []
+        options = ServerOptions(
+            "http://mlflow:5000", heartbeat=Heartbeat(lambda: self.now), delete_folder=self.deleted_folders.append
+        )
+        self.app = make_app(self.store, self.cluster, Limits(2), self.archives, options=options)
         config = uvicorn.Config(self.app, port=0, log_level="error", http=TimedProtocol)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)

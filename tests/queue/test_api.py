@@ -37,6 +37,8 @@ ENDPOINTS = [
     ("POST", "/api/jobs/{job}/resume"),
     ("POST", "/api/jobs/{job}/priority"),
     ("POST", "/api/prune"),
+    ("GET", "/api/uploads"),
+    ("PUT", "/api/uploads"),
 ]
 texts = st.text(max_size=20)
 values = st.recursive(

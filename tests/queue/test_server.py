@@ -14,7 +14,6 @@ from adjobs.queue import access, admission, tokens
 from adjobs.queue.admission import admit
 from adjobs.queue.client import MAX_BODY, QueueClient
 from adjobs.queue.folder import JobSpec
-from adjobs.queue.states import JobState
 from adjobs.queue.tokens import Role
 from tests.helpers.queue import RunningQueue
 
@@ -52,7 +51,10 @@ def test_select_and_get_show_what_a_job_does(queue):
     assert expected.items() <= listed.items()
     assert client.select(["done"]) == client.select(user="bob") == []
     shown = client.get(job["id"][:6])
-    assert shown["explanation"] == "the next one; a slot is free; is a dispatcher running ('adjobs status')?"
+    assert shown["explanation"] == "the next one; a slot is free; it starts within seconds"
+    queue.now += 100
+    late = "the next one; a slot is free, but the dispatcher has been in one step for 100 s; its log may say why"
+    assert client.get(job["id"])["explanation"] == late
     assert [change["state"] for change in shown["history"]] == ["queued"]
 
 
@@ -187,6 +189,7 @@ def test_submitter_changes_own_jobs_and_an_administrator_all(queue):
     assert admin.resume(job["id"])["state"] == "queued"
     admin.stop(job["id"])
     assert admin.prune(0) == 1
+    assert queue.deleted_folders == [job["id"]]
 
 
 def test_logs_are_the_end_of_what_was_printed(queue):
@@ -216,15 +219,6 @@ def test_unknown_job_and_a_body_too_large_are_one_line(queue):
 def test_client_without_a_queue_says_what_to_do(queue):
     with pytest.raises(QueueError, match=r"the queue at http://127.0.0.1:1 does not answer \(.*\); start it with 'adjobs up'"):
         QueueClient("http://127.0.0.1:1", "t").select()
-
-
-def test_metrics_count_jobs_by_state(queue):
-    client = queue.client()
-    client.submit([queue.request()])
-    request = Request(f"{queue.url}/metrics", headers={"Authorization": f"Bearer {client._token}"})
-    text = urlopen(request).read().decode()
-    assert 'adjobs_jobs{state="queued"} 1' in text
-    assert f'adjobs_jobs{{state="{JobState.DONE}"}} 0' in text
 
 
 def test_store_that_fails_is_one_line(queue, monkeypatch):

@@ -264,10 +264,35 @@ def test_prune_keeps_live_jobs_and_what_they_wait_for(store, clock):
     for _ in range(2):
         store.move(claim(store), JobState.DONE, "succeeded")
     clock.now += 100
-    assert store.prune(clock.now - 50) == 1
+    assert store.prune(clock.now - 50) == [second]
     assert set(names(store.select())) == {"a", "c"}
     with pytest.raises(QueueError):
         store.history_of(second)
+
+
+@pytest.mark.parametrize("end", [JobState.FAILED, JobState.STOPPED])
+def test_prune_keeps_what_a_job_would_wait_for_that_may_be_resumed(store, clock, end):
+    first = submit(store, "a")
+    second = submit(store, "b", after=(first,))
+    third = submit(store, "c", after=(second,))
+    job = claim(store)
+    store.move(job, end, "out of memory")
+    clock.now += 100
+    claim(store)  # fails those that wait for it
+    assert store.prune(clock.now - 50) == []
+    store.requeue(third)
+    assert claim(store) is None
+    assert store.get(third).state is JobState.FAILED
+    clock.now += 100
+    assert set(store.prune(clock.now - 50)) == {first, second, third}
+
+
+def test_prune_thousands_of_jobs(store, clock):
+    store.submit(*(NewJob(str(number), {}, "ann", "a") for number in range(1001)))
+    with store.transaction() as connection:
+        connection.exec_driver_sql("update adjobs_jobs set state = 'stopped', ended_at = created_at")
+    assert len(store.prune(clock.now + 1)) == 1001
+    assert store.select() == []
 
 
 def test_store_unreachable_database_is_one_line(tmp_path):
