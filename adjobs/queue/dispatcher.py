@@ -127,18 +127,22 @@ class Dispatcher:
         if seen is None:
             self._follow_unknown(job, folder)
         elif seen.status.has_ended:
+            self._note_progress(job, folder)  # with the most memory that it needed
             self._end(job, _undamaged(lambda: folder.end(job.attempt)) or _end_of(seen), seen.status is RayStatus.STOPPED)
         elif job.stop_requested:
             self._cluster.stop(job.submission_id)
         elif job.state is JobState.STARTING and seen.status is RayStatus.RUNNING:
             self._store.move(job, JobState.RUNNING, _RUNNING)
         else:
-            self._note_progress(job, folder)
+            self._note_running(job, folder)
 
     def _note_progress(self, job: QueuedJob, folder: JobFolder) -> None:
         progress = _undamaged(lambda: folder.progress(job.attempt))
         if progress is not None and asdict(progress) != job.progress:
             self._store.note(job, progress=asdict(progress))
+
+    def _note_running(self, job: QueuedJob, folder: JobFolder) -> None:
+        self._note_progress(job, folder)
         if job.state is JobState.RUNNING and job.reason != _RUNNING:  # an error of Ray or of the storage that is over
             self._store.note(job, reason=_RUNNING)
 

@@ -81,6 +81,7 @@ def drive(job: str, attempt: int, settings: Settings, on_progress: run.OnProgres
         try:
             spec = patiently(folder.spec, StorageError)
             result = _run(job, spec, folder, settings, reporter)
+            reporter.on_end()
         except (Stopped, KeyboardInterrupt):  # it cannot know by whom
             _record_end(folder, attempt, AttemptEnd("interrupted", "its driver was asked to end, but not by a user of the queue"))
             raise

@@ -6,12 +6,13 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from adjobs.comparison.observer import ComparisonObserver
 from adjobs.errors import StorageError
 from adjobs.queue.folder import JobFolder, JobProgress
 from adjobs.tracking.layout import RunRef
-from adjobs.training.progress import ProgressUpdate
+from adjobs.training.progress import ProgressUpdate, peak_resident_mib
 from adjobs.tuning.search import SearchObserver
 from adjobs.tuning.trial_manager import TrialManager
 
@@ -46,12 +47,22 @@ class ProgressReporter(SearchObserver, ComparisonObserver):
         self._training = ""  # of a comparison
         self._stored_at = -math.inf
         self._stored: JobProgress | None = None
+        self._latest: JobProgress | None = None
+        self._memory_mib = self._gpu_memory_mib = 0.0
         self._stage_start: tuple[str, int, float] = ("", 0, 0.0)  # its name, and the steps and the time of its first update here
 
     def on_training(self, update: ProgressUpdate) -> None:
         """The training of the job progressed."""
         self._on_progress(update)
-        self._store(self._of_training(update))
+        self._memory_mib = max(self._memory_mib, update.memory_mib and update.memory_mib + peak_resident_mib())
+        self._gpu_memory_mib = max(self._gpu_memory_mib, update.gpu_memory_mib)
+        memory, gpu_memory = self._memory_mib or None, self._gpu_memory_mib or None
+        self._store(replace(self._of_training(update), memory_mib=memory, gpu_memory_mib=gpu_memory))
+
+    def on_end(self) -> None:
+        """The job is done: what was reported last is stored, whatever its time."""
+        if self._latest is not None and self._latest != self._stored:
+            self._write(self._latest)
 
     def on_open(self, run: RunRef) -> None:
         """The run of a search or a comparison is open: a later attempt, and the queue's list, find it in the job's folder."""
@@ -100,11 +111,13 @@ class ProgressReporter(SearchObserver, ComparisonObserver):
         return JobProgress(stage, update.done, update.total, loss, images_per_s, seconds_left)
 
     def _store(self, progress: JobProgress) -> None:
-        now = self._clock()
+        self._latest = progress
         is_same = self._stored is not None and (progress.stage, progress.done) == (self._stored.stage, self._stored.done)
-        if is_same or now - self._stored_at < INTERVAL_SECONDS:
-            return
-        self._stored, self._stored_at = progress, now
+        if not is_same and self._clock() - self._stored_at >= INTERVAL_SECONDS:
+            self._write(progress)
+
+    def _write(self, progress: JobProgress) -> None:
+        self._stored, self._stored_at = progress, self._clock()
         try:
             self._folder.write_progress(self._attempt, progress)
         except StorageError as error:  # a training goes on without

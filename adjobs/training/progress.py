@@ -5,6 +5,7 @@ The actor's process must not need torch, so neither does this module.
 
 from __future__ import annotations
 
+import resource
 import sys
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -13,13 +14,31 @@ from tqdm import tqdm
 
 
 class ProgressUpdate(NamedTuple):
-    """Progress within a stage: steps done and in all, mean loss of the interval, global images per second."""
+    """Progress within a stage.
+
+    Attributes:
+        stage: its name.
+        done: steps done.
+        total: steps in all.
+        loss: mean of the interval.
+        images_per_s: of all workers.
+        memory_mib: peak of the resident memory of a worker, times their number; 0 if it was not measured.
+        gpu_memory_mib: peak of what PyTorch reserved on a worker's GPU, times the number of workers; 0 without a GPU.
+    """
 
     stage: str
     done: int
     total: int
     loss: float
     images_per_s: float
+    memory_mib: float = 0.0
+    gpu_memory_mib: float = 0.0
+
+
+def peak_resident_mib() -> float:
+    """Peak of the resident memory of this process in MiB, files that it maps included."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 class LatestProgress:

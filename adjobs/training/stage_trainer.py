@@ -20,7 +20,7 @@ from adjobs.methods.contract import Progress, Stage
 from adjobs.nn.norm import synchronise_batch_norm
 from adjobs.training.agreement import agreed_errors
 from adjobs.training.device import peak_memory_mib
-from adjobs.training.progress import ProgressUpdate
+from adjobs.training.progress import ProgressUpdate, peak_resident_mib
 
 INTERVAL_STEPS = 100
 PROGRESS_SECONDS = 0.5
@@ -131,19 +131,24 @@ class StageTrainer:
             if self._worker.rank == 0 and now - reported_at > PROGRESS_SECONDS:
                 reported_at = now
                 mean = float(sums["loss"]) / (step - steps.start + 1)
-                on_progress(ProgressUpdate(self.stage.name, step + 1, self.total, mean, images / (now - started_at)))
+                on_progress(self._progress(step + 1, mean, images / (now - started_at)))
             if is_time_over():
                 stop = step + 1
                 break
         means = {name: float(value) / (stop - steps.start) for name, value in sums.items()}  # float() waits for the device
         seconds = time.perf_counter() - started_at
         if self._worker.rank == 0:
-            on_progress(ProgressUpdate(self.stage.name, stop, self.total, means["loss"], images / seconds))
+            on_progress(self._progress(stop, means["loss"], images / seconds))
         with agreed_errors(self._worker.device_config.device):
             self._check_finite(means, interval)
         rates = {f"lr_{i}" if i else "lr": group["lr"] for i, group in enumerate(self.optimizer.param_groups)}
         resources = {"images_per_s": images / seconds, "peak_memory_mib": peak_memory_mib(self._worker.device_config.device)}
         return IntervalSteps(means | rates | resources, images, seconds, stop)
+
+    def _progress(self, done: int, loss: float, images_per_s: float) -> ProgressUpdate:
+        workers, device = self._worker.world_size, self._worker.device_config.device
+        gpu_mib = workers * peak_memory_mib(device) if device.type == "cuda" else 0.0
+        return ProgressUpdate(self.stage.name, done, self.total, loss, images_per_s, workers * peak_resident_mib(), gpu_mib)
 
     def _step(self, step: int) -> dict[str, Tensor]:
         """One optimizer step; returns the loss and its terms."""

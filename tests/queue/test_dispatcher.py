@@ -50,6 +50,16 @@ def test_step_starts_one_job_for_each_slot(setup):
     assert setup.cluster.submitted[2:] == [f"{jobs[2]}-1"]
 
 
+def test_step_job_that_ends_keeps_the_last_progress_with_its_memory(setup):
+    job = run_first(setup)
+    setup.folder(job).write_progress(1, JobProgress("fit", 2, 2, memory_mib=900.0))
+    setup.folder(job).write_end(1, AttemptEnd("done", "succeeded"))
+    setup.cluster.set(f"{job}-1", "SUCCEEDED")
+    setup.dispatcher().step()
+    ended = setup.get(job)
+    assert (ended.state, ended.progress["memory_mib"]) == (JobState.DONE, 900.0)
+
+
 def test_step_job_with_a_working_directory_has_it_at_each_attempt(setup):
     spec = {"verb": "train", "working_dir": "d1"}
     job = setup.store.submit(NewJob("a", spec, "ann", "a"))[0].id
@@ -261,6 +271,8 @@ def test_step_notes_progress_but_not_that_of_an_earlier_attempt(setup):
         "loss": 2.5,
         "images_per_s": 30.0,
         "seconds_left": 60.0,
+        "memory_mib": None,
+        "gpu_memory_mib": None,
     }
     setup.cluster.jobs.clear()
     setup.dispatcher().step()

@@ -10,7 +10,7 @@ from adjobs.errors import StorageError
 from adjobs.queue.folder import JobFolder, JobProgress
 from adjobs.queue.progress import ProgressReporter
 from adjobs.storage import open_store
-from adjobs.training.progress import ProgressUpdate
+from adjobs.training.progress import ProgressUpdate, peak_resident_mib
 from adjobs.tuning.search import SearchObserver
 
 
@@ -31,6 +31,22 @@ class Reports:
 @pytest.fixture
 def reports(tmp_path: Path) -> Reports:
     return Reports(tmp_path)
+
+
+def test_on_training_keeps_the_most_memory_and_on_end_stores_the_last_word(reports):
+    reports.step(1, 1, memory_mib=500.0, gpu_memory_mib=80.0)
+    assert reports.step(2, 2, memory_mib=900.0).done == 1
+    reports.step(3, 3, memory_mib=700.0)
+    reports.reporter.on_end()
+    progress = reports.folder.progress(2)
+    assert progress.done == 3
+    assert progress.memory_mib == pytest.approx(900 + peak_resident_mib(), rel=0.1)
+    assert progress.gpu_memory_mib == 80
+
+
+def test_on_training_without_measured_memory_says_none(reports):
+    progress = reports.step(1, 1)
+    assert (progress.memory_mib, progress.gpu_memory_mib) == (None, None)
 
 
 def test_on_training_stores_every_five_seconds_and_passes_all_on(reports):
