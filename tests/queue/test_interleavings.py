@@ -122,6 +122,8 @@ class World:
         is_current = self.folder(job).is_current(int(attempt))
         if is_current and end == "done":
             self.folder(job).write_end(int(attempt), AttemptEnd("done", "succeeded"))
+        if end == "interrupted":
+            self.folder(job).write_end(int(attempt), AttemptEnd("interrupted", "asked to end"))
         if name in self.table:
             self.table[name] = RayStatus.SUCCEEDED if is_current and end == "done" else RayStatus.FAILED
 
@@ -168,7 +170,7 @@ actions = st.one_of(
     st.tuples(st.just("submit"), st.integers(0, 3)),
     st.tuples(st.just("stop"), st.integers(0, 9)),
     st.tuples(st.just("resume"), st.integers(0, 9)),
-    st.tuples(st.sampled_from(["done", "lost"]), st.integers(0, 9)),
+    st.tuples(st.sampled_from(["done", "lost", "interrupted"]), st.integers(0, 9)),
     st.tuples(st.just("clock"), st.sampled_from([-3600, 5, LEASE_SECONDS + 1, 3600])),
     st.tuples(st.sampled_from(["down", "up", "lose"]), st.just(0)),
 )
@@ -185,7 +187,7 @@ def act(world: World, action: str, value: Any) -> None:
         change = world.store.request_stop if action == "stop" else world.store.requeue
         with contextlib.suppress(QueueError):  # it has ended, or lives
             change(ids[value % len(ids)])
-    elif action in ("done", "lost"):
+    elif action in ("done", "lost", "interrupted"):
         world.end_driver(value, action)
     elif action == "clock":
         world.now += value
