@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,6 +40,13 @@ class Archives:
         check_archive(archive)
         if not self.has(digest):
             self._store.put(archive, _key(digest))
+
+    def prune(self, keep: Collection[str]) -> None:
+        """Delete all archives but these; a client that has not yet submitted the job that needs one must send it again."""
+        kept = {_key(digest) for digest in keep}
+        for entry in self._store.list():
+            if entry.key not in kept:
+                self._store.delete(entry.key)
 
     @contextmanager
     def fetched(self, digest: str) -> Iterator[Path]:

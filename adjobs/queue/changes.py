@@ -74,11 +74,12 @@ def add_changes(
 
     @app.post("/api/prune", responses=describe(PruneResponse, *CHANGE))
     def prune(request: PruneRequest, identity: Submitter) -> JSONResponse:
-        """Forget jobs that ended long ago; their runs stay in MLflow."""
+        """Forget jobs that ended long ago, and working directories that no other job names; their runs stay in MLflow."""
         if identity.role is not Role.ADMIN:
             raise HTTPException(403, f"{identity.user} is no administrator; only they can prune the queue")
         pruned = store.prune(clock() - request.days * 86400)
         _delete_folders(pruned, delete_folder)
+        archives.prune(store.working_dirs())
         return JSONResponse({"deleted": len(pruned)})
 
 

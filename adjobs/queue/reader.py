@@ -47,6 +47,12 @@ class JobReader(QueueDatabase):
                 for verb, method, data, *rest in rows
             ]
 
+    def working_dirs(self) -> set[str]:
+        """SHA-256 of the archives that jobs name, those that have ended included: they may be resumed."""
+        digest = jobs.c.spec["working_dir"].as_string()
+        with self.reading() as connection:
+            return {value for value in connection.execute(sa.select(digest).distinct()).scalars() if value}
+
     def positions(self) -> dict[str, int]:
         """Place of each queued job in the order, from 1, by id."""
         query = sa.select(jobs.c.id).where(jobs.c.state == JobState.QUEUED.value).order_by(jobs.c.priority.desc(), jobs.c.seq)

@@ -36,3 +36,15 @@ def test_fetched_archive_that_was_damaged_is_refused(tmp_path):
     (tmp_path / "queue" / "uploads" / f"{digest}.zip").write_bytes(b"x")
     with pytest.raises(StorageError, match="is damaged; submit the job again"), archives.fetched(digest):
         pass
+
+
+def test_prune_keeps_what_jobs_name(tmp_path):
+    archives = Archives.open(str(tmp_path))
+    archives.prune([])
+    digests = []
+    for name in ("a", "b"):
+        path, digest = write_zip(tmp_path / f"{name}.zip", name)
+        archives.add(digest, path)
+        digests.append(digest)
+    archives.prune(digests[:1])
+    assert [archives.has(digest) for digest in digests] == [True, False]

@@ -418,3 +418,10 @@ def test_summaries_have_what_a_list_shows_of_a_spec(store, data):
     assert [job.spec for job in store.summaries()] == [{"verb": "tune", "document": {"method": None, "data": None}}, shown]
     assert names(store.summaries((JobState.QUEUED,), "ann", 1)) == ["a"]
     assert replace(store.summaries()[1], spec={}) == replace(store.select()[1], spec={})
+
+
+def test_working_dirs_are_those_of_all_jobs(store):
+    for name, digest in (("a", "d1"), ("b", None), ("c", "d2"), ("d", "d1")):
+        store.submit(NewJob(name, {"verb": "train", "working_dir": digest}, "ann", name))
+    store.submit(NewJob("e", {"verb": "train"}, "ann", "e"))
+    assert store.working_dirs() == {"d1", "d2"}

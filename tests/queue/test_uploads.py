@@ -66,6 +66,18 @@ def test_upload_whose_client_goes_in_the_middle_leaves_nothing(queue, tmp_path):
     assert QueueClient(queue.url, token).upload(digest, path)
 
 
+def test_prune_forgets_working_directories_that_no_job_names(queue, tmp_path):
+    client, admin = queue.client(), queue.client("root", Role.ADMIN)
+    digests = []
+    for name in ("kept", "unused"):
+        path, digest = write_zip(tmp_path / f"{name}.zip", name)
+        client.upload(digest, path)
+        digests.append(digest)
+    client.submit([queue.request(working_dir=digests[0])])
+    admin.prune(0)
+    assert [queue.archives.has(digest) for digest in digests] == [True, False]
+
+
 def test_upload_of_other_content_than_its_digest_is_refused(queue, tmp_path):
     path, _ = write_zip(tmp_path / "a.zip", "other.py")
     with pytest.raises(QueueError, match=r"that arrived has the SHA-256 [0-9a-f]{64}, not 0{64}; submit again"):
