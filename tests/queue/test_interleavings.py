@@ -160,9 +160,9 @@ class InterruptedStore(JobStore):
         self._world.interrupt()
         return adopted
 
-    def move(self, *arguments: Any) -> bool:
+    def move(self, *arguments: Any, **values: Any) -> bool:
         self._world.interrupt()
-        return super().move(*arguments)
+        return super().move(*arguments, **values)
 
 
 actions = st.one_of(
