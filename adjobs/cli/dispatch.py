@@ -42,9 +42,9 @@ def command(**options: Any) -> tuple[dict[str, Any], str]:
     starts one.
     """
     from adjobs.config.environment import load_settings
-    from adjobs.queue.admission import Growth
     from adjobs.queue.dispatcher import Limits
     from adjobs.queue.service import Door, serve
+    from adjobs.training.resources import Growth
 
     largest, max_nodes = options["largest_node"], options["max_nodes"]
     if (largest is None) != (max_nodes is None):

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from adjobs import methods
 from adjobs.comparison.config import parse_comparison
@@ -23,7 +23,7 @@ from adjobs.queue.ray_jobs import Cluster
 from adjobs.queue.recent import Recent
 from adjobs.storage import open_store
 from adjobs.storage.base import disk_errors
-from adjobs.training.resources import fit_resources
+from adjobs.training.resources import Growth, fit_resources
 from adjobs.tuning.objective import parse_objectives
 from adjobs.tuning.space import parse_space
 
@@ -36,13 +36,6 @@ NODES_SECONDS = 5.0
 
 DATA_SECONDS, DATA_SHARE = 5.0, 20.0
 """For which files of data are not listed again: so many times the seconds that it took, but not longer than these."""
-
-
-class Growth(NamedTuple):
-    """How far an autoscaling cluster may grow: the resources of its largest node, and its nodes in all."""
-
-    largest: Mapping[str, float]
-    max_nodes: int
 
 
 class Admission:
@@ -84,8 +77,8 @@ class Admission:
         try:
             nodes = self._cluster.nodes()
         except ClusterError:
-            return None if self._growth is None else [self._growth.largest] * self._growth.max_nodes
-        return nodes if self._growth is None else [*nodes, *[self._growth.largest] * (self._growth.max_nodes - len(nodes))]
+            return None if self._growth is None else self._growth.grown([])
+        return nodes if self._growth is None else self._growth.grown(nodes)
 
 
 def admit(spec: JobSpec, nodes: Nodes | None, find_version: Callable[[JobConfig], str] | None = None) -> str:

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from adjobs.queue.access import Gate, Viewer
-from adjobs.queue.admission import Admission, Growth
+from adjobs.queue.admission import Admission
 from adjobs.queue.answers import READ, add_errors, describe
 from adjobs.queue.archives import Archives
 from adjobs.queue.changes import add_changes
@@ -24,6 +24,7 @@ from adjobs.queue.ray_jobs import Cluster
 from adjobs.queue.schemas import HealthResponse, IdentityResponse
 from adjobs.queue.store import JobStore
 from adjobs.queue.uploads import add_uploads
+from adjobs.training.resources import Growth
 from adjobs.version import __version__
 
 

@@ -23,7 +23,6 @@ from adjobs.config.environment import load_settings
 from adjobs.config.settings import Settings
 from adjobs.errors import QueueError, one_line
 from adjobs.queue import tokens
-from adjobs.queue.admission import Growth
 from adjobs.queue.archives import Archives
 from adjobs.queue.dispatcher import Dispatcher, Limits
 from adjobs.queue.folder import JobFolder
@@ -35,6 +34,7 @@ from adjobs.queue.ray_jobs import RayJobs
 from adjobs.queue.run_closer import RunCloser
 from adjobs.queue.server import ServerOptions, make_app
 from adjobs.queue.store import JobStore
+from adjobs.training.resources import GROWTH_VARIABLE, Growth
 
 POLL_SECONDS = 1.0
 SWITCH_SECONDS = 0.0005
@@ -95,8 +95,9 @@ def serve(settings: Settings, door: Door, limits: Limits, growth: Growth | None 
     heartbeat = Heartbeat()
     options = ServerOptions(link_base(settings.tracking_uri), growth, heartbeat, partial(JobFolder.delete, settings.artifacts))
     app = make_app(store, cluster, limits, archives, options=options)
+    environment = {} if growth is None else {GROWTH_VARIABLE: growth.to_text()}
     name = f"{socket.gethostname()}:{door.port}"
-    dispatcher = Dispatcher(name, store, cluster, lambda job: JobFolder.open(settings.artifacts, job), limits, {})
+    dispatcher = Dispatcher(name, store, cluster, lambda job: JobFolder.open(settings.artifacts, job), limits, environment)
     _prepare_for_speed()
     server = _make_server(app, door)
     thread = threading.Thread(target=server.run, daemon=True)

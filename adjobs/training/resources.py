@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from adjobs.config.job import TrainSection
 from adjobs.errors import ClusterError
 
 MAX_AUTO_CPUS = 8  # more cores than this hardly speed up one worker, and others want them
+
+GROWTH_VARIABLE = "ADJOBS_CLUSTER_GROWTH"
+"""In drivers of queued jobs: how far their cluster may grow."""
+
+_GROWTH = re.compile(r"cpus=(\d+)(?:,gpus=(\d+))?,nodes=(\d+)")
+
+
+class Growth(NamedTuple):
+    """How far an autoscaling cluster may grow: the resources of its largest node, and its nodes in all, the head included."""
+
+    largest: Mapping[str, float]
+    max_nodes: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """From ``cpus=8,gpus=1,nodes=5``; None if it is anything else."""
+        match = _GROWTH.fullmatch(text)
+        return match and cls({"CPU": float(match[1]), "GPU": float(match[2] or 0)}, int(match[3]))
+
+    def to_text(self) -> str:
+        """As :meth:`parse` reads it."""
+        return f"cpus={self.largest['CPU']:.0f},gpus={self.largest['GPU']:.0f},nodes={self.max_nodes}"
+
+    def grown(self, nodes: Sequence[Mapping[str, float]]) -> list[Mapping[str, float]]:
+        """The nodes that a cluster may come to have which has these now."""
+        return [*nodes, *[self.largest] * (self.max_nodes - len(nodes))]
 
 
 class WorkerResources(NamedTuple):

@@ -289,8 +289,9 @@ def test_monitoring_reads_a_path_and_figures_that_exist(queue_paths):
     (endpoint,) = monitor["spec"]["endpoints"]
     assert endpoint["path"] in queue_paths
     assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
-    source = (ROOT / "adjobs" / "queue" / "server.py").read_text()
-    figures = set(re.findall(r"# TYPE (\w+)", source))
+    source = (ROOT / "adjobs" / "queue" / "metrics.py").read_text()
+    names = re.findall(r'"(adjobs_\w+)"', source)
+    figures = {name + suffix for name in names for suffix in ("", "_total", "_bucket", "_sum", "_count")}
     for expression in _expressions():
         assert set(re.findall(r"\badjobs_\w+", expression)) <= figures, expression
         assert set(re.findall(r"adjobs_\w+", expression)), expression

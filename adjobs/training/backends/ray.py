@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import threading
@@ -17,7 +18,7 @@ from adjobs.storage.arrow import arrow_filesystem
 from adjobs.training.backends.elastic import fit_elastic
 from adjobs.training.backends.ray_worker import train_loop_per_worker
 from adjobs.training.progress import LatestProgress, ProgressUpdate
-from adjobs.training.resources import WorkerResources, fit_resources, workers_on
+from adjobs.training.resources import GROWTH_VARIABLE, Growth, WorkerResources, fit_resources, workers_on
 from adjobs.training.worker import FinishedTraining, Outcome, Task
 
 POLL_SECONDS = 0.5
@@ -126,7 +127,9 @@ def resolve_resources(train: TrainSection) -> WorkerResources:
     """
     import ray
 
-    return fit_resources(train, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    growth = Growth.parse(os.environ.get(GROWTH_VARIABLE, ""))
+    return fit_resources(train, nodes if growth is None else growth.grown(nodes))
 
 
 def worker_capacity(resources: WorkerResources) -> int:
