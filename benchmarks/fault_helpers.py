@@ -30,6 +30,8 @@ from adjobs.storage import open_store
 from adjobs.tracking.client import connect
 
 EXPERIMENT = "faults"
+NICENESS = "RAY_worker_niceness"
+"""Of Ray's workers; with Ray's own value of 15 they would hardly run beside other work."""
 DRIVER = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 TIMED = ("ms_per_image", "images_per_s", "seconds", "memory")
 """In the names of metrics that differ from run to run."""
@@ -49,6 +51,7 @@ class FaultStack:
 
     def up(self) -> None:
         """Start it, or what is missing of it."""
+        os.environ[NICENESS] = "0"
         self.state = lifecycle.up(self.home, self.port_base, cpus=2, slots=2)
         os.environ.update({**self.state.environment, "ADJOBS_HOME": str(self.home)})
 

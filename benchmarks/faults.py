@@ -60,17 +60,26 @@ def main() -> None:
         stack.expected = stack.metrics(queue.get(job).run_id)
         assert stack.expected, queue.get(job).reason
         chosen = [known for known in FAULTS if not arguments.only or known.name in arguments.only]
-        rows = [run_fault(stack, known) for known in chosen]
+        rows: list[list[str]] = []
+        for known in chosen:
+            rows.append(run_fault(stack, known))
+            write(arguments.name, rows, len(stack.expected))
     finally:
         subprocess.run([sys.executable, "-m", "adjobs", "down"], check=False, capture_output=True)
         shutil.rmtree(stack.home, ignore_errors=True)
     orphans = processes.stack_processes(stack.state.id)
+    print(f"after 'adjobs down', {len(orphans)} processes of the stack are left", file=sys.stderr)
+    sys.exit(1 if orphans else 0)
+
+
+def write(name: str, rows: list[list[str]], metrics: int) -> None:
+    """Write the table, after each fault again: one that takes too long does not lose the others."""
     body = [
         table("| injected | expected | seen | s |", rows, left=3),
-        f"{len(stack.expected)} metrics of each job were compared. “Equal result” means bit for bit. Beside what is seen, no run "
-        f"stayed RUNNING and no process of a job stayed. After `adjobs down`, {len(orphans)} processes of the stack were left.",
+        f"{metrics} metrics of each job were compared; “equal result” means bit for bit. After each fault, runs that stay RUNNING "
+        "and processes of jobs that stay are looked for; what is wrong is printed in bold.",
     ]
-    write_result(arguments.name, "Faults injected while queued jobs run", machine(torch.device("cpu")), body)
+    write_result(name, "Faults injected while queued jobs run", machine(torch.device("cpu")), body)
 
 
 if __name__ == "__main__":

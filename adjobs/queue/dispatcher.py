@@ -228,11 +228,17 @@ def _end_of(seen: RayJob) -> AttemptEnd:
         return AttemptEnd("done", "succeeded")
     if seen.status is RayStatus.STOPPED or seen.exit_code in (ExitStatus.INTERRUPTED, ExitStatus.TERMINATED):
         return _INTERRUPTED
-    reason = _reason(seen.message) or "its driver ended and gave no reason"
-    return AttemptEnd("failed" if seen.exit_code == ExitStatus.FAILED else "lost", reason)
+    return AttemptEnd("failed" if seen.exit_code == ExitStatus.FAILED else "lost", _reason(seen))
 
 
-def _reason(message: str) -> str:
-    """Of what Ray says, which ends with the driver's last lines, the error that a verb prints; all of it if there is none."""
-    errors = [line for line in message.splitlines() if line.startswith(ERROR_PREFIX)]
-    return errors[-1].removeprefix(ERROR_PREFIX)[:1000] if errors else shorten(message, 300)
+def _reason(seen: RayJob) -> str:
+    """Why a driver ended: the signal that killed it, the error that it printed, its last line, or what Ray says instead."""
+    if seen.exit_code is not None and seen.exit_code < 0:
+        return f"its driver was killed by signal {-seen.exit_code}"
+    lines = [line for line in seen.message.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith(ERROR_PREFIX)]
+    if errors:
+        return errors[-1].removeprefix(ERROR_PREFIX)[:1000]
+    if seen.exit_code is not None and lines:
+        return f"its driver ended with status {seen.exit_code}: {shorten(lines[-1], 300)}"
+    return shorten(seen.message, 300) or "its driver ended and gave no reason"

@@ -225,8 +225,13 @@ def test_step_driver_that_a_user_stopped_is_stopped(setup):
         ),
         (75, "exit code 75\nerror: MLflow: no answer", "starting", "attempt 1 of 3 was lost: MLflow: no answer"),
         (143, "exit code 143", "starting", "attempt 1 of 3 was interrupted, and does not count: its driver was asked to end"),
-        (-9, "exit code -9", "starting", "attempt 1 of 3 was lost: exit code -9"),
-        (1, "Traceback", "starting", "attempt 1 of 3 was lost: Traceback"),
+        (-9, "exit code -9", "starting", "attempt 1 of 3 was lost: its driver was killed by signal 9"),
+        (
+            1,
+            "exit code 1, last logs:\nTraceback\nKeyError: 3\n",
+            "starting",
+            "attempt 1 of 3 was lost: its driver ended with status 1: KeyError: 3",
+        ),
     ],
 )
 def test_step_exit_status_says_how_an_attempt_ended_that_could_not_store_it(setup, exit_status, message, state, reason):
