@@ -47,13 +47,14 @@ class FaultStack:
         self.home, self.port_base, self.epochs = home, port_base, epochs
         self.state: StackState
         self.expected: dict[str, float] = {}
+        os.environ["ADJOBS_HOME"] = str(home)
         draw_images(home / "images")
 
     def up(self) -> None:
         """Start it, or what is missing of it."""
         os.environ[NICENESS] = "0"
         self.state = lifecycle.up(self.home, self.port_base, cpus=2, slots=2)
-        os.environ.update({**self.state.environment, "ADJOBS_HOME": str(self.home)})
+        os.environ.update(self.state.environment)
 
     @property
     def database(self) -> str:

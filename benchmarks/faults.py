@@ -76,8 +76,8 @@ def write(name: str, rows: list[list[str]], metrics: int) -> None:
     """Write the table, after each fault again: one that takes too long does not lose the others."""
     body = [
         table("| injected | expected | seen | s |", rows, left=3),
-        f"{metrics} metrics of each job were compared; “equal result” means bit for bit. After each fault, runs that stay RUNNING "
-        "and processes of jobs that stay are looked for; what is wrong is printed in bold.",
+        f"{metrics} metrics of each job were compared; “equal result” means bit for bit. After each fault, runs that stay "
+        "RUNNING and processes of jobs that stay are looked for; what is wrong is printed in bold.",
     ]
     write_result(name, "Faults injected while queued jobs run", machine(torch.device("cpu")), body)
 

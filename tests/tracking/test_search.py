@@ -92,6 +92,20 @@ def test_open_search_taken_name_is_refused(uri, opened):
         search.open_search(uri, "mine", JOB, SPACE, {}, {})
 
 
+def test_open_search_that_was_killed_half_way_is_not_found_and_can_be_opened_again(uri, monkeypatch):
+    def die(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(connect(uri)), "log_dict", die)
+        with pytest.raises(KeyboardInterrupt):
+            search.open_search(uri, "half", JOB, SPACE, {}, {})
+    with pytest.raises(TrackingError, match="does not exist"):
+        search.find_search(uri, "half")
+    opened = search.open_search(uri, "half", JOB, SPACE, {}, {})
+    assert search.find_search(uri, "half").ref == opened
+
+
 @pytest.mark.parametrize(("name", "message"), [("other", "does not exist"), ("it's", "must not contain quotation marks")])
 def test_find_search_unknown_name_is_refused(uri, opened, name, message):
     with pytest.raises(TrackingError, match=message):
