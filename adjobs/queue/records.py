@@ -43,6 +43,7 @@ class QueuedJob:
         seq: order of submission.
         id: 12 hexadecimal digits.
         key: see :class:`NewJob`; so are ``spec``, ``user``, ``name``, ``priority`` and ``max_attempts``.
+        verb: of its spec, like ``method`` and ``data``, the address of its data; None where the spec has none.
         state: what it is doing.
         attempt: how often it was claimed; 0 before the first time.
         stop_requested: whether a user wants it to end.
@@ -62,6 +63,9 @@ class QueuedJob:
     user: str
     name: str
     spec: dict[str, Any]
+    verb: str | None
+    method: str | None
+    data: str | None
     attempt: int
     max_attempts: int
     stop_requested: bool
@@ -86,7 +90,7 @@ class QueuedJob:
 
     def to_dict(self) -> dict[str, Any]:
         """As a JSON object, without what only dispatchers need."""
-        hidden = {"seq", "key", "owner", "lease_until", "spec"}
+        hidden = {"seq", "key", "owner", "lease_until", "spec", "verb", "method", "data"}
         return {name: value for name, value in vars(self).items() if name not in hidden}
 
 

@@ -25,6 +25,10 @@ jobs = sa.Table(
     sa.Column("user", sa.String(200), nullable=False),
     sa.Column("name", sa.String(200), nullable=False),
     sa.Column("spec", sa.JSON, nullable=False),
+    # Of the spec, for lists: it would take seconds to decode thousands of them.
+    sa.Column("verb", sa.String(16)),
+    sa.Column("method", sa.String(200)),
+    sa.Column("data", sa.Text),
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("max_attempts", sa.Integer, nullable=False),
     sa.Column("stop_requested", sa.Boolean, nullable=False),

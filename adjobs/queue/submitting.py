@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -86,7 +86,8 @@ class _Batch:
         identifier = self._live[job.key] = uuid.uuid4().hex[:12]
         fixed = {"state": JobState.QUEUED.value, "attempt": 0, "stop_requested": False, "owner": "", "lease_until": 0.0}
         given = {name: getattr(job, name) for name in ("key", "priority", "user", "name", "max_attempts")}
-        self._new[identifier] = {"id": identifier, "spec": job.spec, "created_at": self._now, "reason": "", **fixed, **given}
+        row = {"id": identifier, "spec": job.spec, **_summary(job.spec), "created_at": self._now, "reason": "", **fixed, **given}
+        self._new[identifier] = row
         self._waits += [{"job": identifier, "predecessor": name} for name in after]
         return identifier, True
 
@@ -123,6 +124,18 @@ class _Batch:
             row["priority"]: sum(count for priority, count in queued.items() if priority >= row["priority"]) for row in in_order
         }
         return {row["id"]: 1 + place + ahead[row["priority"]] for place, row in enumerate(in_order)}
+
+
+def _summary(spec: Mapping[str, Any]) -> dict[str, str | None]:
+    """What lists show of a spec."""
+    document = spec.get("document", {})
+    data = document.get("data")
+    values = {
+        "verb": spec.get("verb"),
+        "method": document.get("method"),
+        "data": data.get("uri") if isinstance(data, dict) else data,
+    }
+    return {name: value if isinstance(value, str) else None for name, value in values.items()}
 
 
 def _find_predecessors(connection: sa.Connection, request: Request) -> list[list[str]] | QueueError:

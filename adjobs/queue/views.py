@@ -20,11 +20,9 @@ _FOREIGN_STATES = {
 
 def shown(job: QueuedJob, positions: dict[str, int]) -> dict[str, Any]:
     """A job with what it runs and its place, from the places of all queued jobs by id."""
-    data = job.spec.get("document", {}).get("data")
-    summary = {"verb": job.spec.get("verb"), "method": job.spec.get("document", {}).get("method")}
-    uri = data.get("uri") if isinstance(data, dict) else data
     position = positions.get(job.id, 0) if job.state in LIVE else 0
-    return {**job.to_dict(), **summary, "data": uri, "position": position, "why": job.reason}
+    summary = {"verb": job.verb, "method": job.method, "data": job.data}
+    return {**job.to_dict(), **summary, "position": position, "why": job.reason}
 
 
 def shown_foreign(job: ForeignJob) -> dict[str, Any]:
