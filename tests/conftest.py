@@ -27,25 +27,32 @@ settings.load_profile("adjobs")
 collect_ignore_glob = ["data/make/*"]
 
 
-def needs_the_stack(path: str) -> bool:
-    """Whether a test, by its path or id, is one of those that share a running stack."""
-    return "tests/integration/" in path
+def stack_group(nodeid: str) -> str | None:
+    """The group of tests that share a running stack, of a test by its id; None if it needs none.
+
+    Two groups take about as long: with several processes (``-n``) two of them have a stack each, at the same time.
+    """
+    if "tests/integration/" not in nodeid:
+        return None
+    file = nodeid.partition("::")[0].rpartition("/")[2]
+    return "stack for trainings" if file in ("test_training.py", "test_tuning.py") else "stack for the queue"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of several processes (``-n``) one begins with what takes longest."""
+    """Several processes (``-n``) begin with what takes longest, so that none has a long file left when the others are done."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not needs_the_stack(item.nodeid))
+        slow_files = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: (stack_group(item.nodeid) is None, item.path not in slow_files))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Several processes share the tests by files; those that need the stack, which is started once, stay together."""
+    """Several processes share the tests by files; those that share a stack stay together."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "stack" if needs_the_stack(nodeid) else nodeid.partition("::")[0]
+            return stack_group(nodeid) or nodeid.partition("::")[0]
 
     config.option.loadscopereorder = False
     return ByFile(config, log)
