@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 from adjobs.errors import StorageError, one_line
 from adjobs.storage import open_store, put_tree
 from adjobs.storage.fence import Fence
+from adjobs.training.agreement import agreed_errors
 
 
 @dataclass
@@ -92,10 +93,16 @@ class StoreCheckpoints:
 
 
 class FencedCheckpoints:
-    """Checkpoints that a superseded attempt of a job no longer replaces."""
+    """Checkpoints that a superseded attempt of a job no longer replaces.
 
-    def __init__(self, checkpoints: Checkpoints, fence: Fence) -> None:
-        self._checkpoints, self._fence = checkpoints, fence
+    Args:
+        checkpoints: of the job.
+        fence: of the attempt.
+        device: of this worker.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, fence: Fence, device: torch.device) -> None:
+        self._checkpoints, self._fence, self._device = checkpoints, fence, device
 
     def load(self) -> AbstractContextManager[Path | None]:
         """As without the fence."""
@@ -105,10 +112,12 @@ class FencedCheckpoints:
         """Replace the previous checkpoint.
 
         Raises:
-            SupersededError: a later attempt has begun; on rank 0.
+            SupersededError: a later attempt has begun.
+            AgreedError: the same, where there are several workers; on all of them, so that Ray does not start them again.
         """
-        if folder is not None:
-            self._fence.ensure_current()
+        with agreed_errors(self._device):
+            if folder is not None:
+                self._fence.ensure_current()
         self._checkpoints.save(folder, metrics)
 
 

@@ -173,7 +173,7 @@ def run_worker(task: Task, setup: WorkerSetup[Outcome]) -> Outcome | None:
         validation=Validation(
             spec.selection, evaluate_val if _has_both_labels(dataset, task.split.val) else None, job.train.validate_every
         ),
-        checkpoints=setup.checkpoints if task.fence is None else FencedCheckpoints(setup.checkpoints, task.fence),
+        checkpoints=setup.checkpoints if task.fence is None else FencedCheckpoints(setup.checkpoints, task.fence, device),
         callback=callback,
         on_train_start=lambda: _load_pretrained(task, method),
     )

@@ -17,9 +17,11 @@ from torch import multiprocessing
 from adjobs.errors import DataError, StorageError
 from adjobs.evaluation.evaluate import DeviceConfig
 from adjobs.methods.contract import Selection, Stage
+from adjobs.storage import open_store
+from adjobs.storage.fence import Fence, write_current
 from adjobs.training.agreement import AgreedError, agreed_errors
 from adjobs.training.callbacks import SilentCallback
-from adjobs.training.checkpoint import StoreCheckpoints
+from adjobs.training.checkpoint import Checkpoints, FencedCheckpoints, StoreCheckpoints
 from adjobs.training.loop import Validation, fit
 from adjobs.training.stage_trainer import WorkerContext
 from adjobs.types import Batch, StepLoss
@@ -59,7 +61,14 @@ PLACES = {
     "fit_statistics": "DataError: fit_statistics: a file is missing",
     "loss": "TrainingError: stage a, interval 1: half not finite; lower the learning rate, or use train.precision fp32",
     "storage": f"StorageError: {LONG}",
+    "fence": "SupersededError: attempt 2 of this job has begun; attempt 1 writes nothing more",
 }
+
+
+def make_checkpoints(root: Path, place: str, rank: int) -> Checkpoints:
+    """Those of an attempt that is superseded, of which only the first worker hears, at one place."""
+    stored = StoreCheckpoints(str(root / place / str(rank)))
+    return FencedCheckpoints(stored, Fence(str(root / "queue"), 1), CPU) if place == "fence" else stored
 
 
 def run_place(rank: int, place: str, root: Path) -> str:
@@ -75,7 +84,7 @@ def run_place(rank: int, place: str, root: Path) -> str:
             drawn_data(root / "d", root / "cache", 32)[1],
             WorkerContext(DeviceConfig(CPU), rank, 2),
             validation=Validation(Selection("last", "image_auroc"), lambda: {}),
-            checkpoints=StoreCheckpoints(str(root / place / str(rank))),
+            checkpoints=make_checkpoints(root, place, rank),
             callback=SilentCallback(),
             on_train_start=lambda: method.fail_at("on_train_start"),
         )
@@ -97,6 +106,7 @@ def run_places(rank: int, root: str) -> None:
 def test_fit_what_one_worker_finds_is_raised_by_both(tmp_path):
     draw_folder(tmp_path / "d", 16, 8)
     drawn_data(tmp_path / "d", tmp_path / "cache", 32)
+    write_current(open_store(tmp_path / "queue"), 2)
     multiprocessing.spawn(run_places, (str(tmp_path),), nprocs=2)
     first, second = (json.loads((tmp_path / f"outcomes-{rank}").read_text()) for rank in (0, 1))
     assert second == PLACES

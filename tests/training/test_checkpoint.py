@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from torch import nn
 
 from adjobs.errors import SupersededError
@@ -13,7 +14,7 @@ from adjobs.training.checkpoint import FencedCheckpoints, StoreCheckpoints, Trai
 def test_fenced_checkpoints_superseded_attempt_leaves_the_last_one_as_it_is(tmp_path):
     queue = open_store(tmp_path / "queue")
     write_current(queue, 1)
-    checkpoints = FencedCheckpoints(StoreCheckpoints(str(tmp_path / "run")), Fence(queue.uri(), 1))
+    checkpoints = FencedCheckpoints(StoreCheckpoints(str(tmp_path / "run")), Fence(queue.uri(), 1), torch.device("cpu"))
 
     def save(interval: int) -> None:
         folder = tmp_path / f"local-{interval}"
