@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from enum import StrEnum
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -41,12 +42,20 @@ def peak_resident_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
+class GroupState(StrEnum):
+    """Of the workers of a training whose number may change: placed on their nodes or not, and whether there is room for more."""
+
+    STARTING = "starting"
+    TRAINING = "training"
+    MAY_GROW = "may grow"
+
+
 class LatestProgress:
-    """Body of the actor between worker and driver: the worker puts, the driver polls. The driver may offer more workers."""
+    """Body of the actor between workers and driver: either puts, the other asks."""
 
     def __init__(self) -> None:
         self._update: ProgressUpdate | None = None
-        self._may_grow = False
+        self._group = GroupState.STARTING
 
     def put(self, update: ProgressUpdate) -> None:
         """Keep the latest update."""
@@ -56,13 +65,13 @@ class LatestProgress:
         """The latest update, or None before the first."""
         return self._update
 
-    def set_may_grow(self, may_grow: bool) -> None:
-        """Whether the cluster has room for more workers."""
-        self._may_grow = may_grow
+    def set_group(self, state: GroupState) -> None:
+        """Set the state of the workers."""
+        self._group = state
 
-    def may_grow(self) -> bool:
-        """What was set last."""
-        return self._may_grow
+    def group(self) -> GroupState:
+        """The state of the workers that was set last."""
+        return self._group
 
 
 class ProgressBar:

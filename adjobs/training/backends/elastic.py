@@ -16,9 +16,11 @@ from typing import Any
 
 from adjobs.errors import ClusterError
 from adjobs.training.backends.ray_worker import Regrouping
+from adjobs.training.progress import GroupState
 
 log = logging.getLogger(__name__)
 
+POLL_SECONDS = 1
 PROBE_SECONDS = 5.0  # for room that is there Ray needs milliseconds, or a second after other workers have left it
 MAX_WAIT_SECONDS = (
     1800.0  # for room for the smallest number of workers; a lost machine is back by then, or nobody is at work on it
@@ -48,7 +50,7 @@ def fit_elastic(counts: Sequence[int], max_retries: int, bundle: Bundle, fit: Ca
     while True:
         workers = wait_for_room(counts, bundle)
         log.info("training with %d of at most %d workers", workers, counts[-1])
-        ray.get(progress.set_may_grow.remote(False))
+        ray.get(progress.set_group.remote(GroupState.STARTING))
         try:
             with _growing(next((count - workers for count in counts if count > workers), 0), bundle, progress):
                 outcome = fit(workers)
@@ -88,21 +90,36 @@ def _growing(more: int, bundle: Bundle, progress: Any) -> Iterator[None]:
         yield
         return
     done = threading.Event()
+    thread = threading.Thread(target=_reserve, args=(more, bundle, progress, done), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _reserve(more: int, bundle: Bundle, progress: Any, done: threading.Event) -> None:
+    """Hold room for more workers until ``done``, but ask for it only once the others have theirs: it would be taken from them."""
+    while not done.wait(POLL_SECONDS):
+        if _state(progress) == GroupState.TRAINING:
+            break
+    else:
+        return
     with _placement_group(more, bundle) as group:
+        while not done.is_set():
+            if group.wait(POLL_SECONDS):
+                progress.set_group.remote(GroupState.MAY_GROW)
+                done.wait()
 
-        def watch() -> None:
-            while not done.is_set():
-                if group.wait(1):
-                    progress.set_may_grow.remote(True)
-                    return
 
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
+def _state(progress: Any) -> GroupState | None:
+    import ray
+
+    try:
+        return GroupState(ray.get(progress.group.remote(), timeout=10))
+    except ray.exceptions.RayError:
+        return None
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 from adjobs.errors import DataError, JobError, SupersededError
 from adjobs.training.agreement import AgreedError, any_worker
 from adjobs.training.checkpoint import Checkpoints
+from adjobs.training.progress import GroupState
 from adjobs.training.stage_trainer import TrainingError
 from adjobs.training.worker import FinishedTraining, WorkerSetup, run_worker
 
@@ -65,6 +66,9 @@ def train_loop_per_worker(config: dict[str, Any]) -> Any:
     context, device = ray.train.get_context(), get_device()
     rank = context.get_world_rank()
 
+    if rank == 0:
+        config["progress"].set_group.remote(GroupState.TRAINING)
+
     def should_grow() -> bool:
         return config["may_grow"] and any_worker(rank == 0 and _may_grow(config["progress"]), device)
 
@@ -94,6 +98,6 @@ def _may_grow(progress: Any) -> bool:
     import ray
 
     try:
-        return bool(ray.get(progress.may_grow.remote(), timeout=10))
+        return bool(ray.get(progress.group.remote(), timeout=10) == GroupState.MAY_GROW)
     except ray.exceptions.RayError:
         return False
