@@ -222,7 +222,9 @@ class _Training:
                 stage.fit_statistics(self.data)
             broadcast_buffers(self.method)
         if self.worker.rank == 0 and due:
+            started_at = self.time_limit.seconds
             metrics = metrics | self._validate()
+            self.time_limit.reserve(self.time_limit.seconds - started_at)
         is_running = trainer is not None and self.progress.stage == trainer.index
         # Here and not after the checkpoint: a training that is resumed from it must end where this one does.
         if trainer and is_running and due and self.validation.evaluate is not None and self.time_limit.is_reached():

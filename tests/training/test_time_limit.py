@@ -47,3 +47,13 @@ def test_time_limit_none_is_never_reached():
     limit.start_stage(1)
     clock.now += 1e9
     assert not limit.is_reached()
+
+
+def test_time_limit_keeps_the_time_of_a_validation():
+    limit, clock = make_limit(60)
+    limit.start_stage(1)
+    limit.reserve(20)
+    clock.now += 39
+    assert not limit.is_reached()
+    clock.now += 1
+    assert limit.is_reached()
