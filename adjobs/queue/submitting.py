@@ -23,8 +23,15 @@ Answer = list[Submission] | QueueError
 
 # Built once; the states as literals: with parameters, SQLite would not use the index of live jobs, and read them all.
 _LIVE: sa.BindParameter[Any] = sa.bindparam("live", [state.value for state in LIVE], expanding=True, literal_execute=True)
-_FIND_LIVE = sa.select(jobs.c.key, jobs.c.id).where(jobs.c.key.in_(sa.bindparam("keys", expanding=True)), jobs.c.state.in_(_LIVE))
-_COUNT_QUEUED = sa.select(jobs.c.priority, sa.func.count()).where(jobs.c.state == JobState.QUEUED.value).group_by(jobs.c.priority)
+_FIND_LIVE = sa.select(jobs.c.key, jobs.c.id, sa.literal(0).label("priority"), sa.literal(0).label("number")).where(
+    jobs.c.key.in_(sa.bindparam("keys", expanding=True)), jobs.c.state.in_(_LIVE)
+)
+_COUNT_QUEUED = (
+    sa.select(sa.null().label("key"), sa.null().label("id"), jobs.c.priority, sa.func.count().label("number"))
+    .where(jobs.c.state == JobState.QUEUED.value)
+    .group_by(jobs.c.priority)
+)
+_READ = sa.union_all(_FIND_LIVE, _COUNT_QUEUED)  # one statement: each is three messages to PostgreSQL and their answers
 # For PostgreSQL all rows in one statement that is always the same: its driver sends every statement of a list on its own.
 _POSTGRESQL = sa.URL.create("postgresql+pg8000").get_dialect()()
 _COLUMNS = [column for column in jobs.c if column.name not in ("seq", "started_at", "ended_at", "run_id", "progress")]
@@ -50,7 +57,7 @@ def insert_jobs(connection: sa.Connection, requests: Sequence[Request], now: flo
     batch = _Batch(connection, now)
     accepted = [_find_predecessors(connection, request) for request in requests]
     valid = [request for request, after in zip(requests, accepted, strict=True) if not isinstance(after, QueueError)]
-    batch.find_live({job.key for request in valid for job in request})
+    batch.read({job.key for request in valid for job in request})
     answers: list[list[tuple[str, bool]] | QueueError] = []
     for request, after in zip(requests, accepted, strict=True):
         answers.append(after if isinstance(after, QueueError) else list(map(batch.add, request, after)))
@@ -70,14 +77,18 @@ class _Batch:
     def __init__(self, connection: sa.Connection, now: float) -> None:
         self._connection, self._now = connection, now
         self._live: dict[str, str] = {}  # ids by key
+        self._queued: dict[int, int] = {}  # numbers of jobs by priority
         self._new: dict[str, dict[str, Any]] = {}  # rows by id
         self._waits: list[dict[str, str]] = []
         self._positions: dict[str, int] = {}  # by id
 
-    def find_live(self, keys: set[str]) -> None:
-        """Find the living jobs with these keys."""
-        if keys:
-            self._live = {row.key: row.id for row in self._connection.execute(_FIND_LIVE, {"keys": sorted(keys)})}
+    def read(self, keys: set[str]) -> None:
+        """Find the living jobs with these keys, and how many wait with each priority."""
+        for row in self._connection.execute(_READ, {"keys": sorted(keys)}):
+            if row.key is None:
+                self._queued[row.priority] = row.number
+            else:
+                self._live[row.key] = row.id
 
     def add(self, job: NewJob, after: list[str]) -> tuple[str, bool]:
         """Add a job; returns its id, or that of an equal one, and whether it is new."""
@@ -118,10 +129,10 @@ class _Batch:
 
     def _find_positions(self) -> dict[str, int]:
         """The places of the new jobs, by id, before they are inserted."""
-        queued: dict[int, int] = {row[0]: row[1] for row in self._connection.execute(_COUNT_QUEUED)}
         in_order = sorted(self._new.values(), key=lambda row: -int(row["priority"]))  # stable: first come, first served
         ahead = {
-            row["priority"]: sum(count for priority, count in queued.items() if priority >= row["priority"]) for row in in_order
+            row["priority"]: sum(count for priority, count in self._queued.items() if priority >= row["priority"])
+            for row in in_order
         }
         return {row["id"]: 1 + place + ahead[row["priority"]] for place, row in enumerate(in_order)}
 
