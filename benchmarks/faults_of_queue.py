@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import signal
 import sys
 import time
@@ -175,7 +176,9 @@ def disk_of_queue(stack: FaultStack) -> str:
 def submitted_twice(stack: FaultStack) -> str:
     """As proxies do that lose an answer."""
     token = Path(stack.state.environment["ADJOBS_QUEUE_TOKEN_PATH"]).read_text().strip()
-    body = json.dumps({"jobs": [{"verb": "train", "name": "job", "document": stack.document(), "key": "once"}]}).encode()
+    body = json.dumps(
+        {"jobs": [{"verb": "train", "name": "job", "document": stack.document(), "key": secrets.token_hex(16)}]}
+    ).encode()
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     jobs = []
     for _ in range(2):

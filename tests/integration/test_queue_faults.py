@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,7 +39,7 @@ def client() -> QueueClient:
     return QueueClient.from_settings(Settings.from_env(os.environ))
 
 
-def submit(client: QueueClient, data: Path, key: str) -> str:
+def submit(client: QueueClient, data: Path) -> str:
     """A training that stores a checkpoint every three steps."""
     params = {"backbone": "resnet18", "weights": "none", "epochs": 8, "batch_size": 4}
     document = {
@@ -47,15 +49,15 @@ def submit(client: QueueClient, data: Path, key: str) -> str:
         "train": {"cpus_per_worker": 1},
         "track": {"experiment": "faults"},
     }
-    (job,) = client.submit([{"verb": "train", "name": key, "document": document, "key": key}])
+    (job,) = client.submit([{"verb": "train", "name": "job", "document": document, "key": secrets.token_hex(16)}])
     return str(job["id"])
 
 
 def drivers(stack: dict[str, Any], job: str) -> Iterator[psutil.Process]:
     for process in processes.stack_processes(stack["id"]):
-        words = process.cmdline() if processes.is_alive(process) else []
-        if words[:3] == [words[0] if words else "", "-m", "adjobs.cli.driver"] and job in words:
-            yield process
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline()[1:4] == ["-m", "adjobs.cli.driver", job]:
+                yield process
 
 
 def checkpointed(client: QueueClient, job: str) -> Callable[[], bool]:
@@ -73,11 +75,11 @@ def metrics(run_id: str) -> dict[str, float]:
 
 def test_driver_killed_job_is_resumed_to_the_result_of_an_undisturbed_one(stack, client, tmp_path):
     data = draw_folder(tmp_path / "data", 20, 10, size=32)
-    killed = submit(client, data, "killed")
+    killed = submit(client, data)
     wait_for(checkpointed(client, killed))
     (driver,) = drivers(stack, killed)
     driver.send_signal(signal.SIGKILL)
-    undisturbed = submit(client, data, "undisturbed")
+    undisturbed = submit(client, data)
     ended = [
         wait_for(lambda job=job: (shown := client.get(job))["state"] in ("done", "failed") and shown)
         for job in (killed, undisturbed)
