@@ -268,7 +268,7 @@ def test_read_odd_shape_of_key_points_is_refused(shape, tmp_path):
         ("0 0.4 0.3 0.6 0.3 0.6 0.7 0.4 0.7", []),  # an outline
     ],
 )
-def test_read_lines_that_look_like_poses_warns_if_all_do(line, kinds, tmp_path):
+def test_read_lines_like_poses_warns_if_all_are(line, kinds, tmp_path):
     write_lines(tmp_path, [line] * 5)
     assert [problem.kind for problem in problems_of(tmp_path)] == kinds
     (tmp_path / "labels" / "4.txt").write_text("0 0.4 0.3 0.6 0.3 0.6 0.7")
