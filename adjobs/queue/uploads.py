@@ -20,6 +20,8 @@ from adjobs.queue.archives import Archives
 from adjobs.queue.schemas import UploadResponse
 from adjobs.storage.base import disk_errors
 
+_BODY = {"requestBody": {"required": True, "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}}
+
 MAX_AT_ONCE = 4
 """Uploads that are received at the same time: each needs disk space on the queue's machine until it is stored."""
 
@@ -35,7 +37,7 @@ def add_uploads(app: FastAPI, archives: Archives) -> None:
         """Whether an archive is stored already."""
         return JSONResponse({"sha256": sha256, "exists": archives.has(sha256)})
 
-    @app.put("/api/uploads", responses=describe(UploadResponse, *CHANGE))
+    @app.put("/api/uploads", responses=describe(UploadResponse, *CHANGE), openapi_extra=_BODY)
     async def upload(request: Request, identity: Submitter, sha256: Digest) -> JSONResponse:
         """Store the archive of a working directory, a zip file: all of it, or nothing."""
         if turn.locked():

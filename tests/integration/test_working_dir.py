@@ -77,7 +77,7 @@ def test_ray_job_submit_beside_the_queue_trains_and_submits(project: Path) -> No
     write_job(project, method="cdo", params=params)
     ray_job_submit(project, "trains", "python", "-m", "adjobs", "train", "job.yaml")
     ray_job_submit(project, "submits", "python", "-m", "adjobs", "submit", "job.yaml", "--wait")
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 400
     jobs = foreign_jobs()
     while any(job["state"] in ("starting", "running") for job in jobs.values()):
         assert time.monotonic() < deadline, jobs

@@ -13,7 +13,7 @@ from adjobs.errors import QueueError
 from adjobs.queue import access, client, rates
 from adjobs.queue.client import QueueClient
 from adjobs.queue.rates import TokenBuckets
-from tests.helpers.queue import RunningQueue
+from tests.helpers.queue import RunningQueue, write_zip
 
 
 @pytest.fixture
@@ -90,3 +90,17 @@ def test_client_that_sends_byte_for_byte_loses_its_connection(queue, start):
         with pytest.raises(OSError, match=r"[Bb]roken pipe|reset|closed"):
             send_slowly(slow)
     assert time.monotonic() - started_at < 6
+
+
+def test_client_that_sends_a_large_body_fast_enough_keeps_its_connection(queue, monkeypatch, tmp_path):
+    monkeypatch.setattr(rates, "BYTES_PER_SECOND", 1000)
+    path, digest = write_zip(tmp_path / "a.zip", *(f"{i}.py" for i in range(10)))
+    content, address = path.read_bytes(), queue.url.removeprefix("http://").split(":")
+    head = f"PUT /api/uploads?sha256={digest} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {queue.token()}\r\n"
+    with socket.create_connection((address[0], int(address[1])), timeout=10) as steady:
+        steady.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode())
+        for first in range(0, len(content), len(content) // 15):  # longer than two times the limit for a request
+            steady.sendall(content[first : first + len(content) // 15])
+            time.sleep(0.08)
+        assert steady.recv(1000).startswith(b"HTTP/1.1 200")
+    assert queue.archives.has(digest)
