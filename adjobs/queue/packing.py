@@ -13,7 +13,7 @@ from pathlib import Path
 from adjobs.errors import QueueError, one_line, printable
 from adjobs.queue.ignoring import OWN_FILE, Fate, IgnoreRules, is_environment
 
-MAX_ARCHIVE = 100 * 2**20
+MAX_ARCHIVE = 100 * 2**20 - 1
 """Bytes of an archive: Ray's HTTP interface takes no more."""
 
 MAX_FILES = 20_000
@@ -125,13 +125,16 @@ def write_archive(directory: WorkingDir, target: Path) -> str:
     Nothing is compressed: other versions of zlib would make other bytes of the same files.
 
     Raises:
-        QueueError: a file cannot be read, or changed meanwhile.
+        QueueError: a file cannot be read, or changed meanwhile; or the names of very many files make it too large.
     """
     with zipfile.ZipFile(target, "w") as archive:
         for file in directory.files:
             _add_file(archive, file)
         for name in sorted(directory.extra):
             archive.writestr(_entry(name, is_executable=False), directory.extra[name])
+    if (size := target.stat().st_size) > MAX_ARCHIVE:
+        problem = f"{size_text(size)} as an archive, at most {size_text(MAX_ARCHIVE)} are allowed"
+        raise QueueError(f"--working-dir {directory.root}: {problem}; leave files out in {OWN_FILE}, or store them in S3")
     with target.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 

@@ -146,3 +146,10 @@ def test_write_archive_file_that_grew_meanwhile_is_refused(tmp_path):
     write(tmp_path / "root", "a.py", content=b"more")
     with pytest.raises(QueueError, match="changed while it was read"):
         write_archive(directory, tmp_path / "a.zip")
+
+
+def test_write_archive_that_is_too_large_is_refused(tmp_path, monkeypatch):
+    write(tmp_path / "root", "a.py")
+    monkeypatch.setattr("adjobs.queue.packing.MAX_ARCHIVE", 50)
+    with pytest.raises(QueueError, match=r"\d+ bytes as an archive, at most 50 bytes are allowed; leave files out in"):
+        write_archive(scan(tmp_path / "root", (), (), 50), tmp_path / "a.zip")
