@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,17 @@ import torch.distributed as dist
 from torch import multiprocessing, nn
 
 from adjobs import methods
+from adjobs.data import batches
+from adjobs.evaluation.evaluate import DeviceConfig
 from adjobs.methods.contract import BatchComposition, Selection, Stage
 from adjobs.nn.distributed import broadcast_buffers
 from adjobs.nn.norm import synchronise_batch_norm
 from adjobs.training import stage_trainer
-from adjobs.training.loop import FitResult, Validation
-from adjobs.training.stage_trainer import train_only
+from adjobs.training.loop import FitResult, Validation, fit
+from adjobs.training.stage_trainer import WorkerContext, train_only
 from tests.helpers.drawing import draw_folder
 from tests.helpers.tiny import DETERMINISTIC, drawn_data, tiny_method
-from tests.training.test_loop import CPU, KilledError, train
+from tests.training.test_loop import CPU, Checkpoints, KilledError, RecordingCallback, train
 
 pytestmark = pytest.mark.slow
 
@@ -96,9 +99,50 @@ def three_steps(rank: int, world_size: int, case: str, root: str, out: str) -> N
 
 
 def every_case(rank: int, root: str) -> None:
-    """Three steps of every case as one of two workers; starting processes takes longer than they do."""
+    """Three steps of every case as one of two workers, then a whole training; starting processes takes longer than they do."""
     for case in CASES:
         three_steps(rank, 2, case, root, f"{root}/{case}-two")
+    for case in CASES:
+        with_changing_workers(rank, case, Path(root))
+
+
+def with_changing_workers(rank: int, case: str, root: Path) -> None:
+    """A training by two workers, and one by two, then the first alone, then two again, each from the other's checkpoint."""
+    two = WorkerContext(DeviceConfig(CPU), rank, 2, max_world_size=2)
+    alone = WorkerContext(DeviceConfig(CPU), max_world_size=2)
+    undisturbed = part_of_training(two, case, root, "undisturbed", None)
+    part_of_training(two, case, root, "changing", 1)
+    if rank == 0:
+        part_of_training(alone, case, root, "changing", 1)
+    changing = part_of_training(two, case, root, "changing", None)
+    if rank == 0:
+        torch.save({"undisturbed": undisturbed, "changing": changing}, root / f"{case}-states")
+
+
+def part_of_training(worker: WorkerContext, case: str, root: Path, name: str, intervals: int | None) -> dict[str, Any]:
+    """Train from the last checkpoint under a name, some intervals or to the end, without random draws and in float64."""
+    if worker.world_size > 1:
+        meeting = f"file://{root}/{case}-{name}-{intervals}.meeting"
+        dist.init_process_group("gloo", init_method=meeting, rank=worker.rank, world_size=worker.world_size)
+    method_name, params = CASES[case]
+    _, data = drawn_data(root / "d", root / "cache", 32, label_detail=params.get("supervision", "full"))
+    still = {key: value for key, value in DETERMINISTIC.items() if key in methods.config_class(method_name).model_fields}
+    method = tiny_method(method_name, 32, **still, **params).double()
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(KilledError):
+        to_float = batches.to_float
+        patch.setattr(batches, "to_float", lambda images, device: to_float(images, device).double())
+        patch.setattr(stage_trainer, "INTERVAL_STEPS", 2)
+        fit(
+            method,
+            data,
+            worker,
+            validation=Validation(Selection("last", "image_auroc"), None),
+            checkpoints=Checkpoints(root / f"{case}-{name}", intervals),
+            callback=RecordingCallback(),
+        )
+    if worker.world_size > 1:
+        dist.destroy_process_group()
+    return method.state_dict()
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +165,14 @@ def test_fit_two_workers_equal_one_with_the_same_global_batch(case, of_two_worke
     torch.testing.assert_close(torch.tensor(one["losses"]), torch.tensor(two["losses"]), rtol=0, atol=1e-5)
     for key, value in one["weights"].items():
         torch.testing.assert_close(value, two["weights"][key], rtol=0, atol=1e-5, msg=key)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_fit_two_workers_then_one_then_two_equal_two_throughout(case, of_two_workers):
+    """Up to rounding: inside stages and between them, with statistics, preparations and the optimizer's state."""
+    states = torch.load(of_two_workers / f"{case}-states", weights_only=True)
+    for key, value in states["undisturbed"].items():
+        torch.testing.assert_close(states["changing"][key], value, rtol=0, atol=1e-5, msg=key)
 
 
 @pytest.mark.parametrize(

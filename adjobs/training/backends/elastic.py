@@ -20,11 +20,9 @@ from adjobs.training.progress import GroupState
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 1
+POLL_SECONDS = 1.0
 PROBE_SECONDS = 5.0  # for room that is there Ray needs milliseconds, or a second after other workers have left it
-MAX_WAIT_SECONDS = (
-    1800.0  # for room for the smallest number of workers; a lost machine is back by then, or nobody is at work on it
-)
+MAX_WAIT_SECONDS = 1800.0  # for the smallest number of workers; by then a lost machine is back, or will not be soon
 
 Bundle = Mapping[str, float]
 """What one worker asks for, by Ray's names of resources."""
@@ -58,7 +56,7 @@ def fit_elastic(counts: Sequence[int], max_retries: int, bundle: Bundle, fit: Ca
             losses += not isinstance(error, ray.train.PreemptionError)  # a machine that was announced to go is no failure
             if losses > max_retries:
                 raise
-            log.warning("a worker was lost; training continues from the last checkpoint with as many as there is room for")
+            log.warning("a worker was lost or failed; training continues from the last checkpoint")
             continue
         if not isinstance(outcome, Regrouping):
             return outcome

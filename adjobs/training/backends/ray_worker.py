@@ -66,7 +66,7 @@ def train_loop_per_worker(config: dict[str, Any]) -> Any:
     context, device = ray.train.get_context(), get_device()
     rank = context.get_world_rank()
 
-    if rank == 0:
+    if rank == 0 and config["may_grow"]:
         config["progress"].set_group.remote(GroupState.TRAINING)
 
     def should_grow() -> bool:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 import ray.train
 import ray.train.torch
 import torch
@@ -13,9 +14,15 @@ import torch
 from adjobs.errors import AdjobsError, DataError, JobError, StorageError
 from adjobs.training.agreement import AgreedError
 from adjobs.training.backends import ray_worker
+from adjobs.training.progress import GroupState
 from adjobs.training.stage_trainer import TrainingError
 
-CONFIG = {"task": None, "progress": SimpleNamespace(put=SimpleNamespace(remote=None)), "finalize": lambda training: "done"}
+CONFIG = {
+    "task": None,
+    "progress": SimpleNamespace(put=SimpleNamespace(remote=None)),
+    "finalize": lambda training: "done",
+    "may_grow": False,
+}
 
 
 @pytest.fixture
@@ -59,3 +66,21 @@ def test_train_loop_lasting_error_of_the_finalizer_is_returned(run_one_of, monke
 
     monkeypatch.setitem(CONFIG, "finalize", refuse)
     assert run_one_of(2, lambda setup: setup.finalize(None)) is error
+
+
+@pytest.mark.parametrize(("state", "stops"), [(GroupState.TRAINING, False), (GroupState.MAY_GROW, True)])
+def test_train_loop_stops_after_a_checkpoint_when_there_is_room_for_more_workers(run_one_of, monkeypatch, state, stops):
+    states, reports = [], []
+    actor = SimpleNamespace(
+        put=SimpleNamespace(remote=None),
+        set_group=SimpleNamespace(remote=states.append),
+        group=SimpleNamespace(remote=lambda: state),
+    )
+    monkeypatch.setattr(ray, "get", lambda answer, timeout: answer)
+    monkeypatch.setattr(ray.train, "report", lambda metrics, checkpoint: reports.append(metrics))
+    monkeypatch.setitem(CONFIG, "progress", actor)
+    monkeypatch.setitem(CONFIG, "may_grow", True)
+    outcome = run_one_of(1, lambda setup: setup.checkpoints.save(None, {"interval": 1.0}) or "trained")
+    assert isinstance(outcome, ray_worker.Regrouping) == stops
+    assert states == [GroupState.TRAINING]
+    assert reports == [{"interval": 1.0}]
