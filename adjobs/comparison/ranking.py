@@ -124,12 +124,13 @@ def _curves(ranking: Ranking) -> list[str]:
     """What more labelled anomalies would bring, from what the last doubling of their number brought."""
     sentences = []
     for name in dict.fromkeys(point.name for point in ranking.curves):
-        points = [point for point in ranking.curves if point.name == name and point.gain is not None]
-        if points:
-            sentences.append(_gain(points[0], ranking))
-    missing = [f"{point.name} with {point.train_anomalies}" for point in ranking.curves if point.reason]
-    if missing:
-        sentences.append(f"The learning curve lacks {_listed(missing)} labelled anomalies.")
+        points = [point for point in ranking.curves if point.name == name]
+        trained = [point for point in points if point.gain is not None]
+        missing = [str(point.train_anomalies) for point in points if point.gain is None]
+        if trained:
+            sentences.append(_gain(trained[0], ranking))
+        if missing:
+            sentences.append(f"{name} was not trained with {_listed(missing)} labelled anomalies: {points[-1].reason}.")
     return sentences
 
 

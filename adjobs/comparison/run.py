@@ -175,7 +175,7 @@ def _curve_point(candidate: Candidate, full: Trained, left: float, trainings: Tr
     assert candidate.train_anomalies is not None
     count, needed = candidate.train_anomalies, full.outcome.train_seconds
     if left < needed:
-        reason = f"takes about {needed:.0f} s, of the budget {max(0.0, left):.0f} s are left"
+        reason = f"it would take about {needed:.0f} s, and {max(0.0, left):.0f} s of the budget are left"
         return CurvePoint(candidate.name, count, reason=reason), 0.0
     outcome = trainings.train(candidate, f"learning curve of {candidate.name} (labelled anomalies: {count})")
     if isinstance(outcome, Failure):

@@ -100,4 +100,4 @@ def test_recommend_last_doubling_says_what_more_labels_would_bring(gain, verdict
     doubling, missing = recommend(make_ranking([make_trained("cdo", 2.0)], curves))[-2:]
     assert doubling.startswith("From 20 to 40 labelled anomalies, the image AUROC of liac ")
     assert doubling.endswith(verdict)
-    assert missing == "The learning curve lacks liac with 10 labelled anomalies."
+    assert missing == "liac was not trained with 10 labelled anomalies: takes about 90 s."

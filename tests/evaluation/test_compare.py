@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from adjobs.evaluation.compare import compare_auroc, compare_metric
+from adjobs.evaluation.compare import compare_auroc, compare_metric, compare_resampled
 from adjobs.metrics import ranking
+from adjobs.metrics.bootstrap import count_outcomes, draw_resamples
 from tests.helpers.oracles import slow_covariance
 from tests.helpers.scores import random_scores
 
@@ -136,3 +137,18 @@ def test_compare_invalid_arguments_are_refused():
             call([0, 1], [1, 2], [1, np.nan])
         with pytest.raises(ValueError, match="labels and scores: got shapes"):
             call([0, 1], [1, 2], [1, 2, 3])
+
+
+def test_compare_resampled_agrees_with_compare_metric():
+    """On the resamples that it draws itself."""
+    labels, a, b = pair(0, gain=0.3)
+    weights = np.concatenate(list(draw_resamples(labels == 1, 1000, 0)))
+    resampled = [count_outcomes(labels == 1, scores, weights).auroc() for scores in (a, b)]
+    values = [ranking.auroc(labels == 1, scores) for scores in (a, b)]
+    expected = compare_metric("image_auroc", labels, a, b)
+    assert compare_resampled(*values, *resampled)[:4] == pytest.approx(expected[:4])
+
+
+def test_compare_resampled_undefined_in_most_resamples_has_no_interval():
+    difference = compare_resampled(0.5, 0.4, [np.nan, np.nan, 0.5], [0.4, 0.4, 0.4])
+    assert (difference.low, difference.reason) == (None, "undefined in most resamples")
