@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -75,6 +76,12 @@ def _revision(connection: sa.Connection) -> str | None:
 def _server(url: sa.URL) -> sa.Engine:
     # A connection is slow to make, and most are needed at once only now and then: the last used is the first to be used again.
     engine = sa.create_engine(url, pool_size=16, max_overflow=32, pool_use_lifo=True)
+
+    @sa.event.listens_for(engine, "connect")
+    def send_at_once(connection: sa.engine.interfaces.DBAPIConnection, _: object) -> None:
+        # pg8000 sends a statement in several small packets, and does not ask the system to send each of them at once: one of
+        # them then waits up to 40 ms until the server has acknowledged the one before.
+        connection._usock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     @sa.event.listens_for(engine, "checkout")
     def ping(connection: sa.engine.interfaces.DBAPIConnection, *_: object) -> None:
