@@ -104,7 +104,7 @@ def _check(
     from adjobs.cli.jobs import preflight
 
     answer = client.preflight(requests)
-    preflight.refuse_problems(files, answer["jobs"])
+    preflight.refuse_problems(files, requests, answer["jobs"])
     warnings = list(preflight.version_warnings(answer))
     lines = [f"warning: {warning}" for warning in warnings]
     lines += [] if directory is None else preflight.upload_lines(directory)

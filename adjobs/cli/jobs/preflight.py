@@ -15,28 +15,30 @@ from adjobs.queue.packing import WorkingDir, size_text
 from adjobs.version import __version__
 
 
-def refuse_problems(files: Sequence[Path], checked: Sequence[Mapping[str, Any]]) -> None:
+def refuse_problems(files: Sequence[Path], requests: Sequence[Mapping[str, Any]], checked: Sequence[Mapping[str, Any]]) -> None:
     """Stop before anything is sent if the queue would refuse a job.
 
     Args:
         files: the job files.
+        requests: their jobs.
         checked: what the queue says of each.
 
     Raises:
         JobError: says all that is wrong.
     """
     problems = []
-    for file, job in zip(files, checked, strict=True):
-        problems += [f"{file}: {_missing(path)}" for path in job["missing"]]
+    for file, request, job in zip(files, requests, checked, strict=True):
+        data = request["document"]["data"]["uri"]
+        problems += [f"{file}: {_missing(path, is_data=path == data)}" for path in job["missing"]]
         problems += [job["problem"]] if job["problem"] else []
     if problems:
         raise JobError(join_problems(problems))
 
 
-def _missing(text: str) -> str:
-    path = Path(text)
-    place = "is on this machine, but not on the queue's" if path.exists() else "is neither on this machine nor on the queue's"
-    if path.is_dir() or not path.exists():
+def _missing(text: str, *, is_data: bool) -> str:
+    exists = Path(text).exists()
+    place = "is on this machine, but not on the queue's" if exists else "is neither on this machine nor on the queue's"
+    if is_data:
         remedy = f"copy data to S3 ('adjobs data import {text} s3://bucket/prefix') or to a folder that the cluster shares"
     else:
         remedy = "give the folder that it is in as --working-dir, or copy it to a folder that the cluster shares"
