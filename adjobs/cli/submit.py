@@ -49,7 +49,8 @@ if TYPE_CHECKING:
 def command(job_files: tuple[Path, ...], wait: bool, dry_run: bool, **options: Any) -> tuple[dict[str, Any], str, int]:
     """Queue jobs on the cluster.
 
-    Each job file becomes one job, in the given order; either all are queued or none. A file with a section compare is a comparison.
+    Each job file becomes one job, in the given order; either all are queued or none. A file with a section compare is a
+    comparison.
 
     \b
     adjobs submit job.yaml
