@@ -246,8 +246,9 @@ def run_all(bench: Bench) -> list[str]:
     """The page."""
     submit = [noted(row) for kind in bench.servers for row in submit_rows(bench, kind)]
     dispatch = [noted(dispatch_row(bench, kind, slots)) for kind in bench.servers for slots in (1, 8)]
-    adopt = [noted(adopt_row(bench, "SQLite", is_other)) for is_other in (False, True)]
-    memory, times = noted(many_jobs(bench, "SQLite"))
+    adopt = [noted(adopt_row(bench, kind, is_other)) for kind in bench.servers for is_other in (False, True)]
+    many = [noted(many_jobs(bench, kind)) for kind in bench.servers]
+    memory, times = ([row for rows in tables for row in rows] for tables in zip(*many, strict=True))
     return [
         f"## Submitting {bench.count} jobs",
         table("| database | through | submitters | jobs | jobs/s | median ms | p99 ms | longest ms |", submit, 4),

@@ -79,6 +79,7 @@ def test_why_names_slots_predecessors_and_a_silent_head(queue):
         ({"verb": "sing"}, "jobs.1.verb: Input should be 'train', 'tune' or 'compare'"),
         ({"name": "a\nb"}, "jobs.1.name: String should match pattern"),
         ({"priority": 5000}, "jobs.1.priority: Input should be less than or equal to 1000"),
+        ({"priority": "5"}, "jobs.1.priority: Input should be a valid integer"),
         ({"after": ["nope"]}, "--after: job 'nope': no such job"),
         ({"other": 1}, "jobs.1.other: Extra inputs are not permitted"),
     ],
