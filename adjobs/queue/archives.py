@@ -86,7 +86,7 @@ def check_archive(path: Path) -> None:
             entries = archive.infolist()
         for entry in entries:
             check_key(entry.filename)
-    except (zipfile.BadZipFile, StorageError, ValueError, OSError) as error:
+    except (zipfile.error, StorageError, ValueError, OSError) as error:
         raise QueueError(f"the upload is not an archive of files ({one_line(error)}); submit with 'adjobs submit'") from error
     size = sum(entry.file_size for entry in entries)
     if size > MAX_ARCHIVE or len(entries) > MAX_FILES:

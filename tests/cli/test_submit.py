@@ -113,7 +113,7 @@ def test_submit_data_in_the_directory_stay_where_they_are(project, queue):
     assert archive_of(queue, job["id"]).keys() == {"code.py", "job.yaml"}
 
 
-def test_submit_method_of_the_directory_is_checked_here_and_uploaded(project, queue):
+def test_submit_method_of_the_directory_is_checked_and_uploaded(project, queue):
     write_project(project, method="gloss", package="glossy_submit")
     write_job(project, {**queue.document(), "method": "gloss", "params": {"lr": -1}})
     assert "params.lr: got -1" in refused(submit(project))

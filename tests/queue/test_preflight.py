@@ -29,13 +29,13 @@ def missing(uri: Path | str, method: str = "cdo", params: dict[str, Any] | None 
 
 
 def test_missing_paths_are_absolute_ones_that_this_machine_does_not_have(tmp_path):
-    nowhere, here = str(tmp_path / "nowhere"), str(tmp_path)
+    nowhere, folder = str(tmp_path / "nowhere"), str(tmp_path)
     assert missing(nowhere, params={"weights": f"{nowhere}.pth"}, split=f"{nowhere}.json") == [
         nowhere,
         f"{nowhere}.pth",
         f"{nowhere}.json",
     ]
-    assert missing(here, params={"weights": "relative.pth"}, split="relative.json") == []
+    assert missing(folder, params={"weights": "relative.pth"}, split="relative.json") == []
     assert missing("s3://bucket/data", params={"weights": "none"}) == []
     assert missing("elpv") == []
     assert missing(nowhere, method="of the working directory", params={"weights": f"{nowhere}.pth"}) == [nowhere]

@@ -47,10 +47,10 @@ def _missing(text: str, *, is_data: bool) -> str:
 
 def version_warnings(queue: Mapping[str, Any]) -> Iterator[str]:
     """Where versions differ between here and the cluster so far that a job may not run there as here."""
-    here = {"adjobs": __version__, "Python": platform.python_version(), "Ray": importlib.metadata.version("ray")}
-    there = {"adjobs": queue["version"], "Python": queue["python"], "Ray": queue["ray"]}
+    local = {"adjobs": __version__, "Python": platform.python_version(), "Ray": importlib.metadata.version("ray")}
+    remote = {"adjobs": queue["version"], "Python": queue["python"], "Ray": queue["ray"]}
     for name, digits in (("adjobs", 3), ("Python", 2), ("Ray", 1)):
-        ours, theirs = here[name], there[name]
+        ours, theirs = local[name], remote[name]
         if theirs is not None and ours.split(".")[:digits] != theirs.split(".")[:digits]:
             yield f"{name} is {ours} here and {theirs} on the cluster, where the jobs run; use the same version"
 
