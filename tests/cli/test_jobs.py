@@ -12,6 +12,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from adjobs.cli.main import main
+from adjobs.queue import access
 from adjobs.queue.ray_jobs import ForeignJob, RayStatus
 from adjobs.queue.states import JobState
 from tests.helpers.queue import RunningQueue
@@ -133,6 +134,7 @@ def test_queue_that_is_not_known_says_how_to_start_one(queue, monkeypatch):
 
 
 def test_token_made_listed_and_revoked(queue, monkeypatch, tmp_path):
+    monkeypatch.setattr(access, "TOKEN_SECONDS", 0)
     monkeypatch.setenv("ADJOBS_QUEUE_DATABASE", f"sqlite:///{tmp_path / 'queue.db'}")
     token = run("token", "create", "bob", "--role", "viewer").stdout.strip()
     (tmp_path / "token").write_text(token)
