@@ -65,6 +65,7 @@ def _draw_costs(axes: Axes, compared: Sequence[ComparedMethod], metric: str) -> 
             color=INK,
         )
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.margins(x=0.25, y=0.12)
     for label, colour in (("best, or not distinguishable from it", BLUE), ("worse than the best", GREY)):
         axes.plot([], [], "o", color=colour, label=label)
@@ -76,6 +77,6 @@ def _draw_curves(axes: Axes, curves: Sequence[ComparedMethod], metric: str) -> N
     for method, colour in zip(curves, _COLOURS * len(curves), strict=False):
         counts, values = zip(*method.curve, strict=True)
         axes.plot(counts, values, "o-", color=colour, markersize=5, linewidth=1.4, label=fit_text(method.name, _LABEL_POINTS))
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.06 * max(method.curve[-1][0] for method in curves))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, fontsize=SMALL, labelcolor=INK)
