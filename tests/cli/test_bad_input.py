@@ -78,6 +78,7 @@ def huge_png(path: Path) -> None:
             "hold.*available: budget, dpae, holdout, liac, official",
         ),
         (["--method", "cdo", "--data", "elpv", "--set", "train.workers=2", "--local"], "training in this process has 1"),
+        (["--method", "cdo", "--data", "elpv", "--set", "train.workers=[2, 4]", "--local"], r"got \[2, 4\], training in this"),
         ([], "nothing to train"),
         (["no.yaml"], "job file 'no.yaml': cannot be read"),
         (["--resume", "x", "--method", "cdo"], "--resume: takes the job, and where it trains, from the run"),

@@ -6,12 +6,14 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import ray
 
+from adjobs.config.job import TrainSection
 from adjobs.errors import TrackingError
 from adjobs.training.resources import WorkerResources
 from adjobs.tuning.resources import TrialResources
 from adjobs.tuning.state import TrialState
-from adjobs.tuning.tune_bridge import _QueueCallback, _QueueScheduler, _QueueSearcher, _TuneBridge
+from adjobs.tuning.tune_bridge import _QueueCallback, _QueueScheduler, _QueueSearcher, _TuneBridge, resolve_trial_resources
 from tests.helpers.search import VALUES, FakeSearch
 
 RESOURCES = TrialResources(WorkerResources(2, 0.0), 4, workers=1, gpu_mib=0.0, context_mib=0.0, node_mib=8000)
@@ -117,3 +119,11 @@ def test_error_file_without_text_is_a_lost_process(tmp_path, content):
         (tmp_path / "error.txt").write_text(content)
     tune.scheduler.on_trial_error(None, trial)
     assert (tune.manager.trials[0].failures, tune.manager.trials[0].state) == (1, None)
+
+
+@pytest.mark.parametrize(("workers", "of_a_trial", "at_once"), [((1, 4), 1, 12), ((2, 4), 2, 6), (4, 4, 3)])
+def test_resolve_trial_resources_of_a_range_of_workers_takes_the_smallest_number(workers, of_a_trial, at_once, monkeypatch):
+    nodes = [{"Alive": True, "Resources": {"CPU": 8.0, "memory": 2.0**30}}, {"Alive": True, "Resources": {"CPU": 4.0}}]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    resources = resolve_trial_resources(TrainSection(workers=workers, cpus_per_worker=1))
+    assert (resources.workers, resources.max_concurrent, resources.node_mib) == (of_a_trial, at_once, 1024)
