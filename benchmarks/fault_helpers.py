@@ -32,6 +32,8 @@ from adjobs.tracking.client import connect
 EXPERIMENT = "faults"
 NICENESS = "RAY_worker_niceness"
 """Of Ray's workers; with Ray's own value of 15 they would hardly run beside other work."""
+OF_RAY = ("IDLE", "DashboardAgent", "RuntimeEnvAgent", "_AutoscalingCoordinatorActor", "PlacementGroupCleaner")
+"""Processes that a Ray head keeps; the last one is ended when the next job starts."""
 DRIVER = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 TIMED = ("ms_per_image", "images_per_s", "seconds", "memory")
 """In the names of metrics that differ from run to run."""
@@ -89,7 +91,7 @@ class FaultStack:
     def workers(self) -> list[psutil.Process]:
         """Ray's processes that do something for a job."""
         titles = [(process, " ".join(command_line(process))) for process in processes.stack_processes(self.state.id)]
-        return [process for process, title in titles if title.startswith("ray::") and "IDLE" not in title]
+        return [process for process, title in titles if title.startswith("ray::") and not any(own in title for own in OF_RAY)]
 
     def document(self) -> dict[str, Any]:
         """A training of a few seconds, in which a checkpoint is stored every three steps."""

@@ -81,7 +81,7 @@ def test_driver_killed_job_is_resumed_to_the_result_of_an_undisturbed_one(stack,
     driver.send_signal(signal.SIGKILL)
     undisturbed = submit(client, data)
     ended = [
-        wait_for(lambda job=job: (shown := client.get(job))["state"] in ("done", "failed") and shown)
+        wait_for(lambda job=job: (shown := client.get(job))["state"] in ("done", "failed") and shown, 400)
         for job in (killed, undisturbed)
     ]
     assert [(job["state"], job["attempt"]) for job in ended] == [("done", 2), ("done", 1)]

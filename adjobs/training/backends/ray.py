@@ -8,8 +8,10 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
+
+import psutil
 
 from adjobs.config.job import TrainSection
 from adjobs.config.settings import Settings
@@ -27,6 +29,7 @@ ATTEMPTS = {"controller_failure_limit": 30}
 # Where the number of workers may change, it is chosen again after a loss; Ray Train would start as many as before.
 ONE_ATTEMPT = {"max_failures": 0, "controller_failure_limit": 1, "max_preemption_failures": 0}
 END_STATES = ("SUCCEEDED", "FAILED", "STOPPED")  # of Ray's states of a job
+CLEANER = "PlacementGroupCleaner"
 MAX_LISTED = 10_000  # by Ray in one answer; a list that is cut short is an error
 LOCAL_STORE_BYTES = 200 * 2**20  # of a local Ray's object store: what is exchanged is small
 
@@ -50,7 +53,7 @@ def connected(settings: Settings) -> Iterator[None]:
             f"Ray at {settings.ray_address}: refused",
             "check RAY_ADDRESS, RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH",
         )
-        remove_orphaned_placement_groups()
+        remove_orphans()
     else:
         _start(
             {"include_dashboard": False, "object_store_memory": LOCAL_STORE_BYTES},
@@ -86,25 +89,34 @@ def _own_sigterm_handler() -> Iterator[None]:
             signal.signal(signal.SIGTERM, handler)
 
 
-def remove_orphaned_placement_groups() -> None:
-    """Free what jobs that have ended still reserve or wait for.
+def remove_orphans() -> None:
+    """Free what jobs that have ended still reserve or wait for, and end the processes that they left on this node.
 
     A search whose trials have several workers reserves resources from within its trials' processes. When it is killed, Ray frees
     what it was given; but a group that was still pending may be placed later and never be freed, and later jobs wait for it.
+    When a training is killed, an actor of Ray Train removes its group, but then does not end (Ray 2.60), with 200 MB.
     """
     import ray
     from ray.util.placement_group import PlacementGroup, remove_placement_group
-    from ray.util.state import list_jobs, list_placement_groups
+    from ray.util.state import list_actors, list_jobs, list_placement_groups
     from ray.util.state.exception import RayStateApiException
 
     try:
         ended = {job.job_id for job in list_jobs(limit=MAX_LISTED) if job.job_id and str(job.status) in END_STATES}
         groups = list_placement_groups(filters=[("state", "!=", "REMOVED")], limit=MAX_LISTED, detail=True)
+        cleaners = list_actors(filters=[("class_name", "=", CLEANER), ("state", "=", "ALIVE")], limit=MAX_LISTED)
     except (RayStateApiException, ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError):
         return  # no dashboard, no access to it, or an incomplete answer: then nothing is freed
     for group in groups:
         if group.creator_job_id in ended:
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group.placement_group_id))))
+    node = ray.get_runtime_context().get_node_id()
+    for cleaner in cleaners:  # they have no name, by which Ray could end them
+        if cleaner.job_id in ended and cleaner.node_id == node:
+            with suppress(psutil.Error):
+                process = psutil.Process(cleaner.pid)
+                if any(CLEANER in word for word in process.cmdline()):
+                    process.kill()
 
 
 def _check_listening(address: str) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 import ray
+import ray.util.state
 
 from adjobs.config.settings import Settings
 from adjobs.errors import ClusterError
-from adjobs.training.backends.ray import check_head, connected
+from adjobs.training.backends.ray import CLEANER, check_head, connected, remove_orphans
 
 
 @pytest.mark.parametrize(
@@ -56,3 +60,27 @@ def test_check_head_that_is_lost_is_named_and_one_that_listens_is_not(monkeypatc
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         check_head(RuntimeError("actor unavailable"))
+
+
+def test_remove_orphans_ends_what_a_killed_training_left_and_nothing_else(monkeypatch):
+    program = [sys.executable, "-c", "import time; time.sleep(60)"]
+    left, other = (subprocess.Popen([*program, name]) for name in (f"ray::{CLEANER}", "another program"))
+    actors = [
+        SimpleNamespace(job_id="01", node_id="here", pid=left.pid),
+        SimpleNamespace(job_id="01", node_id="here", pid=other.pid),  # of another process by now
+        SimpleNamespace(job_id="02", node_id="here", pid=os.getpid()),
+        SimpleNamespace(job_id="01", node_id="there", pid=os.getpid()),
+    ]
+    jobs = [SimpleNamespace(job_id="01", status="FAILED"), SimpleNamespace(job_id="02", status="RUNNING")]
+    monkeypatch.setattr(ray.util.state, "list_jobs", lambda **options: jobs)
+    monkeypatch.setattr(ray.util.state, "list_placement_groups", lambda **options: [])
+    monkeypatch.setattr(ray.util.state, "list_actors", lambda **options: actors)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "here"))
+    try:
+        remove_orphans()
+        assert left.wait(10) == -signal.SIGKILL
+        assert other.poll() is None
+    finally:
+        for process in (left, other):
+            process.kill()
+            process.wait()
