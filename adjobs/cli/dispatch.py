@@ -16,7 +16,7 @@ def _resources(context: click.Context, parameter: click.Parameter, value: str | 
         return None
     match = re.fullmatch(r"cpus=(\d+)(?:,gpus=(\d+))?", value)
     if match is None:
-        raise click.BadParameter(f"got {value[:100]!r}; must be like cpus=16 or cpus=16,gpus=4")
+        raise click.UsageError(f"--largest-node: got {value[:100]!r}; must be like cpus=16 or cpus=16,gpus=4")
     return {"CPU": float(match[1]), "GPU": float(match[2] or 0)}
 
 

@@ -33,7 +33,7 @@ def test_dispatch_passes_on_how_far_the_cluster_may_grow(served, options, growth
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--largest-node", "16", "--max-nodes", "3"], "got '16'; must be like cpus=16 or cpus=16,gpus=4"),
+        (["--largest-node", "16", "--max-nodes", "3"], "--largest-node: got '16'; must be like cpus=16 or cpus=16,gpus=4"),
         (["--largest-node", "cpus=16"], "--largest-node and --max-nodes belong together; give both or none"),
         (["--max-nodes", "2"], "--largest-node and --max-nodes belong together; give both or none"),
     ],
