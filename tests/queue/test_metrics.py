@@ -27,7 +27,7 @@ def read(queue: RunningQueue) -> dict[str, float]:
     return {sample.name + "".join(f" {value}" for value in sample.labels.values()): sample.value for sample in samples}
 
 
-def test_metrics_of_an_empty_queue_are_all_there(queue):
+def test_metrics_of_an_empty_queue_are_zeros(queue):
     values = read(queue)
     assert [values[f"adjobs_jobs {state}"] for state in JobState] == [0.0] * len(JobState)
     assert [values[f"adjobs_jobs_ended_total {state}"] for state in ("done", "failed", "stopped")] == [0.0] * 3
