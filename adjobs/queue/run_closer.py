@@ -42,7 +42,7 @@ class RunCloser:
 
     def __init__(
         self, tracking_uri: str, store: JobStore, environment: Mapping[str, str], clock: Callable[[], float] = time.time
-    ):
+    ) -> None:
         """Without connecting.
 
         Args:
@@ -95,7 +95,7 @@ class RunCloser:
 
     def _running(self) -> Iterator[tuple[str, str]]:
         """Id, and Ray job, of each run that an attempt of a queued job has opened and not ended."""
-        experiments = [found["experiment_id"] for found in self._pages("experiments", {})]
+        experiments = [experiment["experiment_id"] for experiment in self._pages("experiments", {})]
         if not experiments:
             return
         for run in self._pages("runs", {"experiment_ids": experiments, "filter": _FILTER}):
