@@ -47,8 +47,7 @@ def settings(tmp_path_factory, empty_mlflow) -> Settings:
 
 
 def config(settings: Settings, *names: str, **compare: Any) -> ComparisonConfig:
-    # Of its own network there is no 32 px version of LIAC: the interface is what is tested, not the result.
-    methods = [{"method": name, "params": small_params(name)} for name in names]
+    methods = [{"method": name, "params": small_params(name) | {"epochs": 1}} for name in names]
     data = {"uri": str(settings.home / "data"), "image_size": 32}
     return parse_comparison({"data": data, "compare": {"methods": methods, "budget": "10m", **compare}})
 
