@@ -46,6 +46,7 @@ class QueueClient:
             seconds: after which a call fails.
         """
         self.url, self._token, self._seconds = url.rstrip("/"), token, seconds
+        self._opener = make_opener(url)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> QueueClient:
@@ -152,7 +153,7 @@ class QueueClient:
                 if len(data) > MAX_BODY:
                     raise QueueError(f"the jobs are {len(data)} bytes, a request may have {MAX_BODY}; submit fewer at once")
             request = urllib.request.Request(self.url + path, data, headers, method=method)
-            response = stack.enter_context(make_opener(self.url).open(request, timeout=seconds))
+            response = stack.enter_context(self._opener.open(request, timeout=seconds))
             return dict(json.load(response))
 
 
