@@ -14,10 +14,10 @@ import numpy as np
 
 from adjobs.errors import DataError, shown
 from adjobs.evaluation.behaviour import ChangedDecisions
-from adjobs.evaluation.compare import compare_auroc
 from adjobs.evaluation.gate_policy import GatePolicy
 from adjobs.evaluation.gate_power import state_power
 from adjobs.evaluation.gate_verdict import Decision, GateCheck, GateVerdict, Status
+from adjobs.evaluation.paired_auroc import auroc_difference
 from adjobs.evaluation.paired_rates import Disagreement, lower_limit, upper_limit
 from adjobs.evaluation.score_table import PairedScores, ScoreTable, pair_scores
 from adjobs.metrics.inputs import Bools
@@ -100,14 +100,14 @@ def _check_new(old: PairedScores, new: PairedScores) -> None:
 
 
 def _check_auroc(policy: GatePolicy, old: PairedScores) -> GateCheck:
-    """Non-inferiority by the paired test of DeLong et al. (1988)."""
+    """Non-inferiority, by DeLong's variances on the logit scale; see `paired_auroc`."""
     name, margin = "auroc", policy.auroc_margin
     if margin is None:
         return _skipped(name)
     if len(old.challenger) > 1 and np.ptp(old.challenger) == 0:
         sentence = "image AUROC on the test split: the challenger gives every image the same score; train it again"
         return GateCheck(name=name, status="failed", sentence=sentence, bound=-margin)
-    difference = compare_auroc(old.truth, old.challenger, old.champion, confidence=1 - 2 * policy.alpha)
+    difference = auroc_difference(old.truth, old.challenger, old.champion, 1 - 2 * policy.alpha)
     what = "image AUROC on the test split, challenger minus champion"
     if difference.value is None or difference.low is None or difference.high is None:
         sentence = f"{what}: {difference.reason}; add images to the test split"
