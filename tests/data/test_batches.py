@@ -57,7 +57,7 @@ def test_plan_made_for_more_workers_has_their_batches(data, composition):
 
 
 def test_plan_made_for_more_workers_than_share_a_batch_is_refused(data):
-    with pytest.raises(DataError, match="batch of 8 .* equally among 3 workers; change params.batch_size or train.workers"):
+    with pytest.raises(DataError, match=r"batch of 8 .* equally among 3 workers; change params.batch_size or train.workers"):
         data.plan((0, 0, 8, 0), 1, max_world_size=3)
 
 
