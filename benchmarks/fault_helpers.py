@@ -85,8 +85,8 @@ class FaultStack:
 
     def drivers(self) -> list[psutil.Process]:
         """Processes of drivers of jobs."""
-        found = processes.stack_processes(self.state.id)
-        return [process for process in found if "adjobs.cli.driver" in " ".join(command_line(process))]
+        stack_processes = processes.stack_processes(self.state.id)
+        return [process for process in stack_processes if "adjobs.cli.driver" in " ".join(command_line(process))]
 
     def workers(self) -> list[psutil.Process]:
         """Ray's processes that do something for a job."""

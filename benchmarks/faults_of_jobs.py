@@ -50,7 +50,7 @@ def driver_asleep(stack: FaultStack) -> str:
     queue.store.request_stop(job)
     queue.wait_for_end([job])
     outcome = queue.outcome([job])
-    return f"{outcome}, run {next(found.info.status for found in stack.runs() if found.info.run_id == run)}"
+    return f"{outcome}, run {next(stored.info.status for stored in stack.runs() if stored.info.run_id == run)}"
 
 
 @fault("last", "the driver of the last attempt kill -9", "failed with the reason, its run FAILED")
@@ -71,7 +71,7 @@ def last_attempt(stack: FaultStack) -> str:
             process.kill()
     queue.wait_for_end([job])
     outcome = queue.outcome([job])
-    return f"{outcome}, run {next(found.info.status for found in stack.runs() if found.info.run_id == run)}"
+    return f"{outcome}, run {next(stored.info.status for stored in stack.runs() if stored.info.run_id == run)}"
 
 
 @fault("head", "Ray head kill -9, its drivers left alive, a new head after 10 s", f"attempt 2 resumes, {DONE}")
