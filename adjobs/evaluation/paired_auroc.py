@@ -1,8 +1,8 @@
-"""How much AUROC may a challenger have lost? Limits that keep their error near an AUROC of 1, where DeLong's difference does not.
+"""Limits of the difference of two AUROCs that keep their error near an AUROC of 1, where DeLong's difference does not.
 
-The difference of two AUROCs is skewed there: its plain normal limit lets a challenger that is worse by the margin pass far more
-often than stated. Here the difference's limits are recovered from each AUROC's own limits on the logit scale and their correlation
-(Zou and Donner 2008, the method of Newcombe 1998 for proportions), with Student's quantile for few images.
+The difference is skewed there: its plain normal limit lets a challenger that is worse by the margin pass two to four times as
+often as stated. Here the limits are recovered from each AUROC's own limits on the logit scale and their correlation (Zou and
+Donner 2008, the method of Newcombe 1998 for proportions), with Student's quantile for few images.
 """
 
 from __future__ import annotations
