@@ -23,7 +23,7 @@ def tables(name, labels, shifts, rng):
 
 
 def promoted(policy, shift, new_shift, seed):
-    """Share of promotions; the challenger's anomalies score ``shift`` and ``new_shift`` above normal, the champion's 3 and 1.5."""
+    """Share of promotions; the challenger's anomalies score ``shift`` and ``new_shift`` over normal, the champion's 3 and 1.5."""
     rng, count = np.random.default_rng(seed), 0
     labels = np.repeat([0, 1], [N_NORMAL, N_ANOMALOUS])
     for _ in range(REPEATS):
