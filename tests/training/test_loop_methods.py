@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,8 @@ def part_of_training(worker: WorkerContext, case: str, root: Path, name: str, in
     of_three_intervals = {"epochs": 3, "steps": 6}
     still = {key: value for key, value in (DETERMINISTIC | of_three_intervals).items() if key in fields}
     method = tiny_method(method_name, 32, **still, **params).double()
+    stages = method.stages
+    method.stages = lambda: [replace(stage, mix=like(stage.mix)) if stage.optimizer else stage for stage in stages()]
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(KilledError):
         to_float = batches.to_float
         patch.setattr(batches, "to_float", lambda images, device: to_float(images, device).double())
