@@ -242,7 +242,7 @@ def test_step_exit_status_says_how_an_attempt_ended_that_could_not_store_it(setu
     assert any(change.reason.startswith(reason) for change in setup.store.history_of(job))
 
 
-def test_step_job_that_ray_refuses_for_good_fails_with_the_reason_and_frees_its_slot(setup):
+def test_step_job_that_ray_refuses_again_and_again_fails_with_the_reason_and_frees_its_slot(setup):
     job = setup.submit("a")
     setup.cluster.refusal = "Ray at http://head: refused job (400: no such option)"
     for _ in range(MAX_REFUSALS - 1):
