@@ -73,9 +73,8 @@ def evaluate_gate(
     )
     n_new = 0 if labelled is None else int(labelled.truth.sum())
     power = state_power(policy, n_new, int(old.truth.sum()))
-    return GateVerdict(
-        decision=(decision := decide(checks)), sentence=_summarize(decision, checks), checks=checks, power=power, policy=policy
-    )
+    decision = decide(checks)
+    return GateVerdict(decision=decision, sentence=_summarize(decision, checks), checks=checks, power=power, policy=policy)
 
 
 def decide(checks: Sequence[GateCheck]) -> Decision:
