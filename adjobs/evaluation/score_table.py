@@ -44,7 +44,7 @@ class PairedScores:
     """Two models' scores of the same independent units: images, or parts where several images show one.
 
     Attributes:
-        ids: of the images.
+        names: of the images and of the parts.
         truth: ``(U,)`` True for anomalous units.
         champion: ``(U,)`` scores.
         challenger: ``(U,)`` scores.
@@ -53,7 +53,7 @@ class PairedScores:
         unit: "images" or "parts".
     """
 
-    ids: frozenset[str]
+    names: frozenset[str]
     truth: Bools
     champion: Floats
     challenger: Floats
@@ -93,7 +93,7 @@ def pair_scores(champion: ScoreTable, challenger: ScoreTable, name: str) -> Pair
     units, starts = np.unique(np.asarray(first.groups, dtype=np.str_), return_inverse=True)
     champion_scores, challenger_scores = (_highest(table.scores, starts, len(units)) for table in (first, second))
     return PairedScores(
-        ids=frozenset(first.ids),
+        names=frozenset(first.ids) | frozenset(first.groups),
         truth=_highest(first.truth.astype(np.float64), starts, len(units)) > 0,
         champion=champion_scores,
         challenger=challenger_scores,

@@ -132,7 +132,10 @@ def test_gate_perfect_models_are_undecided_until_there_are_enough_anomalies():
 @pytest.mark.parametrize(
     ("tables", "message"),
     [
-        ((table([0.1], [0.9], "test"), table([0.1], [0.9], "test")), "new anomalies: 2 images are in the test split, too"),
+        (
+            (table([0.1], [0.9], "test"), table([0.1], [0.9], "test")),
+            "new anomalies: 2 images or parts are in the test split, too",
+        ),
         (
             (table([0.1], [0.9], "new"), table([0.1], [0.9], "new")),
             "got 1 normal images, allowed are anomalous ones",

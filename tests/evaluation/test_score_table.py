@@ -32,7 +32,7 @@ def test_pair_scores_images_of_one_part_are_one_unit():
     assert paired.truth.tolist() == [False, True]
     assert paired.champion.tolist() == [0.1, 0.5]
     assert paired.challenger_alarms.tolist() == [False, False]
-    assert (paired.unit, paired.ids) == ("parts", {"a", "b", "c"})
+    assert (paired.unit, paired.names) == ("parts", {"a", "b", "c", "p", "q"})
 
 
 @pytest.mark.parametrize(
