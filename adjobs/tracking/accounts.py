@@ -61,8 +61,10 @@ def set_account(name: str, role: AccountRole | None, password: str) -> Account:
     if not _NAME.fullmatch(name):
         raise TrackingError(f"account '{name}': a name has up to 100 letters, digits and ._@+-; choose another")
     if len(password) < MIN_PASSWORD or not (password.isascii() and password.isprintable()):
-        got = f"a password of {len(password)} characters"
-        raise TrackingError(f"account '{name}': got {got}; it must have at least {MIN_PASSWORD}, all of ASCII; choose another")
+        problem = f"a password of {len(password)} characters"
+        raise TrackingError(
+            f"account '{name}': got {problem}; it must have at least {MIN_PASSWORD}, all of ASCII; choose another"
+        )
     with _users() as store:
         if store.has_user(name):
             role = role or _role_of(store, name)

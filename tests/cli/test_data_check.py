@@ -34,7 +34,9 @@ def test_check_images_of_12_bits_are_read_by_their_range(tmp_path):
         save(path, np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 16)
     lines = run("check", root).stdout.splitlines()
     assert lines[0] == "no problems in 18 images"
-    assert lines[2].startswith("pixels     12 of 16 bits: 18 images; black is 0, white 4095 (12 bits hold all values; if the camera")
+    assert lines[2].startswith(
+        "pixels     12 of 16 bits: 18 images; black is 0, white 4095 (12 bits hold all values; if the camera"
+    )
     dark = run("check", root, "--bit-depth", 16)
     assert dark.exit_code == 0
     assert "(data set): few levels: the median image uses 5 of 256 levels (white is 65535; set data.bit_depth or" in dark.stdout

@@ -223,9 +223,7 @@ def test_find_images_follows_links_inside_a_folder_but_not_out_of_it(tmp_path):
     only = tmp_path / "only"
     only.mkdir()
     (only / "x.png").symlink_to(outside / "b.png")
-    with pytest.raises(
-        DataError, match=r"without images; .*; links out of it are left out, such as x\.png, unless"
-    ):
+    with pytest.raises(DataError, match=r"without images; .*; links out of it are left out, such as x\.png, unless"):
         find_images([only])
 
 

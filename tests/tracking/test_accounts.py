@@ -57,7 +57,7 @@ def test_account_is_made_changed_listed_and_removed(settings: Path, tmp_path: Pa
         ("ann", "ä" * 12, "all of ASCII"),
     ],
 )
-def test_account_with_a_bad_name_or_password_is_refused(
+def test_account_with_an_invalid_name_or_password_is_refused(
     settings: Path, tmp_path: Path, name: str, password: str, message: str
 ) -> None:
     (tmp_path / "password").write_text(password)

@@ -111,16 +111,16 @@ def with_changing_workers(rank: int, case: str, root: Path) -> None:
     """A training by two workers, and one by two, then the first alone, then two again, each from the other's checkpoint."""
     two = WorkerContext(DeviceConfig(CPU), rank, 2, max_world_size=2)
     alone = WorkerContext(DeviceConfig(CPU), max_world_size=2)
-    undisturbed = part_of_training(two, case, root, "undisturbed", None)
-    part_of_training(two, case, root, "changing", 1)
+    undisturbed = train_some_intervals(two, case, root, "undisturbed", None)
+    train_some_intervals(two, case, root, "changing", 1)
     if rank == 0:
-        part_of_training(alone, case, root, "changing", 1)
-    changing = part_of_training(two, case, root, "changing", None)
+        train_some_intervals(alone, case, root, "changing", 1)
+    changing = train_some_intervals(two, case, root, "changing", None)
     if rank == 0:
         torch.save({"undisturbed": undisturbed, "changing": changing}, root / f"{case}-states")
 
 
-def part_of_training(worker: WorkerContext, case: str, root: Path, name: str, intervals: int | None) -> dict[str, Any]:
+def train_some_intervals(worker: WorkerContext, case: str, root: Path, name: str, intervals: int | None) -> dict[str, Any]:
     """Train from the last checkpoint under a name, some intervals or to the end, without random draws and in float64."""
     if worker.world_size > 1:
         meeting = f"file://{root}/{case}-{name}-{intervals}.meeting"

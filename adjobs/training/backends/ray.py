@@ -250,8 +250,8 @@ def _progress_actor(on_progress: Callable[[ProgressUpdate], None]) -> Iterator[A
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     # On this node, which is lost only with the driver. Its process starts while Ray Train starts the workers.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor = ray.remote(num_cpus=0, scheduling_strategy=here)(LatestProgress).remote()
+    same_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor = ray.remote(num_cpus=0, scheduling_strategy=same_node)(LatestProgress).remote()
     done = threading.Event()
 
     def poll() -> None:

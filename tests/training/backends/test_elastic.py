@@ -93,7 +93,7 @@ def test_fit_elastic_workers_lost_too_often_end_the_training_and_announced_losse
         run(cluster, [(LOST, 4), (LOST, 4)])
 
 
-def test_reserve_asks_only_when_the_others_have_their_room(cluster):
+def test_reserve_waits_until_the_others_have_their_room(cluster):
     state, done = LatestProgress(), threading.Event()
     thread = threading.Thread(target=elastic._reserve, args=(2, BUNDLE, actor(state), done))
     thread.start()

@@ -69,7 +69,7 @@ def test_train_loop_lasting_error_of_the_finalizer_is_returned(run_one_of, monke
 
 
 @pytest.mark.parametrize(("state", "stops"), [(GroupState.TRAINING, False), (GroupState.MAY_GROW, True)])
-def test_train_loop_stops_after_a_checkpoint_when_there_is_room_for_more_workers(run_one_of, monkeypatch, state, stops):
+def test_train_loop_stops_after_a_checkpoint_when_more_workers_have_room(run_one_of, monkeypatch, state, stops):
     states, reports = [], []
     actor = SimpleNamespace(
         put=SimpleNamespace(remote=None),
