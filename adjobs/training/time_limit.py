@@ -41,7 +41,10 @@ class TimeLimit:
         self._deadline = seconds + ((self._max_seconds or 0.0) - seconds) / n_stages
 
     def is_reached(self) -> bool:
-        """Whether the running stage has taken its share, but for what is reserved, by the clock of the first worker; all workers call this together."""
+        """Whether the running stage has taken its share, but for what is reserved.
+
+        By the clock of the first worker; all workers call this together.
+        """
         if self._max_seconds is None:
             return False
         is_reached = self.seconds + self._reserved >= self._deadline

@@ -44,7 +44,7 @@ def test_result_to_dict_is_json_without_the_resamples():
     assert document["ranking"]["curves"][0]["gain"]["value"] == 0.05
 
 
-def test_draw_has_an_axes_for_the_curves_where_there_are_some():
+def test_draw_has_axes_for_the_curves_if_any():
     trained = [make_trained("cdo", 2.0), make_trained("dpae", 0.1)]
     assert len(report.draw(make_ranking(trained)).axes) == 1
     costs, curves = report.draw(make_ranking(trained, CURVES)).axes
