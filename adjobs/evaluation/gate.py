@@ -89,7 +89,8 @@ def _check_new(old: PairedScores, new: PairedScores) -> None:
     shared = old.names & new.names
     if shared:
         raise DataError(
-            f"new anomalies: {len(shared)} images or parts are in the test split, too, such as {shown(min(shared))}; keep each in one set"
+            f"new anomalies: {len(shared)} images or parts are in the test split, too, such as {shown(min(shared))}; "
+            "keep each in one set"
         )
     if not new.truth.all():
         raise DataError(

@@ -2,7 +2,7 @@
 
 The difference is skewed there: its plain normal limit lets a challenger that is worse by the margin pass two to four times as
 often as stated. Here the limits are recovered from each AUROC's own limits on the logit scale and their correlation (Zou and
-Donner 2008, the method of Newcombe 1998 for proportions), with Student's quantile for few images.
+Donner 2008, the method of Newcombe 1998 for proportions), with a wider quantile for few images.
 """
 
 from __future__ import annotations
@@ -46,8 +46,11 @@ def auroc_difference(truth: Bools, first: Floats, second: Floats, confidence: fl
 
 
 def _with_few_images(confidence: float, smaller: int) -> float:
-    """The confidence whose normal quantile is Student's for as many images as the smaller class has."""
-    quantile = special.stdtrit(smaller - 1, (1 + confidence) / 2)
+    """The confidence whose normal quantile is Student's, with a quarter of the smaller class's degrees of freedom.
+
+    A quarter is what keeps the error at 10 to 150 anomalies in simulations: the variances themselves come from few misordered images.
+    """
+    quantile = special.stdtrit((smaller - 1) / 4, (1 + confidence) / 2)
     return float(2 * special.ndtr(quantile) - 1)
 
 
