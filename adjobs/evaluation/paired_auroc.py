@@ -48,7 +48,7 @@ def auroc_difference(truth: Bools, first: Floats, second: Floats, confidence: fl
 def _with_few_images(confidence: float, smaller: int) -> float:
     """The confidence whose normal quantile is Student's, with a quarter of the smaller class's degrees of freedom.
 
-    A quarter is what keeps the error at 10 to 150 anomalies in simulations: the variances themselves come from few misordered images.
+    A quarter keeps the error with 10 to 60 anomalies in simulations: the variances themselves come from few misordered images.
     """
     quantile = special.stdtrit((smaller - 1) / 4, (1 + confidence) / 2)
     return float(2 * special.ndtr(quantile) - 1)
