@@ -18,8 +18,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--env", "as_environment", is_flag=True, help="Print the variables that clients need, secrets among them.")
+@click.option(
+    "--security",
+    is_flag=True,
+    help="Check from outside what should be closed: ports, files, and where secrets must not be. The exit status is 1 if "
+    "anything is open.",
+)
 @verb
-def command(as_environment: bool) -> VerbResult:
+def command(as_environment: bool, security: bool) -> VerbResult:
     """Show which services of the stack run, and where.
 
     The exit status is 1 unless all of them run. To use the stack from other programs of a shell: eval "$(adjobs status --env)"
@@ -28,6 +34,12 @@ def command(as_environment: bool) -> VerbResult:
     from adjobs.stack import lifecycle
 
     home = home_folder(os.environ)
+    if security:
+        from adjobs.stack.security import inspect
+
+        report = inspect(home)
+        text = table([[check.what, check.exposure, check.detail] for check in report.checks], ["what", "exposure", "detail"])
+        return report, text, 0 if report.is_closed else EXIT_PROBLEMS
     status = lifecycle.status(home)
     exit_status = 0 if status.running else EXIT_PROBLEMS
     if not as_environment:

@@ -25,7 +25,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from adjobs.errors import StackError, StorageError
-from adjobs.stack import components, config, lifecycle, processes
+from adjobs.stack import components, config, lifecycle, processes, security
 from adjobs.stack.state import StackState
 from adjobs.storage import Store, open_store
 from tests.integration.conftest import free_port_base
@@ -207,6 +207,25 @@ def test_stack_secrets_are_private(stack: dict[str, Any]) -> None:
     arguments = " ".join(word for process in processes.stack_processes(stack["id"]) for word in process.cmdline())
     secrets = [os.environ["AWS_SECRET_ACCESS_KEY"], *(path.read_text().strip() for path in (home / "credentials").iterdir())]
     assert not [secret for secret in secrets if secret in arguments]
+
+
+def test_stack_is_closed_to_strangers(stack: dict[str, Any]) -> None:
+    home = Path(stack["home"])
+    report = security.inspect(home)
+    assert {check.what: check.detail for check in report.checks if check.exposure != "closed"} == {}
+    assert report.is_closed
+
+    (home / "credentials" / "ray-token").chmod(0o644)
+    (home / "logs" / "leak.log").write_text(f"login {mlflow_login()}\n")
+    try:
+        opened = {check.what: check.detail for check in security.inspect(home).checks if check.exposure != "closed"}
+    finally:
+        (home / "credentials" / "ray-token").chmod(0o600)
+        (home / "logs" / "leak.log").unlink()
+    assert opened == {
+        "files of secrets": f"{home}/credentials/ray-token (0644)",
+        "secrets in logs": f"mlflow-password in {home}/logs/leak.log",
+    }
 
 
 def test_stack_processes_have_the_stack_id(stack: dict[str, Any]) -> None:
