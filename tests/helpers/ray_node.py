@@ -6,6 +6,7 @@ Python joins there.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -49,7 +50,8 @@ def kill_node(node: psutil.Process) -> None:
     """Kill all processes of a node at once, as a loss of power does."""
     if node.is_running() and node.status() != psutil.STATUS_ZOMBIE:
         for one in [*node.children(recursive=True), node]:
-            one.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
 
 
 def main(address: str, cpus: str) -> None:
