@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import secrets
 import warnings
@@ -50,11 +51,24 @@ def _explain(error: Exception) -> str | None:
     text = re.split(r" \[SQL:| \(Background on", one_line(error))[0]  # SQLAlchemy appends the statement, and where to read more
     if isinstance(error, MlflowException | RequestException) and ("Max retries exceeded" in text or "Connection" in text):
         return "no answer; start it ('adjobs up' starts one here), or set MLFLOW_TRACKING_URI"
+    if refusal := _explain_refusal(text):
+        return refusal
     if "database is locked" in text:
         return f"{text}; another process holds the file: stop it, or try again"
     if isinstance(error, OSError) or any(cause in text for cause in FILE_ERRORS):
         return f"{text}; check the folder, its permissions and the free space"
     return text
+
+
+def _explain_refusal(text: str) -> str | None:
+    """What a server's refusal of a user means; None for another error. Artifacts are refused in other words than calls."""
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    if "error code 401" in text or "401 Client Error" in text:
+        got = f"refuses the password of '{user}'" if user else "asks for a name and a password"
+        return f"{got}; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of an account"
+    if "Permission denied" in text or "403 Client Error" in text:
+        return f"'{user}' may not do this; who made the experiment or model may, and accounts that may edit those of others"
+    return None
 
 
 def connect(uri: str) -> Any:

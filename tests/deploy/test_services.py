@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 import sys
@@ -12,13 +13,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from adjobs.errors import StorageError
+from adjobs.errors import StorageError, TrackingError
 from adjobs.stack.certificates import requires_certificate
 from adjobs.storage import open_store
+from adjobs.tracking import accounts
+from adjobs.tracking.client import connect, experiment_id, mlflow_errors
 from tests.helpers.deploy import COMPOSE, ROOT, read_yaml
 from tests.helpers.postgres import free_port, running_postgres
 
@@ -50,7 +54,7 @@ def databases(secrets: Path) -> Iterator[Path]:
             "QUEUE_DATABASE_PASSWORD_FILE": str(secrets / "queue_database_password"),
         }
         subprocess.run([ROOT / "cluster/kubernetes/base/create-databases.sh"], env=environment, check=True)
-        for name in ("mlflow_database", "queue_database"):
+        for name in ("mlflow_database", "mlflow_login", "queue_database"):
             path = secrets / name
             path.write_text(path.read_text().replace("postgres:5432", f"127.0.0.1:{server.port}"))
         yield secrets
@@ -111,20 +115,83 @@ def test_dispatch_on_postgresql_answers_and_makes_tokens(databases, tmp_path):
         assert status(f"{url}/metrics", Authorization=f"Bearer {token}") == 200
 
 
-def test_mlflow_on_postgresql_answers_under_its_names_only(databases, tmp_path):
+def test_mlflow_on_postgresql_knows_its_names_and_its_users(databases, tmp_path, monkeypatch):
     port = free_port()
+    names = ("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "MLFLOW_BASIC_AUTH_FAIL_CLOSED")
     service = read_yaml(COMPOSE)["services"]["mlflow"]["environment"]
     environment = {
+        **{name: service[name] for name in names},
         "MLFLOW_BACKEND_STORE_URI_FILE": str(databases / "mlflow_database"),
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": service["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"],
+        "MLFLOW_AUTH_CONFIG_PATH": str(databases / "mlflow_login"),
+        "MLFLOW_AUTH_ADMIN_PASSWORD_FILE": str(databases / "mlflow_admin_password"),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY_FILE": str(databases / "mlflow_secret_key"),
         "MLFLOW_SERVER_ALLOWED_HOSTS": f"mlflow:5000,127.0.0.1:{port}",
     }
     url = f"http://127.0.0.1:{port}"
-    with running(command_of("mlflow", host="127.0.0.1", port=port), environment, f"{url}/health", tmp_path):
+    changed = {"host": "127.0.0.1", "port": port, "artifacts-destination": tmp_path / "artifacts"}
+    command = [word.replace("$$", "$").replace("/run/secrets", str(databases)) for word in command_of("mlflow", **changed)]
+    with running(command, environment, f"{url}/health", tmp_path):
         search = f"{url}/api/2.0/mlflow/experiments/search?max_results=1"
-        assert status(search) == 200
-        assert status(search, Host="mlflow:5000") == 200
-        assert status(search, Host="mlflow.example.com") == 403
+        login = basic("jobs", (databases / "mlflow_jobs_password").read_text())
+        assert [status(search), status(search, **basic("jobs", "wrong"))] == [401, 401]
+        assert status(search, **login) == status(search, **login, Host="mlflow:5000") == 200
+        assert status(search, **login, Host="mlflow.example.com") == 403
+        monkeypatch.setenv("MLFLOW_AUTH_CONFIG_PATH", str(databases / "mlflow_login"))
+        for name, role in PEOPLE.items():
+            accounts.set_account(name, accounts.AccountRole(role), f"password of {name}")
+        assert accounts.list_accounts() == sorted({**PEOPLE, "admin": "admin", "jobs": "member"}.items())
+        log_in(monkeypatch, "jobs", (databases / "mlflow_jobs_password").read_text())
+        run = record_as_jobs(url)
+        for name in PEOPLE:
+            log_in(monkeypatch, name, f"password of {name}")
+            check_rights(url, name, run)
+
+
+PEOPLE = {"ann": "approver", "bob": "member", "eve": "editor"}
+
+
+def basic(name: str, password: str) -> dict[str, str]:
+    return {"Authorization": f"Basic {base64.b64encode(f'{name}:{password}'.encode()).decode()}"}
+
+
+def log_in(monkeypatch: pytest.MonkeyPatch, name: str, password: str) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", name)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+
+
+def record_as_jobs(url: str) -> Any:
+    """A run and a model, as jobs make them."""
+    client = connect(url)
+    run = client.create_run(experiment_id(client, url, "solar")).info
+    client.log_text(run.run_id, "text", "note.txt")
+    client.create_registered_model("solar")
+    client.create_model_version("solar", run.artifact_uri, run.run_id)
+    return run
+
+
+def check_rights(url: str, name: str, run: Any) -> None:
+    """All read what jobs made; an approver may set aliases, an editor may also add to runs; all own what they make."""
+
+    def may(action: Callable[[], Any]) -> bool:
+        try:
+            with mlflow_errors(url):
+                action()
+        except TrackingError as error:
+            if f"'{name}' may not do this" not in str(error):
+                raise
+            return False
+        return True
+
+    client = connect(url)
+    assert client.get_run(run.run_id).info.run_id == run.run_id
+    assert [file.path for file in client.list_artifacts(run.run_id)] == ["note.txt"]
+    assert may(lambda: client.set_registered_model_alias("solar", "champion", "1")) == (name in ("ann", "eve"))
+    assert may(lambda: client.log_metric(run.run_id, "x", 1.0)) == (name == "eve")
+    assert may(lambda: client.log_text(run.run_id, "other", "other.txt")) == (name == "eve")
+    assert may(lambda: client.create_run(run.experiment_id)) == (name == "eve")
+    assert not may(lambda: client.delete_registered_model("solar"))
+    own = client.create_run(client.create_experiment(f"of {name}")).info.run_id
+    assert may(lambda: client.log_metric(own, "x", 1.0))
 
 
 def test_s3_closes_its_other_ports_and_knows_its_clients(secrets, tmp_path):

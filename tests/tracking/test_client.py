@@ -12,6 +12,7 @@ import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
 from requests.exceptions import ConnectionError as RequestsConnectionError
+from requests.exceptions import HTTPError
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from adjobs.errors import StorageError, TrackingError
@@ -32,6 +33,11 @@ def of_sqlite(text: str) -> OperationalError:
             "no answer; start it ('adjobs up' starts one here), or set",
         ),
         (MlflowException("Run with id=7 not found"), "Run with id=7 not found"),
+        (
+            MlflowException("API request to endpoint /x failed with error code 401 != 200. Response body: 'You are not …'"),
+            "refuses the password of 'ann'; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of an account",
+        ),
+        (HTTPError("403 Client Error: FORBIDDEN for url: http://x/artifacts"), "'ann' may not do this; who made the experiment"),
         (of_sqlite("database is locked"), "database is locked; another process holds the file: stop it, or try again"),
         (MlflowException(of_sqlite("database is locked")), "database is locked; another process holds the file"),
         (of_sqlite("database or disk is full"), "database or disk is full; check the folder, its permissions and the free space"),
@@ -40,7 +46,8 @@ def of_sqlite(text: str) -> OperationalError:
         (OSError(28, "No space left on device", "/x/job.yaml"), "No space left on device: '/x/job.yaml'; check the folder"),
     ],
 )
-def test_mlflow_errors_are_one_line(error, message):
+def test_mlflow_errors_are_one_line(error, message, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
     with pytest.raises(TrackingError) as raised, mlflow_errors("sqlite:///x.db"):
         raise error
     text = str(raised.value)
