@@ -64,8 +64,8 @@ def _explain_refusal(text: str) -> str | None:
     """What a server's refusal of a user means; None for another error. Artifacts are refused in other words than calls."""
     user = os.environ.get("MLFLOW_TRACKING_USERNAME")
     if "error code 401" in text or "401 Client Error" in text:
-        got = f"refuses the password of '{user}'" if user else "asks for a name and a password"
-        return f"{got}; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of an account"
+        problem = f"refuses the password of '{user}'" if user else "asks for a name and a password"
+        return f"{problem}; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of an account"
     if "Permission denied" in text or "403 Client Error" in text:
         return f"'{user}' may not do this; who made the experiment or model may, and accounts that may edit those of others"
     return None

@@ -119,7 +119,7 @@ def test_gate_without_new_anomalies_decides_where_no_gain_is_needed():
     assert evaluate_gate(POLICY, (split(), split()), behaviours=STEADY).decision == "undecided"
 
 
-def test_gate_perfect_models_are_undecided_until_there_are_enough_anomalies():
+def test_gate_perfect_models_are_undecided_with_few_anomalies():
     """Two models without an error differ by nothing in the data, which does not show that they differ by nothing."""
 
     def perfect(n, scale):

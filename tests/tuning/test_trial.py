@@ -14,7 +14,7 @@ from adjobs.training.backends.ray import _cause
 from adjobs.training.device import peak_memory_mib
 from adjobs.tuning import trial
 
-SPEC = SimpleNamespace(task=SimpleNamespace(job=SimpleNamespace(train=SimpleNamespace(workers=1))))
+SPEC = SimpleNamespace(task=SimpleNamespace(job=SimpleNamespace(train=SimpleNamespace(min_workers=1))))
 
 
 class TrainingFailedError(Exception):
