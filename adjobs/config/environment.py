@@ -67,6 +67,7 @@ def load_settings() -> Settings:
 
     Raises:
         StackError: the file of the embedded stack cannot be read.
+        AdjobsError: an address holds a user or a password.
     """
     os.environ.update(applicable(stack_environment(home_folder(os.environ)), os.environ))
     apply(os.environ)

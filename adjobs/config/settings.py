@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from adjobs.errors import StackError
+from adjobs.errors import AdjobsError, StackError
 from adjobs.paths import expand_home
 
 # The variable that names a system's address, by the prefix of all variables of that system.
@@ -27,6 +27,14 @@ _ADDRESSES = {
 
 WORKING_DIR_VARIABLE = "ADJOBS_WORKING_DIR"
 """In driver and workers of a queued job: SHA-256 of the uploaded archive that is unpacked in their current folder."""
+
+# Addresses are printed and recorded with runs; how to log in is set apart from them.
+_LOGINS = {
+    "MLFLOW_TRACKING_URI": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    "AWS_ENDPOINT_URL": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "RAY_API_SERVER_ADDRESS": "RAY_AUTH_TOKEN_PATH",
+    "ADJOBS_QUEUE_URL": "ADJOBS_QUEUE_TOKEN_PATH",
+}
 
 
 @dataclass(frozen=True)
@@ -87,8 +95,13 @@ class Settings:
         Args:
             env: its environment.
             stack: variables of the running embedded stack, used where ``env`` names nothing else; None: there is no stack.
+
+        Raises:
+            AdjobsError: an address holds a user or a password.
         """
         env = {**env, **applicable(stack or {}, env)}
+        for name, instead in _LOGINS.items():
+            _check_address(name, env.get(name) or "", instead)
         home = home_folder(env)
         return cls(
             home=home,
@@ -109,6 +122,11 @@ def home_folder(env: Mapping[str, str]) -> Path:
 def stack_file(home: Path) -> Path:
     """What ``adjobs up`` wrote: services with their processes, and the environment that clients need."""
     return home / "stack.json"
+
+
+def is_stack_stopped(home: Path) -> bool:
+    """Whether ``adjobs up`` has started a stack in this folder, with runs in its MLflow, that does not run now."""
+    return (home / "stack" / "mlflow" / "mlflow.db").exists() and not stack_file(home).exists()
 
 
 def stack_environment(home: Path) -> dict[str, str]:
@@ -134,6 +152,11 @@ def applicable(stack: Mapping[str, str], env: Mapping[str, str]) -> dict[str, st
     """
     overridden = tuple(prefix for prefix, address in _ADDRESSES.items() if env.get(address))
     return {name: value for name, value in stack.items() if not name.startswith(overridden)}
+
+
+def _check_address(name: str, address: str, instead: str) -> None:
+    if "@" in address.partition("://")[2].partition("/")[0]:
+        raise AdjobsError(f"{name}: holds a user or a password before '@', which would be recorded; remove it and set {instead}")
 
 
 def _absolute_uri(uri: str) -> str:

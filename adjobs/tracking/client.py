@@ -14,6 +14,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from adjobs.config.settings import is_stack_stopped
 from adjobs.errors import TrackingError, one_line
 
 SQLITE = "sqlite:///"
@@ -35,7 +36,15 @@ def mlflow_errors(uri: str) -> Iterator[None]:
         text = _explain(error)
         if text is None:
             raise
-        raise TrackingError(f"MLflow at {uri}: {text}") from error
+        hint = hint_of_stopped_stack(uri) if "not found" in text else ""
+        raise TrackingError(f"MLflow at {uri}: {text}{hint}") from error
+
+
+def hint_of_stopped_stack(uri: str) -> str:
+    """Where else something may be that is not in MLflow's file of the user's folder: in the stack, if that is stopped."""
+    if not uri.startswith(SQLITE) or not is_stack_stopped(sqlite_folder(uri).parent):
+        return ""
+    return "; the stack is stopped: if it is there, start that with 'adjobs up' and run this command again"
 
 
 def _explain(error: Exception) -> str | None:

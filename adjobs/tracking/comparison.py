@@ -8,7 +8,7 @@ from typing import Any
 
 from adjobs.documents import load_yaml
 from adjobs.errors import TrackingError
-from adjobs.tracking.client import connect, experiment_id, mlflow_errors
+from adjobs.tracking.client import connect, experiment_id, hint_of_stopped_stack, mlflow_errors
 from adjobs.tracking.layout import JOB_FILE, TAG, ParentRun, RunRef
 from adjobs.tracking.reader import MlflowRunReader
 from adjobs.tracking.search import ChildRun, child_run, find_runs, search_runs
@@ -84,7 +84,8 @@ def find_comparison(uri: str, name: str) -> StoredComparison:
     client = connect(uri)
     runs = find_runs(client, uri, COMPARISON, name)
     if not runs:
-        raise TrackingError(f"comparison '{name}': does not exist; give the name that 'adjobs compare' printed")
+        hint = hint_of_stopped_stack(uri)
+        raise TrackingError(f"comparison '{name}': does not exist; give the name that 'adjobs compare' printed{hint}")
     parent = child_run(runs[0])
     filter_ = f"tags.`mlflow.parentRunId` = '{parent.run_id}'"
     children = [child_run(run) for run in search_runs(client, uri, [runs[0].info.experiment_id], filter_)]

@@ -10,7 +10,7 @@ from adjobs.config.job import JobConfig
 from adjobs.config.resolve import resolve
 from adjobs.documents import dump_yaml, load_yaml
 from adjobs.errors import TrackingError
-from adjobs.tracking.client import connect, experiment_id, mlflow_errors
+from adjobs.tracking.client import connect, experiment_id, hint_of_stopped_stack, mlflow_errors
 from adjobs.tracking.layout import FIGURES, JOB_FILE, TAG, ParentRun, RunRef
 from adjobs.tracking.reader import MlflowRunReader
 from adjobs.tracking.writer import MAX_PARAM_LENGTH, MlflowRunWriter, read_history
@@ -124,7 +124,8 @@ def find_search(uri: str, name: str) -> StoredSearch:
     client = connect(uri)
     runs = find_runs(client, uri, SEARCH, name)
     if not runs:
-        raise TrackingError(f"search '{name}': does not exist; give the name that 'adjobs tune' printed")
+        hint = hint_of_stopped_stack(uri)
+        raise TrackingError(f"search '{name}': does not exist; give the name that 'adjobs tune' printed{hint}")
     search = child_run(runs[0])
     filter_ = f"tags.`mlflow.parentRunId` = '{search.run_id}'"
     children = [child_run(run) for run in search_runs(client, uri, [runs[0].info.experiment_id], filter_)]

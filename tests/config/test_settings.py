@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from adjobs.config.settings import QueueSettings, Settings, applicable, stack_environment, stack_file
-from adjobs.errors import StackError
+from adjobs.config.settings import QueueSettings, Settings, applicable, is_stack_stopped, stack_environment, stack_file
+from adjobs.errors import AdjobsError, StackError
 
 STACK = {
     "MLFLOW_TRACKING_URI": "http://stack",
@@ -71,3 +71,25 @@ def test_stack_environment_damaged_record_is_refused(tmp_path):
     stack_file(tmp_path).write_text("{")
     with pytest.raises(StackError, match=r"cannot be read .*; run 'adjobs down', then 'adjobs up'"):
         stack_environment(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "RAY_API_SERVER_ADDRESS", "ADJOBS_QUEUE_URL"])
+def test_from_env_address_with_a_password_is_refused_without_printing_it(name, tmp_path):
+    with pytest.raises(AdjobsError, match=f"^{name}: holds a user or a password before '@'.*; remove it and set [A-Z]") as caught:
+        Settings.from_env({"ADJOBS_HOME": str(tmp_path), name: "https://ann:geheim@host:5000/x"})
+    assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["sqlite:////home/ann@work/mlflow.db", "http://host:5000/a@b"])
+def test_from_env_at_sign_in_a_path_is_no_password(uri, tmp_path):
+    assert Settings.from_env({"ADJOBS_HOME": str(tmp_path), "MLFLOW_TRACKING_URI": uri}).tracking_uri == uri
+
+
+def test_is_stack_stopped_if_it_has_runs_and_no_record(tmp_path):
+    assert not is_stack_stopped(tmp_path)
+    database = tmp_path / "stack" / "mlflow" / "mlflow.db"
+    database.parent.mkdir(parents=True)
+    database.touch()
+    assert is_stack_stopped(tmp_path)
+    stack_file(tmp_path).touch()
+    assert not is_stack_stopped(tmp_path)

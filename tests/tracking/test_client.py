@@ -64,6 +64,21 @@ def test_mlflow_errors_of_others_pass(error):
     assert raised.value is error
 
 
+def test_mlflow_errors_not_found_while_the_stack_is_stopped_says_how_to_go_on(tmp_path):
+    (tmp_path / "stack" / "mlflow").mkdir(parents=True)
+    (tmp_path / "stack" / "mlflow" / "mlflow.db").touch()
+    own, action = f"sqlite:///{tmp_path}/mlflow/mlflow.db", "start that with 'adjobs up' and run this command again"
+    for error, uri, is_hinted in (
+        (MlflowException("Run with id=7 not found"), own, True),
+        (MlflowException("Registered Model with name=m not found"), own, True),
+        (MlflowException("Run with id=7 not found"), "http://mlflow:5000", False),
+        (of_sqlite("database is locked"), own, False),
+    ):
+        with pytest.raises(TrackingError) as raised, mlflow_errors(uri):
+            raise error
+        assert (action in str(raised.value)) == is_hinted, uri
+
+
 def test_connect_file_in_the_way_of_the_folder_is_one_line(tmp_path):
     (tmp_path / "mlflow").touch()
     with pytest.raises(TrackingError, match=r"mlflow.db: \[Errno 17\] File exists: .*/mlflow'; check the folder"):
