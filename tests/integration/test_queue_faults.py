@@ -26,7 +26,7 @@ from tests.integration.test_queue import wait_for
 
 pytestmark = pytest.mark.slow
 
-TIMED = ("ms_per_image", "images_per_s")
+TIMED = ("ms_per_image", "images_per_s", "seconds", "memory")
 
 
 @pytest.fixture(autouse=True)
