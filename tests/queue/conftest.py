@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from adjobs.queue.store import JobStore
+from tests.helpers.job_store import Clock
 from tests.helpers.postgres import PostgresServer, running_postgres
 
 
@@ -24,3 +26,17 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'queue.db'}"
     server: PostgresServer = request.getfixturevalue("postgres")
     return server.new_database()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The time of the store's jobs."""
+    return Clock()
+
+
+@pytest.fixture
+def store(database: str, clock: Clock) -> Iterator[JobStore]:
+    """The record of jobs, empty, on each kind of database."""
+    store = JobStore(database, clock)
+    yield store
+    store.close()

@@ -15,15 +15,8 @@ from adjobs.queue import tokens
 from adjobs.queue.access import TOKEN_SECONDS, Gate
 from adjobs.queue.client import MAX_BODY
 from adjobs.queue.store import JobStore
+from tests.helpers.job_store import Clock
 from tests.helpers.queue import RunningQueue
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Door:

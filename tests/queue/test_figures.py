@@ -1,32 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from adjobs.queue.figures import ENDED_TOTAL, LOST_TOTAL, RUNNING, SUM, WAITING
 from adjobs.queue.records import NewJob
 from adjobs.queue.states import JobState
-from adjobs.queue.store import JobStore
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(database: str, clock: Clock) -> Iterator[JobStore]:
-    store = JobStore(database, clock)
-    yield store
-    store.close()
 
 
 def test_figures_of_a_job_that_is_lost_once_and_pruned(store, clock):

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -12,10 +10,10 @@ from alembic.script import ScriptDirectory
 
 from adjobs.errors import QueueError
 from adjobs.queue import engine, migrations
-from adjobs.queue.engine import open_engine
 from adjobs.queue.records import NewJob
 from adjobs.queue.schema import REVISION, metadata, version
 from adjobs.queue.store import JobStore
+from tests.helpers.job_store import open_by_processes
 
 NEXT = """
 import sqlalchemy as sa
@@ -96,25 +94,9 @@ def test_open_older_database_whose_upgrade_fails_stays_as_it_was(database, reque
     connect.dispose()
 
 
-def _open(url: str, barrier: Any, out: Any) -> None:
-    barrier.wait()
-    try:
-        open_engine(url).dispose()
-        out.put("")
-    except QueueError as error:
-        out.put(str(error))
-
-
 @pytest.mark.slow
 def test_open_older_database_by_processes_at_once_is_upgraded_once(database, request):
     open_older(database)
     request.getfixturevalue("newer")
-    context = multiprocessing.get_context("fork")
-    barrier, out = context.Barrier(3), context.Queue()
-    processes = [context.Process(target=_open, args=(database, barrier, out)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    assert [out.get(timeout=60) for _ in processes] == [""] * 3
-    for process in processes:
-        process.join()
+    assert open_by_processes(database, 3) == [""] * 3
     assert colours(database) == ["grey"]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,13 +9,7 @@ from adjobs.queue.records import NewJob, Submission
 from adjobs.queue.states import JobState
 from adjobs.queue.store import JobStore
 from adjobs.queue.submitting import Answer, insert_jobs
-
-
-@pytest.fixture
-def store(database: str) -> Iterator[JobStore]:
-    store = JobStore(database)
-    yield store
-    store.close()
+from tests.helpers.job_store import claim, submit
 
 
 def job(key: str, **values: Any) -> NewJob:
@@ -76,3 +69,35 @@ def test_insert_jobs_equal_one_that_runs_has_no_position(store):
 def test_insert_jobs_many_keep_their_order(store):
     insert(store, [job(f"{number:03}") for number in range(250)], [job(f"{number:03}") for number in range(200, 300)])
     assert [queued.name for queued in reversed(store.select())] == [f"{number:03}" for number in range(300)]
+
+
+def test_submit_equal_live_job_is_the_same(store):
+    first = store.submit(NewJob("k", {}, "ann", "a"))[0]
+    again = store.submit(NewJob("k", {}, "bob", "b"))[0]
+    assert (again.id, first.created, again.created, again.position) == (first.id, True, False, 1)
+    job = claim(store)
+    assert job
+    assert not store.submit(NewJob("k", {}, "bob", "b"))[0].created
+    store.move(job, JobState.DONE, "succeeded")
+    assert store.submit(NewJob("k", {}, "bob", "b"))[0].created
+
+
+def test_submit_after_an_unknown_job_is_refused(store):
+    with pytest.raises(QueueError, match=r"--after: job 'nope': no such job; list them"):
+        submit(store, "a", after=("nope",))
+    assert store.select() == []
+
+
+@pytest.mark.parametrize("priority", [-1001, 1001])
+def test_submit_priority_out_of_range_is_refused(store, priority):
+    with pytest.raises(QueueError, match="must be between -1000 and 1000"):
+        submit(store, "a", priority=priority)
+    identifier = submit(store, "a")
+    with pytest.raises(QueueError, match="must be between -1000 and 1000"):
+        store.set_priority(identifier, priority)
+
+
+def test_submit_after_takes_first_digits(store):
+    first = submit(store, "a")
+    second = submit(store, "b", after=(first[:6], first))
+    assert store.unfinished_predecessors(second) == [first]
