@@ -8,18 +8,24 @@ import sys
 import time
 from functools import partial
 
-from fault_helpers import FaultStack, Queue, wait_until
+from fault_helpers import FaultStack, Queue, command_line, wait_until
 from fault_registry import DONE, fault, small_disk
 
 from adjobs.queue.states import JobState
 
 
-@fault("driver", "driver kill -9 while it trains", f"attempt 2 resumes, {DONE}")
-def driver(stack: FaultStack) -> str:
-    """Ray sees that."""
+def train_one(stack: FaultStack) -> tuple[Queue, str]:
+    """A queue, and a job of it that trains."""
     queue = Queue(stack)
     job = queue.submit()
     queue.wait_for_training(job)
+    return queue, job
+
+
+@fault("driver", "driver kill -9 while it trains", f"attempt 2 resumes, {DONE}")
+def driver(stack: FaultStack) -> str:
+    """Ray sees that."""
+    queue, job = train_one(stack)
     for process in stack.drivers():
         process.kill()
     queue.wait_for_end([job])
@@ -29,11 +35,9 @@ def driver(stack: FaultStack) -> str:
 @fault("worker", "Ray worker (the one that trains) kill -9", f"attempt 1, {DONE}")
 def worker(stack: FaultStack) -> str:
     """Ray Train starts the worker group again."""
-    queue = Queue(stack)
-    job = queue.submit()
-    queue.wait_for_training(job)
+    queue, job = train_one(stack)
     for process in stack.workers():
-        if "RayTrainWorker" in " ".join(process.cmdline()):
+        if "RayTrainWorker" in " ".join(command_line(process)):
             process.kill()
     queue.wait_for_end([job])
     return queue.outcome([job])
@@ -77,9 +81,7 @@ def last_attempt(stack: FaultStack) -> str:
 @fault("head", "Ray head kill -9, its drivers left alive, a new head after 10 s", f"attempt 2 resumes, {DONE}")
 def head(stack: FaultStack) -> str:
     """The new head knows no job."""
-    queue = Queue(stack)
-    job = queue.submit()
-    queue.wait_for_training(job)
+    queue, job = train_one(stack)
     stack.signal("ray", signal.SIGKILL)
     time.sleep(10)
     reason = queue.get(job).reason
@@ -91,9 +93,7 @@ def head(stack: FaultStack) -> str:
 @fault("down", "`adjobs down` while it trains, then `adjobs up`", f"attempt 2 resumes and is free, {DONE}")
 def down(stack: FaultStack) -> str:
     """Drivers are asked to stop."""
-    queue = Queue(stack)
-    job = queue.submit()
-    queue.wait_for_training(job)
+    queue, job = train_one(stack)
     subprocess.run([sys.executable, "-m", "adjobs", "down"], check=True, capture_output=True)
     stack.up()
     queue.wait_for_end([job])
@@ -102,9 +102,7 @@ def down(stack: FaultStack) -> str:
 
 def restart(stack: FaultStack, service: str, seconds: float) -> str:
     """A service is killed and started again while a job trains."""
-    queue = Queue(stack)
-    job = queue.submit()
-    queue.wait_for_training(job)
+    queue, job = train_one(stack)
     stack.signal(service, signal.SIGKILL)
     time.sleep(seconds)
     stack.start(service)
@@ -127,9 +125,7 @@ def s3(stack: FaultStack) -> str:
 @fault("s3-asleep", "S3 SIGSTOP for 30 s", f"{DONE}")
 def s3_asleep(stack: FaultStack) -> str:
     """Requests hang."""
-    queue = Queue(stack)
-    job = queue.submit()
-    queue.wait_for_training(job)
+    queue, job = train_one(stack)
     stack.signal("s3", signal.SIGSTOP)
     time.sleep(30)
     stack.signal("s3", signal.SIGCONT)

@@ -8,11 +8,10 @@ from typing import Any
 
 from adjobs.documents import load_yaml
 from adjobs.errors import TrackingError
-from adjobs.tracking.client import connect, experiment_id, hint_of_stopped_stack, mlflow_errors
-from adjobs.tracking.layout import JOB_FILE, TAG, ParentRun, RunRef
+from adjobs.tracking.layout import JOB_FILE, ParentRun, RunRef
+from adjobs.tracking.parents import ChildRun, find_parent, open_parent
 from adjobs.tracking.reader import MlflowRunReader
-from adjobs.tracking.search import ChildRun, child_run, find_runs, search_runs
-from adjobs.tracking.writer import MAX_PARAM_LENGTH, flatten
+from adjobs.tracking.writer import flatten
 from adjobs.types import JobStatus
 
 COMPARISON, CANDIDATE = "comparison", "candidate"  # values of the tag kind
@@ -58,21 +57,9 @@ def open_comparison(
     Raises:
         TrackingError: the name is taken.
     """
-    client = connect(uri)
-    if find_runs(client, uri, COMPARISON, name):
-        raise TrackingError(
-            f"comparison '{name}': exists already; resume it with 'adjobs compare --resume {name}', or give another --name"
-        )
-    parent = experiment_id(client, uri, experiment)
-    with mlflow_errors(uri):
-        all_tags = {"kind": COMPARISON, **tags}
-        run = client.create_run(parent, run_name=name, tags={f"{TAG}{key}": value for key, value in all_tags.items()})
-        ref = RunRef(uri, str(run.info.run_id))
-        for key, value in flatten(document).items():
-            client.log_param(ref.run_id, key, str(value)[:MAX_PARAM_LENGTH])
-        client.log_text(ref.run_id, text, JOB_FILE)
-        client.set_tag(ref.run_id, f"{TAG}{COMPARISON}", name)  # last: what is found by its name is complete
-    return ref
+    return open_parent(
+        uri, COMPARISON, name, experiment, tags, flatten(document), lambda client, run_id: client.log_text(run_id, text, JOB_FILE)
+    )
 
 
 def find_comparison(uri: str, name: str) -> StoredComparison:
@@ -81,14 +68,7 @@ def find_comparison(uri: str, name: str) -> StoredComparison:
     Raises:
         TrackingError: there is no such comparison.
     """
-    client = connect(uri)
-    runs = find_runs(client, uri, COMPARISON, name)
-    if not runs:
-        hint = hint_of_stopped_stack(uri)
-        raise TrackingError(f"comparison '{name}': does not exist; give the name that 'adjobs compare' printed{hint}")
-    parent = child_run(runs[0])
-    filter_ = f"tags.`mlflow.parentRunId` = '{parent.run_id}'"
-    children = [child_run(run) for run in search_runs(client, uri, [runs[0].info.experiment_id], filter_)]
+    parent, children = find_parent(uri, COMPARISON, name)
     reader = MlflowRunReader(RunRef(uri, parent.run_id))
     document = load_yaml(reader.read_text(JOB_FILE))
     if not isinstance(document, dict):

@@ -17,8 +17,9 @@ from adjobs.jobs.prepare import with_absolute_paths
 from adjobs.storage import open_store
 from adjobs.tracking import search as records
 from adjobs.tracking.layout import RunRef, run_name
+from adjobs.tracking.parents import ChildRun
 from adjobs.tracking.runs import open_reader, open_writer
-from adjobs.tracking.search import ChildRun, SearchWriter, StoredSearch
+from adjobs.tracking.search import SearchWriter, StoredSearch
 from adjobs.training.backends import ray as ray_backend
 from adjobs.training.progress import ProgressUpdate
 from adjobs.tuning import summary, tune_bridge

@@ -11,7 +11,8 @@ from adjobs.errors import TrackingError
 from adjobs.jobs.lifecycle import open_run, reopen_run, storage_of, task_of
 from adjobs.storage import open_store
 from adjobs.tracking.layout import RunRef
-from adjobs.tracking.search import ChildRun, SearchWriter, parent_run, trial_history
+from adjobs.tracking.parents import ChildRun
+from adjobs.tracking.search import SearchWriter, parent_run, trial_history
 from adjobs.training.resources import WorkerResources
 from adjobs.tuning.plan import SearchPlan
 from adjobs.tuning.space import TrialParams

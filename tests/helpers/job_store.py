@@ -42,16 +42,16 @@ def claim_all(store: JobStore, **values: Any) -> list[str]:
 
 
 def open_by_processes(url: str, count: int) -> list[str]:
-    """Open a database by several processes at once; what each of them says, "" if it succeeds."""
+    """Open a database by several processes at once; the error of each, "" if it succeeds."""
     context = multiprocessing.get_context("fork")
     barrier, out = context.Barrier(count), context.Queue()
     processes = [context.Process(target=_open, args=(url, barrier, out)) for _ in range(count)]
     for process in processes:
         process.start()
-    said = [out.get(timeout=60) for _ in processes]
+    messages = [out.get(timeout=60) for _ in processes]
     for process in processes:
         process.join()
-    return said
+    return messages
 
 
 def _open(url: str, barrier: Any, out: Any) -> None:

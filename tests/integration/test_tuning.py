@@ -25,8 +25,9 @@ from adjobs.stack import processes
 from adjobs.storage import open_store
 from adjobs.tracking.client import connect
 from adjobs.tracking.layout import RunRef
+from adjobs.tracking.parents import ChildRun
 from adjobs.tracking.runs import open_reader
-from adjobs.tracking.search import ChildRun, StoredSearch, find_search
+from adjobs.tracking.search import StoredSearch, find_search
 from adjobs.types import JobStatus
 from tests.helpers.drawing import draw_folder
 from tests.integration.conftest import client_of

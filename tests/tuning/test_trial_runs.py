@@ -13,6 +13,7 @@ from adjobs.jobs.lifecycle import storage_of
 from adjobs.storage import open_store
 from adjobs.tracking import search as records
 from adjobs.tracking.layout import DatasetInfo
+from adjobs.tracking.parents import ChildRun
 from adjobs.tracking.runs import create_run
 from adjobs.tuning.objective import parse_objectives
 from adjobs.tuning.plan import SearchPlan
@@ -47,7 +48,7 @@ class Recorded:
         open_store(storage_of(self.settings, self.trial)).write("latest", b"interval-000002")
 
     @property
-    def child(self) -> records.ChildRun:
+    def child(self) -> ChildRun:
         (child,) = records.find_search(self.ref.tracking_uri, self.name).trials
         return child
 

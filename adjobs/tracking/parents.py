@@ -1,0 +1,132 @@
+"""Runs that have children, those of searches and of comparisons: opened, and read back with their children."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from adjobs.errors import TrackingError
+from adjobs.tracking.client import connect, experiment_id, hint_of_stopped_stack, mlflow_errors
+from adjobs.tracking.layout import TAG, RunRef
+from adjobs.tracking.writer import MAX_PARAM_LENGTH
+from adjobs.types import JobStatus
+
+METRIC_PREFIX, COST_PREFIX = "val/", "costs/"  # of the metrics at a trial's end
+PAGE_SIZE = 200  # runs in one answer of MLflow
+COMMANDS = {"search": "adjobs tune", "comparison": "adjobs compare"}
+"""By the kind of a run that has children: the command that opens and resumes it."""
+
+
+@dataclass(frozen=True)
+class ChildRun:
+    """A run of a search or a comparison as MLflow has it.
+
+    Attributes:
+        run_id: of MLflow.
+        status: of the run.
+        tags: those of adjobs, without their prefix.
+        metrics: the latest value of each.
+    """
+
+    run_id: str
+    status: JobStatus
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Metrics of validation, and costs, by their names in a search."""
+        return {
+            key.removeprefix(prefix): value
+            for key, value in self.metrics.items()
+            for prefix in (METRIC_PREFIX, COST_PREFIX)
+            if key.startswith(prefix)
+        }
+
+
+def open_parent(
+    uri: str,
+    kind: str,
+    name: str,
+    experiment: str,
+    tags: Mapping[str, str],
+    params: Mapping[str, Any],
+    log_files: Callable[[Any, str], None],
+) -> RunRef:
+    """Open the run of a search or a comparison; it is found by its name as soon as it is complete.
+
+    Args:
+        uri: tracking URI.
+        kind: value of its tag ``kind``, and the name of the tag that holds its name.
+        name: of the search or comparison.
+        experiment: of MLflow.
+        tags: more tags.
+        params: its parameters.
+        log_files: logs what is needed to resume it, with a client and the run's id.
+
+    Raises:
+        TrackingError: the name is taken.
+    """
+    client = connect(uri)
+    if _find_runs(client, uri, kind, name):
+        resume = f"resume it with '{COMMANDS[kind]} --resume {name}'"
+        raise TrackingError(f"{kind} '{name}': exists already; {resume}, or give another --name")
+    parent = experiment_id(client, uri, experiment)
+    with mlflow_errors(uri):
+        all_tags = {"kind": kind, **tags}
+        run = client.create_run(parent, run_name=name, tags={f"{TAG}{key}": value for key, value in all_tags.items()})
+        ref = RunRef(uri, str(run.info.run_id))
+        for key, value in params.items():
+            client.log_param(ref.run_id, key, str(value)[:MAX_PARAM_LENGTH])
+        log_files(client, ref.run_id)
+        client.set_tag(ref.run_id, f"{TAG}{kind}", name)  # last: what is found by its name is complete
+    return ref
+
+
+def find_parent(uri: str, kind: str, name: str) -> tuple[ChildRun, list[ChildRun]]:
+    """The run of a search or a comparison, by its name or its id, and its children.
+
+    Raises:
+        TrackingError: there is none.
+    """
+    client = connect(uri)
+    runs = _find_runs(client, uri, kind, name)
+    if not runs:
+        hint = hint_of_stopped_stack(uri)
+        raise TrackingError(f"{kind} '{name}': does not exist; give the name that '{COMMANDS[kind]}' printed{hint}")
+    parent = child_run(runs[0])
+    filter_ = f"tags.`mlflow.parentRunId` = '{parent.run_id}'"
+    return parent, [child_run(run) for run in search_runs(client, uri, [runs[0].info.experiment_id], filter_)]
+
+
+def _find_runs(client: Any, uri: str, kind: str, name: str) -> Sequence[Any]:
+    """The run of a search or a comparison, by its name, in the tag that is called like its kind, or by its id; or none."""
+    if "'" in name:
+        raise TrackingError(f'{kind} "{name}": a name must not contain quotation marks; give another --name')
+    with mlflow_errors(uri):
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    for condition in (f"tags.`{TAG}{kind}` = '{name}'", f"attributes.run_id = '{name}'"):
+        runs = search_runs(client, uri, experiments, f"tags.`{TAG}kind` = '{kind}' and {condition}")
+        if runs:
+            return runs
+    return []
+
+
+def search_runs(client: Any, uri: str, experiments: Sequence[str], filter_: str) -> list[Any]:
+    """All runs that a filter matches, page by page."""
+    runs: list[Any] = []
+    token = None
+    with mlflow_errors(uri):
+        while True:
+            page = client.search_runs(list(experiments), filter_, max_results=PAGE_SIZE, page_token=token)
+            runs += list(page)
+            token = page.token
+            if not token:
+                return runs
+
+
+def child_run(run: Any) -> ChildRun:
+    """A run of MLflow."""
+    tags = {key.removeprefix(TAG): value for key, value in run.data.tags.items() if key.startswith(TAG)}
+    return ChildRun(str(run.info.run_id), JobStatus(str(run.info.status)), tags, dict(run.data.metrics))
