@@ -131,6 +131,13 @@ def test_compose_secret_files_are_given_to_the_services_that_read_them(services,
         assert set(mounted_secrets(service).values()) == read, name
 
 
+def test_compose_clients_of_mlflow_have_an_account(services):
+    clients = [name for name, service in services.items() if "MLFLOW_TRACKING_URI" in service.get("environment", {})]
+    assert clients == ["ray-head", "ray-worker", "dispatcher"]
+    for name in clients:
+        assert {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD_FILE"} <= set(services[name]["environment"]), name
+
+
 def test_compose_environment_holds_no_secret(services):
     for service in services.values():
         for name in service.get("environment", {}):

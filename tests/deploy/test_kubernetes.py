@@ -268,6 +268,19 @@ def test_network_policies_deny_by_default_and_name_pods_and_ports_that_exist():
     assert used <= ports | outside[1]
 
 
+def test_clients_of_mlflow_have_its_account_and_reach_it():
+    for container in (container for pod in pod_specs() for container in pod["containers"]):
+        sources = [reference["name"] for source in container.get("envFrom", []) for reference in source.values()]
+        assert ("settings" in sources) == ("mlflow-jobs" in sources), container["name"]
+    policies = {policy["metadata"]["name"]: policy["spec"] for policy in of_kind("NetworkPolicy")}
+    mlflow, port = {"matchLabels": {"app.kubernetes.io/name": "mlflow"}}, [{"protocol": "TCP", "port": 5000}]
+    (rule,) = policies["mlflow"]["ingress"]
+    assert rule["ports"] == port
+    for name in ("dispatcher", "ray"):
+        assert {"podSelector": policies[name]["podSelector"]} in rule["from"], name
+        assert {"to": [{"podSelector": mlflow}], "ports": port} in policies[name]["egress"], name
+
+
 def _rules(spec: dict[str, Any]) -> list[dict[str, Any]]:
     return [*spec.get("ingress", []), *spec.get("egress", [])]
 
