@@ -75,8 +75,9 @@ def _explain_refusal(text: str) -> str | None:
     if "error code 401" in text or "401 Client Error" in text:
         problem = f"refuses the password of '{user}'" if user else "asks for a name and a password"
         return f"{problem}; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of an account"
-    if "Permission denied" in text or "403 Client Error" in text:
-        return f"'{user}' may not do this; who made the experiment or model may, and accounts that may edit those of others"
+    if ("error code 403" in text and "Permission denied" in text) or "403 Client Error" in text:
+        who = f"'{user}'" if user else "this user"
+        return f"{who} may not do this; who made the experiment or model may, and accounts that may edit those of others"
     return None
 
 

@@ -38,6 +38,14 @@ def of_sqlite(text: str) -> OperationalError:
             "refuses the password of 'ann'; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of an account",
         ),
         (HTTPError("403 Client Error: FORBIDDEN for url: http://x/artifacts"), "'ann' may not do this; who made the experiment"),
+        (
+            MlflowException("API request to endpoint /x failed with error code 403 != 200. Response body: 'Permission denied'"),
+            "'ann' may not do this; who made the experiment",
+        ),
+        (
+            PermissionError(13, "Permission denied", "/x/mlruns"),
+            "Permission denied: '/x/mlruns'; check the folder, its permissions",
+        ),
         (of_sqlite("database is locked"), "database is locked; another process holds the file: stop it, or try again"),
         (MlflowException(of_sqlite("database is locked")), "database is locked; another process holds the file"),
         (of_sqlite("database or disk is full"), "database or disk is full; check the folder, its permissions and the free space"),
