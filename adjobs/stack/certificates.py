@@ -73,7 +73,7 @@ def security_settings(certificate: Path) -> dict[str, str]:
 
 
 def requires_certificate(host: str, port: int) -> bool | None:
-    """Whether a port asks its clients for a certificate; None if nothing listens there.
+    """Whether a port asks its clients for a certificate; None if nothing listens there, or does not answer in time.
 
     If SeaweedFS cannot read its own, it warns in its log and answers everybody.
     """
@@ -86,8 +86,10 @@ def requires_certificate(host: str, port: int) -> bool | None:
         with socket.create_connection((host, port), timeout=5) as connection, context.wrap_socket(connection):
             return False
     except ssl.SSLError as error:
-        return "ALERT" in (error.reason or "")  # the server's; plain text is WRONG_VERSION_NUMBER
-    except ConnectionRefusedError:
+        reason = error.reason or ""
+        # The server's, but not that it wants another version; plain text is WRONG_VERSION_NUMBER.
+        return "ALERT" in reason and "PROTOCOL_VERSION" not in reason
+    except (ConnectionRefusedError, TimeoutError):
         return None
     except OSError:
         return False

@@ -16,7 +16,7 @@ import psutil
 
 from adjobs.errors import StorageError
 from adjobs.stack import probes
-from adjobs.stack.probes import Check, Exposure, mode_of
+from adjobs.stack.probes import Check, Exposure, check_places, mode_of
 from adjobs.storage.base import Store
 
 _CHUNK = 1 << 20
@@ -73,7 +73,7 @@ def check_permissions(what: str, paths: Iterable[Path]) -> Check:
     """Whether only this user may use these files and folders."""
     listed = [path for path in paths if path.exists()]
     shared = [f"{path} ({mode_of(path):04o})" for path in listed if mode_of(path) & _OTHERS]
-    return _check(what, shared, f"{len(listed)}, all of this user alone")
+    return check_places(what, shared, f"{len(listed)}, all of this user alone")
 
 
 def check_command_lines(processes: Iterable[psutil.Process], secrets: Secrets) -> Check:
@@ -87,7 +87,7 @@ def check_command_lines(processes: Iterable[psutil.Process], secrets: Secrets) -
             continue
         count += 1
         places += [f"{secret} in {name} (process {process.pid})" for secret, value in secrets.items() if value in text]
-    return _check("secrets in command lines", places, f"none in those of {count} processes")
+    return check_places("secrets in command lines", places, f"none in those of {count} processes")
 
 
 def check_files(what: str, files: Iterable[Path], secrets: Secrets) -> Check:
@@ -97,7 +97,7 @@ def check_files(what: str, files: Iterable[Path], secrets: Secrets) -> Check:
         names = _names_in(path, secrets)
         count += names is not None
         places += [f"{name} in {path}" for name in names or ()]
-    return _check(what, places, f"none in {count} files")
+    return check_places(what, places, f"none in {count} files")
 
 
 def _names_in(path: Path, secrets: Secrets) -> set[str] | None:
@@ -129,7 +129,7 @@ def check_database(what: str, path: Path, secrets: Secrets) -> Check:
                 places += [f"{name} in {table}.{column}" for name in _in_column(connection, table, column, secrets)]
     except sqlite3.Error as error:
         return Check(what, Exposure.UNKNOWN, f"{path} cannot be read ({error})")
-    return _check(what, places, f"none in {count} columns of {path.name}")
+    return check_places(what, places, f"none in {count} columns of {path.name}")
 
 
 def _columns(connection: sqlite3.Connection) -> list[tuple[str, str]]:
@@ -155,7 +155,7 @@ def check_answer(what: str, url: str, token: str, secrets: Secrets) -> Check:
     text = probes.read_with_token(url, token)
     if text is None:
         return Check(what, Exposure.UNKNOWN, f"{url} does not answer")
-    return _check(what, [f"{name} at {url}" for name, value in secrets.items() if value.encode() in text], f"none at {url}")
+    return check_places(what, [f"{name} at {url}" for name, value in secrets.items() if value.encode() in text], f"none at {url}")
 
 
 def check_records(what: str, store: Store, prefix: str, secrets: Secrets) -> Check:
@@ -169,8 +169,4 @@ def check_records(what: str, store: Store, prefix: str, secrets: Secrets) -> Che
                 places += [f"{name} in {store.uri(entry.key)}" for name, value in secrets.items() if value.encode() in text]
     except StorageError as error:
         return Check(what, Exposure.UNKNOWN, str(error))
-    return _check(what, places, f"none in {count} objects")
-
-
-def _check(what: str, places: list[str], otherwise: str) -> Check:
-    return Check(what, Exposure.OPEN if places else Exposure.CLOSED, ", ".join(places) or otherwise)
+    return check_places(what, places, f"none in {count} objects")

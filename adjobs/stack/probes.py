@@ -106,7 +106,7 @@ def check_certificate(what: str, host: str, port: int) -> Check:
     """Whether a client without a certificate is refused."""
     is_required = requires_certificate(host, port)
     if is_required is None:
-        return Check(what, Exposure.UNKNOWN, f"nothing listens at {host}:{port}")
+        return Check(what, Exposure.UNKNOWN, f"{host}:{port} does not answer")
     if is_required:
         return Check(what, Exposure.CLOSED, f"{host}:{port} asks for a certificate")
     return Check(what, Exposure.OPEN, f"{host}:{port} answers without a certificate")
@@ -129,12 +129,13 @@ def check_listeners(processes: Iterable[psutil.Process]) -> list[Check]:
         outside += [f"{address.ip} port {address.port} ({name}, process {process.pid})" for address in addresses]
         writable += [f"{path} ({name})" for path in paths if _others_can_write(path)]
     return [
-        _listed("addresses", outside, f"{count} ports, all on loopback addresses"),
-        _listed("Unix sockets", sorted(set(writable)), "none that others may write to"),
+        check_places("addresses", outside, f"{count} ports, all on loopback addresses"),
+        check_places("Unix sockets", sorted(set(writable)), "none that others may write to"),
     ]
 
 
-def _listed(what: str, places: list[str], otherwise: str) -> Check:
+def check_places(what: str, places: list[str], otherwise: str) -> Check:
+    """Open if there are places, which are then the detail instead of ``otherwise``."""
     return Check(what, Exposure.OPEN if places else Exposure.CLOSED, ", ".join(places) or otherwise)
 
 

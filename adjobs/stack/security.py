@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class SecurityReport:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return {"closed": self.is_closed, **asdict(self), "checks": [check._asdict() for check in self.checks]}
+        return {"closed": self.is_closed, "checks": [check._asdict() for check in self.checks]}
 
 
 def inspect(home: Path) -> SecurityReport:

@@ -91,6 +91,9 @@ def test_requires_certificate_is_false_of_an_open_port_and_none_without_one(
     assert requires_certificate("127.0.0.1", serve(server_context(certificate, ssl.CERT_REQUIRED)))
     assert requires_certificate("127.0.0.1", serve(server_context(certificate, ssl.CERT_NONE))) is False
     assert requires_certificate("127.0.0.1", serve(None)) is False
+    newest = server_context(certificate, ssl.CERT_NONE)
+    newest.minimum_version = ssl.TLSVersion.TLSv1_3  # refuses the handshake, but not for want of a certificate
+    assert requires_certificate("127.0.0.1", serve(newest)) is False
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     assert requires_certificate("127.0.0.1", port) is None
