@@ -87,7 +87,7 @@ def requires_certificate(host: str, port: int) -> bool | None:
             return False
     except ssl.SSLError as error:
         reason = error.reason or ""
-        # The server's, but not that it wants another version; plain text is WRONG_VERSION_NUMBER.
+        # An alert is the server's refusal, except that of our version of TLS; plain text is WRONG_VERSION_NUMBER.
         return "ALERT" in reason and "PROTOCOL_VERSION" not in reason
     except (ConnectionRefusedError, TimeoutError):
         return None
