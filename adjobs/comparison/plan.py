@@ -61,7 +61,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Excluded:
+class ExcludedMethod:
     """A method that cannot be compared, and why."""
 
     name: str
@@ -84,7 +84,7 @@ class ComparisonPlan:
 
     config: ComparisonConfig
     candidates: tuple[Candidate, ...]
-    excluded: tuple[Excluded, ...]
+    excluded: tuple[ExcludedMethod, ...]
     seconds_each: float
     curve_seconds: float
     settings: Settings
@@ -150,7 +150,7 @@ def make_plan(config: ComparisonConfig, settings: Settings) -> ComparisonPlan:
             raise first
         raise JobError(f"none of {len(errors)} methods can be compared on these data, the first: {first}") from first
     excluded = [
-        Excluded(section.label, section.method, str(errors[section.label]))
+        ExcludedMethod(section.label, section.method, str(errors[section.label]))
         for section in config.candidates
         if section.label in errors
     ]

@@ -14,12 +14,11 @@ from adjobs.types import ImageScores
 ALLOWED_ERROR = 0.05
 """Probability that one or more of the methods seem worse than the best without being so."""
 
-
 SMALL_GAIN = 0.02
 """A doubling of the labelled anomalies that brings at most this brings little."""
 
 
-class Trained(NamedTuple):
+class TrainedMethod(NamedTuple):
     """A trained method with its scores on the validation split."""
 
     name: str
@@ -29,7 +28,7 @@ class Trained(NamedTuple):
     scores: ImageScores
 
 
-def rank(trained: Sequence[Trained], metric: str) -> list[MethodResult]:
+def rank(trained: Sequence[TrainedMethod], metric: str) -> list[MethodResult]:
     """The methods, the best first; each is compared with the best on the same images.
 
     The intervals hold together: with m methods each has the confidence 1 - 0.05 / (m - 1).
@@ -45,7 +44,7 @@ def rank(trained: Sequence[Trained], metric: str) -> list[MethodResult]:
     return results + [_result(item, compare(item, best, metric, confidence)) for item in order[1:]]
 
 
-def compare(a: Trained, b: Trained, metric: str, confidence: float = 1 - ALLOWED_ERROR) -> Difference:
+def compare(a: TrainedMethod, b: TrainedMethod, metric: str, confidence: float = 1 - ALLOWED_ERROR) -> Difference:
     """A metric of a minus that of b, by a bootstrap over the images of the validation split, which are the same for both."""
     if a.scores.ids != b.scores.ids:
         raise ValueError(f"{a.name} and {b.name} were evaluated on other images")
@@ -57,7 +56,7 @@ def compare(a: Trained, b: Trained, metric: str, confidence: float = 1 - ALLOWED
     )
 
 
-def _result(item: Trained, difference: Difference | None) -> MethodResult:
+def _result(item: TrainedMethod, difference: Difference | None) -> MethodResult:
     is_worse = difference is not None and difference.high is not None and difference.high < 0
     return MethodResult(
         item.name,

@@ -155,7 +155,7 @@ def summarise(result: ComparisonResult) -> str:
         "",
         *_markdown(table_header(ranking), table_rows(ranking)),
         "",
-        f"{describe_counts(ranking).capitalize()}. The intervals of the differences hold together with 95 % confidence.",
+        f"{describe_counts(ranking)}. The intervals of the differences hold together with 95 % confidence.",
         "",
         *([*_markdown(curve_header(ranking), curve_rows(ranking)), ""] if ranking.curves else []),
         *(f"- {line}" for line in not_compared(ranking)),

@@ -9,7 +9,7 @@ from pathlib import Path
 from adjobs.comparison.config import ComparisonConfig, parse_comparison
 from adjobs.comparison.observer import ComparisonObserver
 from adjobs.comparison.plan import Candidate, ComparisonPlan, make_plan, with_absolute_paths
-from adjobs.comparison.ranking import Trained, compare, rank, recommend
+from adjobs.comparison.ranking import TrainedMethod, compare, rank, recommend
 from adjobs.comparison.report import log_report
 from adjobs.comparison.result import ComparisonResult, CurvePoint, MethodResult, MethodState, Ranking
 from adjobs.comparison.trainings import Failure, Trainings
@@ -131,11 +131,11 @@ def _run(
 
 def _rank(name: str, plan: ComparisonPlan, trainings: Trainings, observer: ComparisonObserver) -> Ranking:
     """Train every method, then the points of the learning curves that the budget allows."""
-    trained: dict[str, Trained] = {}
+    trained: dict[str, TrainedMethod] = {}
     failed: list[MethodResult] = []
     for number, candidate in enumerate(plan.candidates, 1):
         outcome = trainings.train(candidate, f"method {number} of {len(plan.candidates)} ({candidate.name})")
-        if isinstance(outcome, Trained):
+        if isinstance(outcome, TrainedMethod):
             trained[candidate.name] = outcome
         else:
             failed.append(MethodResult(candidate.name, candidate.job.method, MethodState.FAILED, outcome.reason, outcome.run_id))
@@ -155,7 +155,7 @@ def _rank(name: str, plan: ComparisonPlan, trainings: Trainings, observer: Compa
     )
 
 
-def _curves(plan: ComparisonPlan, trainings: Trainings, ranked: list[Trained]) -> list[CurvePoint]:
+def _curves(plan: ComparisonPlan, trainings: Trainings, ranked: list[TrainedMethod]) -> list[CurvePoint]:
     """The learning curves, as far as the time reaches that is kept for them and that the methods have left."""
     if not plan.curve_seconds:
         return []
@@ -170,7 +170,9 @@ def _curves(plan: ComparisonPlan, trainings: Trainings, ranked: list[Trained]) -
     return points
 
 
-def _curve_point(candidate: Candidate, full: Trained, left: float, trainings: Trainings, metric: str) -> tuple[CurvePoint, float]:
+def _curve_point(
+    candidate: Candidate, full: TrainedMethod, left: float, trainings: Trainings, metric: str
+) -> tuple[CurvePoint, float]:
     """A point of a learning curve, and the seconds that it took."""
     assert candidate.train_anomalies is not None
     count, needed = candidate.train_anomalies, full.outcome.train_seconds

@@ -10,7 +10,7 @@ import torch
 from adjobs.comparison.candidate import OUTCOME_FILE, CandidateOutcome, finalizer
 from adjobs.comparison.observer import ComparisonObserver
 from adjobs.comparison.plan import Candidate, ComparisonPlan
-from adjobs.comparison.ranking import Trained
+from adjobs.comparison.ranking import TrainedMethod
 from adjobs.comparison.result import MethodState
 from adjobs.errors import DataError, JobError, one_line
 from adjobs.evaluation.evaluate import ScoreError
@@ -63,7 +63,7 @@ class Trainings:
         self._backend, self._resume_command, self._observer = backend, resume_command, observer
         self._run_ids: list[str] = []
 
-    def train(self, candidate: Candidate, text: str) -> Trained | Failure:
+    def train(self, candidate: Candidate, text: str) -> TrainedMethod | Failure:
         """Train a candidate, or go on with it, or read it back.
 
         Args:
@@ -96,7 +96,7 @@ class Trainings:
             if run_id != keep:
                 store.delete(run_id)
 
-    def _train(self, candidate: Candidate, run_id: str | None) -> Trained | Failure:
+    def _train(self, candidate: Candidate, run_id: str | None) -> TrainedMethod | Failure:
         settings, metric = self._plan.settings, self._plan.metric
         release_memory(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         with training_backend(candidate.job, settings, self._backend, self._observer.on_progress, finalizer(metric)) as run_task:
@@ -126,10 +126,10 @@ class Trainings:
         self._run_ids.append(task.run.run_id)
         return task
 
-    def _restore(self, candidate: Candidate, run_id: str) -> Trained:
+    def _restore(self, candidate: Candidate, run_id: str) -> TrainedMethod:
         reader = open_reader(RunRef(self._comparison.tracking_uri, run_id))
         return self._trained(candidate, run_id, CandidateOutcome.from_dict(reader.read_json(OUTCOME_FILE), run_id))
 
-    def _trained(self, candidate: Candidate, run_id: str, outcome: CandidateOutcome) -> Trained:
+    def _trained(self, candidate: Candidate, run_id: str, outcome: CandidateOutcome) -> TrainedMethod:
         scores = open_reader(RunRef(self._comparison.tracking_uri, run_id)).scores("val")
-        return Trained(candidate.name, candidate.job.method, run_id, outcome, scores)
+        return TrainedMethod(candidate.name, candidate.job.method, run_id, outcome, scores)

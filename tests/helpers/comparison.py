@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from adjobs.comparison.candidate import CandidateOutcome
-from adjobs.comparison.ranking import Trained, rank
+from adjobs.comparison.ranking import TrainedMethod, rank
 from adjobs.comparison.result import ComparisonResult, CurvePoint, MethodResult, MethodState, Ranking
 from adjobs.metrics.intervals import Estimate
 from adjobs.metrics.ranking import auroc
@@ -17,7 +17,7 @@ from adjobs.types import ImageScores
 N_NORMAL, N_ANOMALOUS = 60, 30
 
 
-def make_trained(name: str, shift: float, ms_per_image: float = 5.0, seed: int = 0, **values: Any) -> Trained:
+def make_trained(name: str, shift: float, ms_per_image: float = 5.0, seed: int = 0, **values: Any) -> TrainedMethod:
     """A method whose anomalies score ``shift`` standard deviations above the normal images."""
     labels = np.repeat([0, 1], [N_NORMAL, N_ANOMALOUS])
     score = np.random.default_rng(seed).normal(size=len(labels)) + shift * labels
@@ -33,10 +33,10 @@ def make_trained(name: str, shift: float, ms_per_image: float = 5.0, seed: int =
         "selected_checkpoint": 2,
         "cut_stages": (),
     }
-    return Trained(name, name, f"run-{name}", CandidateOutcome(**{**fields, **values}), scores)
+    return TrainedMethod(name, name, f"run-{name}", CandidateOutcome(**{**fields, **values}), scores)
 
 
-def make_ranking(trained: Sequence[Trained], curves: Sequence[CurvePoint] = (), metric: str = "image_auroc") -> Ranking:
+def make_ranking(trained: Sequence[TrainedMethod], curves: Sequence[CurvePoint] = (), metric: str = "image_auroc") -> Ranking:
     """Their ranking, with one method that was left out."""
     excluded = MethodResult("liac", "liac", MethodState.EXCLUDED, "the training split has no anomalies")
     counts = {"normal": N_NORMAL, "anomalous": N_ANOMALOUS}
