@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from adjobs.errors import ClusterError
-from adjobs.training.backends.ray_worker import Regrouping
+from adjobs.training.backends.ray_worker import Regrouping, group_state
 from adjobs.training.progress import GroupState
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def _growing(more: int, bundle: Bundle, progress: Any) -> Iterator[None]:
 def _reserve(more: int, bundle: Bundle, progress: Any, done: threading.Event) -> None:
     """Hold room for more workers until ``done``, but ask for it only once the others have theirs: it would be taken from them."""
     while not done.wait(POLL_SECONDS):
-        if _state(progress) == GroupState.TRAINING:
+        if group_state(progress) == GroupState.TRAINING:
             break
     else:
         return
@@ -109,15 +109,6 @@ def _reserve(more: int, bundle: Bundle, progress: Any, done: threading.Event) ->
             if group.wait(POLL_SECONDS):
                 progress.set_group.remote(GroupState.MAY_GROW)
                 done.wait()
-
-
-def _state(progress: Any) -> GroupState | None:
-    import ray
-
-    try:
-        return GroupState(ray.get(progress.group.remote(), timeout=10))
-    except ray.exceptions.RayError:
-        return None
 
 
 @contextmanager

@@ -70,7 +70,7 @@ def train_loop_per_worker(config: dict[str, Any]) -> Any:
         config["progress"].set_group.remote(GroupState.TRAINING)
 
     def should_grow() -> bool:
-        return config["may_grow"] and any_worker(rank == 0 and _may_grow(config["progress"]), device)
+        return config["may_grow"] and any_worker(rank == 0 and group_state(config["progress"]) == GroupState.MAY_GROW, device)
 
     setup = WorkerSetup(
         device=device,
@@ -94,10 +94,11 @@ def train_loop_per_worker(config: dict[str, Any]) -> Any:
         raise agreed.error from agreed
 
 
-def _may_grow(progress: Any) -> bool:
+def group_state(progress: Any) -> GroupState | None:
+    """What the actor of a training says of its workers; None if it does not answer."""
     import ray
 
     try:
-        return bool(ray.get(progress.group.remote(), timeout=10) == GroupState.MAY_GROW)
+        return GroupState(ray.get(progress.group.remote(), timeout=10))
     except ray.exceptions.RayError:
-        return False
+        return None
