@@ -50,11 +50,10 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
 
 def _is_voc(path: Path) -> bool:
     text = head(path)
-    return _has_root(path) and ("<size" in text or "<bndbox>" in text)
+    return _has_root(text) and ("<size" in text or "<bndbox>" in text)
 
 
-def _has_root(path: Path) -> bool:
-    text = head(path)
+def _has_root(text: str) -> bool:
     return "<annotation>" in text or "<annotation " in text  # labelImg writes verified="yes" there
 
 
@@ -108,7 +107,7 @@ class _Reader:
 
     def _is_document(self, path: Path) -> bool:
         """Whether a file is VOC's, or may have been: one that is empty or cut off must not leave its image unlabelled."""
-        if _is_voc(path) or (self._has_folder(path) and _has_root(path)):
+        if _is_voc(path) or (self._has_folder(path) and _has_root(head(path))):
             return True
         if not self._has_folder(path) and self._by_stem(relative_stem(path, self._root)) is None:
             return False  # of something else
