@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -223,7 +224,7 @@ def _check_share(name: str, what: str, hits: int, total: int, bound: float | Non
     )
 
 
-def _check_limit(name: str, unit: str, bound: float | None, value: float | None) -> GateCheck:
+def _check_limit(name: str, unit: Literal["ms", "MiB"], bound: float | None, value: float | None) -> GateCheck:
     """A measured cost against its limit."""
     if bound is None:
         return _skipped(name)
@@ -233,17 +234,8 @@ def _check_limit(name: str, unit: str, bound: float | None, value: float | None)
         if value is None
         else f"{value:.4g} {unit}, limit {bound:g} {unit}"
     )
-    return GateCheck.model_validate(
-        {
-            "name": name,
-            "status": status,
-            "sentence": f"{name} of a prediction: {words}",
-            "value": value,
-            "bound": bound,
-            "direction": "at most",
-            "unit": unit,
-        }
-    )
+    sentence = f"{name} of a prediction: {words}"
+    return GateCheck(name=name, status=status, sentence=sentence, value=value, bound=bound, direction="at most", unit=unit)
 
 
 def _skipped(name: str) -> GateCheck:

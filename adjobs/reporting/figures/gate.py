@@ -60,7 +60,7 @@ def _draw(axes: Axes, checks: Sequence[GateCheck], title: str) -> None:
             axes.text((check.bound or 0.0) / scale, row, "  no value", va="center", fontsize=SMALL, color=INK)
         if check.bound is not None:
             axes.plot([check.bound / scale] * 2, [row - 0.36, row + 0.36], color=INK, linewidth=1.4)
-    axes.set_yticks(range(len(checks)), [fit_text(check.row()[0], _LABEL_POINTS) for check in checks])
+    axes.set_yticks(range(len(checks)), [fit_text(check.name, _LABEL_POINTS) for check in checks])
     axes.set_ylim(len(checks) - 0.4, -0.6)
     if checks[0].direction == "at least":
         axes.axvline(0, color=GREY, linewidth=0.8)
