@@ -68,7 +68,7 @@ class Estimates:
     def seconds_to_start(self, limits: Limits, user: str, priority: int) -> float | None:
         """When a job that a user submits now would start, in seconds from now; None if that is not known."""
         holding = self._store.select(HOLDING_SLOT)
-        ahead = [job for job in self._store.select((JobState.QUEUED,), limit=MAX_AHEAD + 1) if job.priority >= priority]
+        ahead = self._ahead(priority)
         if limits.max_per_user is not None and sum(job.user == user for job in (*holding, *ahead)) >= limits.max_per_user:
             return None
         if len(holding) + len(ahead) < limits.slots:
@@ -76,7 +76,7 @@ class Estimates:
         if len(ahead) > MAX_AHEAD:
             return None
         left = [self._seconds_left(job) for job in holding]
-        durations = [self._seconds_left(job) for job in sorted(ahead, key=lambda job: (-job.priority, job.seq))]
+        durations = [self._seconds_left(job) for job in ahead]
         known = [seconds for seconds in (*left, *durations) if seconds is not None]
         if len(known) < len(left) + len(durations):
             return None
@@ -85,6 +85,13 @@ class Estimates:
         for seconds in known[len(left) :]:
             heapq.heapreplace(free_at, free_at[0] + seconds)
         return free_at[0]
+
+    def _ahead(self, priority: int) -> list[QueuedJob]:
+        """The queued jobs that start before a new one of this priority, in their order; at most one more than is worked out."""
+        is_ahead = (jobs.c.state == JobState.QUEUED.value) & (jobs.c.priority >= priority)
+        query = sa.select(jobs).where(is_ahead).order_by(jobs.c.priority.desc(), jobs.c.seq).limit(MAX_AHEAD + 1)
+        with self._store.reading() as connection:
+            return [QueuedJob.from_row(row) for row in connection.execute(query).mappings()]
 
     def _seconds_left(self, job: QueuedJob) -> float | None:
         estimate = self.of(job.spec)

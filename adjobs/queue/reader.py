@@ -95,7 +95,7 @@ class JobReader(QueueDatabase):
         """The place, from 1, that a job of this priority would have if it were submitted now."""
         queued = jobs.c.state == JobState.QUEUED.value
         query = sa.select(sa.func.count()).where(queued, jobs.c.priority >= priority)
-        with self.transaction() as connection:
+        with self.reading() as connection:
             return 1 + int(connection.execute(query).scalar_one())
 
     def unfinished_predecessors(self, identifier: str) -> list[str]:

@@ -116,4 +116,5 @@ def test_reading_while_another_writes_does_not_wait(store):
         connection.exec_driver_sql("update adjobs_jobs set name = 'changed'")
         assert store.get(job).name == "a"
         assert store.positions() == {job: 1}
+        assert store.next_position(0) == 2
     assert store.get(job).name == "changed"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from adjobs.queue import estimates
 from adjobs.queue.dispatcher import Limits
 from adjobs.queue.estimates import Estimates, likeness
 from adjobs.queue.records import NewJob
@@ -95,3 +96,13 @@ def test_seconds_to_start_follows_the_slots(setup):
     assert seconds(9, max_per_user=1) is None
     submit(setup, spec(7), "bob")
     assert (seconds(1), seconds(1, priority=1), seconds(9)) == (None, 70, 0)
+
+
+def test_seconds_to_start_counts_those_ahead_however_many_come_behind(setup, monkeypatch):
+    monkeypatch.setattr(estimates, "MAX_AHEAD", 1)
+    done(setup, spec(), 100)
+    submit(setup, spec())
+    for user in ("bob", "eve"):
+        submit(setup, spec(), user, priority=-1)
+    assert Estimates(setup.store, setup.now).seconds_to_start(Limits(1), "ann", 0) == 100
+    assert Estimates(setup.store, setup.now).seconds_to_start(Limits(1), "ann", -1) is None
