@@ -14,6 +14,7 @@ Value = TypeVar("Value")
 class _Entry(Generic[Value]):
     def __init__(self) -> None:
         self.lock = threading.Lock()
+        self.users = 0  # threads that have it or wait for it
         self.value: Value | None = None
         self.until = float("-inf")
 
@@ -37,15 +38,20 @@ class Recent(Generic[Key, Value]):
         with self._lock:
             self._forget()
             entry = self._entries.setdefault(key, _Entry())
-        with entry.lock:
-            started_at = self._clock()
-            if entry.until < started_at:
-                entry.value = find()
-                ended_at = self._clock()
-                entry.until = ended_at + self._seconds(ended_at - started_at)
-            return entry.value  # type: ignore[return-value]  # None only where Value allows it
+            entry.users += 1
+        try:
+            with entry.lock:
+                started_at = self._clock()
+                if entry.until < started_at:
+                    entry.value = find()
+                    ended_at = self._clock()
+                    entry.until = ended_at + self._seconds(ended_at - started_at)
+                return entry.value  # type: ignore[return-value]  # None only where Value allows it
+        finally:
+            with self._lock:
+                entry.users -= 1
 
     def _forget(self) -> None:
         now = self._clock()
-        for key in [key for key, entry in self._entries.items() if entry.until < now and not entry.lock.locked()]:
+        for key in [key for key, entry in self._entries.items() if entry.until < now and not entry.users]:
             del self._entries[key]

@@ -51,3 +51,25 @@ def test_get_threads_at_once_share_one_answer():
         answers = [pool.submit(recent.get, None, find) for _ in range(8)]
         release.set()
         assert [answer.result() for answer in answers] == [1] * 8
+
+
+def test_get_value_that_a_thread_is_about_to_find_is_not_forgotten(monkeypatch):
+    """Another thread asks for something else before the first one has begun to find its value."""
+    recent: Recent[str, int] = Recent(lambda took: 5.0)
+
+    class Interrupted:
+        def __init__(self) -> None:
+            self.lock, self.is_new = recent._lock, True
+
+        def __enter__(self) -> None:
+            self.lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            self.lock.release()
+            if self.is_new:
+                self.is_new = False
+                recent.get("other", lambda: 0)
+
+    monkeypatch.setattr(recent, "_lock", Interrupted())
+    assert recent.get("a", lambda: 1) == 1
+    assert recent.get("a", lambda: 2) == 1
