@@ -80,6 +80,7 @@ def _prepare(
     job_files: Sequence[Path], archive: Path, working_dir: Path | None, max_upload: int, **options: Any
 ) -> tuple[list[dict[str, Any]], WorkingDir | None]:
     """The jobs for the queue, checked as far as they can be here; and what of the working directory is in the archive."""
+    from adjobs.data.open import INSTALLED
     from adjobs.queue.plugins import importable, plugin_metadata
 
     if working_dir is None:
@@ -88,7 +89,8 @@ def _prepare(
     metadata = plugin_metadata(working_dir)
     with importable(working_dir, metadata):
         requests = [_request(path, working_dir, named, **options) for path in job_files]
-    data = {Path(uri) for request in requests if "://" not in (uri := request["document"]["data"]["uri"])}
+    uris = {request["document"]["data"]["uri"] for request in requests}
+    data = {Path(uri) for uri in uris if "://" not in uri and uri != INSTALLED}
     directory = scan(working_dir, named, data, max_upload * 10**6, metadata)
     digest = write_archive(directory, archive)
     return [{**request, "working_dir": digest} for request in requests], directory

@@ -113,6 +113,15 @@ def test_submit_data_in_the_directory_stay_where_they_are(project, queue):
     assert archive_of(queue, job["id"]).keys() == {"code.py", "job.yaml"}
 
 
+def test_submit_folder_called_like_the_installed_data_is_uploaded(project, monkeypatch):
+    monkeypatch.chdir(project)
+    monkeypatch.setattr("adjobs.queue.admission.data_version", lambda job: "1")
+    write_job(project, {**yaml.safe_load((project / "job.yaml").read_text()), "data": {"uri": "elpv"}})
+    (project / "elpv").mkdir()
+    (project / "elpv" / "model.py").touch()
+    assert [file["name"] for file in submit_json(project, "--dry-run")["files"]] == ["code.py", "elpv/model.py", "job.yaml"]
+
+
 def test_submit_method_of_the_directory_is_checked_and_uploaded(project, queue):
     write_project(project, method="gloss", package="glossy_submit")
     write_job(project, {**queue.document(), "method": "gloss", "params": {"lr": -1}})
