@@ -15,7 +15,6 @@ from adjobs.queue.access import Submitter
 from adjobs.queue.admission import Admission
 from adjobs.queue.answers import CHANGE, describe
 from adjobs.queue.archives import Archives, ensure_uploaded
-from adjobs.queue.folder import JobSpec
 from adjobs.queue.records import NewJob, QueuedJob
 from adjobs.queue.schemas import (
     ChangedJobResponse,
@@ -95,8 +94,7 @@ def _delete_folders(jobs: Sequence[str], delete_folder: Callable[[str], None]) -
 
 
 def _new_job(request: JobRequest, identity: Identity, admission: Admission) -> NewJob:
-    options = None if request.options is None else request.options.model_dump(exclude_unset=True)
-    spec = JobSpec(request.verb, request.name, request.document, request.space, options, request.working_dir)
+    spec = request.to_spec()
     key = admission.admit(spec)
     if request.key is not None:  # of this user alone: nobody can take the place of another's job
         key = hashlib.sha256(f"{identity.user} {request.key}".encode()).hexdigest()

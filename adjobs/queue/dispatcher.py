@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from adjobs.config.settings import WORKING_DIR_VARIABLE
 from adjobs.errors import AdjobsError, DamagedError, QueueError, RefusedError, SupersededError, one_line, shorten
-from adjobs.queue.folder import AttemptEnd, JobFolder
+from adjobs.queue.folder import INTERRUPTED, AttemptEnd, JobFolder
 from adjobs.queue.ray_jobs import Cluster, RayJob, RayStatus
 from adjobs.queue.records import QueuedJob
 from adjobs.queue.states import ExitStatus, JobState
@@ -39,7 +39,6 @@ log = logging.getLogger(__name__)
 
 _RUNNING = "running"
 _STOPPED = "stopped by a user"
-_INTERRUPTED = AttemptEnd("interrupted", "its driver was asked to end, but not by a user of the queue")
 
 
 @dataclass(frozen=True)
@@ -227,7 +226,7 @@ def _end_of(seen: RayJob) -> AttemptEnd:
     if seen.status is RayStatus.SUCCEEDED:
         return AttemptEnd("done", "succeeded")
     if seen.status is RayStatus.STOPPED or seen.exit_code in (ExitStatus.INTERRUPTED, ExitStatus.TERMINATED):
-        return _INTERRUPTED
+        return INTERRUPTED
     return AttemptEnd("failed" if seen.exit_code == ExitStatus.FAILED else "lost", _reason(seen))
 
 

@@ -25,7 +25,7 @@ from adjobs.config.settings import Settings
 from adjobs.errors import AdjobsError, ClusterError, DamagedError, Stopped, StorageError, SupersededError, TrackingError, one_line
 from adjobs.jobs import run
 from adjobs.jobs.lifecycle import fenced, is_driver_alive
-from adjobs.queue.folder import AttemptEnd, JobFolder, JobSpec
+from adjobs.queue.folder import INTERRUPTED, AttemptEnd, JobFolder, JobSpec
 from adjobs.queue.progress import ProgressReporter
 from adjobs.queue.states import ExitStatus
 from adjobs.tracking import comparison as comparisons
@@ -83,7 +83,7 @@ def drive(job: str, attempt: int, settings: Settings, on_progress: run.OnProgres
             result = _run(job, spec, folder, settings, reporter)
             reporter.on_end()
         except (Stopped, KeyboardInterrupt):  # it cannot know by whom
-            _record_end(folder, attempt, AttemptEnd("interrupted", "its driver was asked to end, but not by a user of the queue"))
+            _record_end(folder, attempt, INTERRUPTED)
             raise
         except SupersededError:  # how the job ends is for the later attempt to say
             raise

@@ -63,6 +63,10 @@ class AttemptEnd:
     reason: str
 
 
+INTERRUPTED = AttemptEnd("interrupted", "its driver was asked to end, but not by a user of the queue")
+"""The end of an attempt by a signal, as far as its driver can know."""
+
+
 @dataclass(frozen=True)
 class JobProgress:
     """How far a job is.

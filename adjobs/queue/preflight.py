@@ -65,8 +65,7 @@ def _versions(cluster: Cluster) -> dict[str, str | None]:
 
 
 def _checked(request: JobRequest, admission: Admission, estimates: Estimates) -> dict[str, Any]:
-    options = None if request.options is None else request.options.model_dump(exclude_unset=True)
-    spec = JobSpec(request.verb, request.name, request.document, request.space, options, request.working_dir)
+    spec = request.to_spec()
     missing, problem = list(missing_paths(spec)), None
     if not missing:
         try:

@@ -12,6 +12,9 @@ from adjobs.queue.records import QueuedJob
 from adjobs.queue.schema import history, jobs
 from adjobs.queue.states import ENDED, HOLDING_SLOT, LIVE, NEXT, JobState
 
+# As literals: with parameters, SQLite would not use the index of live jobs, and read them all.
+LIVE_STATES: sa.BindParameter[Any] = sa.bindparam("live", [state.value for state in LIVE], expanding=True, literal_execute=True)
+
 
 def find_job(connection: sa.Connection, identifier: str) -> QueuedJob:
     """A job by its id, or by its first digits if they are unique.
@@ -29,9 +32,7 @@ def find_job(connection: sa.Connection, identifier: str) -> QueuedJob:
 
 def find_live(connection: sa.Connection, key: str) -> str | None:
     """The id of the living job with this key."""
-    # As literals: with parameters, SQLite would not use the index of live jobs, and read them all.
-    live: sa.BindParameter[Any] = sa.bindparam("live", [state.value for state in LIVE], expanding=True, literal_execute=True)
-    query = sa.select(jobs.c.id).where(jobs.c.key == key, jobs.c.state.in_(live))
+    query = sa.select(jobs.c.id).where(jobs.c.key == key, jobs.c.state.in_(LIVE_STATES))
     identifier: str | None = connection.execute(query).scalar()
     return identifier
 

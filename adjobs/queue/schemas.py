@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
+from adjobs.queue.folder import JobSpec
 from adjobs.queue.states import JobState
 from adjobs.queue.tokens import Role
 
@@ -52,6 +53,11 @@ class JobRequest(_Request):
         pattern=r"^[0-9a-f]{32}$",
         description="drawn by the client for a job of its own, even if an equal one lives; sent again, it is the same job",
     )
+
+    def to_spec(self) -> JobSpec:
+        """What a driver runs."""
+        options = None if self.options is None else self.options.model_dump(exclude_unset=True)
+        return JobSpec(self.verb, self.name, self.document, self.space, options, self.working_dir)
 
 
 class SubmitRequest(_Request):

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 
 from adjobs.errors import QueueError
 from adjobs.queue.records import NewJob, Submission
-from adjobs.queue.rows import find_job, position_of
+from adjobs.queue.rows import LIVE_STATES, find_job, position_of
 from adjobs.queue.schema import history, jobs, predecessors
-from adjobs.queue.states import LIVE, JobState
+from adjobs.queue.states import JobState
 
 MAX_PRIORITY = 1000
 
@@ -21,10 +21,9 @@ Request = Sequence[NewJob]
 """Jobs that are queued together, in this order, all or none."""
 Answer = list[Submission] | QueueError
 
-# Built once; the states as literals: with parameters, SQLite would not use the index of live jobs, and read them all.
-_LIVE: sa.BindParameter[Any] = sa.bindparam("live", [state.value for state in LIVE], expanding=True, literal_execute=True)
+# Built once.
 _FIND_LIVE = sa.select(jobs.c.key, jobs.c.id, sa.literal(0).label("priority"), sa.literal(0).label("number")).where(
-    jobs.c.key.in_(sa.bindparam("keys", expanding=True)), jobs.c.state.in_(_LIVE)
+    jobs.c.key.in_(sa.bindparam("keys", expanding=True)), jobs.c.state.in_(LIVE_STATES)
 )
 _COUNT_QUEUED = (
     sa.select(sa.null().label("key"), sa.null().label("id"), jobs.c.priority, sa.func.count().label("number"))
