@@ -113,13 +113,13 @@ class Estimates:
 
 
 def likeness(spec: Mapping[str, Any]) -> str:
-    """What jobs must have in common to take equally long: verb, method, parameters, data, image size, workers, search."""
+    """What jobs must have in common to take equally long: verb, method, parameters, data, size, workers, search, own code."""
     document = _document(spec)
     data, train = document.get("data"), document.get("train")
     of_data = {key: value for key, value in data.items() if key != "seed"} if isinstance(data, dict) else data
     of_train = {key: value for key, value in train.items() if key != "seed"} if isinstance(train, dict) else train
     values = (document.get("method"), document.get("params"), of_data, of_train)
-    return json.dumps([spec.get("verb"), values, spec.get("space"), spec.get("options")], sort_keys=True)
+    return json.dumps([values, *(spec.get(key) for key in ("verb", "space", "options", "working_dir"))], sort_keys=True)
 
 
 def _document(spec: Mapping[str, Any]) -> Mapping[str, Any]:

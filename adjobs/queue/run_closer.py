@@ -78,7 +78,11 @@ class RunCloser:
             QueueDatabaseError: the database fails.
         """
         count = 0
-        for run_id, name in list(self._running()):
+        try:
+            running = list(self._running())
+        except (LookupError, TypeError, AttributeError) as error:
+            raise TrackingError(f"MLflow at {self._uri}: its answer cannot be read ({one_line(error)})") from error
+        for run_id, name in running:
             job = self._find(name.partition("-")[0])
             if job is not None and job.state in ENDED and (job.ended_at or 0.0) < self._clock() - GRACE_SECONDS:
                 self._close(run_id, job)

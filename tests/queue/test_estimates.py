@@ -60,6 +60,7 @@ def test_of_equal_jobs_is_their_median_and_most_memory(setup):
         spec(data={"uri": "s3://b/a", "image_size": 64}),
         spec(train={"workers": 2}),
         {**spec(), "verb": "tune"},
+        {**spec(), "working_dir": "0" * 64},
         {"verb": "train"},
     ],
 )

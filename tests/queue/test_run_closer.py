@@ -115,5 +115,11 @@ def test_step_mlflow_that_refuses_or_does_not_answer_is_one_line(setup, mlflow):
         RunCloser("http://127.0.0.1:9", setup.store, {}).step()
 
 
+def test_step_answer_in_another_form_is_one_line(setup, mlflow, monkeypatch):
+    monkeypatch.setattr(mlflow, "answer", lambda path, body: {"experiments": [{}]})
+    with pytest.raises(TrackingError, match=r"its answer cannot be read \('experiment_id'\)$"):
+        RunCloser(mlflow.url, setup.store, ENVIRONMENT).step()
+
+
 def test_run_without_a_server_returns_at_once(setup):
     RunCloser("sqlite:///mlflow.db", setup.store, {}).run(lambda: False)
