@@ -16,6 +16,7 @@ from adjobs.jobs.lifecycle import driver_tags, ensure_not_running, managed_run, 
 from adjobs.jobs.prepare import PreparedJob, prepare
 from adjobs.jobs.result import FinalizedRun, TrainResult
 from adjobs.tracking.layout import ParentRun, RunRef
+from adjobs.tracking.parents import COMMANDS
 from adjobs.tracking.runs import open_reader, open_writer
 from adjobs.training.backends import local
 from adjobs.training.backends import ray as ray_backend
@@ -76,16 +77,20 @@ def resume(run: RunRef, settings: Settings, *, on_progress: OnProgress, parent_c
     """
     started_at = time.perf_counter()
     run_id = run.run_id
-    stored = open_reader(run).stored_run()
-    kind = stored.tags.get("kind")
+    reader = open_reader(run)
+    status, tags = reader.info.status, reader.info.tags
+    kind = tags.get("kind")
     if parent_command is None:
+        if kind in COMMANDS:
+            raise TrackingError(f"run {run_id}: is a {kind}; resume it with '{COMMANDS[kind]} --resume {run_id}'")
         if kind in ("trial", "final"):
             raise TrackingError(f"run {run_id}: is a {kind} run of a search; resume the search with 'adjobs tune --resume NAME'")
         if kind == "candidate":
             raise TrackingError(f"run {run_id}: belongs to a comparison; resume that with 'adjobs compare --resume NAME'")
-        if stored.status == JobStatus.FINISHED:
+        if status == JobStatus.FINISHED:
             raise TrackingError(f"run {run_id}: is FINISHED, there is nothing to resume; start a new one with 'adjobs train'")
-        ensure_not_running(f"run {run_id}", stored.status, stored.tags)
+        ensure_not_running(f"run {run_id}", status, tags)  # before the artifacts are read, which it may not have written yet
+    stored = reader.stored_run()
     data = prepare_data(stored.job, settings, split=stored.split)
     origin, remedy = f"run {run_id} was started with", "restore the data, or start a new run"
     ensure_same_data(stored.job.data.uri, data.fingerprint, stored.fingerprint, origin, remedy)

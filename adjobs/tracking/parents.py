@@ -108,8 +108,9 @@ def _find_runs(client: Any, uri: str, kind: str, name: str) -> Sequence[Any]:
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     for condition in (f"tags.`{TAG}{kind}` = '{name}'", f"attributes.run_id = '{name}'"):
         runs = search_runs(client, uri, experiments, f"tags.`{TAG}kind` = '{kind}' and {condition}")
-        if runs:
-            return runs
+        complete = [run for run in runs if f"{TAG}{kind}" in run.data.tags]  # also of those looked up by id
+        if complete:
+            return complete
     return []
 
 

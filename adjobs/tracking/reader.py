@@ -21,6 +21,7 @@ from adjobs.errors import TrackingError
 from adjobs.metrics.inputs import check_image_scores
 from adjobs.tracking.client import connect, mlflow_errors
 from adjobs.tracking.layout import FIGURES, HISTORY_PREFIXES, JOB_FILE, SPLIT_FILE, TAG, RunRef, StoredRun, scores_file
+from adjobs.tracking.parents import COMMANDS
 from adjobs.tracking.writer import History, read_history
 from adjobs.types import ImageScores, JobStatus
 
@@ -120,16 +121,23 @@ class RunReader(ABC):
         """What is needed to resume the run.
 
         Raises:
-            TrackingError: not a run of adjobs.
+            TrackingError: not a training of adjobs, or its driver died before it had recorded the job.
         """
         tags = self.info.tags
-        if "storage" not in tags:
-            raise TrackingError(f"run {self.ref.run_id}: not a run of adjobs; give the run id that 'adjobs train' printed")
+        if "method" not in tags or tags.get("kind") in COMMANDS:
+            raise TrackingError(f"run {self.ref.run_id}: not a training of adjobs; give the run id that 'adjobs train' printed")
+        try:
+            storage = tags["storage"]
+            job, split = self.read_text(JOB_FILE), self.read_json(SPLIT_FILE)
+        except (KeyError, TrackingError) as error:
+            if "storage" in tags and {JOB_FILE, SPLIT_FILE} <= set(self.artifacts()):
+                raise
+            raise TrackingError(f"run {self.ref.run_id}: its job is not recorded; start a new run with the job file") from error
         return StoredRun(
-            job=resolve(load_yaml(self.read_text(JOB_FILE)), source=f"run {self.ref.run_id}"),
-            split=SplitAssignment.from_dict(self.read_json(SPLIT_FILE)),
+            job=resolve(load_yaml(job), source=f"run {self.ref.run_id}"),
+            split=SplitAssignment.from_dict(split),
             fingerprint=tags["data_fingerprint"],
-            storage=tags["storage"],
+            storage=storage,
             status=self.info.status,
             tags=tags,
         )

@@ -287,7 +287,7 @@ def test_recalibrate_run_without_a_model_is_refused(summary):
     client = connect(summary["tracking_uri"])
     known = client.get_run(summary["run_id"])
     foreign = client.create_run(known.info.experiment_id)
-    assert "not a run of adjobs" in refused(threshold({"run_id": foreign.info.run_id}, "--policy", "max_f1"))
+    assert "not a training of adjobs" in refused(threshold({"run_id": foreign.info.run_id}, "--policy", "max_f1"))
     client.update_run(summary["run_id"], status="FAILED")
     try:
         assert "is FAILED, must be FINISHED; finish it with" in refused(threshold(summary, "--policy", "max_f1"))

@@ -17,6 +17,7 @@ from adjobs.cli.main import main
 from adjobs.config.environment import load_settings
 from adjobs.errors import TrackingError
 from adjobs.inference.detector import Detector
+from adjobs.jobs.lifecycle import driver_tags
 from adjobs.metrics import METRICS_VERSION
 from adjobs.tracking.client import connect
 from adjobs.tracking.layout import RunRef
@@ -253,8 +254,35 @@ def test_train_mlflow_down_is_one_line(home, monkeypatch):
 def test_stored_run_foreign_run_is_refused(summary):
     client = connect(summary["tracking_uri"])
     run = client.create_run(client.get_experiment_by_name("line").experiment_id)
-    with pytest.raises(TrackingError, match="not a run of adjobs"):
+    with pytest.raises(TrackingError, match="not a training of adjobs"):
         open_reader(RunRef(summary["tracking_uri"], run.info.run_id)).stored_run()
+
+
+def test_resume_run_that_has_not_recorded_its_job_yet_says_why(summary, home):
+    client = connect(summary["tracking_uri"])
+    experiment = client.get_experiment_by_name("line").experiment_id
+    tags = {"adjobs.method": "cdo", "adjobs.driver": driver_tags()["driver"]}
+    run_id = client.create_run(experiment, tags=tags).info.run_id
+    done = CliRunner().invoke(main, ["train", "--resume", run_id])
+    assert f"run {run_id}: its driver {tags['adjobs.driver']} is still running; stop it first" in done.stderr
+    client.set_terminated(run_id, "KILLED")
+    for storage in (None, "file:///tmp/storage"):
+        if storage is not None:
+            client.set_tag(run_id, "adjobs.storage", storage)
+        done = CliRunner().invoke(main, ["train", "--resume", run_id])
+        assert done.exit_code == 2
+        assert f"run {run_id}: its job is not recorded; start a new run with the job file" in done.stderr
+
+
+def test_resume_of_a_search_names_its_command(summary, home):
+    client = connect(summary["tracking_uri"])
+    experiment = client.get_experiment_by_name("line").experiment_id
+    run_id = client.create_run(experiment, tags={"adjobs.method": "cdo", "adjobs.kind": "search"}).info.run_id
+    done = CliRunner().invoke(main, ["train", "--resume", run_id])
+    assert f"run {run_id}: is a search; resume it with 'adjobs tune --resume {run_id}'" in done.stderr
+    done = CliRunner().invoke(main, ["tune", "--resume", run_id])  # its driver died before the search had its name
+    assert done.exit_code == 2
+    assert f"search '{run_id}': does not exist" in done.stderr
 
 
 def test_resume_finished_run_is_refused(summary, home):
