@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 
 from adjobs.cli.main import main
 from adjobs.stack import processes
+from adjobs.stack.probes import Exposure, check_listeners
 from adjobs.storage import open_store
 from adjobs.tracking.client import connect
 from adjobs.tracking.logged_model import download
@@ -135,6 +136,9 @@ def test_a_killed_worker_and_then_a_killed_driver_change_nothing(stack, undistur
     wait_for(lambda: epochs_of(run_id) >= 2 or None)
     workers = [one for one in processes.stack_processes(stack["id"]) if "ray::RayTrainWorker" in " ".join(one.cmdline())]
     assert len(workers) == 2
+    assert [
+        check.detail for check in check_listeners(processes.stack_processes(stack["id"])) if check.exposure == Exposure.OPEN
+    ] == []
     workers[0].kill()
     killed_at = epochs_of(run_id)
     assert killed_at < EPOCHS - 3

@@ -181,6 +181,8 @@ def run(
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    from adjobs.training.backends.process_group import ProcessGroupConfig
+
     train, counts = task.job.train, task.job.train.worker_counts if workers is None else (workers,)
     elastic = len(counts) > 1
     bundle = {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
@@ -201,6 +203,7 @@ def run(
             trainer = TorchTrainer(
                 train_loop_per_worker,
                 train_loop_config=config | {"may_grow": number < counts[-1]},
+                torch_config=ProcessGroupConfig(),
                 scaling_config=ScalingConfig(num_workers=number, use_gpu=resources.gpus > 0, resources_per_worker=bundle),
                 run_config=run_config,
             )
