@@ -77,8 +77,10 @@ def add_changes(
         if identity.role is not Role.ADMIN:
             raise HTTPException(403, f"{identity.user} is no administrator; only they can prune the queue")
         pruned = store.prune(clock() - request.days * 86400)
-        _delete_folders(pruned, delete_folder)
-        archives.prune(store.working_dirs())
+        try:
+            _delete_folders(pruned, delete_folder)
+        finally:
+            archives.prune(store.working_dirs())
         return JSONResponse({"deleted": len(pruned)})
 
 

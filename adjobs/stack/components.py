@@ -16,6 +16,7 @@ from pathlib import Path
 from adjobs.errors import StackError, StorageError
 from adjobs.stack.certificates import make_certificate, requires_certificate, security_settings
 from adjobs.stack.config import (
+    CERTIFIED,
     HOST,
     OFFSETS,
     StackConfig,
@@ -124,7 +125,7 @@ def _is_closed(config: StackConfig) -> bool:
     Raises:
         StackError: one answers without.
     """
-    ports = {title: requires_certificate(HOST, config.port(title)) for title in OFFSETS if title.startswith("S3 ")}
+    ports = {title: requires_certificate(HOST, config.port(title)) for title in CERTIFIED}
     for title, required in ports.items():
         if required is False:
             text = f"port {config.port(title)} ({title}) asks for no certificate, so every user of this machine could read S3"

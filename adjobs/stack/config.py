@@ -57,6 +57,9 @@ OFFSETS = {
     "Ray runtime environments": 28,
     "S3 administration gRPC": 10008,
 }
+CERTIFIED = tuple(title for title in OFFSETS if title.startswith("S3 "))
+"""Ports that ask for SeaweedFS's certificate: all of its own but that of S3 itself."""
+
 # Ray appends session_<time>_<pid>/sockets/plasma_store, 64 bytes, and the path of a Unix socket has at most 107.
 _RAY_FOLDER_BYTES = 40
 # Variables of the calling shell that could point a service to another system, such as the session token of another S3.

@@ -91,29 +91,34 @@ def check_command_lines(processes: Iterable[psutil.Process], secrets: Secrets) -
 
 
 def check_files(what: str, files: Iterable[Path], secrets: Secrets) -> Check:
-    """Whether a secret is in one of these files."""
-    places, count = [], 0
+    """Whether a secret is in one of these files; those that have gone meanwhile do not count."""
+    places: list[str] = []
+    unreadable: list[str] = []
+    count = 0
     for path in files:
-        names = _names_in(path, secrets)
-        count += names is not None
-        places += [f"{name} in {path}" for name in names or ()]
+        try:
+            places += [f"{name} in {path}" for name in _names_in(path, secrets)]
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            unreadable.append(f"{path}: {error.strerror}")
+        count += 1
+    if unreadable and not places:
+        return Check(what, Exposure.UNKNOWN, f"{len(unreadable)} of {count} files cannot be read ({unreadable[0]})")
     return check_places(what, places, f"none in {count} files")
 
 
-def _names_in(path: Path, secrets: Secrets) -> set[str] | None:
-    """The secrets in a file, read piece by piece; None if it cannot be read."""
+def _names_in(path: Path, secrets: Secrets) -> set[str]:
+    """The secrets in a file, read piece by piece."""
     values = {name: value.encode() for name, value in secrets.items()}
     overlap = max(map(len, values.values()), default=1) - 1
     names: set[str] = set()
-    try:
-        with path.open("rb") as file:
-            rest = b""
-            while chunk := file.read(_CHUNK):
-                text = rest + chunk
-                names |= {name for name, value in values.items() if value in text}
-                rest = text[-overlap:] if overlap else b""
-    except OSError:
-        return None
+    with path.open("rb") as file:
+        rest = b""
+        while chunk := file.read(_CHUNK):
+            text = rest + chunk
+            names |= {name for name, value in values.items() if value in text}
+            rest = text[-overlap:] if overlap else b""
     return names
 
 

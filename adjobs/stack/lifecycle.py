@@ -62,13 +62,18 @@ def up(home: Path, port_base: int = PORT_BASE, cpus: int | None = None, slots: i
         if state and missing == ["queue"] and state.port_base == port_base:  # jobs that run go on meanwhile
             return _restart_queue(state, config)
         _stop_everything(home)
-        processes.check_ports({title: config.port(title) for title in OFFSETS}, _PORT_SECONDS if state else 0.0)
+        ports = {title: config.port(title) for title in OFFSETS}
+        processes.check_ports(ports, _PORT_SECONDS if state else 0.0)
         try:
             state = _start(config)
             state.write(home)
-        except BaseException:  # Ctrl-C, too, leaves nothing behind
-            _log.info("stopping what was started ...")
-            _stop_everything(home, port_base)
+        except BaseException as error:  # Ctrl-C, too, leaves nothing behind
+            try:
+                if isinstance(error, StackError):
+                    processes.check_takers(ports, processes.stack_processes(config.stack_id))
+            finally:
+                _log.info("stopping what was started ...")
+                _stop_everything(home, port_base)
             raise
         return state
 

@@ -21,6 +21,7 @@ from adjobs.errors import StackError, one_line
 
 STACK_ID = "ADJOBS_STACK_ID"
 SERVICE = "ADJOBS_STACK_SERVICE"
+_OTHER_PORTS = "stop that, or choose other ports with --port-base"
 
 # Python warns when a process object goes away before its process; ours are meant to stay.
 _children: list[subprocess.Popen[bytes]] = []
@@ -99,9 +100,27 @@ def check_ports(ports: Mapping[str, int], patience: float = 0.0) -> None:
     for title, port in ports.items():
         while (error := _bind_error(port)) is not None:
             if time.monotonic() > deadline:
-                action = "stop that, or choose other ports with --port-base"
-                raise StackError(f"port {port} ({title}) is in use by {_port_owner(port)}; {action}") from error
+                raise StackError(f"port {port} ({title}) is in use by {_port_owner(port)}; {_OTHER_PORTS}") from error
             time.sleep(0.2)
+
+
+def check_takers(ports: Mapping[str, int], own: Iterable[psutil.Process]) -> None:
+    """Check that no other process has taken a port since ``check_ports``, such as a client for its end of a connection.
+
+    Args:
+        ports: by the service's title.
+        own: the processes that may have them.
+
+    Raises:
+        StackError: one has.
+    """
+    titles, pids = {port: title for title, port in ports.items()}, {process.pid for process in own}
+    for process in psutil.process_iter(["name"]):
+        with contextlib.suppress(psutil.Error):
+            taken = [c.laddr.port for c in process.net_connections("tcp") if c.laddr and c.laddr.port in titles]
+            if taken and process.pid not in pids:
+                owner = f"{process.info['name']} (process {process.pid})"
+                raise StackError(f"port {taken[0]} ({titles[taken[0]]}) was taken by {owner} meanwhile; {_OTHER_PORTS}")
 
 
 def _bind_error(port: int) -> OSError | None:

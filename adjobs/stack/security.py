@@ -17,7 +17,7 @@ import psutil
 from adjobs.config.settings import stack_file
 from adjobs.errors import StackError
 from adjobs.stack import leaks, probes, processes
-from adjobs.stack.config import HOST, OFFSETS, socket_folder
+from adjobs.stack.config import CERTIFIED, HOST, OFFSETS, socket_folder
 from adjobs.stack.credentials import BUCKET
 from adjobs.stack.probes import Check, Exposure
 from adjobs.stack.state import StackState
@@ -41,7 +41,6 @@ _GRPC = {
     "Ray node manager": "/ray.rpc.NodeManagerService/GetNodeStats",
     "Ray object manager": "/ray.rpc.ObjectManagerService/Pull",
 }
-_CERTIFICATE = tuple(title for title in OFFSETS if title.startswith("S3 "))
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def port_checks(port_base: int) -> list[Callable[[], Check]]:
     ports = {title: port_base + offset for title, offset in OFFSETS.items()}
     return [
         *(lambda t=title, p=path: probes.check_http(t, f"http://{HOST}:{ports[t]}{p}") for title, path in _HTTP.items()),
-        *(lambda t=title: probes.check_certificate(t, HOST, ports[t]) for title in _CERTIFICATE),
+        *(lambda t=title: probes.check_certificate(t, HOST, ports[t]) for title in CERTIFIED),
         *(lambda t=title, m=method: probes.check_grpc(t, HOST, ports[t], m) for title, method in _GRPC.items()),
     ]
 

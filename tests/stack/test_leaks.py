@@ -69,6 +69,15 @@ def test_check_files_finds_a_secret_also_across_pieces(tmp_path: Path, before: i
     assert leaks.check_files("logs", [tmp_path / "clean.log", tmp_path / "none"], SECRETS).detail == "none in 1 files"
 
 
+def test_check_files_that_cannot_be_read_is_unknown(tmp_path: Path) -> None:
+    (tmp_path / "clean.log").write_bytes(b"x")
+    (tmp_path / "folder.log").mkdir()
+    check = leaks.check_files("logs", sorted(tmp_path.iterdir()), SECRETS)
+    assert check == ("logs", "unknown", f"1 of 2 files cannot be read ({tmp_path}/folder.log: Is a directory)")
+    (tmp_path / "ray.log").write_text(SECRET)
+    assert leaks.check_files("logs", sorted(tmp_path.iterdir()), SECRETS).exposure == Exposure.OPEN
+
+
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[tuple[Path, sqlite3.Connection]]:
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -181,6 +182,29 @@ def test_up_port_in_use_is_named_and_nothing_is_started(home: Path) -> None:
             up(home)
         assert count(home) == 0
         assert not (home / "logs").exists()
+
+
+def test_up_port_taken_while_the_stack_starts_is_named(
+    programs: dict[str, str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "_START_SECONDS", 0.5)
+    programs["s3"] = f"{SLEEP} or 0"
+    port = lifecycle.PORT_BASE + config.OFFSETS["S3 administration gRPC"]
+    check = processes.check_ports
+    taken: list[socket.socket] = []
+
+    def check_and_take(*arguments: Any) -> None:
+        check(*arguments)
+        taken.append(socket.create_server(("127.0.0.1", port)))
+
+    monkeypatch.setattr(processes, "check_ports", check_and_take)
+    try:
+        with pytest.raises(StackError, match=rf"port {port} \(S3 admin.*\) was taken by .*{os.getpid()}.*--port-base"):
+            up(home)
+    finally:
+        for one in taken:
+            one.close()
+    assert count(home) == 0
 
 
 @pytest.mark.parametrize("port_base", [80, 65500])

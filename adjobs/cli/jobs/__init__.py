@@ -10,11 +10,10 @@ from typing import Any
 
 import click
 
-from adjobs.cli.jobs.text import details, listing
+from adjobs.cli.jobs.text import ENDED, STATES, details, listing
 from adjobs.cli.output import EXIT_PROBLEMS, EXIT_USAGE, VerbResult, verb
 from adjobs.queue.client import QueueClient
 
-STATES = ("queued", "starting", "running", "done", "failed", "stopped")
 MIN_CHANGE = 2.0  # seconds between two looks at a job that is followed
 
 
@@ -101,7 +100,7 @@ def logs(job: str, follow: bool) -> VerbResult:
         new = min(log["characters"] - shown, len(log["logs"]))
         click.echo(log["logs"][len(log["logs"]) - new :] if new > 0 else "", nl=False, err=True)
         shown = max(shown, log["characters"])
-        if log["state"] in ("done", "failed", "stopped"):
+        if log["state"] in ENDED:
             return {"state": log["state"], "attempt": attempt}, f"job {job} is {log['state']}"
         time.sleep(MIN_CHANGE)
         log = patience.ask(request) or log

@@ -8,6 +8,9 @@ from typing import Any
 
 from adjobs.cli.output import table
 
+STATES = ("queued", "starting", "running", "done", "failed", "stopped")
+ENDED = STATES[3:]
+
 
 def listing(jobs: Sequence[dict[str, Any]], now: float) -> str:
     """One line for each job."""

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import click
 
+from adjobs.cli.jobs.text import ENDED
 from adjobs.errors import QueueUnavailableError
 from adjobs.queue.client import QueueClient
 
-ENDED = ("done", "failed", "stopped")
 PATIENCE_SECONDS = 300.0
 """A queue that does not answer for this long is not waited for any more; it may be restarted meanwhile."""
 
