@@ -8,6 +8,8 @@ from typing import Any, Self
 
 from adjobs.queue.states import JobState
 
+_HIDDEN = frozenset({"seq", "key", "owner", "lease_until", "spec", "verb", "method", "data"})
+
 MAX_ATTEMPTS = 3
 """Starts of a job, when attempts are lost; a user who resumes it gives it as many more."""
 
@@ -81,7 +83,10 @@ class QueuedJob:
     @classmethod
     def from_row(cls, row: Mapping[Any, Any]) -> Self:
         """From a row of the table."""
-        return cls(**{**row, "state": JobState(row["state"])})
+        job = object.__new__(cls)
+        # At once: a list has thousands of rows, for which the constructor of a frozen type takes ten times as long.
+        vars(job).update(row, state=JobState(row["state"]))
+        return job
 
     @property
     def submission_id(self) -> str:
@@ -90,8 +95,7 @@ class QueuedJob:
 
     def to_dict(self) -> dict[str, Any]:
         """As a JSON object, without what only dispatchers need."""
-        hidden = {"seq", "key", "owner", "lease_until", "spec", "verb", "method", "data"}
-        return {name: value for name, value in vars(self).items() if name not in hidden}
+        return {name: value for name, value in vars(self).items() if name not in _HIDDEN}
 
 
 @dataclass(frozen=True)

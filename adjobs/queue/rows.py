@@ -22,7 +22,8 @@ def find_job(connection: sa.Connection, identifier: str) -> QueuedJob:
     Raises:
         QueueError: there is none, or several.
     """
-    query = sa.select(jobs).where(jobs.c.id.startswith(identifier, autoescape=True)).limit(2)
+    # A range, for which databases use the index, other than for LIKE; ids have the digits from 0 to f.
+    query = sa.select(jobs).where(jobs.c.id >= identifier, jobs.c.id < f"{identifier}g").limit(2)
     rows = connection.execute(query).mappings().all()
     if len(rows) != 1 or not identifier:
         problem = "several jobs begin so; give more digits" if rows and identifier else "no such job"
