@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import psutil
 import ray
-import torch.distributed as dist
-from ray.train.backend import Backend
-from ray.train.torch import TorchConfig
+from ray.train.backend import Backend, BackendConfig
+
+# PyTorch is imported by the workers alone: Ray Train's controller, which reads this module, would take three seconds for it.
 
 LOOPBACK = "127.0.0.1"
 INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")  # of PyTorch: the network interface to exchange data on
@@ -25,13 +27,37 @@ END_SECONDS = 30.0  # for the workers to leave the group; Ray ends their process
 
 
 @dataclass
-class ProcessGroupConfig(TorchConfig):  # type: ignore[misc]
-    """The process group of Ray Train's workers; a single worker has none."""
+class ProcessGroupConfig(BackendConfig):  # type: ignore[misc]
+    """The process group of Ray Train's workers; a single worker has none.
+
+    Attributes:
+        backend: ``gloo`` or ``nccl``; None: by whether the workers have GPUs.
+        timeout_s: seconds that a worker waits for the others.
+    """
+
+    backend: str | None = None
+    timeout_s: float = 1800.0
 
     @property
     def backend_cls(self) -> type[Backend]:
         """What sets the group up."""
         return _ProcessGroup
+
+    @property
+    def train_func_context(self) -> Callable[[], AbstractContextManager[None]]:
+        """What surrounds the training in each worker."""
+        return _own_device
+
+
+@contextmanager
+def _own_device() -> Iterator[None]:
+    """Make the worker's device that of all which names none."""
+    import torch
+    from ray.train.torch import get_device
+
+    if torch.cuda.is_available() and (device := get_device()).type == "cuda":
+        torch.cuda.set_device(device)
+    yield
 
 
 class _ProcessGroup(Backend):  # type: ignore[misc]
@@ -44,7 +70,8 @@ class _ProcessGroup(Backend):  # type: ignore[misc]
         if size == 1:
             return
         address = worker_group.execute_single(0, open_store, size, backend_config.timeout_s)
-        backend = "nccl" if worker_group.get_resources_per_worker().get("GPU", 0) > 0 else "gloo"
+        has_gpus = worker_group.get_resources_per_worker().get("GPU", 0) > 0
+        backend = backend_config.backend or ("nccl" if has_gpus else "gloo")
         joined = [
             worker_group.execute_single_async(rank, join_group, backend, address, rank, size, backend_config.timeout_s)
             for rank in range(size)
@@ -67,6 +94,8 @@ def open_store(size: int, timeout_s: float, host: str | None = None) -> tuple[st
         timeout_s: seconds that a worker waits for the others.
         host: address to listen on; None: that of this Ray node.
     """
+    import torch.distributed as dist
+
     host = host or ray.util.get_node_ip_address()
     server = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=size)
     port: int = server.getsockname()[1]
@@ -89,6 +118,8 @@ def join_group(
         timeout_s: seconds that a worker waits for the others, also in each exchange.
         own_host: address of this process for the others; None: that of this Ray node.
     """
+    import torch.distributed as dist
+
     interface = interface_of(own_host or ray.util.get_node_ip_address())
     for variable in INTERFACE_VARIABLES:
         if interface is not None:
@@ -100,6 +131,8 @@ def join_group(
 
 def leave_group() -> None:
     """Leave the process group, if this process is in one."""
+    import torch.distributed as dist
+
     if dist.is_initialized():
         dist.destroy_process_group()
     _stores.clear()

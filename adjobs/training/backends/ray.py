@@ -28,6 +28,8 @@ POLL_SECONDS = 0.5
 ATTEMPTS = {"controller_failure_limit": 30}
 # Where the number of workers may change, it is chosen again after a loss; Ray Train would start as many as before.
 ONE_ATTEMPT = {"max_failures": 0, "controller_failure_limit": 1, "max_preemption_failures": 0}
+# Of a cluster of one machine nobody takes a machine away; to watch for it takes a process.
+NO_PREEMPTION = ("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 END_STATES = ("SUCCEEDED", "FAILED", "STOPPED")  # of Ray's states of a job
 CLEANER = "PlacementGroupCleaner"
 MAX_LISTED = 10_000  # by Ray in one answer; a list that is cut short is an error
@@ -141,6 +143,8 @@ def resolve_resources(train: TrainSection) -> WorkerResources:
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     growth = Growth.parse(os.environ.get(GROWTH_VARIABLE, ""))
+    if growth is None and len(nodes) == 1:
+        os.environ.setdefault(*NO_PREEMPTION)
     return fit_resources(train, nodes if growth is None else growth.grown(nodes))
 
 
@@ -197,12 +201,13 @@ def run(
         callbacks=list(callbacks),
     )
     with _progress_actor(on_progress) as actor:
-        config = {"task": task, "progress": actor, "finalize": finalize}
+        # By reference: Ray Train's controller would read it too, and import PyTorch and all methods for it.
+        shared = ray.put({"task": task, "progress": actor, "finalize": finalize})
 
         def fit(number: int) -> Any:
             trainer = TorchTrainer(
                 train_loop_per_worker,
-                train_loop_config=config | {"may_grow": number < counts[-1]},
+                train_loop_config={"shared": shared, "may_grow": number < counts[-1]},
                 torch_config=ProcessGroupConfig(),
                 scaling_config=ScalingConfig(num_workers=number, use_gpu=resources.gpus > 0, resources_per_worker=bundle),
                 run_config=run_config,

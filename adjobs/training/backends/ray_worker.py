@@ -51,11 +51,15 @@ class _RayCheckpoints(Checkpoints):
 def train_loop_per_worker(config: dict[str, Any]) -> Any:
     """Ray Train's entry on every worker.
 
+    ``config`` has ``may_grow``, whether more workers may join, and ``shared``, a reference to what all groups of workers share.
+
     An error that a retry would find again is returned, so that Ray does not retry; but only where no peer waits for this worker.
     Everything else is raised: Ray then ends the peers, wherever they wait, and starts all workers again.
     """
     import ray.train
     from ray.train.torch import get_device
+
+    config = ray.get(config["shared"]) | config
 
     def finalize(training: FinishedTraining) -> Any:
         try:

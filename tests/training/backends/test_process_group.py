@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -65,6 +67,12 @@ def test_one_worker_has_no_group() -> None:
 
     config = ProcessGroupConfig()
     config.backend_cls().on_start(Workers(), config)
+
+
+def test_module_is_read_without_pytorch() -> None:
+    """By Ray Train's controller, which every training waits for."""
+    code = f"import sys, {process_group.__name__}; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_interface_of_an_address_is_that_which_has_it(monkeypatch: pytest.MonkeyPatch) -> None:

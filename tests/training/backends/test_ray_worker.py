@@ -39,7 +39,8 @@ def run_one_of(monkeypatch):
         monkeypatch.setattr(ray.train, "get_context", lambda: context)
         monkeypatch.setattr(ray.train.torch, "get_device", lambda: torch.device("cpu"))
         monkeypatch.setattr(ray_worker, "run_worker", run_worker)
-        return ray_worker.train_loop_per_worker(CONFIG)
+        monkeypatch.setattr(ray, "get", lambda reference, timeout=None: reference)
+        return ray_worker.train_loop_per_worker({"shared": CONFIG, "may_grow": CONFIG["may_grow"]})
 
     return run
 
@@ -76,7 +77,6 @@ def test_train_loop_stops_after_a_checkpoint_when_more_workers_have_room(run_one
         set_group=SimpleNamespace(remote=states.append),
         group=SimpleNamespace(remote=lambda: state),
     )
-    monkeypatch.setattr(ray, "get", lambda answer, timeout: answer)
     monkeypatch.setattr(ray.train, "report", lambda metrics, checkpoint: reports.append(metrics))
     monkeypatch.setitem(CONFIG, "progress", actor)
     monkeypatch.setitem(CONFIG, "may_grow", True)
