@@ -44,6 +44,10 @@ class TrackingError(AdjobsError):
     """MLflow cannot be reached, or has no such run or model."""
 
 
+class RegistryError(AdjobsError):
+    """The registry refuses: no such model or version, or an alias cannot be moved as requested."""
+
+
 class ClusterError(AdjobsError):
     """Ray cannot be reached or does not have what the job needs."""
 

@@ -43,6 +43,13 @@ class Store(Protocol):
     def write(self, key: str, data: bytes) -> None:
         """Store a small object."""
 
+    def create(self, key: str, data: bytes) -> bool:
+        """Store a small object unless the key exists: of several writers at once one succeeds.
+
+        Returns:
+            Whether the object now holds this data; True, too, if it held just this before, as after a repeated request.
+        """
+
     def exists(self, key: str) -> bool:
         """Whether the object exists; a missing bucket is an error."""
 
@@ -86,12 +93,19 @@ def is_temporary(path: Path) -> bool:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary file in the folder of ``path``, which it replaces when the block ends without an error."""
+def temporary_file(path: Path) -> Iterator[Path]:
+    """A temporary file in the folder of ``path``, deleted when the block ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         yield temporary
-        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """A temporary file in the folder of ``path``, which it replaces when the block ends without an error."""
+    with temporary_file(path) as temporary:
+        yield temporary
+        temporary.replace(path)

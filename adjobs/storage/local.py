@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from adjobs.paths import expand_home
-from adjobs.storage.base import Entries, Entry, atomic_write, check_key, disk_errors, is_temporary
+from adjobs.storage.base import Entries, Entry, atomic_write, check_key, disk_errors, is_temporary, temporary_file
 
 
 class LocalStore:
@@ -34,6 +34,16 @@ class LocalStore:
     def write(self, key: str, data: bytes) -> None:
         with disk_errors("store", self.uri(key)), atomic_write(self._path(key)) as temporary:
             temporary.write_bytes(data)
+
+    def create(self, key: str, data: bytes) -> bool:
+        path = self._path(key)
+        with disk_errors("store", self.uri(key)), temporary_file(path) as temporary:
+            temporary.write_bytes(data)
+            try:
+                os.link(temporary, path)  # unlike a rename, it does not replace
+            except FileExistsError:
+                return path.read_bytes() == data
+            return True
 
     def exists(self, key: str) -> bool:
         with disk_errors("check", self.uri(key)):

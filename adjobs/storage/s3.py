@@ -20,6 +20,9 @@ THREADS = 16  # requests are small and wait for the server
 _CHUNK = 1 << 20
 _MISSING = {"404", "NotFound", "NoSuchKey"}
 _REFUSED = {"403", "Forbidden"}
+_EXISTS = {"412", "PreconditionFailed"}
+_CONFLICT = {"409", "ConditionalRequestConflict"}  # two conditional requests at once; S3 says to repeat it
+_CREATE_ATTEMPTS = 5
 # Error codes of servers and names of botocore's errors, and what to tell the user.
 _EXPLANATIONS: tuple[tuple[set[str], str], ...] = (
     (
@@ -84,6 +87,23 @@ class S3Store:
     def write(self, key: str, data: bytes) -> None:
         with self._s3_errors("store", key):
             self._client.put_object(Bucket=self.bucket, Key=self._absolute(key), Body=data)
+
+    def create(self, key: str, data: bytes) -> bool:
+        from botocore.exceptions import ClientError
+
+        with self._s3_errors("store", key):
+            for attempt in range(_CREATE_ATTEMPTS):
+                try:
+                    self._client.put_object(Bucket=self.bucket, Key=self._absolute(key), Body=data, IfNoneMatch="*")
+                except ClientError as error:
+                    if _code(error) in _EXISTS:
+                        break
+                    if _code(error) not in _CONFLICT or attempt == _CREATE_ATTEMPTS - 1:
+                        raise
+                else:
+                    return True
+        # boto3 repeats a request whose answer was lost: the object that exists may be its own.
+        return self.read(key) == data
 
     def exists(self, key: str) -> bool:
         from botocore.exceptions import ClientError
