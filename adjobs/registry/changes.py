@@ -56,10 +56,8 @@ def promote(
     for record in state.records:
         if record.request_id and record.request_id == why.get("request_id"):
             return record
-    for record in state.completed:
-        change = record.change_of(alias)
-        if (record.action, record.by) == (Action.PROMOTE, journal.user) and change is not None and change.after == version:
-            return record
+    if (interrupted := completed_promotion(journal, state, version, alias)) is not None:
+        return interrupted
     journal.store.version(state.model, version)
     before = state.model.aliases.get(alias) if expected is None else expected
 
@@ -74,6 +72,15 @@ def promote(
         return (moved,)
 
     return _change(journal, state, Action.PROMOTE, plan, **why)
+
+
+def completed_promotion(journal: Journal, state: ModelState, version: int, alias: str) -> HistoryRecord | None:
+    """The same promotion by the same user, if it had been interrupted and has just been completed."""
+    for record in state.completed:
+        change = record.change_of(alias)
+        if (record.action, record.by) == (Action.PROMOTE, journal.user) and change is not None and change.after == version:
+            return record
+    return None
 
 
 def rollback(journal: Journal, name: str, reason: str = "") -> HistoryRecord:

@@ -109,10 +109,9 @@ class ModelStore:
         """All versions of a model that are not deleted, the newest first."""
         # MLflow's search knows no aliases of versions (3.17.2).
         aliases = _aliases_by_version(model.aliases)
-        query = "name='{}'".format(model.name.replace("'", "''"))
         with mlflow_errors(self.uri):
-            items = list(self._pages(self._client.search_model_versions, filter_string=query))
-        versions = [_version(item, aliases.get(int(item.version), ())) for item in items]
+            items = list(self._pages(self._client.search_model_versions, filter_string=_filter_by_name(model.name)))
+        versions = [_version(item, aliases.get(int(item.version), ())) for item in items if item.name == model.name]
         return sorted(versions, key=lambda version: version.version, reverse=True)
 
     def version(self, model: RegisteredModel, version: int) -> ModelVersion:
@@ -213,6 +212,12 @@ def _unknown_errors(uri: str) -> Iterator[None]:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             raise _UnknownError from error
+
+
+def _filter_by_name(name: str) -> str:
+    """MLflow's filter, whose quotes cannot be escaped: a name with both kinds takes a search of all versions."""
+    quote = '"' if "'" in name else "'"
+    return "" if quote in name else f"name={quote}{name}{quote}"
 
 
 def _model(item: Any) -> RegisteredModel:

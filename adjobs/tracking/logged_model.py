@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from adjobs.errors import TrackingError
-from adjobs.inference.detector_folder import is_detector
+from adjobs.errors import TrackingError, one_line
+from adjobs.inference.detector_folder import MANIFEST_FILE, Manifest, is_detector, read_manifest
 from adjobs.tracking.client import connect, mlflow_errors
 from adjobs.tracking.layout import RunRef
 
@@ -102,6 +103,31 @@ def download(uri: str, model: str, folder: Path) -> Path:
     if not is_detector(inside):
         raise TrackingError(f"model '{model}': not one that adjobs logged; give a run of 'adjobs train' or a models:/ URI")
     return inside
+
+
+def read_detector_manifest(uri: str, model: str) -> Manifest:
+    """What a model's detector says of itself, thresholds included, without its weights.
+
+    Args:
+        uri: tracking URI.
+        model: ``models:/name/version`` or ``models:/m-…``.
+
+    Raises:
+        TrackingError: there is no such model, or it is not one that adjobs logged.
+        StorageError: the manifest is damaged.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    connect(uri)
+    with TemporaryDirectory(prefix="adjobs-") as folder:
+        try:
+            with mlflow_errors(uri):
+                get_artifact_repository(model).download_artifacts(f"artifacts/{ARTIFACT}/{MANIFEST_FILE}", folder)
+        except TrackingError as error:
+            raise TrackingError(
+                f"model '{model}': its detector cannot be read ({one_line(error)}); use one of 'adjobs train'"
+            ) from error
+        return read_manifest(Path(folder) / "artifacts" / ARTIFACT)
 
 
 def copy_detector(uri: str, model: str, folder: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,22 @@ def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return str(tmp_path / "store")
     request.getfixturevalue("server")
     return f"s3://adjobs/{tmp_path.name}"
+
+
+def test_create_stores_once(uri: str) -> None:
+    store = open_store(uri)
+    assert store.create("a/b.json", b"first")
+    assert not store.create("a/b.json", b"second")
+    assert store.create("a/b.json", b"first"), "a repeated request"
+    assert store.read("a/b.json") == b"first"
+    assert [entry.key for entry in store.list()] == ["a/b.json"]
+
+
+def test_create_of_many_at_once_has_one_winner(uri: str) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        outcomes = list(pool.map(lambda number: open_store(uri).create("lock", b"%d" % number), range(32)))
+    assert outcomes.count(True) == 1
+    assert open_store(uri).read("lock") == b"%d" % outcomes.index(True)
 
 
 def test_put_and_get_return_the_content(uri: str, tmp_path: Path) -> None:
