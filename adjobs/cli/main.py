@@ -28,7 +28,7 @@ Exit status:
 Environment:
   ADJOBS_HOME          local state and results (default ~/.adjobs)
   ADJOBS_CACHE         fetched and decoded images (default cache in ADJOBS_HOME)
-  ADJOBS_ARTIFACTS     folder or s3:// prefix for checkpoints
+  ADJOBS_ARTIFACTS     folder or s3:// prefix for checkpoints and models' histories
   MLFLOW_TRACKING_URI  MLflow, where it is not the one of 'adjobs up'
   RAY_ADDRESS          Ray cluster, where it is not the one of 'adjobs up'
   AWS_ENDPOINT_URL     S3-compatible storage

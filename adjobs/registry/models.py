@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from adjobs.errors import RegistryError, choices, shorten, shown
-from adjobs.tracking.client import connect, mlflow_errors
+from adjobs.tracking.client import DUPLICATE_TEXTS, connect, mlflow_errors
 from adjobs.tracking.layout import TAG
-from adjobs.tracking.writer import DUPLICATE_TEXTS
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 ALIASES = (CHAMPION, CHALLENGER)
@@ -147,6 +146,10 @@ class ModelStore:
     def set_tag(self, name: str, key: str, value: str) -> None:
         """Set a tag of a model under our prefix."""
         self._set(lambda: self._client.set_registered_model_tag(name, f"{TAG}{key}", value))
+
+    def set_version_tag(self, version: ModelVersion, key: str, value: str) -> None:
+        """Set a tag of a version under our prefix."""
+        self._set(lambda: self._client.set_model_version_tag(version.model, str(version.version), f"{TAG}{key}", value))
 
     def delete_tag(self, name: str, key: str) -> None:
         """Delete a tag of a model; a missing one is no error."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from adjobs.errors import DataError, RegistryError, StorageError, TrackingError, shown
+from adjobs.errors import DataError, RegistryError, StorageError, TrackingError, shorten, shown
 from adjobs.evaluation.gate_policy import GatePolicy
 from adjobs.registry.changes import completed_promotion, promote
 from adjobs.registry.comparison import STORED_SCORES_POLICY, VersionComparison, compare_versions
@@ -14,6 +14,7 @@ from adjobs.registry.models import CHAMPION
 from adjobs.registry.record import GateSummary, HistoryRecord
 
 NOT_COMPARED = "not compared"
+VERDICT_TAG = "gate"  # of a version: what the gate said, for readers in the MLflow UI
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,9 @@ def promote_with_verdict(
             f"version {version} of model {shown(name)} is not promoted: {plan.verdict.decision}: {plan.verdict.sentence}; "
             "to promote it nevertheless, give --reason"
         )
+    if plan.verdict is not None:
+        text = f"beside version {plan.before}: {plan.verdict.decision}: {plan.verdict.sentence}"
+        journal.store.set_version_tag(journal.store.version(state.model, version), VERDICT_TAG, shorten(text, 1000))
     record = promote(journal, name, version, alias=alias, expected=plan.before, reason=reason, verdict=plan.verdict)
     return Promotion(name, version, alias, plan.before, plan.verdict, record)
 

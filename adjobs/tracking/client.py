@@ -20,6 +20,7 @@ from adjobs.errors import TrackingError, one_line
 SQLITE = "sqlite:///"
 UNFINISHED = ".unfinished"  # ends the name of a SQLite file whose tables are being made
 FILE_ERRORS = ("disk is full", "disk I/O error", "unable to open database file", "readonly database")  # of SQLite
+DUPLICATE_TEXTS = ("UNIQUE constraint", "duplicate key", "Duplicate entry")  # of SQLite, PostgreSQL and MySQL
 S3_LIBRARIES = ("boto3", "botocore")  # through which MLflow reads and writes artifacts, where its server does not
 
 

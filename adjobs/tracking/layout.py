@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from adjobs.config.job import JobConfig
-from adjobs.data.problem import Problem
-from adjobs.data.splits.assignment import SplitAssignment
-from adjobs.types import JobStatus
+if TYPE_CHECKING:  # what only names tags and files needs neither methods nor data, whose import takes seconds
+    from adjobs.config.job import JobConfig
+    from adjobs.data.problem import Problem
+    from adjobs.data.splits.assignment import SplitAssignment
+    from adjobs.types import JobStatus
 
 TAG = "adjobs."  # prefix of our tags in MLflow
 JOB_FILE, SPLIT_FILE, PREFLIGHT_FILE = "job.yaml", "split.json", "preflight.json"

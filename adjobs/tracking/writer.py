@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from adjobs.config.job import JobConfig
 from adjobs.errors import one_line
-from adjobs.tracking.client import connect, mlflow_errors
+from adjobs.tracking.client import DUPLICATE_TEXTS, connect, mlflow_errors
 from adjobs.tracking.layout import (
     HISTORY_PREFIXES,
     JOB_FILE,
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 MAX_PARAM_LENGTH = 6000  # MLflow refuses longer values; none of ours comes near, a URI might
 MAX_BATCH = 100  # parameters that one request may carry
 MAX_DIGEST = 36  # characters of a data set's digest
-DUPLICATE_TEXTS = ("UNIQUE constraint", "duplicate key", "Duplicate entry")  # of SQLite, PostgreSQL and MySQL
 
 History = dict[str, list[tuple[int, float]]]
 """(interval, value) pairs by metric, in the order of recording."""

@@ -94,6 +94,7 @@ def test_compare_shows_differences_and_the_verdict_and_promotes_nothing(store, t
     metrics = {metric["name"]: metric for metric in result["metrics"]}
     assert metrics["image_auroc"]["b"] == 1.0 > metrics["image_auroc"]["a"]
     assert metrics["image_auroc"]["difference"]["low"] > 0
+    assert 0 < metrics["image_recall"]["a"] < 0.5, "by the threshold of this version"
     assert (metrics["image_recall"]["b"], metrics["false_alarm_rate"]["b"], metrics["ms_per_image"]["b"]) == (1.0, 0.0, 12.5)
     assert result["verdict"]["decision"] == "promote"
     assert [check["status"] for check in result["verdict"]["checks"]] == [
@@ -118,6 +119,7 @@ def test_promote_a_better_version_records_the_verdict(store, tmp_path):
     promotion = run_json("promote", f"line-3/{b}")
     assert promotion["record"]["verdict"] == {"decision": "promote", "sentence": "all 3 checks passed"}
     assert run_json("history", "line-3")["records"][1]["verdict"]["decision"] == "promote"
+    assert run_json("show", f"line-3/{b}")["tags"] == {"adjobs.gate": f"beside version {a}: promote: all 3 checks passed"}
 
 
 def test_promote_a_worse_version_takes_a_reason(store, tmp_path):

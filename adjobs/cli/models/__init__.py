@@ -97,7 +97,7 @@ def show(model: str) -> VerbResult:
     return result, text.version_details(item, metrics, changes)
 
 
-@command.command()
+@command.command(short_help="Compare two versions on their test images.")
 @click.argument("a", metavar="VERSION")
 @click.argument("b", metavar="VERSION")
 @_POLICY
@@ -119,7 +119,7 @@ def compare(a: str, b: str, policy: Path | None) -> VerbResult:
     return comparison, text.comparison(comparison)
 
 
-@command.command()
+@command.command(short_help="Make a version the champion or a challenger.")
 @click.argument("version")
 @click.option("--alias", type=click.Choice(ALIASES), default="champion", show_default=True, help="What the version becomes.")
 @click.option("--reason", default="", help="Why; kept in the history. Needed to replace a champion unless the gate promotes.")
@@ -145,7 +145,7 @@ def promote(version: str, alias: str, reason: str, dry_run: bool, policy: Path |
     return promotion, text.promotion(promotion)
 
 
-@command.command()
+@command.command(short_help="Return to the champion before.")
 @click.argument("model")
 @click.option("--reason", default="", help="Why; kept in the history.")
 @verb
@@ -158,10 +158,12 @@ def rollback(model: str, reason: str) -> VerbResult:
     return {"model": model, "record": record.to_dict()}, f"{model}: {record.changes[0]}"
 
 
-@command.command()
+@command.command(short_help="Show all changes, or what was in force at a time.")
 @click.argument("model")
 @click.option("--at", metavar="TIME", help="Which version was in force then: a day, or a time such as 2026-11-01T14:30.")
-@click.option("--alias", type=click.Choice(ALIASES), default="champion", show_default=True, help="Of which --at asks.")
+@click.option(
+    "--alias", type=click.Choice(ALIASES), default="champion", show_default=True, help="Alias whose version --at shows."
+)
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="The latest so many changes.")
 @verb
 def history(model: str, at: str | None, alias: str, limit: int) -> VerbResult:

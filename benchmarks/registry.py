@@ -1,0 +1,132 @@
+"""What does the registry cost with 1,000 versions and 10,000 changes of aliases?
+
+    python benchmarks/registry.py           # a SQLite file and a folder
+    eval "$(adjobs status --env)"           # before it: MLflow and S3 of the embedded stack, too
+
+Each figure is the median of five calls in a process that has imported and connected everything; a whole command is a new process.
+The model that is made on the stack stays there; delete it in MLflow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from report import machine, table, write_result
+
+from adjobs.config.environment import load_settings
+from adjobs.registry.changes import promote
+from adjobs.registry.history import SNAPSHOT_INTERVAL, History, history_location
+from adjobs.registry.journal import LOCATION_TAG, Journal
+from adjobs.registry.models import CHAMPION, ModelStore
+from adjobs.registry.record import Action, AliasChange, HistoryRecord
+from adjobs.storage import open_store
+
+REPEATS = 5
+START = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def fill(journal: Journal, artifacts: str, name: str, versions: int, changes: int) -> float:
+    """Make a model with its versions and a history; returns the seconds that a record takes to add."""
+    store = journal.store
+    store._client.create_registered_model(name)
+    for _ in range(versions):
+        store._client.create_model_version(name, f"{artifacts}/model", tags={"adjobs.gate": "promote"})
+    model = store.model(name)
+    location = history_location(artifacts, model)
+    history, records = History(open_store(location)), []
+    started_at = time.perf_counter()
+    for number in range(1, changes + 1):
+        change = AliasChange(CHAMPION, None if number == 1 else (number - 2) % versions + 1, (number - 1) % versions + 1)
+        at = START + timedelta(hours=number)
+        record = HistoryRecord(number, at, "ann", Action.PROMOTE, (change,), reason="nightly retraining with new anomalies")
+        history.append(records, record)
+        records.append(record)
+    seconds = (time.perf_counter() - started_at) / changes
+    store.set_tag(name, LOCATION_TAG, location)
+    store.set_alias(name, CHAMPION, (changes - 1) % versions + 1)
+    return seconds
+
+
+def median_seconds(action: Callable[[], object]) -> float:
+    """Median duration of several calls."""
+    durations = []
+    for _ in range(REPEATS):
+        started_at = time.perf_counter()
+        action()
+        durations.append(time.perf_counter() - started_at)
+    return statistics.median(durations)
+
+
+def command_seconds(environment: Mapping[str, str], *words: str) -> float:
+    """Duration of a command in a process of its own."""
+    started_at = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "adjobs", "models", *words], env=environment, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started_at
+
+
+def run(place: str, tracking_uri: str, artifacts: str, versions: int, changes: int) -> list[list[str]]:
+    """One row for each figure of a place."""
+    journal = Journal(ModelStore(tracking_uri), artifacts, "ann")
+    name = f"benchmark-{os.getpid()}"
+    added = fill(journal, artifacts, name, versions, changes)
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking_uri, "ADJOBS_ARTIFACTS": artifacts}
+
+    def list_versions() -> None:
+        journal.store.versions(journal.reconcile(name).model)
+
+    def list_models() -> None:
+        journal.store.models()
+
+    def promote_next() -> None:
+        promote(journal, name, (journal.store.model(name).aliases[CHAMPION] % versions) + 1)
+
+    figures = {
+        "add a record to the history": added,
+        "list: all models": median_seconds(list_models),
+        "list: versions of the model, history reconciled": median_seconds(list_versions),
+        "history: all records, reconciled": median_seconds(lambda: journal.reconcile(name)),
+        "promote": median_seconds(promote_next),
+        "whole command `adjobs models list MODEL`": command_seconds(environment, "list", name),
+        "whole command `adjobs models history MODEL`": command_seconds(environment, "history", name),
+        "whole command `adjobs models --help`": command_seconds(environment, "--help"),
+    }
+    return [[place, figure, f"{seconds:.3f}"] for figure, seconds in figures.items()]
+
+
+def main() -> None:
+    """Measure, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--versions", type=int, default=1000)
+    parser.add_argument("--changes", type=int, default=10_000)
+    arguments = parser.parse_args()
+    settings = load_settings()
+    sizes = arguments.versions, arguments.changes
+    with TemporaryDirectory(prefix="adjobs-") as folder:
+        os.environ["ADJOBS_HOME"] = folder
+        rows = run("SQLite, folder", f"sqlite:///{Path(folder)}/mlflow/mlflow.db", f"{folder}/artifacts", *sizes)
+    if settings.tracking_uri.startswith("http") and settings.artifacts.startswith("s3://"):
+        rows += run("MLflow server, S3", settings.tracking_uri, settings.artifacts, *sizes)
+    write_result(
+        "registry",
+        "The registry with many versions and changes",
+        machine(torch.device("cpu")),
+        [
+            f"{sizes[0]:,} versions, {sizes[1]:,} changes of aliases of one model, "
+            f"{sizes[1] % SNAPSHOT_INTERVAL} of them beyond the snapshot. Seconds.",
+            table("| place | what | s |", rows, left=2),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
