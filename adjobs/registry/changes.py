@@ -75,7 +75,9 @@ def promote(
 
 
 def completed_promotion(journal: Journal, state: ModelState, version: int, alias: str) -> HistoryRecord | None:
-    """The same promotion by the same user, if it had been interrupted and has just been completed."""
+    """The same promotion by the same user, if it was interrupted a short while ago and is complete now."""
+    if state.model.aliases.get(alias) != version:
+        return None
     for record in state.completed:
         change = record.change_of(alias)
         if (record.action, record.by) == (Action.PROMOTE, journal.user) and change is not None and change.after == version:
@@ -91,7 +93,7 @@ def rollback(journal: Journal, name: str, reason: str = "") -> HistoryRecord:
     """
     state = journal.reconcile(name)
     for record in state.completed:
-        if (record.action, record.by) == (Action.ROLLBACK, journal.user):
+        if (record.action, record.by, record.number) == (Action.ROLLBACK, journal.user, len(state.records)):
             return record
     before, former = state.champion, former_champions(state.records)
     if not former:

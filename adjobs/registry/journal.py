@@ -9,15 +9,20 @@ made in four durable steps:
 4. the tag is deleted.
 
 A process that is killed leaves an announcement: without a record it means nothing, with one, whatever command comes next makes
-the change complete. A record without an announcement is never carried out, so that writing to the storage alone moves no alias.
+the change complete. A record that was never announced is not carried out, so that writing to the storage alone moves no alias.
 Where an alias differs from the history, something else has moved it, which becomes a record, too.
+
+A process that stood still may move an alias late, after others have gone on. As long as its announcement is there, such a move is
+not taken for one of somebody else, but corrected, by itself or whoever comes first. Others therefore leave announcements for
+``LEASE_SECONDS``, whether their process was killed or only slow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from adjobs.errors import RegistryError, StorageError, TrackingError, shown
@@ -28,8 +33,12 @@ from adjobs.registry.timeline import aliases_after
 from adjobs.storage import open_store
 
 LOCATION_TAG = "history"  # of a model: where its history is kept
-INTENT_TAG = "intent."  # of a model, followed by the token of a record; its value is number and digest of the record
+INTENT_TAG = "intent."  # of a model, followed by a random token; its value is number and digest of the record
+LEASE_SECONDS = 120  # more than a call of MLflow takes, with what is repeated of it
 ATTEMPTS = 10  # of a change, as long as other writers are first
+
+
+Records = tuple[HistoryRecord, ...]
 
 
 @dataclass(frozen=True)
@@ -39,12 +48,12 @@ class ModelState:
     Attributes:
         model: as MLflow has it.
         records: all changes of its aliases.
-        completed: those of them that had been interrupted, and were completed now.
+        completed: those of them that were interrupted a short while ago, and are complete now.
     """
 
     model: RegisteredModel
-    records: tuple[HistoryRecord, ...]
-    completed: tuple[HistoryRecord, ...] = ()
+    records: Records
+    completed: Records = ()
 
     @property
     def champion(self) -> int | None:
@@ -76,20 +85,22 @@ class Journal:
 
     def reconcile(self, name: str) -> ModelState:
         """Complete a change that was interrupted, record what was changed outside adjobs, and return the model as it is then."""
-        completed: tuple[HistoryRecord, ...] = ()
         for _ in range(ATTEMPTS):
             history = self._history(self.store.model(name))
             records = history.read()
             model = self.store.model(name)  # after the records: what they announce is in it, or was carried out before
-            interrupted = [record for record in records if _is_announced(model, record)]
-            if interrupted:
-                self._carry_out(name, history, records, interrupted)
-                completed += tuple(interrupted)
+            announced = _announced(model, records)
+            if self._moves(model, records, announced):
+                token = secrets.token_hex(8)
+                self.store.set_tag(name, INTENT_TAG + token, _announcement(announced[0]))
+                self._carry_out(name, history, records, announced, token)
                 continue
             changes = _differences(model, records)
             if not changes:
-                self._forget_lost_announcements(model, records)
-                return ModelState(model, records, completed)
+                self._forget_announcements(model, records)
+                # An announcement under another token is that of who completed the change.
+                interrupted = tuple(record for record in announced if INTENT_TAG + record.token in model.tags)
+                return ModelState(model, records, interrupted)
             self.add(ModelState(model, records), self._outside_record(model, records, changes))
         raise unsettled(name)
 
@@ -97,9 +108,7 @@ class Journal:
         """Whether the history goes on after a record."""
         return self._history(model).has(record.number + 1)
 
-    def record(
-        self, records: Sequence[HistoryRecord], action: Action, changes: tuple[AliasChange, ...], **more: Any
-    ) -> HistoryRecord:
+    def record(self, records: Records, action: Action, changes: tuple[AliasChange, ...], **more: Any) -> HistoryRecord:
         """A record to add to those that were read."""
         return HistoryRecord(len(records) + 1, datetime.now(UTC), self.user, action, changes, **more)
 
@@ -117,41 +126,45 @@ class Journal:
                 self.store.delete_tag(model.name, INTENT_TAG + record.token)
         if is_added:
             try:
-                self._carry_out(model.name, history, (*records, record), [record])
+                self._carry_out(model.name, history, (*records, record), (record,), record.token)
             except (TrackingError, StorageError) as error:
                 problem = f"record {record.number} ({record.changes[0]}) of model {shown(model.name)} is not carried out in full"
                 raise RegistryError(f"{problem}: {error}; the next 'adjobs models' command of this model completes it") from error
         return is_added
 
-    def _carry_out(
-        self, name: str, history: History, records: tuple[HistoryRecord, ...], announced: Sequence[HistoryRecord]
-    ) -> None:
-        """Move the aliases of announced records to where the last record of each wants them, and delete the announcements.
+    def _carry_out(self, name: str, history: History, records: Records, announced: Records, token: str) -> None:
+        """Move the aliases of announced records to where the last record of each wants them, and delete one's own announcement.
 
         Another writer may have completed these and gone on, while this process stood still: its records are read before the
-        announcements are deleted, so that what was moved too late is moved back.
+        announcement is deleted, so that what was moved too late is moved back.
         """
         while True:
-            self._move(self.store.model(name), aliases_after(records), announced)
+            model = self.store.model(name)
+            for alias, target in self._moves(model, records, announced).items():
+                self.store.set_alias(name, alias, target)
             if not history.has(len(records) + 1):
                 break
             records = history.read()
-        for record in announced:
-            self.store.delete_tag(name, INTENT_TAG + record.token)
+        self.store.delete_tag(name, INTENT_TAG + token)
 
-    def _move(self, model: RegisteredModel, targets: Mapping[str, int | None], announced: Sequence[HistoryRecord]) -> None:
-        requested = [record for record in announced if record.action != Action.OUTSIDE]  # which only says what has moved
-        for alias, target in targets.items():
+    def _moves(self, model: RegisteredModel, records: Records, announced: Records) -> dict[str, int | None]:
+        """Aliases that announced records have still to move, with the versions for which they shall stand.
+
+        What stands for a version that none of these or later records names was moved by something else.
+        """
+        if not announced:
+            return {}
+        requested = [record for record in records[announced[0].number - 1 :] if record.action != Action.OUTSIDE]
+        moves = {}
+        for alias, target in aliases_after(records).items():
             changes = [change for record in requested if (change := record.change_of(alias)) is not None]
             known = {version for change in changes for version in (change.before, change.after)}
             current = model.aliases.get(alias)
-            # What stands for neither was moved by something else since, which the next reconciliation records.
             if current != target and current in known and (target is None or self.store.has_version(model.name, target)):
-                self.store.set_alias(model.name, alias, target)
+                moves[alias] = target
+        return moves
 
-    def _outside_record(
-        self, model: RegisteredModel, records: Sequence[HistoryRecord], changes: tuple[AliasChange, ...]
-    ) -> HistoryRecord:
+    def _outside_record(self, model: RegisteredModel, records: Records, changes: tuple[AliasChange, ...]) -> HistoryRecord:
         """What was changed by something else, with what can be known of it: MLflow remembers neither time nor user."""
         befores = {change.before for change in changes if change.before is not None}
         deleted = [version for version in sorted(befores) if not self.store.has_version(model.name, version)]
@@ -160,12 +173,15 @@ class Journal:
         times += [records[-1].at] if records else []
         return self.record(records, Action.OUTSIDE, changes, reason=reason, not_before=max(times, default=None))
 
-    def _forget_lost_announcements(self, model: RegisteredModel, records: Sequence[HistoryRecord]) -> None:
-        """Delete the announcements of records whose number another writer took: their writers were killed."""
-        tokens = {record.token for record in records}
+    def _forget_announcements(self, model: RegisteredModel, records: Records) -> None:
+        """Delete the announcements of records whose number another writer took, and of those that were carried out long ago."""
+        now, by_announcement = datetime.now(UTC), {_announcement(record): record for record in _announced(model, records)}
         for key, value in model.tags.items():
-            token, number = key.removeprefix(INTENT_TAG), value.partition(" ")[0]
-            if key.startswith(INTENT_TAG) and token not in tokens and number.isdecimal() and int(number) <= len(records):
+            number = value.partition(" ")[0]
+            if not key.startswith(INTENT_TAG) or not number.isdecimal() or int(number) > len(records):
+                continue
+            record = by_announcement.get(value)
+            if record is None or abs(now - record.at) > timedelta(seconds=LEASE_SECONDS):
                 self.store.delete_tag(model.name, key)
 
     def _history(self, model: RegisteredModel) -> History:
@@ -182,12 +198,15 @@ def _announcement(record: HistoryRecord) -> str:
     return f"{record.number} {record.digest()}"
 
 
-def _is_announced(model: RegisteredModel, record: HistoryRecord) -> bool:
-    value = model.tags.get(INTENT_TAG + record.token)
-    return value is not None and value == _announcement(record)
+def _announced(model: RegisteredModel, records: Records) -> Records:
+    """The records that announcements belong to, by number."""
+    values = {value for key, value in model.tags.items() if key.startswith(INTENT_TAG)}
+    numbers = {int(value.partition(" ")[0]) for value in values if re.match(r"[0-9]+ ", value)}
+    candidates = [records[number - 1] for number in sorted(numbers) if 0 < number <= len(records)]
+    return tuple(record for record in candidates if _announcement(record) in values)
 
 
-def _differences(model: RegisteredModel, records: Sequence[HistoryRecord]) -> tuple[AliasChange, ...]:
+def _differences(model: RegisteredModel, records: Records) -> tuple[AliasChange, ...]:
     """Aliases that stand for something else than the history says."""
     recorded = aliases_after(records)
     return tuple(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from adjobs.errors import RegistryError, StorageError, TrackingError
+from adjobs.registry import journal as journal_module
 from adjobs.registry.changes import promote, rollback, user_name
 from adjobs.registry.journal import INTENT_TAG, Journal
 from adjobs.registry.models import CHALLENGER, CHAMPION, ModelStore
@@ -197,7 +198,7 @@ def killed_after(writes: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("writes", range(1, 6))
 @pytest.mark.parametrize("repeats", [False, True])
-def test_promote_killed_after_any_write_is_completed_or_has_changed_nothing(journal, writes, repeats):
+def test_promote_killed_after_any_write_is_completed_or_has_changed_nothing(journal, writes, repeats, monkeypatch):
     """Announcement, record, champion, challenger, announcement deleted; the next command is another one, or the same again."""
     promote(journal, NAME, 1)
     promote(journal, NAME, 2, alias=CHALLENGER)
@@ -211,6 +212,8 @@ def test_promote_killed_after_any_write_is_completed_or_has_changed_nothing(jour
     assert aliases(journal) == ({CHAMPION: 2} if is_recorded or repeats else {CHAMPION: 1, CHALLENGER: 2})
     assert len(state.records) == (3 if is_recorded or repeats else 2)
     assert all(record.action == Action.PROMOTE for record in state.records)
+    monkeypatch.setattr(journal_module, "LEASE_SECONDS", 0)
+    journal.reconcile(NAME)
     assert len(announcements(journal)) == (1 if writes == 1 and not repeats else 0)
 
 
@@ -228,6 +231,25 @@ def test_rollback_killed_and_repeated_goes_back_once(journal):
     with killed_after(2):
         rollback(journal, NAME)
     assert rollback(journal, NAME).changes == (AliasChange(CHAMPION, 3, 2),)
+    assert aliases(journal) == {CHAMPION: 2}
+
+
+def test_rollback_after_one_that_was_interrupted_and_something_else_goes_further(journal):
+    for version in (1, 2, 3):
+        promote(journal, NAME, version)
+    with killed_after(2):
+        rollback(journal, NAME)
+    journal.reconcile(NAME)
+    promote(journal, NAME, 4)
+    assert rollback(journal, NAME).changes == (AliasChange(CHAMPION, 4, 2),)
+
+
+def test_promote_again_after_an_interrupted_one_and_a_rollback_is_a_new_change(journal):
+    promote(journal, NAME, 1)
+    with killed_after(2):
+        promote(journal, NAME, 2)
+    assert rollback(journal, NAME).number == 3
+    assert promote(journal, NAME, 2).number == 4
     assert aliases(journal) == {CHAMPION: 2}
 
 
