@@ -9,8 +9,8 @@ made in four durable steps:
 4. the tag is deleted.
 
 A process that is killed leaves an announcement: without a record it means nothing, with one, whatever command comes next makes
-the change complete. A record that was never announced is not carried out, so that writing to the storage alone moves no alias.
-Where an alias differs from the history, something else has moved it, which becomes a record, too.
+the change complete. A record without an announcement moves nothing by itself: to write to the storage is not enough. Where
+an alias differs from the history, something else has moved it, which becomes a record, too.
 
 A process that stood still may move an alias late, after others have gone on. As long as its announcement is there, such a move is
 not taken for one of somebody else, but corrected, by itself or whoever comes first. Others therefore leave announcements for

@@ -171,7 +171,7 @@ def simulate(seed: int, kills: float) -> tuple[MemoryModels, Journal, list[Any]]
 
 @pytest.mark.parametrize("kills", [0.0, 0.03])
 def test_writers_in_any_order_leave_aliases_and_history_in_step(kills, monkeypatch):
-    for seed in range(150):
+    for seed in range(60):
         monkeypatch.undo()
         models, journal, returned = simulate(seed, kills)
         records = journal.reconcile(NAME).records
