@@ -77,6 +77,7 @@ class Journal:
         self.store = store
         self.user = user
         self._artifacts = artifacts
+        self._histories: dict[str, History] = {}  # with their connections, by location
 
     def inspect(self, name: str) -> ModelState:
         """A model as it is, without completing or recording anything."""
@@ -191,7 +192,7 @@ class Journal:
                 f"the history of model {shown(model.name)} is in {location}, which is not under {self._artifacts}; set "
                 f"ADJOBS_ARTIFACTS to {location.rpartition('/registry/')[0]}"
             )
-        return History(open_store(location))
+        return self._histories.setdefault(location, History(open_store(location)))
 
 
 def _announcement(record: HistoryRecord) -> str:

@@ -66,9 +66,10 @@ def test_history_reads_what_was_appended(uri):
 
 def test_history_several_writers_of_a_number_one_succeeds(uri):
     records = fill(History(open_store(uri)), 1)
+    store = open_store(uri)
+    rivals = [record(2, by=f"user {i}") for i in range(8)]
     with ThreadPoolExecutor(8) as pool:
-        rivals = [record(2, by=f"user {i}") for i in range(8)]
-        outcomes = list(pool.map(lambda rival: History(open_store(uri)).append(records, rival), rivals))
+        outcomes = list(pool.map(lambda rival: History(store).append(records, rival), rivals))
     assert outcomes.count(True) == 1
     assert History(open_store(uri)).read()[1] == rivals[outcomes.index(True)]
 

@@ -66,10 +66,12 @@ def test_create_stores_once(uri: str) -> None:
 
 
 def test_create_of_many_at_once_has_one_winner(uri: str) -> None:
+    store = open_store(uri)
+    assert not store.exists("lock")
     with ThreadPoolExecutor(16) as pool:
-        outcomes = list(pool.map(lambda number: open_store(uri).create("lock", b"%d" % number), range(32)))
+        outcomes = list(pool.map(lambda number: store.create("lock", b"%d" % number), range(32)))
     assert outcomes.count(True) == 1
-    assert open_store(uri).read("lock") == b"%d" % outcomes.index(True)
+    assert store.read("lock") == b"%d" % outcomes.index(True)
 
 
 def test_put_and_get_return_the_content(uri: str, tmp_path: Path) -> None:
