@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from adjobs.errors import RegistryError, choices, shorten, shown
@@ -104,14 +105,15 @@ class ModelStore:
             known = choices(name, names) if names else "there are none; set track.model in a job file, and train"
             raise RegistryError(f"unknown model {shown(name)}; {known}") from None
 
-    def versions(self, model: RegisteredModel) -> list[ModelVersion]:
-        """All versions of a model that are not deleted, the newest first."""
+    def versions(self, model: RegisteredModel, limit: int | None = None) -> list[ModelVersion]:
+        """The versions of a model that are not deleted, the newest first; at most ``limit``."""
         # MLflow's search knows no aliases of versions (3.17.2).
         aliases = _aliases_by_version(model.aliases)
+        query = {"filter_string": _filter_by_name(model.name), "order_by": ["version_number DESC"]}
         with mlflow_errors(self.uri):
-            items = list(self._pages(self._client.search_model_versions, filter_string=_filter_by_name(model.name)))
-        versions = [_version(item, aliases.get(int(item.version), ())) for item in items if item.name == model.name]
-        return sorted(versions, key=lambda version: version.version, reverse=True)
+            items = (item for item in self._pages(self._client.search_model_versions, limit, **query) if item.name == model.name)
+            versions = [_version(item, aliases.get(int(item.version), ())) for item in islice(items, limit)]
+        return versions
 
     def version(self, model: RegisteredModel, version: int) -> ModelVersion:
         """One version of a model."""
@@ -167,10 +169,10 @@ class ModelStore:
                 action()
 
     @staticmethod
-    def _pages(search: Any, **arguments: Any) -> Iterator[Any]:
+    def _pages(search: Any, limit: int | None = None, **arguments: Any) -> Iterator[Any]:
         token = None
         while True:
-            page = search(max_results=_PAGE, page_token=token, **arguments)
+            page = search(max_results=min(limit or _PAGE, _PAGE), page_token=token, **arguments)
             yield from page
             token = page.token
             if not token:

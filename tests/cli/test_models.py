@@ -75,7 +75,8 @@ def test_list_and_show_name_the_version_in_force(store):
     assert run("list").stdout.splitlines()[1].split()[:4] == ["line-3", "1", "-", "2"]
     versions = run_json("list", "line-3")
     assert [(item["version"], item["aliases"]) for item in versions["versions"]] == [(2, ["Champion"]), (1, ["champion"])]
-    assert "1 older versions are left out" in run("list", "line-3", "--limit", "1").stdout
+    assert "\nolder versions are left out" in run("list", "line-3", "--limit", "1").stdout
+    assert not run_json("list", "line-3", "--limit", "2")["has_more"]
     assert "aliases     Champion 2, champion 1" in run("show", "line-3").stdout
     assert run_json("show", "line-3@champion")["uri"] == "models:/line-3/1"
     assert "outside adjobs  champion none -> 1" in run("show", "line-3/1").stdout

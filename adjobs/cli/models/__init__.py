@@ -69,10 +69,10 @@ def list_models(model: str | None, limit: int) -> VerbResult:
         models = journal.store.models()
         return {"models": [item.to_dict() for item in models]}, text.model_list(models)
     state = read_model(journal, model)
-    versions = journal.store.versions(state.model)
-    shown_versions = versions[:limit]
-    result = {"model": state.model.to_dict(), "versions": [item.to_dict() for item in shown_versions], "total": len(versions)}
-    return result, text.version_list(state.model, shown_versions, len(versions))
+    versions = journal.store.versions(state.model, limit + 1)
+    has_more, versions = len(versions) > limit, versions[:limit]
+    result = {"model": state.model.to_dict(), "versions": [item.to_dict() for item in versions], "has_more": has_more}
+    return result, text.version_list(state.model, versions, has_more=has_more)
 
 
 @command.command()

@@ -34,7 +34,7 @@ def model_list(models: Sequence[RegisteredModel]) -> str:
     return table(rows, ["model", "champion", "challenger", "latest", "registered"])
 
 
-def version_list(model: RegisteredModel, versions: Sequence[ModelVersion], total: int) -> str:
+def version_list(model: RegisteredModel, versions: Sequence[ModelVersion], *, has_more: bool) -> str:
     """One line for each version."""
     if not versions:
         return f"model {model.name} has no versions; train with track.model: {model.name}"
@@ -42,7 +42,7 @@ def version_list(model: RegisteredModel, versions: Sequence[ModelVersion], total
         [str(item.version), ", ".join(item.aliases) or "-", _time(item.created_at), item.run_id or "-", _state(item)]
         for item in versions
     ]
-    more = f"\n{total - len(versions)} older versions are left out; see --limit" if total > len(versions) else ""
+    more = "\nolder versions are left out; see --limit" if has_more else ""
     return table(rows, ["version", "aliases", "registered", "run", "state"]) + more
 
 
