@@ -112,8 +112,7 @@ class ModelStore:
         query = {"filter_string": _filter_by_name(model.name), "order_by": ["version_number DESC"]}
         with mlflow_errors(self.uri):
             items = (item for item in self._pages(self._client.search_model_versions, limit, **query) if item.name == model.name)
-            versions = [_version(item, aliases.get(int(item.version), ())) for item in islice(items, limit)]
-        return versions
+            return [_version(item, aliases.get(int(item.version), ())) for item in islice(items, limit)]
 
     def version(self, model: RegisteredModel, version: int) -> ModelVersion:
         """One version of a model."""
