@@ -38,6 +38,7 @@ def run_fault(stack: FaultStack, chosen: Fault) -> list[str]:
         traceback.print_exc()
         seen = f"**{type(error).__name__}: {error}**"
         stack.up()
+    seen = seen.replace(str(stack.home), "~/.adjobs")
     row = [chosen.injected, chosen.expected, seen, f"{time.monotonic() - started_at:.0f}"]
     print(chosen.name, row, file=sys.stderr, flush=True)
     return row

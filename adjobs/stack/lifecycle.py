@@ -31,7 +31,8 @@ PORT_BASE = 18200
 _START_SECONDS = 180  # MLflow took 34 s on a busy machine with two cores
 _JOB_STOP_SECONDS = 10  # for the drivers of jobs, to close their runs
 _STOP_SECONDS = 15
-_PORT_SECONDS = 20  # for the ports of what was just stopped or had crashed
+_PORT_SECONDS = 20  # for the ports of what had crashed
+_STOPPED_PORT_SECONDS = 5  # for those of what may have been stopped a moment ago
 
 _log = logging.getLogger("adjobs.stack")
 
@@ -63,7 +64,7 @@ def up(home: Path, port_base: int = PORT_BASE, cpus: int | None = None, slots: i
             return _restart_queue(state, config)
         _stop_everything(home)
         ports = {title: config.port(title) for title in OFFSETS}
-        processes.check_ports(ports, _PORT_SECONDS if state else 0.0)
+        processes.check_ports(ports, _PORT_SECONDS if state else _STOPPED_PORT_SECONDS)
         try:
             state = _start(config)
             state.write(home)

@@ -91,7 +91,8 @@ def check_ports(ports: Mapping[str, int], patience: float = 0.0) -> None:
 
     Args:
         ports: by the service's title.
-        patience: seconds in which one may become free; the system closes those of a killed process after a while.
+        patience: seconds in which one that belongs to no process may become free; the system closes those of a process that has
+            ended after a while.
 
     Raises:
         StackError: one is in use; the message names the process, where the system tells.
@@ -99,8 +100,10 @@ def check_ports(ports: Mapping[str, int], patience: float = 0.0) -> None:
     deadline = time.monotonic() + patience
     for title, port in ports.items():
         while (error := _bind_error(port)) is not None:
-            if time.monotonic() > deadline:
-                raise StackError(f"port {port} ({title}) is in use by {_port_owner(port)}; {_OTHER_PORTS}") from error
+            owner = _port_owner(port)
+            if owner is not None or time.monotonic() > deadline:
+                owner = owner or "a process of another user"
+                raise StackError(f"port {port} ({title}) is in use by {owner}; {_OTHER_PORTS}") from error
             time.sleep(0.2)
 
 
@@ -133,14 +136,15 @@ def _bind_error(port: int) -> OSError | None:
     return None
 
 
-def _port_owner(port: int) -> str:
+def _port_owner(port: int) -> str | None:
+    """The process that has a port; None if this user sees none."""
     for process in psutil.process_iter(["name"]):
         try:
             if any(c.laddr and c.laddr.port == port for c in process.net_connections("tcp")):
                 return f"{process.info['name']} (process {process.pid})"
         except psutil.Error:
             continue
-    return "a process of another user"
+    return None
 
 
 def stack_processes(stack_id: str) -> list[psutil.Process]:
