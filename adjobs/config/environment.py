@@ -22,6 +22,12 @@ class EnvironmentVariable(NamedTuple):
     reason: str
 
 
+# Read by the driver of a training on a cluster of one machine.
+ONE_MACHINE_VARIABLES = (
+    EnvironmentVariable(
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0", "nobody takes the only machine away; to watch for it takes a process"
+    ),
+)
 # Read in the process of a trial, on whatever node that runs.
 TRIAL_VARIABLES = (
     EnvironmentVariable(

@@ -124,7 +124,7 @@ class RunReader(ABC):
             TrackingError: not a training of adjobs, or its driver died before it had recorded the job.
         """
         tags = self.info.tags
-        if "method" not in tags or tags.get("kind") in COMMANDS:
+        if not tags.keys() & {"method", "storage"} or tags.get("kind") in COMMANDS:
             raise TrackingError(f"run {self.ref.run_id}: not a training of adjobs; give the run id that 'adjobs train' printed")
         try:
             storage = tags["storage"]

@@ -19,6 +19,8 @@ import psutil
 import ray
 from ray.train.backend import Backend, BackendConfig
 
+from adjobs.config.environment import EnvironmentVariable, apply
+
 # PyTorch is imported by the workers alone: Ray Train's controller, which reads this module, would take three seconds for it.
 
 LOOPBACK = "127.0.0.1"
@@ -121,9 +123,8 @@ def join_group(
     import torch.distributed as dist
 
     interface = interface_of(own_host or ray.util.get_node_ip_address())
-    for variable in INTERFACE_VARIABLES:
-        if interface is not None:
-            os.environ.setdefault(variable, interface)
+    if interface is not None:
+        apply(os.environ, [EnvironmentVariable(name, interface, "that of the node's address") for name in INTERFACE_VARIABLES])
     timeout = timedelta(seconds=timeout_s)
     store = _stores[-1] if rank == 0 else dist.TCPStore(*address, size, False, timeout)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from adjobs.config.environment import ONE_MACHINE_VARIABLES, apply
 from adjobs.config.job import TrainSection
 from adjobs.config.settings import Settings
 from adjobs.errors import AdjobsError, ClusterError, one_line
@@ -28,8 +29,6 @@ POLL_SECONDS = 0.5
 ATTEMPTS = {"controller_failure_limit": 30}
 # Where the number of workers may change, it is chosen again after a loss; Ray Train would start as many as before.
 ONE_ATTEMPT = {"max_failures": 0, "controller_failure_limit": 1, "max_preemption_failures": 0}
-# Of a cluster of one machine nobody takes a machine away; to watch for it takes a process.
-NO_PREEMPTION = ("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 END_STATES = ("SUCCEEDED", "FAILED", "STOPPED")  # of Ray's states of a job
 CLEANER = "PlacementGroupCleaner"
 MAX_LISTED = 10_000  # by Ray in one answer; a list that is cut short is an error
@@ -144,7 +143,7 @@ def resolve_resources(train: TrainSection) -> WorkerResources:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     growth = Growth.parse(os.environ.get(GROWTH_VARIABLE, ""))
     if growth is None and len(nodes) == 1:
-        os.environ.setdefault(*NO_PREEMPTION)
+        apply(os.environ, ONE_MACHINE_VARIABLES)
     return fit_resources(train, nodes if growth is None else growth.grown(nodes))
 
 
