@@ -21,11 +21,11 @@ def test_load_makes_keys_of_their_own_for_each_client_of_s3_and_keeps_them(tmp_p
 
 
 def test_load_of_identities_with_other_rights_makes_them_again(tmp_path: Path) -> None:
-    keys = {"accessKey": "ADJOBS0", "secretKey": "0"}
+    keys = {"accessKey": "ADJOBSOLD", "secretKey": "0"}
     identity = {"name": "adjobs", "credentials": [keys], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
     (tmp_path / "s3.json").write_text(json.dumps({"identities": [identity]}))
     load(tmp_path)
-    assert "ADJOBS0" not in (tmp_path / "s3.json").read_text()
+    assert "ADJOBSOLD" not in (tmp_path / "s3.json").read_text()
     assert "Admin" not in (tmp_path / "s3.json").read_text()
 
 
