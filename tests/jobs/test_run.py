@@ -266,7 +266,7 @@ def test_resume_run_that_has_not_recorded_its_job_yet_says_why(summary, home):
     done = CliRunner().invoke(main, ["train", "--resume", run_id])
     assert f"run {run_id}: its driver {tags['adjobs.driver']} is still running; stop it first" in done.stderr
     client.set_terminated(run_id, "KILLED")
-    for storage in (None, "file:///tmp/storage"):
+    for storage in (None, "s3://bucket/storage"):
         if storage is not None:
             client.set_tag(run_id, "adjobs.storage", storage)
         done = CliRunner().invoke(main, ["train", "--resume", run_id])
