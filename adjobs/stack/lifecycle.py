@@ -71,7 +71,7 @@ def up(home: Path, port_base: int = PORT_BASE, cpus: int | None = None, slots: i
         except BaseException as error:  # Ctrl-C, too, leaves nothing behind
             try:
                 if isinstance(error, StackError):
-                    processes.check_takers(ports, processes.stack_processes(config.stack_id))
+                    processes.check_not_taken(ports, processes.stack_processes(config.stack_id))
             finally:
                 _log.info("stopping what was started ...")
                 _stop_everything(home, port_base)

@@ -107,7 +107,7 @@ def check_ports(ports: Mapping[str, int], patience: float = 0.0) -> None:
             time.sleep(0.2)
 
 
-def check_takers(ports: Mapping[str, int], own: Iterable[psutil.Process]) -> None:
+def check_not_taken(ports: Mapping[str, int], own: Iterable[psutil.Process]) -> None:
     """Check that no other process has taken a port since ``check_ports``, such as a client for its end of a connection.
 
     Args:

@@ -225,20 +225,21 @@ def test_first_promote_killed_after_any_write_can_be_repeated(journal, writes):
     assert aliases(journal) == {CHAMPION: 1}
 
 
-def test_rollback_killed_and_repeated_goes_back_once(journal):
+def kill_rollback_of_version_3(journal):
     for version in (1, 2, 3):
         promote(journal, NAME, version)
     with killed_after(2):
         rollback(journal, NAME)
+
+
+def test_rollback_killed_and_repeated_goes_back_once(journal):
+    kill_rollback_of_version_3(journal)
     assert rollback(journal, NAME).changes == (AliasChange(CHAMPION, 3, 2),)
     assert aliases(journal) == {CHAMPION: 2}
 
 
 def test_rollback_after_one_that_was_interrupted_and_something_else_goes_further(journal):
-    for version in (1, 2, 3):
-        promote(journal, NAME, version)
-    with killed_after(2):
-        rollback(journal, NAME)
+    kill_rollback_of_version_3(journal)
     journal.reconcile(NAME)
     promote(journal, NAME, 4)
     assert rollback(journal, NAME).changes == (AliasChange(CHAMPION, 4, 2),)

@@ -63,7 +63,7 @@ def _own_device() -> Iterator[None]:
 
 
 class _ProcessGroup(Backend):  # type: ignore[misc]
-    """Called by Ray Train on the driver."""
+    """Called by Ray Train in its controller."""
 
     share_cuda_visible_devices = True
 
