@@ -15,7 +15,7 @@ import yaml
 from tests.helpers.deploy import COMPOSE, DOCKER, DOCKERFILE, KUBERNETES, RAY_UP, read_documents, read_yaml
 
 KUBERNETES_VERSION = "1.34"  # as in docs/guides/cluster.md
-OPERATORS_KINDS = {
+CUSTOM_KINDS = {
     "RayCluster",
     "RayJob",
     "ResourceFlavor",
@@ -24,7 +24,7 @@ OPERATORS_KINDS = {
     "WorkloadPriorityClass",
     "PrometheusRule",
 }
-OPERATORS_KINDS |= {"ServiceMonitor", "Kustomization"}  # and of kubectl itself
+CUSTOM_KINDS |= {"ServiceMonitor", "Kustomization"}  # and of kubectl itself
 YAML_RULES = "{extends: default, rules: {line-length: disable, document-start: disable}}"
 PROGRAMS = Path(sys.executable).parent
 RULES = KUBERNETES / "monitoring" / "rules.yaml"
@@ -59,7 +59,7 @@ def test_objects_of_kubernetes_follow_its_schemas():
     kinds = set()
     for path in sorted(KUBERNETES.rglob("*.yaml")):
         for document in read_documents(path):
-            if document["kind"] not in OPERATORS_KINDS:
+            if document["kind"] not in CUSTOM_KINDS:
                 kubernetes_validate.validate(document, KUBERNETES_VERSION, strict=True)
                 kinds.add(document["kind"])
     assert kinds >= {"Deployment", "StatefulSet", "Service", "NetworkPolicy", "Namespace"}
