@@ -53,7 +53,6 @@ SMALL = {
     "params.epochs": 1,
     "params.steps": 4,
     "params.refine_steps": 4,
-    "track.model": "null",
 }
 
 
