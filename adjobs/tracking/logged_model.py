@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from adjobs.errors import TrackingError, one_line
+from adjobs.errors import TrackingError, one_line, shorten
 from adjobs.inference.detector_folder import MANIFEST_FILE, Manifest, is_detector, read_manifest
 from adjobs.tracking.client import connect, mlflow_errors
 from adjobs.tracking.layout import RunRef
@@ -124,9 +124,8 @@ def read_detector_manifest(uri: str, model: str) -> Manifest:
             with mlflow_errors(uri):
                 get_artifact_repository(model).download_artifacts(f"artifacts/{ARTIFACT}/{MANIFEST_FILE}", folder)
         except TrackingError as error:
-            raise TrackingError(
-                f"model '{model}': its detector cannot be read ({one_line(error)}); use one of 'adjobs train'"
-            ) from error
+            problem = f"its detector cannot be read ({shorten(one_line(error))})"
+            raise TrackingError(f"model '{model}': {problem}; choose one of 'adjobs train' whose files exist") from error
         return read_manifest(Path(folder) / "artifacts" / ARTIFACT)
 
 

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from adjobs.cli.main import main
+from adjobs.cli.models.text import _p_value
 from adjobs.cli.models.reading import parse_moment
 from adjobs.errors import StorageError, TrackingError
 from adjobs.registry.models import ModelStore
@@ -136,6 +137,21 @@ def test_promote_to_challenger_takes_no_verdict(store):
     run_json("promote", "line-3/1")
     assert run_json("promote", "line-3/2", "--alias", "challenger")["verdict"] is None
     assert store.model("line-3").aliases == {"champion": 1, "challenger": 2}
+
+
+def test_compare_of_a_version_whose_files_are_gone_is_one_short_line(store, tmp_path):
+    a, b = (add_evaluated_version(store, "line-3", tmp_path / "models", draw_scores(1.0)) for _ in range(2))
+    for manifest in (tmp_path / "models").rglob("detector.json"):
+        manifest.unlink()
+    error = refused("compare", f"line-3/{a}", f"line-3/{b}")
+    assert f"model 'models:/line-3/{a}': its detector cannot be read (" in error
+    assert "choose one of 'adjobs train' whose files exist" in error
+    assert len(error) < 350
+
+
+@pytest.mark.parametrize(("value", "shown"), [(None, "-"), (0.0004, "< 0.001"), (0.0312, "0.031")])
+def test_p_value_is_never_shown_as_zero(value, shown):
+    assert _p_value(value) == shown
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def comparison(result: VersionComparison) -> str:
             difference = "-" if metric.difference.value is None else f"{metric.difference.value:+.4f}"
             low, high = metric.difference.low, metric.difference.high
             interval = metric.difference.reason or "-" if low is None or high is None else f"{low:+.4f} to {high:+.4f}"
-            p_value = "-" if metric.difference.p_value is None else f"{metric.difference.p_value:.3f}"
+            p_value = _p_value(metric.difference.p_value)
         rows.append([metric.name, _value(metric.a), _value(metric.b), difference, interval, p_value])
     header = ["test split", f"a: {result.a.model}/{result.a.version}", f"b: {result.b.model}/{result.b.version}"]
     return "\n".join(
@@ -158,6 +158,12 @@ def _number(version: int | None) -> str:
 
 def _value(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.4g}"
+
+
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _time(moment: datetime) -> str:
