@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from adjobs.cli.main import main
-from adjobs.cli.models.text import _p_value
 from adjobs.cli.models.reading import parse_moment
+from adjobs.cli.models.text import _p_value
 from adjobs.errors import StorageError, TrackingError
 from adjobs.registry.models import ModelStore
 from adjobs.storage import LocalStore
