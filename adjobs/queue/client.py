@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from adjobs.config.settings import Settings
 from adjobs.errors import QueueError, QueueUnavailableError, one_line
-from adjobs.queue.http import make_opener
+from adjobs.http import make_opener
 
 MAX_BODY = 4 * 2**20
 """Bytes of a request; the queue refuses more."""

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from adjobs.errors import ClusterError, RefusedError, one_line
 from adjobs.queue.archives import Archives
-from adjobs.queue.http import make_opener
+from adjobs.http import make_opener
 
 SECONDS = 10.0
 MAX_ANSWER = 32 * 2**20

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from adjobs.errors import AdjobsError, QueueDatabaseError, QueueError, TrackingError, one_line, shorten
-from adjobs.queue.http import make_opener
+from adjobs.http import make_opener
 from adjobs.queue.ray_jobs import OWN_ID
 from adjobs.queue.records import QueuedJob
 from adjobs.queue.states import ENDED, JobState

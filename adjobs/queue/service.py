@@ -27,7 +27,7 @@ from adjobs.queue.archives import Archives
 from adjobs.queue.dispatcher import Dispatcher, Limits
 from adjobs.queue.folder import JobFolder
 from adjobs.queue.heartbeat import Heartbeat
-from adjobs.queue.http import LOOPBACK
+from adjobs.http import LOOPBACK
 from adjobs.queue.page import link_base
 from adjobs.queue.rates import TimedProtocol
 from adjobs.queue.ray_jobs import RayJobs

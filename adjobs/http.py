@@ -1,4 +1,4 @@
-"""What the HTTP clients of the queue and of Ray share: their tokens reach the addressed server and no other."""
+"""What all HTTP clients share: what they send reaches the addressed server and no other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *arguments: Any) -> None:
-        """Refuse: Python would send the token to the other server as well."""
+        """Refuse: Python would send tokens to the other server as well, and make a GET of a POST."""
 
 
 def make_opener(url: str, *, use_proxy: bool = True) -> urllib.request.OpenerDirector:
