@@ -22,12 +22,12 @@ from adjobs.config import resolve
 from adjobs.config.environment import load_settings
 from adjobs.config.settings import Settings
 from adjobs.errors import QueueError, one_line
+from adjobs.http import LOOPBACK
 from adjobs.queue import tokens
 from adjobs.queue.archives import Archives
 from adjobs.queue.dispatcher import Dispatcher, Limits
 from adjobs.queue.folder import JobFolder
 from adjobs.queue.heartbeat import Heartbeat
-from adjobs.http import LOOPBACK
 from adjobs.queue.page import link_base
 from adjobs.queue.rates import TimedProtocol
 from adjobs.queue.ray_jobs import RayJobs
