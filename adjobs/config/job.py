@@ -103,6 +103,12 @@ class TrainSection(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPUs that support it, else fp32")
     max_retries: int = Field(3, ge=0, le=100, description="restarts from the last checkpoint after a worker was lost")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of initial weights, sample order and simulated anomalies")
+    start_from: str | None = Field(
+        None,
+        min_length=1,
+        description="run or model of the same method, parameters and data set, with whose weights the training starts; null: with "
+        "those of the seed",
+    )
     validate_every: int = Field(
         1,
         ge=1,

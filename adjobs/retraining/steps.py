@@ -62,7 +62,7 @@ class PassContext(NamedTuple):
 def train(context: PassContext) -> dict[str, Any]:
     """Train, or search and train, on the version of the data set; gives ``run_id`` and ``model``, the logged model."""
     settings, start = context.settings, context.start
-    job = context.config.training_job(start.dataset_version)
+    job = context.config.training_job(start.dataset_version, start.champion)
     if context.config.search is not None:
         run_id = _search(context)
     else:
@@ -83,7 +83,7 @@ def _search(context: PassContext) -> str:
     except TrackingError:  # none yet, or MLflow is down, which ends the new search as well
         options = SearchOptions(metrics=section.metrics, trials=section.trials)
         budget = None if section.time_budget is None else to_seconds(section.time_budget)
-        job = context.config.training_job(context.start.dataset_version)
+        job = context.config.training_job(context.start.dataset_version, context.start.champion)
         space = parse_space(section.space, "search.space")
         return search.run_search(job, space, options, settings, context.observer, name=name, time_budget_s=budget).final_run
     if stored.status != JobStatus.FINISHED:

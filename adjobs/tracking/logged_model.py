@@ -153,6 +153,22 @@ def pin_model_uri(uri: str, model: str) -> str:
         return _model_uri(client, model)
 
 
+def run_of_model(uri: str, model: str) -> str | None:
+    """Id of the run that logged a model; None if it comes from elsewhere.
+
+    Args:
+        uri: tracking URI.
+        model: as :func:`pin_model_uri` gives it.
+    """
+    if is_detector(Path(model)):
+        return None
+    client = connect(uri)
+    name, _, version = model.removeprefix("models:/").partition("/")
+    with mlflow_errors(uri):
+        run_id = client.get_model_version(name, version).run_id if version else client.get_logged_model(name).source_run_id
+    return run_id or None
+
+
 def _model_uri(client: Any, model: str) -> str:
     """The URI that MLflow downloads from; a run stands for the model it logged last, and in full."""
     from mlflow.entities import LoggedModelStatus
