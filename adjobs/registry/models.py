@@ -177,6 +177,13 @@ class ModelStore:
         """Set a tag of a version under our prefix."""
         self._set(lambda: self._client.set_model_version_tag(version.model, str(version.version), f"{TAG}{key}", value))
 
+    def change_description(self, version: ModelVersion, change: Callable[[str], str]) -> None:
+        """Change the description of a version, Markdown, as it is in MLflow at this moment."""
+        with mlflow_errors(self.uri):
+            before = str(self._client.get_model_version(version.model, str(version.version)).description or "")
+            if (after := change(before)) != before:
+                self._client.update_model_version(version.model, str(version.version), after)
+
     def delete_tag(self, name: str, key: str) -> None:
         """Delete a tag of a model; a missing one is no error."""
         with mlflow_errors(self.uri):
