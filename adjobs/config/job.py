@@ -106,7 +106,7 @@ class TrainSection(Section):
     start_from: str | None = Field(
         None,
         min_length=1,
-        description="run or model of the same method, parameters and data set, with whose weights the training starts; null: with "
+        description="run or model of the same method, parameters and data set; the training starts with its weights; null: with "
         "those of the seed",
     )
     validate_every: int = Field(

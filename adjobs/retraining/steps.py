@@ -112,9 +112,7 @@ def ask_gate(context: PassContext, run_id: str, version: int) -> dict[str, Any]:
     champion = read_version(context.journal, config.model, start.champion, config.dataset)
     evidence = _gather(context, champion, RunRef(settings.tracking_uri, run_id), version)
     store = context.journal.store
-    record_verdict(
-        settings.tracking_uri, store.version(store.model(config.model), version), champion.version, evidence.verdict, "retraining"
-    )
+    record_verdict(settings.tracking_uri, store.version(store.model(config.model), version), champion.version, evidence.verdict)
     decisions = sorted(evidence.decisions, key=lambda item: (item.champion == item.challenger, not item.is_new))
     return {
         "decision": str(evidence.verdict.decision),
