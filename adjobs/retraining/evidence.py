@@ -26,7 +26,7 @@ MAX_BEHAVIOUR_IMAGES = 300
 
 
 @dataclass(frozen=True)
-class TestImages:
+class GateImages:
     """The frozen test split, of which one part is new to the champion.
 
     Attributes:
@@ -67,7 +67,7 @@ class Evidence:
     decisions: tuple[ImageDecision, ...]
 
 
-def choose_test_images(dataset: Dataset, test: Collection[str], seen: Collection[str], trained: Collection[str]) -> TestImages:
+def choose_test_images(dataset: Dataset, test: Collection[str], seen: Collection[str], trained: Collection[str]) -> GateImages:
     """The images that both models are scored on.
 
     Args:
@@ -88,11 +88,11 @@ def choose_test_images(dataset: Dataset, test: Collection[str], seen: Collection
         )
     samples = tuple(sample for sample in dataset.samples if sample.id in set(test))
     new = frozenset(sample.id for sample in samples if sample.label == "anomalous" and sample.id not in seen)
-    return TestImages(samples, new)
+    return GateImages(samples, new)
 
 
 def compare_detectors(
-    champion: Detector, challenger: Detector, dataset: Dataset, images: TestImages, policy: GatePolicy, cache: Path
+    champion: Detector, challenger: Detector, dataset: Dataset, images: GateImages, policy: GatePolicy, cache: Path
 ) -> Evidence:
     """Score both detectors, each at its own threshold, and ask the gate.
 
