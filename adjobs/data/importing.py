@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 from adjobs.data.annotations import INVALID
 from adjobs.data.dataset import Dataset
-from adjobs.data.formats.manifest import UNFINISHED, write_line
+from adjobs.data.formats.manifest import UNFINISHED
+from adjobs.data.manifest_lines import write_line
 from adjobs.data.problem import OUT_OF_MEMORY
 from adjobs.data.regular_files import open_regular
 from adjobs.data.walk import content_hash
