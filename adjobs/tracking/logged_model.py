@@ -153,6 +153,26 @@ def pin_model_uri(uri: str, model: str) -> str:
         return _model_uri(client, model)
 
 
+def source_run(uri: str, model: str) -> str:
+    """Id of the run that logged a model.
+
+    Args:
+        uri: tracking URI.
+        model: ``models:/name/version`` or ``models:/m-…``, as :func:`pin_model_uri` gives them.
+
+    Raises:
+        TrackingError: there is no such model, or no run is recorded with it.
+    """
+    client = connect(uri)
+    name, separator, version_number = model.removeprefix("models:/").partition("/")
+    with mlflow_errors(uri):
+        item = client.get_model_version(name, version_number) if separator else client.get_logged_model(name)
+    run_id = item.run_id if separator else item.source_run_id
+    if not run_id:
+        raise TrackingError(f"model '{model}': no run is recorded with it; give a model that 'adjobs train' logged")
+    return str(run_id)
+
+
 def _model_uri(client: Any, model: str) -> str:
     """The URI that MLflow downloads from; a run stands for the model it logged last, and in full."""
     from mlflow.entities import LoggedModelStatus
