@@ -153,6 +153,19 @@ def pin_model_uri(uri: str, model: str) -> str:
         return _model_uri(client, model)
 
 
+def source_run_id(uri: str, model: str) -> str | None:
+    """The run that logged a model, ``models:/…``; None where MLflow does not know it.
+
+    Raises:
+        TrackingError: there is no such model.
+    """
+    client = connect(uri)
+    with mlflow_errors(uri):
+        name, _, version = pin_model_uri(uri, model).removeprefix("models:/").rpartition("/")
+        logged = client.get_model_version(name, version).run_id if name else client.get_logged_model(version).source_run_id
+    return str(logged) if logged else None
+
+
 def _model_uri(client: Any, model: str) -> str:
     """The URI that MLflow downloads from; a run stands for the model it logged last, and in full."""
     from mlflow.entities import LoggedModelStatus
