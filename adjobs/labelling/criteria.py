@@ -32,7 +32,8 @@ def nearness(scores: np.ndarray, threshold: float, validation: np.ndarray) -> np
     """
     everything = np.concatenate([scores, validation])
     gap = np.abs(rank(scores, everything) - rank(np.array([threshold]), everything))
-    return np.exp(-gap / NEAR)
+    near: np.ndarray = np.exp(-gap / NEAR)
+    return near
 
 
 def novelty(features: np.ndarray, known: np.ndarray) -> np.ndarray:

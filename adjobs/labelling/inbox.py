@@ -106,8 +106,8 @@ def _file_name(task: dict[str, Any]) -> str:
     stem, suffix = Path(safe).stem[:_MAX_NAME], Path(safe).suffix
     if not is_image(Path(f"{stem}{suffix}")):
         raise LabelStudioError(
-            f"task {task['id']}: its image is {shown(address)}, which is not of a format that is read; delete the task, or add the "
-            "image in another format"
+            f"task {task['id']}: its image is {shown(address)}, which is of no format that is read; delete the task, or "
+            "add the image in another format"
         )
     return f"{task['id']}-{stem}{suffix}"
 

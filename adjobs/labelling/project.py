@@ -122,11 +122,12 @@ def _add(client: LabelStudioClient, project: int, tasks: Sequence[NewTask]) -> N
     for _ in WAITS:
         try:
             client.import_tasks(project, [_uploaded(client, project, new) for new in remaining])
-            return
         except LabelStudioUnavailableError:
             remaining = _without_present(client, project, remaining)
-            if not remaining:
-                return
+        else:
+            return
+        if not remaining:
+            return
     client.import_tasks(project, [_uploaded(client, project, new) for new in remaining])
 
 

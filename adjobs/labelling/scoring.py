@@ -103,10 +103,14 @@ class ImageScorer:
 
     def score(self, images: Sequence[HashedImage]) -> tuple[list[ScoredImage], list[Failure]]:
         """Score images; those that cannot be decoded or scored are failures."""
-        scored, failures = [], []
+        scored: list[ScoredImage] = []
+        failures: list[Failure] = []
         for batch in self._batches(images, "scoring"):
             for result in self._score_batch(batch):
-                (failures if isinstance(result, Failure) else scored).append(result)
+                if isinstance(result, Failure):
+                    failures.append(result)
+                else:
+                    scored.append(result)
         return scored, failures
 
     def describe(self, paths: Sequence[Path]) -> DescribedImages:
