@@ -64,6 +64,14 @@ class QueueUnavailableError(QueueError):
     """The queue does not answer, or cannot answer now; a later request may succeed."""
 
 
+class LabelStudioError(AdjobsError):
+    """Label Studio refuses, or cannot be reached."""
+
+
+class LabelStudioUnavailableError(LabelStudioError):
+    """Label Studio does not answer, or cannot answer now; a later request may succeed."""
+
+
 class SupersededError(AdjobsError):
     """A later attempt of the same job has begun, and this one must write nothing more."""
 
