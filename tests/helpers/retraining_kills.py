@@ -51,7 +51,7 @@ def _import_all() -> None:
     import mlflow  # noqa: F401
     import torch
 
-    import adjobs.retraining.run  # noqa: F401
+    import adjobs.retraining.run
     import adjobs.versioning.adding  # noqa: F401
     from adjobs import methods
 
@@ -60,9 +60,11 @@ def _import_all() -> None:
 
 
 def _create_dataset(work: Path) -> None:
-    from adjobs.versioning.creating import create_dataset
+    from adjobs.data.versions.record import SplitRule
+    from adjobs.versioning.creating import Origin, create_dataset
 
-    create_dataset(str(work / "dataset"), settings=settings_of(work), source=str(work / "initial"), author="ann")
+    origin = Origin(str(work / "initial"), protocol="holdout")
+    create_dataset(str(work / "dataset"), settings=settings_of(work), author="ann", rule=SplitRule(), origin=origin)
 
 
 def _run(work: Path, kill_after: int | None = None, log: Path | None = None) -> None:

@@ -65,7 +65,7 @@ def test_parse_retraining_of_nothing_names_every_key():
 
 def test_read_retraining_takes_the_files_in_that_it_names(tmp_path: Path):
     (tmp_path / "job.yaml").write_text("method: cdo\ndata: {image_size: 64}\n")
-    (tmp_path / "space.yaml").write_text("parameters: {params.gamma: {uniform: [0, 3]}}\n")
+    (tmp_path / "space.yaml").write_text("method: cdo\nparameters: {params.gamma: {uniform: [0, 3]}}\n")
     (tmp_path / "retrain.yaml").write_text(
         "model: line-3\ndataset: data\ninbox: ~/inbox\njob: job.yaml\nsearch: {space: space.yaml, trials: 2}\n"
         "webhook: {url: 'http://127.0.0.1', secret_file: key}\nwhen: {drift: {images: s3://line/recent}}\n"
