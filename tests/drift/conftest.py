@@ -37,5 +37,5 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 @pytest.fixture(autouse=True)
 def without_features(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Loading the pretrained network takes seconds."""
-    if "slow" not in request.keywords:
+    if not request.node.name.endswith("with_features"):
         monkeypatch.setattr("adjobs.drift.run.has_features", lambda: False)

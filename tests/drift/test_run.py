@@ -17,6 +17,8 @@ from adjobs.tracking.runs import open_reader
 from tests.helpers.drift import draw_normal, folder_run
 from tests.helpers.jobs import local_settings
 
+pytestmark = pytest.mark.slow
+
 
 def test_measure_drift_of_similar_images_shows_none(world):
     result = measure_drift(world.run_id, str(world.root / "same"), world.settings)
@@ -34,7 +36,6 @@ def test_measure_drift_of_darker_images_names_the_brightness(world):
     assert json.loads(json.dumps(result.to_dict()))["has_drifted"] is True
 
 
-@pytest.mark.slow
 def test_measure_drift_with_features(world):
     result = measure_drift(world.run_id, str(world.root / "dark"), world.settings)
     assert [test.name for test in result.verdict.tests if test.has_drifted] == ["scores", "statistics", "features"]
