@@ -64,6 +64,10 @@ class QueueUnavailableError(QueueError):
     """The queue does not answer, or cannot answer now; a later request may succeed."""
 
 
+class ScheduleError(AdjobsError):
+    """A schedule is wrong: its cron expression, or its time zone."""
+
+
 class SupersededError(AdjobsError):
     """A later attempt of the same job has begun, and this one must write nothing more."""
 
