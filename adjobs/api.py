@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from adjobs import methods
 from adjobs.config.environment import load_settings
 from adjobs.config.job import JobConfig
 from adjobs.config.resolve import override, read_job, resolve
-from adjobs.errors import StorageError, shown
 
 if TYPE_CHECKING:
     from adjobs.comparison.result import ComparisonResult
@@ -159,8 +156,10 @@ def load_detector(model: str | Path, *, device: str = "auto") -> Detector:
         StorageError: it is not a detector.
     """
     from adjobs.inference.detector import Detector
+    from adjobs.tracking.runs import detector_folder
 
-    with _detector_folder(model) as folder:
+    settings = load_settings()
+    with detector_folder(settings.tracking_uri, settings.home, model) as folder:
         return Detector.load(folder, device)
 
 
@@ -195,24 +194,6 @@ def load_job(job: Job, overrides: Iterable[str] = ()) -> JobConfig:
     else:
         document, source = read_job(Path(job)), str(job)
     return resolve(override(document, overrides), source=source)
-
-
-@contextmanager
-def _detector_folder(model: str | Path) -> Iterator[Path]:
-    """The folder of a detector; a downloaded one goes when it has been read."""
-    from adjobs.inference.detector_folder import is_detector
-    from adjobs.tracking.runs import fetch_detector
-
-    name = str(model)
-    if isinstance(model, str | Path) and is_detector(Path(model)):
-        yield Path(model)
-        return
-    is_path = os.path.isdir(name) or ("/" in name and not name.startswith(("models:/", "runs:/")))  # noqa: PTH112 (any text)
-    if not isinstance(model, str | Path) or not name or is_path:
-        raise StorageError(f"model {shown(name)}: is no folder of a detector; give a run id, a models:/ URI or such a folder")
-    settings = load_settings()
-    with TemporaryDirectory(prefix="adjobs-") as folder:
-        yield fetch_detector(settings.tracking_uri, settings.home, name, Path(folder))
 
 
 @contextmanager

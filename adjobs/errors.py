@@ -68,6 +68,14 @@ class ScheduleError(AdjobsError):
     """A schedule is wrong: its cron expression, or its time zone."""
 
 
+class LabelStudioError(AdjobsError):
+    """Label Studio refuses, or cannot be reached."""
+
+
+class LabelStudioUnavailableError(LabelStudioError):
+    """Label Studio does not answer, or cannot answer now; a later request may succeed."""
+
+
 class SupersededError(AdjobsError):
     """A later attempt of the same job has begun, and this one must write nothing more."""
 

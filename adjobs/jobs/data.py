@@ -63,9 +63,11 @@ def prepare_data(job: JobConfig, settings: Settings, split: SplitAssignment | No
     if split is None and job.data.split is not None:
         split = _split_from_file(job.data.split, job.data.max_train_anomalies)
     dataset = open_dataset(job.data.uri, job.data.format, cache=settings.cache, options=job.data.read_options)
+    _refuse_other_protocol(job, dataset, split)
     # What is impossible with all images is refused before they are read.
     _refuse_impossible(job, dataset, _assign(dataset, job, split, dataset))
     complete = _fingerprint_or_none(dataset)
+    _refuse_changed_version(job.data.uri, dataset, complete)
     problems, reading = _cached_check(dataset, complete, job, split, settings.cache)
     _refuse_problems(job, problems)
     valid = without_invalid(dataset, problems)
@@ -73,6 +75,24 @@ def prepare_data(job: JobConfig, settings: Settings, split: SplitAssignment | No
     _refuse_impossible(job, valid, assignment)
     unchanged = len(valid.samples) == len(dataset.samples)
     return PreparedData(valid, complete if complete and unchanged else fingerprint(valid), problems, assignment, reading)
+
+
+def _refuse_other_protocol(job: JobConfig, dataset: Dataset, split: SplitAssignment | None) -> None:
+    """Refuse to split a version anew: an image would be in one split now and in another when the data set has grown."""
+    if dataset.version is not None and split is None and job.data.protocol != "official":
+        raise JobError(
+            f"data.protocol: got {job.data.protocol}, but the data set '{job.data.uri}' has versions, in which the splits are kept; "
+            "set data.protocol=official, or give a file as data.split"
+        )
+
+
+def _refuse_changed_version(uri: str, dataset: Dataset, complete: str | None) -> None:
+    """Refuse a version whose files are not those that it was made of. A file that cannot be read is reported by the check."""
+    if dataset.version is not None and complete not in (None, dataset.version.fingerprint):
+        raise DataError(
+            f"data '{uri}': the files of version {dataset.version.number} in {dataset.root} have changed since it was made; restore "
+            "them from a backup or, where they were downloaded, delete this folder"
+        )
 
 
 def ensure_same_data(uri: str, fingerprint: str, before: str, origin: str, remedy: str) -> None:

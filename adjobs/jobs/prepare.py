@@ -17,8 +17,8 @@ from adjobs.inference.detector_folder import Manifest, read_manifest
 from adjobs.jobs.data import PreparedData, prepare_data
 from adjobs.paths import expand_home
 from adjobs.tracking.layout import RunRef
-from adjobs.tracking.logged_model import download, pin_model_uri, run_of_model
-from adjobs.tracking.runs import open_reader
+from adjobs.tracking.logged_model import download, pin_model_uri
+from adjobs.tracking.runs import open_reader, source_run
 
 
 class PreparedJob(NamedTuple):
@@ -41,13 +41,20 @@ def prepare(job: JobConfig, settings: Settings, data: PreparedData | None = None
     """
     job = with_absolute_paths(job, keep_relative=settings.working_dir is not None)
     data = prepare_data(job, settings) if data is None else data
-    job = resolve_warm_start(with_split_of(job, data.split), data, settings)
+    job = with_version_of(with_split_of(job, data.split), data)
+    job = resolve_warm_start(job, data, settings)
     return PreparedJob(resolve_start(job, data, settings), data)
 
 
 def with_split_of(job: JobConfig, split: SplitAssignment) -> JobConfig:
     """The job with the protocol and seed of its split, which a split file may have brought."""
     return job.model_copy(update={"data": job.data.model_copy(update={"protocol": split.protocol, "seed": split.seed})})
+
+
+def with_version_of(job: JobConfig, data: PreparedData) -> JobConfig:
+    """The job with the version that was read, so that workers and a later resume read the same, whatever is added meanwhile."""
+    version = data.dataset.version
+    return job if version is None else job.model_copy(update={"data": job.data.model_copy(update={"version": version.number})})
 
 
 def with_absolute_paths(job: JobConfig, *, keep_relative: bool = False) -> JobConfig:
@@ -131,7 +138,7 @@ def resolve_start(job: JobConfig, data: PreparedData, settings: Settings) -> Job
         *_differing_params(job, manifest),
     ]
     problems = [f"its {name} is {theirs}, this job's is {ours}" for name, theirs, ours in pairs if theirs != ours]
-    problems += _shared_images(uri, model, job, data)
+    problems += _shared_images(source_run(uri, settings.home, model), job, data)
     if problems:
         raise JobError(f"train.start_from '{requested}': {join_problems(problems)}; use a run that agrees, or remove the key")
     return job.model_copy(update={"train": job.train.model_copy(update={"start_from": model})})
@@ -148,20 +155,17 @@ def _differing_params(job: JobConfig, manifest: Manifest) -> list[tuple[str, obj
     return [(f"params.{name}", manifest.params.get(name), job.params.get(name)) for name in names]
 
 
-def _shared_images(uri: str, model: str, job: JobConfig, data: PreparedData) -> list[str]:
-    """Why the images that a model was trained on may be among those that this job is validated or tested on."""
-    run_id = run_of_model(uri, model)
-    if run_id is None:
+def _shared_images(run: RunRef | None, job: JobConfig, data: PreparedData) -> list[str]:
+    """Why the images that a model's run was trained on may be among those that this job is validated or tested on."""
+    if run is None:
         return ["no run says which images it was trained on"]
-    stored = open_reader(RunRef(uri, run_id)).stored_run()
+    stored = open_reader(run).stored_run()
     if stored.job.data.uri != job.data.uri:
         return [f"its data are '{stored.job.data.uri}', this job's are '{job.data.uri}'"]
     shared = sorted(set(stored.split.train) & {*data.split.val, *data.split.test})
-    return (
-        [f"{len(shared)} of its training images are in this job's validation or test split, such as {shared[0]}"]
-        if shared
-        else []
-    )
+    if not shared:
+        return []
+    return [f"{len(shared)} of its training images are in this job's validation or test split, such as {shared[0]}"]
 
 
 def _describe(reading: ImageReading) -> str:

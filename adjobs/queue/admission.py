@@ -27,12 +27,10 @@ from adjobs.storage.base import disk_errors
 from adjobs.training.resources import Growth, fit_resources
 from adjobs.tuning.objective import parse_objectives
 from adjobs.tuning.space import parse_space
+from adjobs.versioning.dataset import VersionedDataset
 
 Nodes = Sequence[Mapping[str, float]]
 """The resources of each node of a cluster."""
-
-DATASET_FILE = "adjobs-dataset.json"
-"""Which every data set with versions has."""
 
 NODES_SECONDS = 5.0
 """For which the cluster's nodes are not listed again."""
@@ -118,9 +116,10 @@ def _admit_retraining(spec: JobSpec, nodes: Nodes | None) -> str:
     config = parse_retraining(spec.document, source=f"job '{spec.name}'")
     if spec.space is not None or spec.options is not None or spec.working_dir is not None:
         raise JobError(f"job '{spec.name}': a retraining takes no search space, options of a search or working directory")
-    if not open_store(config.dataset).exists(DATASET_FILE):
-        action = f"make one with 'adjobs dataset create {config.dataset}'"
-        raise DataError(f"data '{config.dataset}': is no data set with versions, seen from the queue's machine; {action}")
+    try:
+        VersionedDataset.open(config.dataset)
+    except DataError as error:
+        raise DataError(f"job '{spec.name}', seen from the queue's machine: {error}") from error
     if nodes is not None:
         _check_resources(config.training_job(), nodes)
     _key(spec, [])

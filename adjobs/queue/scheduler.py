@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from adjobs.errors import AdjobsError, ClusterError, QueueDatabaseError, StorageError, one_line
+from adjobs.errors import AdjobsError, ClusterError, DamagedError, QueueDatabaseError, StorageError, one_line
 from adjobs.queue.admission import Admission, retraining_key
 from adjobs.queue.cron import newest
 from adjobs.queue.schedules import Schedule, Schedules, time_text
@@ -82,6 +82,8 @@ class Scheduler:
         """The key of its job. A storage or a head that does not answer now is what the job waits for, not a reason against it."""
         try:
             return self._admission.admit(schedule.to_spec())
+        except DamagedError:
+            raise
         except (StorageError, ClusterError) as error:
             log.warning("schedule %s: the job is queued without being checked: %s", schedule.name, error)
             return retraining_key(schedule.document["model"])

@@ -190,5 +190,7 @@ def _behaviours(detector: Detector, samples: Sequence[Sample], policy: GatePolic
 
 def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
     """At most so many, evenly from the whole list."""
-    rows = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int) if samples else []
+    if not samples:
+        return []
+    rows = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int)
     return [samples[row] for row in rows]

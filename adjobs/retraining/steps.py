@@ -129,11 +129,11 @@ def _gather(context: PassContext, champion: Champion, trained: RunRef, version: 
     images = choose_test_images(dataset, stored.split.test, champion.seen, champion.trained)
     uri = settings.tracking_uri
     with TemporaryDirectory(prefix="adjobs-") as temporary:
-        detectors = [
+        first, second = (
             Detector.load(download(uri, f"models:/{config.model}/{number}", Path(temporary) / str(number)))
             for number in (champion.version.version, version)
-        ]
-    return compare_detectors(*detectors, dataset, images, config.gate, settings.cache)
+        )
+    return compare_detectors(first, second, dataset, images, config.gate, settings.cache)
 
 
 def _open_version(config: RetrainConfig, version: int | None, settings: Settings) -> Dataset:

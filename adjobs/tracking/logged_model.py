@@ -190,20 +190,17 @@ def pin_model_uri(uri: str, model: str) -> str:
         return _model_uri(client, model)
 
 
-def run_of_model(uri: str, model: str) -> str | None:
-    """Id of the run that logged a model; None if it comes from elsewhere.
+def source_run_id(uri: str, model: str) -> str | None:
+    """The run that logged a model, ``models:/…``; None where MLflow does not know it.
 
-    Args:
-        uri: tracking URI.
-        model: as :func:`pin_model_uri` gives it.
+    Raises:
+        TrackingError: there is no such model.
     """
-    if is_detector(Path(model)):
-        return None
     client = connect(uri)
-    name, _, version = model.removeprefix("models:/").partition("/")
     with mlflow_errors(uri):
-        run_id = client.get_model_version(name, version).run_id if version else client.get_logged_model(name).source_run_id
-    return run_id or None
+        name, _, version = pin_model_uri(uri, model).removeprefix("models:/").rpartition("/")
+        logged = client.get_model_version(name, version).run_id if name else client.get_logged_model(version).source_run_id
+    return str(logged) if logged else None
 
 
 def _model_uri(client: Any, model: str) -> str:

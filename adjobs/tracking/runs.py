@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from adjobs.config.job import JobConfig
-from adjobs.errors import Stopped, TrackingError, one_line
+from adjobs.errors import Stopped, StorageError, TrackingError, one_line, shown
+from adjobs.inference.detector_folder import is_detector
 from adjobs.metrics import METRICS_VERSION
 from adjobs.tracking.client import connect, experiment_id, mlflow_errors
 from adjobs.tracking.folder import FolderRunReader, FolderRunWriter, create_folder_run, folder_uri, is_folder, run_folder
 from adjobs.tracking.layout import TAG, DatasetInfo, ParentRun, RunRef, run_name
-from adjobs.tracking.logged_model import download
+from adjobs.tracking.logged_model import download, source_run_id
 from adjobs.tracking.reader import MlflowRunReader, RunReader
 from adjobs.tracking.writer import MlflowRunWriter, RunWriter
 from adjobs.types import JobStatus
@@ -57,6 +61,49 @@ def fetch_detector(tracking_uri: str, home: Path, model: str, folder: Path) -> P
             f"run {run.run_id} ({reader.info.status}): has no model; finish it with 'adjobs train --resume {run.run_id}'"
         )
     return Path(reader.info.tags["model"])
+
+
+@contextmanager
+def detector_folder(tracking_uri: str, home: Path, model: str | Path) -> Iterator[Path]:
+    """The folder of a model's detector; a downloaded one goes when it has been read.
+
+    Args:
+        tracking_uri: of MLflow.
+        home: the user's folder, in which runs without MLflow are.
+        model: what :func:`fetch_detector` takes.
+
+    Raises:
+        TrackingError: there is no such run or model, or the run has no model.
+        StorageError: a path that is no folder of a detector.
+    """
+    name = str(model)
+    if isinstance(model, str | Path) and is_detector(Path(model)):
+        yield Path(model)
+        return
+    is_path = os.path.isdir(name) or ("/" in name and not name.startswith(("models:/", "runs:/")))  # noqa: PTH112 (any text)
+    if not isinstance(model, str | Path) or not name or is_path:
+        raise StorageError(f"model {shown(name)}: is no folder of a detector; give a run id, a models:/ URI or such a folder")
+    with TemporaryDirectory(prefix="adjobs-") as folder:
+        yield fetch_detector(tracking_uri, home, name, Path(folder))
+
+
+def source_run(tracking_uri: str, home: Path, model: str) -> RunRef | None:
+    """The run that trained a model; None where that is not recorded, as of a detector's folder.
+
+    Args:
+        tracking_uri: of MLflow.
+        home: the user's folder, in which runs without MLflow are.
+        model: what :func:`fetch_detector` takes.
+
+    Raises:
+        TrackingError: MLflow does not answer, or there is no such run or model.
+    """
+    if is_detector(Path(model)):
+        return None
+    if not model.startswith("models:/"):
+        return find_run(tracking_uri, home, model)
+    run_id = source_run_id(tracking_uri, model)
+    return RunRef(tracking_uri, run_id) if run_id else None
 
 
 def open_writer(ref: RunRef) -> RunWriter:
@@ -138,6 +185,7 @@ def _job_tags(job: JobConfig, dataset: DatasetInfo) -> dict[str, str]:
         "git_commit": git_commit() or "unknown",
         "excluded": str(sum(problem.severity == "error" for problem in dataset.problems)),
         "warnings": str(sum(problem.severity == "warning" for problem in dataset.problems)),
+        **({} if job.data.version is None else {"data_version": str(job.data.version)}),
     }
 
 

@@ -17,13 +17,12 @@ from adjobs.cli.main import main
 from adjobs.queue.states import JobState
 from adjobs.retraining.result import RetrainResult, RetrainState, TakenIn
 from tests.helpers.queue import RunningQueue
-from tests.helpers.retraining import draw_dataset, ignore_versions, retraining
+from tests.helpers.schedules import empty_dataset, retraining
 
 
 @pytest.fixture
-def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    ignore_versions(monkeypatch)
-    draw_dataset(tmp_path / "line-3")
+def file(tmp_path: Path) -> Path:
+    empty_dataset(tmp_path / "line-3")
     path = tmp_path / "retrain.yaml"
     path.write_text(yaml.safe_dump({**retraining(Path("line-3")), "job": "job.yaml"}))
     (tmp_path / "job.yaml").write_text("method: cdo\n")

@@ -21,7 +21,7 @@ from adjobs.tracking.comparison import StoredComparison
 from adjobs.tracking.layout import RunRef
 from adjobs.tuning.search import SearchObserver
 from adjobs.types import JobStatus
-from tests.helpers.retraining import ignore_versions, retraining
+from tests.helpers.schedules import retraining
 
 JOB = {"method": "cdo", "data": {"uri": "images", "image_size": 32}, "track": "none"}
 
@@ -183,7 +183,6 @@ def test_drive_retraining_does_a_pass_and_its_sentence_is_the_end(settings, fold
         calls.append((*arguments, options))
         return RetrainResult("line-3", RetrainState.PROMOTED, "version 4 is in force", run_id=run_id)
 
-    ignore_versions(monkeypatch)
     monkeypatch.setitem(sys.modules, "adjobs.retraining.run", SimpleNamespace(run_retraining=run_retraining))
     monkeypatch.setattr(driver, "connect", lambda uri: None)
     folder.write_spec(JobSpec("retrain", "nightly", retraining(Path("/data/line-3"))).to_dict())

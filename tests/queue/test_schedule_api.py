@@ -13,14 +13,13 @@ from adjobs.errors import QueueError
 from adjobs.queue.states import JobState
 from adjobs.queue.tokens import Role
 from tests.helpers.queue import RunningQueue
-from tests.helpers.retraining import draw_dataset, ignore_versions, retraining
+from tests.helpers.schedules import empty_dataset, retraining
 
 
 @pytest.fixture
-def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningQueue]:
-    ignore_versions(monkeypatch)
+def queue(tmp_path: Path) -> Iterator[RunningQueue]:
     with RunningQueue(tmp_path) as queue:
-        draw_dataset(tmp_path / "line-3")
+        empty_dataset(tmp_path / "line-3")
         yield queue
 
 
@@ -67,7 +66,10 @@ def test_run_pause_resume_and_remove(queue):
         ({"cron": "0 25 * * *"}, "got '25' as hour; allowed are 0-23"),
         ({"time_zone": "Europe/Berln"}, "did you mean 'Europe/Berlin'"),
         ({"document": {"model": "line-3"}}, "job 'nightly': dataset: missing"),
-        ({"document": retraining(Path("/nowhere"))}, "data '/nowhere': is no data set with versions"),
+        (
+            {"document": retraining(Path("/nowhere"))},
+            "job 'nightly', seen from the queue's machine: /nowhere: is not a data set with versions",
+        ),
         ({"name": "night/ly"}, "^name: "),
         ({"colour": "red"}, "^colour: "),
     ],

@@ -11,7 +11,7 @@ from adjobs.inference.detector_folder import save
 from adjobs.registry.models import ModelStore
 from adjobs.tracking.client import connect, experiment_id
 from adjobs.tracking.layout import RunRef
-from adjobs.tracking.logged_model import log_model_once, run_of_model
+from adjobs.tracking.logged_model import log_model_once, source_run_id
 from tests.helpers.detectors import Brightness, make_manifest
 
 
@@ -35,7 +35,7 @@ def test_log_model_once_gives_the_same_model_again_and_registers_it_once(run, de
     assert again == [first] * 2
     store = ModelStore(run.tracking_uri)
     assert [version.run_id for version in store.versions(store.model("line-3"))] == [run.run_id]
-    assert run_of_model(run.tracking_uri, first) == run_of_model(run.tracking_uri, "models:/line-3/1") == run.run_id
+    assert source_run_id(run.tracking_uri, first) == source_run_id(run.tracking_uri, "models:/line-3/1") == run.run_id
 
 
 def test_log_model_once_removes_a_model_whose_upload_was_cut_off(run, detector):

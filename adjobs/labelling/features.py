@@ -1,0 +1,66 @@
+"""What images are compared by: features of the network that a detector has anyway."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from adjobs.backbones import Pretrained
+from adjobs.data.batches import to_float
+from adjobs.inference.detector import Detector
+
+THUMBNAIL = 16  # side in pixels of what stands for an image where a detector has no pretrained network
+
+
+class FeatureExtractor:
+    """Describes images by a detector's own pretrained network, or by a thumbnail where it has none.
+
+    Args:
+        detector: whose network is used, the first of several.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        modules = detector.method.modules()
+        self._network = next((module for module in modules if isinstance(module, Pretrained)), None)
+        self._device = detector.device_config.device
+
+    def extract(self, images: np.ndarray) -> np.ndarray:
+        """Describe ``(B, S, S, 3)`` uint8 images of the detector's size.
+
+        Returns:
+            ``(B, D)`` float32: mean and standard deviation of each channel over the positions of the deepest feature map, or
+            the brightness of the thumbnail and its differences to the right and below.
+        """
+        with torch.inference_mode():
+            batch = to_float(images, self._device)
+            described = _thumbnails(batch) if self._network is None else _moments(self._network, batch)
+        return described.float().cpu().numpy()
+
+
+def _moments(network: Pretrained, images: Tensor) -> Tensor:
+    maps = network(images)
+    deepest: Tensor = (maps[-1] if isinstance(maps, list) else maps).float().flatten(2)
+    return torch.cat([deepest.mean(2), deepest.std(2, correction=0)], 1)
+
+
+def _thumbnails(images: Tensor) -> Tensor:
+    grey = F.interpolate(images.mean(1, keepdim=True), (THUMBNAIL, THUMBNAIL), mode="bilinear", antialias=True)
+    return torch.cat([values.flatten(1) for values in (grey, grey.diff(dim=3), grey.diff(dim=2))], 1)
+
+
+def normalise(features: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Scale each feature by its spread among reference images, and each image's features to length 1.
+
+    Args:
+        features: ``(N, D)``.
+        reference: ``(M, D)``, at least one image.
+
+    Returns:
+        ``(N, D)`` float32; an image that equals the mean of the reference is 0.
+    """
+    centred = (features - reference.mean(0)) / (reference.std(0) + 1e-6)
+    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
+    scaled: np.ndarray = (centred / np.maximum(lengths, 1e-12)).astype(np.float32)
+    return scaled

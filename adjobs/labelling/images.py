@@ -1,0 +1,111 @@
+"""Images that may be labelled, and those that a model knows already."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adjobs.data.dataset import Dataset
+from adjobs.data.open import open_dataset
+from adjobs.errors import DataError
+from adjobs.inference.files import find_images
+from adjobs.storage import fetch
+from adjobs.tracking.layout import StoredRun
+
+_WILDCARDS = frozenset("*?[")
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """An image that may be labelled.
+
+    Attributes:
+        path: the local file.
+        uri: its address in a bucket, ``s3://…``; None for files of this machine.
+    """
+
+    path: Path
+    uri: str | None = None
+
+    @property
+    def name(self) -> str:
+        """As it is named to people."""
+        return self.uri or str(self.path)
+
+
+@dataclass(frozen=True)
+class KnownImages:
+    """The images that a model knows.
+
+    Attributes:
+        train: those that it was trained on, sorted.
+        labelled: those of its data set with a label, sorted.
+        defects: types of defects in the data set, the most frequent first.
+    """
+
+    train: tuple[Path, ...] = ()
+    labelled: tuple[Path, ...] = ()
+    defects: tuple[str, ...] = ()
+
+
+def find_sources(images: Sequence[str | Path], cache: Path, *, follow_links: bool = False) -> list[ImageSource]:
+    """Images that are named: files, folders, patterns such as ``parts/*.png``, and ``s3://`` addresses.
+
+    Args:
+        images: in any order; an image that is named twice is listed once.
+        cache: folder into which ``s3://`` images are downloaded.
+        follow_links: follow links out of folders.
+
+    Raises:
+        DataError: a path that does not exist, a pattern without images, or a folder without images.
+        StorageError: S3 is unreachable or refuses access.
+    """
+    sources: dict[str, ImageSource] = {}
+    for image in images:
+        for source in _sources(str(image), cache, follow_links):
+            sources.setdefault(source.uri or str(source.path.absolute()), source)
+    if not sources:
+        raise DataError("no images; give images, folders of images, patterns or s3:// addresses")
+    return list(sources.values())
+
+
+def find_known(run: StoredRun, cache: Path) -> KnownImages:
+    """The images of a run's data set, as it is now.
+
+    Raises:
+        DataError: the data cannot be read any more.
+        StorageError: S3 is unreachable or refuses access.
+    """
+    data = run.job.data
+    dataset = open_dataset(data.uri, data.format, cache=cache, options=data.read_options)
+    train = set(run.split.train)
+    labelled = [sample for sample in dataset.samples if sample.label != "unlabelled"]
+    return KnownImages(
+        train=tuple(sample.image for sample in labelled if sample.id in train),
+        labelled=tuple(sample.image for sample in labelled),
+        defects=_defect_types(dataset),
+    )
+
+
+def _sources(name: str, cache: Path, follow_links: bool) -> list[ImageSource]:
+    if name.startswith("s3://"):
+        folder = fetch(name, cache)
+        return [
+            ImageSource(path, f"{name.rstrip('/')}/{path.relative_to(folder).as_posix()}")
+            for path in find_images([folder]).images
+        ]
+    path = Path(name)
+    if _WILDCARDS.intersection(name) and not path.exists():
+        # pathlib takes no absolute patterns
+        matches = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
+        if not matches:
+            raise DataError(f"'{name}': no file matches this pattern; give images, or folders of images")
+        return [ImageSource(image) for image in find_images(matches, follow_links=follow_links).images]
+    return [ImageSource(image) for image in find_images([name], follow_links=follow_links).images]
+
+
+def _defect_types(dataset: Dataset) -> tuple[str, ...]:
+    counts = Counter(sample.defect for sample in dataset.samples if sample.label == "anomalous" and sample.defect)
+    return tuple(sorted(counts, key=lambda defect: (-counts[defect], defect)))
