@@ -13,6 +13,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+import adjobs.retraining
 from adjobs.cli.main import main
 from adjobs.queue.states import JobState
 from adjobs.retraining.result import RetrainResult, RetrainState, TakenIn
@@ -53,7 +54,9 @@ def passes(isolated_home: None, monkeypatch: pytest.MonkeyPatch) -> list[tuple[s
         return call
 
     names = ("run_retraining", "preview_retraining", "abandon")
-    monkeypatch.setitem(sys.modules, "adjobs.retraining.run", SimpleNamespace(**{name: record(name) for name in names}))
+    invented = SimpleNamespace(**{name: record(name) for name in names})
+    monkeypatch.setitem(sys.modules, "adjobs.retraining.run", invented)
+    monkeypatch.setattr(adjobs.retraining, "run", invented, raising=False)  # it may have been imported before
     return calls
 
 
