@@ -92,3 +92,14 @@ def test_record_verdict_without_a_run_keeps_to_the_version(store, comparison):
     bare = store.version(model, 4)
     record_verdict(store.uri, bare, comparison.a, comparison.verdict, "new-anomalies")
     assert store.version(model, 4).tags == {"adjobs.gate": "promote", "adjobs.gate_beside": "5"}
+
+
+def test_record_verdict_description_that_is_full_loses_the_oldest_verdicts_first():
+    text = "Trained on the new lamp."
+    for number in range(40):
+        text = verdicts._replace_line(text, f"{verdicts._START}{number}:** ", f"{verdicts._START}{number}:** {'x' * 400}")
+    assert len(text) <= verdicts.MAX_DESCRIPTION
+    assert text.startswith("Trained on the new lamp.\n\n**Gate, beside version 2")
+    assert text.count(verdicts._START) == 11
+    full = "y" * verdicts.MAX_DESCRIPTION
+    assert verdicts._replace_line(full, "**Gate, beside version 1:** ", "**Gate, beside version 1:** z") == full

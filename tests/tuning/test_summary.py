@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from adjobs.metrics.intervals import Estimate
 from adjobs.tuning import summary
 from adjobs.tuning.objective import Objective
 from adjobs.tuning.state import TrialState
@@ -49,7 +50,7 @@ def test_draw_study_of_one_trial_has_the_history_alone():
 
 def test_compute_optimism_is_validation_minus_test():
     best = {"image_auroc": 0.9, "ms_per_image": 5.0}
-    final = {"val/image_auroc": 0.91, "test/image_auroc": 0.8}
+    final = {"val/image_auroc": Estimate(0.91, 0.8, 0.95), "test/image_auroc": Estimate(0.8)}
     optimism = summary.compute_optimism([AUROC, Objective("ms_per_image", "min")], best, final)
     assert set(optimism) == {"image_auroc"}  # costs have no validation
     numbers = optimism["image_auroc"]
@@ -58,7 +59,7 @@ def test_compute_optimism_is_validation_minus_test():
 
 
 def test_compute_optimism_of_a_minimised_metric_has_the_opposite_sign():
-    final = {"test/image_auroc": 0.8}
+    final = {"test/image_auroc": Estimate(0.8)}
     optimism = summary.compute_optimism([Objective("image_auroc", "min")], {"image_auroc": 0.9}, final)
     assert optimism["image_auroc"].gap == pytest.approx(-0.1)
 
