@@ -73,7 +73,7 @@ def record_summary(store: ModelStore, version: ModelVersion, beside: str, summar
     start = f"{_START}{beside}:** "
     line = f"{start}{summary.decision}: {shorten(summary.sentence, 1000)}"
     if figure:
-        line += f" ![{summary.decision}]({artifact_link(version.run_id, figure)})"
+        line += f"<br>![{summary.decision}]({artifact_link(version.run_id, figure)})"
     store.change_description(version, lambda description: _replace_line(description, start, line))
 
 

@@ -12,21 +12,22 @@ ALWAYS = ("method", "data.uri", "data.image_size")
 
 
 def distinguishing_params(job: JobConfig, varied: Collection[str] = ()) -> dict[str, str]:
-    """Keys of a job by which its runs differ from others, with their values: a table of dozens would hide them.
+    """Keys of a job by which its runs differ from others, with their values.
 
     Args:
         job: the resolved job.
         varied: keys that differ between the runs of a search.
 
     Returns:
-        Method, data and size; those that are not the defaults of the method; those that vary.
+        Method, data and size; all parameters of the method, since MLflow draws one that a run lacks as if it had another
+        value; of the rest what is not the default, and what varies.
     """
     values = _flat(job)
     defaults = _flat(resolve({"method": job.method, "data": {"uri": job.data.uri}}))
     return {
         key: str(value)
         for key, value in values.items()
-        if key in ALWAYS or key in varied or key not in defaults or value != defaults[key]
+        if key in ALWAYS or key.startswith("params.") or key in varied or value != defaults.get(key)
     }
 
 

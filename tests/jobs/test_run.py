@@ -84,7 +84,7 @@ def test_train_closes_the_run_and_records_the_job(run, summary):
     assert run.data.tags["adjobs.data_fingerprint"] == summary["data_fingerprint"]
     assert run.data.tags["adjobs.method"] == "cdo"
     assert run.data.params["params.backbone"] == "resnet18"
-    assert "params.gamma" not in run.data.params, "the default does not distinguish runs"
+    assert "train.seed" not in run.data.params, "the default does not distinguish runs"
     (data,) = run.inputs.dataset_inputs
     assert data.dataset.digest == summary["data_fingerprint"][:36]
 

@@ -54,7 +54,7 @@ def test_record_verdict_sets_tags_and_adds_a_line_to_the_description(store, comp
     assert after.tags == {"adjobs.gate": "promote", "adjobs.gate_beside": "5"}
     start, line = after.description.split("\n\n")
     assert start == "Trained on the new lamp."
-    assert line.startswith("**Gate, beside version 5:** promote: all 3 checks passed ![promote](")
+    assert line.startswith("**Gate, beside version 5:** promote: all 3 checks passed<br>![promote](")
     assert f"path=gate%2Fbeside-5.png&run_uuid={comparison.b.run_id}" in line
 
 
