@@ -53,5 +53,5 @@ def _set_up(client: Any, experiment: Any) -> None:
 def _view() -> dict[str, Any]:
     """The state of MLflow's table of runs: the columns by which people choose, the best run first."""
     metrics = [*(f"test/{name}" for name in TEST_COLUMNS), "test/ms_per_image", "threshold"]
-    columns = ["attributes.`Models`", "attributes.`User`", "params.`method`", *(f"metrics.`{name}`" for name in metrics)]
+    columns = ["attributes.`Models`", "params.`method`", *(f"metrics.`{name}`" for name in metrics)]
     return {"selectedColumns": columns, "orderByKey": f"metrics.`test/{TEST_COLUMNS[0]}`", "orderByAsc": False}
