@@ -199,7 +199,7 @@ def _run(
         numbers = {f"chosen/{name}": value for name, value in flatten_optimism(optimism).items()}
         writer.log_metrics(numbers, len(manager.trials))
         writer.log_figure(drawn["history"], DESCRIPTION_FIGURE, DESCRIPTION_DPI)
-        writer.set_description(summary.describe_study(plan.job, study, optimism, search.ref.run_id, final.run_id))
+        writer.set_description(summary.describe_study(plan.job.method, study, optimism, search.ref.run_id, final.run_id))
         return _Outcome(study, optimism, final)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from adjobs.config.job import JobConfig
 from adjobs.evaluation.result import compute_split_metrics
 from adjobs.metrics.intervals import Estimate
 from adjobs.reporting import figures
@@ -116,7 +115,7 @@ def compute_optimism(
     return optimism
 
 
-def describe_study(job: JobConfig, study: StudyResult, optimism: Mapping[str, Optimism], run_id: str, final_run: str) -> str:
+def describe_study(method: str, study: StudyResult, optimism: Mapping[str, Optimism], run_id: str, final_run: str) -> str:
     """A search in a few lines of Markdown, as MLflow's page of its run shows it."""
     metrics = [objective.metric for objective in study.objectives]
     best, promised = study.best, optimism.get(metrics[0])
@@ -127,7 +126,7 @@ def describe_study(job: JobConfig, study: StudyResult, optimism: Mapping[str, Op
         for trial in study.ranking()[:TRIALS_WITH_FIGURES]
     ]
     blocks = [
-        f"Best of {len(study.trials)} trials of `{job.method}`: trial {best.number}, validation {metric_name(metrics[0])} "
+        f"Best of {len(study.trials)} trials of `{method}`: trial {best.number}, validation {metric_name(metrics[0])} "
         f"{best.values[metrics[0]]:.4f}{baseline}{tested}.",
         "\n".join(markdown_table(["trial", *map(metric_name, metrics), "parameters"], rows)),
         f"![the search, trial by trial]({artifact_link(run_id, DESCRIPTION_FIGURE)})",
