@@ -128,6 +128,6 @@ def _settings() -> Settings:
 def _author() -> str:
     import os
 
-    from adjobs.registry.changes import user_name
+    from adjobs.tracking.source import user_name
 
     return user_name(os.environ)
