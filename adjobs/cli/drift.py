@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Split of the run whose normal images are the reference.",
 )
-@click.option("--limit", default=1000, show_default=True, help="Largest number of images on each side; of more a random subset.")
+@click.option("--limit", default=1000, show_default=True, help="Images on each side; of more a random subset is taken.")
 @click.option("--seed", default=0, show_default=True, help="Seed of subsets and tests.")
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for drift.html and drift.json; none by default."
@@ -50,10 +50,10 @@ def command(
 ) -> VerbResult:
     """Test whether recent images still resemble the normal images that MODEL was evaluated on.
 
-    MODEL is a run id, models:/name/version, models:/name@alias, models:/m-…, or the folder of a run's detector. IMAGES are images,
-    folders, s3:// prefixes, quoted patterns, or text files (.txt) with one of these in each line; labels are not needed. Scores,
-    simple statistics such as brightness and sharpness, and features are compared with the run's normal validation images. Exit
-    status 1: drift; 2: too few images to tell, or an error.
+    MODEL is a run id, models:/name/version, models:/name@alias, models:/m-…, or the folder of a run's detector. IMAGES are
+    images, folders, s3:// prefixes, quoted patterns, or text files (.txt) with one of these in each line; labels are not needed.
+    Scores, simple statistics such as brightness and sharpness, and features are compared with the run's normal validation images.
+    Exit status 1: drift; 2: too few images to tell, or an error.
     """
     from adjobs.config.environment import load_settings
     from adjobs.drift.options import DriftOptions

@@ -12,7 +12,7 @@ from adjobs.drift.descriptors import FeatureExtractor, simple_statistics
 from adjobs.drift.images import ImageFile
 from adjobs.drift.verdict import ImageTable
 from adjobs.errors import AdjobsError, printable
-from adjobs.evaluation.evaluate import EVAL_BATCH, ScoreError, check_finite
+from adjobs.evaluation.evaluate import EVAL_BATCH, PredictionArrays, ScoreError, check_finite
 from adjobs.inference.detector import Detector
 from adjobs.metrics.inputs import Floats
 from adjobs.parallel import in_threads
@@ -87,9 +87,7 @@ def _describe_batch(detector: Detector, files: Iterable[ImageFile], extractor: F
     features = None if extractor is None else extractor(images)
     for index, (file, image, statistics) in enumerate(readable):
         try:
-            check_finite(
-                predicted._replace(score=predicted.score[index : index + 1], anomaly_maps=None, extra_scores={}), [file.name]
-            )
+            check_finite(PredictionArrays(predicted.score[index : index + 1], None, {}), [file.name])
         except ScoreError as error:
             yield str(error)
             continue

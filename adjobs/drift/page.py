@@ -100,7 +100,11 @@ def share(estimate: Estimate) -> str:
     """A share with its interval, such as ``3.1 % (1.0 to 7.2 %)``."""
     if estimate.value is None or estimate.low is None or estimate.high is None:
         return "–"
-    return f"{100 * estimate.value:.3g} % ({100 * estimate.low:.2g} to {100 * estimate.high:.2g} %)"
+    return f"{_percent(estimate.value)} % ({_percent(estimate.low)} to {_percent(estimate.high)} %)"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}".removesuffix(".0")
 
 
 def p_value(value: float) -> str:

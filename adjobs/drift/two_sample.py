@@ -8,8 +8,8 @@ distribution of the reference. Whatever G is, F₁ ≥ (1 − ε) F₀. The stat
 the one-sided statistic of Schmid and Trede (1996), "Testing for first-order stochastic dominance", The Statistician 45, with the
 allowance. T rises when any recent value rises, so that its distribution is largest when all anomalous images lie above all
 reference images. There it depends on no distribution, and is drawn: the level holds at every sample size, for exchangeable
-images. No library's test has this allowance; without it, all of them reject as soon as enough recent images have the defects that the
-detector is there for.
+images. No library's test has this allowance; without it, all of them reject as soon as enough recent images have the defects that
+the detector is there for.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from adjobs.data.open import INSTALLED
 from adjobs.data.splits.assignment import SplitAssignment, normal_train_digest
 from adjobs.errors import JobError, join_problems
 from adjobs.inference.detector_folder import Manifest, read_manifest
-from adjobs.jobs.data import PreparedData, prepare_data
+from adjobs.jobs.data import PreparedData, prepare_data, with_version
 from adjobs.paths import expand_home
 from adjobs.tracking.layout import RunRef
 from adjobs.tracking.logged_model import download, pin_model_uri
@@ -40,21 +40,15 @@ def prepare(job: JobConfig, settings: Settings, data: PreparedData | None = None
         AdjobsError: the job cannot be done.
     """
     job = with_absolute_paths(job, keep_relative=settings.working_dir is not None)
+    job = job.model_copy(update={"data": with_version(job.data)})
     data = prepare_data(job, settings) if data is None else data
-    job = with_version_of(with_split_of(job, data.split), data)
-    job = resolve_warm_start(job, data, settings)
+    job = resolve_warm_start(with_split_of(job, data.split), data, settings)
     return PreparedJob(resolve_start(job, data, settings), data)
 
 
 def with_split_of(job: JobConfig, split: SplitAssignment) -> JobConfig:
     """The job with the protocol and seed of its split, which a split file may have brought."""
     return job.model_copy(update={"data": job.data.model_copy(update={"protocol": split.protocol, "seed": split.seed})})
-
-
-def with_version_of(job: JobConfig, data: PreparedData) -> JobConfig:
-    """The job with the version that was read, so that workers and a later resume read the same, whatever is added meanwhile."""
-    version = data.dataset.version
-    return job if version is None else job.model_copy(update={"data": job.data.model_copy(update={"version": version.number})})
 
 
 def with_absolute_paths(job: JobConfig, *, keep_relative: bool = False) -> JobConfig:

@@ -25,6 +25,7 @@ WAITS = (0.5, 2.0, 5.0)
 
 PAGE = 1000  # tasks in one answer
 _PERSONAL_TOKEN = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+")  # a JSON web token; keys of the older kind have no dots
+_ACCEPTED_SUFFIXES = {".jpe": ".jpg", ".jfif": ".jpg"}  # by which the server takes an image whose own suffix it refuses
 Answer = TypeVar("Answer")
 
 
@@ -93,7 +94,8 @@ class LabelStudioClient:
     def upload(self, project: int, path: Path) -> str:
         """Upload an image without making a task of it; returns its address. Repeated, it is another file."""
         boundary = uuid.uuid4().hex
-        name = printable(path.name).replace('"', "%22")  # as browsers do
+        suffix = _ACCEPTED_SUFFIXES.get(path.suffix.lower(), path.suffix)
+        name = printable(f"{path.stem}{suffix}").replace('"', "%22")  # as browsers do
         head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
         try:
             content = path.read_bytes()
@@ -180,8 +182,9 @@ class LabelStudioClient:
         except urllib.error.HTTPError:
             raise
         except (OSError, http.client.HTTPException, ValueError) as error:
+            cause = error.reason if isinstance(error, urllib.error.URLError) and isinstance(error.reason, Exception) else error
             raise LabelStudioUnavailableError(
-                f"Label Studio at {self.url} does not answer ({one_line(error)}); start it, or correct its address"
+                f"Label Studio at {self.url} does not answer ({one_line(cause)}); start it, or correct its address"
             ) from error
 
     def _refusal(self, error: urllib.error.HTTPError) -> LabelStudioError:
@@ -202,4 +205,4 @@ def _reason(error: urllib.error.HTTPError) -> str:
         details = [str(item) for items in (document.get("validation_errors") or {}).values() for item in items]
         return shorten("; ".join(details) or str(document["detail"]), 300)
     except (ValueError, LookupError, TypeError, AttributeError):
-        return shorten(text, 100) or str(error.reason)
+        return str(error.reason)  # a page for browsers

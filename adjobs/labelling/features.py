@@ -50,17 +50,17 @@ def _thumbnails(images: Tensor) -> Tensor:
     return torch.cat([values.flatten(1) for values in (grey, grey.diff(dim=3), grey.diff(dim=2))], 1)
 
 
-def normalise(features: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Scale each feature by its spread among reference images, and each image's features to length 1.
+def standardise(features: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Scale each feature by its mean and spread among reference images.
 
     Args:
         features: ``(N, D)``.
         reference: ``(M, D)``, at least one image.
 
     Returns:
-        ``(N, D)`` float32; an image that equals the mean of the reference is 0.
+        ``(N, D)`` float32. A feature that hardly varies in the reference is scaled by a tenth of the mean spread.
     """
-    centred = (features - reference.mean(0)) / (reference.std(0) + 1e-6)
-    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
-    scaled: np.ndarray = (centred / np.maximum(lengths, 1e-12)).astype(np.float32)
+    spread = reference.std(0)
+    scale = np.maximum(spread, 0.1 * spread.mean()) if spread.any() else 1.0
+    scaled: np.ndarray = ((features - reference.mean(0)) / scale).astype(np.float32)
     return scaled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 from adjobs.errors import DataError
 from adjobs.labelling.client import LabelStudioClient
 from adjobs.labelling.images import ImageSource
-from adjobs.labelling.project import ImportResult, NewTask, import_tasks
+from adjobs.labelling.project import ImportResult, NewTask, check_project, import_tasks
 from adjobs.labelling.suggest import SuggestResult
 from adjobs.labelling.tasks import check_config_path, is_task_file, label_config, local_address, make_task, unshown, write_tasks
 from adjobs.storage.outputs import output_file
@@ -48,14 +49,21 @@ class Handover:
         }
 
 
-def prepare_output(out: Path) -> Path:
-    """The file for tasks, checked before images are scored.
+def prepare(images: Sequence[str], out: Path, image_root: Path | None, destination: Destination | None) -> Path:
+    """Check what can be checked before images are scored; returns the file for tasks.
 
     Raises:
         StorageError: the file, or the labelling configuration beside it, exists and is something else.
+        DataError: an image is not in ``image_root``.
+        LabelStudioError: the server does not answer or refuses, or the project has another labelling configuration.
     """
     target = output_file(out, "a file of tasks", is_task_file)
     check_config_path(target)
+    for name in images:
+        if image_root and not name.startswith("s3://"):
+            local_address(Path(name), image_root)
+    if destination is not None:
+        check_project(destination.client, destination.project)
     return target
 
 
@@ -66,7 +74,7 @@ def hand_over(
 
     Args:
         result: with the suggestions, in order.
-        target: the file, from :func:`prepare_output`.
+        target: the file, from :func:`prepare`.
         image_root: folder that Label Studio serves files from. None: that of the images, and for a project they are uploaded.
         destination: the project, or None.
 
@@ -77,7 +85,7 @@ def hand_over(
     """
     local = [suggestion.source for suggestion in result.suggestions if suggestion.source.uri is None]
     folder = _common_folder(local) if local else None
-    root = image_root or (folder and _parent(folder))
+    root = image_root or (folder and folder.parent)  # Label Studio serves no files that lie in its root directly
     if image_root and folder and folder == image_root.absolute() and destination:
         raise DataError(
             f"--image-root {image_root}: Label Studio shows no files that lie in it directly; move the images into a folder in it"
@@ -90,23 +98,22 @@ def hand_over(
     config_path = write_tasks(tasks, config, target)
     imported = None
     if destination is not None:
-        new = [
-            NewTask(task, _upload(suggestion.source, image_root))
-            for task, suggestion in zip(tasks, result.suggestions, strict=True)
-        ]
-        served = folder if image_root else None
-        imported = import_tasks(destination.client, destination.project, config, new, served)
+        _refuse_uploads([] if image_root else local)
+        uploads = [None if item.source.uri or image_root else item.source.path for item in result.suggestions]
+        new = [NewTask(task, path) for task, path in zip(tasks, uploads, strict=True)]
+        imported = import_tasks(*destination, config, new, folder if image_root else None)
     return Handover(config_path, root if local else None, len(unshown([item.source for item in result.suggestions])), imported)
 
 
-def _upload(source: ImageSource, image_root: Path | None) -> Path | None:
-    return source.path if source.uri is None and image_root is None else None
+def _refuse_uploads(sources: list[ImageSource]) -> None:
+    """Refuse images that Label Studio does not take: it takes none that browsers do not show."""
+    refused = unshown(sources)
+    if refused:
+        raise DataError(
+            f"{refused[0].name}: browsers do not show images such as this (and {len(refused) - 1} more), and Label Studio takes "
+            "no upload of them; suggest copies in PNG, or give --image-root"
+        )
 
 
 def _common_folder(sources: list[ImageSource]) -> Path:
     return Path(os.path.commonpath([source.path.absolute().parent for source in sources]))
-
-
-def _parent(folder: Path) -> Path:
-    """The folder above: Label Studio serves none of the files that lie in its root directly."""
-    return folder.parent

@@ -89,19 +89,31 @@ def find_project(client: LabelStudioClient, title: str) -> dict[str, Any] | None
     return projects[0] if projects else None
 
 
-def _open_project(client: LabelStudioClient, title: str, config: str) -> tuple[dict[str, Any], bool]:
-    """The project, ready for the tasks, and whether it was made."""
+def check_project(client: LabelStudioClient, title: str) -> dict[str, Any] | None:
+    """The project of this title, checked to take the tasks; None if there is none.
+
+    Raises:
+        LabelStudioError: it has another labelling configuration, there are several, or the server does not answer.
+    """
     project = find_project(client, title)
-    if project is None:
-        return _create(client, title, config), True
-    if project["label_config"].strip() in _NO_CONFIG:
-        return client.set_config(int(project["id"]), config), False
+    if project is None or project["label_config"].strip() in _NO_CONFIG:
+        return project
     missing = missing_controls(project["label_config"])
     if missing:
         raise LabelStudioError(
             f"project {shown(title)}: has another labelling configuration, without {', '.join(missing)}; "
-            "choose another project, or paste the written .xml into its settings"
+            "choose another project, or add this to its settings"
         )
+    return project
+
+
+def _open_project(client: LabelStudioClient, title: str, config: str) -> tuple[dict[str, Any], bool]:
+    """The project, ready for the tasks, and whether it was made."""
+    project = check_project(client, title)
+    if project is None:
+        return _create(client, title, config), True
+    if project["label_config"].strip() in _NO_CONFIG:
+        return client.set_config(int(project["id"]), config), False
     return project, False
 
 

@@ -16,7 +16,7 @@ from adjobs.data.walk import content_hash
 from adjobs.errors import DataError, JobError
 from adjobs.inference.regions import Region
 from adjobs.labelling import criteria
-from adjobs.labelling.features import normalise
+from adjobs.labelling.features import standardise
 from adjobs.labelling.images import ImageSource, find_sources
 from adjobs.labelling.model import RankingModel, load_model
 from adjobs.labelling.scoring import DescribedImages, Failure, HashedImage, ImageScorer, ScoredImage, hash_sources
@@ -233,8 +233,8 @@ def _choose(scored: Sequence[ScoredImage], train: np.ndarray, ranking: RankingMo
     """The images to label, in order."""
     raw = np.stack([image.features for image in scored])
     reference = train if len(train) else raw
-    features = normalise(raw, reference)
-    known = normalise(train, reference) if len(train) else train
+    features = standardise(raw, reference)
+    known = standardise(train, reference) if len(train) else train
     scores = np.array([image.prediction.score for image in scored])
     near = criteria.nearness(scores, ranking.detector.threshold, ranking.validation)
     novel = criteria.novelty(features, known)

@@ -26,6 +26,7 @@ def main(folder: Path, first: int = 1, step: int = 1) -> dict[str, Any]:
     _import_all()
     work, snapshot = folder / "work", folder / "snapshot"
     draw_initial(work)
+    (work / "inbox").mkdir()
     assert in_child(lambda: _create_dataset(work)) == 0
     assert in_child(lambda: _run(work)) == 0  # the first champion
     fill_inbox(work, 12)

@@ -75,14 +75,14 @@ def suggest(
     read or scored.
     """
     from adjobs.config.environment import load_settings
-    from adjobs.labelling.handover import Destination, hand_over, prepare_output
+    from adjobs.labelling.handover import Destination, hand_over, prepare
     from adjobs.labelling.suggest import SuggestOptions
     from adjobs.labelling.suggest import suggest as choose
 
     destination = None
     if url or api_key_file or project:
         destination = Destination(*_connection(url, api_key_file, project))
-    chosen, target = SuggestOptions(**options), prepare_output(out)
+    chosen, target = SuggestOptions(**options), prepare(images, out, image_root, destination)
     result = choose(model, images, load_settings(), chosen, progress=True)
     handed_over = hand_over(result, target, image_root, destination)
     document = {**result.to_dict(), "out": str(out), **handed_over.to_dict()}

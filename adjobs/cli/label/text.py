@@ -32,7 +32,7 @@ def suggestions(result: SuggestResult, handover: Handover, out: Path) -> str:
         lines.append(f"not scored: {len(result.failures) - _MAX_LINES} more, see --json")
     if handover.n_unshown:
         lines.append(f"warning: {handover.n_unshown} images are of a format that browsers do not show, such as TIFF")
-    lines.append(f"tasks in {out}, labelling configuration in {handover.config}")
+    lines.append(f"tasks in {out}, labelling configuration in {out.with_suffix(handover.config.suffix)}")
     return "\n".join(map(printable, [*lines[0].split("\n"), *lines[1:], *_destination(handover)]))
 
 

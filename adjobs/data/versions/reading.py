@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from adjobs.data.versions.entries import VersionedSample, read_entries
 from adjobs.data.versions.record import LAYOUT, DatasetHeader, VersionRecord
 from adjobs.errors import DamagedError, DataError, one_line
-from adjobs.storage import Store
+from adjobs.storage import Store, open_store
 
 HEADER = "adjobs-dataset.json"
 FILES = "files"
@@ -81,6 +81,18 @@ def latest_number(store: Store) -> int:
     """Number of the newest version; 0 if there is none yet."""
     names = (entry.key.rpartition("/")[2] for entry in store.list(VERSIONS))
     return max((int(name[:8]) for name in names if re.fullmatch(r"[0-9]{8}\.json", name)), default=0)
+
+
+def newest_version(uri: str) -> int | None:
+    """Number of the newest version of the data set at an address; None if it has no versions, or none is there.
+
+    Raises:
+        StorageError: S3 does not answer.
+    """
+    if "://" in uri and not uri.startswith(("s3://", "file:///")):
+        return None
+    store = open_store(uri)
+    return (latest_number(store) or None) if is_versioned(store) else None
 
 
 def read_record(store: Store, number: int | None = None) -> VersionRecord:
