@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """Keep a data set that grows: create it, add images and labels, show its versions.
+    """Create, extend and show data sets with versions.
 
     URI is a folder, a file:// or s3:// address. A version never changes: what is added becomes a new version, in which every
     image stays in its split. Train on it with data.uri=URI and data.protocol=official.
