@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from adjobs.config.settings import Settings
+from adjobs.data.image_reading import DEFAULT_SCALE, PixelScale
 from adjobs.data.importing import copy_files, is_copy
 from adjobs.data.reading import NORMAL_CLASSES, ReadOptions
 from adjobs.data.versions.entries import count_entries
@@ -17,8 +18,8 @@ from adjobs.errors import DataError, StorageError
 from adjobs.parallel import in_threads
 from adjobs.storage import Store
 from adjobs.versioning.dataset import SetAside, SplitCount, VersionedDataset, VersionRecord
-from adjobs.versioning.descriptors import DescriptorReader, descriptors_key, pack_descriptors
-from adjobs.versioning.inbox import Inbox, open_source, read_inbox
+from adjobs.versioning.descriptors import DescriptorReader, write_descriptors
+from adjobs.versioning.inbox import Inbox, absolute_address, open_source, read_inbox
 from adjobs.versioning.planning import plan_addition
 
 ATTEMPTS = 20
@@ -71,6 +72,7 @@ class AddOptions(TypedDict, total=False):
         progress: show progress bars on a terminal's standard error.
         normal_classes: names of classes and choices that mean normal.
         follow_links: whether symbolic links may lead out of the source.
+        scale: how images of more than 8 bits are read for the checks.
     """
 
     message: str
@@ -80,6 +82,7 @@ class AddOptions(TypedDict, total=False):
     progress: bool
     normal_classes: tuple[str, ...]
     follow_links: bool
+    scale: PixelScale
 
 
 def add_to_dataset(uri: str, source: str, *, settings: Settings, author: str, **options: Unpack[AddOptions]) -> AddResult:
@@ -103,7 +106,9 @@ def add_to_dataset(uri: str, source: str, *, settings: Settings, author: str, **
     reading = ReadOptions(options.get("normal_classes", NORMAL_CLASSES), options.get("follow_links", False), require_normal=False)
     dataset = VersionedDataset.open(uri)
     opened = open_source(source, dataset.store, options.get("format", "auto"), settings.cache, reading)
-    inbox = Inbox("", (), ()) if opened is None else read_inbox(opened, progress=progress)
+    inbox = Inbox("", (), ())
+    if opened is not None:
+        inbox = read_inbox(opened, scale=options.get("scale", DEFAULT_SCALE), progress=progress)
     descriptors = DescriptorReader(dataset.store, settings.cache)
     for _ in range(ATTEMPTS):
         latest = dataset.latest()
@@ -125,7 +130,7 @@ def add_to_dataset(uri: str, source: str, *, settings: Settings, author: str, **
             updated=plan.updated,
             duplicates=plan.duplicates,
             set_aside=plan.set_aside,
-            source=source,
+            source=absolute_address(source),
         )
         record = dataset.append(draft, plan.entries)
         if record is not None:
@@ -158,4 +163,4 @@ def write_batch(store: Store, inbox: Inbox, uploads: Mapping[str, Path], *, prog
     flags = in_threads(is_stored, keys, text="comparing", progress=progress and bool(stored))
     missing = {key: uploads[key] for key, flag in zip(keys, flags, strict=True) if not flag}
     copy_files(store, missing, hashes, prefix=f"{FILES}/{inbox.batch}", progress=progress)
-    store.write(descriptors_key(inbox.batch), pack_descriptors({item.digest: item.descriptor for item in inbox.samples}))
+    write_descriptors(store, inbox.batch, {item.digest: item.descriptor for item in inbox.samples})

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adjobs.data.checks.duplicates import find_pairs
+from adjobs.data.dataset import Sample
 from adjobs.data.versions.entries import VersionedSample
 from adjobs.data.versions.record import SPLITS, DatasetHeader, SetAside
 from adjobs.versioning.descriptors import DescriptorReader
@@ -100,20 +101,20 @@ def _with_splits(
     pending = [candidate for candidate in candidates if candidate.needs_split]
     split_of_group = _split_of_groups(entries)
     clusters = _clusters(pending, entries, descriptors)
+    strata: dict[str, Counter[Stratum]] = defaultdict(Counter)
+    for candidate in pending:
+        strata[_unit_key(candidate)][_stratum(candidate.sample)] += 1
     splits: dict[str, str] = {}
     units: list[Unit] = []
     for keys in clusters:
-        images = Counter(_stratum(candidate) for candidate in pending if _unit_key(candidate) in keys)
         fixed = sorted({split_of_group[key] for key in keys if key in split_of_group}, key=SPLITS.index)
         if fixed:
             splits |= {key: split_of_group.get(key, fixed[0]) for key in keys}
         else:
-            units.append(Unit(min(keys), images))
+            units.append(Unit(min(keys), sum((strata[key] for key in keys), Counter())))
     first_version = 1 if header.source else 0  # whose splits are not the rule's
     counts = Counter(
-        (entry.split, Stratum(entry.label, entry.defect if entry.label == "anomalous" else ""))
-        for entry in entries
-        if entry.split is not None and entry.assigned > first_version
+        (entry.split, _stratum(entry.sample)) for entry in entries if entry.split is not None and entry.assigned > first_version
     )
     chosen = assign_splits(units, counts, header.rule)
     for keys in clusters:
@@ -127,8 +128,7 @@ def _with_splits(
     ]
 
 
-def _stratum(candidate: Candidate) -> Stratum:
-    sample = candidate.sample
+def _stratum(sample: Sample) -> Stratum:
     return Stratum(sample.label, sample.defect if sample.label == "anomalous" else "")
 
 
