@@ -22,7 +22,6 @@ from adjobs.data.versions.record import SetAside
 from adjobs.data.walk import content_hash, files_under
 from adjobs.errors import DataError
 from adjobs.parallel import in_threads
-from adjobs.paths import expand_home
 from adjobs.storage import LocalStore, S3Store, Store, open_store
 
 log = logging.getLogger(__name__)
@@ -92,9 +91,10 @@ def open_source(source: str, store: Store, format: str, cache: Path, options: Re
     if source.startswith("s3://"):
         inbox_store = open_store(source)
         _refuse_nested(source, inbox_store, store)
-        if not options.require_normal and not inbox_store.list():
-            return None
-    elif not options.require_normal and _is_empty(Path(absolute_address(source))):
+        is_empty = not inbox_store.list()
+    else:
+        is_empty = is_local(source) and _is_empty(Path(open_store(source).uri()))
+    if is_empty and not options.require_normal:
         return None
     dataset = open_dataset(source, format, cache=cache, options=options)
     if not source.startswith("s3://"):
@@ -102,9 +102,14 @@ def open_source(source: str, store: Store, format: str, cache: Path, options: Re
     return dataset
 
 
+def is_local(source: str) -> bool:
+    """Whether an address is that of a local folder."""
+    return source != INSTALLED and bool(source.strip()) and ("://" not in source or source.startswith("file:///"))
+
+
 def absolute_address(source: str) -> str:
     """The address of a source as it is recorded: others work in other folders."""
-    return source if "://" in source or source == INSTALLED else str(expand_home(source).absolute())
+    return open_store(source).uri() if is_local(source) else source
 
 
 def _is_empty(folder: Path) -> bool:
