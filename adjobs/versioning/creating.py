@@ -167,7 +167,7 @@ def _without_copies(inbox: Inbox) -> tuple[Inbox, int]:
             kept.append(max(members, key=_rank))
     duplicates = len(inbox.samples) - len(kept) - len(set_aside)
     samples = tuple(sorted(kept, key=lambda item: item.name))
-    return Inbox(inbox.batch, samples, tuple(sorted([*inbox.set_aside, *set_aside]))), duplicates
+    return replace(inbox, samples=samples, set_aside=tuple(sorted([*inbox.set_aside, *set_aside]))), duplicates
 
 
 def _rank(item: InboxSample) -> tuple[bool, int]:

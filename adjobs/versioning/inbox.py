@@ -62,16 +62,21 @@ class Inbox:
         batch: digest of the files; the same files are always written under the same keys.
         samples: those that can be used, sorted by name.
         set_aside: the others, with reasons.
+        descriptors: of all images of the batch, by their SHA-256.
     """
 
     batch: str
     samples: tuple[InboxSample, ...]
     set_aside: tuple[SetAside, ...]
+    descriptors: Mapping[str, Descriptor]
 
     @property
     def hashes(self) -> dict[Path, str]:
         """SHA-256 of each file of the source."""
         return {path: digest for item in self.samples for path, digest in zip(item.sources, item.hashes, strict=True)}
+
+
+EMPTY = Inbox("", (), (), {})
 
 
 def open_source(source: str, store: Store, format: str, cache: Path, options: ReadOptions) -> Dataset | None:
@@ -157,7 +162,7 @@ def read_inbox(dataset: Dataset, *, scale: PixelScale = DEFAULT_SCALE, progress:
     paths = list(dict.fromkeys(path for sample, _ in valid for path in sample.files))
     hashes = dict(zip(paths, in_threads(content_hash, paths, text="hashing", progress=progress), strict=True))
     batch = _batch_of(dataset.root, hashes)
-    samples = (
+    samples = [
         InboxSample(
             sample.id,
             in_batch(sample, dataset.root, batch),
@@ -166,8 +171,9 @@ def read_inbox(dataset: Dataset, *, scale: PixelScale = DEFAULT_SCALE, progress:
             descriptor,
         )
         for sample, descriptor in valid
-    )
-    return Inbox(batch, tuple(sorted(samples, key=lambda item: item.name)), _set_aside(errors))
+    ]
+    samples.sort(key=lambda item: item.name)
+    return Inbox(batch, tuple(samples), _set_aside(errors), {item.digest: item.descriptor for item in samples})
 
 
 def in_batch(sample: Sample, root: Path, batch: str) -> Sample:
