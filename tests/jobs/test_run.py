@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from PIL import Image
 
 from adjobs.cli.main import main
 from adjobs.config.environment import load_settings
-from adjobs.errors import TrackingError
+from adjobs.errors import StorageError, TrackingError
 from adjobs.inference.detector import Detector
 from adjobs.jobs.lifecycle import driver_tags
 from adjobs.metrics import METRICS_VERSION
@@ -25,6 +26,7 @@ from adjobs.tracking.logged_model import download, pin_model_uri
 from adjobs.tracking.reader import MlflowRunReader
 from adjobs.tracking.runs import open_reader
 from tests.helpers.drawing import draw_folder
+from tests.helpers.versioned import add, create, draw, open_set
 
 pytestmark = pytest.mark.slow
 
@@ -340,3 +342,22 @@ def test_train_on_normal_images_alone_ends_with_a_model_and_says_what_is_undefin
     )
     assert predicted.exit_code == 0, predicted.output
     assert [np.isfinite(line["score"]) for line in json.loads(predicted.stdout)["predictions"]] == [True]
+
+
+def test_resume_of_a_job_on_a_data_set_that_has_grown_reads_the_version_that_it_started_with(home, monkeypatch):
+    def fail(training: object) -> NoReturn:
+        raise StorageError("cannot store x: disk full")
+
+    create(home, home / "data")
+    data = ["--method", "cdo", "--data", str(home / "set"), "--local"]
+    with monkeypatch.context() as patch:
+        patch.setattr("adjobs.jobs.run.finalize_run", fail)
+        failed = CliRunner().invoke(main, ["train", *data, *set_options("data.protocol=official", "track.experiment=grown")])
+    assert "disk full" in failed.stderr
+    client = connect(load_settings().tracking_uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("grown").experiment_id])
+    add(home, draw(home / "inbox", "good/x.png scratch/y.png", seed=1))
+    resumed = CliRunner().invoke(main, ["train", "--resume", run.info.run_id, "--json"])
+    assert resumed.exit_code == 0, resumed.output
+    assert json.loads(resumed.stdout)["data_fingerprint"] == open_set(home).record(1).fingerprint
+    assert (run.data.params["data.version"], run.data.tags["adjobs.data_version"]) == ("1", "1")
