@@ -1,8 +1,8 @@
 """How often does `adjobs drift` report drift: on unchanged images, on contaminated ones, and after changes of camera and light?
 
-    python benchmarks/drift.py [--repeats 200] [--changed-repeats 40] [--epochs 3] [--seed 0]
+    python benchmarks/drift.py [--repeats 200] [--changed-repeats 40] [--epochs 1] [--seed 0]
 
-Trains CDO on the solar cells of the installed package elpv-dataset for a few epochs. Scores, statistics and features of its
+Trains CDO on the solar cells of the installed package elpv-dataset briefly. Scores, statistics and features of its
 normal validation and test cells are computed once for each change; each draw takes disjoint reference and recent images of them.
 """
 
@@ -154,7 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=200, help="draws of each row without drift")
     parser.add_argument("--changed-repeats", type=int, default=40, help="draws of each other row")
-    parser.add_argument("--epochs", type=int, default=3, help="of the training")
+    parser.add_argument("--epochs", type=int, default=1, help="of the training")
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
     arguments = parser.parse_args()
     generator = np.random.default_rng(arguments.seed)
@@ -174,7 +174,7 @@ def main() -> None:
         machine(torch.device("cpu")),
         [
             f"Each draw takes {N_REFERENCE} reference and {N_RECENT} recent images at random from {len(pools.is_poly)} normal "
-            f"cells and {n_anomalous} defective ones that CDO ({arguments.epochs} epochs, 128 px) was not fitted to; the recent "
+            f"cells and {n_anomalous} defective ones that CDO (epochs: {arguments.epochs}, 128 px) was not fitted to; the recent "
             "ones are changed as stated. Defaults otherwise: alpha 0.01, 5 % of the recent images may be anomalous. The columns "
             f"of the tests are their shares at alpha 0.01. A shift of the scores by {detectable:.2g} standard deviations is "
             "detectable with probability 0.8.",
