@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from adjobs.cli.main import main
-from adjobs.labelling import suggest as suggest_module
+from adjobs.labelling import candidates as candidates_module
 from adjobs.labelling.images import KnownImages
 from adjobs.labelling.model import RankingModel
 from adjobs.labelling.tasks import label_config
@@ -33,7 +33,7 @@ def run(monkeypatch, tmp_path):
     (tmp_path / "key.txt").write_text(KEY)
     (tmp_path / "key.txt").chmod(0o600)
     ranking = RankingModel("models:/line/3", brightness_detector(), np.empty(0), KnownImages(defects=("dent",)))
-    monkeypatch.setattr(suggest_module, "load_model", lambda model, settings: ranking)
+    monkeypatch.setattr(candidates_module, "load_model", lambda model, settings: ranking)
     return lambda *words: CliRunner().invoke(main, ["label", *words])
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from adjobs.config.settings import Settings
 from adjobs.errors import DataError, JobError
-from adjobs.labelling import suggest as suggest_module
+from adjobs.labelling import candidates as candidates_module
 from adjobs.labelling.images import KnownImages
 from adjobs.labelling.model import RankingModel
 from adjobs.labelling.suggest import SuggestOptions, SuggestResult, suggest
@@ -31,7 +31,7 @@ def run(monkeypatch, settings, tmp_path):
     def run_suggest(known: KnownImages | None = None, validation=(), method=None, gives_map=True, **options) -> SuggestResult:
         detector = brightness_detector(method=method, gives_map=gives_map, pixel=0.5 if gives_map else None)
         ranking = RankingModel("models:/line/3", detector, np.array(validation, dtype=float), known or KnownImages())
-        monkeypatch.setattr(suggest_module, "load_model", lambda model, settings: ranking)
+        monkeypatch.setattr(candidates_module, "load_model", lambda model, settings: ranking)
         return suggest("models:/line@champion", [tmp_path / "images"], settings, SuggestOptions(**options))
 
     return run_suggest
