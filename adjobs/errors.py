@@ -64,6 +64,10 @@ class QueueUnavailableError(QueueError):
     """The queue does not answer, or cannot answer now; a later request may succeed."""
 
 
+class ScheduleError(AdjobsError):
+    """A schedule is wrong: its cron expression, or its time zone."""
+
+
 class LabelStudioError(AdjobsError):
     """Label Studio refuses, or cannot be reached."""
 

@@ -29,7 +29,8 @@ def command(job: str, attempt: int) -> VerbResult:
             message = describe(error)
             click.echo(f"{ERROR_PREFIX}{message}", err=True)
             return {"error": message}, "", exit_status(error)
-    return result, f"job {job} is done: run {result['run_id']}"
+    sentence = result.get("sentence", f"run {result['run_id']}")  # of a retraining, which may have no run
+    return result, f"job {job} is done: {sentence}"
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def command(job_files: tuple[Path, ...], wait: bool, dry_run: bool, **options: A
     """Queue jobs on the cluster.
 
     Each job file becomes one job, in the given order; either all are queued or none. A file with a section compare is a
-    comparison.
+    comparison, one with model and dataset a retraining, of which each model has one at a time.
 
     \b
     adjobs submit job.yaml
@@ -179,7 +179,12 @@ def _request(
     from adjobs.jobs.prepare import with_absolute_paths
     from adjobs.queue.working_dir import relative_to
 
-    document = resolve.override(resolve.read_job(path), overrides)
+    document = resolve.read_job(path)
+    if {"model", "dataset"} <= document.keys():
+        if space is not None or working_dir is not None or overrides or options["force"]:
+            raise JobError(f"{path}: a retraining takes no --space, --working-dir, --set and --force; remove the option")
+        return _job_request("retrain", path, name, _retraining(path), **options)
+    document = resolve.override(document, overrides)
     if "compare" in document:
         if space is not None or working_dir is not None:
             raise JobError(f"{path}: a comparison takes no --space and no --working-dir; remove the option")
@@ -212,6 +217,12 @@ def _job_request(verb: str, path: Path, name: str | None, document: dict[str, An
         "after": list(options["after"]),
         "key": secrets.token_hex(16) if options["force"] else None,  # sent again, it is the same job
     }
+
+
+def _retraining(path: Path) -> dict[str, Any]:
+    from adjobs.retraining.config import read_retraining
+
+    return read_retraining(path).model_dump(mode="json")
 
 
 def _comparison(document: dict[str, Any], path: Path) -> dict[str, Any]:

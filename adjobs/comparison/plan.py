@@ -15,7 +15,7 @@ from adjobs.config.job import JobConfig
 from adjobs.config.settings import Settings
 from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.errors import DataError, JobError
-from adjobs.jobs.data import PreparedData
+from adjobs.jobs.data import PreparedData, with_version
 from adjobs.jobs.prepare import PreparedJob, prepare
 from adjobs.jobs.prepare import with_absolute_paths as jobs_with_absolute_paths
 from adjobs.tuning.objective import PIXEL_METRICS
@@ -136,6 +136,7 @@ def make_plan(config: ComparisonConfig, settings: Settings) -> ComparisonPlan:
     Raises:
         AdjobsError: the data cannot be used, or allow no method.
     """
+    config = config.model_copy(update={"data": with_version(config.data)})
     prepared: list[tuple[CandidateSection, PreparedJob]] = []
     errors: dict[str, JobError | DataError] = {}
     for section in config.candidates:

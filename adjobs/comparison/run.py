@@ -55,6 +55,7 @@ def run_comparison(
     with ray_backend.connected(settings) if backend == "ray" else nullcontext():
         tags = {**driver_tags(), "launcher": backend, "data_fingerprint": plan.data.fingerprint}
         tags |= {"splits_digest": plan.splits_digest}
+        config = plan.config  # with the version of the data, if it has versions
         document = config.model_dump(mode="json")
         ref = records.open_comparison(settings.tracking_uri, name, config.track.experiment, document, config.to_yaml(), tags)
         return _run(name, ref, plan, None, backend, observer, started_at)

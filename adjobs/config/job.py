@@ -30,6 +30,9 @@ class DataSection(Section):
 
     uri: str = Field(min_length=1, description="folder, s3://bucket/prefix, or 'elpv'")
     format: str = Field("auto", description="format of the data set; auto: recognised by its files")
+    version: int | None = Field(
+        None, ge=1, description="version of a data set with versions; null: the newest when the job starts"
+    )
     protocol: str = Field("holdout", description="how the data set is split into train, validation and test")
     max_train_anomalies: int | None = Field(
         None, ge=0, description="maximum number of labelled anomalies in the training split; null: no limit"
@@ -80,7 +83,8 @@ class DataSection(Section):
     @property
     def read_options(self) -> ReadOptions:
         """How the files are read."""
-        return ReadOptions(NORMAL_CLASSES if self.normal_classes is None else self.normal_classes, self.follow_links)
+        classes = NORMAL_CLASSES if self.normal_classes is None else self.normal_classes
+        return ReadOptions(classes, self.follow_links, self.version)
 
 
 WorkerCount = Annotated[int, Field(ge=1, le=MAX_WORKERS)]
@@ -103,6 +107,12 @@ class TrainSection(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPUs that support it, else fp32")
     max_retries: int = Field(3, ge=0, le=100, description="restarts from the last checkpoint after a worker was lost")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of initial weights, sample order and simulated anomalies")
+    start_from: str | None = Field(
+        None,
+        min_length=1,
+        description="run or model of the same method, parameters and data set; the training starts with its weights; null: with "
+        "those of the seed",
+    )
     validate_every: int = Field(
         1,
         ge=1,

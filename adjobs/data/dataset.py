@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from adjobs.data.labels.masks import Box, Layers, Mask, Shapes, mask_files
 from adjobs.data.problem import Problem
+from adjobs.data.reading import DatasetVersion
 from adjobs.data.walk import content_hash
 from adjobs.parallel import in_threads
 
@@ -58,6 +60,7 @@ class Dataset:
         samples: sorted by id.
         problems: those that its reader found.
         normal_classes: names of classes that were taken to mean normal, each with its number of annotations.
+        version: which of its versions this is; None for a data set without versions.
     """
 
     root: Path
@@ -65,6 +68,7 @@ class Dataset:
     samples: tuple[Sample, ...]
     problems: tuple[Problem, ...] = ()
     normal_classes: tuple[tuple[str, int], ...] = ()
+    version: DatasetVersion | None = None
 
 
 def fingerprint(dataset: Dataset, *, progress: bool = False) -> str:
@@ -77,8 +81,13 @@ def fingerprint(dataset: Dataset, *, progress: bool = False) -> str:
     """
     paths = list(dict.fromkeys(path for sample in dataset.samples for path in sample.files))
     hashes = dict(zip(paths, in_threads(content_hash, paths, text="hashing", progress=progress), strict=True))
+    return fingerprint_of(dataset.samples, hashes)
+
+
+def fingerprint_of(samples: Iterable[Sample], hashes: Mapping[Path, str]) -> str:
+    """The fingerprint of a data set whose files have these SHA-256."""
     digest = hashlib.sha256()
-    for sample in sorted(dataset.samples, key=lambda sample: sample.id):
+    for sample in sorted(samples, key=lambda sample: sample.id):
         record = [
             sample.id,
             sample.label,

@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 from adjobs.data.annotations import INVALID
 from adjobs.data.dataset import Dataset
-from adjobs.data.formats.manifest import UNFINISHED, write_line
+from adjobs.data.formats.manifest import UNFINISHED
+from adjobs.data.manifest_lines import write_line
 from adjobs.data.problem import OUT_OF_MEMORY
 from adjobs.data.regular_files import open_regular
 from adjobs.data.walk import content_hash
@@ -99,7 +100,7 @@ def import_dataset(dataset: Dataset, destination: str, *, progress: bool = False
 
     def must_copy(path: Path) -> bool:
         entry = entries.get(keys[path])
-        is_equal = entry is not None and _is_equal(store, entry, path, hashes[path])
+        is_equal = entry is not None and is_copy(store, entry, path, hashes[path])
         if entry and is_complete and not is_equal:
             raise DataError(
                 f"{store.uri(entry.key)}: differs from its source {path}; a complete copy is never changed; "
@@ -111,8 +112,7 @@ def import_dataset(dataset: Dataset, destination: str, *, progress: bool = False
     missing = [path for path, flag in zip(keys, flags, strict=True) if flag]
     if missing or not is_complete:
         store.write(MANIFEST, marker)
-        in_threads(lambda path: store.put(path, keys[path]), missing, text="copying", progress=progress)
-        _verify(store, {keys[path]: path for path in missing}, hashes, progress)
+        copy_files(store, {keys[path]: path for path in missing}, hashes, progress=progress)
         store.write(MANIFEST, manifest)
     if isinstance(store, LocalStore):
         for temporary in filter(is_temporary, list(store.root.rglob(".*.tmp"))):  # left by copies that were killed
@@ -161,7 +161,7 @@ def _is_complete(store: Store, entries: Mapping[str, Entry], manifest: bytes, ma
     return content == manifest
 
 
-def _is_equal(store: Store, entry: Entry, path: Path, digest: str) -> bool:
+def is_copy(store: Store, entry: Entry, path: Path, digest: str) -> bool:
     """Whether a stored file has the content of a source file with this SHA-256."""
     if entry.size != path.stat().st_size:
         return False
@@ -176,16 +176,31 @@ def _is_equal(store: Store, entry: Entry, path: Path, digest: str) -> bool:
         return content_hash(downloaded) == digest
 
 
-def _verify(store: Store, sources: Mapping[str, Path], hashes: Mapping[Path, str], progress: bool) -> None:
-    """Compare all copied files with their sources."""
-    stored = {entry.key: entry for entry in store.list()} if sources else {}
+def copy_files(
+    store: Store, sources: Mapping[str, Path], hashes: Mapping[Path, str], *, prefix: str = "", progress: bool
+) -> None:
+    """Copy files into a store, and compare all copies with their sources.
+
+    Args:
+        store: where they are copied to.
+        sources: the files by their key.
+        hashes: SHA-256 of each, from before the copy.
+        prefix: folder of the store that holds all keys.
+        progress: show progress bars on a terminal's standard error.
+
+    Raises:
+        DataError: a file changed meanwhile.
+        StorageError: the store cannot be written.
+    """
+    in_threads(lambda key: store.put(sources[key], key), list(sources), text="copying", progress=progress)
+    stored = {entry.key: entry for entry in store.list(prefix)} if sources else {}
 
     def compare(key: str) -> None:
         path = sources[key]
-        if key not in stored or not _is_equal(store, stored[key], path, hashes[path]):
+        if key not in stored or not is_copy(store, stored[key], path, hashes[path]):
             raise DataError(
-                f"{path}: its copy differs from it; the file changed during the import, or the storage returned an error; "
-                "run the import again"
+                f"{path}: its copy differs from it; the file changed meanwhile, or the storage returned an error; "
+                "run the same command again"
             )
 
     in_threads(compare, list(sources), text="verifying", progress=progress)

@@ -6,16 +6,21 @@ import importlib.util
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from adjobs.data import formats
 from adjobs.data.dataset import Dataset, Sample
 from adjobs.data.reading import DEFAULT_OPTIONS, ReadContext, ReadOptions
+from adjobs.data.versions.fetching import fetch_version
+from adjobs.data.versions.reading import is_versioned
 from adjobs.data.walk import IMAGE_SUFFIXES, subfolders
 from adjobs.errors import DataError, choices, join_problems, shown
 from adjobs.paths import expand_home
+from adjobs.storage import fetch, open_store
 
+FOLDER, VERSIONED = "folder", "versioned"  # names of formats
 INSTALLED = "elpv"  # stands for the installed package elpv-dataset
 _ALLOWED_URIS = (
     "allowed are a local folder, file://<folder>, s3://<bucket>/<prefix>, or elpv (the installed package elpv-dataset)"
@@ -34,16 +39,16 @@ def open_dataset(uri: str, format: str = "auto", *, cache: Path, options: ReadOp
         options: what the job says about the reading.
 
     Raises:
-        DataError: the data set does not exist, its layout is not recognised, or it has no normal images.
+        DataError: the data set does not exist, its layout is not recognised, it has no such version, or no normal images.
         StorageError: S3 is unreachable or refuses access.
     """
-    root = _resolve(uri, cache)
-    reader = _select_format(root, format)
+    root, options = _resolve(uri, cache, options)
+    reader = _select_format(root, format, options)
     # An installer may have linked the files of a package.
     context = ReadContext(options, boundary=None if options.follow_links or uri == INSTALLED else root)
     try:
         samples = tuple(sorted(reader.read(root, context), key=lambda sample: sample.id))
-        _refuse_unusable(root, reader, samples)
+        _refuse_unusable(root, reader, samples, options)
     except DataError as error:
         # What was left out may be the cause.
         causes = [*_first_error(context), *(message for _, message in _skipped_files(root, context))]
@@ -51,19 +56,25 @@ def open_dataset(uri: str, format: str = "auto", *, cache: Path, options: ReadOp
     for kind, message in _skipped_files(root, context):
         context.warning("", kind, message)
     _report_outside_files(root, samples, context)
-    return Dataset(root, reader.NAME, samples, tuple(context.problems), tuple(sorted(context.normal_classes.items())))
+    normal_classes = tuple(sorted(context.normal_classes.items()))
+    return Dataset(root, reader.NAME, samples, tuple(context.problems), normal_classes, context.version)
 
 
-def _resolve(uri: str, cache: Path) -> Path:
-    """The local folder of an address, as an absolute path: workers have another working directory."""
+def _resolve(uri: str, cache: Path, options: ReadOptions) -> tuple[Path, ReadOptions]:
+    """The local folder of an address, as an absolute path, because workers have another working directory; and how it is read."""
+    if uri.startswith("s3://"):
+        store = open_store(uri)
+        if not is_versioned(store):
+            return fetch(uri, cache), options
+        fetched = fetch_version(store, cache, options.version)
+        return fetched.folder, replace(options, version=fetched.number)
+    return _local_folder(uri), options
+
+
+def _local_folder(uri: str) -> Path:
     if uri == INSTALLED:
         return _installed_elpv()
     scheme = uri.partition("://")[0] if "://" in uri else ""
-    if scheme == "s3":
-        from adjobs.storage import fetch
-
-        folder: Path = fetch(uri, cache)
-        return folder
     if scheme not in ("", "file"):
         raise DataError(f"{uri}: cannot read data from {scheme}://; {_ALLOWED_URIS}; copy the images to one of these")
     url = urlsplit(uri) if scheme else None
@@ -88,25 +99,38 @@ def _installed_elpv() -> Path:
     return Path(next(iter(spec.submodule_search_locations))) / "data"
 
 
-def _select_format(root: Path, name: str) -> formats.Format:
+def _select_format(root: Path, name: str, options: ReadOptions) -> formats.Format:
+    reader = _find_format(root, name, options)
+    if options.version is not None and reader.NAME != VERSIONED:
+        raise DataError(
+            f"{root}: has no versions, got version {options.version}; remove data.version (--version), or make a data set with "
+            "versions with 'adjobs dataset create'"
+        )
+    return reader
+
+
+def _find_format(root: Path, name: str, options: ReadOptions) -> formats.Format:
     available = formats.load_formats()
     if name != "auto":
         if name not in available:
             raise DataError(f"unknown data format {shown(name)}; {choices(name, ['auto', *available])}")
-        if not available[name].recognises(root):
+        if not available[name].recognises(root) and (name != FOLDER or options.require_normal):
             raise DataError(
                 f"{root}: layout is not {name} ({available[name].DESCRIPTION}); rearrange it or choose another format"
             )
         return available[name]
     matches = [reader for reader in available.values() if reader.recognises(root)]
-    # A manifest names every image, so it takes precedence over the layout of the folders.
-    matches = [reader for reader in matches if reader.NAME == "manifest"] or matches
+    # What names every image takes precedence over the layout of the folders.
+    for precedence in (VERSIONED, "manifest"):
+        matches = [reader for reader in matches if precedence == reader.NAME] or matches
     if len(matches) > 1:
         names = " and ".join(reader.NAME for reader in matches)
         raise DataError(f"{root}: matches several formats: {names}; choose one of them with the format setting")
+    if not matches and not options.require_normal:
+        return available[FOLDER]
     if not matches:
         simplest = f"rearrange it, most simply as folder ({available['folder'].DESCRIPTION}), or choose a subfolder"
-        hint = _describe_subfolder(root, available) or _describe_images(root, available["folder"])
+        hint = _describe_subfolder(root, available) or _describe_images(root, available[FOLDER])
         raise DataError(f"{root}: layout not recognised{hint}; available: {', '.join(available)}; {simplest}")
     return matches[0]
 
@@ -176,8 +200,21 @@ def _first_error(context: ReadContext) -> list[str]:
     return [f"{count} found, first: {errors[0].sample or 'the data set'}: {errors[0].message}"] if errors else []
 
 
-def _refuse_unusable(root: Path, reader: formats.Format, samples: tuple[Sample, ...]) -> None:
-    layout = f"{reader.NAME}: {reader.DESCRIPTION}"
+def _refuse_unusable(root: Path, reader: formats.Format, samples: tuple[Sample, ...], options: ReadOptions) -> None:
+    if options.require_normal:
+        _refuse_without_normals(root, f"{reader.NAME}: {reader.DESCRIPTION}", samples)
+    for name, count in Counter(sample.id for sample in samples).most_common(1):
+        if count > 1:
+            raise DataError(f"{root}: {name} is listed {count} times; each image must be listed once; remove the duplicates")
+    for sample in samples:
+        for field, text in (("file name", sample.id), ("defect type", sample.defect), ("group", sample.group or "")):
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise DataError(f"{root}: {field} {text!r} is not valid UTF-8; rename it") from error
+
+
+def _refuse_without_normals(root: Path, layout: str, samples: tuple[Sample, ...]) -> None:
     if not samples:
         suffixes = " ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
         raise DataError(f"{root}: contains no images; allowed are {suffixes}, laid out as {layout}; add images")
@@ -185,12 +222,3 @@ def _refuse_unusable(root: Path, reader: formats.Format, samples: tuple[Sample, 
         raise DataError(
             f"{root}: none of its {len(samples)} images is normal; normal images are required to train; add some ({layout})"
         )
-    name, count = Counter(sample.id for sample in samples).most_common(1)[0]
-    if count > 1:
-        raise DataError(f"{root}: {name} is listed {count} times; each image must be listed once; remove the duplicates")
-    for sample in samples:
-        for field, text in (("file name", sample.id), ("defect type", sample.defect), ("group", sample.group or "")):
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                raise DataError(f"{root}: {field} {text!r} is not valid UTF-8; rename it") from error

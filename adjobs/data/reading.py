@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from adjobs.data.problem import Problem
 from adjobs.errors import shorten
@@ -42,6 +43,13 @@ def simplify(name: str) -> str:
     return " ".join(name.casefold().replace(".", "").replace("-", " ").replace("_", " ").split())
 
 
+class DatasetVersion(NamedTuple):
+    """A version of a data set: its number, and the fingerprint that was recorded when it was made."""
+
+    number: int
+    fingerprint: str
+
+
 @dataclass(frozen=True)
 class ReadOptions:
     """What a job says about the reading of its data set.
@@ -49,10 +57,15 @@ class ReadOptions:
     Attributes:
         normal_classes: names of classes and choices that mean normal.
         follow_links: whether symbolic links may lead out of the data set.
+        version: which version of a data set with versions is read; None is the newest.
+        require_normal: whether normal images are required. Without them, folders of any name are allowed, as defect types, images
+            beside them are unlabelled, and no image at all is no error.
     """
 
     normal_classes: tuple[str, ...] = NORMAL_CLASSES
     follow_links: bool = False
+    version: int | None = None
+    require_normal: bool = True
 
 
 DEFAULT_OPTIONS = ReadOptions()
@@ -70,6 +83,7 @@ class ReadContext:
         outside_links: links out of the boundary that were found.
         other_images: images of formats that are not read that were found.
         normal_classes: how many annotations were of each class that means normal, by the class's name in the file.
+        version: the version that was read, of a data set with versions.
     """
 
     options: ReadOptions = DEFAULT_OPTIONS
@@ -78,6 +92,7 @@ class ReadContext:
     outside_links: set[Path] = field(default_factory=set)
     other_images: set[Path] = field(default_factory=set)
     normal_classes: Counter[str] = field(default_factory=Counter)
+    version: DatasetVersion | None = None
 
     def __post_init__(self) -> None:
         self._normal = frozenset(map(simplify, self.options.normal_classes))

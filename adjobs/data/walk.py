@@ -226,6 +226,7 @@ class MaskFiles:
 
     def __init__(self, root: Path, folder: Path, context: ReadContext | None = None) -> None:
         self._root = root
+        self._context = context
         self._paths: dict[str, Path] = {}
         self._used: set[str] = set()
         for path in image_files(folder, context):
@@ -254,11 +255,16 @@ class MaskFiles:
     def refuse_unused(self, rule: str) -> None:
         """Refuse masks without an image: a misspelt name would silently leave an anomaly without its mask.
 
+        Where normal images are not required, which is so for images that are added to a data set, each is an error of its own.
+
         Raises:
             DataError: there are some; names the first and the number of others.
         """
         unused = [self._name(path) for name, path in self._paths.items() if name not in self._used]
-        if unused:
+        if unused and self._context and not self._context.options.require_normal:
+            for name in unused:
+                self._context.error(name, "no image", f"mask belongs to no image; {rule}; rename or remove it")
+        elif unused:
             raise DataError(f"{self._root}: mask {_abbreviate(unused)} belongs to no image; {rule}; rename or remove it")
 
     def _name(self, path: Path) -> str:

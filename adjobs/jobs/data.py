@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from adjobs import methods
-from adjobs.config.job import JobConfig
+from adjobs.config.job import DataSection, JobConfig
 from adjobs.config.settings import Settings
 from adjobs.data.checks.preflight import inspect_dataset, without_invalid
 from adjobs.data.dataset import Dataset, fingerprint
@@ -19,6 +19,7 @@ from adjobs.data.image_reading import ImageReading
 from adjobs.data.open import open_dataset
 from adjobs.data.problem import OUT_OF_MEMORY, DataRequirements, Problem
 from adjobs.data.splits.assignment import SplitAssignment, check_split, make_split, read_split
+from adjobs.data.versions.reading import newest_version
 from adjobs.errors import DataError, JobError, StorageError
 from adjobs.methods.contract import Spec
 from adjobs.metrics.pixel_threshold import check_pixels_possible
@@ -48,6 +49,19 @@ class PreparedData(NamedTuple):
     reading: ImageReading
 
 
+def with_version(data: DataSection) -> DataSection:
+    """The section with the newest version's number, if the data set has versions and the section does not name one.
+
+    Workers, and a later resume, then read the same version, whatever is added meanwhile.
+
+    Raises:
+        StorageError: S3 does not answer.
+    """
+    if data.version is not None:
+        return data
+    return data.model_copy(update={"version": newest_version(data.uri)})
+
+
 def prepare_data(job: JobConfig, settings: Settings, split: SplitAssignment | None = None) -> PreparedData:
     """Open, check and split the data, before anything is started.
 
@@ -63,9 +77,11 @@ def prepare_data(job: JobConfig, settings: Settings, split: SplitAssignment | No
     if split is None and job.data.split is not None:
         split = _split_from_file(job.data.split, job.data.max_train_anomalies)
     dataset = open_dataset(job.data.uri, job.data.format, cache=settings.cache, options=job.data.read_options)
+    _refuse_other_protocol(job, dataset, split)
     # What is impossible with all images is refused before they are read.
     _refuse_impossible(job, dataset, _assign(dataset, job, split, dataset))
     complete = _fingerprint_or_none(dataset)
+    _refuse_changed_version(job.data.uri, dataset, complete)
     problems, reading = _cached_check(dataset, complete, job, split, settings.cache)
     _refuse_problems(job, problems)
     valid = without_invalid(dataset, problems)
@@ -73,6 +89,24 @@ def prepare_data(job: JobConfig, settings: Settings, split: SplitAssignment | No
     _refuse_impossible(job, valid, assignment)
     unchanged = len(valid.samples) == len(dataset.samples)
     return PreparedData(valid, complete if complete and unchanged else fingerprint(valid), problems, assignment, reading)
+
+
+def _refuse_other_protocol(job: JobConfig, dataset: Dataset, split: SplitAssignment | None) -> None:
+    """Refuse to split a version anew: an image would be in one split now and in another when the data set has grown."""
+    if dataset.version is not None and split is None and job.data.protocol != "official":
+        raise JobError(
+            f"data.protocol: got {job.data.protocol}, but data set '{job.data.uri}' has versions, in which splits are kept; set "
+            "data.protocol=official, or give a file as data.split"
+        )
+
+
+def _refuse_changed_version(uri: str, dataset: Dataset, complete: str | None) -> None:
+    """Refuse a version whose files are not those that it was made of. A file that cannot be read is reported by the check."""
+    if dataset.version is not None and complete not in (None, dataset.version.fingerprint):
+        raise DataError(
+            f"data '{uri}': the files of version {dataset.version.number} in {dataset.root} have changed since it was made; "
+            "restore them from a backup or, where they were downloaded, delete this folder"
+        )
 
 
 def ensure_same_data(uri: str, fingerprint: str, before: str, origin: str, remedy: str) -> None:

@@ -151,4 +151,4 @@ def _log_detector(training: FinishedTraining, thresholds: Thresholds, val: Image
         write_detector(folder, training, thresholds, val)
         if training.fence is not None:
             training.fence.ensure_current()
-        return training.writer.log_model(folder, None if track is None else track.model)
+        return training.writer.log_model_once(folder, None if track is None else track.model)

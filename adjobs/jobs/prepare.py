@@ -12,11 +12,13 @@ from adjobs.config.settings import Settings
 from adjobs.data.image_reading import ImageReading
 from adjobs.data.open import INSTALLED
 from adjobs.data.splits.assignment import SplitAssignment, normal_train_digest
-from adjobs.errors import JobError
+from adjobs.errors import JobError, join_problems
 from adjobs.inference.detector_folder import Manifest, read_manifest
-from adjobs.jobs.data import PreparedData, prepare_data
+from adjobs.jobs.data import PreparedData, prepare_data, with_version
 from adjobs.paths import expand_home
+from adjobs.tracking.layout import RunRef
 from adjobs.tracking.logged_model import download, pin_model_uri
+from adjobs.tracking.runs import open_reader, source_run
 
 
 class PreparedJob(NamedTuple):
@@ -38,8 +40,10 @@ def prepare(job: JobConfig, settings: Settings, data: PreparedData | None = None
         AdjobsError: the job cannot be done.
     """
     job = with_absolute_paths(job, keep_relative=settings.working_dir is not None)
+    job = job.model_copy(update={"data": with_version(job.data)})
     data = prepare_data(job, settings) if data is None else data
-    return PreparedJob(resolve_warm_start(with_split_of(job, data.split), data, settings), data)
+    job = resolve_warm_start(with_split_of(job, data.split), data, settings)
+    return PreparedJob(resolve_start(job, data, settings), data)
 
 
 def with_split_of(job: JobConfig, split: SplitAssignment) -> JobConfig:
@@ -61,7 +65,10 @@ def with_absolute_paths(job: JobConfig, *, keep_relative: bool = False) -> JobCo
         data = data.model_copy(update={"split": _absolute(data.split)})
     if "://" not in data.uri and data.uri != INSTALLED:
         data = data.model_copy(update={"uri": str(expand_home(data.uri).absolute())})
-    return job.model_copy(update={"params": job.params | absolute, "data": data})
+    train = job.train
+    if train.start_from is not None and not keep_relative:
+        train = train.model_copy(update={"start_from": _absolute(train.start_from)})
+    return job.model_copy(update={"params": job.params | absolute, "data": data, "train": train})
 
 
 def path_values(job: JobConfig) -> dict[str, str]:
@@ -101,6 +108,58 @@ def resolve_warm_start(job: JobConfig, data: PreparedData, settings: Settings) -
             f"params.{warm_start.param} '{requested}': {'; '.join(mismatches)}; use a run that agrees, or remove the parameter"
         )
     return job.model_copy(update={"params": {**job.params, warm_start.param: model}})
+
+
+def resolve_start(job: JobConfig, data: PreparedData, settings: Settings) -> JobConfig:
+    """The job with the exact model whose weights the training starts with.
+
+    Raises:
+        JobError: a model of another method, of other parameters or another data set, or one that was trained on images of this
+            job's validation or test split.
+        TrackingError: no such run or model.
+    """
+    requested = job.train.start_from
+    if requested is None:
+        return job
+    uri = settings.tracking_uri
+    model = pin_model_uri(uri, requested)
+    with TemporaryDirectory(prefix="adjobs-") as folder:
+        manifest = read_manifest(download(uri, model, Path(folder)))
+    pairs = [
+        ("method", manifest.method, job.method),
+        ("image_size", manifest.image_size, job.data.image_size),
+        ("image reading", _describe(manifest.image_reading), _describe(data.reading)),
+        *_differing_params(job, manifest),
+    ]
+    problems = [f"its {name} is {theirs}, this job's is {ours}" for name, theirs, ours in pairs if theirs != ours]
+    problems += _shared_images(source_run(uri, settings.home, model), job, data)
+    if problems:
+        raise JobError(f"train.start_from '{requested}': {join_problems(problems)}; use a run that agrees, or remove the key")
+    return job.model_copy(update={"train": job.train.model_copy(update={"start_from": model})})
+
+
+def _differing_params(job: JobConfig, manifest: Manifest) -> list[tuple[str, object, object]]:
+    """Parameters with another value in the model, but for those that name files: where they lie does not matter."""
+    if manifest.method != job.method:
+        return []
+    files = set(methods.path_params(job.method))
+    warm_start = methods.spec(job.method).warm_start
+    files |= set() if warm_start is None else {warm_start.param}
+    names = sorted((job.params.keys() | manifest.params.keys()) - files)
+    return [(f"params.{name}", manifest.params.get(name), job.params.get(name)) for name in names]
+
+
+def _shared_images(run: RunRef | None, job: JobConfig, data: PreparedData) -> list[str]:
+    """Why the images that a model's run was trained on may be among those that this job is validated or tested on."""
+    if run is None:
+        return ["no run says which images it was trained on"]
+    stored = open_reader(run).stored_run()
+    if stored.job.data.uri != job.data.uri:
+        return [f"its data are '{stored.job.data.uri}', this job's are '{job.data.uri}'"]
+    shared = sorted(set(stored.split.train) & {*data.split.val, *data.split.test})
+    if not shared:
+        return []
+    return [f"{len(shared)} of its training images are in this job's validation or test split, such as {shared[0]}"]
 
 
 def _describe(reading: ImageReading) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal, TypeVar
 
@@ -12,11 +12,19 @@ from adjobs.config.settings import Settings
 from adjobs.errors import JobError, TrackingError
 from adjobs.jobs.data import ensure_same_data, prepare_data
 from adjobs.jobs.finalize import finalize_run
-from adjobs.jobs.lifecycle import driver_tags, ensure_not_running, managed_run, open_run, storage_of, task_of
+from adjobs.jobs.lifecycle import (
+    driver_tags,
+    ensure_not_running,
+    managed_run,
+    open_run,
+    reopen_run,
+    storage_of,
+    task_of,
+)
 from adjobs.jobs.prepare import PreparedJob, prepare
 from adjobs.jobs.result import FinalizedRun, TrainResult
-from adjobs.tracking.layout import ParentRun, RunRef
-from adjobs.tracking.parents import COMMANDS
+from adjobs.tracking.layout import JOB_FILE, REQUEST_TAG, SPLIT_FILE, ParentRun, RunRef
+from adjobs.tracking.parents import COMMANDS, find_requested_run
 from adjobs.tracking.runs import open_reader, open_writer
 from adjobs.training.backends import local
 from adjobs.training.backends import ray as ray_backend
@@ -37,6 +45,7 @@ def train(
     on_progress: OnProgress,
     parent: ParentRun | None = None,
     on_open: Callable[[RunRef], None] | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> TrainResult:
     """Train a job from the start.
 
@@ -47,6 +56,7 @@ def train(
         on_progress: called with the progress.
         parent: the search that it belongs to.
         on_open: called with the run when it is open, before it trains.
+        tags: more tags of the run.
 
     Raises:
         AdjobsError: the job cannot be done; most reasons are found before a run is opened.
@@ -54,12 +64,48 @@ def train(
     started_at = time.perf_counter()
     prepared = prepare(job, settings)
     with training_backend(prepared.job, settings, backend, on_progress, finalize_run) as run_task:
-        task = open_run(prepared, settings, {"launcher": backend}, parent)
+        task = open_run(prepared, settings, {"launcher": backend, **(tags or {})}, parent)
         with managed_run(task.run, resume_command(task.run)):
             if on_open is not None:
                 on_open(task.run)
             finalized = run_task(task, storage_of(settings, task.run.run_id))
     return _result(task, finalized, time.perf_counter() - started_at)
+
+
+def train_once(job: JobConfig, settings: Settings, request_id: str, *, backend: Backend, on_progress: OnProgress) -> RunRef:
+    """Train a job under an id, however often it is requested: a run that was opened for it before is continued, or finished.
+
+    Args:
+        job: the resolved job, recorded in MLflow.
+        settings: where MLflow, storage and Ray are.
+        request_id: of the caller.
+        backend: ``local`` trains in this process, ``ray`` on a cluster.
+        on_progress: called with the progress.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        AdjobsError: as :func:`train` and :func:`resume`.
+    """
+    assert job.track is not None
+    run = find_requested_run(settings.tracking_uri, job.track.experiment, request_id)
+    if run is None:
+        tags = {REQUEST_TAG: request_id}
+        return RunRef(settings.tracking_uri, train(job, settings, backend=backend, on_progress=on_progress, tags=tags).run_id)
+    reader = open_reader(run)
+    if reader.info.status == JobStatus.FINISHED:
+        return run
+    ensure_not_running(f"run {run.run_id}", reader.info.status, reader.info.tags)
+    if "storage" in reader.info.tags and {JOB_FILE, SPLIT_FILE} <= set(reader.artifacts()):
+        resume(run, settings, on_progress=on_progress)
+        return run
+    prepared = prepare(job, settings)  # its driver died before it had recorded the job
+    with training_backend(prepared.job, settings, backend, on_progress, finalize_run) as run_task:
+        task = reopen_run(prepared, settings, run)
+        with managed_run(run, resume_command(run)):
+            run_task(task, storage_of(settings, run.run_id))
+    return run
 
 
 def resume(run: RunRef, settings: Settings, *, on_progress: OnProgress, parent_command: str | None = None) -> TrainResult:

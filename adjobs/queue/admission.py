@@ -21,15 +21,16 @@ from adjobs.errors import ClusterError, DataError, JobError, one_line
 from adjobs.queue.folder import JobSpec
 from adjobs.queue.ray_jobs import Cluster
 from adjobs.queue.recent import Recent
+from adjobs.retraining.config import parse_retraining
 from adjobs.storage import open_store
 from adjobs.storage.base import disk_errors
 from adjobs.training.resources import Growth, fit_resources
 from adjobs.tuning.objective import parse_objectives
 from adjobs.tuning.space import parse_space
+from adjobs.versioning.dataset import VersionedDataset
 
 Nodes = Sequence[Mapping[str, float]]
 """The resources of each node of a cluster."""
-
 
 NODES_SECONDS = 5.0
 """For which the cluster's nodes are not listed again."""
@@ -83,6 +84,8 @@ class Admission:
 
 def admit(spec: JobSpec, nodes: Nodes | None, find_version: Callable[[JobConfig], str] | None = None) -> str:
     """As :meth:`Admission.admit`, on a cluster with these nodes; None: they are unknown."""
+    if spec.verb == "retrain":
+        return _admit_retraining(spec, nodes)
     if spec.verb == "compare":
         return _admit_comparison(spec, nodes, find_version or data_version)
     has_method = spec.working_dir is None or spec.document.get("method") in methods.names()
@@ -107,6 +110,25 @@ def _admit_comparison(spec: JobSpec, nodes: Nodes | None, find_version: Callable
     if nodes is not None:
         _check_resources(job, nodes)
     return _key(spec, [spec.verb, config.model_dump(mode="json"), data])
+
+
+def _admit_retraining(spec: JobSpec, nodes: Nodes | None) -> str:
+    config = parse_retraining(spec.document, source=f"job '{spec.name}'")
+    if spec.space is not None or spec.options is not None or spec.working_dir is not None:
+        raise JobError(f"job '{spec.name}': a retraining takes no search space, options of a search or working directory")
+    try:
+        VersionedDataset.open(config.dataset)
+    except DataError as error:
+        raise DataError(f"job '{spec.name}', seen from the queue's machine: {error}") from error
+    if nodes is not None:
+        _check_resources(config.training_job(), nodes)
+    _key(spec, [])
+    return retraining_key(config.model)
+
+
+def retraining_key(model: str) -> str:
+    """The key of a retraining: of one model, one lives at a time, whatever else its file says."""
+    return hashlib.sha256(json.dumps(["retrain", model]).encode()).hexdigest()
 
 
 def _key(spec: JobSpec, identity: list[Any]) -> str:

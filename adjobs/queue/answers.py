@@ -38,7 +38,8 @@ def add_errors(app: FastAPI) -> None:
     async def refuse(request: Request, error: AdjobsError) -> JSONResponse:
         if isinstance(error, ClusterError | StorageError | QueueDatabaseError):
             return JSONResponse({"error": str(error)}, 503, {"Retry-After": str(RETRY_SECONDS)})
-        return JSONResponse({"error": str(error)}, 404 if isinstance(error, QueueError) and "no such job" in str(error) else 422)
+        is_unknown = isinstance(error, QueueError) and ("no such job" in str(error) or "no such schedule" in str(error))
+        return JSONResponse({"error": str(error)}, 404 if is_unknown else 422)
 
     @app.exception_handler(StarletteHTTPException)
     async def refuse_access(request: Request, error: StarletteHTTPException) -> JSONResponse:

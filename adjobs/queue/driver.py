@@ -28,11 +28,13 @@ from adjobs.jobs.lifecycle import fenced, is_driver_alive
 from adjobs.queue.folder import INTERRUPTED, AttemptEnd, JobFolder, JobSpec
 from adjobs.queue.progress import ProgressReporter
 from adjobs.queue.states import ExitStatus
+from adjobs.retraining.config import RetrainConfig, parse_retraining
+from adjobs.retraining.observer import RetrainObserver
 from adjobs.tracking import comparison as comparisons
 from adjobs.tracking import search as records
 from adjobs.tracking.client import connect
 from adjobs.tracking.comparison import StoredComparison
-from adjobs.tracking.layout import StoredRun
+from adjobs.tracking.layout import RunRef, StoredRun
 from adjobs.tracking.runs import open_reader
 from adjobs.tracking.search import StoredSearch
 from adjobs.tuning import search
@@ -90,7 +92,7 @@ def drive(job: str, attempt: int, settings: Settings, on_progress: run.OnProgres
         except (AdjobsError, *TRANSIENT) as error:
             _record_end(folder, attempt, AttemptEnd("lost" if isinstance(error, TRANSIENT) else "failed", describe(error)))
             raise
-        _record_end(folder, attempt, AttemptEnd("done", "succeeded"))
+        _record_end(folder, attempt, AttemptEnd("done", result.get("sentence", "succeeded")))
     return result
 
 
@@ -138,6 +140,9 @@ def _run(job: str, spec: JobSpec, folder: JobFolder, settings: Settings, reporte
         comparison = parse_comparison(spec.document, source)
         patiently(lambda: connect(settings.tracking_uri), TrackingError)
         return _compare(name, comparison, settings, reporter)
+    if spec.verb == "retrain":
+        patiently(lambda: connect(settings.tracking_uri), TrackingError)
+        return _retrain(parse_retraining(spec.document, source), folder, settings, reporter)
     config = resolve.resolve(spec.document, source=source)
     if config.track is not None:
         patiently(lambda: connect(settings.tracking_uri), TrackingError)
@@ -157,6 +162,16 @@ def _compare(name: str, config: ComparisonConfig, settings: Settings, observer: 
         return {"run_id": stored.ref.run_id, "tracking_uri": stored.ref.tracking_uri}
     _wait_for_end_of_driver(lambda: comparisons.find_comparison(settings.tracking_uri, name))
     return resume_comparison(name, settings, observer).to_dict()
+
+
+def _retrain(config: RetrainConfig, folder: JobFolder, settings: Settings, observer: RetrainObserver) -> dict[str, Any]:
+    """Do a pass if one is due, or go on with the one of an earlier attempt, whose lease may take a while to be over."""
+    from adjobs.retraining.run import run_retraining
+
+    result = run_retraining(config, settings, observer, backend="ray", wait_s=PATIENCE_SECONDS)
+    if result.run_id is not None:
+        folder.write_run(RunRef(settings.tracking_uri, result.run_id))
+    return {**result.to_dict(), "tracking_uri": settings.tracking_uri}
 
 
 def _train(config: JobConfig, folder: JobFolder, settings: Settings, on_progress: run.OnProgress) -> dict[str, Any]:

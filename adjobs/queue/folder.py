@@ -20,7 +20,7 @@ from adjobs.storage.fence import Fence
 from adjobs.tracking.layout import RunRef
 
 Parsed = TypeVar("Parsed")
-Verb = Literal["train", "tune", "compare"]
+Verb = Literal["train", "tune", "compare", "retrain"]
 EndState = Literal["done", "failed", "lost", "interrupted"]
 
 
@@ -29,9 +29,9 @@ class JobSpec:
     """What a driver runs.
 
     Attributes:
-        verb: ``train``, ``tune`` or ``compare``.
+        verb: ``train``, ``tune``, ``compare`` or ``retrain``.
         name: for people; a search or a comparison has it, with the job's id, as its name.
-        document: the job, as in a job file.
+        document: the job, as in a job file; the retraining, as in its file.
         space: the search space, as in a space file; None unless it is a search.
         options: of the search, as :class:`adjobs.tuning.plan.SearchOptions` has them; and ``time_budget_s``.
         working_dir: SHA-256 of the uploaded archive in whose files it runs; None: it needs none.

@@ -16,11 +16,14 @@ from adjobs.queue.answers import TEXT_ERRORS
 from adjobs.queue.dispatcher import Limits
 from adjobs.queue.figures import BUCKETS, ENDED_TOTAL, LOST_TOTAL, RUNNING, SUM, WAITING, Figures
 from adjobs.queue.heartbeat import Heartbeat
+from adjobs.queue.schedules import Schedules
 from adjobs.queue.states import ENDED, HOLDING_SLOT, JobState
 from adjobs.queue.store import JobStore
 
 
-def add_metrics(app: FastAPI, store: JobStore, limits: Limits, heartbeat: Heartbeat, clock: Callable[[], float]) -> None:
+def add_metrics(
+    app: FastAPI, store: JobStore, schedules: Schedules, limits: Limits, heartbeat: Heartbeat, clock: Callable[[], float]
+) -> None:
     """Add the endpoint that Prometheus reads."""
     registry = CollectorRegistry()
 
@@ -31,7 +34,8 @@ def add_metrics(app: FastAPI, store: JobStore, limits: Limits, heartbeat: Heartb
 
     class QueueCollector(Collector):
         def collect(self) -> Iterator[Metric]:
-            return _collect(store, limits, heartbeat, clock)
+            yield from _collect(store, limits, heartbeat, clock)
+            yield _schedules(schedules)
 
     registry.register(QueueCollector())
 
@@ -56,6 +60,13 @@ def _collect(store: JobStore, limits: Limits, heartbeat: Heartbeat, clock: Calla
     yield CounterMetricFamily("adjobs_attempts_lost", "Attempts that were lost or interrupted and are followed by another.", lost)
     yield _histogram(figures, WAITING, "adjobs_waiting_seconds", "From the submission of a job to its first start.")
     yield _histogram(figures, RUNNING, "adjobs_running_seconds", "From the start of an attempt to its end.")
+
+
+def _schedules(schedules: Schedules) -> GaugeMetricFamily:
+    by_state = GaugeMetricFamily("adjobs_schedules", "Schedules by state.", labels=["state"])
+    for state, count in schedules.counts().items():
+        by_state.add_metric([state], count)
+    return by_state
 
 
 def _histogram(figures: Figures, name: str, title: str, description: str) -> HistogramMetricFamily:

@@ -80,6 +80,9 @@ def _checked(request: JobRequest, admission: Admission, estimates: Estimates) ->
 
 def missing_paths(spec: JobSpec) -> Iterator[str]:
     """Absolute paths that a job names and that this machine does not have."""
+    if spec.verb == "retrain":
+        yield from _missing_of_retraining(spec)
+        return
     try:
         job = JobConfig.model_validate(dict(spec.document))
         if job.method in methods.names():
@@ -93,3 +96,9 @@ def missing_paths(spec: JobSpec) -> Iterator[str]:
             yield path
     if job.data.split is not None and Path(job.data.split).is_absolute() and not Path(job.data.split).exists():
         yield job.data.split
+
+
+def _missing_of_retraining(spec: JobSpec) -> Iterator[str]:
+    for uri in (spec.document.get("dataset"), spec.document.get("inbox")):
+        if isinstance(uri, str) and "://" not in uri and not Path(uri).exists():
+            yield uri

@@ -11,6 +11,7 @@ from dataclasses import replace
 from adjobs.comparison.observer import ComparisonObserver
 from adjobs.errors import StorageError
 from adjobs.queue.folder import JobFolder, JobProgress
+from adjobs.retraining.observer import RetrainObserver
 from adjobs.tracking.layout import RunRef
 from adjobs.training.progress import ProgressUpdate, peak_resident_mib
 from adjobs.tuning.search import SearchObserver
@@ -21,7 +22,7 @@ INTERVAL_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
-class ProgressReporter(SearchObserver, ComparisonObserver):
+class ProgressReporter(RetrainObserver, ComparisonObserver):
     """Stores in the job's folder how far an attempt is, at most every five seconds, and passes everything on."""
 
     def __init__(
@@ -95,7 +96,7 @@ class ProgressReporter(SearchObserver, ComparisonObserver):
         log.info("%s", text)
 
     def on_progress(self, update: ProgressUpdate) -> None:
-        """The final training of a search progressed, or a training of a comparison."""
+        """The final training of a search progressed, a training of a comparison, or that of a retraining."""
         self._observer.on_progress(update)
         self._store(self._of_training(update))
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from adjobs.errors import ClusterError, RefusedError, one_line
-from adjobs.queue.archives import Archives
 from adjobs.http import make_opener
+from adjobs.queue.archives import Archives
 
 SECONDS = 10.0
 MAX_ANSWER = 32 * 2**20

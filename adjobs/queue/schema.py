@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from adjobs.queue.states import LIVE
 
-REVISION = "0001"
+REVISION = "0002"
 """Of these tables."""
 
 metadata = sa.MetaData()
@@ -83,6 +83,21 @@ figures = sa.Table(
     sa.Column("value", sa.Float, nullable=False),
 )
 """Totals that only grow, and that stay when jobs are pruned."""
+
+schedules = sa.Table(
+    "adjobs_schedules",
+    metadata,
+    sa.Column("name", sa.String(100), primary_key=True),
+    sa.Column("user", sa.String(200), nullable=False),
+    sa.Column("cron", sa.String(200), nullable=False),
+    sa.Column("time_zone", sa.String(100), nullable=False),
+    sa.Column("document", sa.JSON, nullable=False),
+    sa.Column("paused", sa.Boolean, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("fired", sa.Float, nullable=False),
+    sa.Column("last_job", sa.String(32)),
+    sa.Column("reason", sa.Text, nullable=False),
+)
 
 version = sa.Table("adjobs_queue_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True))
 """Alembic's record of the revision of these tables; MLflow has one of its own."""

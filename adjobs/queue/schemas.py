@@ -38,9 +38,9 @@ class SearchRequest(_Request):
 class JobRequest(_Request):
     """A job to submit."""
 
-    verb: Literal["train", "tune", "compare"]
+    verb: Literal["train", "tune", "compare", "retrain"]
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,99}$", description="for people")
-    document: dict[str, Any] = Field(description="the job, as in a job file")
+    document: dict[str, Any] = Field(description="the job, as in a job file; the retraining, as in its file")
     space: dict[str, Any] | None = Field(None, description="the search space, as in a space file")
     options: SearchRequest | None = Field(None, description="of the search")
     priority: int = Field(0, ge=-1000, le=1000)
@@ -51,7 +51,8 @@ class JobRequest(_Request):
     key: str | None = Field(
         None,
         pattern=r"^[0-9a-f]{32}$",
-        description="drawn by the client for a job of its own, even if an equal one lives; sent again, it is the same job",
+        description="drawn by the client for a job of its own, even if an equal one lives; sent again, it is the same job; "
+        "not for a retraining, of which one lives for each model",
     )
 
     def to_spec(self) -> JobSpec:
@@ -224,6 +225,47 @@ class LogResponse(BaseModel):
     attempt: int
     logs: str
     characters: int = Field(description="of the whole log")
+
+
+ScheduleName = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="of the schedule")]
+
+
+class ScheduleRequest(_Request):
+    """Retrain again and again. A schedule with the same name is replaced."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    cron: str = Field(max_length=200, description="five fields: minute, hour, day of month, month, day of week")
+    time_zone: str = Field(max_length=100, description="of the cron expression, such as Europe/Berlin")
+    document: dict[str, Any] = Field(description="the retraining, as in its file")
+
+
+class ScheduleResponse(BaseModel):
+    """A schedule. Times are in seconds since the epoch."""
+
+    name: str
+    user: str
+    cron: str
+    time_zone: str
+    model: str = Field(description="registered model that is retrained")
+    paused: bool
+    created_at: float
+    next_at: float | None = Field(description="when it is due; null: it is paused, or never comes")
+    last_at: float | None = Field(description="when its last job was submitted; null: none, or it is pruned")
+    last_job: str | None = Field(description="id; null: none yet")
+    last_state: JobState | None = Field(description="of the last job; null: none, or it is pruned")
+    reason: str = Field(description="what happened at its last time")
+
+
+class ScheduleListResponse(BaseModel):
+    """Schedules by name."""
+
+    schedules: list[ScheduleResponse]
+
+
+class SavedScheduleResponse(ScheduleResponse):
+    """A schedule after it was saved."""
+
+    replaced: bool = Field(description="whether there was one with this name")
 
 
 class PruneResponse(BaseModel):

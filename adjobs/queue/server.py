@@ -21,6 +21,8 @@ from adjobs.queue.page import add_page
 from adjobs.queue.preflight import add_preflight
 from adjobs.queue.questions import add_questions
 from adjobs.queue.ray_jobs import Cluster
+from adjobs.queue.schedule_api import add_schedules
+from adjobs.queue.schedules import Schedules
 from adjobs.queue.schemas import HealthResponse, IdentityResponse
 from adjobs.queue.store import JobStore
 from adjobs.queue.uploads import add_uploads
@@ -69,11 +71,12 @@ def make_app(
     add_errors(app)
     add_page(app)
     _add_health(app, store)
-    add_metrics(app, store, limits, options.heartbeat, clock)
     _add_identity(app, options.tracking_url)
     add_questions(app, store, cluster, limits, options.heartbeat)
-    admission = Admission(cluster, options.growth)
+    admission, schedules = Admission(cluster, options.growth), Schedules(store, clock)
+    add_metrics(app, store, schedules, limits, options.heartbeat, clock)
     add_changes(app, store, admission, archives, clock, options.delete_folder)
+    add_schedules(app, schedules, admission, clock)
     add_preflight(app, store, cluster, admission, limits, clock)
     add_uploads(app, archives)
     return app

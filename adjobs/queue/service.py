@@ -22,16 +22,19 @@ from adjobs.config import resolve
 from adjobs.config.environment import load_settings
 from adjobs.config.settings import Settings
 from adjobs.errors import QueueError, one_line
+from adjobs.http import LOOPBACK
 from adjobs.queue import tokens
+from adjobs.queue.admission import Admission
 from adjobs.queue.archives import Archives
 from adjobs.queue.dispatcher import Dispatcher, Limits
 from adjobs.queue.folder import JobFolder
 from adjobs.queue.heartbeat import Heartbeat
-from adjobs.http import LOOPBACK
 from adjobs.queue.page import link_base
 from adjobs.queue.rates import TimedProtocol
 from adjobs.queue.ray_jobs import RayJobs
 from adjobs.queue.run_closer import RunCloser
+from adjobs.queue.scheduler import Scheduler
+from adjobs.queue.schedules import Schedules
 from adjobs.queue.server import ServerOptions, make_app
 from adjobs.queue.store import JobStore
 from adjobs.training.resources import GROWTH_VARIABLE, Growth
@@ -98,6 +101,7 @@ def serve(settings: Settings, door: Door, limits: Limits, growth: Growth | None 
     environment = {} if growth is None else {GROWTH_VARIABLE: growth.to_text()}
     name = f"{socket.gethostname()}:{door.port}"
     dispatcher = Dispatcher(name, store, cluster, lambda job: JobFolder.open(settings.artifacts, job), limits, environment)
+    scheduler = Scheduler(Schedules(store), Admission(cluster, growth))
     _prepare_for_speed()
     server = _make_server(app, door)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -107,7 +111,7 @@ def serve(settings: Settings, door: Door, limits: Limits, growth: Growth | None 
     try:
         _wait_until_started(server, thread, door)
         log.info("the queue answers at %s://%s:%d, %d slots", door.scheme, door.host, door.port, limits.slots)
-        dispatcher.run(POLL_SECONDS, partial(_should_stop, thread, heartbeat))
+        dispatcher.run(POLL_SECONDS, partial(_should_stop, thread, heartbeat), scheduler.step)
         raise QueueError("the queue's HTTP interface has ended; the log above says why")
     finally:
         server.should_exit = True

@@ -139,10 +139,10 @@ class _Batch:
 def _summary(spec: Mapping[str, Any]) -> dict[str, str | None]:
     """What lists show of a spec."""
     document = spec.get("document", {})
-    data = document.get("data")
+    job, data = document.get("job"), document.get("dataset", document.get("data"))  # the former of a retraining
     values = {
         "verb": spec.get("verb"),
-        "method": document.get("method"),
+        "method": (job if isinstance(job, dict) else document).get("method"),
         "data": data.get("uri") if isinstance(data, dict) else data,
     }
     return {name: value if isinstance(value, str) else None for name, value in values.items()}

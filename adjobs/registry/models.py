@@ -136,6 +136,31 @@ class ModelStore:
             return False
         return True
 
+    def register(self, name: str, run_id: str, source: str, tags: Mapping[str, str]) -> ModelVersion:
+        """The version of a run's model, which is registered unless it was before.
+
+        Args:
+            name: of the registered model, which need not exist.
+            run_id: of the run.
+            source: URI of its logged model, ``models:/m-…``.
+            tags: of the version, without our prefix.
+        """
+        import mlflow
+        from mlflow.exceptions import MlflowException
+
+        with mlflow_errors(self.uri):
+            try:
+                self._client.create_registered_model(name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+        known = next((version for version in self.versions(self.model(name)) if version.run_id == run_id), None)
+        if known is not None:
+            return known
+        with mlflow_errors(self.uri):
+            item = mlflow.register_model(source, name, tags={f"{TAG}{key}": value for key, value in tags.items()})
+        return self.version(self.model(name), int(item.version))
+
     def set_alias(self, name: str, alias: str, version: int | None) -> None:
         """Let an alias stand for a version, or for none."""
         if version is None:
@@ -151,6 +176,13 @@ class ModelStore:
     def set_version_tag(self, version: ModelVersion, key: str, value: str) -> None:
         """Set a tag of a version under our prefix."""
         self._set(lambda: self._client.set_model_version_tag(version.model, str(version.version), f"{TAG}{key}", value))
+
+    def change_description(self, version: ModelVersion, change: Callable[[str], str]) -> None:
+        """Change the description of a version, Markdown, as it is in MLflow at this moment."""
+        with mlflow_errors(self.uri):
+            before = str(self._client.get_model_version(version.model, str(version.version)).description or "")
+            if (after := change(before)) != before:
+                self._client.update_model_version(version.model, str(version.version), after)
 
     def delete_tag(self, name: str, key: str) -> None:
         """Delete a tag of a model; a missing one is no error."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from adjobs.errors import DataError, RegistryError, StorageError, TrackingError, shorten, shown
+from adjobs.errors import DataError, RegistryError, StorageError, TrackingError, shown
 from adjobs.evaluation.gate_policy import GatePolicy
 from adjobs.registry.changes import completed_promotion, promote
 from adjobs.registry.comparison import STORED_SCORES_POLICY, VersionComparison, compare_versions
 from adjobs.registry.journal import Journal, ModelState
 from adjobs.registry.models import CHAMPION
 from adjobs.registry.record import GateSummary, HistoryRecord
+from adjobs.registry.verdicts import record_summary, record_verdict, summarise
 
 NOT_COMPARED = "not compared"
-VERDICT_TAG = "gate"  # of a version: what the gate said, for readers in the MLflow UI
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Promotion:
         before: version that the alias stood for; None: for none.
         verdict: of the gate; None where no champion is replaced.
         record: of the history; None for one that was only tried.
+        comparison: that the verdict is of; None where there is none.
     """
 
     model: str
@@ -36,6 +37,7 @@ class Promotion:
     before: int | None
     verdict: GateSummary | None
     record: HistoryRecord | None = None
+    comparison: VersionComparison | None = field(default=None, repr=False)
 
     @property
     def needs_reason(self) -> bool:
@@ -100,28 +102,30 @@ def promote_with_verdict(
             f"version {version} of model {shown(name)} is not promoted: {plan.verdict.decision}: {plan.verdict.sentence}; "
             "to promote it nevertheless, give --reason"
         )
-    if plan.verdict is not None:
-        text = f"beside version {plan.before}: {plan.verdict.decision}: {plan.verdict.sentence}"
-        journal.store.set_version_tag(journal.store.version(state.model, version), VERDICT_TAG, shorten(text, 1000))
+    _record(journal, state, plan)
     record = promote(journal, name, version, alias=alias, expected=plan.before, reason=reason, verdict=plan.verdict)
-    return Promotion(name, version, alias, plan.before, plan.verdict, record)
+    return replace(plan, record=record)
+
+
+def _record(journal: Journal, state: ModelState, plan: Promotion) -> None:
+    """Show the verdict in MLflow, too."""
+    if plan.comparison is not None:
+        record_verdict(journal.store.uri, plan.comparison.b, plan.comparison.a, plan.comparison.verdict)
+    elif plan.verdict is not None and plan.before is not None:
+        record_summary(journal.store, journal.store.version(state.model, plan.version), str(plan.before), plan.verdict)
 
 
 def _plan(journal: Journal, state: ModelState, version: int, alias: str, policy: GatePolicy) -> Promotion:
     model = state.model
     promoted, before = journal.store.version(model, version), model.aliases.get(alias)
-    verdict = None
+    verdict = comparison = None
     if before == version:
         raise RegistryError(f"version {version} of model {shown(model.name)} is the {alias} already; choose another version")
     if alias == CHAMPION and before is not None:
         try:
             champion = journal.store.version(model, before)
-            verdict = _summarize(compare_versions(journal.store.uri, champion, promoted, policy))
+            comparison = compare_versions(journal.store.uri, champion, promoted, policy)
+            verdict = summarise(comparison.verdict)
         except (RegistryError, DataError, TrackingError, StorageError) as error:
             verdict = GateSummary(NOT_COMPARED, str(error))
-    return Promotion(model.name, version, alias, before, verdict)
-
-
-def _summarize(comparison: VersionComparison) -> GateSummary:
-    decision, sentence = comparison.verdict.decision, comparison.verdict.sentence
-    return GateSummary(decision, sentence.removeprefix(f"{decision}: "))
+    return Promotion(model.name, version, alias, before, verdict, comparison=comparison)

@@ -156,8 +156,12 @@ class RetrainConfig(Section):
         """As a file."""
         return dump_yaml(self.model_dump(mode="json"))
 
-    def training_job(self, version: int | None = None) -> JobConfig:
-        """The job that trains on a version of the data set; None: on the newest. The pass registers its model itself.
+    def training_job(self, version: int | None = None, champion: int | None = None) -> JobConfig:
+        """The job that trains on a version of the data set. The pass registers its model itself.
+
+        Args:
+            version: of the data set; None: the newest.
+            champion: version of the model to start from, if the retraining says so; None: there is none.
 
         Raises:
             JobError: the job is wrong.
@@ -170,7 +174,10 @@ class RetrainConfig(Section):
             "protocol": "official",
         }
         track = {**(self.job.get("track") or {}), "model": None}
-        return resolve({**self.job, "data": data, "track": track}, source="job")
+        train = dict(self.job.get("train") or {})
+        if self.start_from == "champion" and champion is not None:
+            train["start_from"] = f"models:/{self.model}/{champion}"
+        return resolve({**self.job, "data": data, "track": track, "train": train}, source="job")
 
 
 def read_retraining(path: Path) -> RetrainConfig:

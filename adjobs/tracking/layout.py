@@ -17,6 +17,7 @@ TAG = "adjobs."  # prefix of our tags in MLflow
 JOB_FILE, SPLIT_FILE, PREFLIGHT_FILE = "job.yaml", "split.json", "preflight.json"
 METRICS_FILE, THRESHOLDS_FILE = "metrics.json", "thresholds.json"
 FIGURES = "figures"
+REQUEST_TAG = "request"  # of a run that is opened once, however often it is requested with this id
 HISTORY_PREFIXES = ("train/", "val/")  # metrics that are logged once per evaluation interval
 
 

@@ -64,6 +64,43 @@ def log_model(run: RunRef, detector: Path, registered: str | None) -> str:
     return str(info.model_uri)
 
 
+def log_model_once(run: RunRef, detector: Path, registered: str | None) -> str:
+    """Like :func:`log_model`, but a model that the run has logged already stays its only one, and so does its version.
+
+    A process that was killed between its model and the end of its run logs the same model again.
+    """
+    import mlflow
+    from mlflow.entities import LoggedModelStatus
+
+    client = connect(run.tracking_uri)
+    with mlflow_errors(run.tracking_uri):
+        models = _models_of(client, client.get_run(run.run_id))
+        ready = [model for model in models if model.status == LoggedModelStatus.READY]
+        for model in models:
+            if model not in ready:  # its upload was cut off
+                client.delete_logged_model(model.model_id)
+        if not ready:
+            return log_model(run, detector, registered)
+        uri = f"models:/{max(ready, key=lambda model: model.creation_timestamp).model_id}"
+        if registered is not None and not client.search_model_versions(f"run_id='{run.run_id}'", max_results=1):
+            mlflow.register_model(uri, registered)
+        return uri
+
+
+def _models_of(client: Any, run: Any) -> list[Any]:
+    """The logged models of a run of MLflow, which lists deleted ones, too (3.17.2)."""
+    from mlflow.exceptions import MlflowException
+
+    models = []
+    for output in run.outputs.model_outputs if run.outputs else []:
+        try:
+            models.append(client.get_logged_model(output.model_id))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+    return models
+
+
 def _signature() -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
@@ -174,10 +211,8 @@ def _model_uri(client: Any, model: str) -> str:
         return model
     run_id = model.removeprefix("runs:/").split("/")[0]
     run = client.get_run(run_id)
-    outputs = run.outputs.model_outputs if run.outputs else []
     # A model belongs to its run before it is uploaded: one whose upload failed or was cut off does not count.
-    models = [client.get_logged_model(output.model_id) for output in outputs]
-    ready = [model for model in models if model.status == LoggedModelStatus.READY]
+    ready = [model for model in _models_of(client, run) if model.status == LoggedModelStatus.READY]
     if not ready:
         raise TrackingError(f"run {run_id} ({run.info.status}): has no model; finish it with 'adjobs train --resume {run_id}'")
     # MLflow lists a run's models by their random ids; a resume and 'adjobs threshold' add to them.

@@ -8,7 +8,7 @@ from typing import Any
 
 from adjobs.errors import TrackingError
 from adjobs.tracking.client import connect, experiment_id, hint_of_stopped_stack, mlflow_errors
-from adjobs.tracking.layout import TAG, RunRef
+from adjobs.tracking.layout import REQUEST_TAG, TAG, RunRef
 from adjobs.tracking.writer import MAX_PARAM_LENGTH
 from adjobs.types import JobStatus
 
@@ -112,6 +112,19 @@ def _find_runs(client: Any, uri: str, kind: str, name: str) -> Sequence[Any]:
         if complete:
             return complete
     return []
+
+
+def find_requested_run(uri: str, experiment: str, request_id: str) -> RunRef | None:
+    """The run that was opened under an id; None if there is none.
+
+    Raises:
+        TrackingError: MLflow does not answer.
+    """
+    client = connect(uri)
+    filter_ = f"tags.`{TAG}{REQUEST_TAG}` = '{request_id}'"
+    runs = search_runs(client, uri, [experiment_id(client, uri, experiment)], filter_)
+    oldest = min(runs, key=lambda run: run.info.start_time, default=None)
+    return None if oldest is None else RunRef(uri, str(oldest.info.run_id))
 
 
 def search_runs(client: Any, uri: str, experiments: Sequence[str], filter_: str) -> list[Any]:

@@ -185,6 +185,7 @@ def _job_tags(job: JobConfig, dataset: DatasetInfo) -> dict[str, str]:
         "git_commit": git_commit() or "unknown",
         "excluded": str(sum(problem.severity == "error" for problem in dataset.problems)),
         "warnings": str(sum(problem.severity == "warning" for problem in dataset.problems)),
+        **({} if job.data.version is None else {"data_version": str(job.data.version)}),
     }
 
 

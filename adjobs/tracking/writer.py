@@ -83,6 +83,10 @@ class RunWriter(ABC):
             registered: registered model that gets a new version, or None.
         """
 
+    def log_model_once(self, detector: Path, registered: str | None) -> str:
+        """Store a detector folder as the run's only model, unless it has one from before it was interrupted."""
+        return self.log_model(detector, registered)
+
     @abstractmethod
     def record_job(self, job: JobConfig, dataset: DatasetInfo) -> None:
         """Record a job: parameters, data set, split, problems of the data."""
@@ -159,6 +163,12 @@ class MlflowRunWriter(RunWriter):
         from adjobs.tracking.logged_model import log_model
 
         return log_model(self.ref, detector, registered)
+
+    def log_model_once(self, detector: Path, registered: str | None) -> str:
+        """Log a pyfunc from code, unless the run has one."""
+        from adjobs.tracking.logged_model import log_model_once
+
+        return log_model_once(self.ref, detector, registered)
 
     def record_job(self, job: JobConfig, dataset: DatasetInfo) -> None:
         """Record a job as parameters, a data set input and artifacts."""

@@ -20,7 +20,7 @@ from adjobs.data.dataset import Dataset, fingerprint
 from adjobs.data.image_reading import DEFAULT_READING, ImageReading
 from adjobs.data.open import open_dataset
 from adjobs.data.splits.assignment import SplitAssignment
-from adjobs.errors import ClusterError
+from adjobs.errors import ClusterError, JobError
 from adjobs.evaluation.evaluate import CachedEvaluator, DeviceConfig
 from adjobs.evaluation.result import compute_image_metrics
 from adjobs.inference.detector_folder import read_weights
@@ -166,7 +166,7 @@ def run_worker(task: Task, setup: WorkerSetup[Outcome]) -> Outcome | None:
             setup.rank,
             setup.world_size,
             job.train.seed,
-            task.reuse_stages,
+            task.reuse_stages and job.train.start_from is None,  # stages that are kept started with their seed
             job.train.max_seconds,
             job.train.max_workers,
         ),
@@ -188,9 +188,29 @@ def run_worker(task: Task, setup: WorkerSetup[Outcome]) -> Outcome | None:
 
 def _load_pretrained(task: Task, method: Method) -> None:
     """Start with another run's weights, where the job names one."""
+    if task.job.train.start_from is not None:
+        load_weights(method, load_logged_weights(task.tracking_uri, task.job.train.start_from))
     warm_start = methods.spec(task.job.method).warm_start
     if warm_start is not None and task.job.params[warm_start.param] is not None:
         method.load_pretrained(load_logged_weights(task.tracking_uri, task.job.params[warm_start.param]))
+
+
+def load_weights(method: Method, weights: Mapping[str, torch.Tensor]) -> None:
+    """Copy weights into a method; what has another shape there depends on the training images, and is computed again.
+
+    Raises:
+        JobError: a parameter is missing, or has another shape.
+    """
+    parameters = {name for name, _ in method.named_parameters()}
+    for name, tensor in method.state_dict().items():
+        stored = weights.get(name)
+        if stored is not None and stored.shape == tensor.shape:
+            tensor.copy_(stored)
+        elif name in parameters:
+            shape = "is missing" if stored is None else f"has shape {tuple(stored.shape)}"
+            raise JobError(
+                f"train.start_from: {name} {shape}, must have {tuple(tensor.shape)}; use a run of this version of adjobs"
+            )
 
 
 def load_logged_weights(tracking_uri: str, model: str) -> dict[str, torch.Tensor]:

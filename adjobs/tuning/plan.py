@@ -13,7 +13,7 @@ from adjobs import methods
 from adjobs.config.job import JobConfig
 from adjobs.config.settings import Settings
 from adjobs.errors import JobError
-from adjobs.jobs.data import PreparedData
+from adjobs.jobs.data import PreparedData, with_version
 from adjobs.jobs.prepare import PreparedJob, prepare
 from adjobs.tuning.objective import Objective, parse_objectives
 from adjobs.tuning.space import Space, TrialParams
@@ -107,6 +107,7 @@ def make_plan(job: JobConfig, space: Space, options: SearchOptions, settings: Se
     """
     if job.track is None:
         raise JobError("track: got none, a search is recorded in MLflow; remove the key, or set track.experiment")
+    job = job.model_copy(update={"data": with_version(job.data)})
     objectives = parse_objectives(options.metrics, job)
     config = SearchConfig(options.sampler, _resolve_pruner(options.pruner, objectives), options.grace_period, options.seed)
     trials = _resolve_trials(options, space, job)

@@ -105,7 +105,7 @@ def run_search(
     with ray_backend.connected(settings):
         resources = tune_bridge.resolve_trial_resources(job.train)
         tags = {**driver_tags(), "data_fingerprint": plan.fingerprint, "splits_digest": plan.splits_digest}
-        ref = records.open_search(settings.tracking_uri, name, job, space.to_dict(), plan.options().to_dict(), tags)
+        ref = records.open_search(settings.tracking_uri, name, plan.job, space.to_dict(), plan.options().to_dict(), tags)
         search = _Search(name, ref, plan)
         outcome = _run(search, None, resources, observer, time_budget_s)
     return _result(search, outcome, time.perf_counter() - started_at)

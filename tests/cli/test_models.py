@@ -110,6 +110,9 @@ def test_compare_shows_differences_and_the_verdict_and_promotes_nothing(store, t
     text = run("compare", f"line-3/{a}", f"line-3/{b}").stdout
     assert "the gate    promote: all 3 checks passed" in text
     assert store.model("line-3").aliases == {}
+    assert run_json("show", f"line-3/{b}")["tags"] == {}
+    run_json("compare", f"line-3/{a}", f"line-3/{b}", "--record")
+    assert run_json("show", f"line-3/{b}")["tags"] == {"adjobs.gate": "promote", "adjobs.gate_beside": str(a)}
 
 
 def test_promote_a_better_version_records_the_verdict(store, tmp_path):
@@ -121,7 +124,7 @@ def test_promote_a_better_version_records_the_verdict(store, tmp_path):
     promotion = run_json("promote", f"line-3/{b}")
     assert promotion["record"]["verdict"] == {"decision": "promote", "sentence": "all 3 checks passed"}
     assert run_json("history", "line-3")["records"][1]["verdict"]["decision"] == "promote"
-    assert run_json("show", f"line-3/{b}")["tags"] == {"adjobs.gate": f"beside version {a}: promote: all 3 checks passed"}
+    assert run_json("show", f"line-3/{b}")["tags"] == {"adjobs.gate": "promote", "adjobs.gate_beside": str(a)}
 
 
 def test_promote_a_worse_version_takes_a_reason(store, tmp_path):

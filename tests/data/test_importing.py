@@ -182,7 +182,7 @@ def test_import_dataset_source_changed_during_import_is_refused(tmp_path, monkey
         put(self, local, key)
 
     monkeypatch.setattr(LocalStore, "put", change)
-    with pytest.raises(DataError, match=r"good/002.png: its copy differs from it; the file changed during the import"):
+    with pytest.raises(DataError, match=r"good/002.png: its copy differs from it; the file changed meanwhile"):
         import_dataset(source, str(tmp_path / "copy"))
     with pytest.raises(DataError, match="unfinished"):
         open_folder(tmp_path / "copy")

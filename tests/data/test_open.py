@@ -3,11 +3,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from types import ModuleType
 
 import numpy as np
 import pytest
 
+from adjobs.data import open as open_module
 from adjobs.data.open import open_dataset
 from adjobs.errors import DataError
 from tests.helpers.datasets import open_folder
@@ -42,9 +42,8 @@ def test_open_dataset_relative_path_and_file_uri_are_resolved(tmp_path, monkeypa
 def test_open_dataset_s3_uri_is_fetched_into_the_cache(tmp_path, monkeypatch):
     root = draw_folder(tmp_path / "local", 4, 1)
     fetched = []
-    storage = ModuleType("adjobs.storage")
-    storage.fetch = lambda uri, cache: fetched.append((uri, cache)) or root
-    monkeypatch.setitem(sys.modules, "adjobs.storage", storage)
+    monkeypatch.setattr(open_module, "is_versioned", lambda store: False)
+    monkeypatch.setattr(open_module, "fetch", lambda uri, cache: fetched.append((uri, cache)) or root)
     assert open_dataset("s3://line-3/tiles", cache=tmp_path / "cache").root == root
     assert fetched == [("s3://line-3/tiles", tmp_path / "cache")]
 

@@ -22,6 +22,7 @@ from tests.helpers.drawing import (
     draw_visa,
     draw_yolo,
 )
+from tests.helpers.versioned import draw_versioned
 
 LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "btad": draw_btad,
@@ -40,6 +41,7 @@ LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "mvtec3d": draw_mvtec3d,
     "oct": draw_oct,
     "supervisely": draw_supervisely,
+    "versioned": draw_versioned,
     "via": draw_via,
     "visa": draw_visa,
     "voc": draw_voc,

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from adjobs.errors import JobError
-from adjobs.queue.admission import admit
+from adjobs.errors import DataError, JobError
+from adjobs.queue.admission import admit, retraining_key
 from adjobs.queue.folder import JobSpec
 from tests.helpers.drawing import draw_folder
+from tests.helpers.schedules import empty_dataset, retraining
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +59,23 @@ def test_admit_comparison_is_checked_with_every_method_that_it_names(data):
         admit(comparison(data), [{"CPU": 0.0}])
     with pytest.raises(JobError, match="a comparison takes no search space"):
         admit(JobSpec(**{**vars(comparison(data)), "space": {}}), None)
+
+
+def test_admit_retrainings_of_a_model_share_a_key_whatever_else_they_say(tmp_path):
+    dataset = empty_dataset(tmp_path / "line-3")
+    documents = [retraining(dataset), retraining(dataset, promote=False), retraining(dataset, model="line-4")]
+    keys = [admit(JobSpec("retrain", "job", document), None) for document in documents]
+    assert keys == [retraining_key("line-3")] * 2 + [retraining_key("line-4")]
+
+
+def test_admit_retraining_is_checked_as_far_as_its_data_set_and_the_cluster(tmp_path):
+    document = retraining(tmp_path / "line-3")
+    with pytest.raises(JobError, match=r"^job 'job': inbx: unknown key"):
+        admit(JobSpec("retrain", "job", {**document, "inbx": "s3://b/inbox"}), None)
+    with pytest.raises(DataError, match=r"^job 'job', seen from the queue's machine: .*line-3: is not a data set with versions"):
+        admit(JobSpec("retrain", "job", document), None)
+    empty_dataset(tmp_path / "line-3")
+    with pytest.raises(JobError, match=r"train.workers"):
+        admit(JobSpec("retrain", "job", document), [{"CPU": 0.0}])
+    with pytest.raises(JobError, match="a retraining takes no search space"):
+        admit(JobSpec("retrain", "job", document, working_dir="a"), None)

@@ -19,6 +19,7 @@ from adjobs.queue import tokens
 from adjobs.queue.archives import Archives
 from adjobs.queue.dispatcher import Limits
 from adjobs.queue.records import NewJob
+from adjobs.queue.schedules import NewSchedule, Schedules
 from adjobs.queue.server import make_app
 from adjobs.queue.store import JobStore
 from tests.helpers.queue import DrawnCluster
@@ -39,6 +40,12 @@ ENDPOINTS = [
     ("POST", "/api/prune"),
     ("GET", "/api/uploads"),
     ("PUT", "/api/uploads"),
+    ("GET", "/api/schedules"),
+    ("POST", "/api/schedules"),
+    ("POST", "/api/schedules/{name}/pause"),
+    ("POST", "/api/schedules/{name}/resume"),
+    ("POST", "/api/schedules/{name}/run"),
+    ("DELETE", "/api/schedules/{name}"),
 ]
 texts = st.text(max_size=20)
 values = st.recursive(
@@ -47,13 +54,17 @@ values = st.recursive(
     max_leaves=8,
 )
 job_requests = st.fixed_dictionaries(
-    {"verb": st.sampled_from(["train", "tune"]) | values, "name": st.just("job") | values, "document": values},
+    {"verb": st.sampled_from(["train", "tune", "retrain"]) | values, "name": st.just("job") | values, "document": values},
     optional=dict.fromkeys(("space", "options", "priority", "after", "key", "other"), values),
 )
+schedule_requests = st.fixed_dictionaries(dict.fromkeys(("name", "cron", "time_zone"), texts) | {"document": values})
 bodies = st.one_of(
     st.binary(max_size=50),
     values.map(json.dumps).map(str.encode),
     st.fixed_dictionaries({"jobs": st.lists(job_requests, max_size=3)}).map(json.dumps).map(str.encode),
+    st.fixed_dictionaries(dict.fromkeys(("name", "cron", "time_zone"), texts) | {"document": values})
+    .map(json.dumps)
+    .map(str.encode),
     st.sampled_from([b"[" * 100_000, b'{"jobs":' * 20_000, b'{"days": 1e400}', b'{"priority": NaN}']),
 )
 queries = st.dictionaries(
@@ -68,6 +79,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         store.submit(NewJob(name, {"verb": "train"}, "ann", name))
     with store.transaction() as connection:
         token = tokens.create(connection, "root", tokens.Role.ADMIN, 1.0)
+    Schedules(store).save(NewSchedule("nightly", "ann", "0 2 * * *", "UTC", {"model": "m"}))
     app = make_app(store, DrawnCluster(), Limits(2), Archives.open(str(tmp_path_factory.mktemp("artifacts"))))
     yield TestClient(app, headers={"Authorization": f"Bearer {token}"}, raise_server_exceptions=False)
     store.close()
@@ -80,12 +92,12 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-@given(st.sampled_from(ENDPOINTS), st.sampled_from(["0", "a", "1a2b3c4d5e6f", "nope", "%00", "é"]), queries, bodies)
+@given(st.sampled_from(ENDPOINTS), st.sampled_from(["0", "a", "1a2b3c4d5e6f", "nope", "%00", "é", "nightly"]), queries, bodies)
 def test_api_whatever_is_sent_answers_as_described(client, endpoint, job, query, body):
     method, path = endpoint
     headers = {"Content-Type": "application/json"}
     answer = client.request(
-        method, path.format(job=job), params=query, content=body if method == "POST" else None, headers=headers
+        method, path.format(job=job, name=job), params=query, content=body if method == "POST" else None, headers=headers
     )
     described = client.get("/openapi.json").json()["paths"][path][method.lower()]["responses"]
     assert str(answer.status_code) in described, (answer.status_code, answer.text)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,12 +13,15 @@ from adjobs.queue import driver
 from adjobs.queue.folder import AttemptEnd, JobFolder, JobSpec
 from adjobs.queue.progress import ProgressReporter
 from adjobs.queue.states import ExitStatus
+from adjobs.retraining.observer import RetrainObserver
+from adjobs.retraining.result import RetrainResult, RetrainState
 from adjobs.storage import open_store
 from adjobs.storage.local import LocalStore
 from adjobs.tracking.comparison import StoredComparison
 from adjobs.tracking.layout import RunRef
 from adjobs.tuning.search import SearchObserver
 from adjobs.types import JobStatus
+from tests.helpers.schedules import retraining
 
 JOB = {"method": "cdo", "data": {"uri": "images", "image_size": 32}, "track": "none"}
 
@@ -168,3 +173,24 @@ def test_drive_comparison_is_started_resumed_or_read_back(settings, folder, monk
     else:
         assert (calls, result["run_id"]) == ([], "9a")
     assert folder.end(1) == AttemptEnd("done", "succeeded")
+
+
+@pytest.mark.parametrize("run_id", ["9a", None])
+def test_drive_retraining_does_a_pass_and_its_sentence_is_the_end(settings, folder, monkeypatch, run_id):
+    calls = []
+
+    def run_retraining(*arguments: Any, **options: Any) -> RetrainResult:
+        calls.append((*arguments, options))
+        return RetrainResult("line-3", RetrainState.PROMOTED, "version 4 is in force", run_id=run_id)
+
+    monkeypatch.setitem(sys.modules, "adjobs.retraining.run", SimpleNamespace(run_retraining=run_retraining))
+    monkeypatch.setattr(driver, "connect", lambda uri: None)
+    folder.write_spec(JobSpec("retrain", "nightly", retraining(Path("/data/line-3"))).to_dict())
+    result = driver.drive("ab12", 1, settings, lambda update: None, SearchObserver())
+    ((config, _, observer, options),) = calls
+    assert (config.model, config.dataset) == ("line-3", "/data/line-3")
+    assert isinstance(observer, RetrainObserver)
+    assert options == {"backend": "ray", "wait_s": driver.PATIENCE_SECONDS}
+    assert (result["sentence"], result["run_id"]) == ("version 4 is in force", run_id)
+    assert folder.end(1) == AttemptEnd("done", "version 4 is in force")
+    assert folder.run() == (None if run_id is None else RunRef(settings.tracking_uri, "9a"))

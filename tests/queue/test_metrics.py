@@ -35,6 +35,7 @@ def test_metrics_of_an_empty_queue_are_zeros(queue):
     assert [values[name] for name in names] == [0.0] * 4
     assert values["adjobs_waiting_seconds_count"] == values["adjobs_running_seconds_count"] == 0.0
     assert values["adjobs_slots"] == 2.0
+    assert values["adjobs_schedules active"] == values["adjobs_schedules paused"] == 0.0
 
 
 def test_metrics_follow_what_the_jobs_do(queue):

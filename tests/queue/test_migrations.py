@@ -11,6 +11,7 @@ from alembic.script import ScriptDirectory
 from adjobs.errors import QueueError
 from adjobs.queue import engine, migrations
 from adjobs.queue.records import NewJob
+from adjobs.queue.schedules import Schedules
 from adjobs.queue.schema import REVISION, metadata, version
 from adjobs.queue.store import JobStore
 from tests.helpers.job_store import open_by_processes
@@ -92,6 +93,20 @@ def test_open_older_database_whose_upgrade_fails_stays_as_it_was(database, reque
         assert connection.execute(sa.select(version)).scalars().all() == [REVISION]
         assert connection.exec_driver_sql("select id from adjobs_jobs").scalars().all() == [identifier]
     connect.dispose()
+
+
+def test_open_database_without_schedules_gets_them_and_keeps_its_jobs(database):
+    """One of revision 0001."""
+    identifier = open_older(database)
+    connect = sa.create_engine(database)
+    with connect.begin() as connection:
+        connection.exec_driver_sql("drop table adjobs_schedules")
+        connection.execute(version.update().values(version_num="0001"))
+    connect.dispose()
+    store = JobStore(database)
+    assert store.get(identifier).name == "a"
+    assert Schedules(store).select() == []
+    store.close()
 
 
 @pytest.mark.slow

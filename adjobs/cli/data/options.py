@@ -60,6 +60,9 @@ NORMAL_CLASS = click.option(
     metavar="NAME",
     help="Class or choice that means normal, in place of good, ok, i.O., pass, no defect and the like. Repeatable.",
 )
+VERSION = click.option(
+    "--version", type=click.IntRange(min=1), help="Version of a data set with versions.  [default: the newest]"
+)
 METHOD = click.option("--method", cls=ListedOption, names=_method_names, help="Also check the labels that this method needs: {}.")
 PROTOCOL = click.option(
     "--protocol",
@@ -82,19 +85,18 @@ SPLIT_FILE = click.option(
 
 
 def dataset_options(*options: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the argument URI, ``--format``, ``--follow-links``, ``--normal-class`` and further options, in this order.
+    """Add the argument URI, ``--format``, ``--follow-links``, ``--normal-class``, ``--version`` and others, in this order.
 
-    The function gets the first four as one DatasetAddress, its first argument.
+    The function gets the first five as one DatasetAddress, its first argument.
     """
 
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
-        def call(
-            *args: Any, uri: str, format_name: str, follow_links: bool, normal_classes: tuple[str, ...], **kwargs: Any
-        ) -> Any:
-            return function(*args, DatasetAddress(uri, format_name, follow_links, normal_classes), **kwargs)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            address = DatasetAddress(**{name: kwargs.pop(name) for name in DatasetAddress._fields})
+            return function(*args, address, **kwargs)
 
-        for option in (*reversed(options), NORMAL_CLASS, FOLLOW_LINKS, FORMAT, click.argument("uri")):
+        for option in (*reversed(options), VERSION, NORMAL_CLASS, FOLLOW_LINKS, FORMAT, click.argument("uri")):
             call = option(call)
         return call
 
@@ -154,6 +156,7 @@ class DatasetAddress(NamedTuple):
     format_name: str
     follow_links: bool
     normal_classes: tuple[str, ...]
+    version: int | None = None
 
 
 class SplitOptions(NamedTuple):
@@ -171,7 +174,7 @@ def open_address(address: DatasetAddress) -> Dataset:
     from adjobs.data.open import open_dataset
     from adjobs.data.reading import NORMAL_CLASSES, ReadOptions
 
-    options = ReadOptions(address.normal_classes or NORMAL_CLASSES, address.follow_links)
+    options = ReadOptions(address.normal_classes or NORMAL_CLASSES, address.follow_links, address.version)
     return open_dataset(address.uri, address.format_name, cache=load_settings().cache, options=options)
 
 

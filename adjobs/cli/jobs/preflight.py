@@ -28,7 +28,8 @@ def refuse_problems(files: Sequence[Path], requests: Sequence[Mapping[str, Any]]
     """
     problems = []
     for file, request, job in zip(files, requests, checked, strict=True):
-        data = request["document"]["data"]["uri"]
+        document = request["document"]
+        data = document["dataset"] if request["verb"] == "retrain" else document["data"]["uri"]
         problems += [f"{file}: {_missing(path, is_data=path == data)}" for path in job["missing"]]
         problems += [job["problem"]] if job["problem"] else []
     if problems:

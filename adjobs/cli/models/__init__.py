@@ -101,12 +101,13 @@ def show(model: str) -> VerbResult:
 @click.argument("a", metavar="VERSION")
 @click.argument("b", metavar="VERSION")
 @_POLICY
+@click.option("--record", is_flag=True, help="Show the verdict in MLflow, too: in the run, tags and description of the second.")
 @verb
-def compare(a: str, b: str, policy: Path | None) -> VerbResult:
+def compare(a: str, b: str, policy: Path | None, record: bool) -> VerbResult:
     """Compare two versions on the test images that both were evaluated on, and show what the gate says of the second.
 
     Nothing is promoted and nothing predicted: the scores are those that the trainings stored. The first stands in the place of
-    the champion.
+    the champion. Without --record nothing is changed.
     """
     gate_policy = read_policy(policy)
     journal = _journal()
@@ -116,6 +117,10 @@ def compare(a: str, b: str, policy: Path | None) -> VerbResult:
     if versions[0].uri == versions[1].uri:
         raise RegistryError(f"{shown(a)} and {shown(b)} are the same version; give two")
     comparison = compare_versions(journal.store.uri, versions[0], versions[1], gate_policy)
+    if record:
+        from adjobs.registry.verdicts import record_verdict
+
+        record_verdict(journal.store.uri, comparison.b, comparison.a, comparison.verdict)
     return comparison, text.comparison(comparison)
 
 

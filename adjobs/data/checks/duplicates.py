@@ -179,29 +179,53 @@ def find_across_splits(
     """
     if not descriptors:
         return {}
-    split_codes, group_codes = (np.unique(np.array(names), return_inverse=True)[1] for names in (splits, groups))
-    hashes = np.array([descriptor.hash for descriptor in descriptors], dtype=np.uint64)
-    pairs = _candidates(hashes, split_codes, group_codes)
-    if not len(pairs):
-        return {}
-    similarities = _compare(descriptors, pairs, progress)
-    typical = _typical_similarity(descriptors, group_codes)
     matches: dict[int, Match] = {}
-    for i in np.flatnonzero(similarities >= typical + (1 - typical) * SIMILARITY):
-        for image, duplicate in (pairs[i], pairs[i][::-1]):
-            if int(image) not in matches or matches[int(image)].similarity < similarities[i]:
-                matches[int(image)] = Match(int(duplicate), float(similarities[i]))
+    for first, second, value in find_pairs(descriptors, (splits, groups), progress=progress):
+        for image, duplicate in ((first, second), (second, first)):
+            if image not in matches or matches[image].similarity < value:
+                matches[image] = Match(duplicate, value)
     return matches
 
 
-def _candidates(hashes: np.ndarray, split_codes: np.ndarray, group_codes: np.ndarray) -> np.ndarray:
-    """Pairs ``(P, 2)`` of images that differ in split and group and whose hashes are close; every pair once."""
+def find_pairs(
+    descriptors: Sequence[Descriptor],
+    names: Sequence[Sequence[str]],
+    images: Sequence[int] | None = None,
+    *,
+    progress: bool = False,
+) -> list[tuple[int, int, float]]:
+    """Pairs of near duplicates that differ in all of several names, such as those of their splits and groups.
+
+    Args:
+        descriptors: descriptors of all images.
+        names: for each kind of name those of all images; images of the same name are not compared. The last is the group's.
+        images: indices of those that are compared with all; None for all.
+        progress: show a progress bar on a terminal's standard error.
+
+    Returns:
+        Two indices, the smaller first, and the similarity.
+    """
+    codes = [np.unique(np.array(kind), return_inverse=True)[1] for kind in names]
+    hashes = np.array([descriptor.hash for descriptor in descriptors], dtype=np.uint64)
+    pairs = _candidates(hashes, codes, np.arange(len(hashes)) if images is None else np.array(images, dtype=np.int64))
+    if not len(pairs):
+        return []
+    similarities = _compare(descriptors, pairs, progress)
+    typical = _typical_similarity(descriptors, codes[-1])
+    return [
+        (int(pairs[i, 0]), int(pairs[i, 1]), float(similarities[i]))
+        for i in np.flatnonzero(similarities >= typical + (1 - typical) * SIMILARITY)
+    ]
+
+
+def _candidates(hashes: np.ndarray, all_codes: Sequence[np.ndarray], images: np.ndarray) -> np.ndarray:
+    """Pairs ``(P, 2)`` of some images with all that differ in all codes and whose hashes are close; every pair once."""
     pairs = [np.empty((0, 2), dtype=np.int64)]
-    rows = max(1, min(256, _MAX_DISTANCES // len(hashes)))
-    for start in range(0, len(hashes), rows):
-        chunk = np.arange(start, min(start + rows, len(hashes)))
+    rows = max(1, min(256, _MAX_DISTANCES // max(1, len(hashes))))
+    for start in range(0, len(images), rows):
+        chunk = images[start : start + rows]
         distance = np.bitwise_count(hashes[chunk, None] ^ hashes[None]).astype(np.uint8)
-        for codes in (split_codes, group_codes):
+        for codes in all_codes:
             distance[codes[chunk, None] == codes[None]] = 255
         nearest = np.argpartition(distance, min(NEIGHBOURS, len(hashes)) - 1, axis=1)[:, :NEIGHBOURS]
         is_close = np.take_along_axis(distance, nearest, axis=1) <= BITS

@@ -75,7 +75,7 @@ def inspect_dataset(
     if callable(split):
         with suppress(DataError):  # reported below with all other problems; wrong settings are raised before reading images
             split(dataset)
-    inspections, reading = _inspect_images(dataset, scale, progress)
+    inspections, reading = inspect_images(dataset, scale, progress)
     images = [inspection.image for inspection in inspections if inspection.image]
     problems = [*dataset.problems, *(problem for inspection in inspections for problem in inspection.problems)]
     problems.extend(_copies(images))
@@ -98,8 +98,12 @@ def inspect_dataset(
     return DatasetReport(problems, reading, levels)
 
 
-def _inspect_images(dataset: Dataset, scale: PixelScale, progress: bool) -> tuple[list[Inspection], ImageReading]:
-    """Read all samples; those with more than 8 bits a second time, when the range of all is known."""
+def inspect_images(dataset: Dataset, scale: PixelScale, progress: bool) -> tuple[list[Inspection], ImageReading]:
+    """Read all samples; those with more than 8 bits a second time, when the range of all is known.
+
+    Returns:
+        An inspection of each sample, in order, and how images are read.
+    """
     details = DetailFile() if len(dataset.samples) > MAX_DETAILS_IN_MEMORY else None
 
     def inspect(sample: Sample, reading: ImageReading | None = None) -> Inspection:

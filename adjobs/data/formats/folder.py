@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from adjobs.data.dataset import Label, Sample
 from adjobs.data.reading import ReadContext
-from adjobs.data.walk import MaskFiles, image_files, refuse_strays, relative_stem, subfolders
+from adjobs.data.walk import (
+    SPLIT_FOLDERS,
+    MaskFiles,
+    clean_defect_type,
+    image_files,
+    is_image,
+    refuse_strays,
+    relative_stem,
+    subfolders,
+)
 from adjobs.errors import DataError
 
 NAME = "folder"
@@ -22,6 +32,7 @@ _LABELS: dict[str, Label] = {
     "defect": "anomalous",
 }
 _MASKS = "masks"
+_UNLABELLED = frozenset({"image", "images", "img", "imgs", "new", "raw", "unlabeled", "unlabelled"})
 
 
 def recognises(root: Path) -> bool:
@@ -41,10 +52,42 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
     for name, folder in folders.items():
         if name in _LABELS:
             samples.extend(_sample(root, image, folder, masks) for image in image_files(folder, context))
-        elif name != _MASKS:
+        elif name == _MASKS:
+            continue
+        elif context.options.require_normal:
             refuse_strays(root, image_files(folder, context), DESCRIPTION)
+        else:
+            samples.extend(_new_samples(root, folder, masks, context))
+    if not context.options.require_normal:
+        samples.extend(_unlabelled(root, image) for image in sorted(root.iterdir()) if is_image(image) and image.is_file())
     masks.refuse_unused("masks/<path>.png is the mask of bad/<path>, whatever the two suffixes")
     return samples
+
+
+def _new_samples(root: Path, folder: Path, masks: MaskFiles, context: ReadContext) -> Iterator[Sample]:
+    """Samples of a folder that is named after what its images show, or not at all.
+
+    Raises:
+        DataError: the folder is named after a split.
+    """
+    if folder.name.lower() in SPLIT_FOLDERS:
+        raise DataError(
+            f"{folder}: is named after a split; a data set chooses itself the splits of what is added; name the folder good, "
+            "unlabelled or after the defect"
+        )
+    for image in image_files(folder, context):
+        name = image.relative_to(root).as_posix()
+        if folder.name.lower() in _UNLABELLED:
+            yield _unlabelled(root, image)
+        elif context.is_normal(folder.name):
+            yield Sample(name, image, "normal")
+        else:
+            mask = masks.find(relative_stem(image, root))
+            yield Sample(name, image, "anomalous", mask=mask, defect=clean_defect_type(folder.name))
+
+
+def _unlabelled(root: Path, image: Path) -> Sample:
+    return Sample(image.relative_to(root).as_posix(), image, "unlabelled")
 
 
 def _sample(root: Path, image: Path, folder: Path, masks: MaskFiles) -> Sample:

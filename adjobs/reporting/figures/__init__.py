@@ -11,6 +11,7 @@ from adjobs.reporting.figures.comparison import ComparedMethod, comparison
 from adjobs.reporting.figures.curves import confusion, histogram, pr, pro, roc
 from adjobs.reporting.figures.defects import defects
 from adjobs.reporting.figures.gallery import Case, galleries, gallery, select_cases
+from adjobs.reporting.figures.gate import gate
 from adjobs.reporting.figures.search import TrialSummary, of_search
 from adjobs.reporting.figures.training import History, training
 from adjobs.types import ImageScores
@@ -31,6 +32,7 @@ __all__ = [
     "defects",
     "galleries",
     "gallery",
+    "gate",
     "histogram",
     "of_search",
     "of_split",

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adjobs.data.dataset import Sample, fingerprint
-from adjobs.data.formats.manifest import read, write_line
+from adjobs.data.formats.manifest import read
 from adjobs.data.labels.masks import Box, Layers, Shapes
+from adjobs.data.manifest_lines import write_line
 from adjobs.data.open import open_dataset
 from adjobs.data.reading import ReadContext
 from adjobs.errors import DataError

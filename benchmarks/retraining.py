@@ -1,0 +1,302 @@
+"""Does a pass bring a new defect type into force, and does the gate stop what it must stop?
+
+    python benchmarks/retraining.py DATA --out OUT --defect blowhole --job job.yaml
+
+Of a labelled data set (such as the magnetic tiles) one defect type and some normal images are held back. The first pass trains
+the champion without them. Then each case begins with that champion and that data set, and puts something into the inbox:
+
+- labelled: images of the held-back type, with boxes in a COCO file;
+- mislabelled: as many normal images that somebody has labelled with boxes of this type;
+- too few: six images of the type.
+
+One pass follows. What it says of champion and challenger is read from its record, and measured once more on all images of the
+type that no pass was given. Everything runs through the command line; what is finished is kept in OUT and not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+from report import machine, table, write_result
+from scipy import ndimage
+
+from adjobs.config.environment import load_settings
+from adjobs.config.settings import Settings
+from adjobs.data.dataset import Sample
+from adjobs.data.open import open_dataset
+from adjobs.metrics.intervals import proportion
+
+COUNT, FEW = 20, 6
+MODEL, FIRST = "tiles", "tiles-first"
+GATE = {
+    "target_gain": 0.3,
+    "auroc_margin": 0.05,
+    "recall_margin": 0.15,
+    "max_false_alarm_rate": 0.2,
+    "max_changed_decisions": 0.2,
+}
+
+
+def main() -> None:
+    """Run all cases and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", help="labelled data set with masks, in a folder")
+    parser.add_argument("--out", type=Path, required=True, help="folder of all that is made")
+    parser.add_argument("--defect", required=True, help="defect type that is held back")
+    parser.add_argument("--job", type=Path, required=True, help="job file of the training, without data.uri")
+    options = parser.parse_args()
+    out = options.out.absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    os.environ |= {"ADJOBS_HOME": str(out / "home"), "ADJOBS_ARTIFACTS": str(out / "artifacts")}
+    held, held_normal = stage(options.data, options.defect, out)
+    job = yaml.safe_load(options.job.read_text())
+    train_champion(out, job)
+    cases = {
+        f"{COUNT} images labelled": held[:COUNT],
+        f"{COUNT} normal images mislabelled": held_normal[:COUNT],
+        f"{FEW} images labelled": held[:FEW],
+    }
+    results = {name: run_case(out, job, name, samples, options.defect) for name, samples in cases.items()}
+    unseen = held[COUNT:]
+    rows = [describe(out, name, result, unseen) for name, result in results.items()]
+    columns = (
+        "inbox",
+        "gate",
+        "state",
+        "new: champion",
+        "new: challenger",
+        "AUROC, challenger minus champion",
+        "recall, likewise",
+        "false alarms of the challenger",
+        "unseen: champion",
+        "unseen: challenger",
+    )
+    about = (
+        f"Data `{Path(options.data).name}`, defect type `{options.defect}` held back ({len(held)} images); job "
+        f"`{options.job.name}`. New: test images of the pass that the champion has not seen. Unseen: {len(unseen)} images of the "
+        f"type that no pass was given. Gate: {', '.join(f'{key} {value:g}' for key, value in GATE.items())}."
+    )
+    body = [
+        about,
+        "",
+        table(f"| {' | '.join(columns)} |", rows, left=3),
+        "",
+        *(f"- **{name}**: {result['sentence']}" for name, result in results.items()),
+        "",
+        "`adjobs models history` after the first case, whose version was rolled back to show it:",
+        "",
+        "```text",
+        results[next(iter(cases))]["history"].strip(),
+        "```",
+    ]
+    write_result("retraining", "Retraining with a new defect type", machine(torch.device("cpu")), body)
+
+
+def stage(data: str, defect: str, out: Path) -> tuple[list[Sample], list[Sample]]:
+    """Copy the data without what is held back; returns the held-back images of the type and the normal ones, in a fixed order."""
+    dataset = open_dataset(data, cache=load_settings().cache)
+    rng = random.Random(0)
+    parts: dict[str, list[Sample]] = defaultdict(list)
+    for sample in dataset.samples:
+        parts[sample.group or sample.id].append(sample)
+    names = sorted(parts)
+    rng.shuffle(names)
+    of_type = [parts[name] for name in names if any(sample.defect == defect for sample in parts[name])]
+    normal = [parts[name] for name in names if all(sample.label == "normal" for sample in parts[name])][:COUNT]
+    held = in_turn(of_type)
+    held_ids = {sample.id for group in (*of_type, *normal) for sample in group}
+    initial = out / "initial"
+    if not initial.exists():
+        unfinished = out / "initial.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        for sample in dataset.samples:
+            for path in sample.files if sample.id not in held_ids else ():
+                target = unfinished / path.relative_to(dataset.root)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+        unfinished.rename(initial)
+    return [sample for sample in held if sample.defect == defect], in_turn(normal)
+
+
+def in_turn(parts: Sequence[Sequence[Sample]]) -> list[Sample]:
+    """One image of each part, then a second one, and so on: the first ones show different parts."""
+    longest = max(map(len, parts), default=0)
+    return [part[index] for index in range(longest) for part in parts if index < len(part)]
+
+
+def train_champion(out: Path, job: Mapping[str, Any]) -> None:
+    """The data set without the type, and the first version."""
+    if (out / "first").exists():
+        return
+    shutil.rmtree(out / "dataset", ignore_errors=True)
+    adjobs("dataset", "create", str(out / "dataset"), "--from", str(out / "initial"), "--protocol", "holdout")
+    retrain(out, job, FIRST, None)
+    shutil.copytree(out / "dataset", out / "first")
+
+
+def run_case(out: Path, job: Mapping[str, Any], name: str, samples: Sequence[Sample], defect: str) -> dict[str, Any]:
+    """One case, from the first champion and the first data set."""
+    slug = name.replace(" ", "-")
+    done = out / f"{slug}.json"
+    if done.exists():
+        return dict(json.loads(done.read_text()))
+    shutil.rmtree(out / "dataset", ignore_errors=True)
+    shutil.copytree(out / "first", out / "dataset")
+    inbox = out / f"inbox-{slug}"
+    shutil.rmtree(inbox, ignore_errors=True)
+    write_inbox(inbox, samples, defect)
+    model = f"{MODEL}-{slug}"
+    register_first(model)
+    result = retrain(out, job, model, inbox)
+    result["history"] = adjobs("models", "history", model)
+    result["record"] = read_record(model, result["number"])
+    if result["state"] == "promoted":
+        adjobs("models", "rollback", model, "--reason", "only to show it")
+        result["history"] = adjobs("models", "history", model)
+    done.write_text(json.dumps(result, indent=1))
+    return result
+
+
+def write_inbox(inbox: Path, samples: Sequence[Sample], defect: str) -> None:
+    """Images with one COCO file of boxes, as a labelling tool would export them."""
+    inbox.mkdir(parents=True)
+    images, annotations = [], []
+    for number, sample in enumerate(samples, 1):
+        name = f"{number:03}{sample.image.suffix}"
+        shutil.copyfile(sample.image, inbox / name)
+        with Image.open(sample.image) as image:
+            width, height = image.size
+        images.append({"id": number, "file_name": name, "width": width, "height": height})
+        for left, top, right, bottom in boxes_of(sample, width, height):
+            box = {"bbox": [left, top, right - left, bottom - top], "area": (right - left) * (bottom - top)}
+            annotations.append({"id": len(annotations) + 1, "image_id": number, "category_id": 1, "iscrowd": 0, **box})
+    document = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": defect}]}
+    (inbox / "annotations.json").write_text(json.dumps(document))
+
+
+def boxes_of(sample: Sample, width: int, height: int) -> list[tuple[int, int, int, int]]:
+    """Boxes around the regions of a mask; around the middle of an image without one, which was labelled by mistake."""
+    if not isinstance(sample.mask, Path):
+        return [(width // 4, height // 4, 3 * width // 4, 3 * height // 4)]
+    with Image.open(sample.mask) as mask:
+        regions, _ = ndimage.label(np.asarray(mask.convert("L")) > 0, np.ones((3, 3)))
+    return [(item[1].start, item[0].start, item[1].stop, item[0].stop) for item in ndimage.find_objects(regions)]
+
+
+def register_first(model: str) -> None:
+    """A model of its own for a case, whose champion is the first one."""
+    from adjobs.registry.changes import promote
+    from adjobs.registry.journal import Journal
+    from adjobs.registry.models import CHAMPION, ModelStore
+    from adjobs.tracking.logged_model import pin_model_uri
+
+    settings = load_settings()
+    store = ModelStore(settings.tracking_uri)
+    journal = Journal(store, settings.artifacts, "benchmark")
+    first = store.versions(store.model(FIRST))[0]
+    version = store.register(model, first.run_id, pin_model_uri(settings.tracking_uri, first.run_id), {})
+    if store.model(model).aliases.get(CHAMPION) is None:
+        promote(journal, model, version.version, reason="trained without the type")
+
+
+def retrain(out: Path, job: Mapping[str, Any], model: str, inbox: Path | None) -> dict[str, Any]:
+    """One pass."""
+    document = {
+        "model": model,
+        "dataset": str(out / "dataset"),
+        "inbox": None if inbox is None else str(inbox),
+        "job": dict(job),
+        "when": {"new_labels": 1},
+        "gate": GATE,
+    }
+    path = out / f"{model}.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return dict(json.loads(adjobs("retrain", str(path), "--local", "--json")))
+
+
+def read_record(model: str, number: int) -> dict[str, Any]:
+    """What the step of the gate recorded."""
+    from adjobs.retraining.passes import Passes
+    from adjobs.retraining.run import location
+    from adjobs.storage import open_store
+
+    outcome = Passes(open_store(location(load_settings().artifacts, model))).get(number).outcome("gate")
+    assert outcome is not None
+    return outcome
+
+
+def describe(out: Path, name: str, result: Mapping[str, Any], unseen: Sequence[Sample]) -> list[str]:
+    """A row of the table."""
+    record = result["record"]
+    new = [item for item in record["decisions"] if item["is_new"]]
+    checks = {check["name"]: check for check in record["verdict"]["checks"]}
+    champion, challenger = (
+        count_alarms(load_settings(), f"models:/{result['model']}/{number}", unseen)
+        for number in (result["champion"], result["version"])
+    )
+    return [
+        name,
+        record["decision"],
+        result["state"],
+        f"{sum(item['champion'] for item in new)} of {len(new)}",
+        f"{sum(item['challenger'] for item in new)} of {len(new)}",
+        limits(checks["auroc"]),
+        limits(checks["recall"]),
+        limits(checks["false_alarm_rate"]),
+        share(champion, len(unseen)),
+        share(challenger, len(unseen)),
+    ]
+
+
+def count_alarms(settings: Settings, model: str, samples: Sequence[Sample]) -> int:
+    """How many images a version raises an alarm on."""
+    from tempfile import TemporaryDirectory
+
+    from adjobs.inference.detector import Detector
+    from adjobs.tracking.logged_model import download
+
+    with TemporaryDirectory() as folder:
+        detector = Detector.load(download(settings.tracking_uri, model, Path(folder)))
+    return sum(prediction.decision == "anomalous" for prediction in detector([sample.image for sample in samples]))
+
+
+def limits(check: Mapping[str, Any]) -> str:
+    """A value with its limits."""
+    if check["value"] is None:
+        return str(check["status"])
+    if check["low"] is None:
+        return f"{check['value']:+.3f}"
+    return f"{check['value']:+.3f} ({check['low']:+.3f} to {check['high']:+.3f})"
+
+
+def share(count: int, total: int) -> str:
+    """Images of all, and the share with its 95 % interval."""
+    estimate = proportion(count, total)
+    return f"{count} of {total}, {estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})" if total else "–"
+
+
+def adjobs(*arguments: str) -> str:
+    """What a verb prints; the benchmark ends with its error."""
+    print("adjobs", *arguments, file=sys.stderr)
+    done = subprocess.run([sys.executable, "-m", "adjobs", *arguments], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode not in (0, 1):
+        raise SystemExit(done.returncode)
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()
