@@ -32,7 +32,8 @@ def nearness(scores: np.ndarray, threshold: float, validation: np.ndarray) -> np
     """
     everything = np.concatenate([scores, validation])
     gap = np.abs(rank(scores, everything) - rank(np.array([threshold]), everything))
-    near: np.ndarray = np.exp(-gap / NEAR)
+    between = np.maximum(gap - 0.5 / len(everything), 0)  # without half of the image itself
+    near: np.ndarray = np.exp(-between / NEAR)
     return near
 
 

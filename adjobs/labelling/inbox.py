@@ -116,8 +116,8 @@ def _path_of(address: str) -> str:
     """The path in an address of an image."""
     if address.startswith("s3://"):
         return address
-    parts = urlsplit(address)
-    return unquote(parts.query.removeprefix("d=")) if parts.query.startswith("d=") else unquote(parts.path)
+    url = urlsplit(address)
+    return unquote(url.query.removeprefix("d=")) if url.query.startswith("d=") else unquote(url.path)
 
 
 def _fetch_image(client: LabelStudioClient, task: dict[str, Any], name: str, folder: OutputFolder) -> bool:

@@ -6,25 +6,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
 from adjobs.config.settings import Settings
-from adjobs.data.checks.duplicates import find_across_splits
-from adjobs.data.walk import content_hash
-from adjobs.errors import DataError, JobError
+from adjobs.errors import JobError
 from adjobs.inference.regions import Region
 from adjobs.labelling import criteria
+from adjobs.labelling.candidates import Candidates, Duplicate, gather_candidates
 from adjobs.labelling.features import standardise
-from adjobs.labelling.images import ImageSource, find_sources
-from adjobs.labelling.model import RankingModel, load_model
-from adjobs.labelling.scoring import DescribedImages, Failure, HashedImage, ImageScorer, ScoredImage, hash_sources
+from adjobs.labelling.images import ImageSource
+from adjobs.labelling.scoring import Failure, ScoredImage
 from adjobs.labelling.selection import select_diverse
-from adjobs.parallel import in_threads
-
-MAX_KNOWN = 5000
-"""Images of the model's data set that images are compared with, evenly spaced; the contents of all are compared."""
 
 _NEAR, _NOVEL = 0.5, 0.9  # from which a criterion is named as a reason
 
@@ -92,14 +86,6 @@ class Suggestion:
         }
 
 
-class Duplicate(NamedTuple):
-    """An image that is left out, the image that it repeats, and whether that is labelled or a candidate itself."""
-
-    source: ImageSource
-    of: str
-    is_labelled: bool
-
-
 @dataclass(frozen=True)
 class SuggestResult:
     """Images to label, the most instructive first.
@@ -163,85 +149,31 @@ def suggest(
         StorageError: it is not a detector, or S3 refuses.
     """
     options = options or SuggestOptions()
-    sources = find_sources(images, settings.cache, follow_links=options.follow_links)
-    ranking = load_model(model, settings)
-    hashed, failures = hash_sources(sources, progress)
-    candidates, duplicates = _without_copies(hashed, ranking, progress)
-    scorer = ImageScorer(ranking.detector, progress)
-    scored, unscored = scorer.score(candidates)
-    known = scorer.describe(_evenly(ranking.known.labelled, MAX_KNOWN)) if scored else DescribedImages.empty()
-    scored, near = _without_near_duplicates(scored, known, progress)
-    duplicates, failures = [*duplicates, *near], [*failures, *unscored]
-    if not scored:
-        raise DataError(_nothing_left(len(sources), duplicates, failures))
-    train = known.select(set(ranking.known.train))
-    return SuggestResult(
-        suggestions=tuple(_choose(scored, train.features, ranking, options)),
-        model=ranking.name,
-        threshold=ranking.detector.threshold,
-        candidates=len(scored),
-        duplicates=tuple(duplicates),
-        failures=tuple(failures),
-        n_known=len(train.paths),
-        defects=ranking.known.defects,
-    )
+    return choose(gather_candidates(model, images, settings, follow_links=options.follow_links, progress=progress), options)
 
 
-def _without_copies(
-    hashed: Sequence[HashedImage], ranking: RankingModel, progress: bool
-) -> tuple[list[HashedImage], list[Duplicate]]:
-    """Images whose content is neither labelled nor that of an earlier image, and the others."""
-    labelled = _digests(ranking.known.labelled, progress)
-    first: dict[str, str] = {}
-    candidates, duplicates = [], []
-    for image in hashed:
-        if image.digest in labelled:
-            duplicates.append(Duplicate(image.source, str(labelled[image.digest]), is_labelled=True))
-        elif image.digest in first:
-            duplicates.append(Duplicate(image.source, first[image.digest], is_labelled=False))
-        else:
-            first[image.digest] = image.source.name
-            candidates.append(image)
-    return candidates, duplicates
-
-
-def _digests(paths: Sequence[Path], progress: bool) -> dict[str, Path]:
-    """Images by the sha256 of their files, without those that are gone."""
-    present = [path for path in paths if path.is_file()]
-    digests = in_threads(content_hash, present, text="hashing", progress=progress)
-    return dict(zip(digests, present, strict=True))
-
-
-def _without_near_duplicates(
-    scored: list[ScoredImage], known: DescribedImages, progress: bool
-) -> tuple[list[ScoredImage], list[Duplicate]]:
-    """Images that are nearly the same as no known image, and the others."""
-    descriptors = [*(image.descriptor for image in scored), *known.descriptors]
-    splits = ["candidates"] * len(scored) + ["known"] * len(known.descriptors)
-    groups = [str(i) for i in range(len(descriptors))]
-    matches = find_across_splits(descriptors, splits, groups, progress=progress) if known.descriptors else {}
-    remaining = [image for i, image in enumerate(scored) if i not in matches]
-    duplicates = [
-        Duplicate(image.source, str(known.paths[matches[i].image_index - len(scored)]), is_labelled=True)
-        for i, image in enumerate(scored)
-        if i in matches
-    ]
-    return remaining, duplicates
-
-
-def _choose(scored: Sequence[ScoredImage], train: np.ndarray, ranking: RankingModel, options: SuggestOptions) -> list[Suggestion]:
-    """The images to label, in order."""
+def choose(candidates: Candidates, options: SuggestOptions) -> SuggestResult:
+    """Choose among images that have been scored."""
+    ranking, scored, train = candidates.ranking, candidates.scored, candidates.train
     raw = np.stack([image.features for image in scored])
     reference = train if len(train) else raw
     features = standardise(raw, reference)
-    known = standardise(train, reference) if len(train) else train
     scores = np.array([image.prediction.score for image in scored])
     near = criteria.nearness(scores, ranking.detector.threshold, ranking.validation)
-    novel = criteria.novelty(features, known)
+    novel = criteria.novelty(features, standardise(train, reference) if len(train) else features[:0])
     weight = options.near_threshold + options.novelty
     values = (options.near_threshold * near + options.novelty * novel) / weight if weight else np.ones(len(scored))
     order = select_diverse(values, features, min(options.count, len(scored)), options.diversity)
-    return [_suggestion(scored[i], float(near[i]), float(novel[i]), bool(len(train))) for i in order]
+    return SuggestResult(
+        suggestions=tuple(_suggestion(scored[i], float(near[i]), float(novel[i]), bool(len(train))) for i in order),
+        model=ranking.name,
+        threshold=ranking.detector.threshold,
+        candidates=len(scored),
+        duplicates=candidates.duplicates,
+        failures=candidates.failures,
+        n_known=len(train),
+        defects=ranking.known.defects,
+    )
 
 
 def _suggestion(image: ScoredImage, near: float, novel: float, has_train: bool) -> Suggestion:
@@ -261,20 +193,4 @@ def _suggestion(image: ScoredImage, near: float, novel: float, has_train: bool) 
         near_threshold=near,
         novelty=novel,
         reason="; ".join(reasons),
-    )
-
-
-def _evenly(paths: Sequence[Path], count: int) -> list[Path]:
-    """At most ``count`` of the paths, evenly spaced."""
-    return [paths[int(i)] for i in np.unique(np.linspace(0, len(paths) - 1, min(count, len(paths))).astype(int))]
-
-
-def _nothing_left(total: int, duplicates: Sequence[Duplicate], failures: Sequence[Failure]) -> str:
-    if failures and not duplicates:
-        return f"none of the {total} images can be scored, first: {failures[0].error}"
-    first = duplicates[0]
-    unreadable = f"; {len(failures)} cannot be scored, first: {failures[0].error}" if failures else ""
-    return (
-        f"none of the {total} images is left to label: {len(duplicates)} repeat images of the model's data set, such as "
-        f"{first.source.name} ({first.of}){unreadable}; give images that are not labelled"
     )

@@ -80,14 +80,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, method: str) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        parts = urlsplit(self.path)
-        self.server.requests.append(f"{method} {parts.path}")
-        failures = self.server.failures.get(f"{method} {parts.path}", [])
+        url = urlsplit(self.path)
+        self.server.requests.append(f"{method} {url.path}")
+        failures = self.server.failures.get(f"{method} {url.path}", [])
         failure = failures.pop(0) if failures else None
         if isinstance(failure, int):
             self._send(failure, {"detail": "failed on request"})
             return
-        status, document = self._route(method, parts.path, {k: v[0] for k, v in parse_qs(parts.query).items()}, body)
+        status, document = self._route(method, url.path, {k: v[0] for k, v in parse_qs(url.query).items()}, body)
         if failure == "lost":
             self.close_connection = True
             return

@@ -13,7 +13,7 @@ def test_rank_counts_equals_one_half():
 def test_nearness_is_the_share_of_images_between_score_and_threshold():
     # In order: 1, 2, threshold 2.5, 3, 100: one image lies between the threshold and 1, or 100, none up to 2 or 3.
     near = nearness(np.array([1.0, 2, 3, 100]), 2.5, np.empty(0))
-    assert near == pytest.approx(np.exp(-np.array([0.375, 0.125, 0.125, 0.375]) / NEAR))
+    assert near == pytest.approx(np.exp(-np.array([0.25, 0, 0, 0.25]) / NEAR))
 
 
 def test_nearness_does_not_depend_on_the_scale_of_scores():
