@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from adjobs.config.job import JobConfig
 from adjobs.config.settings import Settings
@@ -37,6 +37,13 @@ OnProgress = Callable[[ProgressUpdate], None]
 Outcome = TypeVar("Outcome")
 
 
+class TrainRequest(NamedTuple):
+    """Who has a job trained: an id of the caller, and the command that goes on when it is interrupted."""
+
+    id: str
+    command: str
+
+
 def train(
     job: JobConfig,
     settings: Settings,
@@ -45,7 +52,7 @@ def train(
     on_progress: OnProgress,
     parent: ParentRun | None = None,
     on_open: Callable[[RunRef], None] | None = None,
-    tags: Mapping[str, str] | None = None,
+    request: TrainRequest | None = None,
 ) -> TrainResult:
     """Train a job from the start.
 
@@ -56,7 +63,7 @@ def train(
         on_progress: called with the progress.
         parent: the search that it belongs to.
         on_open: called with the run when it is open, before it trains.
-        tags: more tags of the run.
+        request: by whom it was requested; None for a run of its own.
 
     Raises:
         AdjobsError: the job cannot be done; most reasons are found before a run is opened.
@@ -64,21 +71,22 @@ def train(
     started_at = time.perf_counter()
     prepared = prepare(job, settings)
     with training_backend(prepared.job, settings, backend, on_progress, finalize_run) as run_task:
-        task = open_run(prepared, settings, {"launcher": backend, **(tags or {})}, parent)
-        with managed_run(task.run, resume_command(task.run)):
+        tags = {"launcher": backend} | ({} if request is None else {REQUEST_TAG: request.id})
+        task = open_run(prepared, settings, tags, parent)
+        with managed_run(task.run, resume_command(task.run) if request is None else request.command):
             if on_open is not None:
                 on_open(task.run)
             finalized = run_task(task, storage_of(settings, task.run.run_id))
     return _result(task, finalized, time.perf_counter() - started_at)
 
 
-def train_once(job: JobConfig, settings: Settings, request_id: str, *, backend: Backend, on_progress: OnProgress) -> RunRef:
-    """Train a job under an id, however often it is requested: a run that was opened for it before is continued, or finished.
+def train_once(job: JobConfig, settings: Settings, request: TrainRequest, *, backend: Backend, on_progress: OnProgress) -> RunRef:
+    """Train a job once, however often it is requested: a run that was opened for the request before is continued, or finished.
 
     Args:
         job: the resolved job, recorded in MLflow.
         settings: where MLflow, storage and Ray are.
-        request_id: of the caller.
+        request: of the caller.
         backend: ``local`` trains in this process, ``ray`` on a cluster.
         on_progress: called with the progress.
 
@@ -89,21 +97,21 @@ def train_once(job: JobConfig, settings: Settings, request_id: str, *, backend: 
         AdjobsError: as :func:`train` and :func:`resume`.
     """
     assert job.track is not None
-    run = find_requested_run(settings.tracking_uri, job.track.experiment, request_id)
+    run = find_requested_run(settings.tracking_uri, job.track.experiment, request.id)
     if run is None:
-        tags = {REQUEST_TAG: request_id}
-        return RunRef(settings.tracking_uri, train(job, settings, backend=backend, on_progress=on_progress, tags=tags).run_id)
+        result = train(job, settings, backend=backend, on_progress=on_progress, request=request)
+        return RunRef(settings.tracking_uri, result.run_id)
     reader = open_reader(run)
     if reader.info.status == JobStatus.FINISHED:
         return run
     ensure_not_running(f"run {run.run_id}", reader.info.status, reader.info.tags)
     if "storage" in reader.info.tags and {JOB_FILE, SPLIT_FILE} <= set(reader.artifacts()):
-        resume(run, settings, on_progress=on_progress)
+        resume(run, settings, on_progress=on_progress, parent_command=request.command)
         return run
     prepared = prepare(job, settings)  # its driver died before it had recorded the job
     with training_backend(prepared.job, settings, backend, on_progress, finalize_run) as run_task:
         task = reopen_run(prepared, settings, run)
-        with managed_run(run, resume_command(run)):
+        with managed_run(run, request.command):
             run_task(task, storage_of(settings, run.run_id))
     return run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -145,7 +146,6 @@ class ModelStore:
             source: URI of its logged model, ``models:/m-…``.
             tags: of the version, without our prefix.
         """
-        import mlflow
         from mlflow.exceptions import MlflowException
 
         with mlflow_errors(self.uri):
@@ -157,9 +157,19 @@ class ModelStore:
         known = next((version for version in self.versions(self.model(name)) if version.run_id == run_id), None)
         if known is not None:
             return known
+        own, model_id = {f"{TAG}{key}": value for key, value in tags.items()}, source.removeprefix("models:/")
         with mlflow_errors(self.uri):
-            item = mlflow.register_model(source, name, tags={f"{TAG}{key}": value for key, value in tags.items()})
+            item = self._client.create_model_version(name, source, run_id=run_id, tags=own, model_id=model_id)
+            self._link(model_id, name, str(item.version))
         return self.version(self.model(name), int(item.version))
+
+    def _link(self, model_id: str, name: str, version: str) -> None:
+        """Let the page of a logged model name its version, as mlflow.register_model does, which also prints."""
+        from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
+
+        known = json.loads(self._client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
+        versions = json.dumps([*known, {"name": name, "version": version}])
+        self._client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: versions})
 
     def set_alias(self, name: str, alias: str, version: int | None) -> None:
         """Let an alias stand for a version, or for none."""

@@ -11,6 +11,8 @@ from typing import Any
 class RetrainState(StrEnum):
     """How a retraining ended, or why there was none."""
 
+    DUE = "due"
+    """A pass would start; of a preview only."""
     NOT_DUE = "not due"
     IN_FLIGHT = "in flight"
     """Another process works on it."""

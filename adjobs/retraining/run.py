@@ -136,7 +136,7 @@ class _Retraining:
         last = passes.last()
         if last is not None and last.outcome(END) is None:
             text = f"pass {last.start.number} was interrupted, and would go on"
-            return RetrainResult(self._config.model, RetrainState.NOT_DUE, text, last.start.number, last.start.reasons)
+            return RetrainResult(self._config.model, RetrainState.DUE, text, last.start.number, last.start.reasons)
         added = self._add(dry_run=True)
         count = 0 if added is None else added.added + added.updated
         champion = find_champion(self._journal, self._config.model, self._config.dataset)
@@ -145,7 +145,7 @@ class _Retraining:
         )
         return RetrainResult(
             self._config.model,
-            RetrainState.NOT_DUE,
+            RetrainState.DUE if due.is_due else RetrainState.NOT_DUE,
             f"{due.sentence} (--dry-run: nothing was changed)",
             reasons=due.reasons,
             taken_in=added,

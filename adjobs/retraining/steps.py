@@ -67,7 +67,11 @@ def train(context: PassContext) -> dict[str, Any]:
         run_id = _search(context)
     else:
         run_id = run.train_once(
-            job, settings, start.request_id, backend=context.backend, on_progress=context.observer.on_progress
+            job,
+            settings,
+            run.TrainRequest(start.request_id, "adjobs retrain"),
+            backend=context.backend,
+            on_progress=context.observer.on_progress,
         ).run_id
     return {"run_id": run_id, "model": pin_model_uri(settings.tracking_uri, run_id)}
 

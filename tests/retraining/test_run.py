@@ -205,7 +205,7 @@ def test_preview_changes_nothing(world):
     world.promote(3)
     world.inbox = [f"new/{i}" for i in range(5)]
     result = world.preview()
-    assert result.sentence == "due: 5 new labels (--dry-run: nothing was changed)"
+    assert (str(result.state), result.sentence) == ("due", "due: 5 new labels (--dry-run: nothing was changed)")
     assert (world.version, world.calls, result.champion) == (1, [], 3)
     assert not Path(location(settings_of(world.folder).artifacts, MODEL)).exists()
 
