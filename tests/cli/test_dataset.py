@@ -113,3 +113,15 @@ def test_data_verbs_read_a_version(created, tmp_path):
         result = runner.invoke(main, ["data", "show", str(created), "--version", str(version), "--json"])
         assert json.loads(result.stdout)["images"] == images
     assert runner.invoke(main, ["data", "check", str(created), "--version", "1"]).exit_code == 0
+
+
+def test_add_stopped_by_ctrl_c_says_how_to_go_on(created, tmp_path, monkeypatch):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    inbox = draw(tmp_path / "inbox", "scratch/x.png", seed=1)
+    with monkeypatch.context() as patch:
+        patch.setattr("adjobs.storage.LocalStore.put", interrupt)
+        stopped = run("add", created, inbox)
+    assert (stopped.exit_code, stopped.stderr) == (130, "stopped; run the same command again to complete it\n")
+    assert run("add", created, inbox).stdout.startswith("version 2: 1 image added")

@@ -291,6 +291,20 @@ def test_add_to_dataset_group_follows_its_split(tmp_path):
     assert (len(entries), len({entry.split for entry in entries})) == (12, 1)
 
 
+def test_add_to_dataset_group_that_was_cut_follows_most_of_its_images(tmp_path):
+    names = [f"{i}.png" for i in range(12)]
+    draw(tmp_path / "source", " ".join(names))
+    splits = ["train", "val", "test"] + ["train"] * 3 + ["val"] * 3 + ["test"] * 3
+    lines = [
+        {"image": name, "label": "normal", "split": split, "group": "board" if i in (0, 1, 6, 7) else None}
+        for i, (name, split) in enumerate(zip(names, splits, strict=True))
+    ]
+    create(tmp_path, as_manifest(tmp_path / "source", *lines))
+    inbox = draw(tmp_path / "inbox", "x.png y.png", seed=1)
+    add(tmp_path, as_manifest(inbox, *({"image": name, "label": "anomalous", "group": "board"} for name in ("x.png", "y.png"))))
+    assert {entry.split for entry in open_set(tmp_path).samples() if entry.added == 2} == {"val"}
+
+
 def near_copy(path: Path, target: Path) -> None:
     """A copy with other noise in a few pixels."""
     from PIL import Image

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +12,7 @@ from adjobs.cli.data.options import ScaleOptions, scale_options
 from adjobs.cli.dataset import text
 from adjobs.cli.dataset.options import PROTOCOL, RuleOptions, SourceOptions, rule_options, source_options
 from adjobs.cli.output import EXIT_PROBLEMS, VerbResult, verb
-from adjobs.errors import JobError
+from adjobs.errors import JobError, Stopped
 
 if TYPE_CHECKING:
     from adjobs.config.settings import Settings
@@ -54,7 +56,8 @@ def create(
         raise JobError(f"--protocol: got {protocol} without --from, and there is nothing to split; remove it, or give --from")
     options = ReadOptions(reading.normal_classes or NORMAL_CLASSES, reading.follow_links)
     origin = None if source is None else Origin(source, reading.format_name, protocol, options, scale.to_scale())
-    result = create_dataset(uri, settings=settings, author=_author(), rule=rule.to_rule(), origin=origin, progress=True)
+    with _completed_by_the_same_command():
+        result = create_dataset(uri, settings=settings, author=_author(), rule=rule.to_rule(), origin=origin, progress=True)
     return result, text.creation(result)
 
 
@@ -81,20 +84,21 @@ def add(
     from adjobs.data.reading import NORMAL_CLASSES
     from adjobs.versioning.adding import add_to_dataset
 
-    result = add_to_dataset(
-        uri,
-        source,
-        settings=settings,
-        author=_author(),
-        message=message,
-        format=reading.format_name,
-        relabel=relabel,
-        dry_run=dry_run,
-        progress=True,
-        normal_classes=reading.normal_classes or NORMAL_CLASSES,
-        follow_links=reading.follow_links,
-        scale=scale.to_scale(),
-    )
+    with _completed_by_the_same_command():
+        result = add_to_dataset(
+            uri,
+            source,
+            settings=settings,
+            author=_author(),
+            message=message,
+            format=reading.format_name,
+            relabel=relabel,
+            dry_run=dry_run,
+            progress=True,
+            normal_classes=reading.normal_classes or NORMAL_CLASSES,
+            follow_links=reading.follow_links,
+            scale=scale.to_scale(),
+        )
     return result, text.addition(result, dry_run=dry_run), EXIT_PROBLEMS if result.set_aside else 0
 
 
@@ -124,6 +128,15 @@ def log(uri: str) -> VerbResult:
     dataset = VersionedDataset.open(uri)
     records = dataset.records()
     return {"uri": dataset.uri, "versions": [record.to_dict() for record in records]}, text.history(dataset.uri, records)
+
+
+@contextmanager
+def _completed_by_the_same_command() -> Iterator[None]:
+    """Say, when the verb is stopped, how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Stopped("stopped; run the same command again to complete it") from error
 
 
 def _settings() -> Settings:
