@@ -20,11 +20,11 @@ def p_values(shift: float, repeats: int, share: float = 0.05, anomalous: float =
 
 
 def test_separation_of_equal_distributions_keeps_the_level():
-    assert (p_values(0, 150, share=0.0) <= 0.1).mean() < 0.19  # 99.9 % of all repetitions at 10 %
+    assert (p_values(0, 80, share=0.0) <= 0.1).mean() < 0.22  # 99.9 % of all repetitions at 10 %
 
 
 def test_separation_allows_a_few_anomalies():
-    assert (p_values(0, 80, anomalous=0.05) <= 0.1).mean() < 0.22
+    assert (p_values(0, 50, anomalous=0.05) <= 0.1).mean() < 0.27
 
 
 def test_separation_of_shifted_features_rejects():

@@ -73,6 +73,6 @@ def test_compare_samples_is_repeatable():
 
 def test_compare_samples_equal_distributions_seldom_report_drift():
     options, generator = DriftOptions(alpha=0.2, max_anomalous_share=0.0), np.random.default_rng(0)
-    tables = (sample(40, seed, features=False) for seed in range(160))
+    tables = (sample(40, seed, features=False) for seed in range(120))
     drifts = [compare_samples(a, b, options, generator).has_drifted is True for a, b in zip(tables, tables, strict=True)]
-    assert np.mean(drifts) < 0.36  # 99.9 % of all repetitions at 20 %
+    assert np.mean(drifts) < 0.39  # 99.9 % of all repetitions at 20 %
