@@ -4,6 +4,7 @@
     eval "$(adjobs status --env)"           # before it: MLflow and S3 of the embedded stack, too
 
 Each figure is the median of five calls in a process that has imported and connected everything; a whole command is a new process.
+With a Chromium on the PATH, MLflow's page of the model is opened in it, too.
 The model that is made on the stack stays there; delete it in MLflow.
 """
 
@@ -15,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +32,7 @@ from adjobs.registry.journal import LOCATION_TAG, Journal
 from adjobs.registry.models import CHAMPION, ModelStore
 from adjobs.registry.record import Action, AliasChange, HistoryRecord
 from adjobs.storage import open_store
+from adjobs.tracking.layout import UI_QUERY
 
 REPEATS = 5
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -74,6 +77,46 @@ def command_seconds(environment: Mapping[str, str], *words: str) -> float:
     return time.perf_counter() - started_at
 
 
+def page_seconds(tracking_uri: str, name: str, newest: int) -> dict[str, float]:
+    """Durations until MLflow's page of a model shows its newest version: in a fresh browser, and again with its files cached."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from tests.helpers.browser import CHROMIUM, running_browser
+    from tests.helpers.postgres import free_port
+
+    if CHROMIUM is None:
+        return {}
+    port, durations = free_port(), []
+    options = {"backend-store-uri": tracking_uri, "host": "127.0.0.1", "port": port, "workers": 1}
+    command = [sys.executable, "-m", "mlflow", "server", *(f"--{key}={value}" for key, value in options.items())]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            wait_for_answer(f"http://127.0.0.1:{port}/health")
+            with running_browser() as browser:
+                for _ in range(2):
+                    started_at = time.perf_counter()
+                    tab = browser.open(f"http://127.0.0.1:{port}/#/models/{name}{UI_QUERY}")
+                    tab.wait(f"document.body?.innerText.includes('Version {newest}')", 120)
+                    durations.append(time.perf_counter() - started_at)
+                    tab.close()
+        finally:
+            server.terminate()
+    first, again = durations
+    return {"MLflow's page of the model in a browser, first time": first, "MLflow's page of the model, again": again}
+
+
+def wait_for_answer(url: str) -> None:
+    """Until a server answers."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
 def run(place: str, tracking_uri: str, artifacts: str, versions: int, changes: int) -> list[list[str]]:
     """One row for each figure of a place."""
     journal = Journal(ModelStore(tracking_uri), artifacts, "ann")
@@ -100,6 +143,8 @@ def run(place: str, tracking_uri: str, artifacts: str, versions: int, changes: i
         "whole command `adjobs models history MODEL`": command_seconds(environment, "history", name),
         "whole command `adjobs models --help`": command_seconds(environment, "--help"),
     }
+    if tracking_uri.startswith("sqlite"):
+        figures |= page_seconds(tracking_uri, name, versions)
     return [[place, figure, f"{seconds:.3f}"] for figure, seconds in figures.items()]
 
 

@@ -32,6 +32,7 @@ ELSEWHERE = {
     "make test-fast": "runs this test",
     "make test": "runs this test",
     "make bench": "measures for minutes",
+    "adjobs drift RUN images/": "tests/cli/test_drift.py; eleven images cannot tell",
     "adjobs up": "tests/integration/conftest.py",
     "adjobs status": "tests/integration/test_stack.py",
     "adjobs down": "tests/integration/conftest.py",

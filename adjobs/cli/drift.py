@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 @click.option("--follow-links", is_flag=True, help="Follow symbolic links that lead out of the folders.")
 @verb
 def command(
-    model: str, images: tuple[str, ...], out: Path | None, is_logged: bool, follow_links: bool, **options: object
+    model: str, images: tuple[str, ...], out: Path | None, is_logged: bool, follow_links: bool, **options: Any
 ) -> VerbResult:
     """Test whether recent images still resemble the normal images that MODEL was evaluated on.
 
@@ -58,7 +58,7 @@ def command(
     from adjobs.config.environment import load_settings
     from adjobs.drift.options import DriftOptions
 
-    chosen = DriftOptions(**options, follow_links=follow_links)  # type: ignore[arg-type]
+    chosen = DriftOptions(**options, follow_links=follow_links)
     settings = load_settings()
 
     from adjobs.drift.run import log_result, measure_drift

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from adjobs.comparison.result import ComparisonResult, CurvePoint, MethodResult, MethodState, Ranking
 from adjobs.evaluation.compare import Difference
 from adjobs.reporting import figures
+from adjobs.reporting.description import DESCRIPTION_FIGURE, markdown_table
 from adjobs.reporting.figures.style import metric_name
 from adjobs.tracking.comparison import RESULT_FILE, SUMMARY_FILE
-from adjobs.tracking.layout import FIGURES
+from adjobs.tracking.layout import DESCRIPTION_DPI, FIGURES, artifact_link
 from adjobs.tracking.writer import RunWriter
 
 
@@ -21,7 +22,10 @@ def log_report(writer: RunWriter, result: ComparisonResult) -> None:
     writer.log_metrics(values, len(result.ranking.complete))
     writer.log_json(result.to_dict(), RESULT_FILE)
     writer.log_text(summarise(result), SUMMARY_FILE)
-    writer.log_figure(draw(result.ranking), f"{FIGURES}/comparison.png")
+    figure = draw(result.ranking)
+    writer.log_figure(figure, f"{FIGURES}/comparison.png")
+    writer.log_figure(figure, DESCRIPTION_FIGURE, DESCRIPTION_DPI)
+    writer.set_description(describe(result, artifact_link(writer.ref.run_id, DESCRIPTION_FIGURE)))
     writer.set_tags({"chosen": result.chosen, "chosen_run": result.chosen_run})
 
 
@@ -145,22 +149,28 @@ def describe_test(result: ComparisonResult) -> str:
 
 def summarise(result: ComparisonResult) -> str:
     """The result as Markdown."""
+    return "\n".join([f"# Which method for {result.data}", "", *_summary(result, _markdown)]).rstrip() + "\n"
+
+
+def describe(result: ComparisonResult, figure: str) -> str:
+    """The same for MLflow's page of the run, with the figure at an address."""
+    return "\n".join([*_summary(result, markdown_table), "", f"![methods by metric and cost]({figure})"])
+
+
+def _summary(result: ComparisonResult, table: Callable[[Sequence[str], Sequence[Sequence[str]]], list[str]]) -> list[str]:
     ranking = result.ranking
-    lines = [
-        f"# Which method for {result.data}",
-        "",
+    return [
         " ".join(result.recommendation),
         "",
         f"{describe_test(result)}.",
         "",
-        *_markdown(table_header(ranking), table_rows(ranking)),
+        *table(table_header(ranking), table_rows(ranking)),
         "",
         f"{describe_counts(ranking)}. The intervals of the differences hold together with 95 % confidence.",
         "",
-        *([*_markdown(curve_header(ranking), curve_rows(ranking)), ""] if ranking.curves else []),
+        *([*table(curve_header(ranking), curve_rows(ranking)), ""] if ranking.curves else []),
         *(f"- {line}" for line in not_compared(ranking)),
     ]
-    return "\n".join(lines).rstrip() + "\n"
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -191,15 +191,13 @@ def _test(
     ref: RunRef, settings: Settings, observer: ComparisonObserver, resume_command: str
 ) -> tuple[dict[str, Estimate], str | None]:
     """Evaluate the chosen method on the test split and log its model, once; returns its metrics there and its model."""
-    info = open_reader(ref).info
-    if "model" not in info.tags or info.status != JobStatus.FINISHED:
+    reader = open_reader(ref)
+    if "model" not in reader.info.tags or reader.info.status != JobStatus.FINISHED:
         run.resume(ref, settings, on_progress=observer.on_progress, parent_command=resume_command)
-        info = open_reader(ref).info
-    metrics = {name.removeprefix("test/"): value for name, value in info.metrics.items() if name.startswith("test/")}
-    ends = {name for name in metrics if name.endswith(("_low", "_high"))}
+        reader = open_reader(ref)
     test = {
-        name: Estimate(value, metrics.get(f"{name}_low"), metrics.get(f"{name}_high"))
-        for name, value in metrics.items()
-        if name not in ends and name != "ms_per_image"
+        name.removeprefix("test/"): estimate
+        for name, estimate in reader.estimates().items()
+        if name.startswith("test/") and estimate.value is not None
     }
-    return test, info.tags.get("model")
+    return test, reader.info.tags.get("model")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from adjobs.data.images import DecodedImage, stretch
-from adjobs.drift.descriptors import FeatureExtractor, simple_statistics
+from adjobs.data.images import stretch
+from adjobs.drift.descriptors import FEATURE_SIZE, FeatureExtractor, simple_statistics
 from adjobs.drift.images import ImageFile
 from adjobs.drift.verdict import ImageTable
 from adjobs.errors import AdjobsError, printable
@@ -32,6 +32,16 @@ class DescribedImages(NamedTuple):
     table: ImageTable
     unreadable: list[str]
     other_depths: int
+
+
+class _Pixels(NamedTuple):
+    """An image as the detector and the network for features take it, and what is known of its full size."""
+
+    file: ImageFile
+    for_detector: np.ndarray
+    for_features: np.ndarray | None
+    statistics: Floats
+    has_other_depth: bool
 
 
 class _Row(NamedTuple):
@@ -67,30 +77,32 @@ def describe_images(detector: Detector, files: Sequence[ImageFile], extractor: F
     return DescribedImages([row.file for row in rows], table, unreadable, sum(row.has_other_depth for row in rows))
 
 
-def _describe_batch(detector: Detector, files: Iterable[ImageFile], extractor: FeatureExtractor | None) -> Iterator[_Row | str]:
+def _describe_batch(detector: Detector, files: Sequence[ImageFile], extractor: FeatureExtractor | None) -> Iterator[_Row | str]:
     """A row for each image that can be read and scored, the cause for each other one."""
 
-    def read(file: ImageFile) -> tuple[ImageFile, DecodedImage, Floats] | str:
+    def read(file: ImageFile) -> _Pixels | str:
         try:
-            image = detector.read_image(file.path)
+            decoded = detector.read_image(file.path)
         except AdjobsError as error:
             return printable(str(error).replace(str(file.path), file.name))
-        return file, image, simple_statistics(image.image)
+        image, warning = decoded.image, detector.manifest.image_reading.warning(decoded.range)
+        for_features = None if extractor is None else stretch(image, FEATURE_SIZE)
+        pixels = stretch(image, detector.manifest.image_size)
+        return _Pixels(file, pixels, for_features, simple_statistics(image), warning is not None)
 
-    outcomes = in_threads(read, list(files), text="reading")
+    outcomes = in_threads(read, files, text="reading")  # of full size are only as many images at a time as there are threads
     yield from (outcome for outcome in outcomes if isinstance(outcome, str))
     readable = [outcome for outcome in outcomes if not isinstance(outcome, str)]
     if not readable:
         return
-    images = [image.image for _, image, _ in readable]
-    predicted = detector.predict_arrays(np.stack([stretch(image, detector.manifest.image_size) for image in images]))
-    features = None if extractor is None else extractor(images)
-    for index, (file, image, statistics) in enumerate(readable):
+    predicted = detector.predict_arrays(np.stack([pixels.for_detector for pixels in readable]))
+    for_features = [pixels.for_features for pixels in readable if pixels.for_features is not None]
+    features = None if extractor is None else extractor(np.stack(for_features))
+    for index, pixels in enumerate(readable):
         try:
-            check_finite(PredictionArrays(predicted.score[index : index + 1], None, {}), [file.name])
+            check_finite(PredictionArrays(predicted.score[index : index + 1], None, {}), [pixels.file.name])
         except ScoreError as error:
             yield str(error)
             continue
-        warning = detector.manifest.image_reading.warning(image.range)
         row_features = None if features is None else features[index]
-        yield _Row(file, float(predicted.score[index]), statistics, row_features, warning is not None)
+        yield _Row(pixels.file, float(predicted.score[index]), pixels.statistics, row_features, pixels.has_other_depth)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +12,6 @@ from scipy import ndimage
 
 from adjobs.backbones import PACKAGED, create_backbone
 from adjobs.data.batches import to_float
-from adjobs.data.images import stretch
 from adjobs.metrics.inputs import Floats
 
 FEATURE_SIZE = 224
@@ -87,10 +85,9 @@ class FeatureExtractor:
         self._device = device
         self._network = create_backbone(PACKAGED[1], "packaged").to(device).eval()
 
-    def __call__(self, images: Sequence[Image.Image]) -> Floats:
-        """Features ``(B, F)`` of decoded images."""
-        batch = np.stack([stretch(image, FEATURE_SIZE) for image in images])
+    def __call__(self, images: np.ndarray) -> Floats:
+        """Features ``(B, F)`` of images ``(B, S, S, 3)`` uint8, S being `FEATURE_SIZE`."""
         with torch.inference_mode():
-            levels = self._network(to_float(batch, self._device))
+            levels = self._network(to_float(images, self._device))
             pooled = [statistic for level in levels for statistic in (level.mean((2, 3)), level.std((2, 3)))]
             return torch.cat(pooled, 1).double().cpu().numpy()

@@ -23,7 +23,8 @@ from adjobs.tracking.logged_model import pin_model_uri, source_run_id
 from adjobs.tracking.reader import RunReader
 from adjobs.tracking.runs import fetch_detector, find_run, open_reader
 
-_SAME_SCORE = 0.01  # standard deviations of the stored scores by which a score may differ between devices
+# A score may differ by so many standard deviations of the stored ones, on another device, and of so many images by more.
+_SAME_SCORE, _OTHER_SCORES = 0.1, 0.01
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Reference:
     def has_same_scores(self, scores: Floats) -> bool:
         """Whether scores ``(N,)`` of the images as they are now are those that the run stored."""
         tolerance = _SAME_SCORE * float(self.scores.std()) + 1e-6 * float(np.abs(self.scores).max())
-        return bool((np.abs(scores - self.scores) <= tolerance).all())
+        return float(np.mean(np.abs(scores - self.scores) > tolerance)) <= _OTHER_SCORES
 
 
 @contextmanager

@@ -57,8 +57,8 @@ def measure_drift(
     of_recent, of_reference, of_tests = (np.random.default_rng([options.seed, stream]) for stream in range(3))
     folder = None if out is None else open_output(out)
     with (
-        open_recent_images(sources, options.limit, of_recent, follow_links=options.follow_links) as recent,
         open_model(model, settings, options.device) as opened,
+        open_recent_images(sources, options.limit, of_recent, follow_links=options.follow_links) as recent,
     ):
         reference = read_reference(opened.run, options.splits, options.limit, of_reference, settings)
         extractor = FeatureExtractor(opened.detector.device_config.device) if reference.files and has_features() else None

@@ -23,7 +23,7 @@ from adjobs.metrics.inputs import Bools, Floats
 POWER = 0.8
 """Probability with which a shift is called detectable."""
 
-_CHUNK = 4_000_000  # numbers drawn at a time
+_CHUNK = 1_000_000  # numbers drawn at a time
 _REPEATS = 400  # simulated samples for a power; its standard error is 0.02 at 0.8
 _LARGEST_SHIFT = 8.0  # standard deviations
 _BISECTIONS = 7

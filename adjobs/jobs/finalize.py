@@ -20,7 +20,7 @@ from adjobs.evaluation.thresholds import Thresholds, choose_thresholds
 from adjobs.inference import detector_folder
 from adjobs.jobs.result import FinalizedRun
 from adjobs.metrics import CONFIDENCE, METRICS_VERSION
-from adjobs.tracking.layout import METRICS_FILE, THRESHOLDS_FILE
+from adjobs.tracking.layout import METRICS_FILE, TEST_COLUMNS, THRESHOLDS_FILE
 from adjobs.tracking.writer import RunWriter
 from adjobs.training.worker import FinishedTraining
 from adjobs.types import ImageScores
@@ -42,6 +42,10 @@ def finalize_run(training: FinishedTraining) -> FinalizedRun:
         | ({"cut_stages": ", ".join(fit.cut_stages)} if fit.cut_stages else {})
         | ({"undefined_metrics": ", ".join(evaluation.undefined)} if evaluation.undefined else {})
     )
+    from adjobs.jobs.describe import describe  # matplotlib, which drivers and trials need not import
+
+    track = training.job.track
+    describe(writer, None if track is None else track.model)
     return FinalizedRun(
         evaluation=evaluation,
         model=model,
@@ -67,31 +71,20 @@ def choose_job_thresholds(training: FinishedTraining, val: ImageScores) -> Thres
 
 
 def log_metrics(writer: RunWriter, training: FinishedTraining, val: ImageScores, evaluation: EvaluationResult) -> None:
-    """Log all metrics of the model, at the step of the last checkpoint, and store them with their confidence intervals."""
+    """Log the metrics that people choose by, at the step of the last checkpoint, and store all with their intervals."""
     fit, thresholds = training.fit, evaluation.thresholds
     # Those of each evaluation interval stay in the history; the latest values in MLflow are now those of the model.
     of_validation = compute_image_metrics(val, methods.spec(training.job.method).native_threshold)
-    values = {f"val/{name}": value for name, value in of_validation.items()} | flatten_metrics(evaluation.splits)
-    values |= {
-        "test/ms_per_image": evaluation.ms_per_image,
-        "train/selected_checkpoint": float(fit.selected_checkpoint),
-        "threshold": thresholds.image.value,
-        "pixel_threshold": thresholds.pixel_value,
-    }
+    values = {f"val/{name}": value for name, value in of_validation.items()} | test_columns(evaluation.splits["test"])
+    values |= {"test/ms_per_image": evaluation.ms_per_image, "threshold": thresholds.image.value}
     writer.log_metrics(values, fit.checkpoints)
     splits = {split: metrics.to_dict() for split, metrics in evaluation.splits.items()}
     writer.log_json({"metrics_version": METRICS_VERSION, "confidence": CONFIDENCE, "splits": splits}, METRICS_FILE)
 
 
-def flatten_metrics(splits: Mapping[str, SplitMetrics]) -> dict[str, float | None]:
-    """Metrics as MLflow holds them: ``test/image_auroc``, with ``test/image_auroc_low`` and ``_high`` for its interval."""
-    values: dict[str, float | None] = {}
-    for split, metrics in splits.items():
-        for name, estimate in metrics.overall.items():
-            values[f"{split}/{name}"] = estimate.value
-            if split == "test":
-                values |= {f"{split}/{name}_low": estimate.low, f"{split}/{name}_high": estimate.high}
-    return values
+def test_columns(metrics: SplitMetrics) -> dict[str, float | None]:
+    """The metrics of the test split that MLflow holds, such as ``test/image_auroc``; all others are in ``metrics.json``."""
+    return {f"test/{name}": value for name, value in metrics.values().items() if name in TEST_COLUMNS}
 
 
 def log_thresholds(writer: RunWriter, thresholds: Thresholds) -> None:

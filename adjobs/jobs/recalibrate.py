@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +22,8 @@ from adjobs.evaluation.thresholds import Thresholds
 from adjobs.inference.detector import Detector
 from adjobs.inference.detector_folder import Manifest, read_manifest, write_manifest
 from adjobs.jobs.data import ensure_same_data, prepare_data
-from adjobs.jobs.finalize import flatten_metrics
+from adjobs.jobs.describe import describe
+from adjobs.jobs.finalize import test_columns
 from adjobs.jobs.result import ThresholdChange, ThresholdResult
 from adjobs.metrics.pixel_threshold import PixelThreshold, choose_pixel_threshold
 from adjobs.metrics.policies import ThresholdPolicy
@@ -107,6 +107,7 @@ def recalibrate(
         model = finished.writer.log_model(finished.folder, registered)
         test = _update_metrics(finished, level, choice.scores, manifest)
         _update_thresholds(finished, level, manifest, old, model)
+        describe(finished.writer, registered)
     return ThresholdResult(
         run_id=run.run_id,
         level=level,
@@ -189,7 +190,7 @@ def _update_metrics(
             document[split]["by_defect"].setdefault(defect, {}).update(estimates)
         document[split]["overall"].update(metrics.to_dict()["overall"])
     run.writer.log_json(run.metrics, METRICS_FILE)
-    run.writer.log_metrics(_loggable(run.writer, flatten_metrics(dependent)), _last_checkpoint(run))
+    run.writer.log_metrics(test_columns(dependent["test"]), _last_checkpoint(run))
     if level == "image":
         _update_decisions(run.writer, scores, image, computed)
     after = dependent["test"].values()
@@ -213,7 +214,8 @@ def _update_thresholds(
     new = thresholds[level] or {}
     change = {"time": now, "by": _user(), "level": level, "old": old, "new": new}
     run.writer.log_json({**thresholds, "history": [*run.history, change]}, THRESHOLDS_FILE)
-    run.writer.log_metrics({"threshold" if level == "image" else "pixel_threshold": new["value"]}, _last_checkpoint(run))
+    if level == "image":
+        run.writer.log_metrics({"threshold": new["value"]}, _last_checkpoint(run))
     undefined = [
         f"{split}/{name}"
         for split, metrics in run.metrics["splits"].items()
@@ -233,12 +235,6 @@ def _only(metrics: SplitMetrics, names: Sequence[str]) -> SplitMetrics:
 
     by_defect = {defect: select(estimates) for defect, estimates in metrics.by_defect.items()}
     return SplitMetrics(select(metrics.overall), by_defect, metrics.counts)
-
-
-def _loggable(writer: RunWriter, values: Mapping[str, float | None]) -> dict[str, float | None]:
-    """NaN for what was defined and no longer is: MLflow cannot take a metric back."""
-    logged = writer.latest_metrics()
-    return {name: math.nan if value is None and name in logged else value for name, value in values.items()}
 
 
 def _last_checkpoint(run: _FinishedRun) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TypedDict, Unpack
 
 from adjobs.errors import RegistryError, shown
@@ -132,16 +131,6 @@ def _ensure_made(journal: Journal, name: str, record: HistoryRecord) -> None:
         raise RegistryError(
             f"model {shown(name)}: {change.alias} is {current}, not {_named(change.after)}: {problem}; read its history"
         )
-
-
-def user_name(environment: Mapping[str, str]) -> str:
-    """The login name and, where it is another, the account of MLflow."""
-    account = environment.get("MLFLOW_TRACKING_USERNAME")
-    try:
-        login = getpass.getuser()
-    except (OSError, KeyError):  # a container's user without a name
-        login = "unknown"
-    return login if account in (None, "", login) else f"{login} ({account})"
 
 
 def _ensure_unchanged(name: str, alias: str, current: int | None, expected: int | None) -> None:

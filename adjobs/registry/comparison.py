@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,15 +128,17 @@ def compare_versions(uri: str, a: ModelVersion, b: ModelVersion, policy: GatePol
 
 
 def version_metrics(uri: str, version: ModelVersion) -> dict[str, float]:
-    """Metrics of the test split that the run of a version logged; empty without a run.
+    """Metrics of the test split that the run of a version stored, with its threshold; empty without a run.
 
     Raises:
         TrackingError: MLflow does not answer, or has no such run.
     """
     if not version.run_id:
         return {}
-    metrics = open_reader(RunRef(uri, version.run_id)).info.metrics
-    return {name: value for name, value in metrics.items() if name.startswith("test/") or name == "threshold"}
+    reader = open_reader(RunRef(uri, version.run_id))
+    metrics = {**reader.info.metrics, **{name: estimate.value for name, estimate in reader.estimates().items()}}
+    shown_metrics = {name: value for name, value in metrics.items() if name.startswith("test/") or name == "threshold"}
+    return {name: value for name, value in shown_metrics.items() if value is not None and math.isfinite(value)}
 
 
 def _evaluated(uri: str, version: ModelVersion) -> _Evaluated:

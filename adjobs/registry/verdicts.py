@@ -6,18 +6,20 @@ import csv
 import io
 import logging
 import re
-from urllib.parse import quote
 
-from adjobs.errors import StorageError, TrackingError
+from adjobs.errors import StorageError, TrackingError, shorten
 from adjobs.evaluation.gate_verdict import TABLE_HEADER, GateVerdict
 from adjobs.registry.models import ModelStore, ModelVersion
 from adjobs.registry.record import GateSummary
-from adjobs.tracking.layout import RunRef
+from adjobs.tracking.layout import DESCRIPTION_DPI, RunRef, artifact_link
 from adjobs.tracking.writer import MlflowRunWriter
 
 log = logging.getLogger(__name__)
 
 FOLDER = "gate"  # of the artifacts
+MAX_DESCRIPTION = 5000  # characters that MLflow's database holds
+_START = "**Gate, beside version "
+_VERDICT = re.compile(rf"^{re.escape(_START)}.*$", re.MULTILINE)
 VERDICT_TAG, BESIDE_TAG = "gate", "gate_beside"  # of a version
 
 
@@ -68,10 +70,10 @@ def record_summary(store: ModelStore, version: ModelVersion, beside: str, summar
     """
     store.set_version_tag(version, VERDICT_TAG, summary.decision)
     store.set_version_tag(version, BESIDE_TAG, beside)
-    start = f"**Gate, beside version {beside}:** "
-    line = f"{start}{summary.decision}: {summary.sentence}"
+    start = f"{_START}{beside}:** "
+    line = f"{start}{summary.decision}: {shorten(summary.sentence, 1000)}"
     if figure:
-        line += f" ![{summary.decision}](get-artifact?path={quote(figure, safe='')}&run_uuid={version.run_id})"
+        line += f"<br>![{summary.decision}]({artifact_link(version.run_id, figure)})"
     store.change_description(version, lambda description: _replace_line(description, start, line))
 
 
@@ -80,7 +82,7 @@ def _log_files(run: RunRef, path: str, verdict: GateVerdict) -> None:
 
     writer = MlflowRunWriter(run)
     writer.log_text(_to_csv(verdict), f"{path}.csv")
-    writer.log_figure(figures.gate(verdict), f"{path}.png")
+    writer.log_figure(figures.gate(verdict), f"{path}.png", DESCRIPTION_DPI)
     writer.log_json(verdict.to_dict(), f"{path}.json")
 
 
@@ -93,8 +95,12 @@ def _to_csv(verdict: GateVerdict) -> str:
 
 
 def _replace_line(description: str, start: str, line: str) -> str:
-    """Markdown in which a paragraph of one line is replaced, or added to the end."""
+    """Markdown in which a paragraph of one line is replaced, or added to the end; the oldest verdicts give way to it."""
     pattern = re.compile(rf"^{re.escape(start)}.*$", re.MULTILINE)
     if pattern.search(description):
-        return pattern.sub(lambda _: line, description, count=1)
-    return f"{description.rstrip()}\n\n{line}".lstrip()
+        after = pattern.sub(lambda _: line, description, count=1)
+    else:
+        after = f"{description.rstrip()}\n\n{line}".lstrip()
+    while len(after) > MAX_DESCRIPTION and (oldest := _VERDICT.search(after)):
+        after = after[: oldest.start()] + after[oldest.end() :].lstrip("\n")
+    return after if len(after) <= MAX_DESCRIPTION else description

@@ -15,7 +15,6 @@ from adjobs.drift.run import DriftOptions, measure_drift
 from adjobs.errors import AdjobsError, ClusterError, DataError, QueueError, StorageError, SupersededError, TrackingError
 from adjobs.jobs.lifecycle import fenced
 from adjobs.jobs.run import Backend
-from adjobs.registry.changes import user_name
 from adjobs.registry.journal import Journal
 from adjobs.registry.models import ModelStore
 from adjobs.retraining import lease, steps, webhook
@@ -29,6 +28,7 @@ from adjobs.retraining.result import RetrainResult, RetrainState, TakenIn, resul
 from adjobs.retraining.triggers import Due, Situation, find_due
 from adjobs.storage import open_store
 from adjobs.storage.fence import Fence, write_current
+from adjobs.tracking.source import user_name
 from adjobs.versioning.adding import AddResult, add_to_dataset
 from adjobs.versioning.dataset import VersionedDataset, VersionRecord
 

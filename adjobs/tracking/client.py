@@ -143,25 +143,3 @@ def sqlite_file(uri: str) -> Path:
 def sqlite_folder(uri: str) -> Path:
     """The folder that a SQLite tracking file and its artifacts lie in."""
     return sqlite_file(uri).parent
-
-
-def experiment_id(client: Any, uri: str, name: str) -> str:
-    """Find or create an experiment; safe when several jobs create it at once.
-
-    With a SQLite file the artifacts go beside it; MLflow's default would be the current folder.
-    """
-    from mlflow.exceptions import MlflowException
-
-    with mlflow_errors(uri):
-        experiment = client.get_experiment_by_name(name)
-        if experiment is None:
-            location = (sqlite_folder(uri) / "artifacts").as_uri() if uri.startswith(SQLITE) else None
-            try:
-                return str(client.create_experiment(name, artifact_location=location))
-            except MlflowException:
-                experiment = client.get_experiment_by_name(name)  # another process was first
-                if experiment is None:
-                    raise
-        if experiment.lifecycle_stage != "active":
-            raise TrackingError(f"MLflow experiment '{name}' is deleted; restore it, or use another track.experiment")
-        return str(experiment.experiment_id)

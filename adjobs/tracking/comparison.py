@@ -9,9 +9,9 @@ from typing import Any
 from adjobs.documents import load_yaml
 from adjobs.errors import TrackingError
 from adjobs.tracking.layout import JOB_FILE, ParentRun, RunRef
+from adjobs.tracking.params import flatten
 from adjobs.tracking.parents import ChildRun, find_parent, open_parent
 from adjobs.tracking.reader import MlflowRunReader
-from adjobs.tracking.writer import flatten
 from adjobs.types import JobStatus
 
 COMPARISON, CANDIDATE = "comparison", "candidate"  # values of the tag kind

@@ -73,23 +73,22 @@ class FolderRunWriter(RunWriter):
         with disk_errors("write", self._path), (self._path / HISTORY_FILE).open("a") as file:
             file.write(json.dumps({"step": step, "metrics": metrics}) + "\n")
 
-    def latest_metrics(self) -> dict[str, float]:
-        """The latest value of every metric."""
-        return _latest(_history(self._path))
-
     def metric_history(self) -> History:
         """What was recorded interval by interval, also before a resume."""
         return {name: values for name, values in _history(self._path).items() if name.startswith(HISTORY_PREFIXES)}
+
+    def set_description(self, text: str) -> None:
+        """There is no page that would show it."""
 
     def log_text(self, text: str, name: str) -> None:
         """Store a text artifact."""
         with disk_errors("write", self._path / name), atomic_write(self._path / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
-    def log_figure(self, figure: Figure, name: str) -> None:
-        """Store a figure as PNG."""
+    def log_figure(self, figure: Figure, name: str, dpi: int | None = None) -> None:
+        """Store a figure as PNG, with its own resolution or another."""
         with disk_errors("write", self._path / name), atomic_write(self._path / name) as temporary:
-            figure.savefig(temporary, format="png")
+            figure.savefig(temporary, format="png", dpi=dpi or "figure")
 
     def log_model(self, detector: Path, registered: str | None) -> str:
         """Copy the detector's folder into the run's; returns its path. There is no registry without MLflow."""

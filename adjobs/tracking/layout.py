@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
 
 if TYPE_CHECKING:  # what only names tags and files needs neither methods nor data, whose import takes seconds
     from adjobs.config.job import JobConfig
@@ -18,6 +19,10 @@ JOB_FILE, SPLIT_FILE, PREFLIGHT_FILE = "job.yaml", "split.json", "preflight.json
 METRICS_FILE, THRESHOLDS_FILE = "metrics.json", "thresholds.json"
 FIGURES = "figures"
 REQUEST_TAG = "request"  # of a run that is opened once, however often it is requested with this id
+TEST_COLUMNS = ("image_auroc", "image_ap", "image_recall", "image_specificity", "pixel_ap", "au_pro", "au_spro")
+"""Metrics by which people choose: each is a column of MLflow's table of runs, where dozens would hide these."""
+UI_QUERY = "?workflowType=machine_learning"  # without it MLflow 3 opens its pages of language models
+DESCRIPTION_DPI = 80  # of figures in descriptions: MLflow shows them at their size, and its pages grow with wide ones
 HISTORY_PREFIXES = ("train/", "val/")  # metrics that are logged once per evaluation interval
 
 
@@ -60,10 +65,19 @@ class StoredRun:
 
 
 def run_name(job: JobConfig) -> str:
-    """A name for runs of a job: method and data."""
+    """The start of the name of a job's runs: method and data."""
     return f"{job.method}-{Path(job.data.uri.rstrip('/')).name}"
 
 
 def scores_file(split: str) -> str:
     """Name of the table of image scores of a split."""
     return f"scores/{split}.json"
+
+
+def artifact_link(run_id: str, path: str) -> str:
+    """Where MLflow's pages find an artifact, relative to themselves: for pictures in descriptions.
+
+    >>> artifact_link("4f", "gate/beside-1.png")
+    'get-artifact?path=gate%2Fbeside-1.png&run_uuid=4f'
+    """
+    return f"get-artifact?path={quote(path, safe='')}&run_uuid={run_id}"

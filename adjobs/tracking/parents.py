@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from adjobs.errors import TrackingError
-from adjobs.tracking.client import connect, experiment_id, hint_of_stopped_stack, mlflow_errors
+from adjobs.tracking.client import connect, hint_of_stopped_stack, mlflow_errors
+from adjobs.tracking.experiments import experiment_id
 from adjobs.tracking.layout import REQUEST_TAG, TAG, RunRef
+from adjobs.tracking.source import source_tags
 from adjobs.tracking.writer import MAX_PARAM_LENGTH
 from adjobs.types import JobStatus
 
@@ -74,8 +76,9 @@ def open_parent(
         raise TrackingError(f"{kind} '{name}': exists already; {resume}, or give another --name")
     parent = experiment_id(client, uri, experiment)
     with mlflow_errors(uri):
-        all_tags = {"kind": kind, **tags}
-        run = client.create_run(parent, run_name=name, tags={f"{TAG}{key}": value for key, value in all_tags.items()})
+        own = {f"{TAG}{key}": value for key, value in {"kind": kind, **tags}.items()}
+        source = source_tags(is_job=tags.get("ray_job", "none") != "none")
+        run = client.create_run(parent, run_name=name, tags=own | source)
         ref = RunRef(uri, str(run.info.run_id))
         for key, value in params.items():
             client.log_param(ref.run_id, key, str(value)[:MAX_PARAM_LENGTH])

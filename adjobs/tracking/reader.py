@@ -19,8 +19,20 @@ from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.documents import load_yaml
 from adjobs.errors import TrackingError
 from adjobs.metrics.inputs import check_image_scores
+from adjobs.metrics.intervals import Estimate
 from adjobs.tracking.client import connect, mlflow_errors
-from adjobs.tracking.layout import FIGURES, HISTORY_PREFIXES, JOB_FILE, SPLIT_FILE, TAG, RunRef, StoredRun, scores_file
+from adjobs.tracking.layout import (
+    FIGURES,
+    HISTORY_PREFIXES,
+    JOB_FILE,
+    METRICS_FILE,
+    SPLIT_FILE,
+    TAG,
+    UI_QUERY,
+    RunRef,
+    StoredRun,
+    scores_file,
+)
 from adjobs.tracking.parents import COMMANDS
 from adjobs.tracking.writer import History, read_history
 from adjobs.types import ImageScores, JobStatus
@@ -93,6 +105,24 @@ class RunReader(ABC):
             raise TrackingError(f"run {self.ref.run_id}: has no {name}; train it again with this version") from error
         except (ValueError, TypeError) as error:
             raise TrackingError(f"run {self.ref.run_id}: {name} is damaged; train it again") from error
+
+    def estimates(self) -> dict[str, Estimate]:
+        """The metrics of the run's model by names such as ``test/image_auroc``, with intervals; empty if it did not get so far.
+
+        Raises:
+            TrackingError: they are damaged, or MLflow does not answer.
+        """
+        if METRICS_FILE not in self.artifacts():
+            return {}
+        try:
+            splits = self.read_json(METRICS_FILE)["splits"]
+            return {
+                f"{split}/{name}": Estimate(stored["value"], stored["low"], stored["high"], stored["reason"])
+                for split, metrics in splits.items()
+                for name, stored in metrics["overall"].items()
+            }
+        except (KeyError, TypeError, AttributeError) as error:
+            raise TrackingError(f"run {self.ref.run_id}: {METRICS_FILE} is damaged; train it again") from error
 
     def scores(self, split: str) -> ImageScores:
         """The scores that were stored for a split, without anomaly maps and masks."""
@@ -176,7 +206,7 @@ class MlflowRunReader(RunReader):
             return None
         address = urlsplit(uri.rstrip("/"))
         public = address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
-        return f"{public}/#/experiments/{self._experiment_id}/runs/{self.ref.run_id}"
+        return f"{public}/#/experiments/{self._experiment_id}/runs/{self.ref.run_id}{UI_QUERY}"
 
 
 def run_info(run: Any, experiment: str) -> RunInfo:

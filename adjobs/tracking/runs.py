@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +14,13 @@ from adjobs.config.job import JobConfig
 from adjobs.errors import Stopped, StorageError, TrackingError, one_line, shown
 from adjobs.inference.detector_folder import is_detector
 from adjobs.metrics import METRICS_VERSION
-from adjobs.tracking.client import connect, experiment_id, mlflow_errors
+from adjobs.tracking.client import connect, mlflow_errors
+from adjobs.tracking.experiments import experiment_id
 from adjobs.tracking.folder import FolderRunReader, FolderRunWriter, create_folder_run, folder_uri, is_folder, run_folder
 from adjobs.tracking.layout import TAG, DatasetInfo, ParentRun, RunRef, run_name
 from adjobs.tracking.logged_model import download, source_run_id
 from adjobs.tracking.reader import MlflowRunReader, RunReader
+from adjobs.tracking.source import git_commit, source_tags
 from adjobs.tracking.writer import MlflowRunWriter, RunWriter
 from adjobs.types import JobStatus
 from adjobs.version import __version__
@@ -131,7 +133,7 @@ def create_run(
     Raises:
         TrackingError: MLflow is down or refuses.
     """
-    name = run_name(job) if parent is None else f"{run_name(job)}-{parent.suffix}"
+    name = f"{run_name(job)}-{time.strftime('%m%d-%H%M%S') if parent is None else parent.suffix}"
     own_tags = {**_job_tags(job, dataset), **tags} | ({} if parent is None else {"kind": parent.kind})
     ref = create_folder_run(uri, name, own_tags) if is_folder(uri) else _create_mlflow_run(uri, job, name, own_tags, parent)
     writer = open_writer(ref)
@@ -168,8 +170,10 @@ def _create_mlflow_run(uri: str, job: JobConfig, name: str, tags: Mapping[str, s
     client = connect(uri)
     experiment = experiment_id(client, uri, job.track.experiment)
     nested = {} if parent is None else {"mlflow.parentRunId": parent.search}
+    own = {f"{TAG}{key}": value for key, value in tags.items()}
+    source = source_tags(is_job=tags.get("ray_job", "none") != "none")
     with mlflow_errors(uri):
-        run = client.create_run(experiment, run_name=name, tags={f"{TAG}{key}": value for key, value in tags.items()} | nested)
+        run = client.create_run(experiment, run_name=name, tags=own | source | nested)
     return RunRef(uri, str(run.info.run_id))
 
 
@@ -187,12 +191,3 @@ def _job_tags(job: JobConfig, dataset: DatasetInfo) -> dict[str, str]:
         "warnings": str(sum(problem.severity == "warning" for problem in dataset.problems)),
         **({} if job.data.version is None else {"data_version": str(job.data.version)}),
     }
-
-
-def git_commit() -> str | None:
-    """The commit of the current folder, if it is a git work tree."""
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from adjobs.tracking.layout import (
     RunRef,
     scores_file,
 )
+from adjobs.tracking.params import distinguishing_params
 from adjobs.types import ImageScores, JobStatus
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 MAX_PARAM_LENGTH = 6000  # MLflow refuses longer values; none of ours comes near, a URI might
 MAX_BATCH = 100  # parameters that one request may carry
+NOTE_TAG, MAX_NOTE_LENGTH = "mlflow.note.content", 8000
 MAX_DIGEST = 36  # characters of a data set's digest
 
 History = dict[str, list[tuple[int, float]]]
@@ -59,20 +61,20 @@ class RunWriter(ABC):
         """
 
     @abstractmethod
-    def latest_metrics(self) -> dict[str, float]:
-        """The latest value of every metric."""
-
-    @abstractmethod
     def metric_history(self) -> History:
         """What was recorded interval by interval, also before a resume."""
+
+    @abstractmethod
+    def set_description(self, text: str) -> None:
+        """Set what the run's page shows of it, in Markdown."""
 
     @abstractmethod
     def log_text(self, text: str, name: str) -> None:
         """Store a text artifact."""
 
     @abstractmethod
-    def log_figure(self, figure: Figure, name: str) -> None:
-        """Store a matplotlib figure as a PNG artifact."""
+    def log_figure(self, figure: Figure, name: str, dpi: int | None = None) -> None:
+        """Store a matplotlib figure as a PNG artifact, with its own resolution or another."""
 
     @abstractmethod
     def log_model(self, detector: Path, registered: str | None) -> str:
@@ -138,25 +140,27 @@ class MlflowRunWriter(RunWriter):
         with mlflow_errors(self.ref.tracking_uri):
             self._client.log_batch(self.ref.run_id, metrics=metrics)
 
-    def latest_metrics(self) -> dict[str, float]:
-        """The latest value of every metric: that of the highest step, and of equal steps the one logged last."""
-        with mlflow_errors(self.ref.tracking_uri):
-            return dict(self._client.get_run(self.ref.run_id).data.metrics)
-
     def metric_history(self) -> History:
         """What was recorded interval by interval, also before a resume."""
-        names = [name for name in self.latest_metrics() if name.startswith(HISTORY_PREFIXES)]
+        with mlflow_errors(self.ref.tracking_uri):
+            metrics = self._client.get_run(self.ref.run_id).data.metrics
+        names = [name for name in metrics if name.startswith(HISTORY_PREFIXES)]
         return read_history(self._client, self.ref, names)
+
+    def set_description(self, text: str) -> None:
+        """Set MLflow's note, which it shows as the description; cut where it would refuse a longer one."""
+        with mlflow_errors(self.ref.tracking_uri):
+            self._client.set_tag(self.ref.run_id, NOTE_TAG, text[:MAX_NOTE_LENGTH])
 
     def log_text(self, text: str, name: str) -> None:
         """Store a text artifact."""
         with mlflow_errors(self.ref.tracking_uri):
             self._client.log_text(self.ref.run_id, text, name)
 
-    def log_figure(self, figure: Figure, name: str) -> None:
-        """Store a matplotlib figure as a PNG artifact."""
+    def log_figure(self, figure: Figure, name: str, dpi: int | None = None) -> None:
+        """Store a matplotlib figure as a PNG artifact, with its own resolution or another."""
         with mlflow_errors(self.ref.tracking_uri):
-            self._client.log_figure(self.ref.run_id, figure, name)
+            self._client.log_figure(self.ref.run_id, figure, name, save_kwargs={"dpi": dpi or "figure"})
 
     def log_model(self, detector: Path, registered: str | None) -> str:
         """Log a pyfunc from code; returns its ``models:/`` URI."""
@@ -174,9 +178,8 @@ class MlflowRunWriter(RunWriter):
         """Record a job as parameters, a data set input and artifacts."""
         from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
-        sections = flatten(job.model_dump(mode="json", exclude={"method", "preset"}))
-        values = {"method": job.method, "preset": job.preset, **sections}
-        params = [Param(key, str(value)[:MAX_PARAM_LENGTH]) for key, value in values.items()]
+        values = distinguishing_params(job, self._varied())
+        params = [Param(key, value[:MAX_PARAM_LENGTH]) for key, value in values.items()]
         stored = Dataset(
             name=Path(job.data.uri.rstrip("/")).name,
             digest=dataset.fingerprint[:MAX_DIGEST],
@@ -189,6 +192,12 @@ class MlflowRunWriter(RunWriter):
                 self._client.log_batch(self.ref.run_id, params=params[start : start + MAX_BATCH])
             self._log_input(DatasetInput(stored, [InputTag("mlflow.data.context", "training")]))
         log_job_files(self, job, dataset)
+
+    def _varied(self) -> Collection[str]:
+        """The keys of a job that differ between the trials of a search, if this is one."""
+        with mlflow_errors(self.ref.tracking_uri):
+            tags = self._client.get_run(self.ref.run_id).data.tags
+        return dict(json.loads(tags.get(f"{TAG}params", "{}")))
 
     def _log_input(self, dataset: Any) -> None:
         """Log the data set. MLflow looks for it, then adds it: if another job adds it in between, a second call finds it."""
@@ -232,15 +241,3 @@ def read_history(client: Any, ref: RunRef, names: list[str]) -> History:
         points = {name: client.get_metric_history(ref.run_id, name) for name in names}
     ordered = {name: sorted(values, key=lambda point: (point.step, point.timestamp)) for name, values in points.items()}
     return {name: [(point.step, point.value) for point in values] for name, values in ordered.items()}
-
-
-def flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys of a nested mapping.
-
-    >>> flatten({"train": {"workers": 2}})
-    {'train.workers': 2}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in section.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

@@ -14,9 +14,10 @@ from adjobs.jobs import run
 from adjobs.jobs.data import ensure_same_data
 from adjobs.jobs.lifecycle import driver_tags, ensure_not_running, managed_run, reopen_run
 from adjobs.jobs.prepare import with_absolute_paths
+from adjobs.reporting.description import DESCRIPTION_FIGURE
 from adjobs.storage import open_store
 from adjobs.tracking import search as records
-from adjobs.tracking.layout import RunRef, run_name
+from adjobs.tracking.layout import DESCRIPTION_DPI, RunRef, run_name
 from adjobs.tracking.parents import ChildRun
 from adjobs.tracking.runs import open_reader, open_writer
 from adjobs.tracking.search import SearchWriter, StoredSearch
@@ -189,13 +190,16 @@ def _run(
         best = ranking[0]
         study = summary.summarise_study(manager)
         writer = SearchWriter(search.ref)
-        writer.log_result(plan.space.apply(best.params, plan.job), study.to_dict(), summary.draw_study(manager, study))
+        drawn = summary.draw_study(manager, study)
+        writer.log_result(plan.space.apply(best.params, plan.job), study.to_dict(), drawn)
         writer.set_tags({"best_trial": str(best.number), "best_run": best.run_id})
         summary.log_figures_of_best(uri, ranking)
         final = _train_best(search, stored, best.params, observer)
-        optimism = summary.compute_optimism(plan.objectives, best.values, final.metrics)
+        optimism = summary.compute_optimism(plan.objectives, best.values, open_reader(RunRef(uri, final.run_id)).estimates())
         numbers = {f"chosen/{name}": value for name, value in flatten_optimism(optimism).items()}
         writer.log_metrics(numbers, len(manager.trials))
+        writer.log_figure(drawn["history"], DESCRIPTION_FIGURE, DESCRIPTION_DPI)
+        writer.set_description(summary.describe_study(plan.job.method, study, optimism, search.ref.run_id, final.run_id))
         return _Outcome(study, optimism, final)
 
 

@@ -6,11 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from adjobs.evaluation.result import compute_split_metrics
+from adjobs.metrics.intervals import Estimate
 from adjobs.reporting import figures
-from adjobs.tracking.layout import FIGURES, THRESHOLDS_FILE, RunRef
+from adjobs.reporting.description import DESCRIPTION_FIGURE, markdown_table
+from adjobs.reporting.figures.style import metric_name
+from adjobs.tracking.layout import FIGURES, THRESHOLDS_FILE, RunRef, artifact_link
 from adjobs.tracking.runs import open_reader, open_writer
 from adjobs.tuning.objective import COSTS, Objective, pareto_front
 from adjobs.tuning.result import Optimism, StudyResult, TrialResult
+from adjobs.tuning.space import format_params
 from adjobs.tuning.state import Trial, TrialState
 from adjobs.tuning.trial_manager import TrialManager
 
@@ -83,7 +87,7 @@ def log_figures_of_best(tracking_uri: str, ranking: Sequence[Trial]) -> None:
 
 
 def compute_optimism(
-    objectives: Sequence[Objective], best: Mapping[str, float], final: Mapping[str, float]
+    objectives: Sequence[Objective], best: Mapping[str, float], final: Mapping[str, Estimate]
 ) -> dict[str, Optimism]:
     """Compare validation, which chose the best among many trials, with test, which chose nothing.
 
@@ -97,14 +101,39 @@ def compute_optimism(
         metric = objective.metric
         if objective.is_cost:
             continue
-        search, test = best[metric], final.get(f"test/{metric}")
-        gap = None if test is None else search - test
+        search, none = best[metric], Estimate(None)
+        val, test = final.get(f"val/{metric}", none), final.get(f"test/{metric}", none)
+        gap = None if test.value is None else search - test.value
         optimism[metric] = Optimism(
             search=search,
-            val=final.get(f"val/{metric}"),
-            test=test,
-            test_low=final.get(f"test/{metric}_low"),
-            test_high=final.get(f"test/{metric}_high"),
+            val=val.value,
+            test=test.value,
+            test_low=test.low,
+            test_high=test.high,
             gap=gap if gap is None or objective.direction == "max" else -gap,
         )
     return optimism
+
+
+def describe_study(method: str, study: StudyResult, optimism: Mapping[str, Optimism], run_id: str, final_run: str) -> str:
+    """A search in a few lines of Markdown, as MLflow's page of its run shows it."""
+    metrics = [objective.metric for objective in study.objectives]
+    best, promised = study.best, optimism.get(metrics[0])
+    tested = "" if promised is None or promised.test is None else f"; trained in full, {promised.test:.4f} on the test images"
+    baseline = "" if study.baseline is None else f" (the job as it is: {study.baseline:.4f})"
+    rows = [
+        [str(trial.number), *(_number(trial.values.get(name)) for name in metrics), format_params(trial.params)]
+        for trial in study.ranking()[:TRIALS_WITH_FIGURES]
+    ]
+    blocks = [
+        f"Best of {len(study.trials)} trials of `{method}`: trial {best.number}, validation {metric_name(metrics[0])} "
+        f"{best.values[metrics[0]]:.4f}{baseline}{tested}.",
+        "\n".join(markdown_table(["trial", *map(metric_name, metrics), "parameters"], rows)),
+        f"![the search, trial by trial]({artifact_link(run_id, DESCRIPTION_FIGURE)})",
+        f"Use its model: `adjobs predict --model {final_run} IMAGES`. Train it again: `best.yaml` among the artifacts.",
+    ]
+    return "\n\n".join(blocks)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"

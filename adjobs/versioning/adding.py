@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from adjobs.config.settings import Settings
+from adjobs.data.image_reading import DEFAULT_SCALE, PixelScale
 from adjobs.data.importing import copy_files, is_copy
 from adjobs.data.reading import NORMAL_CLASSES, ReadOptions
 from adjobs.data.versions.entries import count_entries
@@ -17,8 +18,8 @@ from adjobs.errors import DataError, StorageError
 from adjobs.parallel import in_threads
 from adjobs.storage import Store
 from adjobs.versioning.dataset import SetAside, SplitCount, VersionedDataset, VersionRecord
-from adjobs.versioning.descriptors import DescriptorReader, descriptors_key, pack_descriptors
-from adjobs.versioning.inbox import Inbox, open_source, read_inbox
+from adjobs.versioning.descriptors import DescriptorReader, write_descriptors
+from adjobs.versioning.inbox import EMPTY, Inbox, absolute_address, open_source, read_inbox
 from adjobs.versioning.planning import plan_addition
 
 ATTEMPTS = 20
@@ -71,6 +72,7 @@ class AddOptions(TypedDict, total=False):
         progress: show progress bars on a terminal's standard error.
         normal_classes: names of classes and choices that mean normal.
         follow_links: whether symbolic links may lead out of the source.
+        scale: how images of more than 8 bits are read for the checks.
     """
 
     message: str
@@ -80,6 +82,7 @@ class AddOptions(TypedDict, total=False):
     progress: bool
     normal_classes: tuple[str, ...]
     follow_links: bool
+    scale: PixelScale
 
 
 def add_to_dataset(uri: str, source: str, *, settings: Settings, author: str, **options: Unpack[AddOptions]) -> AddResult:
@@ -99,11 +102,8 @@ def add_to_dataset(uri: str, source: str, *, settings: Settings, author: str, **
         DataError: there is no such data set or source, or one contains the other.
         StorageError: the storage does not answer, or a document of the data set is damaged.
     """
-    progress = options.get("progress", False)
-    reading = ReadOptions(options.get("normal_classes", NORMAL_CLASSES), options.get("follow_links", False), require_normal=False)
     dataset = VersionedDataset.open(uri)
-    opened = open_source(source, dataset.store, options.get("format", "auto"), settings.cache, reading)
-    inbox = Inbox("", (), ()) if opened is None else read_inbox(opened, progress=progress)
+    inbox = _read_source(source, dataset.store, settings.cache, options)
     descriptors = DescriptorReader(dataset.store, settings.cache)
     for _ in range(ATTEMPTS):
         latest = dataset.latest()
@@ -112,26 +112,47 @@ def add_to_dataset(uri: str, source: str, *, settings: Settings, author: str, **
         entries = dataset.samples(latest.number) if latest else ()
         number = latest.number + 1 if latest else 1
         plan = plan_addition(entries, number, inbox, dataset.header, descriptors, relabel=options.get("relabel", False))
-        counts = count_entries(plan.entries)
-        if options.get("dry_run") or not plan.added + plan.updated:
-            return AddResult(None, latest, plan.added, plan.updated, plan.duplicates, plan.set_aside, counts)
-        write_batch(dataset.store, inbox, plan.uploads, progress=progress)
-        draft = VersionRecord(
-            number=number,
-            created_at=datetime.now(UTC),
-            author=author,
-            message=options.get("message", ""),
+        result = AddResult(
+            version=None,
+            latest=latest,
             added=plan.added,
             updated=plan.updated,
             duplicates=plan.duplicates,
             set_aside=plan.set_aside,
-            source=source,
+            counts=count_entries(plan.entries),
         )
+        if options.get("dry_run") or not plan.added + plan.updated:
+            return result
+        write_batch(dataset.store, inbox, plan.uploads, progress=options.get("progress", False))
+        draft = _draft(result, number, author, options.get("message", ""), source)
         record = dataset.append(draft, plan.entries)
         if record is not None:
-            return AddResult(record, record, plan.added, plan.updated, plan.duplicates, plan.set_aside, counts)
+            return replace(result, version=record, latest=record)
     raise StorageError(
         f"{dataset.uri}: others added {ATTEMPTS} versions meanwhile; nothing was added; run the same command again"
+    )
+
+
+def _read_source(source: str, store: Store, cache: Path, options: AddOptions) -> Inbox:
+    reading = ReadOptions(options.get("normal_classes", NORMAL_CLASSES), options.get("follow_links", False), require_normal=False)
+    opened = open_source(source, store, options.get("format", "auto"), cache, reading)
+    if opened is None:
+        return EMPTY
+    return read_inbox(opened, scale=options.get("scale", DEFAULT_SCALE), progress=options.get("progress", False))
+
+
+def _draft(result: AddResult, number: int, author: str, message: str, source: str) -> VersionRecord:
+    """The record of a result, without what follows from its images."""
+    return VersionRecord(
+        number=number,
+        created_at=datetime.now(UTC),
+        author=author,
+        message=message,
+        added=result.added,
+        updated=result.updated,
+        duplicates=result.duplicates,
+        set_aside=result.set_aside,
+        source=absolute_address(source),
     )
 
 
@@ -158,4 +179,4 @@ def write_batch(store: Store, inbox: Inbox, uploads: Mapping[str, Path], *, prog
     flags = in_threads(is_stored, keys, text="comparing", progress=progress and bool(stored))
     missing = {key: uploads[key] for key, flag in zip(keys, flags, strict=True) if not flag}
     copy_files(store, missing, hashes, prefix=f"{FILES}/{inbox.batch}", progress=progress)
-    store.write(descriptors_key(inbox.batch), pack_descriptors({item.digest: item.descriptor for item in inbox.samples}))
+    write_descriptors(store, inbox.batch, inbox.descriptors)

@@ -12,6 +12,7 @@ from typing import Any
 
 from adjobs.config.settings import Settings
 from adjobs.data.dataset import Dataset
+from adjobs.data.image_reading import DEFAULT_SCALE, PixelScale
 from adjobs.data.reading import DEFAULT_OPTIONS, ReadOptions
 from adjobs.data.splits.assignment import make_split
 from adjobs.data.versions.entries import VersionedSample
@@ -21,7 +22,7 @@ from adjobs.errors import DataError, JobError
 from adjobs.storage import Store, open_store
 from adjobs.versioning.adding import write_batch
 from adjobs.versioning.dataset import VersionedDataset
-from adjobs.versioning.inbox import Inbox, InboxSample, open_source, read_inbox
+from adjobs.versioning.inbox import Inbox, InboxSample, absolute_address, open_source, read_inbox
 from adjobs.versioning.merging import CONFLICT
 
 
@@ -34,12 +35,14 @@ class Origin:
         format: its layout; ``auto`` recognises it.
         protocol: how it is split; None is its published splits if it has any, else ``holdout``.
         options: how it is read.
+        scale: how images of more than 8 bits are read for the checks.
     """
 
     source: str
     format: str = "auto"
     protocol: str | None = None
     options: ReadOptions = DEFAULT_OPTIONS
+    scale: PixelScale = DEFAULT_SCALE
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def create_dataset(
     opened = open_source(origin.source, store, origin.format, settings.cache, origin.options)
     if opened is None:
         raise DataError(f"{origin.source}: contains no images; leave out --from to create an empty data set")
-    unsplit, duplicates = _without_copies(read_inbox(opened, progress=progress))
+    unsplit, duplicates = _without_copies(read_inbox(opened, scale=origin.scale, progress=progress))
     inbox = _with_splits(opened, unsplit, origin.protocol, rule.seed)
     header, is_new = _write_header(store, DatasetHeader(datetime.now(UTC), rule, _digest(inbox)))
     dataset = VersionedDataset(store, header)
@@ -102,7 +105,7 @@ def create_dataset(
         added=len(inbox.samples),
         duplicates=duplicates,
         set_aside=inbox.set_aside,
-        source=origin.source,
+        source=absolute_address(origin.source),
     )
     files = [pair for item in inbox.samples for pair in zip(item.sample.files, item.sources, strict=True)]
     write_batch(store, inbox, {key.as_posix(): path for key, path in files}, progress=progress)
@@ -164,7 +167,7 @@ def _without_copies(inbox: Inbox) -> tuple[Inbox, int]:
             kept.append(max(members, key=_rank))
     duplicates = len(inbox.samples) - len(kept) - len(set_aside)
     samples = tuple(sorted(kept, key=lambda item: item.name))
-    return Inbox(inbox.batch, samples, tuple(sorted([*inbox.set_aside, *set_aside]))), duplicates
+    return replace(inbox, samples=samples, set_aside=tuple(sorted([*inbox.set_aside, *set_aside]))), duplicates
 
 
 def _rank(item: InboxSample) -> tuple[bool, int]:

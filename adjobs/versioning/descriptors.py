@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from adjobs.data.versions.entries import VersionedSample
 from adjobs.data.versions.fetching import cache_folder
 from adjobs.errors import DamagedError, one_line
 from adjobs.storage import LocalStore, Store
+from adjobs.storage.base import disk_errors
 
 _TYPE = np.dtype([("sha256", "u1", 32), ("hash", "<u8"), ("detail", "i1", (SIDE, SIDE))])
 
@@ -22,15 +23,27 @@ def descriptors_key(batch: str) -> str:
     return f"descriptors/{batch}.npy"
 
 
-def pack_descriptors(descriptors: Mapping[str, Descriptor]) -> bytes:
-    """The descriptors of images by their SHA-256 as they are stored; the same in any order."""
-    rows = np.zeros(len(descriptors), dtype=_TYPE)
-    for row, (digest, descriptor) in zip(rows, sorted(descriptors.items()), strict=True):
-        row["sha256"] = np.frombuffer(bytes.fromhex(digest), dtype=np.uint8)
-        row["hash"], row["detail"] = descriptor.hash, descriptor.load_detail()
-    buffer = io.BytesIO()
-    np.save(buffer, rows, allow_pickle=False)
-    return buffer.getvalue()
+def write_descriptors(store: Store, batch: str, descriptors: Mapping[str, Descriptor]) -> None:
+    """Store the descriptors of a batch's images, given by their SHA-256; those of large batches do not fit in memory.
+
+    Raises:
+        StorageError: they cannot be written.
+    """
+    with disk_errors("write", Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="adjobs-") as folder:
+        path = Path(folder) / "descriptors.npy"
+        shape = {"descr": np.lib.format.dtype_to_descr(_TYPE), "fortran_order": False, "shape": (len(descriptors),)}
+        with path.open("wb") as file:  # not mapped into memory: a full disk would end the process
+            np.lib.format.write_array_header_2_0(file, shape)
+            for digest in sorted(descriptors):
+                file.write(_row(digest, descriptors[digest]))
+        store.put(path, descriptors_key(batch))
+
+
+def _row(digest: str, descriptor: Descriptor) -> bytes:
+    row = np.zeros((), dtype=_TYPE)
+    row["sha256"] = np.frombuffer(bytes.fromhex(digest), dtype=np.uint8)
+    row["hash"], row["detail"] = descriptor.hash, descriptor.load_detail()
+    return row.tobytes()
 
 
 class DescriptorReader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,17 +12,19 @@ from pathlib import Path
 from adjobs.data.checks.duplicates import Descriptor
 from adjobs.data.checks.preflight import inspect_images
 from adjobs.data.dataset import Dataset, Sample
-from adjobs.data.image_reading import DEFAULT_SCALE
+from adjobs.data.image_reading import DEFAULT_SCALE, PixelScale
 from adjobs.data.labels.masks import Layers
-from adjobs.data.open import open_dataset
+from adjobs.data.open import INSTALLED, open_dataset
 from adjobs.data.problem import OUT_OF_MEMORY, Problem
 from adjobs.data.reading import ReadOptions
 from adjobs.data.versions.reading import FILES
 from adjobs.data.versions.record import SetAside
-from adjobs.data.walk import content_hash
+from adjobs.data.walk import content_hash, files_under
 from adjobs.errors import DataError
 from adjobs.parallel import in_threads
 from adjobs.storage import LocalStore, S3Store, Store, open_store
+
+log = logging.getLogger(__name__)
 
 BATCH_LENGTH = 16
 """Hexadecimal digits of a batch's name."""
@@ -59,11 +62,13 @@ class Inbox:
         batch: digest of the files; the same files are always written under the same keys.
         samples: those that can be used, sorted by name.
         set_aside: the others, with reasons.
+        descriptors: of all images of the batch, by their SHA-256.
     """
 
     batch: str
     samples: tuple[InboxSample, ...]
     set_aside: tuple[SetAside, ...]
+    descriptors: Mapping[str, Descriptor]
 
     @property
     def hashes(self) -> dict[Path, str]:
@@ -71,8 +76,11 @@ class Inbox:
         return {path: digest for item in self.samples for path, digest in zip(item.sources, item.hashes, strict=True)}
 
 
+EMPTY = Inbox("", (), (), {})
+
+
 def open_source(source: str, store: Store, format: str, cache: Path, options: ReadOptions) -> Dataset | None:
-    """The data set in a folder or under an S3 prefix; None for a prefix without objects.
+    """The data set in a folder or under an S3 prefix; None if it holds no files and need not hold normal images.
 
     Args:
         source: its address.
@@ -88,12 +96,30 @@ def open_source(source: str, store: Store, format: str, cache: Path, options: Re
     if source.startswith("s3://"):
         inbox_store = open_store(source)
         _refuse_nested(source, inbox_store, store)
-        if not options.require_normal and not inbox_store.list():
-            return None
+        is_empty = not inbox_store.list()
+    else:
+        is_empty = is_local(source) and _is_empty(Path(open_store(source).uri()))
+    if is_empty and not options.require_normal:
+        return None
     dataset = open_dataset(source, format, cache=cache, options=options)
     if not source.startswith("s3://"):
         _refuse_nested(source, LocalStore(dataset.root), store)
     return dataset
+
+
+def is_local(source: str) -> bool:
+    """Whether an address is that of a local folder."""
+    return source != INSTALLED and bool(source.strip()) and ("://" not in source or source.startswith("file:///"))
+
+
+def absolute_address(source: str) -> str:
+    """The address of a source as it is recorded: others work in other folders."""
+    return open_store(source).uri() if is_local(source) else source
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether a folder exists and has no files but hidden ones."""
+    return folder.is_dir() and not files_under(folder, lambda path: not path.name.startswith("."))
 
 
 def _refuse_nested(source: str, inbox: Store, store: Store) -> None:
@@ -108,13 +134,21 @@ def _refuse_nested(source: str, inbox: Store, store: Store) -> None:
         raise DataError(f"{source}: overlaps with the data set {store.uri()}; neither may contain the other; move one of them")
 
 
-def read_inbox(dataset: Dataset, *, progress: bool = False) -> Inbox:
-    """Decode, check and hash all images and labels of a source.
+def read_inbox(dataset: Dataset, *, scale: PixelScale = DEFAULT_SCALE, progress: bool = False) -> Inbox:
+    """Decode, check and hash all images and labels of a source. Warnings about the source as a whole are logged.
+
+    Args:
+        dataset: the source.
+        scale: how images of more than 8 bits are read for the checks; the files are kept as they are.
+        progress: show progress bars on a terminal's standard error.
 
     Raises:
         DataError: something is wrong with the source as a whole.
     """
-    inspections, _ = inspect_images(dataset, DEFAULT_SCALE, progress)
+    for problem in dataset.problems:
+        if problem.severity == "warning" and not problem.sample:
+            log.warning("%s: %s", dataset.root, problem.message)
+    inspections, _ = inspect_images(dataset, scale, progress)
     problems = [*dataset.problems, *(problem for inspection in inspections for problem in inspection.problems)]
     errors = [problem for problem in problems if problem.severity == "error"]
     if whole := [problem for problem in errors if not problem.sample or problem.kind == OUT_OF_MEMORY]:
@@ -128,7 +162,7 @@ def read_inbox(dataset: Dataset, *, progress: bool = False) -> Inbox:
     paths = list(dict.fromkeys(path for sample, _ in valid for path in sample.files))
     hashes = dict(zip(paths, in_threads(content_hash, paths, text="hashing", progress=progress), strict=True))
     batch = _batch_of(dataset.root, hashes)
-    samples = (
+    samples = [
         InboxSample(
             sample.id,
             in_batch(sample, dataset.root, batch),
@@ -137,8 +171,9 @@ def read_inbox(dataset: Dataset, *, progress: bool = False) -> Inbox:
             descriptor,
         )
         for sample, descriptor in valid
-    )
-    return Inbox(batch, tuple(sorted(samples, key=lambda item: item.name)), _set_aside(errors))
+    ]
+    samples.sort(key=lambda item: item.name)
+    return Inbox(batch, tuple(samples), _set_aside(errors), {item.digest: item.descriptor for item in samples})
 
 
 def in_batch(sample: Sample, root: Path, batch: str) -> Sample:

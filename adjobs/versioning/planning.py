@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adjobs.data.checks.duplicates import find_pairs
+from adjobs.data.dataset import Sample
 from adjobs.data.versions.entries import VersionedSample
 from adjobs.data.versions.record import SPLITS, DatasetHeader, SetAside
 from adjobs.versioning.descriptors import DescriptorReader
@@ -98,27 +99,21 @@ def _with_splits(
     Images of one inbox that are near duplicates of each other are assigned together.
     """
     pending = [candidate for candidate in candidates if candidate.needs_split]
+    strata: dict[str, Counter[Stratum]] = defaultdict(Counter)
+    for candidate in pending:
+        strata[_unit_key(candidate)][_stratum(candidate.sample)] += 1
     split_of_group = _split_of_groups(entries)
-    clusters = _clusters(pending, entries, descriptors)
     splits: dict[str, str] = {}
-    units: list[Unit] = []
-    for keys in clusters:
-        images = Counter(_stratum(candidate) for candidate in pending if _unit_key(candidate) in keys)
-        fixed = sorted({split_of_group[key] for key in keys if key in split_of_group}, key=SPLITS.index)
-        if fixed:
-            splits |= {key: split_of_group.get(key, fixed[0]) for key in keys}
+    clusters: dict[str, frozenset[str]] = {}  # those that are new, by one of their keys
+    for keys in _clusters(pending, entries, descriptors):
+        known = sorted({split_of_group[key] for key in keys if key in split_of_group}, key=SPLITS.index)
+        if known:
+            splits |= {key: split_of_group.get(key, known[0]) for key in keys}
         else:
-            units.append(Unit(min(keys), images))
-    first_version = 1 if header.source else 0  # whose splits are not the rule's
-    counts = Counter(
-        (entry.split, Stratum(entry.label, entry.defect if entry.label == "anomalous" else ""))
-        for entry in entries
-        if entry.split is not None and entry.assigned > first_version
-    )
-    chosen = assign_splits(units, counts, header.rule)
-    for keys in clusters:
-        if min(keys) in chosen:
-            splits |= dict.fromkeys(keys, chosen[min(keys)])
+            clusters[min(keys)] = keys
+    units = [Unit(key, sum((strata[member] for member in keys), Counter())) for key, keys in clusters.items()]
+    for key, split in assign_splits(units, _assigned_counts(entries, header), header.rule).items():
+        splits |= dict.fromkeys(clusters[key], split)
     return [
         replace(candidate, sample=replace(candidate.sample, published_split=splits[_unit_key(candidate)]))
         if candidate.needs_split
@@ -127,8 +122,15 @@ def _with_splits(
     ]
 
 
-def _stratum(candidate: Candidate) -> Stratum:
-    sample = candidate.sample
+def _assigned_counts(entries: Iterable[VersionedSample], header: DatasetHeader) -> Counter[tuple[str, Stratum]]:
+    """Number of images by split and stratum that additions brought; the splits of an existing data set are not the rule's."""
+    first_version = 1 if header.source else 0
+    return Counter(
+        (entry.split, _stratum(entry.sample)) for entry in entries if entry.split is not None and entry.assigned > first_version
+    )
+
+
+def _stratum(sample: Sample) -> Stratum:
     return Stratum(sample.label, sample.defect if sample.label == "anomalous" else "")
 
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+import adjobs.retraining
 from adjobs.cli.main import main
 from adjobs.queue.states import JobState
 from adjobs.retraining.result import RetrainResult, RetrainState, TakenIn
@@ -53,7 +54,9 @@ def passes(isolated_home: None, monkeypatch: pytest.MonkeyPatch) -> list[tuple[s
         return call
 
     names = ("run_retraining", "preview_retraining", "abandon")
-    monkeypatch.setitem(sys.modules, "adjobs.retraining.run", SimpleNamespace(**{name: record(name) for name in names}))
+    invented = SimpleNamespace(**{name: record(name) for name in names})
+    monkeypatch.setitem(sys.modules, "adjobs.retraining.run", invented)
+    monkeypatch.setattr(adjobs.retraining, "run", invented, raising=False)  # it may have been imported before
     return calls
 
 
@@ -85,13 +88,23 @@ def test_file_without_a_command_is_a_pass(file, passes):
 
 
 def test_file_that_is_none_and_options_that_exclude_each_other_are_one_line(file, passes):
-    result = run("lst")
+    result = run("nightly")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-    assert "retraining 'lst': cannot be read" in result.stderr
+    assert "retraining 'nightly': cannot be read" in result.stderr
     result = run(file, "--dry-run", "--force")
     assert "--abandon, --dry-run and --force: got several; give one of them" in result.stderr
     assert "Missing argument 'RETRAIN_FILE'; see '" in run("--force").stderr
     assert passes == []
+
+
+def test_mistyped_command_suggests_the_right_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("pasue", "line-3")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert result.stderr.startswith("error: 'pasue' is neither a command nor a file; available: list, pass, pause, ")
+    assert "did you mean 'pause'" in result.stderr
+    (tmp_path / "pasue").write_text("model: line-3\n")
+    assert run("pasue").stderr.startswith("error: pasue: dataset: missing")
 
 
 def test_schedule_again_replaces_and_says_so(file, queue):

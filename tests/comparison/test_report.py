@@ -34,6 +34,13 @@ def test_summarise_has_all_methods_and_the_curve():
     assert text.endswith("- liac left out: the training split has no anomalies\n")
 
 
+def test_describe_starts_with_the_choice_and_ends_with_the_figure():
+    text = report.describe(make_result(make_ranking([make_trained("cdo", 2.0)], CURVES)), "get-artifact?path=a.png")
+    assert text.startswith("Take it.\n\ncdo on the test split, which chose nothing: image AUROC 0.910 ")
+    assert "| cdo&emsp; | 20&emsp; | 0.8000&emsp; |" in text
+    assert text.endswith("\n\n![methods by metric and cost](get-artifact?path=a.png)")
+
+
 def test_result_to_dict_is_json_without_the_resamples():
     trained = [make_trained("cdo", 2.0, resampled=(0.1, 0.2)), make_trained("dpae", 0.1)]
     document = json.loads(json.dumps(make_result(make_ranking(trained, CURVES)).to_dict(), allow_nan=False))

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from adjobs.queue.cron import check_cron, check_time_zone
 from adjobs.queue.states import JobState
 from adjobs.version import __version__
 from tests.helpers.deploy import COMPOSE, KUBERNETES, ROOT, SECRET_NAME, parse_command, read_documents, read_yaml, strings
 
-FOLDERS = ("base", "kueue", "monitoring")
+FOLDERS = ("base", "kueue", "monitoring", "retraining")
 TEMPLATES = {"rayjob.yaml"}  # created by hand, one for each job
 BASE = KUBERNETES / "base"
 RAY_LABEL = {"ray.io/is-ray-node": "yes"}  # which KubeRay gives to each pod of Ray
@@ -45,6 +46,8 @@ def pod_specs() -> Iterator[dict[str, Any]]:
     """Every pod of every manifest."""
     for workload in WORKLOADS:
         yield workload["spec"]["template"]["spec"]
+    for job in of_kind("CronJob", folders=FOLDERS):
+        yield job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     for spec in ray_specs():
         for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
             yield group["template"]["spec"]
@@ -247,6 +250,23 @@ def test_rayjob_entrypoint_and_queues_exist():
     for flavor in group["flavors"]:
         assert ("ResourceFlavor", flavor["name"]) in names
         assert [resource["name"] for resource in flavor["resources"]] == group["coveredResources"]
+
+
+def test_retraining_is_one_at_a_time_and_reaches_what_it_calls():
+    (job,) = of_kind("CronJob", folders=("retraining",))
+    check_cron(job["spec"]["schedule"])
+    check_time_zone(job["spec"]["timeZone"])
+    assert (job["spec"]["concurrencyPolicy"], job["spec"]["startingDeadlineSeconds"] > 10) == ("Forbid", True)
+    template = job["spec"]["jobTemplate"]["spec"]["template"]
+    assert parse_command(template["spec"]["containers"][0]["args"])
+    selector = {"matchLabels": template["metadata"]["labels"]}
+    policies = {policy["metadata"]["name"]: policy["spec"] for policy in of_kind("NetworkPolicy", folders=("retraining",))}
+    assert policies["retrain"]["podSelector"] == selector
+    for name in ("mlflow", "s3"):
+        (base,) = (policy["spec"] for policy in of_kind("NetworkPolicy") if policy["metadata"]["name"] == name)
+        (rule,) = policies[f"{name}-for-retrain"]["ingress"]
+        assert rule == {"from": [{"podSelector": selector}], "ports": base["ingress"][0]["ports"]}
+        assert {"to": [{"podSelector": base["podSelector"]}], "ports": rule["ports"]} in policies["retrain"]["egress"]
 
 
 # Network

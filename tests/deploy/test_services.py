@@ -22,7 +22,8 @@ from adjobs.errors import StorageError, TrackingError
 from adjobs.stack.certificates import requires_certificate
 from adjobs.storage import open_store
 from adjobs.tracking import accounts
-from adjobs.tracking.client import connect, experiment_id, mlflow_errors
+from adjobs.tracking.client import connect, mlflow_errors
+from adjobs.tracking.experiments import experiment_id
 from tests.helpers.deploy import COMPOSE, ROOT, read_yaml
 from tests.helpers.postgres import free_port, running_postgres
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from adjobs.drift.descriptors import STATISTICS, FeatureExtractor, has_features, simple_statistics
+from adjobs.data.images import stretch
+from adjobs.drift.descriptors import FEATURE_SIZE, STATISTICS, FeatureExtractor, has_features, simple_statistics
 
 
 def statistics_of(image: Image.Image) -> dict[str, float]:
@@ -52,7 +53,8 @@ def test_simple_statistics_of_a_large_image_are_those_of_a_smaller_one():
 @pytest.mark.slow
 @pytest.mark.skipif(not has_features(), reason="needs the packaged weights")
 def test_feature_extractor_gives_one_row_per_image():
-    features = FeatureExtractor(torch.device("cpu"))([noise(), noise(200, 30), Image.new("RGB", (9, 9))])
+    images = [noise(), noise(200, 30), Image.new("RGB", (9, 9))]
+    features = FeatureExtractor(torch.device("cpu"))(np.stack([stretch(image, FEATURE_SIZE) for image in images]))
     assert features.shape[0] == 3
     assert np.isfinite(features).all()
     assert not np.allclose(features[0], features[2])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from adjobs.data.open import open_dataset
-from adjobs.drift.reference import open_model
+from adjobs.drift.reference import Reference, open_model, read_reference
 from adjobs.errors import JobError, TrackingError
 from adjobs.registry.models import ModelStore
 from tests.helpers.drift import log_run
@@ -37,3 +39,36 @@ def test_open_model_of_mlflow_finds_the_run(world, tmp_path, empty_mlflow):
 def test_open_model_without_a_name_is_refused(tmp_path):
     with pytest.raises(JobError, match="give a run id or a models:/ URI"), open_model(" ", local_settings(tmp_path), "cpu"):
         pass
+
+
+@pytest.mark.slow
+def test_open_model_of_a_detector_folder_finds_its_run(world, tmp_path):
+    folder = world.settings.home / "runs" / world.run_id / "detector"
+    with open_model(str(folder), world.settings, "cpu") as opened:
+        assert opened.run.ref.run_id == world.run_id
+    shutil.copytree(folder, tmp_path / "detector")
+    with (
+        pytest.raises(TrackingError, match="no run is recorded with a copied detector; give the id of its run"),
+        open_model(str(tmp_path / "detector"), world.settings, "cpu"),
+    ):
+        pass
+
+
+@pytest.mark.slow
+def test_read_reference_of_both_splits_has_normal_images_alone(world):
+    with open_model(world.run_id, world.settings, "cpu") as opened:
+        generator = np.random.default_rng(0)
+        both = read_reference(opened.run, ("val", "test"), 1000, generator, world.settings)
+        assert len(both.ids) == len(both.scores) == len(both.files) == 80
+        assert all(file.path.parent.name == "good" for file in both.files)
+        few = read_reference(opened.run, ("val", "test"), 30, generator, world.settings)
+        assert len(few.ids) == 30
+        scores = dict(zip(both.ids, both.scores, strict=True))
+        assert [scores[name] for name in few.ids] == few.scores.tolist()
+
+
+def test_has_same_scores_allows_what_devices_differ_by():
+    scores = np.random.default_rng(0).normal(size=200)
+    reference = Reference(("",) * 200, scores, None)
+    assert reference.has_same_scores(scores + 0.01)
+    assert not reference.has_same_scores(scores[::-1])

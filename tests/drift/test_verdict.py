@@ -45,7 +45,7 @@ def test_compare_samples_darker_images_are_drift_with_a_name():
     assert verdict.tests[1].sentence == "brightness 99.9 → 98.2 grey levels"
 
 
-def test_compare_samples_few_images_cannot_tell_and_say_how_many_are_needed():
+def test_compare_samples_few_images_are_undecided_and_say_how_many_are_needed():
     verdict = compare(sample(80, 0), sample(8, 1))
     assert verdict.has_drifted is None
     assert [test.name for test in verdict.tests] == ["scores", "statistics"]  # too few for features

@@ -11,7 +11,7 @@ import pytest
 from adjobs.inference.detector_folder import Manifest, write_manifest
 from adjobs.registry.journal import Journal
 from adjobs.registry.models import ModelStore
-from adjobs.tracking.client import experiment_id
+from adjobs.tracking.experiments import experiment_id
 from adjobs.tracking.layout import TAG, RunRef
 from adjobs.tracking.writer import MlflowRunWriter
 from adjobs.types import ImageScores

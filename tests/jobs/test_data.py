@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +17,10 @@ from adjobs.data.open import open_dataset
 from adjobs.data.splits.assignment import make_split, write_split
 from adjobs.errors import DataError, JobError
 from adjobs.jobs import data
-from adjobs.jobs.data import prepare_data
+from adjobs.jobs.data import prepare_data, with_version
 from tests.helpers.drawing import draw_folder, save
 from tests.helpers.jobs import local_settings, resolved_job
+from tests.helpers.versioned import add, create, draw, open_set
 
 
 @pytest.fixture
@@ -125,3 +127,49 @@ def test_prepare_data_too_little_memory_is_not_remembered(folder_root, settings,
         patch.setattr("adjobs.data.checks.images.inspect_labels", inspect_labels)
         assert [problem.kind for problem in prepare_data(job, settings).problems] == ["out of memory"]
     assert prepare_data(job, settings).problems == []
+
+
+# Data sets with versions
+
+
+@pytest.fixture
+def versioned(tmp_path: Path) -> Path:
+    """A folder whose ``set`` has version 1, of 20 normal and 10 anomalous images."""
+    create(tmp_path, draw_folder(tmp_path / "source", 20, 10, 32))
+    return tmp_path
+
+
+def test_prepare_data_version_has_the_splits_of_its_creation(versioned, settings):
+    prepared = prepare_data(resolved_job(versioned / "set", protocol="official"), settings)
+    entries = open_set(versioned).samples()
+    for name in ("train", "val", "test"):
+        assert list(getattr(prepared.split, name)) == [entry.id for entry in entries if entry.split == name]
+    assert prepared.fingerprint == open_set(versioned).record().fingerprint
+
+
+def test_prepare_data_other_protocol_of_a_version_is_refused(versioned, settings):
+    with pytest.raises(JobError, match=r"^data.protocol: got holdout, .*has versions.*set data.protocol=official"):
+        prepare_data(resolved_job(versioned / "set"), settings)
+
+
+def test_prepare_data_split_file_of_a_version_is_allowed(versioned, settings):
+    dataset = open_dataset(str(versioned / "set"), cache=settings.cache)
+    write_split(make_split(dataset, "holdout", seed=8), versioned / "split.json")
+    prepared = prepare_data(resolved_job(versioned / "set", split=str(versioned / "split.json")), settings)
+    assert prepared.split.seed == 8
+
+
+def test_prepare_data_changed_file_of_a_version_is_refused(versioned, settings):
+    path = next((versioned / "set" / "files").rglob("good/000.png"))
+    save(path, np.zeros((32, 32, 3), dtype=np.uint8))
+    with pytest.raises(DataError, match=r"the files of version 1 in .* have changed since it was made; restore them"):
+        prepare_data(resolved_job(versioned / "set", protocol="official"), settings)
+
+
+def test_with_version_newest_is_pinned_and_a_chosen_one_kept(versioned):
+    add(versioned, draw(versioned / "inbox", "good/x.png", seed=1))
+    section = resolved_job(versioned / "set").data
+    assert with_version(section).version == 2
+    assert with_version(section.model_copy(update={"version": 1})).version == 1
+    assert with_version(resolved_job(versioned / "source").data).version is None
+    assert with_version(resolved_job(Path("elpv")).data).version is None

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from adjobs import methods
-from adjobs.jobs.prepare import with_absolute_paths
-from tests.helpers.jobs import resolved_job
+from adjobs.jobs.prepare import prepare, with_absolute_paths
+from tests.helpers.drawing import draw_folder
+from tests.helpers.jobs import local_settings, resolved_job
+from tests.helpers.versioned import add, create, draw
 
 
 def test_with_absolute_paths_expands_the_home_folder(tmp_path, monkeypatch):
@@ -38,3 +40,15 @@ def test_with_absolute_paths_of_a_working_directory_keeps_files_relative_and_dat
     )
     kept = with_absolute_paths(job, keep_relative=True)
     assert (kept.params["weights"], kept.data.split, kept.data.uri) == ("w.pt", "split.json", str(tmp_path / "images"))
+
+
+def test_prepare_grown_data_set_is_read_in_the_version_of_the_first_preparation(tmp_path):
+    settings = local_settings(tmp_path)
+    create(tmp_path, draw_folder(tmp_path / "source", 20, 10, 32))
+    first = prepare(resolved_job(tmp_path / "set", protocol="official"), settings)
+    assert first.job.data.version == 1
+    add(tmp_path, draw(tmp_path / "inbox", "good/x.png scratch/y.png", seed=1))
+    again = prepare(first.job, settings)
+    assert (again.job, again.data.fingerprint) == (first.job, first.data.fingerprint)
+    newest = prepare(resolved_job(tmp_path / "set", protocol="official"), settings)
+    assert (newest.job.data.version, len(newest.data.dataset.samples)) == (2, 32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -15,15 +16,17 @@ from PIL import Image
 
 from adjobs.cli.main import main
 from adjobs.config.environment import load_settings
-from adjobs.errors import TrackingError
+from adjobs.errors import StorageError, TrackingError
 from adjobs.inference.detector import Detector
 from adjobs.jobs.lifecycle import driver_tags
 from adjobs.metrics import METRICS_VERSION
 from adjobs.tracking.client import connect
-from adjobs.tracking.layout import RunRef
+from adjobs.tracking.layout import TEST_COLUMNS, RunRef
 from adjobs.tracking.logged_model import download, pin_model_uri
+from adjobs.tracking.reader import MlflowRunReader
 from adjobs.tracking.runs import open_reader
 from tests.helpers.drawing import draw_folder
+from tests.helpers.versioned import add, create, draw, open_set
 
 pytestmark = pytest.mark.slow
 
@@ -82,8 +85,8 @@ def test_train_closes_the_run_and_records_the_job(run, summary):
     assert run.info.status == "FINISHED"
     assert run.data.tags["adjobs.data_fingerprint"] == summary["data_fingerprint"]
     assert run.data.tags["adjobs.method"] == "cdo"
-    assert run.data.params["params.gamma"] == "2.0"
     assert run.data.params["params.backbone"] == "resnet18"
+    assert "train.seed" not in run.data.params, "the default does not distinguish runs"
     (data,) = run.inputs.dataset_inputs
     assert data.dataset.digest == summary["data_fingerprint"][:36]
 
@@ -115,14 +118,39 @@ def test_train_artifacts_of_the_run(run, summary, tmp_path):
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["metrics_version"] == METRICS_VERSION
     assert metrics["splits"]["test"]["by_defect"]["scratch"]["count"] == 4
-    low, high = run.data.metrics["test/image_auroc_low"], run.data.metrics["test/image_auroc_high"]
-    assert [low, high] == summary["intervals"]["test/image_auroc"]
+    estimate = MlflowRunReader(RunRef(summary["tracking_uri"], run.info.run_id)).estimates()["test/image_auroc"]
+    assert [estimate.low, estimate.high] == summary["intervals"]["test/image_auroc"]
     table = json.loads((folder / "scores" / "test.json").read_text())
     split = json.loads((folder / "split.json").read_text())
     assert sorted(row[0] for row in table["data"]) == sorted(split["test"])
     for split_name in ("val", "test"):
         for name in ("histogram", "roc", "pr", "pro", "confusion", "defects"):
             assert np.asarray(Image.open(folder / "figures" / f"{split_name}_{name}.png").convert("L")).std() > 5
+
+
+def test_train_run_is_described_for_people(run, summary, tmp_path):
+    """What MLflow shows first: numbers, data, thresholds, a picture, a report; who made it with what; few columns."""
+    client = connect(summary["tracking_uri"])
+    note = run.data.tags["mlflow.note.content"]
+    assert note.startswith(f"image AUROC {summary['metrics']['test/image_auroc']:.3f}, recall ")
+    assert "**Collaborative Discrepancy Optimization (`cdo`)** on `data`: training " in note
+    assert f"Images alarm from a score of {summary['threshold']['value']:.6g}: {summary['threshold']['meaning']}" in note
+    assert f"get-artifact?path=description.png&run_uuid={run.info.run_id}" in note
+    assert f"adjobs predict --model {run.info.run_id} IMAGES" in note
+    assert Image.open(client.download_artifacts(run.info.run_id, "description.png", str(tmp_path))).width < 600
+    report = Path(client.download_artifacts(run.info.run_id, "report.html", str(tmp_path))).read_text()
+    assert "FINISHED" in report
+    assert run.info.run_name.startswith("cdo-data-")
+    assert run.data.tags["mlflow.source.name"]
+    assert run.data.tags["mlflow.user"]
+    columns = {name for name in run.data.metrics if not name.startswith(("train/", "val/"))}
+    assert columns == {*(f"test/{name}" for name in TEST_COLUMNS if name != "au_spro"), "test/ms_per_image", "threshold"}
+    version, model = client.get_model_version("line", "1"), client.get_registered_model("line")
+    assert version.description.startswith("image AUROC ")
+    assert "`adjobs predict --model models:/line/1 IMAGES`" in version.description
+    assert "`adjobs models promote line/VERSION`" in model.description
+    experiment = client.get_experiment(run.info.experiment_id)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 
 
 def test_log_model_holds_no_pickle(summary, tmp_path):
@@ -314,3 +342,22 @@ def test_train_on_normal_images_alone_ends_with_a_model_and_says_what_is_undefin
     )
     assert predicted.exit_code == 0, predicted.output
     assert [np.isfinite(line["score"]) for line in json.loads(predicted.stdout)["predictions"]] == [True]
+
+
+def test_resume_of_a_job_on_a_data_set_that_has_grown_reads_the_version_that_it_started_with(home, monkeypatch):
+    def fail(training: object) -> NoReturn:
+        raise StorageError("cannot store x: disk full")
+
+    create(home, home / "data")
+    data = ["--method", "cdo", "--data", str(home / "set"), "--local"]
+    with monkeypatch.context() as patch:
+        patch.setattr("adjobs.jobs.run.finalize_run", fail)
+        failed = CliRunner().invoke(main, ["train", *data, *set_options("data.protocol=official", "track.experiment=grown")])
+    assert "disk full" in failed.stderr
+    client = connect(load_settings().tracking_uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("grown").experiment_id])
+    add(home, draw(home / "inbox", "good/x.png scratch/y.png", seed=1))
+    resumed = CliRunner().invoke(main, ["train", "--resume", run.info.run_id, "--json"])
+    assert resumed.exit_code == 0, resumed.output
+    assert json.loads(resumed.stdout)["data_fingerprint"] == open_set(home).record(1).fingerprint
+    assert (run.data.params["data.version"], run.data.tags["adjobs.data_version"]) == ("1", "1")

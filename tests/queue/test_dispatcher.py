@@ -338,3 +338,19 @@ def test_step_unexpected_error_of_one_job_is_logged_once_and_others_go_on(setup,
     assert "cannot go on with this job (integer division or modulo by zero)" in setup.get(job).reason
     assert sum(record.levelname == "ERROR" for record in caplog.records) == 1
     assert setup.get(other).state is JobState.STARTING
+
+
+def test_run_submits_what_is_due_before_each_step(setup):
+    """A job of a schedule starts in the step that follows."""
+    rounds = 0
+
+    def submit_due() -> None:
+        setup.submit(f"job {rounds}")
+
+    def should_stop() -> bool:
+        nonlocal rounds
+        rounds += 1
+        return rounds > 2
+
+    setup.dispatcher().run(0.0, should_stop, submit_due)
+    assert len(setup.cluster.submitted) == 2

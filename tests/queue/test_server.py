@@ -76,7 +76,7 @@ def test_why_names_slots_predecessors_and_a_silent_head(queue):
         ({"document": {"method": "cd", "data": {"uri": "x"}}}, "unknown method 'cd'"),
         ({"document": {"method": "cdo", "data": {"uri": "/no/such/folder"}}}, "'/no/such/folder': nothing is there"),
         ({"verb": "tune"}, "a search needs a space"),
-        ({"verb": "sing"}, "jobs.1.verb: Input should be 'train', 'tune' or 'compare'"),
+        ({"verb": "sing"}, "jobs.1.verb: Input should be 'train', 'tune', 'compare' or 'retrain'"),
         ({"name": "a\nb"}, "jobs.1.name: String should match pattern"),
         ({"priority": 5000}, "jobs.1.priority: Input should be less than or equal to 1000"),
         ({"priority": "5"}, "jobs.1.priority: Input should be a valid integer"),

@@ -12,7 +12,7 @@ import pytest
 
 from adjobs.errors import RegistryError, StorageError, TrackingError
 from adjobs.registry import journal as journal_module
-from adjobs.registry.changes import promote, rollback, user_name
+from adjobs.registry.changes import promote, rollback
 from adjobs.registry.journal import INTENT_TAG, Journal
 from adjobs.registry.models import CHALLENGER, CHAMPION, ModelStore
 from adjobs.registry.record import Action, AliasChange, GateSummary
@@ -365,10 +365,3 @@ def test_journal_history_elsewhere_is_refused(journal, store, tmp_path):
         StorageError, match=rf"which is not under {tmp_path}/other; set ADJOBS_ARTIFACTS to {tmp_path}/artifacts$"
     ):
         other.reconcile(NAME)
-
-
-def test_user_name_has_login_and_account(monkeypatch):
-    monkeypatch.setattr("getpass.getuser", lambda: "mia")
-    assert user_name({}) == "mia"
-    assert user_name({"MLFLOW_TRACKING_USERNAME": "mia"}) == "mia"
-    assert user_name({"MLFLOW_TRACKING_USERNAME": "line"}) == "mia (line)"

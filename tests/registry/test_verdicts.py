@@ -54,7 +54,7 @@ def test_record_verdict_sets_tags_and_adds_a_line_to_the_description(store, comp
     assert after.tags == {"adjobs.gate": "promote", "adjobs.gate_beside": "5"}
     start, line = after.description.split("\n\n")
     assert start == "Trained on the new lamp."
-    assert line.startswith("**Gate, beside version 5:** promote: all 3 checks passed ![promote](")
+    assert line.startswith("**Gate, beside version 5:** promote: all 3 checks passed<br>![promote](")
     assert f"path=gate%2Fbeside-5.png&run_uuid={comparison.b.run_id}" in line
 
 
@@ -92,3 +92,14 @@ def test_record_verdict_without_a_run_keeps_to_the_version(store, comparison):
     bare = store.version(model, 4)
     record_verdict(store.uri, bare, comparison.a, comparison.verdict, "new-anomalies")
     assert store.version(model, 4).tags == {"adjobs.gate": "promote", "adjobs.gate_beside": "5"}
+
+
+def test_record_verdict_description_that_is_full_loses_the_oldest_verdicts_first():
+    text = "Trained on the new lamp."
+    for number in range(40):
+        text = verdicts._replace_line(text, f"{verdicts._START}{number}:** ", f"{verdicts._START}{number}:** {'x' * 400}")
+    assert len(text) <= verdicts.MAX_DESCRIPTION
+    assert text.startswith("Trained on the new lamp.\n\n**Gate, beside version 2")
+    assert text.count(verdicts._START) == 11
+    full = "y" * verdicts.MAX_DESCRIPTION
+    assert verdicts._replace_line(full, "**Gate, beside version 1:** ", "**Gate, beside version 1:** z") == full

@@ -9,7 +9,8 @@ from mlflow.entities import LoggedModelStatus
 
 from adjobs.inference.detector_folder import save
 from adjobs.registry.models import ModelStore
-from adjobs.tracking.client import connect, experiment_id
+from adjobs.tracking.client import connect
+from adjobs.tracking.experiments import experiment_id
 from adjobs.tracking.layout import RunRef
 from adjobs.tracking.logged_model import log_model_once, source_run_id
 from tests.helpers.detectors import Brightness, make_manifest

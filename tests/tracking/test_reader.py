@@ -54,8 +54,8 @@ def client(monkeypatch) -> FakeClient:
 @pytest.mark.parametrize(
     ("uri", "url"),
     [
-        ("https://mia:secret@host:5000/", "https://host:5000/#/experiments/7/runs/abc"),
-        ("http://host", "http://host/#/experiments/7/runs/abc"),
+        ("https://mia:secret@host:5000/", "https://host:5000/#/experiments/7/runs/abc?workflowType=machine_learning"),
+        ("http://host", "http://host/#/experiments/7/runs/abc?workflowType=machine_learning"),
         ("sqlite:///mlflow.db", None),
     ],
 )

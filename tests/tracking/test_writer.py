@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +25,9 @@ class FakeClient:
         self.refusals = list(refusals)
         self.inputs: list[Any] = []
         self.files: list[str] = []
+
+    def get_run(self, run_id: str) -> Any:
+        return SimpleNamespace(data=SimpleNamespace(tags={}))
 
     def log_batch(self, run_id: str, **entries: Any) -> None:
         pass
@@ -60,3 +64,10 @@ def test_record_job_beside_another_job_of_the_same_data(refusals, monkeypatch):
 def test_record_job_that_mlflow_refuses_is_one_line(monkeypatch):
     with pytest.raises(TrackingError, match="MLflow at http://host: Run with id=abc not found"):
         writer_of(FakeClient("Run with id=abc not found"), monkeypatch).record_job(JOB, INFO)
+
+
+def test_set_description_is_cut_where_mlflow_would_refuse_it(monkeypatch):
+    client, tags = FakeClient(), {}
+    client.set_tag = lambda run_id, key, value: tags.update({key: value})
+    writer_of(client, monkeypatch).set_description("x" * 9000)
+    assert tags == {"mlflow.note.content": "x" * 8000}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from adjobs.metrics.intervals import Estimate
 from adjobs.tuning import summary
 from adjobs.tuning.objective import Objective
 from adjobs.tuning.state import TrialState
@@ -47,9 +48,28 @@ def test_draw_study_of_one_trial_has_the_history_alone():
     assert set(summary.draw_study(search.manager, summary.summarise_study(search.manager))) == {"history"}
 
 
+def test_describe_study_starts_with_the_best_trial_and_what_the_test_says(search):
+    study = summary.summarise_study(search.manager)
+    optimism = summary.compute_optimism([AUROC], study.best.values, {"test/image_auroc": Estimate(0.8)})
+    blocks = summary.describe_study("cdo", study, optimism, "run", "final").split("\n\n")
+    assert blocks[0] == (
+        "Best of 4 trials of `cdo`: trial 0, validation image AUROC 0.9000 (the job as it is: 0.9000); "
+        "trained in full, 0.8000 on the test images."
+    )
+    assert [line.split("&emsp;")[0] for line in blocks[1].splitlines()] == [
+        "| trial",
+        "|:---|:---|:---|:---|",
+        "| 0",
+        "| 1",
+        "| 2",
+    ]
+    assert blocks[2].endswith("(get-artifact?path=description.png&run_uuid=run)")
+    assert "`adjobs predict --model final IMAGES`" in blocks[3]
+
+
 def test_compute_optimism_is_validation_minus_test():
     best = {"image_auroc": 0.9, "ms_per_image": 5.0}
-    final = {"val/image_auroc": 0.91, "test/image_auroc": 0.8}
+    final = {"val/image_auroc": Estimate(0.91, 0.8, 0.95), "test/image_auroc": Estimate(0.8)}
     optimism = summary.compute_optimism([AUROC, Objective("ms_per_image", "min")], best, final)
     assert set(optimism) == {"image_auroc"}  # costs have no validation
     numbers = optimism["image_auroc"]
@@ -58,7 +78,7 @@ def test_compute_optimism_is_validation_minus_test():
 
 
 def test_compute_optimism_of_a_minimised_metric_has_the_opposite_sign():
-    final = {"test/image_auroc": 0.8}
+    final = {"test/image_auroc": Estimate(0.8)}
     optimism = summary.compute_optimism([Objective("image_auroc", "min")], {"image_auroc": 0.9}, final)
     assert optimism["image_auroc"].gap == pytest.approx(-0.1)
 

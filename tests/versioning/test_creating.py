@@ -31,7 +31,7 @@ def test_create_dataset_keeps_the_splits_of_the_protocol(protocol, expected, tmp
     create(tmp_path, source, protocol, SplitRule(seed=3))
     split = make_split(open_folder(source), expected, seed=3)
     splits = {name: entry.split for name, entry in by_name(open_set(tmp_path)).items()}
-    assert splits == {name: part for part in ("train", "val", "test") for name in getattr(split, part)}
+    assert splits == {name: split_name for split_name in ("train", "val", "test") for name in getattr(split, split_name)}
 
 
 def test_create_dataset_published_splits_are_kept(tmp_path):
@@ -45,8 +45,8 @@ def test_create_dataset_official_split_of_a_version_is_the_one_at_creation(tmp_p
     create(tmp_path, draw_mvtec(tmp_path / "source", 20, 4, SIDE))
     entries = open_set(tmp_path).samples()
     split = make_split(open_folder(tmp_path / "set"), "official", seed=5)
-    for part in ("train", "val", "test"):
-        assert list(getattr(split, part)) == [entry.id for entry in entries if entry.split == part]
+    for split_name in ("train", "val", "test"):
+        assert list(getattr(split, split_name)) == [entry.id for entry in entries if entry.split == split_name]
 
 
 def draw_source(name: str, root: Path) -> Dataset:

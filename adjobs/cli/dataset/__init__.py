@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from adjobs.cli.data.options import ScaleOptions, scale_options
 from adjobs.cli.dataset import text
 from adjobs.cli.dataset.options import PROTOCOL, RuleOptions, SourceOptions, rule_options, source_options
 from adjobs.cli.output import EXIT_PROBLEMS, VerbResult, verb
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """Keep a data set that grows: create it, add images and labels, show its versions.
+    """Create, extend and show data sets with versions.
 
     URI is a folder, a file:// or s3:// address. A version never changes: what is added becomes a new version, in which every
     image stays in its split. Train on it with data.uri=URI and data.protocol=official.
@@ -34,10 +35,13 @@ def command() -> None:
 @click.argument("uri")
 @click.option("--from", "source", help="Data set in any layout that becomes version 1: a folder, a file:// or s3:// address.")
 @source_options
+@scale_options
 @PROTOCOL
 @rule_options
 @verb
-def create(uri: str, source: str | None, reading: SourceOptions, protocol: str | None, rule: RuleOptions) -> VerbResult:
+def create(
+    uri: str, source: str | None, reading: SourceOptions, scale: ScaleOptions, protocol: str | None, rule: RuleOptions
+) -> VerbResult:
     """Create a data set with versions at URI, where nothing else is: empty, or with the images, labels and splits of another one.
 
     Images that cannot be used are left out, and listed. A creation that was interrupted is completed by the same command.
@@ -49,7 +53,7 @@ def create(uri: str, source: str | None, reading: SourceOptions, protocol: str |
     if source is None and protocol is not None:
         raise JobError(f"--protocol: got {protocol} without --from, and there is nothing to split; remove it, or give --from")
     options = ReadOptions(reading.normal_classes or NORMAL_CLASSES, reading.follow_links)
-    origin = None if source is None else Origin(source, reading.format_name, protocol, options)
+    origin = None if source is None else Origin(source, reading.format_name, protocol, options, scale.to_scale())
     result = create_dataset(uri, settings=settings, author=_author(), rule=rule.to_rule(), origin=origin, progress=True)
     return result, text.creation(result)
 
@@ -58,11 +62,14 @@ def create(uri: str, source: str | None, reading: SourceOptions, protocol: str |
 @click.argument("uri")
 @click.argument("source")
 @source_options
+@scale_options
 @click.option("--message", default="", help="What is added, or why.")
 @click.option("--relabel", is_flag=True, help="Where SOURCE has other labels, use those; no image changes its split.")
 @click.option("--dry-run", is_flag=True, help="Show what would be added, and write nothing.")
 @verb
-def add(uri: str, source: str, reading: SourceOptions, message: str, relabel: bool, dry_run: bool) -> VerbResult:
+def add(
+    uri: str, source: str, reading: SourceOptions, scale: ScaleOptions, message: str, relabel: bool, dry_run: bool
+) -> VerbResult:
     """Add the images and labels of SOURCE to the data set at URI, as its next version.
 
     SOURCE is a folder or an s3:// address in any layout that adjobs reads. It needs no normal images: folders named after defect
@@ -86,6 +93,7 @@ def add(uri: str, source: str, reading: SourceOptions, message: str, relabel: bo
         progress=True,
         normal_classes=reading.normal_classes or NORMAL_CLASSES,
         follow_links=reading.follow_links,
+        scale=scale.to_scale(),
     )
     return result, text.addition(result, dry_run=dry_run), EXIT_PROBLEMS if result.set_aside else 0
 
@@ -128,6 +136,6 @@ def _settings() -> Settings:
 def _author() -> str:
     import os
 
-    from adjobs.registry.changes import user_name
+    from adjobs.tracking.source import user_name
 
     return user_name(os.environ)

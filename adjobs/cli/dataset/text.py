@@ -25,16 +25,16 @@ def creation(result: CreateResult) -> str:
     if result.version is None:
         return f"{result.uri}: {done}, with {_EMPTY}"
     record = result.version
-    lines = [f"{result.uri}: {done}, with version {record.number} of {record.images} images{_duplicates(record.duplicates)}"]
+    lines = [f"{result.uri}: {done}, with version {record.number} of {_images(record.images)}{_duplicates(record.duplicates)}"]
     return "\n".join([*lines, "", _counts(record.counts), *_set_aside(record.set_aside)])
 
 
 def addition(result: AddResult, *, dry_run: bool) -> str:
     """What was added, or would be."""
     if result.version is not None:
-        head = f"version {result.version.number}: {result.added} images added, {result.updated} updated"
+        head = f"version {result.version.number}: {_images(result.added)} added, {result.updated} updated"
     elif dry_run and result.added + result.updated:
-        head = f"{result.added} images would be added, {result.updated} updated; nothing was written"
+        head = f"{_images(result.added)} would be added, {result.updated} updated; nothing was written"
     else:
         latest = f"version {result.latest.number} is the newest" if result.latest else "the data set is empty"
         return "\n".join([f"nothing to add; {latest}{_duplicates(result.duplicates)}", *_set_aside(result.set_aside)])
@@ -77,7 +77,11 @@ def history(uri: str, records: Sequence[VersionRecord]) -> str:
 
 
 def _duplicates(count: int) -> str:
-    return f", {count} duplicates skipped" if count else ""
+    return f", {count} {'duplicate' if count == 1 else 'duplicates'} skipped" if count else ""
+
+
+def _images(count: int) -> str:
+    return f"{count} {'image' if count == 1 else 'images'}"
 
 
 def _counts(counts: Iterable[SplitCount]) -> str:

@@ -48,9 +48,9 @@ def _journal() -> Journal:
 
     settings = load_settings()
 
-    from adjobs.registry.changes import user_name
     from adjobs.registry.journal import Journal
     from adjobs.registry.models import ModelStore
+    from adjobs.tracking.source import user_name
 
     return Journal(ModelStore(settings.tracking_uri), settings.artifacts, user_name(os.environ))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 
 import click
 
 from adjobs.cli.output import VerbResult, verb
 from adjobs.cli.retrain import text
-from adjobs.errors import JobError
+from adjobs.errors import JobError, choices, shown
 from adjobs.queue.client import QueueClient
 
 _PASS = "pass"
@@ -24,6 +25,8 @@ class FileOrCommand(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Take what is no command for the file of a pass, or for one of its options."""
         if args and args[0] not in (*self.commands, *ctx.help_option_names):
+            if get_close_matches(args[0], self.commands) and not Path(args[0]).exists():
+                ctx.fail(f"{shown(args[0])} is neither a command nor a file; {choices(args[0], self.commands)}")
             args = [_PASS, *args]
         return super().parse_args(ctx, args)
 

@@ -17,7 +17,7 @@ from adjobs.data.walk import (
     relative_stem,
     subfolders,
 )
-from adjobs.errors import DataError
+from adjobs.errors import DataError, shorten
 
 NAME = "folder"
 DESCRIPTION = "good/ (or normal, ok), bad/ (or anomalous, ng, defect) with optional bad/<defect type>/, optional masks/ like bad/"
@@ -32,6 +32,7 @@ _LABELS: dict[str, Label] = {
     "defect": "anomalous",
 }
 _MASKS = "masks"
+_LIST_SUFFIXES = frozenset({".csv", ".json", ".jsonl", ".xml", ".yaml", ".yml"})
 _UNLABELLED = frozenset({"image", "images", "img", "imgs", "new", "raw", "unlabeled", "unlabelled"})
 
 
@@ -59,7 +60,11 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
         else:
             samples.extend(_new_samples(root, folder, masks, context))
     if not context.options.require_normal:
-        samples.extend(_unlabelled(root, image) for image in sorted(root.iterdir()) if is_image(image) and image.is_file())
+        files = sorted(path for path in root.iterdir() if path.is_file())
+        samples.extend(_unlabelled(root, image) for image in files if is_image(image))
+        if lists := [path.name for path in files if path.suffix.lower() in _LIST_SUFFIXES]:
+            message = f"{shorten(', '.join(lists))}: not read, because no known layout has such a file; labels in it are not used"
+            context.warning("", "other files", f"{message}; export it in another format if it holds labels")
     masks.refuse_unused("masks/<path>.png is the mask of bad/<path>, whatever the two suffixes")
     return samples
 
