@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from adjobs.data.reading import ReadContext
 from adjobs.data.walk import image_files, resolve_inside
+
+_NOT_IN_UPLOADS = re.compile(r"[^-\w.]")
 
 
 def normal_form(name: str) -> str:
@@ -65,6 +68,25 @@ class ImageFinder:
         for path in self.paths:
             by_name[normal_form(path.name)].append(path)
         return dict(by_name)
+
+
+class UploadFinder(ImageFinder):
+    """Looks up images also by the names that they get when they are uploaded to a service that runs on Django."""
+
+    def uploaded(self, name: str) -> list[Path]:
+        """All images that have this name, or get it: spaces become underscores, signs that are no letters are dropped."""
+        return self.named(name) or self._by_upload_name.get(_upload_name(name), [])
+
+    @cached_property
+    def _by_upload_name(self) -> dict[str, list[Path]]:
+        by_name: dict[str, list[Path]] = defaultdict(list)
+        for path in self.paths:
+            by_name[_upload_name(path.name)].append(path)
+        return dict(by_name)
+
+
+def _upload_name(name: str) -> str:
+    return _NOT_IN_UPLOADS.sub("", normal_form(name).strip().replace(" ", "_"))
 
 
 def _is_file(path: Path) -> bool:

@@ -193,6 +193,8 @@ class LabelStudioClient:
         if error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             action = "copy the key from Account & Settings again, or use that of a user who may change the project"
             return LabelStudioError(f"Label Studio at {self.url} refuses the key ({error.code}: {reason}); {action}")
+        if error.code == HTTPStatus.BAD_REQUEST:
+            return LabelStudioError(f"Label Studio at {self.url} refuses this: {reason}")
         is_passing = error.code >= HTTPStatus.INTERNAL_SERVER_ERROR or error.code == HTTPStatus.TOO_MANY_REQUESTS
         kind = LabelStudioUnavailableError if is_passing else LabelStudioError
         return kind(f"Label Studio at {self.url} answered {error.code} ({reason}); check its address, and its log")
@@ -202,7 +204,8 @@ def _reason(error: urllib.error.HTTPError) -> str:
     text = error.read(100_000).decode(errors="replace")
     try:
         document = json.loads(text)
-        details = [str(item) for items in (document.get("validation_errors") or {}).values() for item in items]
+        errors = document.get("validation_errors") or {}
+        details = [item if name == "non_field_errors" else f"{name}: {item}" for name, items in errors.items() for item in items]
         return shorten("; ".join(details) or str(document["detail"]), 300)
     except (ValueError, LookupError, TypeError, AttributeError):
         return str(error.reason)  # a page for browsers

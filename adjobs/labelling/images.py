@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +15,8 @@ from adjobs.errors import DataError
 from adjobs.inference.files import find_images
 from adjobs.storage import fetch
 from adjobs.tracking.layout import StoredRun
+
+log = logging.getLogger(__name__)
 
 _WILDCARDS = frozenset("*?[")
 
@@ -96,14 +100,25 @@ def _sources(name: str, cache: Path, follow_links: bool) -> list[ImageSource]:
             ImageSource(path, f"{name.rstrip('/')}/{path.relative_to(folder).as_posix()}")
             for path in find_images([folder]).images
         ]
+    images, links = find_images(_matches(name), follow_links=follow_links)
+    if links:
+        first = f"{links[0]} -> {os.path.realpath(links[0])}"
+        log.warning(
+            "%d links lead out of the folders and are not followed, first %s; --follow-links follows them", len(links), first
+        )
+    return [ImageSource(image) for image in images]
+
+
+def _matches(name: str) -> list[str | Path]:
+    """The name itself, or the files and folders that match it as a pattern."""
     path = Path(name)
-    if _WILDCARDS.intersection(name) and not path.exists():
-        # pathlib takes no absolute patterns
-        matches = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
-        if not matches:
-            raise DataError(f"'{name}': no file matches this pattern; give images, or folders of images")
-        return [ImageSource(image) for image in find_images(matches, follow_links=follow_links).images]
-    return [ImageSource(image) for image in find_images([name], follow_links=follow_links).images]
+    if not _WILDCARDS.intersection(name) or path.exists():
+        return [name]
+    # pathlib takes no absolute patterns
+    matches = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
+    if not matches:
+        raise DataError(f"'{name}': no file matches this pattern; give images, or folders of images")
+    return [*matches]
 
 
 def _defect_types(dataset: Dataset) -> tuple[str, ...]:

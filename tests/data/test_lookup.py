@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from adjobs.data.lookup import ImageFinder, normal_form
+from adjobs.data.lookup import ImageFinder, UploadFinder, normal_form
 from adjobs.data.reading import ReadContext
 from tests.helpers.drawing import save
 
@@ -41,3 +41,13 @@ def test_named_all_images_of_a_name(root):
     assert finder.named("b.png") == [root / "images" / "b.png", root / "other" / "b.png"]
     assert finder.named(NFC) == [root / "images" / NFD]
     assert finder.named("none.png") == []
+
+
+def test_uploaded_has_the_name_or_gets_it(tmp_path):
+    for name in ("a b.png", "a_b.png", "c (1).png", NFD):
+        save(tmp_path / name, np.zeros((4, 4), np.uint8))
+    finder = UploadFinder(tmp_path, ReadContext())
+    assert finder.uploaded("a_b.png") == [tmp_path / "a_b.png"]
+    assert finder.uploaded("c_1.png") == [tmp_path / "c (1).png"]
+    assert finder.uploaded(NFC) == [tmp_path / NFD]
+    assert finder.uploaded("d.png") == []

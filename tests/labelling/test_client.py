@@ -98,7 +98,7 @@ def test_client_address_that_is_no_label_studio_is_refused(server):
 
 
 def test_client_says_what_label_studio_says_of_a_mistake(client):
-    with pytest.raises(LabelStudioError, match=r"answered 400 \(Ensure this field has at least 3 characters\.\)"):
+    with pytest.raises(LabelStudioError, match=r"refuses this: title: Ensure this field has at least 3 characters\.$"):
         client.create_project("x", label_config())
 
 

@@ -24,6 +24,14 @@ def test_find_sources_files_folders_and_patterns_list_each_image_once(tmp_path, 
         assert len(find_sources(names, tmp_path)) == 3
 
 
+def test_find_sources_links_out_of_the_folder_are_counted_and_followed_on_request(tmp_path, caplog):
+    draw_image(tmp_path / "line", "a.png")
+    (tmp_path / "line" / "b.png").symlink_to(draw_image(tmp_path / "disk", "b.png"))
+    assert len(find_sources([tmp_path / "line"], tmp_path)) == 1
+    assert "1 links lead out of the folders and are not followed, first" in caplog.text
+    assert len(find_sources([tmp_path / "line"], tmp_path, follow_links=True)) == 2
+
+
 def test_find_sources_s3_keeps_the_addresses(tmp_path, monkeypatch):
     draw_image(tmp_path / "fetched" / "day 1", "a.png")
     monkeypatch.setattr(images, "fetch", lambda uri, cache: tmp_path / "fetched")

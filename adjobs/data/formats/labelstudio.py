@@ -17,7 +17,7 @@ from adjobs.data.dataset import Sample
 from adjobs.data.labels import polygons
 from adjobs.data.labels.labelstudio_rle import decode_brush
 from adjobs.data.labels.rasters import encode_ellipse
-from adjobs.data.lookup import ImageFinder, normal_form
+from adjobs.data.lookup import UploadFinder, normal_form
 from adjobs.data.reading import ReadContext
 from adjobs.data.walk import is_image, json_files, read_json, validate_each
 from adjobs.errors import DataError, one_line, shorten
@@ -84,7 +84,7 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
         names = ", ".join(path.name for path in exports)
         raise DataError(f"{root}: has {len(exports)} exports of Label Studio ({shorten(names)}); expected one; remove the others")
     warn_of_damaged(root, root.glob("*.json"), exports, context)
-    path, images = exports[0], ImageFinder(root, context)
+    path, images = exports[0], UploadFinder(root, context)
     samples: dict[Path, Sample] = {}
     for task, file in _tasks(path, images, context):
         if file in samples:
@@ -96,7 +96,7 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
     return [*samples.values(), *(Sample(image.relative_to(root).as_posix(), image, "unlabelled") for image in unlabelled)]
 
 
-def _tasks(path: Path, images: ImageFinder, context: ReadContext) -> Iterator[tuple[_Task, Path]]:
+def _tasks(path: Path, images: UploadFinder, context: ReadContext) -> Iterator[tuple[_Task, Path]]:
     """The valid tasks of an export, each with its image."""
     entries = read_json(path)
     for number, (task, fault) in enumerate(validate_each(_Task, entries)):
@@ -110,7 +110,7 @@ def _tasks(path: Path, images: ImageFinder, context: ReadContext) -> Iterator[tu
             context.error(where, INVALID, f"{one_line(error)}; fix it in Label Studio and export again")
 
 
-def _find(task: _Task, images: ImageFinder) -> Path:
+def _find(task: _Task, images: UploadFinder) -> Path:
     """The image of a task; raises ValueError unless exactly one matches."""
     addresses = list(_addresses(task))
     if not addresses:
@@ -124,9 +124,9 @@ def _find(task: _Task, images: ImageFinder) -> Path:
     raise ValueError(f"found {len(matches)} images named {name} beside the export; expected one")
 
 
-def _matches(address: str, images: ImageFinder) -> list[Path]:
+def _matches(address: str, images: UploadFinder) -> list[Path]:
     name = PurePosixPath(address).name
-    matches = images.named(name) or images.named(_UPLOAD_PREFIX.sub("", name, count=1))
+    matches = images.named(name) or images.uploaded(_UPLOAD_PREFIX.sub("", name, count=1))
     if len(matches) > 1:  # the folders in the address may distinguish images of the same name
         whole = normal_form(f"/{address}")
         exact = [path for path in matches if whole.endswith(normal_form(f"/{path.relative_to(images.root).as_posix()}"))]

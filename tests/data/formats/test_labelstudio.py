@@ -304,3 +304,22 @@ def test_read_upload_prefix_is_removed_only_at_the_start_of_the_name(tmp_path):
     context = ReadContext()
     assert by_id(labelstudio.read(root, context))["images/bad-0.png"].label == "unlabelled"
     assert [problem.kind for problem in context.problems] == ["annotation"]
+
+
+def test_read_upload_of_a_name_with_spaces_and_signs(tmp_path):
+    # As Label Studio 1.23.2 names uploads.
+    def rename(task):
+        (tmp_path / "images" / "bad0.png").rename(tmp_path / "images" / "ä q (1).png")
+        task["data"]["image"] = "/data/upload/7/8cd978a9-%C3%A4_q_1.png"
+
+    assert samples_of(tmp_path, rename)["images/ä q (1).png"].boxes == (Box(8, 4, 24, 12),)
+
+
+def test_read_upload_whose_name_fits_two_images_is_an_error(tmp_path):
+    def rename(task):
+        for name in ("a b.png", "a (b).png"):
+            shutil.copy(tmp_path / "images" / "bad0.png", tmp_path / "images" / name)
+        task.update(data={"image": "/data/upload/7/8cd978a9-a_b.png"}, file_upload=None)
+
+    _, problems = read_changed(tmp_path, rename)
+    assert "found 2 images named 8cd978a9-a_b.png" in problems[0][1]
