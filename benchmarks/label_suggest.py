@@ -140,8 +140,8 @@ def main() -> None:
         seconds = time.perf_counter() - started_at
     n_known = len(candidates.ranking.known.labelled)
     about = (
-        f"Format {dataset.format}: CDO, {arguments.epochs} epochs at {arguments.size} px, on {n_known} labelled images; a pool of "
-        f"{len(pool.truth)}. Reading, scoring and comparing took {seconds:.0f} s."
+        f"Format {dataset.format}: CDO, {arguments.epochs} epochs at {arguments.size} px, on {n_known} labelled images; a pool "
+        f"of {len(pool.truth)}. Reading, scoring and comparing took {seconds:.0f} s."
     )
     head = "| images | chosen by | anomalous | decided wrongly | missed | false alarms |"
     body = [about, describe_left_out(candidates, pool.truth), table(head, rows(candidates, pool.truth), left=2)]

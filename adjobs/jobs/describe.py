@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from adjobs.reporting import figures
 from adjobs.reporting.description import DESCRIPTION_FIGURE, REPORT_FILE, describe_model, describe_run, describe_version
 from adjobs.reporting.page import render
-from adjobs.reporting.report import load_run_report
-from adjobs.tracking.layout import DESCRIPTION_DPI
+from adjobs.reporting.report import RunReport, load_run_report
+from adjobs.tracking.layout import DESCRIPTION_DPI, RunRef
 from adjobs.tracking.runs import open_reader
 from adjobs.tracking.versions import describe_registered
 from adjobs.tracking.writer import RunWriter
@@ -36,4 +36,17 @@ def describe(writer: RunWriter, registered: str | None) -> None:
         writer.log_figure(figure, DESCRIPTION_FIGURE, DESCRIPTION_DPI)
     writer.set_description(describe_run(finished))
     if registered is not None:
-        describe_registered(writer.ref, registered, describe_model(registered), lambda uri: describe_version(finished, uri))
+        _describe_registered(finished, writer.ref, registered)
+
+
+def describe_version_of(run: RunRef, registered: str) -> None:
+    """Describe the version that was made of a finished run, and its model, where nobody has described them yet.
+
+    Raises:
+        TrackingError: MLflow does not answer.
+    """
+    _describe_registered(load_run_report(open_reader(run)), run, registered)
+
+
+def _describe_registered(report: RunReport, run: RunRef, registered: str) -> None:
+    describe_registered(run, registered, describe_model(registered), lambda uri: describe_version(report, uri))

@@ -117,10 +117,10 @@ class WebhookSection(Section):
     @field_validator("url")
     @classmethod
     def _url_is_http(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        address = urlsplit(value)
+        if address.scheme not in ("http", "https") or not address.hostname:
             raise ValueError("must be an http:// or https:// address")
-        if parts.username or parts.password:
+        if address.username or address.password:
             raise ValueError("must not hold a password, which would be stored with the schedule; use secret_file")
         return value
 

@@ -14,6 +14,7 @@ from adjobs.data.open import open_dataset
 from adjobs.errors import JobError, RegistryError, TrackingError
 from adjobs.inference.detector import Detector
 from adjobs.jobs import run
+from adjobs.jobs.describe import describe_version_of
 from adjobs.jobs.run import Backend
 from adjobs.registry.changes import promote
 from adjobs.registry.journal import Journal
@@ -105,7 +106,9 @@ def register(context: PassContext, run_id: str, model: str) -> dict[str, Any]:
         "dataset_version": str(start.dataset_version),
         "data_fingerprint": start.fingerprint,
     }
-    return {"version": context.journal.store.register(context.config.model, run_id, model, tags).version}
+    version = context.journal.store.register(context.config.model, run_id, model, tags)
+    describe_version_of(RunRef(context.settings.tracking_uri, run_id), context.config.model)
+    return {"version": version.version}
 
 
 def ask_gate(context: PassContext, run_id: str, version: int) -> dict[str, Any]:
