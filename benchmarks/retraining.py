@@ -110,13 +110,13 @@ def stage(data: str, defect: str, out: Path) -> tuple[list[Sample], list[Sample]
     """Copy the data without what is held back; returns the held-back images of the type and the normal ones, in a fixed order."""
     dataset = open_dataset(data, cache=load_settings().cache)
     rng = random.Random(0)
-    by_part: dict[str, list[Sample]] = defaultdict(list)
+    by_tile: dict[str, list[Sample]] = defaultdict(list)
     for sample in dataset.samples:
-        by_part[sample.group or sample.id].append(sample)
-    names = sorted(by_part)
+        by_tile[sample.group or sample.id].append(sample)
+    names = sorted(by_tile)
     rng.shuffle(names)
-    of_type = [by_part[name] for name in names if any(sample.defect == defect for sample in by_part[name])]
-    normal = [by_part[name] for name in names if all(sample.label == "normal" for sample in by_part[name])][:COUNT]
+    of_type = [by_tile[name] for name in names if any(sample.defect == defect for sample in by_tile[name])]
+    normal = [by_tile[name] for name in names if all(sample.label == "normal" for sample in by_tile[name])][:COUNT]
     held = in_turn(of_type)
     held_ids = {sample.id for group in (*of_type, *normal) for sample in group}
     initial = out / "initial"
@@ -132,10 +132,10 @@ def stage(data: str, defect: str, out: Path) -> tuple[list[Sample], list[Sample]
     return [sample for sample in held if sample.defect == defect], in_turn(normal)
 
 
-def in_turn(by_part: Sequence[Sequence[Sample]]) -> list[Sample]:
-    """One image of each part, then a second one, and so on: the first ones show different by_part."""
-    longest = max(map(len, by_part), default=0)
-    return [part[index] for index in range(longest) for part in by_part if index < len(part)]
+def in_turn(by_tile: Sequence[Sequence[Sample]]) -> list[Sample]:
+    """One image of each part, then a second one, and so on: the first ones show different by_tile."""
+    longest = max(map(len, by_tile), default=0)
+    return [images[index] for index in range(longest) for images in by_tile if index < len(images)]
 
 
 def train_champion(out: Path, job: Mapping[str, Any]) -> None:

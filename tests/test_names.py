@@ -32,7 +32,7 @@ FORBIDDEN = {
 
 # Words of other libraries.
 ALLOWED_ATTRIBUTES = {"begin", "parts", "tell"}  # SQLAlchemy, pathlib, Optuna
-ALLOWED_NAMES = {"FileNotFoundError", "PackageNotFoundError"}
+ALLOWED_NAMES = {"BAD_REQUEST", "FileNotFoundError", "PackageNotFoundError"}
 
 
 def identifiers(path: Path) -> Iterator[tuple[int, str, bool]]:

@@ -31,7 +31,7 @@ def peak_memory_mib(detector: Detector) -> float:
         save(folder, detector.method, detector.manifest)
         context = multiprocessing.get_context("spawn")
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_measure, args=(str(folder), str(detector.device_config.device), sender))
+        process = context.Process(target=_predict_and_report, args=(str(folder), str(detector.device_config.device), sender))
         process.start()
         sender.close()
         try:
@@ -46,7 +46,7 @@ def peak_memory_mib(detector: Detector) -> float:
     return float(answer)
 
 
-def _measure(folder: str, device: str, sender: Connection) -> None:
+def _predict_and_report(folder: str, device: str, sender: Connection) -> None:
     detector = Detector.load(Path(folder), device)
     size = detector.manifest.image_size
     detector.predict_arrays(np.zeros((EVAL_BATCH, size, size, 3), np.uint8))

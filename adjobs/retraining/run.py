@@ -267,13 +267,13 @@ class _Retraining:
         return RetrainResult(**{**vars(result), "taken_in": added, "notified": notified})
 
     def _steps(self, current: Pass, context: steps.PassContext, held: Lease) -> dict[str, Any]:
-        tell, start = self._observer.on_step, current.start
+        on_step, start = self._observer.on_step, current.start
 
         def step(name: str, text: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
             known = current.outcome(name)
             if known is not None:
                 return known
-            tell(f"pass {start.number}: {text}")
+            on_step(f"pass {start.number}: {text}")
             held.ensure_current()
             return current.step(name, work)
 

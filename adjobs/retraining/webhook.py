@@ -24,7 +24,7 @@ PAUSES = (1.0, 4.0, 16.0)
 
 _SECONDS = 10.0
 _MIN_KEY_BYTES = 16
-_FINAL = range(HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR)
+_FINAL = range(400, 500)  # the client is to blame
 _LATER = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 
 
@@ -95,7 +95,7 @@ def _post(opener: urllib.request.OpenerDirector, url: str, headers: Mapping[str,
             return None, True
     except urllib.error.HTTPError as error:
         with error:
-            is_final = error.code < HTTPStatus.BAD_REQUEST or (error.code in _FINAL and error.code not in _LATER)
+            is_final = error.code < _FINAL.start or (error.code in _FINAL and error.code not in _LATER)
             return f"answers {error.code} {error.reason}", is_final
     except (OSError, ValueError) as error:
         return f"does not answer ({one_line(error)})", False

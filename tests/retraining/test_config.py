@@ -22,7 +22,7 @@ def test_training_job_trains_on_the_frozen_splits_of_a_version_and_registers_not
     assert job.train.start_from is None
 
 
-def test_training_job_starts_from_the_champion_if_there_is_one():
+def test_training_job_starts_from_the_champion_unless_none_is_in_force():
     config = parse_retraining({**MINIMAL, "start_from": "champion"})
     assert config.training_job(4, 7).train.start_from == "models:/line-3/7"
     assert config.training_job(4, None).train.start_from is None

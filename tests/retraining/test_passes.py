@@ -66,14 +66,14 @@ def test_start_of_a_number_that_is_taken_gives_the_pass_of_the_other(store):
     assert passes.start(replace(START, by="bob")).start.by == "ann"
 
 
-def test_a_damaged_record_is_said(store):
+def test_a_damaged_record_is_an_error(store):
     Passes(store).start(START)
     store.write("passes/00000001/start.json", b"{")
     with pytest.raises(DamagedError, match=r"start\.json: is damaged .*; restore it from a backup"):
         Passes(store).last()
 
 
-def test_inputs_depend_on_data_champion_and_settings_but_not_on_when_or_whom_to_tell():
+def test_inputs_depend_on_data_champion_and_settings_but_not_on_times_and_webhook():
     other = {**START.config, "when": {"new_labels": 5}, "webhook": {"url": "http://a"}, "inbox": "b"}
     assert digest_inputs(other, START.fingerprint, START.champion) == START.inputs
     assert digest_inputs({**other, "model": "line-4"}, START.fingerprint, START.champion) != START.inputs
