@@ -161,8 +161,8 @@ def move_alias(context: PassContext, version: int, gate: Mapping[str, Any]) -> d
         text = f"version {version} is not promoted: {error}; the next pass compares with it"
         return {"state": RetrainState.STALE, "sentence": text}
     if alias == CHAMPION:
-        before = "" if start.champion is None else f", before version {start.champion}"
-        return {"state": RetrainState.PROMOTED, "sentence": f"version {version} is the champion{before}: {sentence}"}
+        instead = "" if start.champion is None else f" in place of version {start.champion}"
+        return {"state": RetrainState.PROMOTED, "sentence": f"version {version} is the champion{instead}: {sentence}"}
     reason = f"the gate cannot decide: {sentence}" if decision == "undecided" else sentence
     return {
         "state": RetrainState.CHALLENGER,
