@@ -12,7 +12,16 @@ from typing import Any
 
 from adjobs.config.settings import Settings
 from adjobs.drift.run import DriftOptions, measure_drift
-from adjobs.errors import AdjobsError, ClusterError, DataError, QueueError, StorageError, SupersededError, TrackingError
+from adjobs.errors import (
+    AdjobsError,
+    ClusterError,
+    DataError,
+    JobError,
+    QueueError,
+    StorageError,
+    SupersededError,
+    TrackingError,
+)
 from adjobs.jobs.lifecycle import fenced
 from adjobs.jobs.run import Backend
 from adjobs.registry.journal import Journal
@@ -71,6 +80,7 @@ def run_retraining(
     Raises:
         AdjobsError: it cannot be done. After errors of MLflow, storage and Ray the next call goes on; others end the pass.
     """
+    _check_here(config, backend)
     retraining = _Retraining(config, settings, observer, backend, clock)
     try:
         with lease.hold(open_store(location(settings.artifacts, config.model)), wait_s=wait_s) as held:
@@ -114,6 +124,18 @@ def location(artifacts: str, model: str) -> str:
     """
     digest = hashlib.sha256(model.encode()).hexdigest()[:16]
     return f"{artifacts}/retraining/{re.sub(r'[^A-Za-z0-9_-]+', '_', model)[:60]}-{digest}"
+
+
+def _check_here(config: RetrainConfig, backend: Backend) -> None:
+    """Refuse what this process could not do, before a pass starts that it would end.
+
+    Raises:
+        JobError: a search without Ray, or a key of the webhook that cannot be read.
+    """
+    if config.search is not None and backend == "local":
+        raise JobError("search: trials run on Ray; remove --local, or the section search")
+    if config.webhook is not None and config.webhook.secret_file is not None:
+        webhook.read_key(config.webhook.secret_file)
 
 
 class _Retraining:
@@ -244,8 +266,9 @@ class _Retraining:
     def _finish(self, current: Pass, held: Lease, added: TakenIn | None = None) -> RetrainResult:
         """Do what is left of a pass. Its configuration is that of its start."""
         start = current.start
+        config = parse_retraining(start.config, f"pass {start.number}")
+        _check_here(config, self._backend)
         try:
-            config = parse_retraining(start.config, f"pass {start.number}")
             context = steps.PassContext(start, config, self._settings, self._journal, self._backend, self._observer)
             write_current(held.store, held.number)
             with fenced(Fence(held.store.uri(), held.number)):

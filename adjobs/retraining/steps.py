@@ -11,7 +11,7 @@ from adjobs.config.duration import to_seconds
 from adjobs.config.settings import Settings
 from adjobs.data.dataset import Dataset
 from adjobs.data.open import open_dataset
-from adjobs.errors import JobError, RegistryError, TrackingError
+from adjobs.errors import RegistryError, TrackingError
 from adjobs.inference.detector import Detector
 from adjobs.jobs import run
 from adjobs.jobs.describe import describe_version_of
@@ -81,8 +81,6 @@ def _search(context: PassContext) -> str:
     """Search, or go on with the search that the pass began; returns the run of its final training."""
     settings, name, section = context.settings, context.start.request_id, context.config.search
     assert section is not None
-    if context.backend == "local":
-        raise JobError("search: trials run on Ray; remove --local, or the section search")
     try:
         stored = searches.find_search(settings.tracking_uri, name)
     except TrackingError:  # none yet, or MLflow is down, which ends the new search as well

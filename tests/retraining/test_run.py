@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from adjobs.errors import DataError, TrackingError
+from adjobs.errors import DataError, JobError, TrackingError
 from adjobs.retraining import lease, run, steps, webhook
 from adjobs.retraining.observer import RetrainObserver
 from adjobs.retraining.result import RetrainResult
@@ -239,6 +239,20 @@ def test_the_summary_is_sent_until_it_is_accepted_and_then_no_more(world, monkey
     assert len(sent) == 2
     assert sent[0] == sent[1]
     assert (sent[0][1]["state"], sent[0][1]["pass"], sent[0][1]["version"]) == ("promoted", 1, 7)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"webhook": {"url": "http://127.0.0.1", "secret_file": "/nowhere/key"}}, "webhook.secret_file"),
+        ({"search": {"space": {"method": "cdo", "parameters": {"params.gamma": {"uniform": [0, 3]}}}}}, "remove --local"),
+    ],
+)
+def test_what_this_process_cannot_do_is_refused_before_a_pass_starts(world, change, message):
+    with pytest.raises(JobError, match=message):
+        world.run(**change)
+    assert world.calls == []
+    assert world.run().number == 1
 
 
 def test_results_are_json(world):
