@@ -80,7 +80,7 @@ def run_retraining(
     Raises:
         AdjobsError: it cannot be done. After errors of MLflow, storage and Ray the next call goes on; others end the pass.
     """
-    _check_here(config, backend)
+    _refuse_impossible(config, backend)
     retraining = _Retraining(config, settings, observer, backend, clock)
     try:
         with lease.hold(open_store(location(settings.artifacts, config.model)), wait_s=wait_s) as held:
@@ -126,7 +126,7 @@ def location(artifacts: str, model: str) -> str:
     return f"{artifacts}/retraining/{re.sub(r'[^A-Za-z0-9_-]+', '_', model)[:60]}-{digest}"
 
 
-def _check_here(config: RetrainConfig, backend: Backend) -> None:
+def _refuse_impossible(config: RetrainConfig, backend: Backend) -> None:
     """Refuse what this process could not do, before a pass starts that it would end.
 
     Raises:
@@ -267,7 +267,7 @@ class _Retraining:
         """Do what is left of a pass. Its configuration is that of its start."""
         start = current.start
         config = parse_retraining(start.config, f"pass {start.number}")
-        _check_here(config, self._backend)
+        _refuse_impossible(config, self._backend)
         try:
             context = steps.PassContext(start, config, self._settings, self._journal, self._backend, self._observer)
             write_current(held.store, held.number)
