@@ -9,9 +9,9 @@ the champion without them. Then each case begins with that champion and that dat
 - mislabelled: as many normal images that somebody has labelled with boxes of this type;
 - too few: six images of the type.
 
-One pass follows; what it says of champion and challenger is read from its record. Images of one tile (other exposures of it) stay
-together, and of each at most --per-tile are used. Everything runs through the command line; what is finished is kept in OUT and not
-repeated.
+One pass follows; what it says of champion and challenger is read from its record. Images of one tile (other exposures of it)
+stay together, and of each at most --per-tile are used. Everything runs through the command line; what is finished is kept in OUT
+and not repeated.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def main() -> None:
     )
     about = (
         f"Data `{Path(options.data).name}`, defect type `{options.defect}` held back ({len(held)} images); job "
-        f"`{options.job.name}`, {options.per_tile} images of a tile. New: test images of the pass that the champion has not seen. "
-        f"Gate: {', '.join(f'{key} {value:g}' for key, value in GATE.items())}."
+        f"`{options.job.name}`, {options.per_tile} images of a tile. New: test images of the pass that the champion has not "
+        f"seen. Gate: {', '.join(f'{key} {value:g}' for key, value in GATE.items())}."
     )
     body = [
         about,
