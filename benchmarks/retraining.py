@@ -267,7 +267,7 @@ def adjobs(*arguments: str) -> str:
     """What a verb prints; the benchmark ends with its error."""
     print("adjobs", *arguments, file=sys.stderr)
     done = subprocess.run([sys.executable, "-m", "adjobs", *arguments], stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode not in (0, 1):
+    if done.returncode not in (0, 1) or not done.stdout:
         raise SystemExit(done.returncode)
     return done.stdout
 

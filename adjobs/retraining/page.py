@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
 
@@ -35,6 +36,7 @@ def render_page(start: PassStart, facts: Mapping[str, Any], gate: Mapping[str, A
         .get_template(TEMPLATE)
         .render(
             start=start,
+            started_at=datetime.fromisoformat(start.started_at).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             facts=facts,
             verdict=verdict,
             header=TABLE_HEADER,
