@@ -11,8 +11,9 @@ from adjobs.evaluation.gate_policy import GatePolicy
 from adjobs.evaluation.score_table import ScoreTable
 from adjobs.retraining.evidence import ImageDecision
 from adjobs.retraining.page import MAX_ROWS, render_page
-from tests.retraining.test_passes import START
+from tests.retraining.test_passes import START as PASS
 
+START = replace(PASS, config={**PASS.config, "dataset": "s3://line/data"})
 FACTS = {"state": "promoted", "sentence": "version 4 is the champion", "run_id": "9a", "version": 4, "champion": 3}
 
 
