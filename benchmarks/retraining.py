@@ -89,16 +89,10 @@ def main() -> None:
     )
     body = [
         about,
-        "",
         table(f"| {' | '.join(columns)} |", rows, left=3),
-        "",
-        *(f"- **{name}**: {result['sentence']}" for name, result in results.items()),
-        "",
-        "`adjobs models history` after the first case, whose version was rolled back to show it:",
-        "",
-        "```text",
-        results[next(iter(cases))]["history"].strip(),
-        "```",
+        "\n".join(f"- **{name}**: {result['sentence']}" for name, result in results.items()),
+        "`adjobs models history` after the first case (a version that was promoted is rolled back to show it):",
+        f"```text\n{results[next(iter(cases))]['history'].strip()}\n```",
     ]
     write_result("retraining", "Retraining with a new defect type", machine(torch.device("cpu")), body)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from adjobs.drift.result import DriftResult
 
 
-@click.command()
+@click.command(short_help="Test whether recent images differ from those of a model.")
 @click.argument("model")
 @click.argument("images", nargs=-1, required=True)
 @click.option("--alpha", default=0.01, show_default=True, help="Probability of reporting drift where there is none.")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _KEY_HELP = "File of mode 0600 with your access token of Label Studio (Account & Settings)."
 
 
-@click.group()
+@click.group(short_help="Choose images to label, and fetch labels from Label Studio.")
 def command() -> None:
     """Choose images to label, send them to Label Studio, and fetch the labels.
 
