@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import re
+import secrets
 import socket
 import threading
 import time
@@ -19,9 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
-
 from adjobs.errors import AdjobsError, StorageError, SupersededError
+from adjobs.jobs.lifecycle import driver_tags, is_driver_alive
 from adjobs.storage import Store
 
 log = logging.getLogger(__name__)
@@ -121,22 +120,16 @@ def _living_holder(store: Store, number: int, seconds: float, now: float) -> str
         return None
     try:
         document: dict[str, Any] = json.loads(store.read(_key(number, "json")))
-        host, pid, created, until = document["host"], int(document["pid"]), document["created"], float(document["until"])
+        driver, until = str(document["driver"]), float(document["until"])
     except (ValueError, LookupError, TypeError):
         return None  # damaged
     # One that is longer than any is of a time before the clock was set back.
     if until < now or until > now + 2 * seconds:
         return None
-    if host == socket.gethostname() and not _is_alive(pid, created):
+    host, _, process = driver.partition(":")
+    if host == socket.gethostname() and not is_driver_alive({"driver": driver}):
         return None
-    return f"{host}:{pid}"
-
-
-def _is_alive(pid: int, created: str) -> bool:
-    try:
-        return f"{psutil.Process(pid).create_time():.0f}" == created
-    except psutil.NoSuchProcess:
-        return False
+    return f"{host}:{process.partition(':')[0]}"
 
 
 def _renew(lease: Lease, seconds: float, clock: Callable[[], float], done: threading.Event) -> None:
@@ -149,9 +142,8 @@ def _renew(lease: Lease, seconds: float, clock: Callable[[], float], done: threa
 
 
 def _content(seconds: float, clock: Callable[[], float]) -> bytes:
-    process = psutil.Process()
-    holder = {"host": socket.gethostname(), "pid": os.getpid(), "created": f"{process.create_time():.0f}"}
-    return json.dumps({**holder, "until": clock() + seconds, "token": os.urandom(8).hex()}).encode()
+    document = {"driver": driver_tags()["driver"], "until": clock() + seconds, "token": secrets.token_hex(8)}
+    return json.dumps(document).encode()
 
 
 def _key(number: int, suffix: str) -> str:

@@ -34,7 +34,7 @@ from adjobs.retraining.observer import RetrainObserver
 from adjobs.retraining.page import render_page
 from adjobs.retraining.passes import END, Pass, Passes, PassStart, digest_inputs
 from adjobs.retraining.result import RetrainResult, RetrainState, TakenIn, result_of
-from adjobs.retraining.triggers import Due, Situation, find_due
+from adjobs.retraining.triggers import Due, Situation, find_due, outside_hours
 from adjobs.storage import open_store
 from adjobs.storage.fence import Fence, write_current
 from adjobs.tracking.source import user_name
@@ -184,8 +184,7 @@ class _Retraining:
         if last is not None:
             self._notify(last)
         if not force and not self._config.when.allow(self._clock()):
-            due = find_due(self._config.when, Situation(self._clock(), True, None, 0))
-            return RetrainResult(self._config.model, RetrainState.NOT_DUE, due.sentence)
+            return RetrainResult(self._config.model, RetrainState.NOT_DUE, f"not due: {outside_hours(self._config.when)}")
         added = self._add(dry_run=False)
         champion = find_champion(self._journal, self._config.model, self._config.dataset)
         new_labels = _unseen(self._dataset(), champion)
@@ -276,12 +275,8 @@ class _Retraining:
         except TRANSIENT:
             raise
         except AdjobsError as error:
-            text = str(error)
-            failure = {
-                "state": RetrainState.FAILED,
-                "sentence": f"pass {start.number} failed: {text}",
-                "champion": start.champion,
-            }
+            sentence = f"pass {start.number} failed: {error}"
+            failure = {"state": RetrainState.FAILED, "sentence": sentence, "champion": start.champion}
             current.step(END, lambda: failure)
             self._notify(current)
             raise

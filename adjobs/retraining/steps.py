@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from adjobs.config.duration import to_seconds
+from adjobs.config.job import JobConfig
 from adjobs.config.settings import Settings
-from adjobs.data.dataset import Dataset
 from adjobs.data.open import open_dataset
 from adjobs.errors import RegistryError, TrackingError
 from adjobs.inference.detector import Detector
@@ -65,7 +65,7 @@ def train(context: PassContext) -> dict[str, Any]:
     settings, start = context.settings, context.start
     job = context.config.training_job(start.dataset_version, start.champion)
     if context.config.search is not None:
-        run_id = _search(context)
+        run_id = _search(context, job)
     else:
         run_id = run.train_once(
             job,
@@ -77,7 +77,7 @@ def train(context: PassContext) -> dict[str, Any]:
     return {"run_id": run_id, "model": pin_model_uri(settings.tracking_uri, run_id)}
 
 
-def _search(context: PassContext) -> str:
+def _search(context: PassContext, job: JobConfig) -> str:
     """Search, or go on with the search that the pass began; returns the run of its final training."""
     settings, name, section = context.settings, context.start.request_id, context.config.search
     assert section is not None
@@ -86,7 +86,6 @@ def _search(context: PassContext) -> str:
     except TrackingError:  # none yet, or MLflow is down, which ends the new search as well
         options = SearchOptions(metrics=section.metrics, trials=section.trials)
         budget = None if section.time_budget is None else to_seconds(section.time_budget)
-        job = context.config.training_job(context.start.dataset_version, context.start.champion)
         space = parse_space(section.space, "search.space")
         return search.run_search(job, space, options, settings, context.observer, name=name, time_budget_s=budget).final_run
     if stored.status != JobStatus.FINISHED:
@@ -130,7 +129,8 @@ def ask_gate(context: PassContext, run_id: str, version: int) -> dict[str, Any]:
 def _gather(context: PassContext, champion: Champion, trained: RunRef, version: int) -> Evidence:
     settings, config = context.settings, context.config
     stored = open_reader(trained).stored_run()
-    dataset = _open_version(config, stored.job.data.version, settings)
+    data = stored.job.data
+    dataset = open_dataset(data.uri, data.format, cache=settings.cache, options=data.read_options)
     images = choose_test_images(dataset, stored.split.test, champion.seen, champion.trained)
     uri = settings.tracking_uri
     with TemporaryDirectory(prefix="adjobs-") as temporary:
@@ -139,11 +139,6 @@ def _gather(context: PassContext, champion: Champion, trained: RunRef, version: 
             for number in (champion.version.version, version)
         )
     return compare_detectors(first, second, dataset, images, config.gate, settings.cache)
-
-
-def _open_version(config: RetrainConfig, version: int | None, settings: Settings) -> Dataset:
-    data = config.training_job(version).data
-    return open_dataset(data.uri, data.format, cache=settings.cache, options=data.read_options)
 
 
 def move_alias(context: PassContext, version: int, gate: Mapping[str, Any]) -> dict[str, Any]:

@@ -64,12 +64,17 @@ def find_due(when: TriggerSection, situation: Situation) -> Due:
     reasons, missing = _reasons(when, situation)
     obstacles = []
     if not when.allow(situation.now):
-        obstacles.append(f"it is outside the hours {when.hours} ({when.time_zone})")
+        obstacles.append(outside_hours(when))
     if situation.same_pass is not None:
         obstacles.append(f"nothing has changed since pass {situation.same_pass}: neither data nor champion nor settings")
     if not reasons:
         obstacles += missing
     return Due(tuple(reasons), tuple(obstacles))
+
+
+def outside_hours(when: TriggerSection) -> str:
+    """What is said of a call outside the hours, in which nothing else is looked at."""
+    return f"it is outside the hours {when.hours} ({when.time_zone})"
 
 
 def _reasons(when: TriggerSection, situation: Situation) -> tuple[list[str], list[str]]:
