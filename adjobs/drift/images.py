@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -12,15 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from adjobs.data.walk import is_image
-from adjobs.errors import DataError, StorageError, shown
+from adjobs.errors import StorageError
 from adjobs.inference.files import find_images
+from adjobs.inference.sources import S3, expand_sources
 from adjobs.parallel import in_threads
-from adjobs.paths import expand_home
 from adjobs.storage import Store, open_store
-from adjobs.storage.base import disk_errors
-
-LIST_SUFFIX = ".txt"
-_S3 = "s3://"
 
 
 class ImageFile(NamedTuple):
@@ -68,8 +63,8 @@ def open_recent_images(
     """
     local: list[str | Path] = []
     remote: list[_Remote] = []
-    for source in _expand(sources):
-        if str(source).startswith(_S3):
+    for source in expand_sources(sources):
+        if str(source).startswith(S3):
             remote += _list_prefix(str(source))
         else:
             local.append(source)
@@ -94,38 +89,10 @@ def choose(count: int, limit: int, generator: np.random.Generator) -> list[int]:
     return list(range(count)) if count <= limit else sorted(generator.permutation(count)[:limit].tolist())
 
 
-def _expand(sources: Sequence[str]) -> Iterator[str | Path]:
-    """Sources with lists and patterns replaced by what they stand for."""
-    for source in sources:
-        path = expand_home(source)
-        if path.suffix.lower() == LIST_SUFFIX and path.is_file():
-            yield from _read_list(path)
-        elif not source.startswith(_S3) and glob.has_magic(source) and not path.exists():
-            matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 (Path.glob takes no absolute patterns)
-            if not matches:
-                raise DataError(f"{shown(source)}: no file matches the pattern; give images, folders, s3:// prefixes or patterns")
-            yield from map(Path, matches)
-        else:
-            yield source if source.startswith(_S3) else path if source.strip() else source
-
-
-def _read_list(path: Path) -> Iterator[str | Path]:
-    with disk_errors("read", path):
-        try:
-            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}: is not UTF-8 text; write one image, folder or s3:// address in each line") from error
-    entries = [line for line in lines if line and not line.startswith("#")]
-    if not entries:
-        raise DataError(f"{path}: lists no images; write one image, folder or s3:// address in each line")
-    for entry in entries:
-        yield entry if entry.startswith(_S3) else path.parent / expand_home(entry)
-
-
 def _list_prefix(uri: str) -> list[_Remote]:
     """The images under an S3 prefix, or the one image that it names; as in folders, hidden ones are left out."""
-    bucket, _, prefix = uri.removeprefix(_S3).rstrip("/").partition("/")
-    store = open_store(f"{_S3}{bucket}")
+    bucket, _, prefix = uri.removeprefix(S3).rstrip("/").partition("/")
+    store = open_store(f"{S3}{bucket}")
     keys = [entry.key for entry in store.list(prefix)]
     images = [key for key in keys if is_image(Path(key)) and not _is_hidden(key, prefix)]
     if not images:

@@ -13,12 +13,11 @@ from adjobs.data.dataset import Dataset
 from adjobs.data.open import open_dataset
 from adjobs.errors import DataError
 from adjobs.inference.files import find_images
+from adjobs.inference.sources import S3, expand_sources
 from adjobs.storage import fetch
 from adjobs.tracking.layout import StoredRun
 
 log = logging.getLogger(__name__)
-
-_WILDCARDS = frozenset("*?[")
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,10 @@ class KnownImages:
 
 
 def find_sources(images: Sequence[str | Path], cache: Path, *, follow_links: bool = False) -> list[ImageSource]:
-    """Images that are named: files, folders, patterns such as ``parts/*.png``, and ``s3://`` addresses.
+    """Images that are named: files, folders, patterns, ``s3://`` addresses, and lists of these.
 
     Args:
-        images: in any order; an image that is named twice is listed once.
+        images: see :func:`adjobs.inference.sources.expand_sources`, in any order; an image that is named twice is listed once.
         cache: folder into which ``s3://`` images are downloaded.
         follow_links: follow links out of folders.
 
@@ -67,8 +66,8 @@ def find_sources(images: Sequence[str | Path], cache: Path, *, follow_links: boo
         StorageError: S3 is unreachable or refuses access.
     """
     sources: dict[str, ImageSource] = {}
-    for image in images:
-        for source in _sources(str(image), cache, follow_links):
+    for image in expand_sources([str(image) for image in images]):
+        for source in _sources(image, cache, follow_links):
             sources.setdefault(source.uri or str(source.path.absolute()), source)
     if not sources:
         raise DataError("no images; give images, folders of images, patterns or s3:// addresses")
@@ -93,32 +92,19 @@ def find_known(run: StoredRun, cache: Path) -> KnownImages:
     )
 
 
-def _sources(name: str, cache: Path, follow_links: bool) -> list[ImageSource]:
-    if name.startswith("s3://"):
-        folder = fetch(name, cache)
-        return [
-            ImageSource(path, f"{name.rstrip('/')}/{path.relative_to(folder).as_posix()}")
-            for path in find_images([folder]).images
-        ]
-    images, links = find_images(_matches(name), follow_links=follow_links)
+def _sources(source: str | Path, cache: Path, follow_links: bool) -> list[ImageSource]:
+    if str(source).startswith(S3):
+        folder = fetch(str(source), cache)
+        uri = str(source).rstrip("/")
+        images = find_images([folder]).images
+        return [ImageSource(path, f"{uri}/{path.relative_to(folder).as_posix()}") for path in images]
+    images, links = find_images([source], follow_links=follow_links)
     if links:
         first = f"{links[0]} -> {os.path.realpath(links[0])}"
         log.warning(
             "%d links lead out of the folders and are not followed, first %s; --follow-links follows them", len(links), first
         )
     return [ImageSource(image) for image in images]
-
-
-def _matches(name: str) -> list[str | Path]:
-    """The name itself, or the files and folders that match it as a pattern."""
-    path = Path(name)
-    if not _WILDCARDS.intersection(name) or path.exists():
-        return [name]
-    # pathlib takes no absolute patterns
-    matches = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
-    if not matches:
-        raise DataError(f"'{name}': no file matches this pattern; give images, or folders of images")
-    return [*matches]
 
 
 def _defect_types(dataset: Dataset) -> tuple[str, ...]:

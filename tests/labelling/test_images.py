@@ -44,7 +44,7 @@ def test_find_sources_s3_keeps_the_addresses(tmp_path, monkeypatch):
     [
         ([], "no images; give images"),
         (["nowhere"], "'nowhere': no such file or folder"),
-        (["*.png"], r"'\*.png': no file matches this pattern"),
+        (["*.png"], r"'\*.png': no file matches the pattern"),
         (["empty"], "'empty': a folder without images"),
     ],
 )
@@ -68,3 +68,11 @@ def test_find_known_has_train_labelled_and_defects(tmp_path):
     assert {path.name for path in known.train} == {"a.png", "c.png"}
     assert {path.name for path in known.labelled} == {"a.png", "b.png", "c.png", "d.png", "e.png"}
     assert known.defects == ("dent", "crack")
+
+
+def test_find_sources_reads_lists_of_images(tmp_path):
+    for name in ("b.png", "a.png"):
+        draw_image(tmp_path, name)
+    (tmp_path / "recent.txt").write_text("# of today\nb.png\na.png\n")
+    names = [source.path.name for source in find_sources([tmp_path / "recent.txt"], tmp_path / "cache")]
+    assert names == ["b.png", "a.png"]
