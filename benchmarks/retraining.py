@@ -181,12 +181,14 @@ def write_inbox(inbox: Path, samples: Sequence[Sample], defect: str) -> None:
 
 
 def boxes_of(sample: Sample, width: int, height: int) -> list[tuple[int, int, int, int]]:
-    """Boxes around the regions of a mask; around the middle of an image without one, which was labelled by mistake."""
-    if not isinstance(sample.mask, Path):
-        return [(width // 4, height // 4, 3 * width // 4, 3 * height // 4)]
-    with Image.open(sample.mask) as mask:
-        regions, _ = ndimage.label(np.asarray(mask.convert("L")) > 0, np.ones((3, 3)))
-    return [(item[1].start, item[0].start, item[1].stop, item[0].stop) for item in ndimage.find_objects(regions)]
+    """Boxes around the regions of a mask; around the middle of a normal image, which was labelled by mistake."""
+    regions: list[tuple[slice, slice]] = []
+    if isinstance(sample.mask, Path):  # that of a normal image may be empty
+        with Image.open(sample.mask) as mask:
+            labels, _ = ndimage.label(np.asarray(mask.convert("L")) > 0, np.ones((3, 3)))
+        regions = ndimage.find_objects(labels)
+    boxes = [(item[1].start, item[0].start, item[1].stop, item[0].stop) for item in regions]
+    return boxes or [(width // 4, height // 4, 3 * width // 4, 3 * height // 4)]
 
 
 def register_first(model: str) -> None:

@@ -70,9 +70,9 @@ def suggest(
     """Choose images to label: near the threshold of a model, unlike its training images, and unlike each other.
 
     IMAGES are files, folders, patterns, s3:// addresses or text files (.txt) with one of these in each line. Images that repeat a
-    labelled one of the model's data set, by content or nearly, are left out. Each task says why its image was chosen, and shows the decision and the regions of the model as a
-    prediction to correct. An image that the project has already is not added again. Exit status 1 when an image could not be
-    read or scored.
+    labelled one of the model's data set, by content or nearly, are left out. Each task says why its image was chosen, and shows
+    the decision and the regions of the model as a prediction to correct. An image that the project has already is not added
+    again. Exit status 1 when an image could not be read or scored.
     """
     from adjobs.config.environment import load_settings
     from adjobs.labelling.handover import Destination, hand_over, prepare
