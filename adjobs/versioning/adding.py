@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from adjobs.config.settings import Settings
+from adjobs.data.dataset import Dataset
 from adjobs.data.image_reading import DEFAULT_SCALE, PixelScale
 from adjobs.data.importing import copy_files, is_copy
 from adjobs.data.reading import NORMAL_CLASSES, ReadOptions
@@ -24,6 +25,10 @@ from adjobs.versioning.planning import plan_addition
 
 ATTEMPTS = 20
 """Writers that may add a version between the reading and the writing of one, before it gives up."""
+
+
+LOST_LABELS = "no annotations"
+"""Kind of the warning of an export in which all images are normal, for lack of a single annotation."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,16 @@ def _read_source(source: str, store: Store, cache: Path, options: AddOptions) ->
     opened = open_source(source, store, options.get("format", "auto"), cache, reading)
     if opened is None:
         return EMPTY
+    _refuse_lost_labels(source, opened)
     return read_inbox(opened, scale=options.get("scale", DEFAULT_SCALE), progress=options.get("progress", False))
+
+
+def _refuse_lost_labels(source: str, opened: Dataset) -> None:
+    """Refuse an export without a single annotation: its images would be trained on as normal, and nobody may see the warning."""
+    for problem in opened.problems:
+        if problem.kind == LOST_LABELS:
+            advice = "put images that are normal into a folder good/, or list them in a manifest"
+            raise DataError(f"{source}: {problem.message}; {advice}; nothing was added")
 
 
 def _draft(result: AddResult, number: int, author: str, message: str, source: str) -> VersionRecord:

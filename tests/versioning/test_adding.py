@@ -176,6 +176,16 @@ def test_add_to_dataset_export_with_anomalies_only_is_read(grown):
 # What is set aside
 
 
+def test_add_to_dataset_export_that_lost_all_annotations_is_refused(grown):
+    inbox = draw(grown / "inbox", numbered("{}.png", 3), seed=1)
+    images = [{"id": i, "file_name": f"{i}.png", "width": SIDE, "height": SIDE} for i in range(3)]
+    document = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "dent"}]}
+    (inbox / "annotations.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match=r"no image has an annotation, so all are normal; .*; nothing was added"):
+        add(grown, inbox)
+    assert [record.number for record in open_set(grown).records()] == [1]
+
+
 def test_add_to_dataset_unreadable_image_is_set_aside(grown):
     inbox = draw(grown / "inbox", "scratch/y.png scratch/z.png", seed=1)
     (inbox / "scratch" / "z.png").write_bytes((inbox / "scratch" / "z.png").read_bytes()[:200])
