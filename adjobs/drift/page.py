@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 from pathlib import Path
@@ -18,7 +17,7 @@ from adjobs.drift.result import DriftResult, number
 from adjobs.errors import DataError
 from adjobs.metrics.intervals import Estimate
 from adjobs.reporting.figures.drift import score_distributions
-from adjobs.reporting.templates import environment
+from adjobs.reporting.templates import data_uri, environment, figure_png
 from adjobs.storage.outputs import OutputFolder
 from adjobs.version import __version__
 
@@ -93,7 +92,7 @@ class DriftPage(NamedTuple):
         image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=_QUALITY)
-        return _data_uri("jpeg", buffer.getvalue())
+        return data_uri(buffer.getvalue(), "jpeg")
 
 
 def share(estimate: Estimate) -> str:
@@ -113,11 +112,4 @@ def p_value(value: float) -> str:
 
 
 def _figure_uri(page: DriftPage) -> str:
-    figure = score_distributions(page.reference.table.scores, page.recent.table.scores, page.result.threshold)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return _data_uri("png", buffer.getvalue())
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return data_uri(figure_png(score_distributions(page.reference.table.scores, page.recent.table.scores, page.result.threshold)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ from adjobs.tracking import logged_model
 from adjobs.tracking.layout import METRICS_FILE, THRESHOLDS_FILE, RunRef, StoredRun
 from adjobs.tracking.reader import RunReader
 from adjobs.tracking.runs import open_reader, open_writer
+from adjobs.tracking.source import user_name
 from adjobs.tracking.writer import RunWriter
 from adjobs.types import ImageScores, JobStatus
 
@@ -212,7 +212,7 @@ def _update_thresholds(
 ) -> None:
     now, thresholds = datetime.now(UTC).isoformat(timespec="seconds"), _thresholds(manifest)
     new = thresholds[level] or {}
-    change = {"time": now, "by": _user(), "level": level, "old": old, "new": new}
+    change = {"time": now, "by": user_name(os.environ), "level": level, "old": old, "new": new}
     run.writer.log_json({**thresholds, "history": [*run.history, change]}, THRESHOLDS_FILE)
     if level == "image":
         run.writer.log_metrics({"threshold": new["value"]}, _last_checkpoint(run))
@@ -244,10 +244,3 @@ def _last_checkpoint(run: _FinishedRun) -> int:
 
 def _meaning(level: ThresholdLevel, threshold: dict[str, Any]) -> str:
     return (Threshold(**threshold) if level == "image" else PixelThreshold(**threshold)).describe()
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user number without a name
-        return str(os.getuid())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from adjobs.errors import DataError, JobError
 from adjobs.reporting.contact_sheet import BYTES, ContactSheet, Entry
 from adjobs.reporting.figures.style import fit_text
-from adjobs.reporting.templates import environment
+from adjobs.reporting.templates import data_uri, environment
 from adjobs.reporting.thumbnail import BOX, MASK, UNKNOWN_BLOCK
 from adjobs.storage.base import atomic_write, disk_errors
 from adjobs.version import __version__
@@ -150,7 +149,7 @@ def _data_uris(sheet: ContactSheet) -> dict[str, str]:
         files = {name: _jpeg(image, quality) for name, image in images.items()}
         if sum(map(len, files.values())) <= BYTES:
             break
-    return {name: f"data:image/jpeg;base64,{base64.b64encode(content).decode()}" for name, content in files.items()}
+    return {name: data_uri(content, "jpeg") for name, content in files.items()}
 
 
 def _jpeg(image: Image.Image, quality: int) -> bytes:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import NamedTuple
-
-from matplotlib.figure import Figure
 
 from adjobs.reporting import figures
 from adjobs.reporting.figures.style import DPI
 from adjobs.reporting.report import RunReport
+from adjobs.reporting.templates import data_uri, figure_png
 
 PAGE_DPI = 108  # an inch of a figure on the page, in its pixels: type of 8.5 points is as large as a caption's
 CAPTIONS = {
@@ -50,7 +47,7 @@ def embed_figures(report: RunReport) -> list[EmbeddedFigure]:
         selected = report.tags.get("selected_checkpoint", "")
         drawn = figures.training(report.history, int(selected) if selected.isdigit() else None)
         if drawn is not None:
-            contents["training"] = _png(drawn)
+            contents["training"] = figure_png(drawn)
     order = list(CAPTIONS)
 
     def position(name: str) -> tuple[int, str]:
@@ -70,19 +67,12 @@ def embed_annotation(reports: Sequence[RunReport]) -> EmbeddedFigure | None:
         if "test" in report.splits and "pixel_ap" in report.splits["test"].overall
     ]
     drawn = figures.annotation(runs)
-    return None if drawn is None else _embed("annotation", _png(drawn))
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return None if drawn is None else _embed("annotation", figure_png(drawn))
 
 
 def _embed(name: str, content: bytes) -> EmbeddedFigure:
     width, height = (round(int.from_bytes(content[at : at + 4], "big") * PAGE_DPI / DPI) for at in (16, 20))  # PNG's header
-    uri = f"data:image/png;base64,{base64.b64encode(content).decode()}"
-    return EmbeddedFigure(name, CAPTIONS.get(_kind(name), name), uri, width, height)
+    return EmbeddedFigure(name, CAPTIONS.get(_kind(name), name), data_uri(content), width, height)
 
 
 def _kind(name: str) -> str:

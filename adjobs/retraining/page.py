@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from io import BytesIO
 from typing import Any
 
 from adjobs.evaluation.gate_verdict import TABLE_HEADER, GateVerdict
 from adjobs.reporting.figures.gate import gate as draw_gate
-from adjobs.reporting.templates import environment
+from adjobs.reporting.templates import data_uri, environment, figure_png
 from adjobs.retraining.passes import PassStart
 from adjobs.version import __version__
 
@@ -40,7 +38,7 @@ def render_page(start: PassStart, facts: Mapping[str, Any], gate: Mapping[str, A
             facts=facts,
             verdict=verdict,
             header=TABLE_HEADER,
-            figure=None if verdict is None else _embed(verdict),
+            figure=None if verdict is None else data_uri(figure_png(draw_gate(verdict))),
             tables=[
                 ("New anomalies", new[:MAX_ROWS], len(new)),
                 ("Other test images on which the two models decide differently", changed[:MAX_ROWS], len(changed)),
@@ -55,9 +53,3 @@ def _counts(new: Sequence[Mapping[str, Any]], defect: str) -> tuple[int, int, in
     """Images of a defect type, and how many of them champion and challenger detect."""
     items = [item for item in new if item["defect"] == defect]
     return len(items), sum(item["champion"] for item in items), sum(item["challenger"] for item in items)
-
-
-def _embed(verdict: GateVerdict) -> str:
-    buffer = BytesIO()
-    draw_gate(verdict).savefig(buffer, format="png", metadata={"Software": None})
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
