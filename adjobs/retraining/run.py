@@ -258,7 +258,8 @@ class _Retraining:
 
     def _drift(self, section: DriftSection, champion: Champion) -> str | None:
         self._observer.on_step(f"comparing {section.images} with the images of the champion")
-        result = measure_drift(champion.version.uri, section.images, self._settings, DriftOptions(alpha=section.alpha))
+        options = DriftOptions(alpha=section.alpha, max_anomalous_share=section.max_anomalous_share)
+        result = measure_drift(champion.version.uri, section.images, self._settings, options)
         self._observer.on_step(result.sentence)
         return result.sentence if result.has_drifted else None
 

@@ -36,6 +36,7 @@ class World:
     calls: list[str] = field(default_factory=list)
     fail: dict[str, BaseException] = field(default_factory=dict)
     drift: Any = None
+    drift_options: Any = None
 
     def run(self, force: bool = False, **changes: Any) -> RetrainResult:
         config = make_config(self.folder, **changes)
@@ -58,6 +59,10 @@ class World:
         record = SimpleNamespace(number=self.version, fingerprint=f"fingerprint-{self.version}")
         entries = [SimpleNamespace(id=name, label="anomalous") for name in self.labels]
         return SimpleNamespace(latest=lambda: record, samples=lambda _: entries)
+
+    def measure_drift(self, model: str, images: str, _: Any, options: Any) -> Any:
+        self.drift_options = (model, images, options.alpha, options.max_anomalous_share)
+        return self.drift
 
     def promote(self, version: int) -> None:
         self.champion = SimpleNamespace(
@@ -88,7 +93,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(run, "add_to_dataset", world.add)
     monkeypatch.setattr(run, "VersionedDataset", SimpleNamespace(open=world.open))
     monkeypatch.setattr(run, "find_champion", lambda *_: world.champion)
-    monkeypatch.setattr(run, "measure_drift", lambda *_: world.drift)
+    monkeypatch.setattr(run, "measure_drift", world.measure_drift)
     gate = {"decision": "promote", "sentence": "all checks passed"}
     monkeypatch.setattr(steps, "train", world.step("train", lambda: {"run_id": "r1", "model": "models:/m-1"}))
     monkeypatch.setattr(steps, "register", world.step("register", lambda: {"version": 7}))
@@ -146,8 +151,9 @@ def test_no_pass_outside_the_hours_and_nothing_is_taken_in(world):
 def test_drift_is_measured_only_if_nothing_else_is_reason_enough(world):
     world.promote(3)
     world.drift = SimpleNamespace(has_drifted=True, sentence="drift: brightness fell from 112 to 96")
-    when = {"new_labels": 5, "drift": {"images": "recent"}}
+    when = {"new_labels": 5, "drift": {"images": str(world.folder / "recent"), "max_anomalous_share": 0.2}}
     assert world.run(when=when).reasons == ("drift: brightness fell from 112 to 96",)
+    assert world.drift_options == (f"models:/{MODEL}/3", str(world.folder / "recent"), 0.01, 0.2)
     world.drift = None  # would raise if it was asked
     world.inbox = [f"new/{i}" for i in range(5)]
     assert world.run(when=when).reasons == ("5 new labels",)
