@@ -43,7 +43,7 @@ class DriftSection(Section):
     images: str = Field(min_length=1, description="recent images: a folder, s3://bucket/prefix or glob")
     alpha: float = Field(0.01, gt=0, le=0.2, description="share of the checks of unchanged images that report drift all the same")
     max_anomalous_share: float = Field(
-        0.05, ge=0, lt=1, description="share of the recent images that may be anomalous without counting as drift"
+        0.05, ge=0, lt=0.5, description="share of the recent images that may be anomalous without counting as drift"
     )
 
 
