@@ -16,6 +16,7 @@ from adjobs.config.duration import HINT, to_seconds
 from adjobs.config.job import JobConfig, Section, TrackSection
 from adjobs.config.resolve import explain, read_yaml, resolve
 from adjobs.documents import dump_yaml
+from adjobs.drift.options import MAX_ALPHA, MAX_SHARE, MIN_ALPHA
 from adjobs.errors import JobError, choices, join_problems, shorten, shown
 from adjobs.evaluation.gate_policy import GatePolicy
 from adjobs.paths import expand_home
@@ -41,9 +42,11 @@ class DriftSection(Section):
     """When images of the line count as drifted."""
 
     images: str = Field(min_length=1, description="recent images: a folder, s3://bucket/prefix or glob")
-    alpha: float = Field(0.01, gt=0, le=0.2, description="share of the checks of unchanged images that report drift all the same")
+    alpha: float = Field(
+        0.01, ge=MIN_ALPHA, le=MAX_ALPHA, description="share of the checks of unchanged images that report drift all the same"
+    )
     max_anomalous_share: float = Field(
-        0.05, ge=0, lt=0.5, description="share of the recent images that may be anomalous without counting as drift"
+        0.05, ge=0, lt=MAX_SHARE, description="share of the recent images that may be anomalous without counting as drift"
     )
 
 
