@@ -56,13 +56,14 @@ def main() -> None:
     parser.add_argument("data", help="labelled data set with masks, in a folder")
     parser.add_argument("--out", type=Path, required=True, help="folder of all that is made")
     parser.add_argument("--defect", required=True, help="defect type that is held back")
-    parser.add_argument("--per-tile", type=int, default=2, help="images of one tile that are used")
+    parser.add_argument("--per-part", type=int, default=6, help="images of one part that are used")
+    parser.add_argument("--ignore-groups", action="store_true", help="take each image as a part of its own, as the papers do")
     parser.add_argument("--job", type=Path, required=True, help="job file of the training, without data.uri")
     options = parser.parse_args()
     out = options.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
     os.environ |= {"ADJOBS_HOME": str(out / "home"), "ADJOBS_ARTIFACTS": str(out / "artifacts")}
-    held, held_normal = stage(options.data, options.defect, options.per_tile, out)
+    held, held_normal = stage(options.data, options.defect, options.per_part, not options.ignore_groups, out)
     job = yaml.safe_load(options.job.read_text())
     train_champion(out, job)
     cases = {
@@ -70,7 +71,9 @@ def main() -> None:
         f"{COUNT} normal images mislabelled": held_normal[:COUNT],
         f"{FEW} images labelled": held[:FEW],
     }
-    results = {name: run_case(out, job, name, samples, options.defect) for name, samples in cases.items()}
+    results = {
+        name: run_case(out, job, name, samples, not options.ignore_groups, options.defect) for name, samples in cases.items()
+    }
     rows = [describe(name, result) for name, result in results.items()]
     columns = (
         "inbox",
@@ -84,7 +87,7 @@ def main() -> None:
     )
     about = (
         f"Data `{Path(options.data).name}`, defect type `{options.defect}` held back ({len(held)} images); job "
-        f"`{options.job.name}`, {options.per_tile} images of a tile. New: test images of the pass that the champion has not "
+        f"`{options.job.name}`, {options.per_part} images of a tile. New: test images of the pass that the champion has not "
         f"seen. Gate: {', '.join(f'{key} {value:g}' for key, value in GATE.items())}."
     )
     body = [
@@ -97,37 +100,53 @@ def main() -> None:
     write_result("retraining", "Retraining with a new defect type", machine(torch.device("cpu")), body)
 
 
-def stage(data: str, defect: str, per_tile: int, out: Path) -> tuple[list[Sample], list[Sample]]:
+def stage(data: str, defect: str, per_part: int, with_groups: bool, out: Path) -> tuple[list[Sample], list[Sample]]:
     """Copy the data without what is held back; returns the held-back images of the type and the normal ones, in a fixed order."""
     dataset = open_dataset(data, cache=load_settings().cache)
     rng = random.Random(0)
-    by_tile: dict[str, list[Sample]] = defaultdict(list)
+    by_part: dict[str, list[Sample]] = defaultdict(list)
     for sample in dataset.samples:
-        by_tile[sample.group or sample.id].append(sample)
-    names = sorted(by_tile)
+        by_part[(sample.group if with_groups else None) or sample.id].append(sample)
+    names = sorted(by_part)
     rng.shuffle(names)
-    of_type = [by_tile[name] for name in names if any(sample.defect == defect for sample in by_tile[name])]
-    normal = [by_tile[name] for name in names if all(sample.label == "normal" for sample in by_tile[name])][:COUNT]
-    held = in_turn(of_type)
+    of_type = [by_part[name] for name in names if any(sample.defect == defect for sample in by_part[name])]
+    normal = [by_part[name] for name in names if all(sample.label == "normal" for sample in by_part[name])][:COUNT]
     held_ids = {sample.id for group in (*of_type, *normal) for sample in group}
     initial = out / "initial"
     if not initial.exists():
         unfinished = out / "initial.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
-        used = {sample.id for images in by_tile.values() for sample in rng.sample(images, min(per_tile, len(images)))}
-        for sample in dataset.samples:
-            for path in sample.files if sample.id in used - held_ids else ():
-                target = unfinished / path.relative_to(dataset.root)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
+        used = {sample.id for images in by_part.values() for sample in rng.sample(images, min(per_part, len(images)))}
+        kept = [sample for sample in dataset.samples if sample.id in used - held_ids]
+        write_manifest(unfinished, kept, with_groups, {sample.id: {} for sample in kept})
         unfinished.rename(initial)
-    return [sample for sample in held if sample.defect == defect], in_turn(normal)
+    return [sample for sample in in_turn(of_type) if sample.defect == defect], in_turn(normal)
 
 
-def in_turn(by_tile: Sequence[Sequence[Sample]]) -> list[Sample]:
-    """One image of each part, then a second one, and so on: the first ones show different by_tile."""
-    longest = max(map(len, by_tile), default=0)
-    return [images[index] for index in range(longest) for images in by_tile if index < len(images)]
+def write_manifest(folder: Path, samples: Sequence[Sample], with_groups: bool, labels: Mapping[str, Mapping[str, Any]]) -> None:
+    """Images in a folder under new names, with one list of their labels; ``labels`` replaces those of a sample, by its id."""
+    (folder / "images").mkdir(parents=True)
+    lines = []
+    for number, sample in enumerate(samples):
+        line: dict[str, Any] = {"image": f"images/{number:04}{sample.image.suffix}", "label": sample.label}
+        shutil.copyfile(sample.image, folder / line["image"])
+        if sample.group and with_groups:
+            line["group"] = sample.group
+        if replaced := labels[sample.id]:
+            line |= replaced
+        elif sample.label == "anomalous":
+            line["defect"] = sample.defect
+            if isinstance(sample.mask, Path):
+                line["mask"] = f"images/{number:04}_mask{sample.mask.suffix}"
+                shutil.copyfile(sample.mask, folder / line["mask"])
+        lines.append(json.dumps(line))
+    (folder / "manifest.jsonl").write_text("\n".join(lines))
+
+
+def in_turn(by_part: Sequence[Sequence[Sample]]) -> list[Sample]:
+    """One image of each part, then a second one, and so on: the first ones show different parts."""
+    longest = max(map(len, by_part), default=0)
+    return [images[index] for index in range(longest) for images in by_part if index < len(images)]
 
 
 def train_champion(out: Path, job: Mapping[str, Any]) -> None:
@@ -140,7 +159,9 @@ def train_champion(out: Path, job: Mapping[str, Any]) -> None:
     shutil.copytree(out / "dataset", out / "first")
 
 
-def run_case(out: Path, job: Mapping[str, Any], name: str, samples: Sequence[Sample], defect: str) -> dict[str, Any]:
+def run_case(
+    out: Path, job: Mapping[str, Any], name: str, samples: Sequence[Sample], with_groups: bool, defect: str
+) -> dict[str, Any]:
     """One case, from the first champion and the first data set."""
     slug = name.replace(" ", "-")
     done = out / f"{slug}.json"
@@ -150,7 +171,7 @@ def run_case(out: Path, job: Mapping[str, Any], name: str, samples: Sequence[Sam
     shutil.copytree(out / "first", out / "dataset")
     inbox = out / f"inbox-{slug}"
     shutil.rmtree(inbox, ignore_errors=True)
-    write_inbox(inbox, samples, defect)
+    write_inbox(inbox, samples, with_groups, defect)
     model = f"{MODEL}-{slug}"
     register_first(model)
     result = retrain(out, job, model, inbox)
@@ -163,25 +184,16 @@ def run_case(out: Path, job: Mapping[str, Any], name: str, samples: Sequence[Sam
     return result
 
 
-def write_inbox(inbox: Path, samples: Sequence[Sample], defect: str) -> None:
-    """Images with one COCO file of boxes, as a labelling tool would export them."""
-    inbox.mkdir(parents=True)
-    images, annotations = [], []
-    for number, sample in enumerate(samples, 1):
-        name = f"{number:03}{sample.image.suffix}"
-        shutil.copyfile(sample.image, inbox / name)
-        with Image.open(sample.image) as image:
-            width, height = image.size
-        images.append({"id": number, "file_name": name, "width": width, "height": height})
-        for left, top, right, bottom in boxes_of(sample, width, height):
-            box = {"bbox": [left, top, right - left, bottom - top], "area": (right - left) * (bottom - top)}
-            annotations.append({"id": len(annotations) + 1, "image_id": number, "category_id": 1, "iscrowd": 0, **box})
-    document = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": defect}]}
-    (inbox / "annotations.json").write_text(json.dumps(document))
+def write_inbox(inbox: Path, samples: Sequence[Sample], with_groups: bool, defect: str) -> None:
+    """Images of the type, or those that were taken for it, with boxes."""
+    labels = {sample.id: {"label": "anomalous", "defect": defect, "boxes": boxes_of(sample)} for sample in samples}
+    write_manifest(inbox, samples, with_groups, labels)
 
 
-def boxes_of(sample: Sample, width: int, height: int) -> list[tuple[int, int, int, int]]:
+def boxes_of(sample: Sample) -> list[tuple[int, int, int, int]]:
     """Boxes around the regions of a mask; around the middle of a normal image, which was labelled by mistake."""
+    with Image.open(sample.image) as image:
+        width, height = image.size
     regions: list[tuple[slice, slice]] = []
     if isinstance(sample.mask, Path):  # that of a normal image may be empty
         with Image.open(sample.mask) as mask:

@@ -85,6 +85,8 @@ def check_command_lines(processes: Iterable[psutil.Process], secrets: Secrets) -
             name = process.name()
         except psutil.Error:
             continue
+        if not text:  # ended, or so young that the kernel has not yet put its arguments in place
+            continue
         count += 1
         places += [f"{secret} in {name} (process {process.pid})" for secret, value in secrets.items() if value in text]
     return check_places("secrets in command lines", places, f"none in those of {count} processes")

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -50,14 +51,25 @@ def test_check_permissions_names_what_others_may_use(tmp_path: Path) -> None:
 
 
 def test_check_command_lines_finds_a_secret_in_an_argument() -> None:
-    command = [sys.executable, "-c", "input()", f"--token={SECRET}"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", "print('ready', flush=True); input()", f"--token={SECRET}"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"  # before its program runs, a process may have no arguments yet
         check = leaks.check_command_lines([psutil.Process(process.pid)], SECRETS)
         process.communicate(b"\n")
     assert check.exposure == Exposure.OPEN
     assert f"(process {process.pid})" in check.detail
     assert SECRET not in check.detail
     assert leaks.check_command_lines([psutil.Process()], SECRETS).exposure == Exposure.CLOSED
+
+
+def test_check_command_lines_does_not_count_a_process_without_arguments() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        ended = psutil.Process(process.pid)
+        while ended.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        check = leaks.check_command_lines([ended, psutil.Process()], SECRETS)
+    assert check == ("secrets in command lines", "closed", "none in those of 1 processes")
 
 
 @pytest.mark.parametrize("before", [0, leaks._CHUNK - 5, 3 * leaks._CHUNK - len(SECRET.encode())])
