@@ -16,6 +16,7 @@ from adjobs.versioning.inbox import InboxSample
 
 CONFLICT = "conflicting labels"
 _DETAILS = ("defect", "mask", "blocks", "boxes")  # fields that say more than the label
+_PLURALS = {"mask": "masks", "blocks": "blocks", "boxes": "boxes"}
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,9 @@ def merge(items: Sequence[InboxSample], entries: Iterable[VersionedSample], *, r
         if len({item.sample.label for item in members} - {"unlabelled"}) > 1:
             set_aside.extend(_contradiction(item, members) for item in members)
             continue
+        if name := _disputed_detail(members):
+            set_aside.extend(_disagreement(item, members, name) for item in members)
+            continue
         item, before = max(members, key=_detail), existing.get(digest)
         duplicates += len(members) - 1
         if before and not relabel and _contradict(before, item):
@@ -103,6 +107,29 @@ def merge(items: Sequence[InboxSample], entries: Iterable[VersionedSample], *, r
 def _detail(item: InboxSample) -> tuple[bool, int]:
     """How much the labels of an image say."""
     return item.sample.label != "unlabelled", sum(bool(getattr(item.sample, name)) for name in _DETAILS)
+
+
+def _disputed_detail(copies: Sequence[InboxSample]) -> str:
+    """The first detail of which copies of one image say different things; empty if there is none."""
+    for name in _DETAILS:
+        values = [_own_content(item, name) for item in copies if getattr(item.sample, name)]
+        if any(value != values[0] for value in values):
+            return name
+    return ""
+
+
+def _disagreement(item: InboxSample, copies: Sequence[InboxSample], name: str) -> SetAside:
+    own = _own_content(item, name)
+    other = next(copy for copy in copies if getattr(copy.sample, name) and _own_content(copy, name) != own)
+    if name == "defect":
+        what = f"shows {item.sample.defect or 'a defect'}, but the same image {other.name} shows {other.sample.defect}"
+    else:
+        what = f"has other {_PLURALS[name]} than the same image {other.name}"
+    return SetAside(item.name, CONFLICT, f"{what}; list an image once, with all its defects in one label")
+
+
+def _own_content(item: InboxSample, name: str) -> Any:
+    return _content(getattr(item.sample, name), _hash_of(item, None))
 
 
 def _contradict(before: VersionedSample, item: InboxSample) -> bool:

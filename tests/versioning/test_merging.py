@@ -38,6 +38,22 @@ def test_merge_copies_of_one_image_are_one_candidate_with_most_detail():
     assert (merged.duplicates, merged.set_aside) == (2, ())
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ({"defect": "dent"}, {"defect": "scratch"}, "shows dent, but the same image b shows scratch"),
+        ({"boxes": BOXES}, {"boxes": (Box(1, 1, 5, 5),)}, "has other boxes than the same image b"),
+        ({"defect": "dent", "boxes": BOXES}, {"defect": "dent", "boxes": (BOXES[0], Box(6, 6, 8, 8))}, "has other boxes"),
+    ],
+)
+def test_merge_copies_whose_details_differ_are_set_aside(first, second, message):
+    copies = [item("a", "anomalous", **first), item("b", "anomalous", **second), item("c", "anomalous")]
+    merged = merge(copies, [], relabel=False)
+    assert merged.candidates == ()
+    assert [aside.name for aside in merged.set_aside] == ["a", "b", "c"]
+    assert message in merged.set_aside[0].message
+
+
 def test_merge_unlabelled_image_adds_nothing_to_a_labelled_one():
     merged = merge([item("a", "unlabelled")], [entry("normal", published_split="test")], relabel=True)
     assert (merged.candidates, merged.duplicates) == ((), 1)
