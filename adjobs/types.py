@@ -104,6 +104,7 @@ class ImageScores(NamedTuple):
         anomaly_maps: ``(N, H, W)`` float32; None if the method gives none.
         masks: ``(N, H, W)`` bool, True on defect pixels; None unless all anomalous images of the split have a mask.
         extra_scores: further image scores by name, each ``(N,)`` float64.
+        groups: N names of the parts that the images show; None if no image has one.
     """
 
     ids: tuple[str, ...]
@@ -113,3 +114,4 @@ class ImageScores(NamedTuple):
     anomaly_maps: np.ndarray | None
     masks: np.ndarray | None
     extra_scores: Mapping[str, np.ndarray] = MappingProxyType({})
+    groups: tuple[str, ...] | None = None

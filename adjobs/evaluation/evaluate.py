@@ -123,6 +123,7 @@ def predict_split(
                 shape = (len(ids), *prediction.anomaly_maps.shape[1:])
                 maps = np.empty(shape, dtype=prediction.anomaly_maps.dtype) if maps is None else maps
                 maps[batch] = prediction.anomaly_maps
+    has_groups = any(samples[sample_id].group for sample_id in ids)
     return TimedScores(
         ImageScores(
             ids=tuple(ids),
@@ -133,6 +134,7 @@ def predict_split(
             anomaly_maps=maps,
             masks=_masks(cache, dataset, ids),
             extra_scores=extra_scores,
+            groups=tuple(samples[sample_id].group or sample_id for sample_id in ids) if has_groups else None,
         ),
         1000 * seconds / max(1, len(ids)),
     )

@@ -34,9 +34,9 @@ class ScoreTable:
     groups: Sequence[str] | None = None
 
     @classmethod
-    def from_image_scores(cls, scores: ImageScores, threshold: float, groups: Sequence[str] | None = None) -> ScoreTable:
+    def from_image_scores(cls, scores: ImageScores, threshold: float) -> ScoreTable:
         """The table of an evaluated split."""
-        return cls(scores.ids, scores.labels, scores.score, threshold, groups)
+        return cls(scores.ids, scores.labels, scores.score, threshold, scores.groups)
 
 
 @dataclass(frozen=True)

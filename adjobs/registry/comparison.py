@@ -55,8 +55,9 @@ class VersionComparison:
         a: the first, in the place of the champion.
         b: the second, in the place of the challenger.
         fingerprint: of the data set.
-        normal: normal test images.
-        anomalous: anomalous test images.
+        normal: normal test images, or parts where several images show one.
+        anomalous: anomalous ones.
+        unit: "images" or "parts".
         metrics: of both.
         verdict: of the gate on b.
     """
@@ -66,6 +67,7 @@ class VersionComparison:
     fingerprint: str
     normal: int
     anomalous: int
+    unit: str
     metrics: tuple[MetricComparison, ...]
     verdict: GateVerdict
 
@@ -75,7 +77,7 @@ class VersionComparison:
             "a": self.a.to_dict(),
             "b": self.b.to_dict(),
             "data_fingerprint": self.fingerprint,
-            "images": {"normal": self.normal, "anomalous": self.anomalous},
+            "compared": {"unit": self.unit, "normal": self.normal, "anomalous": self.anomalous},
             "metrics": [metric.to_dict() for metric in self.metrics],
             "verdict": self.verdict.to_dict(),
         }
@@ -93,8 +95,7 @@ class _Evaluated:
 def compare_versions(uri: str, a: ModelVersion, b: ModelVersion, policy: GatePolicy = STORED_SCORES_POLICY) -> VersionComparison:
     """Compare two versions, which may be of different models, by the scores that their runs stored for the test split.
 
-    Nothing is predicted. Each version decides by the threshold that is stored in it. Images are taken as independent: the stored
-    scores do not say which of them show the same part.
+    Nothing is predicted. Each version decides by the threshold that is stored in it. Images of one part count once, as in the gate.
 
     Args:
         uri: tracking URI.
@@ -122,6 +123,7 @@ def compare_versions(uri: str, a: ModelVersion, b: ModelVersion, policy: GatePol
         fingerprint=first.fingerprint,
         normal=normal,
         anomalous=len(pairs.truth) - normal,
+        unit=pairs.unit,
         metrics=(*_compare(pairs), MetricComparison("ms_per_image", first.ms_per_image, second.ms_per_image, None)),
         verdict=evaluate_gate(policy, (first.table, second.table), cost=PredictionCost(second.ms_per_image)),
     )

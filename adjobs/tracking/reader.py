@@ -137,6 +137,7 @@ class RunReader(ABC):
                 defects=tuple(columns["defect"]),
                 anomaly_maps=None,
                 masks=None,
+                groups=columns.get("group"),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise TrackingError(f"run {self.ref.run_id}: {scores_file(split)} is damaged; train it again") from error

@@ -114,6 +114,8 @@ class RunWriter(ABC):
             "score": scores.score.tolist(),
             "decision": (scores.score >= threshold).astype(int).tolist(),
         }
+        if scores.groups is not None:
+            columns["group"] = list(scores.groups)
         rows = [list(row) for row in zip(*columns.values(), strict=True)]
         self.log_json({"columns": list(columns), "data": rows}, scores_file(split))
 

@@ -92,7 +92,7 @@ def test_compare_shows_differences_and_the_verdict_and_promotes_nothing(store, t
     a = add_evaluated_version(store, "line-3", tmp_path / "models", draw_scores(0.2), threshold=0.3)
     b = add_evaluated_version(store, "line-3", tmp_path / "models", draw_scores(1.0), threshold=0.5)
     result = run_json("compare", f"line-3/{a}", f"line-3/{b}")
-    assert result["images"] == {"normal": 100, "anomalous": 40}
+    assert result["compared"] == {"unit": "images", "normal": 100, "anomalous": 40}
     metrics = {metric["name"]: metric for metric in result["metrics"]}
     assert metrics["image_auroc"]["b"] == 1.0 > metrics["image_auroc"]["a"]
     assert metrics["image_auroc"]["difference"]["low"] > 0
@@ -108,6 +108,7 @@ def test_compare_shows_differences_and_the_verdict_and_promotes_nothing(store, t
         "skipped",
     ]
     text = run("compare", f"line-3/{a}", f"line-3/{b}").stdout
+    assert text.startswith("images      100 normal, 40 anomalous, the same for both\n")
     assert "the gate    promote: all 3 checks passed" in text
     assert store.model("line-3").aliases == {}
     assert run_json("show", f"line-3/{b}")["tags"] == {}

@@ -91,7 +91,7 @@ def comparison(result: VersionComparison) -> str:
     header = ["test split", f"a: {result.a.model}/{result.a.version}", f"b: {result.b.model}/{result.b.version}"]
     return "\n".join(
         [
-            f"images      {result.normal} normal, {result.anomalous} anomalous, the same for both",
+            f"{result.unit:<11} {result.normal} normal, {result.anomalous} anomalous, the same for both",
             "",
             table(rows, [*header, "b - a", "95 % interval", "p"]),
             "",
