@@ -95,7 +95,8 @@ class _Evaluated:
 def compare_versions(uri: str, a: ModelVersion, b: ModelVersion, policy: GatePolicy = STORED_SCORES_POLICY) -> VersionComparison:
     """Compare two versions, which may be of different models, by the scores that their runs stored for the test split.
 
-    Nothing is predicted. Each version decides by the threshold that is stored in it. Images of one part count once, as in the gate.
+    Nothing is predicted. Each version decides by the threshold that is stored in it. Images of one part count once, as they do in
+    the gate.
 
     Args:
         uri: tracking URI.
