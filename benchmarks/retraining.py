@@ -5,13 +5,13 @@
 Of a labelled data set (such as the magnetic tiles) one defect type and some normal images are held back. The first pass trains
 the champion without them. Then each case begins with that champion and that data set, and puts something into the inbox:
 
-- labelled: images of the held-back type, with boxes in a COCO file;
+- labelled: images of the held-back type, with boxes;
 - mislabelled: as many normal images that somebody has labelled with boxes of this type;
 - too few: six images of the type.
 
-One pass follows; what it says of champion and challenger is read from its record. Images of one tile (other exposures of it)
-stay together, and of each at most --per-tile are used. Everything runs through the command line; what is finished is kept in OUT
-and not repeated.
+One pass follows; what it says of champion and challenger is read from its record. Images of one part, such as other exposures of
+a tile, stay together, unless --ignore-groups takes each as a part of its own. Everything runs through the command line; what is
+finished is kept in OUT and not repeated.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from PIL import Image
 from report import machine, table, write_result
 from scipy import ndimage
@@ -38,12 +40,23 @@ from scipy import ndimage
 from adjobs.config.environment import load_settings
 from adjobs.data.dataset import Sample
 from adjobs.data.open import open_dataset
+from adjobs.reporting.figures.style import BLUE, DPI, GREY, INK, SMALL, style_axes
 
 COUNT, FEW = 20, 6
 MODEL, FIRST = "tiles", "tiles-first"
+COLUMNS = (
+    "inbox",
+    "gate",
+    "state",
+    "new anomalies",
+    "old anomalies",
+    "false alarms",
+    "AUROC on old, difference",
+    "recall, likewise",
+)
 GATE = {
     "target_gain": 0.3,
-    "auroc_margin": 0.05,
+    "auroc_margin": 0.1,
     "recall_margin": 0.15,
     "max_false_alarm_rate": 0.2,
     "max_changed_decisions": 0.2,
@@ -58,52 +71,54 @@ def main() -> None:
     parser.add_argument("--defect", required=True, help="defect type that is held back")
     parser.add_argument("--per-part", type=int, default=6, help="images of one part that are used")
     parser.add_argument("--ignore-groups", action="store_true", help="take each image as a part of its own, as the papers do")
+    parser.add_argument("--seed", type=int, default=0, help="of the images that are held back, and of the splits")
+    parser.add_argument("--start-from", choices=("scratch", "champion"), default="champion", help="weights of a challenger")
+    parser.add_argument("--name", default="retraining", help="of the result")
+    parser.add_argument("--figure", type=Path, help="PNG file for a picture of the result")
     parser.add_argument("--job", type=Path, required=True, help="job file of the training, without data.uri")
     options = parser.parse_args()
     out = options.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
     os.environ |= {"ADJOBS_HOME": str(out / "home"), "ADJOBS_ARTIFACTS": str(out / "artifacts")}
-    held, held_normal = stage(options.data, options.defect, options.per_part, not options.ignore_groups, out)
+    held, held_normal = stage(options, out)
     job = yaml.safe_load(options.job.read_text())
-    train_champion(out, job)
+    train_champion(out, job, options.seed)
     cases = {
         f"{COUNT} images labelled": held[:COUNT],
         f"{COUNT} normal images mislabelled": held_normal[:COUNT],
         f"{FEW} images labelled": held[:FEW],
     }
-    results = {
-        name: run_case(out, job, name, samples, not options.ignore_groups, options.defect) for name, samples in cases.items()
-    }
-    rows = [describe(name, result) for name, result in results.items()]
-    columns = (
-        "inbox",
-        "gate",
-        "state",
-        "new: champion",
-        "new: challenger",
-        "AUROC, challenger minus champion",
-        "recall, likewise",
-        "false alarms of the challenger",
-    )
+    results = {name: run_case(options, out, job, name, samples) for name, samples in cases.items()}
+    unit = "images" if options.ignore_groups else f"parts of up to {options.per_part} images"
     about = (
-        f"Data `{Path(options.data).name}`, defect type `{options.defect}` held back ({len(held)} images); job "
-        f"`{options.job.name}`, {options.per_part} images of a tile. New: test images of the pass that the champion has not "
-        f"seen. Gate: {', '.join(f'{key} {value:g}' for key, value in GATE.items())}."
+        f"Data `{Path(options.data).name}`, defect type `{options.defect}` held back ({len(held)} images), seed {options.seed}; "
+        f"{unit} are independent and stay in one split. A challenger starts from the weights of "
+        f"{'the champion' if options.start_from == 'champion' else 'its seed'}. Counts are images, champion → challenger; of the "
+        f"test images, new are those of the inbox. Gate: {', '.join(f'{key} {value:g}' for key, value in GATE.items())}."
     )
+    first = next(iter(results.values()))
     body = [
         about,
-        table(f"| {' | '.join(columns)} |", rows, left=3),
+        f"```yaml\n{options.job.read_text().strip()}\n```",
+        table(f"| {' | '.join(COLUMNS)} |", [describe(name, result) for name, result in results.items()], left=3),
         "\n".join(f"- **{name}**: {result['sentence']}" for name, result in results.items()),
+        f"{COUNT} images labelled, by defect type:",
+        table(
+            "| test images | number | alarms of the champion | of the challenger |", rows_by_type(first["record"]["decisions"])
+        ),
         "`adjobs models history` after the first case (a version that was promoted is rolled back to show it):",
-        f"```text\n{results[next(iter(cases))]['history'].strip()}\n```",
+        f"```text\n{first['history'].strip()}\n```",
     ]
-    write_result("retraining", "Retraining with a new defect type", machine(torch.device("cpu")), body)
+    if options.figure:
+        draw(results, options.figure)
+    write_result(options.name, f"Retraining with a new defect type, {options.defect}", machine(torch.device("cpu")), body)
 
 
-def stage(data: str, defect: str, per_part: int, with_groups: bool, out: Path) -> tuple[list[Sample], list[Sample]]:
+def stage(options: argparse.Namespace, out: Path) -> tuple[list[Sample], list[Sample]]:
     """Copy the data without what is held back; returns the held-back images of the type and the normal ones, in a fixed order."""
-    dataset = open_dataset(data, cache=load_settings().cache)
-    rng = random.Random(0)
+    dataset = open_dataset(options.data, cache=load_settings().cache)
+    with_groups, defect = not options.ignore_groups, options.defect
+    rng = random.Random(options.seed)
     by_part: dict[str, list[Sample]] = defaultdict(list)
     for sample in dataset.samples:
         by_part[(sample.group if with_groups else None) or sample.id].append(sample)
@@ -116,7 +131,7 @@ def stage(data: str, defect: str, per_part: int, with_groups: bool, out: Path) -
     if not initial.exists():
         unfinished = out / "initial.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
-        used = {sample.id for images in by_part.values() for sample in rng.sample(images, min(per_part, len(images)))}
+        used = {sample.id for images in by_part.values() for sample in rng.sample(images, min(options.per_part, len(images)))}
         kept = [sample for sample in dataset.samples if sample.id in used - held_ids]
         write_manifest(unfinished, kept, with_groups, {sample.id: {} for sample in kept})
         unfinished.rename(initial)
@@ -149,18 +164,20 @@ def in_turn(by_part: Sequence[Sequence[Sample]]) -> list[Sample]:
     return [images[index] for index in range(longest) for images in by_part if index < len(images)]
 
 
-def train_champion(out: Path, job: Mapping[str, Any]) -> None:
+def train_champion(out: Path, job: Mapping[str, Any], seed: int) -> None:
     """The data set without the type, and the first version."""
     if (out / "first").exists():
         return
     shutil.rmtree(out / "dataset", ignore_errors=True)
-    adjobs("dataset", "create", str(out / "dataset"), "--from", str(out / "initial"), "--protocol", "holdout")
-    retrain(out, job, FIRST, None)
+    adjobs(
+        "dataset", "create", str(out / "dataset"), "--from", str(out / "initial"), "--protocol", "holdout", "--seed", str(seed)
+    )
+    retrain(out, job, FIRST, None, "scratch")
     shutil.copytree(out / "dataset", out / "first")
 
 
 def run_case(
-    out: Path, job: Mapping[str, Any], name: str, samples: Sequence[Sample], with_groups: bool, defect: str
+    options: argparse.Namespace, out: Path, job: Mapping[str, Any], name: str, samples: Sequence[Sample]
 ) -> dict[str, Any]:
     """One case, from the first champion and the first data set."""
     slug = name.replace(" ", "-")
@@ -171,10 +188,10 @@ def run_case(
     shutil.copytree(out / "first", out / "dataset")
     inbox = out / f"inbox-{slug}"
     shutil.rmtree(inbox, ignore_errors=True)
-    write_inbox(inbox, samples, with_groups, defect)
+    write_inbox(inbox, samples, not options.ignore_groups, options.defect)
     model = f"{MODEL}-{slug}"
     register_first(model)
-    result = retrain(out, job, model, inbox)
+    result = retrain(out, job, model, inbox, options.start_from)
     result["history"] = adjobs("models", "history", model)
     result["record"] = read_record(model, result["number"])
     if result["state"] == "promoted":
@@ -219,13 +236,14 @@ def register_first(model: str) -> None:
         promote(journal, model, version.version, reason="trained without the type")
 
 
-def retrain(out: Path, job: Mapping[str, Any], model: str, inbox: Path | None) -> dict[str, Any]:
+def retrain(out: Path, job: Mapping[str, Any], model: str, inbox: Path | None, start_from: str) -> dict[str, Any]:
     """One pass."""
     document = {
         "model": model,
         "dataset": str(out / "dataset"),
         "inbox": None if inbox is None else str(inbox),
         "job": dict(job),
+        "start_from": start_from,
         "when": {"new_labels": 1},
         "gate": GATE,
     }
@@ -248,18 +266,54 @@ def read_record(model: str, number: int) -> dict[str, Any]:
 def describe(name: str, result: Mapping[str, Any]) -> list[str]:
     """A row of the table."""
     record = result["record"]
-    new = [item for item in record["decisions"] if item["is_new"]]
+    groups = split_decisions(record["decisions"])
     checks = {check["name"]: check for check in record["verdict"]["checks"]}
+    counts = [f"{count(items, 'champion')} → {count(items, 'challenger')} of {len(items)}" for items in groups.values()]
+    return [name, record["decision"], result["state"], *counts, limits(checks["auroc"]), limits(checks["recall"])]
+
+
+def split_decisions(decisions: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Decisions on new anomalies, old anomalies and normal images."""
+    return {
+        "new anomalies": [item for item in decisions if item["is_new"]],
+        "old anomalies": [item for item in decisions if item["label"] and not item["is_new"]],
+        "normal images": [item for item in decisions if not item["label"]],
+    }
+
+
+def count(decisions: Sequence[Mapping[str, Any]], model: str) -> int:
+    """Alarms of a model."""
+    return sum(item[model] for item in decisions)
+
+
+def rows_by_type(decisions: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Rows of normal images and each defect type."""
+    by_type: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for item in decisions:
+        by_type["normal" if not item["label"] else f"{item['defect']}{', new' if item['is_new'] else ''}"].append(item)
     return [
-        name,
-        record["decision"],
-        result["state"],
-        f"{sum(item['champion'] for item in new)} of {len(new)}",
-        f"{sum(item['challenger'] for item in new)} of {len(new)}",
-        limits(checks["auroc"]),
-        limits(checks["recall"]),
-        limits(checks["false_alarm_rate"]),
+        [name, str(len(items)), str(count(items, "champion")), str(count(items, "challenger"))]
+        for name, items in sorted(by_type.items())
     ]
+
+
+def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Shares of images that raise an alarm, champion beside challenger, a panel for each case."""
+    figure = Figure(figsize=(7.6, 2.9), dpi=DPI, layout="constrained")
+    for axes, (name, result) in zip(figure.subplots(1, len(results), sharey=True), results.items(), strict=True):
+        groups = split_decisions(result["record"]["decisions"])
+        style_axes(axes, f"{name}:\n{result['record']['decision']}")
+        for offset, colour, model in ((-0.2, GREY, "champion"), (0.2, BLUE, "challenger")):
+            for row, items in enumerate(groups.values()):
+                share = count(items, model) / max(1, len(items))
+                axes.bar(row + offset, share, 0.36, color=colour)
+                axes.text(row + offset, share + 0.02, str(count(items, model)), ha="center", fontsize=SMALL, color=INK)
+        axes.set_xticks(range(len(groups)), [f"{group}\n({len(items)})" for group, items in groups.items()], fontsize=SMALL - 1)
+        axes.set_ylim(0, 1.1)
+    figure.axes[0].set_ylabel("share that raises an alarm", fontsize=SMALL, color=INK)
+    handles = [Patch(color=GREY, label="champion"), Patch(color=BLUE, label="challenger")]
+    figure.legend(handles=handles, loc="outside lower left", ncols=2, frameon=False, fontsize=SMALL, labelcolor=INK)
+    figure.savefig(path)
 
 
 def limits(check: Mapping[str, Any]) -> str:
