@@ -64,7 +64,7 @@ def test_submit_one_wrong_file_queues_none(job_file, tmp_path):
     wrong.write_text("method: cdo\ndata: {uri: nowhere}\n")
     result = run("submit", str(job_file), str(wrong))
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-    assert "nowhere is neither on this machine nor on the queue's; copy data to S3" in result.stderr
+    assert "nowhere is neither on this machine nor on the queue's; correct the path" in result.stderr
     assert run_json("jobs", "list")["jobs"] == []
 
 

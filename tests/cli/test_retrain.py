@@ -185,9 +185,20 @@ def test_submit_file_is_a_retraining_and_one_of_its_model(file, queue):
         assert (result.exit_code, "a retraining takes no --space" in result.stderr) == (2, True), option
 
 
-def test_submit_retraining_whose_data_only_this_machine_has_is_one_line(file, queue, tmp_path):
+def test_submit_retraining_whose_data_only_this_machine_has_says_how_to_copy_each(file, queue, tmp_path, monkeypatch):
+    folders = [tmp_path / "line-3", tmp_path / "inbox"]
+    folders[1].mkdir(exist_ok=True)
+    file.write_text(f"{file.read_text()}\ninbox: {folders[1]}\n")
+    monkeypatch.setattr("adjobs.queue.preflight.missing_paths", lambda spec: iter(map(str, folders)))
+    result = CliRunner().invoke(main, ["submit", str(file)], catch_exceptions=False)
+    assert result.exit_code == 2
+    assert f"copy it to S3 ('adjobs dataset create s3://bucket/prefix --from {folders[0]}')" in result.stderr
+    assert f"copy it to S3 ('aws s3 sync {folders[1]} s3://bucket/prefix')" in result.stderr
+
+
+def test_submit_retraining_whose_data_nobody_has_is_one_line(file, queue, tmp_path):
     (tmp_path / "line-3" / "adjobs-dataset.json").unlink()
     (tmp_path / "line-3").rmdir()
     result = CliRunner().invoke(main, ["submit", str(file)], catch_exceptions=False)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-    assert "line-3 is neither on this machine nor on the queue's; copy data to S3" in result.stderr
+    assert "line-3 is neither on this machine nor on the queue's; correct the path" in result.stderr

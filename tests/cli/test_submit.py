@@ -181,7 +181,7 @@ def test_submit_after_an_unknown_job_is_one_line_and_queues_nothing(project, que
 def test_submit_path_that_only_this_machine_has_says_what_to_do(project, queue, monkeypatch):
     monkeypatch.setattr("adjobs.queue.preflight.missing_paths", lambda spec: iter([str(queue.data), str(project / "code.py")]))
     error, place = refused(submit(project)), "is on this machine, but not on the queue's"
-    assert f"{queue.data} {place}; copy data to S3 ('adjobs data import {queue.data} s3://" in error
+    assert f"{queue.data} {place}; copy it to S3 ('adjobs data import {queue.data} s3://" in error
     assert f"{project / 'code.py'} {place}; give the folder that it is in as --working-dir" in error
 
 
