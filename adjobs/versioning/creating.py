@@ -23,7 +23,7 @@ from adjobs.storage import Store, open_store
 from adjobs.versioning.adding import write_batch
 from adjobs.versioning.dataset import VersionedDataset
 from adjobs.versioning.inbox import Inbox, InboxSample, absolute_address, open_source, read_inbox
-from adjobs.versioning.merging import CONFLICT
+from adjobs.versioning.merging import CONFLICT, find_disagreements
 
 
 @dataclass(frozen=True)
@@ -163,6 +163,8 @@ def _without_copies(inbox: Inbox) -> tuple[Inbox, int]:
                 f"has the same content as others with another label ({names}); an image has one label; remove the wrong ones"
             )
             set_aside.extend(SetAside(item.name, CONFLICT, message) for item in members)
+        elif disagreements := find_disagreements(members):
+            set_aside.extend(disagreements)
         else:
             kept.append(max(members, key=_rank))
     duplicates = len(inbox.samples) - len(kept) - len(set_aside)

@@ -88,8 +88,8 @@ def merge(items: Sequence[InboxSample], entries: Iterable[VersionedSample], *, r
         if len({item.sample.label for item in members} - {"unlabelled"}) > 1:
             set_aside.extend(_contradiction(item, members) for item in members)
             continue
-        if name := _disputed_detail(members):
-            set_aside.extend(_disagreement(item, members, name) for item in members)
+        if disagreements := find_disagreements(members):
+            set_aside.extend(disagreements)
             continue
         item, before = max(members, key=_detail), existing.get(digest)
         duplicates += len(members) - 1
@@ -109,13 +109,16 @@ def _detail(item: InboxSample) -> tuple[bool, int]:
     return item.sample.label != "unlabelled", sum(bool(getattr(item.sample, name)) for name in _DETAILS)
 
 
-def _disputed_detail(copies: Sequence[InboxSample]) -> str:
-    """The first detail of which copies of one image say different things; empty if there is none."""
+def find_disagreements(copies: Sequence[InboxSample]) -> list[SetAside]:
+    """Copies of one image with the same label, of which one shows another defect type, mask, blocks or boxes than another.
+
+    An image has one sample in a data set: to take one of them would lose what the others say.
+    """
     for name in _DETAILS:
         values = [_own_content(item, name) for item in copies if getattr(item.sample, name)]
         if any(value != values[0] for value in values):
-            return name
-    return ""
+            return [_disagreement(item, copies, name) for item in copies]
+    return []
 
 
 def _disagreement(item: InboxSample, copies: Sequence[InboxSample], name: str) -> SetAside:

@@ -95,6 +95,19 @@ def test_create_dataset_copies_are_left_out(tmp_path):
     assert (result.version.images, result.version.duplicates) == (10, 1)
 
 
+def test_create_dataset_copies_that_show_different_defects_are_set_aside(tmp_path):
+    source = draw(tmp_path / "source", f"{numbered('good/{}.png', 10)} bad/scratch/x.png")
+    (source / "bad" / "dent").mkdir()
+    shutil.copyfile(source / "bad" / "scratch" / "x.png", source / "bad" / "dent" / "y.png")
+    created = create(tmp_path, source)
+    assert created.version is not None
+    assert [(item.name, item.kind) for item in created.version.set_aside] == [
+        ("bad/dent/y.png", "conflicting labels"),
+        ("bad/scratch/x.png", "conflicting labels"),
+    ]
+    assert created.version.added == 10
+
+
 def test_create_dataset_unusable_images_are_set_aside(tmp_path):
     source = draw(tmp_path / "source", numbered("good/{}.png", 10))
     (source / "bad").mkdir()
