@@ -28,7 +28,7 @@ def state_power(policy: GatePolicy, new_anomalies: int, test_anomalies: int) -> 
         equal = power(test_anomalies, ASSUMED_LOSS, ASSUMED_LOSS, policy.alpha, -policy.recall_margin)
         sentences.append(
             f"with {test_anomalies} anomalies in the test split, a challenger of equal recall passes the check of recall with "
-            f"{equal:.0%}"
+            f"a probability of {equal:.0%}"
         )
     return GatePower(
         new_anomalies=new_anomalies,
@@ -45,6 +45,6 @@ def _gain_sentence(policy: GatePolicy, n: int, gain: float | None, needed: int |
     seen = "no gain, however large," if gain is None else f"a gain of {gain:.0%} of recall"
     takes = f"more than {MAX_NEEDED:,}" if needed is None else f"about {needed}"
     return (
-        f"with {n} new anomalies this gate sees {seen} with {policy.power:.0%}, if {ASSUMED_LOSS:.0%} are detected by the "
+        f"with {n} new anomalies this gate sees {seen} with a probability of {policy.power:.0%}, if {ASSUMED_LOSS:.0%} are detected by the "
         f"champion alone; a gain of {policy.target_gain:.0%} takes {takes}"
     )

@@ -153,11 +153,13 @@ def test_gate_tables_that_cannot_be_compared_are_refused_in_one_line(tables, mes
 def test_gate_states_its_power_in_words():
     power = verdict().power
     assert power.sentences == (
-        "with 18 new anomalies this gate sees a gain of 38% of recall with 80%, if 5% are detected by the champion alone; a gain "
-        "of 20% takes about 43",
-        "with 60 anomalies in the test split, a challenger of equal recall passes the check of recall with 67%",
+        "with 18 new anomalies this gate sees a gain of 38% of recall with a probability of 80%, if 5% are detected by the champion "
+        "alone; a gain of 20% takes about 43",
+        "with 60 anomalies in the test split, a challenger of equal recall passes the check of recall with a probability of 67%",
     )
-    assert "sees no gain, however large, with 80%" in verdict(new_tables=(new(4, 4), new(0, 4))).power.sentences[0]
+    assert (
+        "sees no gain, however large, with a probability of 80%" in verdict(new_tables=(new(4, 4), new(0, 4))).power.sentences[0]
+    )
 
 
 def test_verdict_survives_json_and_refuses_something_else():
