@@ -153,8 +153,8 @@ def test_gate_tables_that_cannot_be_compared_are_refused_in_one_line(tables, mes
 def test_gate_states_its_power_in_words():
     power = verdict().power
     assert power.sentences == (
-        "with 18 new anomalies this gate sees a gain of 38% of recall with a probability of 80%, if 5% are detected by the champion "
-        "alone; a gain of 20% takes about 43",
+        "with 18 new anomalies this gate sees a gain of 38% of recall with a probability of 80%, if 5% are detected by the "
+        "champion alone; a gain of 20% takes about 43",
         "with 60 anomalies in the test split, a challenger of equal recall passes the check of recall with a probability of 67%",
     )
     assert (
