@@ -45,6 +45,6 @@ def _gain_sentence(policy: GatePolicy, n: int, gain: float | None, needed: int |
     seen = "no gain, however large," if gain is None else f"a gain of {gain:.0%} of recall"
     takes = f"more than {MAX_NEEDED:,}" if needed is None else f"about {needed}"
     return (
-        f"with {n} new anomalies this gate sees {seen} with a probability of {policy.power:.0%}, if {ASSUMED_LOSS:.0%} are detected by the "
-        f"champion alone; a gain of {policy.target_gain:.0%} takes {takes}"
+        f"with {n} new anomalies this gate sees {seen} with a probability of {policy.power:.0%}, if {ASSUMED_LOSS:.0%} are "
+        f"detected by the champion alone; a gain of {policy.target_gain:.0%} takes {takes}"
     )
