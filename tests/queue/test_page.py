@@ -15,6 +15,7 @@ from adjobs.queue.states import JobState
 from adjobs.queue.tokens import Role
 from tests.helpers.browser import CHROMIUM, Browser, Tab, running_browser
 from tests.helpers.queue import RunningQueue
+from tests.helpers.schedules import empty_dataset, retraining
 
 in_a_browser = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs chromium or google-chrome")]
 HOSTILE = "<img src=x onerror=document.title='broken'>"
@@ -152,6 +153,30 @@ class TestInABrowser:
         assert {url.split("/")[2] for url in tab.requests()} == {queue.url.split("/")[2]}
         assert tab.evaluate("fetch('http://127.0.0.1:1/').then(() => 'sent', () => 'refused')") == "refused"
         assert any("Content Security Policy" in problem for problem in tab.problems())
+        tab.close()
+
+    def test_schedules_are_shown_with_their_next_time_and_last_job(self, queue, browser, tmp_path):
+        tab = opened(queue, browser)
+        tab.wait_for_text("No jobs.")
+        assert tab.evaluate("at('scheduled').hidden")
+        schedule = {"document": retraining(empty_dataset(tmp_path / "set")), "cron": "30 2 * * *", "time_zone": "Europe/Berlin"}
+        for name in ("nightly", "weekly"):
+            queue.client("ann").save_schedule({"name": name, **schedule})
+        queue.client("ann").pause_schedule("weekly")
+        job = queue.client("ann").run_schedule("nightly")["id"]
+        tab.evaluate("refresh()")
+        tab.wait("at('schedules').children.length === 2 && !at('scheduled').hidden")
+        rows = tab.evaluate("[...at('schedules').children].map(row => row.innerText)")
+        assert "30 2 * * *" in rows[0]
+        assert "Europe/Berlin" in rows[0]
+        assert "queued" in rows[0]
+        assert "paused" not in rows[0]
+        assert "paused" in rows[1]
+        assert "1970" not in "".join(rows)
+        tab.click("#schedules a")
+        tab.wait_for_text("← all jobs")
+        assert tab.evaluate("location.hash") == f"#{job}"
+        assert tab.problems() == []
         tab.close()
 
     def test_log_follows_its_end_until_somebody_scrolls_up(self, queue, browser):
