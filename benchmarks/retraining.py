@@ -7,7 +7,7 @@ the champion without them. Then each case begins with that champion and that dat
 
 - labelled: images of the held-back type, with boxes;
 - mislabelled: as many normal images that somebody has labelled with boxes of this type;
-- too few: six images of the type.
+- few: six images of the type.
 
 One pass follows; what it says of champion and challenger is read from its record. Images of one part, such as other exposures of
 a tile, stay together, unless --ignore-groups takes each as a part of its own. Everything runs through the command line; what is
@@ -43,6 +43,7 @@ from adjobs.data.open import open_dataset
 from adjobs.reporting.figures.style import BLUE, DPI, GREY, INK, SMALL, style_axes
 
 COUNT, FEW = 20, 6
+CASES = ("labelled", "mislabelled", "few")
 MODEL, FIRST = "tiles", "tiles-first"
 COLUMNS = (
     "inbox",
@@ -73,6 +74,7 @@ def main() -> None:
     parser.add_argument("--ignore-groups", action="store_true", help="take each image as a part of its own, as the papers do")
     parser.add_argument("--seed", type=int, default=0, help="of the images that are held back, and of the splits")
     parser.add_argument("--start-from", choices=("scratch", "champion"), default="champion", help="weights of a challenger")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES, help="what is put into the inbox")
     parser.add_argument("--name", default="retraining", help="of the result")
     parser.add_argument("--figure", type=Path, help="PNG file for a picture of the result")
     parser.add_argument("--job", type=Path, required=True, help="job file of the training, without data.uri")
@@ -83,11 +85,12 @@ def main() -> None:
     held, held_normal = stage(options, out)
     job = yaml.safe_load(options.job.read_text())
     train_champion(out, job, options.seed)
-    cases = {
-        f"{COUNT} images labelled": held[:COUNT],
-        f"{COUNT} normal images mislabelled": held_normal[:COUNT],
-        f"{FEW} images labelled": held[:FEW],
+    inboxes = {
+        "labelled": (f"{COUNT} images labelled", held[:COUNT]),
+        "mislabelled": (f"{COUNT} normal images mislabelled", held_normal[:COUNT]),
+        "few": (f"{FEW} images labelled", held[:FEW]),
     }
+    cases = dict(inboxes[case] for case in options.cases)
     results = {name: run_case(options, out, job, name, samples) for name, samples in cases.items()}
     unit = "images" if options.ignore_groups else f"parts of up to {options.per_part} images"
     about = (
@@ -102,7 +105,7 @@ def main() -> None:
         f"```yaml\n{options.job.read_text().strip()}\n```",
         table(f"| {' | '.join(COLUMNS)} |", [describe(name, result) for name, result in results.items()], left=3),
         "\n".join(f"- **{name}**: {result['sentence']}" for name, result in results.items()),
-        f"{COUNT} images labelled, by defect type:",
+        f"{next(iter(results))}, by defect type:",
         table(
             "| test images | number | alarms of the champion | of the challenger |", rows_by_type(first["record"]["decisions"])
         ),
