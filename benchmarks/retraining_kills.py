@@ -28,8 +28,8 @@ def main() -> None:
         rows.append([number, write, "yes" if observed["killed"] else "no", str(observed["again"]), differences])
     compared = ", ".join(sorted(document["state"]))
     body = [
-        f"One pass of a small retraining makes {len(document['writes'])} writes that last. It is killed (`os._exit`) after each, of "
-        "the copies of images after every tenth, and called again. Then what is left is compared with the undisturbed pass: "
+        f"One pass of a small retraining makes {len(document['writes'])} writes that last. It is killed (`os._exit`) after each, "
+        "of the copies of images after every tenth, and called again. Then what is left is compared with the undisturbed pass: "
         f"{compared}. Metrics are compared bit for bit, without speed and memory.",
         table("| write | what | killed | status of the next call | differences |", rows, left=3),
     ]
