@@ -302,7 +302,7 @@ def rows_by_type(decisions: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """Shares of images that raise an alarm, champion beside challenger, a panel for each case."""
-    figure = Figure(figsize=(7.6, 2.9), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(7.6, 3.1), dpi=DPI, layout="constrained")
     for axes, (name, result) in zip(figure.subplots(1, len(results), sharey=True), results.items(), strict=True):
         groups = split_decisions(result["record"]["decisions"])
         style_axes(axes, f"{name}:\n{result['record']['decision']}")
@@ -311,7 +311,8 @@ def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
                 share = count(items, model) / max(1, len(items))
                 axes.bar(row + offset, share, 0.36, color=colour)
                 axes.text(row + offset, share + 0.02, str(count(items, model)), ha="center", fontsize=SMALL, color=INK)
-        axes.set_xticks(range(len(groups)), [f"{group}\n({len(items)})" for group, items in groups.items()], fontsize=SMALL - 1)
+        labels = [group.replace(" ", "\n") + f"\n({len(items)})" for group, items in groups.items()]
+        axes.set_xticks(range(len(groups)), labels, fontsize=SMALL)
         axes.set_ylim(0, 1.1)
     figure.axes[0].set_ylabel("share that raises an alarm", fontsize=SMALL, color=INK)
     handles = [Patch(color=GREY, label="champion"), Patch(color=BLUE, label="challenger")]
