@@ -95,7 +95,7 @@ def main() -> None:
     unit = "images" if options.ignore_groups else f"parts of up to {options.per_part} images"
     about = (
         f"Data `{Path(options.data).name}`, defect type `{options.defect}` held back ({len(held)} images), seed {options.seed}; "
-        f"{unit} are independent and stay in one split. A challenger starts from the weights of "
+        f"{unit} count as independent, and are never split. A challenger starts from the weights of "
         f"{'the champion' if options.start_from == 'champion' else 'its seed'}. Counts are images, champion → challenger; of the "
         f"test images, new are those of the inbox. Gate: {', '.join(f'{key} {value:g}' for key, value in GATE.items())}."
     )
@@ -272,7 +272,9 @@ def describe(name: str, result: Mapping[str, Any]) -> list[str]:
     groups = split_decisions(record["decisions"])
     checks = {check["name"]: check for check in record["verdict"]["checks"]}
     counts = [f"{count(items, 'champion')} → {count(items, 'challenger')} of {len(items)}" for items in groups.values()]
-    return [name, record["decision"], result["state"], *counts, limits(checks["auroc"]), limits(checks["recall"])]
+    taken = result["taken_in"]
+    inbox = f"{name}: {taken['added']} taken in" + (f", {len(taken['set_aside'])} set aside" if taken["set_aside"] else "")
+    return [inbox, record["decision"], result["state"], *counts, limits(checks["auroc"]), limits(checks["recall"])]
 
 
 def split_decisions(decisions: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
