@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("data", help="labelled data set with masks, in a folder")
     parser.add_argument("--out", type=Path, required=True, help="folder of all that is made")
     parser.add_argument("--defect", required=True, help="defect type that is held back")
-    parser.add_argument("--per-part", type=int, default=6, help="images of one part that are used")
+    parser.add_argument("--per-group", type=int, default=6, help="images of one part that are used")
     parser.add_argument("--ignore-groups", action="store_true", help="take each image as a part of its own, as the papers do")
     parser.add_argument("--seed", type=int, default=0, help="of the images that are held back, and of the splits")
     parser.add_argument("--start-from", choices=("scratch", "champion"), default="champion", help="weights of a challenger")
@@ -92,7 +92,7 @@ def main() -> None:
     }
     cases = dict(inboxes[case] for case in options.cases)
     results = {name: run_case(options, out, job, name, samples) for name, samples in cases.items()}
-    unit = "images" if options.ignore_groups else f"parts of up to {options.per_part} images"
+    unit = "images" if options.ignore_groups else f"parts of up to {options.per_group} images"
     about = (
         f"Data `{Path(options.data).name}`, defect type `{options.defect}` held back ({len(held)} images), seed {options.seed}; "
         f"{unit} count as independent, and are never split. A challenger starts from the weights of "
@@ -122,19 +122,19 @@ def stage(options: argparse.Namespace, out: Path) -> tuple[list[Sample], list[Sa
     dataset = open_dataset(options.data, cache=load_settings().cache)
     with_groups, defect = not options.ignore_groups, options.defect
     rng = random.Random(options.seed)
-    by_part: dict[str, list[Sample]] = defaultdict(list)
+    by_group: dict[str, list[Sample]] = defaultdict(list)
     for sample in dataset.samples:
-        by_part[(sample.group if with_groups else None) or sample.id].append(sample)
-    names = sorted(by_part)
+        by_group[(sample.group if with_groups else None) or sample.id].append(sample)
+    names = sorted(by_group)
     rng.shuffle(names)
-    of_type = [by_part[name] for name in names if any(sample.defect == defect for sample in by_part[name])]
-    normal = [by_part[name] for name in names if all(sample.label == "normal" for sample in by_part[name])][:COUNT]
+    of_type = [by_group[name] for name in names if any(sample.defect == defect for sample in by_group[name])]
+    normal = [by_group[name] for name in names if all(sample.label == "normal" for sample in by_group[name])][:COUNT]
     held_ids = {sample.id for group in (*of_type, *normal) for sample in group}
     initial = out / "initial"
     if not initial.exists():
         unfinished = out / "initial.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
-        used = {sample.id for images in by_part.values() for sample in rng.sample(images, min(options.per_part, len(images)))}
+        used = {sample.id for images in by_group.values() for sample in rng.sample(images, min(options.per_group, len(images)))}
         kept = [sample for sample in dataset.samples if sample.id in used - held_ids]
         write_manifest(unfinished, kept, with_groups, {sample.id: {} for sample in kept})
         unfinished.rename(initial)
@@ -161,10 +161,10 @@ def write_manifest(folder: Path, samples: Sequence[Sample], with_groups: bool, l
     (folder / "manifest.jsonl").write_text("\n".join(lines))
 
 
-def in_turn(by_part: Sequence[Sequence[Sample]]) -> list[Sample]:
+def in_turn(by_group: Sequence[Sequence[Sample]]) -> list[Sample]:
     """One image of each part, then a second one, and so on: the first ones show different parts."""
-    longest = max(map(len, by_part), default=0)
-    return [images[index] for index in range(longest) for images in by_part if index < len(images)]
+    longest = max(map(len, by_group), default=0)
+    return [images[index] for index in range(longest) for images in by_group if index < len(images)]
 
 
 def train_champion(out: Path, job: Mapping[str, Any], seed: int) -> None:

@@ -185,15 +185,23 @@ def test_submit_file_is_a_retraining_and_one_of_its_model(file, queue):
         assert (result.exit_code, "a retraining takes no --space" in result.stderr) == (2, True), option
 
 
-def test_submit_retraining_whose_data_only_this_machine_has_says_how_to_copy_each(file, queue, tmp_path, monkeypatch):
-    folders = [tmp_path / "line-3", tmp_path / "inbox"]
-    folders[1].mkdir(exist_ok=True)
-    file.write_text(f"{file.read_text()}\ninbox: {folders[1]}\n")
-    monkeypatch.setattr("adjobs.queue.preflight.missing_paths", lambda spec: iter(map(str, folders)))
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("line-3", "adjobs dataset create s3://bucket/prefix --from {folder}"),
+        ("inbox", "aws s3 sync {folder} s3://bucket/prefix"),
+    ],
+)
+def test_submit_retraining_whose_data_only_this_machine_has_says_how_to_copy_it(
+    name, command, file, queue, tmp_path, monkeypatch
+):
+    folder = tmp_path / name
+    folder.mkdir(exist_ok=True)
+    file.write_text(f"{file.read_text()}\ninbox: {tmp_path / 'inbox'}\n")
+    monkeypatch.setattr("adjobs.queue.preflight.missing_paths", lambda spec: iter([str(folder)]))
     result = CliRunner().invoke(main, ["submit", str(file)], catch_exceptions=False)
     assert result.exit_code == 2
-    assert f"copy it to S3 ('adjobs dataset create s3://bucket/prefix --from {folders[0]}')" in result.stderr
-    assert f"copy it to S3 ('aws s3 sync {folders[1]} s3://bucket/prefix')" in result.stderr
+    assert f"copy it to S3 ('{command.format(folder=folder)}')" in result.stderr
 
 
 def test_submit_retraining_whose_data_nobody_has_is_one_line(file, queue, tmp_path):

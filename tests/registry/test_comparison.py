@@ -7,9 +7,9 @@ __all__ = ["store"]
 
 
 def test_compare_versions_several_images_of_one_part_count_once(store, tmp_path):
-    parts = tuple(f"board-{number // 4}" for number in range(140))
+    boards = tuple(f"board-{number // 4}" for number in range(140))
     numbers = [
-        add_evaluated_version(store, "line-3", tmp_path / "models", draw_scores(quality)._replace(groups=parts))
+        add_evaluated_version(store, "line-3", tmp_path / "models", draw_scores(quality)._replace(groups=boards))
         for quality in (0.2, 1.0)
     ]
     model = store.model("line-3")

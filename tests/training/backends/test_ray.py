@@ -63,8 +63,11 @@ def test_check_head_that_is_lost_is_named_and_one_that_listens_is_not(monkeypatc
 
 
 def test_remove_orphans_ends_what_a_killed_training_left_and_nothing_else(monkeypatch):
-    program = [sys.executable, "-c", "import time; time.sleep(60)"]
-    left, other = (subprocess.Popen([*program, name]) for name in (f"ray::{CLEANER}", "another program"))
+    program = [sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(60)"]
+    left, other = (subprocess.Popen([*program, name], stdout=subprocess.PIPE) for name in (f"ray::{CLEANER}", "another program"))
+    for process in (left, other):
+        assert process.stdout is not None
+        process.stdout.readline()  # before its program runs, a process may have no arguments yet
     actors = [
         SimpleNamespace(job_id="01", node_id="here", pid=left.pid),
         SimpleNamespace(job_id="01", node_id="here", pid=other.pid),  # of another process by now
@@ -83,4 +86,4 @@ def test_remove_orphans_ends_what_a_killed_training_left_and_nothing_else(monkey
     finally:
         for process in (left, other):
             process.kill()
-            process.wait()
+            process.communicate()
