@@ -20,6 +20,7 @@ from adjobs.evaluation.gate_verdict import GateVerdict
 from adjobs.evaluation.score_table import ScoreTable
 from adjobs.inference.detector import Detector
 from adjobs.retraining.memory import peak_memory_mib
+from adjobs.types import ImageScores
 
 MAX_BEHAVIOUR_IMAGES = 300
 """Images whose changes are predicted: enough for an upper limit 3 % above the share, and six predictions each."""
@@ -134,35 +135,34 @@ def compare_detectors(
 class _Scored:
     """One detector's scores of all test images, in their order."""
 
-    samples: tuple[Sample, ...]
-    scores: np.ndarray
+    scores: ImageScores
     threshold: float
     ms_per_image: float
 
     def table(self, ids: Sequence[str]) -> ScoreTable:
         """Of some of the images."""
-        row_of = {sample.id: row for row, sample in enumerate(self.samples)}
+        row_of = {name: row for row, name in enumerate(self.scores.ids)}
         rows = [row_of[name] for name in ids]
-        samples = [self.samples[row] for row in rows]
-        has_groups = any(sample.group for sample in samples)
+        groups = self.scores.groups
         return ScoreTable(
             ids=ids,
-            labels=np.array([sample.label == "anomalous" for sample in samples], dtype=np.int64),
-            scores=self.scores[rows],
+            labels=self.scores.labels[rows],
+            scores=self.scores.score[rows],
             threshold=self.threshold,
-            groups=[sample.group or sample.id for sample in samples] if has_groups else None,
+            groups=None if groups is None else [groups[row] for row in rows],
         )
 
     def alarm(self, row: int) -> bool:
         """The decision on an image."""
-        return bool(self.scores[row] >= self.threshold)
+        return bool(self.scores.score[row] >= self.threshold)
 
 
 def _score(detector: Detector, test: Dataset, digest: str, cache: Path) -> _Scored:
     manifest = detector.manifest
     images = open_cache(test, digest, manifest.image_size, cache, reading=manifest.image_reading)
     timed = predict_split(detector.method, images, test, [sample.id for sample in test.samples], detector.device_config)
-    return _Scored(test.samples, timed.scores.score, detector.threshold, timed.ms_per_image)
+    scores = timed.scores._replace(anomaly_maps=None, masks=None)  # large, and not compared
+    return _Scored(scores, detector.threshold, timed.ms_per_image)
 
 
 def _behaviours(detector: Detector, samples: Sequence[Sample], policy: GatePolicy) -> list[ChangedDecisions]:

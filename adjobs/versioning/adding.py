@@ -12,6 +12,7 @@ from adjobs.config.settings import Settings
 from adjobs.data.dataset import Dataset
 from adjobs.data.image_reading import DEFAULT_SCALE, PixelScale
 from adjobs.data.importing import copy_files, is_copy
+from adjobs.data.problem import LOST_LABELS
 from adjobs.data.reading import NORMAL_CLASSES, ReadOptions
 from adjobs.data.versions.entries import count_entries
 from adjobs.data.versions.reading import FILES
@@ -25,10 +26,6 @@ from adjobs.versioning.planning import plan_addition
 
 ATTEMPTS = 20
 """Writers that may add a version between the reading and the writing of one, before it gives up."""
-
-
-LOST_LABELS = "no annotations"
-"""Kind of the warning of an export in which all images are normal, for lack of a single annotation."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from adjobs.data.annotation_files import published_split, warn_of_damaged
 from adjobs.data.annotations import INVALID, AnnotatedImage
 from adjobs.data.dataset import Sample
 from adjobs.data.lookup import ImageFinder
+from adjobs.data.problem import LOST_LABELS
 from adjobs.data.reading import ReadContext
 from adjobs.data.walk import SPLIT_FOLDERS, json_files, read_json, validate, validate_each
 from adjobs.errors import DataError, shorten
@@ -100,7 +101,7 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
         )
     if not any(reader.has_annotations for reader in readers):
         message = "no image has an annotation, so all are normal; if there are defects, the export lost them; export it again"
-        context.warn_once("no annotations", message)
+        context.warn_once(LOST_LABELS, message)
     return samples + [Sample(image.relative_to(root).as_posix(), image, "unlabelled") for image in unlisted]
 
 
