@@ -46,6 +46,7 @@ class Batch(NamedTuple):
         simulate: ``(B,)`` bool, True for normal images on which the method must simulate an anomaly.
         indices: ``(B,)`` int64, indices of the images, the same in every step, worker and run.
         generator: the only source of randomness in the step, on the images' device.
+        simulated_rows: the rows that ``simulate`` marks, from ``start`` up to ``stop``, known without a look at the device.
     """
 
     images: Tensor
@@ -55,6 +56,7 @@ class Batch(NamedTuple):
     simulate: Tensor
     indices: Tensor
     generator: Generator
+    simulated_rows: slice
 
 
 class Simulated(NamedTuple):

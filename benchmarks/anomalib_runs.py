@@ -18,7 +18,7 @@ from torch import nn
 from training import BenchmarkData, describe_training_images
 
 from adjobs.backbones import LEVELS, create_backbone
-from adjobs.data.batches import to_float
+from adjobs.data.packing import to_float
 from adjobs.evaluation.evaluate import EVAL_BATCH, DeviceConfig, predict_split
 from adjobs.types import ImageScores, Prediction
 

@@ -210,7 +210,9 @@ def step_times(method: Any, count: int = 8) -> tuple[float, float]:
     generator = torch.Generator().manual_seed(0)
     images, empty = torch.rand(count, 3, PAPER_SIZE, PAPER_SIZE), torch.zeros(count, 1, PAPER_SIZE, PAPER_SIZE, dtype=torch.bool)
     indices = torch.arange(count)
-    batch = Batch(images, torch.zeros(count).long(), empty, empty, indices >= count // 2, indices, generator)
+    batch = Batch(
+        images, torch.zeros(count).long(), empty, empty, indices >= count // 2, indices, generator, slice(count // 2, count)
+    )
     stage.module.train()
     for _ in range(6):
         started_at = time.perf_counter()

@@ -52,7 +52,7 @@ def training_speed(method: Any, device_config: DeviceConfig, size: int, batch_si
     images = torch.rand(batch_size, 3, size, size, device=device).to(memory_format=torch.channels_last)
     empty = torch.zeros(batch_size, 1, size, size, dtype=torch.bool, device=device)
     labels = torch.zeros(batch_size, dtype=torch.long, device=device)
-    batch = Batch(images, labels, empty, empty, labels == 0, torch.arange(len(images)), generator)
+    batch = Batch(images, labels, empty, empty, labels == 0, torch.arange(len(images)), generator, slice(0, len(images)))
     stage = method.stages()[0]
     optimizer = stage.optimizer()
     method.train()

@@ -152,8 +152,8 @@ def _load_batch(samples: list[Sample], image_size: int, seed: int, reading: Imag
     import numpy as np
     import torch
 
-    from adjobs.data.batches import to_float
     from adjobs.data.images import load_rgb
+    from adjobs.data.packing import to_float
     from adjobs.types import Batch
 
     images = to_float(np.stack([load_rgb(sample.image, image_size, reading) for sample in samples]), torch.device("cpu"))
@@ -166,4 +166,5 @@ def _load_batch(samples: list[Sample], image_size: int, seed: int, reading: Imag
         simulate=torch.ones(len(images), dtype=torch.bool),
         indices=torch.arange(len(images)),
         generator=torch.Generator().manual_seed(seed),
+        simulated_rows=slice(0, len(images)),
     )

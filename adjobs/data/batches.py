@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,10 +24,13 @@ from adjobs.data.cache.build_once import open_or_build
 from adjobs.data.cache.checksums import is_intact, write_checksums
 from adjobs.data.cache.images import ImageCache
 from adjobs.data.dataset import Dataset
-from adjobs.data.labels.masks import ANOMALOUS, UNKNOWN, LabelDetail, coarsen
+from adjobs.data.labels.masks import UNKNOWN, LabelDetail, coarsen
+from adjobs.data.packing import BatchPacker, PackedBatch
+from adjobs.data.prefetch import prefetch
 from adjobs.errors import DataError, StorageError, one_line
 from adjobs.types import Batch
 
+NO_ROWS = slice(0, 0)
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -77,12 +81,13 @@ class TrainingData:
         block: int = 8,
     ) -> None:
         self._cache = cache
-        self._device = device
+        self.device = device
         self._label_detail, self._block = label_detail, block
         self._sample_ids = tuple(sample_ids)
         classes = {sample.id: int(sample.label == "anomalous") for sample in dataset.samples}
         indices = np.array([cache.index_of[name] for name in sample_ids], dtype=np.int64)
-        self._label = {int(index): classes[name] for index, name in zip(indices, sample_ids, strict=True)}
+        label_of = {int(index): classes[name] for index, name in zip(indices, sample_ids, strict=True)}
+        self.packer = BatchPacker(cache.images, label_of, self._pixel_labels, device)
         self._label_index = {
             cache.index_of[name]: cache.label_index_of[name] for name in sample_ids if name in cache.label_index_of
         }
@@ -110,10 +115,11 @@ class TrainingData:
         return self._in_order(self.anomalous_pool, size)
 
     def _in_order(self, pool: SamplePool, size: int) -> Iterator[Batch]:
-        unused_generator = torch.Generator(self._device)
-        for start in range(0, len(pool), size):
-            indices = pool.indices[start : start + size]
-            yield self.load(indices, np.zeros(len(indices), dtype=bool), unused_generator)
+        unused_generator = torch.Generator(self.device)
+        chunks = (pool.indices[start : start + size] for start in range(0, len(pool), size))
+        with closing(prefetch(lambda indices: self.packer.pack(indices, NO_ROWS), chunks, self.device)) as batches:
+            for _, packed in batches:
+                yield self.packer.unpack(packed, unused_generator)
 
     def compute_once(
         self, name: str, key: Mapping[str, Any], read: Callable[[Path], T | None], build: Callable[[Path], None]
@@ -200,19 +206,10 @@ class TrainingData:
             )
         return BatchPlan(self, composition, pool, global_batch_size, world_size, shares)
 
-    def load(self, indices: np.ndarray, simulate: np.ndarray, generator: torch.Generator) -> Batch:
+    def load(self, indices: np.ndarray, generator: torch.Generator, simulated_rows: slice = NO_ROWS) -> Batch:
         """The batch of these cache indices on the device."""
-        images = to_float(self._cache.images[indices], self._device)
-        labels = torch.tensor([self._label[int(index)] for index in indices], device=self._device)
-        masks, unknown = (
-            torch.zeros(len(indices), 1, *images.shape[-2:], dtype=torch.bool, device=self._device) for _ in range(2)
-        )
-        for i, index in enumerate(map(int, indices)):
-            if self._label[index]:  # every pixel of a normal image is normal
-                pixels = torch.from_numpy(self._pixel_labels(index)).to(self._device)
-                masks[i, 0], unknown[i, 0] = pixels == ANOMALOUS, pixels == UNKNOWN
-        simulate_tensor, index_tensor = (torch.from_numpy(array).to(self._device) for array in (simulate, indices))
-        return Batch(images, labels, masks, unknown, simulate_tensor, index_tensor, generator)
+        packed = self.packer.pack(indices, simulated_rows)
+        return self.packer.unpack(packed._replace(buffer=packed.buffer.to(self.device)), generator)
 
     def _pixel_labels(self, index: int) -> np.ndarray:
         """The pixel labels of an anomalous image that training may use, ``(size, size)`` uint8."""
@@ -258,40 +255,36 @@ class BatchPlan:
 
     def batch(self, step: int, *, seed: int, stage: int, rank: int, device: torch.device) -> Batch:
         """This worker's slice of the global batch of ``step``, with its random generator."""
-        indices, simulate = self._global_batch(step, seed, stage)
-        entropy = np.random.SeedSequence([seed, stage, step, rank]).generate_state(2, np.uint32)
-        generator = torch.Generator(device).manual_seed(int(entropy[0]) << 31 | int(entropy[1]) >> 1)
-        worker_slice = slice(rank, None, self.world_size)
-        return self.data.load(indices[worker_slice], simulate[worker_slice], generator)
+        generator = torch.Generator(device).manual_seed(step_seed(seed, stage, step, rank))
+        indices, simulated_rows = self._worker_slice(step, seed, stage, rank)
+        return self.data.load(indices, generator, simulated_rows)
 
-    def _global_batch(self, step: int, seed: int, stage: int) -> tuple[np.ndarray, np.ndarray]:
-        """Cache indices of the global batch, and on which of its images to simulate an anomaly."""
+    def pack(self, step: int, *, seed: int, stage: int, rank: int) -> PackedBatch:
+        """The same, packed in main memory and without the generator."""
+        return self.data.packer.pack(*self._worker_slice(step, seed, stage, rank))
+
+    def _worker_slice(self, step: int, seed: int, stage: int, rank: int) -> tuple[np.ndarray, slice]:
+        """Cache indices of a worker's slice of the global batch, and on which of its rows to simulate an anomaly."""
+        indices, simulated = self._global_batch(step, seed, stage)
+        # Of the rows rank, rank + world_size, … those from start up to stop.
+        first, last = (max(0, -(-(row - rank) // self.world_size)) for row in (simulated.start, simulated.stop))
+        return indices[rank :: self.world_size], slice(first, last)
+
+    def _global_batch(self, step: int, seed: int, stage: int) -> tuple[np.ndarray, slice]:
+        """Cache indices of the global batch, and on which of its rows to simulate an anomaly."""
         all_labels, normal, simulated, anomalous = self.composition
         epoch, i = divmod(step, self.steps_per_epoch)
         indices = self.pool.shuffled(seed, stage, epoch)[i * self.global_batch_size : (i + 1) * self.global_batch_size]
         # Equal slices, so that averaging over workers is averaging over images. A copy: batches must not share the kept order.
         indices = indices[: len(indices) // self.shares * self.shares].copy()
-        simulate = np.zeros(len(indices), dtype=bool)
-        if not all_labels:
-            simulate[round(len(indices) * normal / (normal + simulated)) :] = True
+        count = len(indices)
+        first = count if all_labels else round(count * normal / (normal + simulated))
         if anomalous:
-            extra = self.data.anomalous_pool.draw(anomalous, step, seed, stage, 1)
-            indices = np.concatenate([indices, extra])
-            simulate = np.concatenate([simulate, np.zeros(len(extra), dtype=bool)])
-        return indices, simulate
+            indices = np.concatenate([indices, self.data.anomalous_pool.draw(anomalous, step, seed, stage, 1)])
+        return indices, slice(first, count)
 
 
-def to_float(images: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Convert images of the cache to a tensor in channels-last memory on the device.
-
-    A read-only view into the cache is copied first, since tensors cannot be read-only.
-
-    Args:
-        images: ``(B, H, W, 3)`` uint8.
-        device: where the tensor is placed.
-
-    Returns:
-        ``(B, 3, H, W)`` float32 in [0, 1].
-    """
-    tensor = torch.from_numpy(np.require(images, requirements="W")).to(device, non_blocking=True)
-    return tensor.permute(0, 3, 1, 2).to(torch.float32).div_(255)
+def step_seed(seed: int, stage: int, step: int, rank: int) -> int:
+    """Seed of the generator of one step on one worker."""
+    entropy = np.random.SeedSequence([seed, stage, step, rank]).generate_state(2, np.uint32)
+    return int(entropy[0]) << 31 | int(entropy[1]) >> 1

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from adjobs.backbones import PACKAGED, create_backbone
-from adjobs.data.batches import to_float
+from adjobs.data.packing import to_float
 from adjobs.metrics.inputs import Floats
 
 FEATURE_SIZE = 224

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from adjobs.data.batches import to_float
 from adjobs.data.cache.images import ImageCache
 from adjobs.data.dataset import Dataset
+from adjobs.data.packing import to_float
 from adjobs.errors import AdjobsError
 from adjobs.methods.method import Method
 from adjobs.types import ImageScores

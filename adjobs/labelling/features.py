@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adjobs.backbones import Pretrained
-from adjobs.data.batches import to_float
+from adjobs.data.packing import to_float
 from adjobs.inference.detector import Detector
 
 THUMBNAIL = 16  # side in pixels of what stands for an image where a detector has no pretrained network

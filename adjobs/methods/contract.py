@@ -177,6 +177,9 @@ class Stage:
             random numbers, must leave the training mode and all training state as they are, and stores its result in buffers.
         predicts: whether the method can predict during this stage; otherwise it is not validated.
         size_params: the method's parameters that determine ``mix``, for the error if it does not fit the data or the workers.
+        capturable: whether a step is the same work whatever its images, labels and random numbers are: it reads no value of a
+            tensor, makes no tensor whose shape depends on values, and draws from ``batch.generator`` alone. Then it is captured
+            on a GPU, and its Python code runs a few times only.
         depends_on: the parameters that determine the result of this stage, for methods whose later stages have others: trials
             of a search with equal values train it once.
     """
@@ -194,6 +197,7 @@ class Stage:
     fit_statistics: Callable[[TrainingImages], None] | None = None
     predicts: bool = True
     size_params: tuple[str, ...] = ("batch_size",)
+    capturable: bool = False
     depends_on: Mapping[str, Any] | None = None
 
 

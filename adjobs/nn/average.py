@@ -22,15 +22,17 @@ class WeightAverage(nn.Module):
             self.register_buffer(_buffer_name(name), parameter.detach().clone())
 
     @torch.no_grad()
-    def update(self, module: nn.Module, decay: float, step: int) -> None:
-        """Add the module's weights after ``step`` ≥ 0 updates.
+    def update(self, module: nn.Module, decay: float, step: Tensor) -> None:
+        """Add the module's weights after ``step`` ≥ 0 updates, a scalar on their device.
 
         Early weights get a smaller decay, as in TensorFlow's ExponentialMovingAverage; otherwise the random initialisation would
         dominate the average of a short training.
         """
-        weight = 1 - min(decay, (1 + step) / (10 + step))
+        weight = 1 - ((1 + step) / (10 + step)).clamp_max(decay)
         averages = [self.get_buffer(_buffer_name(name)) for name in self._names]
-        torch._foreach_lerp_(averages, [p.detach() for p in module.parameters()], weight)
+        gaps = torch._foreach_sub([p.detach() for p in module.parameters()], averages)
+        torch._foreach_mul_(gaps, weight.to(gaps[0].dtype))
+        torch._foreach_add_(averages, gaps)
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:

@@ -5,22 +5,27 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from adjobs.data.batches import BatchPlan
+from adjobs import devices
+from adjobs.data.batches import BatchPlan, step_seed
+from adjobs.data.packing import PackedBatch
+from adjobs.data.prefetch import prefetch
 from adjobs.errors import AdjobsError
 from adjobs.evaluation.evaluate import DeviceConfig
 from adjobs.methods.contract import Progress, Stage
 from adjobs.nn.norm import synchronise_batch_norm
 from adjobs.training.agreement import agreed_errors
 from adjobs.training.device import peak_memory_mib
+from adjobs.training.optimizers import can_be_captured, set_learning_rates, use_fused
 from adjobs.training.progress import ProgressUpdate, peak_resident_mib
+from adjobs.training.steps import CapturedSteps, OptimizerStep
 
 INTERVAL_STEPS = 100
 PROGRESS_SECONDS = 0.5
@@ -42,6 +47,7 @@ class WorkerContext:
         reuse_stages: load stages that an equal run on this machine has already trained.
         max_seconds: time limit of the training; None: no limit.
         max_world_size: number of workers that the batches are made for, a multiple of ``world_size``; None: that.
+        capture: capture whole steps on a GPU.
     """
 
     device_config: DeviceConfig
@@ -51,6 +57,7 @@ class WorkerContext:
     reuse_stages: bool = False
     max_seconds: float | None = None
     max_world_size: int | None = None
+    capture: bool = True
 
 
 class IntervalSteps(NamedTuple):
@@ -98,6 +105,15 @@ class StageTrainer:
             self.optimizer.load_state_dict(optimizer_state)
         train_only(stage.module, self.optimizer)
         self._module = _distributed(stage.module, worker)
+        device = worker.device_config.device
+        # Work that several workers share is launched as it comes: their exchange is not captured.
+        may_capture = worker.capture and worker.world_size == 1 and stage.capturable and can_be_captured(self.optimizer)
+        capturer = devices.capturer(device) if may_capture else None
+        use_fused(self.optimizer, device, captured=capturer is not None)
+        self._step = OptimizerStep(stage, self._module, self.optimizer, batches.data.packer, worker.device_config)
+        self._take_step: Callable[[PackedBatch], None] = self._step
+        if capturer is not None:
+            self._take_step = CapturedSteps(self._step, self.optimizer, capturer, stage.name)
 
     @property
     def interval_length(self) -> int:
@@ -118,30 +134,30 @@ class StageTrainer:
         Raises:
             TrainingError: the loss is not finite.
         """
-        stop = steps.stop
-        sums: dict[str, Tensor] = {}
-        images = 0
+        stop, images = steps.stop, 0
         started_at = reported_at = time.perf_counter()
         self._module.train()
-        for step in steps:
-            for name, value in self._step(step).items():
-                sums[name] = sums[name] + value if name in sums else value
-            images += self._batches.global_size(step)
-            now = time.perf_counter()
-            if self._worker.rank == 0 and now - reported_at > PROGRESS_SECONDS:
-                reported_at = now
-                mean = float(sums["loss"]) / (step - steps.start + 1)
-                on_progress(self._progress(step + 1, mean, images / (now - started_at)))
-            if is_time_over():
-                stop = step + 1
-                break
-        means = {name: float(value) / (stop - steps.start) for name, value in sums.items()}  # float() waits for the device
+        self._step.reset_sums()
+        with closing(prefetch(self._pack, steps, self._worker.device_config.device)) as batches:
+            for step, packed in batches:
+                self._prepare(step)
+                self._take_step(packed)
+                images += self._batches.global_size(step)
+                now = time.perf_counter()
+                if self._worker.rank == 0 and now - reported_at > PROGRESS_SECONDS:
+                    reported_at = now
+                    mean = self._step.sums()["loss"] / (step - steps.start + 1)
+                    on_progress(self._progress(step + 1, mean, images / (now - started_at)))
+                if is_time_over():
+                    stop = step + 1
+                    break
+        means = {name: value / (stop - steps.start) for name, value in self._step.sums().items()}  # waits for the device
         seconds = time.perf_counter() - started_at
         if self._worker.rank == 0:
             on_progress(self._progress(stop, means["loss"], images / seconds))
         with agreed_errors(self._worker.device_config.device):
             self._check_finite(means, interval)
-        rates = {f"lr_{i}" if i else "lr": group["lr"] for i, group in enumerate(self.optimizer.param_groups)}
+        rates = {f"lr_{i}" if i else "lr": float(group["lr"]) for i, group in enumerate(self.optimizer.param_groups)}
         resources = {"images_per_s": images / seconds, "peak_memory_mib": peak_memory_mib(self._worker.device_config.device)}
         return IntervalSteps(means | rates | resources, images, seconds, stop)
 
@@ -150,24 +166,15 @@ class StageTrainer:
         gpu_mib = workers * peak_memory_mib(device) if device.type == "cuda" else 0.0
         return ProgressUpdate(self.stage.name, done, self.total, loss, images_per_s, workers * peak_resident_mib(), gpu_mib)
 
-    def _step(self, step: int) -> dict[str, Tensor]:
-        """One optimizer step; returns the loss and its terms."""
-        stage, worker = self.stage, self._worker
-        factor = stage.schedule(Progress(step // self._batches.steps_per_epoch, step / self.total))
-        for group, rate in zip(self.optimizer.param_groups, self._base_lr, strict=True):
-            group["lr"] = rate * factor
-        device = worker.device_config.device
-        batch = self._batches.batch(step, seed=worker.seed, stage=self.index, rank=worker.rank, device=device)
-        # Dropout inside networks of other libraries draws from the global generator.
-        torch.manual_seed(batch.generator.initial_seed())
-        with _autocast(worker.device_config):
-            loss = self._module(batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()
-        if stage.clip_norm is not None:
-            nn.utils.clip_grad_norm_([p for group in self.optimizer.param_groups for p in group["params"]], stage.clip_norm)
-        self.optimizer.step()
-        return {"loss": loss.total.detach(), **loss.terms}
+    def _pack(self, step: int) -> PackedBatch:
+        """The batch of a step; called on a thread."""
+        return self._batches.pack(step, seed=self._worker.seed, stage=self.index, rank=self._worker.rank)
+
+    def _prepare(self, step: int) -> None:
+        """Set the learning rates and the seeds of a step."""
+        factor = self.stage.schedule(Progress(step // self._batches.steps_per_epoch, step / self.total))
+        set_learning_rates(self.optimizer, [rate * factor for rate in self._base_lr])
+        self._step.seed(step_seed(self._worker.seed, self.index, step, self._worker.rank))
 
     def _check_finite(self, means: Mapping[str, float], interval: int) -> None:
         not_finite = sorted(name for name, value in means.items() if not math.isfinite(value))
@@ -193,7 +200,3 @@ def _distributed(module: nn.Module, worker: WorkerContext) -> nn.Module:
     device_ids = [device.index or 0] if device.type == "cuda" else None
     # Buffers agree: they start equal, and statistics are those of the global batch. A memory bank would be sent in each step.
     return DistributedDataParallel(synchronise_batch_norm(module, device), device_ids=device_ids, broadcast_buffers=False)
-
-
-def _autocast(config: DeviceConfig) -> torch.autocast:
-    return torch.autocast(config.device.type, config.autocast or torch.bfloat16, enabled=config.autocast is not None)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from adjobs.data.batches import to_float
+from adjobs.data.packing import to_float
 from adjobs.errors import DataError
 from tests.helpers.tiny import drawn_data
 
@@ -125,7 +125,7 @@ def test_to_float_read_only_images_are_copied(data):
 def anomalous_batch(root, cache, **options):
     """A batch of all ten anomalies."""
     data = drawn_data(root, cache, size=32, **options)[1]
-    return data.load(data.anomalous_pool.indices, np.zeros(10, dtype=bool), torch.Generator())
+    return data.load(data.anomalous_pool.indices, torch.Generator())
 
 
 def test_load_coarser_labels_have_more_unknown_pixels(folder_root, tmp_path):
@@ -150,7 +150,7 @@ def test_load_anomaly_without_mask_is_unknown_everywhere(tmp_path):
     root = draw_folder(tmp_path / "d", 4, 2)
     (root / "masks" / "scratch" / "001.png").unlink()
     data = drawn_data(root, tmp_path / "cache", 32)[1]
-    batch = data.load(data.all_labels_pool.indices, np.zeros(6, dtype=bool), torch.Generator())
+    batch = data.load(data.all_labels_pool.indices, torch.Generator())
     fractions = batch.unknown.flatten(1).float().mean(1)
     assert fractions[batch.labels == 0].sum() == 0
     assert sorted(fractions[batch.labels == 1].tolist()) == [0, 1]

@@ -101,8 +101,9 @@ class RandomImages:
         """The anomalous half of a random batch; a quarter of each image is unknown."""
         batch = random_batch(2 * self.n_anomalous, self.side, seed=1)
         batch.unknown[:, :, self.side // 2 :, self.side // 2 :] = True
-        tensors = (tensor[self.n_anomalous :] for tensor in batch[:-1])
-        yield Batch(*tensors, batch.generator)._replace(indices=self.n_normal + torch.arange(self.n_anomalous))
+        tensors = (tensor[self.n_anomalous :] for tensor in batch[:6])
+        indices = self.n_normal + torch.arange(self.n_anomalous)
+        yield Batch(*tensors, batch.generator, slice(0, 0))._replace(indices=indices)
 
     def compute_once(self, name: str, key: Mapping[str, Any], read: Callable[[Path], Any], build: Callable[[Path], None]) -> Any:
         """Built on every call; a memory map outlives its file's name."""
@@ -125,4 +126,5 @@ def random_batch(size: int = 4, side: int = SIDE, seed: int = 0) -> Batch:
         ~labels,
         torch.arange(size),
         generator,
+        slice(0, size // 2),
     )

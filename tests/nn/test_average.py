@@ -14,7 +14,7 @@ def test_update_decay_grows_up_to_its_value():
     average, expected = WeightAverage(module), 0.0
     for step in range(50):
         nn.init.constant_(module.weight, float(step))
-        average.update(module, 0.8, step)
+        average.update(module, 0.8, torch.tensor(step))
         decay = min(0.8, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * step
     torch.testing.assert_close(float(average.get_buffer("weight")), expected)

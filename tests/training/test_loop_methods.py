@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import multiprocessing, nn
 
 from adjobs import methods
-from adjobs.data import batches
+from adjobs.data import packing
 from adjobs.evaluation.evaluate import DeviceConfig
 from adjobs.methods.contract import BatchComposition, Selection, Stage
 from adjobs.nn.distributed import broadcast_buffers
@@ -134,8 +134,8 @@ def train_some_intervals(worker: WorkerContext, case: str, root: Path, name: str
     stages = method.stages
     method.stages = lambda: [replace(stage, mix=like(stage.mix)) if stage.optimizer else stage for stage in stages()]
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(KilledError):
-        to_float = batches.to_float
-        patch.setattr(batches, "to_float", lambda images, device: to_float(images, device).double())
+        scale = packing.scale
+        patch.setattr(packing, "scale", lambda images: scale(images).double())
         patch.setattr(stage_trainer, "INTERVAL_STEPS", 2)
         fit(
             method,

@@ -143,6 +143,7 @@ class CDO(Method):
                 epochs=config.epochs,
                 schedule=lambda progress: config.lr_decay**progress.epoch,
                 fit_statistics=self._fit_stats if self.difference_stats is not None else None,
+                capturable=True,
             )
         ]
 

@@ -16,6 +16,7 @@ from adjobs.backbones import Backbone, cache_key
 from adjobs.data.cache.memmap import map_array, write_array
 from adjobs.errors import StorageError
 from adjobs.methods.contract import TrainingImages
+from adjobs.nn.image_rows import ImageRows
 
 log = logging.getLogger(__name__)
 
@@ -26,22 +27,20 @@ FEATURES_VERSION = 1  # increase it when features are computed differently, to i
 
 
 class FeatureCache:
-    """Features of the normal training images, in a memory map.
+    """Features of the normal training images, in a memory map or on the device.
 
     Args:
         indices: ``(N,)`` indices of the images.
         maps: ``(N, views, C, H / 8, W / 8)`` half: views are the image itself, and flipped.
+        device: of the steps.
     """
 
-    def __init__(self, indices: np.ndarray, maps: np.ndarray) -> None:
-        self.maps = maps
-        self._position_of = {int(index): position for position, index in enumerate(indices)}
+    def __init__(self, indices: np.ndarray, maps: np.ndarray, device: torch.device) -> None:
+        self._maps = ImageRows(indices, maps, device)
 
     def get(self, indices: Tensor, flipped: Tensor | None) -> Tensor:
         """Features ``(B, C, H / 8, W / 8)``, half, of images by their indices; of the flipped image where ``flipped`` is True."""
-        views = [0] * len(indices) if flipped is None else flipped.int().tolist()
-        maps = self.maps[[self._position_of[index] for index in indices.tolist()], views]
-        return torch.from_numpy(maps).to(indices.device)
+        return self._maps.get(indices, torch.zeros_like(indices) if flipped is None else flipped.long())
 
 
 class Features(nn.Module):
@@ -104,7 +103,7 @@ class Features(nn.Module):
             maps, indices = map_array(folder / "maps.npy"), map_array(folder / "indices.npy")
             if maps is None or indices is None or not len(maps) == len(indices) == data.n_normal:
                 return None
-            return FeatureCache(indices, maps)
+            return FeatureCache(np.array(indices), maps, self.mean.device)
 
         key = {"version": FEATURES_VERSION, **cache_key(self.backbone), "views": self.views}
         try:

@@ -143,6 +143,7 @@ class DPAE(Method):
                 prepare=self.features.fit if self.features is not None else None,
                 on_stage_start=self.features.open_cache if self.features is not None else None,
                 fit_statistics=self._fit_stats if self.latent_stats else None,
+                capturable=True,
             )
         ]
 

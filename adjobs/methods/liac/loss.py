@@ -6,6 +6,8 @@ the training split. All losses are per image, ``(B,)``, and computed at least in
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -66,7 +68,7 @@ def encouraging(delta: Tensor, anomalous: Tensor, limit: float = ENCOURAGING_LIM
     """Cross entropy plus a bonus log(1 − p_y) for correct predictions (Zhao et al., AAAI 2022), linear in p_y above ``limit``."""
     logit = torch.where(anomalous, delta, -delta)
     p = torch.sigmoid(logit)
-    at_limit = torch.log1p(torch.tensor(-limit, dtype=delta.dtype, device=delta.device))
+    at_limit = math.log1p(-limit)
     bonus = torch.where(p < limit, F.logsigmoid(-logit), at_limit - (p - limit) / (1 - limit))
     return _cross_entropy(delta, anomalous) + bonus
 

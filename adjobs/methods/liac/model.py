@@ -152,6 +152,7 @@ class LIAC(Method):
                 epochs=config.epochs,
                 schedule=_halved if config.schedule == "halved" else _cosine,
                 prepare=self._count_labels,
+                capturable=True,
             )
         ]
 

@@ -33,17 +33,17 @@ def token_labels(masks: Tensor, unknown: Tensor, phase: Phase, config: Config) -
     defect_fraction, unknown_fraction = (F.avg_pool2d(pixels.float(), STRIDE)[:, 0] for pixels in (masks, unknown))
     tolerance = 1e-6
     labels = torch.full_like(defect_fraction, UNDECIDED, dtype=torch.long)
-    labels[defect_fraction <= config.max_defect_normal + tolerance] = NORMAL
-    labels[unknown_fraction > 1 - config.min_outside_boxes + tolerance] = UNKNOWN
-    labels[defect_fraction >= phase.min_defect_anomalous - tolerance] = ANOMALOUS
+    labels = labels.masked_fill(defect_fraction <= config.max_defect_normal + tolerance, NORMAL)
+    labels = labels.masked_fill(unknown_fraction > 1 - config.min_outside_boxes + tolerance, UNKNOWN)
+    labels = labels.masked_fill(defect_fraction >= phase.min_defect_anomalous - tolerance, ANOMALOUS)
     # An anomalous image without boxes is unknown everywhere. Pseudo-labels would call most of it anomalous, as if it were a box.
-    labels[(labels == UNKNOWN).flatten(1).all(1)] = UNDECIDED
-    return labels
+    return labels.masked_fill((labels == UNKNOWN).flatten(1).all(1).view(-1, 1, 1), UNDECIDED)
 
 
 def one_hot_targets(labels: Tensor) -> Tensor:
     """Class probabilities ``(…, 2)`` of tokens with known labels; meaningless for the others."""
-    return F.one_hot((labels == ANOMALOUS).long(), 2).float()
+    anomalous = labels == ANOMALOUS
+    return torch.stack([~anomalous, anomalous], -1).float()
 
 
 def check_labels(data: TrainingImages, phases: Sequence[Phase], config: Config) -> None:

@@ -67,10 +67,9 @@ class SemiREST(Method):
     def forward(self, batch: Batch) -> StepLoss:
         """Loss of one step, over some windows of the batch."""
         windows = self._draw_windows(self.simulate(batch), batch)
-        step = int(self.steps)
-        self.average.update(self.network, self.config.ema_decay, step)
+        self.average.update(self.network, self.config.ema_decay, self.steps)
         self.steps += 1
-        return self._refine_step(windows, batch, step) if self._phase.is_refinement else self._learn_step(windows, batch)
+        return self._refine_step(windows, batch) if self._phase.is_refinement else self._learn_step(windows, batch)
 
     def _learn_step(self, windows: TokenWindows, batch: Batch) -> StepLoss:
         """Focal loss of the tokens with known labels."""
@@ -79,7 +78,7 @@ class SemiREST(Method):
         loss = soft_focal_loss(logits, one_hot_targets(windows.labels), self.config.alpha, self.config.gamma)
         return StepLoss(masked_mean(loss, known), separation(logits, windows.labels))
 
-    def _refine_step(self, windows: TokenWindows, batch: Batch, step: int) -> StepLoss:
+    def _refine_step(self, windows: TokenWindows, batch: Batch) -> StepLoss:
         """ResMixMatch: the same, plus the loss of unknown tokens against their pseudo-labels."""
         config, generator = self.config, batch.generator
         known, unknown = windows.labels <= ANOMALOUS, windows.labels == UNKNOWN
@@ -96,9 +95,9 @@ class SemiREST(Method):
         normalise_by = unknown if config.separate_unknown_mean else known
         unknown_losses = soft_focal_loss(logits, targets, config.unknown_alpha, config.gamma)
         unknown_loss = masked_mean(unknown_losses, unknown, normalise_by)
-        weight = config.unknown_weight * min(1.0, step / config.ramp_up_steps)
+        ramp_up = ((self.steps - 1) / config.ramp_up_steps).clamp_max(1)
         terms = {"known": known_loss.detach(), "unknown": unknown_loss.detach()}
-        return StepLoss(known_loss + weight * unknown_loss, terms | separation(logits, windows.labels))
+        return StepLoss(known_loss + config.unknown_weight * ramp_up * unknown_loss, terms | separation(logits, windows.labels))
 
     @torch.no_grad()
     def _pseudo_labels(self, windows: TokenWindows, batch: Batch) -> Tensor:
@@ -130,18 +129,22 @@ class SemiREST(Method):
     @torch.no_grad()
     def _tokens_and_neighbours(self, images: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Tokens and their neighbours, computed for images with simulated defects and otherwise taken from the cache."""
-        store = self._token_store
-        computed = batch.simulate if store is not None else torch.ones_like(batch.simulate)
-        shape = (len(images), self.grid, self.grid)
-        tokens = torch.empty(*shape, self.config.feature_dim, dtype=torch.half, device=images.device)
-        neighbours = torch.empty(*shape, self._neighbour_count, dtype=torch.long, device=images.device)
-        if computed.any():
-            tokens[computed] = self.features(images[computed])
-            matches = self.memory.search(tokens[computed], self._neighbour_count, batch.indices[computed])
-            neighbours[computed] = matches.indices
-        if store is not None and not computed.all():
-            tokens[~computed], neighbours[~computed] = store.get(batch.indices[~computed], images.device)
+        store, rows = self._token_store, batch.simulated_rows
+        if store is None:
+            return self._compute_tokens(images, batch.indices)
+        count = rows.stop - rows.start
+        cached = store.get(torch.cat([batch.indices[: rows.start], batch.indices[rows.stop :]]))
+        if not count:
+            return cached
+        computed = self._compute_tokens(images[rows], batch.indices[rows])
+        joined = (torch.cat([old[: rows.start], new, old[rows.start :]]) for old, new in zip(cached, computed, strict=True))
+        tokens, neighbours = joined
         return tokens, neighbours
+
+    def _compute_tokens(self, images: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens of images and their neighbours in other images."""
+        tokens = self.features(images)
+        return tokens, self.memory.search(tokens, self._neighbour_count, indices).indices
 
     @property
     def _neighbour_count(self) -> int:
@@ -199,6 +202,7 @@ class SemiREST(Method):
             prepare=lambda data: self._prepare_phase(phase, data),
             on_stage_start=lambda data: self._start_phase(phase, data),
             size_params=tuple(f"refine_{name}" if phase.is_refinement else name for name in size_params),
+            capturable=True,
             depends_on=depends_on,
         )
 
@@ -246,7 +250,8 @@ class SemiREST(Method):
         self._phase = phase
         key = self._token_key()
         tokens = compute_tokens(data, self.features, key)
-        self._token_store = TokenStore(tokens, match_tokens(data, tokens, self.memory, self._neighbour_count, key))
+        neighbours = match_tokens(data, tokens, self.memory, self._neighbour_count, key)
+        self._token_store = TokenStore(tokens, neighbours, self.memory.tokens.device)
 
     def _token_key(self) -> dict[str, str | int | float]:
         """Everything but the images that tokens depend on."""

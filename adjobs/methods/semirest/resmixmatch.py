@@ -39,7 +39,8 @@ def align_distribution(probabilities: Tensor, running_prior: Tensor, anomalous_p
         running_prior: ``(2,)``, their running mean.
         anomalous_prior: the expected fraction of anomalous tokens, in (0, 1).
     """
-    scaled = probabilities * probabilities.new_tensor([1 - anomalous_prior, anomalous_prior]) / running_prior.clamp_min(1e-6)
+    normal, anomalous = (probabilities / running_prior.clamp_min(1e-6)).unbind(-1)
+    scaled = torch.stack([normal * (1 - anomalous_prior), anomalous * anomalous_prior], -1)
     return scaled / scaled.sum(-1, keepdim=True)
 
 
@@ -66,10 +67,11 @@ def mix_tokens(residuals: Tensor, targets: Tensor, known: Tensor, unknown: Tenso
 def shuffle_within(selected: Tensor, generator: Generator) -> Tensor:
     """A permutation of all tokens, flattened, that shuffles the ``selected`` ones among each other and fixes the others."""
     flat = selected.flatten()
-    order = torch.arange(len(flat), device=flat.device)
-    indices = order[flat]
-    order[flat] = indices[torch.randperm(len(indices), generator=generator, device=flat.device)]
-    return order
+    keys = torch.rand(len(flat), generator=generator, device=flat.device)
+    # The selected tokens first, as they come and shuffled; then the others, in both cases as they come.
+    ordered = torch.where(flat, 0.0, 2.0).sort(stable=True).indices
+    shuffled = torch.where(flat, keys, 2.0).sort(stable=True).indices
+    return torch.empty_like(ordered).scatter_(0, ordered, shuffled)
 
 
 def draw_mixup_weight(beta: float, generator: Generator) -> Tensor:

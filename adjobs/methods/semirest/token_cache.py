@@ -15,6 +15,7 @@ from adjobs.errors import DataError
 from adjobs.methods.contract import TrainingImages
 from adjobs.methods.semirest.memory import PROJECTED_DIMS, MemoryBank, bank_size
 from adjobs.nn.coreset import coreset
+from adjobs.nn.image_rows import ImageRows
 from adjobs.types import Batch
 
 BATCH = 16  # images whose tokens are computed or matched at a time
@@ -136,17 +137,15 @@ def match_tokens(data: TrainingImages, tokens: CachedTokens, memory: MemoryBank,
 
 
 class TokenStore:
-    """Looks up the cached tokens and neighbours of training images."""
+    """Looks up the cached tokens and neighbours of training images, on the device where they fit there."""
 
-    def __init__(self, tokens: CachedTokens, neighbours: np.ndarray) -> None:
-        self._values, self._neighbours = tokens.values, neighbours
-        self._positions = {int(index): position for position, index in enumerate(tokens.image_indices)}
+    def __init__(self, tokens: CachedTokens, neighbours: np.ndarray, device: torch.device) -> None:
+        self._tokens = ImageRows(tokens.image_indices, tokens.values, device)
+        self._neighbours = ImageRows(tokens.image_indices, neighbours, device)
 
-    def get(self, image_indices: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Tokens ``(B, h, w, d)`` and indices into the memory bank ``(B, h, w, k)`` of these images."""
-        positions = [self._positions[index] for index in image_indices.tolist()]
-        tokens, neighbours = torch.from_numpy(self._values[positions]), torch.from_numpy(self._neighbours[positions])
-        return tokens.to(device), neighbours.to(device).long()
+    def get(self, image_indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens ``(B, h, w, d)`` and indices into the memory bank ``(B, h, w, k)`` of these images, on their device."""
+        return self._tokens.get(image_indices), self._neighbours.get(image_indices).long()
 
 
 def _batches(data: TrainingImages) -> Iterator[Batch]:

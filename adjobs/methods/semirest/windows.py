@@ -22,15 +22,14 @@ class TokenWindows(NamedTuple):
     labels: Tensor
 
 
-def window_starts(grid: int, side: int, stride: int) -> list[int]:
-    """First tokens of windows along one side of the grid; the last window ends at the border, whatever the stride."""
-    last = grid - side
-    return [*range(0, last, stride), last]
-
-
 def window_positions(images: int, grid: int, side: int, stride: int, device: torch.device) -> Tensor:
-    """All windows of a number of images, ordered by image: ``(N, 3)`` int64 of image, first row, first column."""
-    starts = torch.tensor(window_starts(grid, side, stride), device=device)
+    """All windows of a number of images, ordered by image: ``(N, 3)`` int64 of image, first row, first column.
+
+    The last window along a side ends at the border, whatever the stride.
+    """
+    # Not from a list, which would have to be copied from main memory.
+    last = grid - side
+    starts = (torch.arange(-(-last // stride) + 1, device=device) * stride).clamp_max(last)
     return torch.cartesian_prod(torch.arange(images, device=device), starts, starts)
 
 

@@ -146,6 +146,7 @@ class SLSG(Method):
             schedule=_cosine_decay,
             prepare=self._prepare_segmentation,
             size_params=("batch_size", "labelled_per_batch"),
+            capturable=True,
         )
         if config.pretrain != "gpt" or config.pretrain_from is not None:
             return [segment]
@@ -158,6 +159,7 @@ class SLSG(Method):
             prepare=self._prepare_inpainting,
             predicts=False,
             size_params=("pretrain_batch_size",),
+            capturable=True,
             depends_on={name: getattr(config, name) for name in INPAINTING_PARAMS},
         )
         return [inpaint, segment]

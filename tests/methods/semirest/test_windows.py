@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adjobs.methods.semirest.windows import average_windows, extract_windows, window_positions, window_starts
+from adjobs.methods.semirest.windows import average_windows, extract_windows, window_positions
 from tests.helpers.randomness import generator
 
 CPU = torch.device("cpu")
@@ -16,7 +16,8 @@ CPU = torch.device("cpu")
     [(64, 32, 8, [0, 8, 16, 24, 32]), (10, 4, 4, [0, 4, 6]), (8, 8, 3, [0]), (9, 8, 8, [0, 1])],
 )
 def test_window_starts_reach_the_border(grid, side, stride, expected):
-    assert window_starts(grid, side, stride) == expected
+    positions = window_positions(1, grid, side, stride, torch.device("cpu"))
+    assert positions[:, 1].unique().tolist() == positions[:, 2].unique().tolist() == expected
 
 
 def test_average_windows_inverts_extract_windows():
