@@ -129,7 +129,7 @@ def test_a_stage_that_does_not_say_so_is_not_captured(folder_root, tmp_path, cap
 @pytest.mark.parametrize("captured", [False, True])
 def test_fused_updates_agree_with_plain_ones_and_go_on_from_their_state(kind, captured):
     def steps(fused: bool, state: dict[str, Any] | None, count: int) -> tuple[torch.Tensor, dict[str, Any]]:
-        weight = nn.Parameter(torch.linspace(-1, 1, 5) if state is None else state["weight"])
+        weight = nn.Parameter(torch.linspace(-1, 1, 5) if state is None else state["weight"].clone())
         optimizer = kind([weight], lr=0.1, weight_decay=0.01, **({"momentum": 0.9} if kind is torch.optim.SGD else {}))
         if state is not None:
             optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
