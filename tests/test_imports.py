@@ -83,3 +83,9 @@ def test_import_graph_has_hidden_imports():
 def test_modules_have_no_import_cycles():
     cycles = find_cycles(import_graph())
     assert not cycles, "import cycles:\n" + "\n".join(" -> ".join(cycle) for cycle in cycles)
+
+
+def test_only_one_module_asks_for_gpus():
+    """What it wraps can then be replaced, and nothing else fails on a machine without one."""
+    users = [path.name for path in PACKAGE.rglob("*.py") if "torch.cuda" in path.read_text(encoding="utf-8")]
+    assert users == ["devices.py"]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-import torch
-
+from adjobs import devices
 from adjobs.comparison.candidate import OUTCOME_FILE, CandidateOutcome, finalizer
 from adjobs.comparison.observer import ComparisonObserver
 from adjobs.comparison.plan import Candidate, ComparisonPlan
@@ -98,7 +97,7 @@ class Trainings:
 
     def _train(self, candidate: Candidate, run_id: str | None) -> TrainedMethod | Failure:
         settings, metric = self._plan.settings, self._plan.metric
-        release_memory(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        release_memory(devices.automatic_device())
         with training_backend(candidate.job, settings, self._backend, self._observer.on_progress, finalizer(metric)) as run_task:
             task = self._open(candidate, run_id)
             task = replace(task, split=replace(task.split, test=()))  # no test image chooses

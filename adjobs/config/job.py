@@ -105,6 +105,18 @@ class TrainSection(Section):
         "auto", description="CPUs of each worker; auto: an equal share of the cluster, at most 8"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPUs that support it, else fp32")
+    compile: Literal["auto", "off"] = Field(
+        "auto",
+        description="auto: a single worker on a GPU captures its steps as CUDA graphs, which are launched as one; off: each "
+        "operation is launched by itself",
+    )
+    gpu_cache: float = Field(
+        0.25,
+        ge=0,
+        le=0.9,
+        description="share of a GPU's free memory that the decoded training images may take; 0, or if they do not fit: they are "
+        "copied for each step",
+    )
     max_retries: int = Field(3, ge=0, le=100, description="restarts from the last checkpoint after a worker was lost")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of initial weights, sample order and simulated anomalies")
     start_from: str | None = Field(

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from adjobs import devices
 from adjobs.data.cache.images import ImageCache
 from adjobs.data.dataset import Dataset
-from adjobs.data.packing import to_float
+from adjobs.data.packing import PackedBatch, scale
+from adjobs.data.prefetch import prefetch
 from adjobs.errors import AdjobsError
 from adjobs.methods.method import Method
 from adjobs.types import ImageScores
 
 EVAL_BATCH = 16  # large enough to keep a processor busy, small enough for the maps of any method
+GPU_EVAL_PIXELS = 64 * 256**2  # of the images of a batch on a GPU
 
 
 DIVERGED = "the training diverged: lower the learning rate, or use train.precision fp32"
@@ -106,14 +109,21 @@ def predict_split(
     """
     samples = {sample.id: sample for sample in dataset.samples}
     indices = np.array([cache.index_of[sample_id] for sample_id in ids], dtype=np.int64)
-    score, maps, seconds = np.empty(len(ids)), None, 0.0
+    pixels = cache.images.shape[1] * cache.images.shape[2]
+    size = max(EVAL_BATCH, GPU_EVAL_PIXELS // pixels) if devices.is_gpu(device_config.device) else EVAL_BATCH
+    slices = [slice(start, start + size) for start in range(0, len(indices), size)]
+
+    def pack(images: slice) -> PackedBatch:
+        buffer = devices.host_buffer(cache.images[0].size * len(indices[images]), device_config.device)
+        np.take(cache.images, indices[images], axis=0, out=buffer.view(-1, *cache.images.shape[1:]).numpy(), mode="clip")
+        return PackedBatch(buffer, slice(0, 0))
+
+    score, maps = np.empty(len(ids)), None
     extra_scores: dict[str, np.ndarray] = {}
-    with evaluation_mode(method):
-        for start in range(0, len(indices), EVAL_BATCH):
-            batch = slice(start, start + EVAL_BATCH)
-            started_at = time.perf_counter()
-            prediction = predict_images(method, cache.images[indices[batch]], device_config)
-            seconds += time.perf_counter() - started_at
+    started_at = time.perf_counter()
+    with evaluation_mode(method), closing(prefetch(pack, slices, device_config.device)) as batches:
+        for batch, packed in batches:
+            prediction = predict_tensor(method, packed.buffer.view(-1, *cache.images.shape[1:]), device_config)
             check_finite(prediction, ids[batch])
             score[batch] = prediction.score
             for name, values in prediction.extra_scores.items():
@@ -123,6 +133,7 @@ def predict_split(
                 shape = (len(ids), *prediction.anomaly_maps.shape[1:])
                 maps = np.empty(shape, dtype=prediction.anomaly_maps.dtype) if maps is None else maps
                 maps[batch] = prediction.anomaly_maps
+    seconds = time.perf_counter() - started_at
     has_groups = any(samples[sample_id].group for sample_id in ids)
     return TimedScores(
         ImageScores(
@@ -142,9 +153,15 @@ def predict_split(
 
 def predict_images(method: Method, images: np.ndarray, device_config: DeviceConfig) -> PredictionArrays:
     """Predict ``(B, H, W, 3)`` uint8 images."""
+    writable = np.require(images, requirements="W")  # tensors cannot be read-only
+    return predict_tensor(method, torch.from_numpy(writable).to(device_config.device), device_config)
+
+
+def predict_tensor(method: Method, images: Tensor, device_config: DeviceConfig) -> PredictionArrays:
+    """Predict ``(B, H, W, 3)`` uint8 images that are on the device."""
     autocast = device_config.autocast
     with torch.autocast(device_config.device.type, autocast or torch.bfloat16, enabled=autocast is not None):
-        prediction = method.predict(to_float(images, device_config.device))
+        prediction = method.predict(scale(images))
     maps = None if prediction.anomaly_map is None else prediction.anomaly_map[:, 0].float().cpu().numpy()
     extra_scores = {name: score.double().cpu().numpy() for name, score in (prediction.extra_scores or {}).items()}
     return PredictionArrays(prediction.score.double().cpu().numpy(), maps, extra_scores)

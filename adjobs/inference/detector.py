@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from adjobs import devices
 from adjobs.data.images import DecodedImage, decode_array, decode_details, decode_opened, stretch
 from adjobs.errors import DataError, JobError, StorageError, one_line
 from adjobs.evaluation.evaluate import EVAL_BATCH, DeviceConfig, PredictionArrays, check_finite, evaluation_mode, predict_images
@@ -189,8 +190,8 @@ def resolve_device(name: str) -> torch.device:
         JobError: the device is not available.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+        return devices.automatic_device()
+    gpus = devices.gpu_names()
     try:
         device = torch.device(name)
         torch.ones(1, device=device).item()  # fails without that hardware, and on "meta", which computes nothing

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from adjobs import devices
+
 # Vectors of the bank, and products, per tile. On a CPU products are read several times and should stay in its cache (16 MiB);
 # on a GPU every tile launches several kernels, so tiles are large (256 MiB).
 TILES = {"cpu": (1 << 10, 1 << 22), "cuda": (1 << 14, 1 << 26)}
@@ -53,9 +55,8 @@ def nearest_neighbours(
         raise ValueError(f"k: got {k}; must be between 1 and {len(bank)}, the number of vectors in the bank")
     if (query_groups is None) != (bank_groups is None):
         raise ValueError("query_groups, bank_groups: got only one of them; give both or neither")
-    device = bank.device.type
-    dtype = bank.dtype if device == "cuda" else torch.promote_types(bank.dtype, torch.float32)
-    bank_step, products = TILES[device]
+    dtype = bank.dtype if devices.is_gpu(bank.device) else torch.promote_types(bank.dtype, torch.float32)
+    bank_step, products = TILES[bank.device.type]
     bank_step, query_step = (tile, tile) if tile else (bank_step, products // bank_step)
     # Far from the origin, products are large compared to distances; a shift changes no distance.
     mean = (torch.stack([chunk.float().sum(0) for chunk in torch.split(bank, bank_step)]).sum(0) / len(bank)).to(dtype)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from adjobs import devices
 from adjobs.nn.distributed import global_sum
 
 
@@ -71,7 +72,7 @@ def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module
     On GPUs by ``SyncBatchNorm``, through timm's converter: PyTorch's own drops the activations that timm fuses into some layers.
     Elsewhere by `GlobalBatchNorm`.
     """
-    if device.type == "cuda":
+    if devices.is_gpu(device):
         from timm.layers import convert_sync_batchnorm
 
         converted: nn.Module = convert_sync_batchnorm(module)

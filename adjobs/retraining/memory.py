@@ -10,8 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 
+from adjobs import devices
 from adjobs.errors import StorageError
 from adjobs.evaluation.evaluate import EVAL_BATCH
 from adjobs.inference.detector import Detector
@@ -50,8 +50,8 @@ def _predict_and_report(folder: str, device: str, sender: Connection) -> None:
     detector = Detector.load(Path(folder), device)
     size = detector.manifest.image_size
     detector.predict_arrays(np.zeros((EVAL_BATCH, size, size, 3), np.uint8))
-    if detector.device_config.device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated() / 2**20
+    if devices.is_gpu(detector.device_config.device):
+        peak = devices.peak_allocated_bytes(detector.device_config.device) / 2**20
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     sender.send_bytes(str(peak).encode())

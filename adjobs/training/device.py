@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from adjobs import devices
 from adjobs.evaluation.evaluate import DeviceConfig
 
 
@@ -21,8 +22,8 @@ def peak_memory_mib(device: torch.device) -> float:
     On a GPU what PyTorch reserved at most, without the CUDA context. On a CPU the peak of resident memory without mapped files,
     which other processes share (decoded images, cached features); the present size of the mappings stands for that at the peak.
     """
-    if device.type == "cuda":
-        return torch.cuda.max_memory_reserved(device) / 2**20
+    if devices.is_gpu(device):
+        return devices.peak_reserved_bytes(device) / 2**20
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return float(peak - getattr(psutil.Process().memory_info(), "shared", 0)) / 2**20
@@ -37,12 +38,10 @@ def release_memory(device: torch.device) -> None:
         trim(0)
     with contextlib.suppress(OSError):  # not on Linux: then the peak of an earlier training counts, too
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak (proc_pid_clear_refs(5))
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
+    devices.release_cached_memory(device)
 
 
 def resolve_precision(precision: str, device: torch.device) -> DeviceConfig:
     """Resolve ``auto``, ``fp32`` or ``bf16`` for a device: bf16 is automatic only on GPUs that compute in it."""
-    automatic = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    automatic = devices.computes_bfloat16(device)
     return DeviceConfig(device, torch.bfloat16 if precision == "bf16" or (precision == "auto" and automatic) else None)

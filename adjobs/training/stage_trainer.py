@@ -163,7 +163,7 @@ class StageTrainer:
 
     def _progress(self, done: int, loss: float, images_per_s: float) -> ProgressUpdate:
         workers, device = self._worker.world_size, self._worker.device_config.device
-        gpu_mib = workers * peak_memory_mib(device) if device.type == "cuda" else 0.0
+        gpu_mib = workers * peak_memory_mib(device) if devices.is_gpu(device) else 0.0
         return ProgressUpdate(self.stage.name, done, self.total, loss, images_per_s, workers * peak_resident_mib(), gpu_mib)
 
     def _pack(self, step: int) -> PackedBatch:
@@ -197,6 +197,6 @@ def _distributed(module: nn.Module, worker: WorkerContext) -> nn.Module:
     if worker.world_size == 1:
         return module
     device = worker.device_config.device
-    device_ids = [device.index or 0] if device.type == "cuda" else None
+    device_ids = [device.index or 0] if devices.is_gpu(device) else None
     # Buffers agree: they start equal, and statistics are those of the global batch. A memory bank would be sent in each step.
     return DistributedDataParallel(synchronise_batch_norm(module, device), device_ids=device_ids, broadcast_buffers=False)

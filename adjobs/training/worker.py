@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 
-from adjobs import methods
+from adjobs import devices, methods
 from adjobs.config.job import JobConfig
 from adjobs.data.batches import TrainingData
 from adjobs.data.cache.images import ImageCache, open_cache
@@ -158,9 +158,12 @@ def run_worker(task: Task, setup: WorkerSetup[Outcome]) -> Outcome | None:
 
     callback: Callback = SilentCallback() if writer is None else _RunCallback(writer, setup.on_progress)
     precision = resolve_precision(job.train.precision, device)
+    devices.set_tf32(job.train.precision != "fp32")
+    data = TrainingData(cache, dataset, task.split.train, device, label_detail=job.label_detail, block=job.data.block_size)
+    data.packer.make_resident(job.train.gpu_cache)
     result = fit(
         method,
-        TrainingData(cache, dataset, task.split.train, device, label_detail=job.label_detail, block=job.data.block_size),
+        data,
         WorkerContext(
             precision,
             setup.rank,
@@ -169,6 +172,7 @@ def run_worker(task: Task, setup: WorkerSetup[Outcome]) -> Outcome | None:
             task.reuse_stages and job.train.start_from is None,  # stages that are kept started with their seed
             job.train.max_seconds,
             job.train.max_workers,
+            job.train.compile == "auto",
         ),
         validation=Validation(
             spec.selection, evaluate_val if _has_both_labels(dataset, task.split.val) else None, job.train.validate_every

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from adjobs import methods
+from adjobs import devices, methods
 from adjobs.config import environment
 from adjobs.errors import ClusterError, DataError, JobError, one_line
 from adjobs.evaluation.result import compute_image_metrics, compute_pixel_metrics
@@ -94,7 +92,7 @@ def run_trial(config: Mapping[str, Any]) -> None:
 
 
 def _train_in_process(spec: TrialSpec) -> TrialEvaluation:
-    device = torch.device("cuda" if spec.resources.gpus and torch.cuda.is_available() else "cpu")
+    device = devices.automatic_device(spec.resources.gpus > 0)
     release_memory(device)
     setup = WorkerSetup(device, _ReportingCheckpoints(spec.storage), lambda update: None, evaluate_trial)
     evaluation = run_worker(spec.task, setup)

@@ -60,13 +60,10 @@ def _query_gpu_memory() -> tuple[float, float]:
     import ray
 
     def query() -> tuple[float, float]:
-        import torch
+        from adjobs import devices
 
-        images = torch.zeros(1, 8, 8, 8, device="cuda")
-        torch.conv2d(images, images).flatten() @ images.flatten()[:1]  # loads the libraries of convolutions and products
-        torch.cuda.synchronize()
-        free, total = torch.cuda.mem_get_info()
-        return total / 2**20, min((total - free - torch.cuda.memory_reserved()) / 2**20, MAX_CONTEXT_MIB)
+        total, taken = devices.memory_of_libraries(devices.automatic_device())
+        return total / 2**20, min(taken / 2**20, MAX_CONTEXT_MIB)
 
     answer: tuple[float, float] = ray.get(ray.remote(num_gpus=1, num_cpus=0)(query).remote())
     return answer

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
 
 from adjobs.data.packing import to_float
+from adjobs.data.prefetch import AHEAD, prefetch
 from adjobs.errors import DataError
 from tests.helpers.tiny import drawn_data
 
@@ -163,7 +166,7 @@ def test_load_pixels_outside_boxes_are_normal(layout, tmp_path):
     dataset, data = drawn_data(LAYOUTS[layout](tmp_path / "d"), tmp_path / "cache", 32)
     indices = np.array([i for i, sample in enumerate(dataset.samples) if sample.boxes and sample.mask is None])
     assert len(indices)
-    batch = data.load(indices, np.zeros(len(indices), dtype=bool), torch.Generator())
+    batch = data.load(indices, torch.Generator())
     assert not batch.masks.any()
     fractions = batch.unknown.flatten(1).float().mean(1)
     assert ((fractions > 0) & (fractions < 1)).all()
@@ -190,3 +193,61 @@ def test_plan_order_is_shuffled_once_per_epoch_and_batches_do_not_share_it(data,
         order[8:16].tolist(),
         order[16:].tolist(),
     ]
+
+
+@pytest.mark.parametrize("composition", [(0, 2, 4, 3), (7, 0, 0, 0)])
+def test_resident_pixels_give_the_same_batches(composition, data):
+    """As on a GPU, where a step then needs nothing but the numbers of its images."""
+
+    def batches() -> list[torch.Tensor]:
+        plan = data.plan(composition, 1)
+        return [value for step in range(5) for value in plan.batch(step, seed=3, stage=0, rank=0, device=CPU)[:6]]
+
+    copied = batches()
+    assert not data.packer.make_resident(0.5)  # main memory needs no second copy
+    data.packer.resident = data.packer.copy_all()
+    assert data.packer.buffer_size(7) == 7 * 32
+    for value, expected in zip(batches(), copied, strict=True):
+        assert torch.equal(value, expected)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("composition", [(0, 2, 4, 0), (0, 0, 6, 6), (0, 6, 0, 0), (12, 0, 0, 0)])
+def test_simulated_rows_are_those_that_simulate_marks(composition, world_size, data):
+    plan = data.plan(composition, world_size)
+    for rank in range(world_size):
+        batch = plan.batch(0, seed=0, stage=0, rank=rank, device=CPU)
+        marked = torch.zeros_like(batch.simulate)
+        marked[batch.simulated_rows] = True
+        assert torch.equal(marked, batch.simulate)
+
+
+def test_prefetch_gives_all_batches_in_order_and_a_few_ahead(data):
+    plan, packed = data.plan((0, 0, 8, 0), 1), []
+
+    def pack(step: int):
+        packed.append(step)
+        return plan.pack(step, seed=0, stage=0, rank=0)
+
+    for step, batch in prefetch(pack, range(9), CPU):
+        assert torch.equal(batch.buffer, plan.pack(step, seed=0, stage=0, rank=0).buffer)
+        assert len(packed) <= step + 1 + AHEAD
+    assert packed == list(range(9))
+
+
+def test_prefetch_raises_an_error_where_its_batch_would_have_come_and_ends_its_thread(data):
+    plan = data.plan((0, 0, 8, 0), 1)
+
+    def pack(step: int):
+        if step == 2:
+            raise DataError("unreadable")
+        return plan.pack(step, seed=0, stage=0, rank=0)
+
+    seen = []
+    with pytest.raises(DataError, match="unreadable"):
+        seen.extend(step for step, _ in prefetch(pack, range(9), CPU))
+    assert seen == [0, 1]
+    batches = prefetch(lambda step: plan.pack(step, seed=0, stage=0, rank=0), range(9), CPU)
+    next(batches)
+    batches.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]

@@ -7,10 +7,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor, nn
 
+from adjobs import devices
 from adjobs.errors import JobError
 from adjobs.nn.neighbours import Neighbours, nearest_neighbours
 
@@ -101,7 +101,7 @@ def check_bank_fits(token_count: int, dims: int, ratio: float, device: torch.dev
     Raises:
         JobError: it does not fit; the message names the largest ratio that does.
     """
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    free = devices.free_bytes(device)
     # Per token: the projection, and in float32 its square, its distance, and temporaries of both.
     selection_bytes = token_count * (min(PROJECTED_DIMS, dims) * 4 + 4 * 4)
     bytes_per_entry = dims * (2 + 2)  # half precision, and a copy while the bank is filled

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-
+from adjobs import devices
 from adjobs.training.checkpoint import StoreCheckpoints
 from adjobs.training.progress import ProgressUpdate
 from adjobs.training.worker import FinishedTraining, Outcome, Task, WorkerSetup, run_worker
@@ -25,7 +24,7 @@ def run(
         on_progress: called with the progress.
         finalize: what is done with the trained method.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() and task.job.train.gpus_per_worker != 0 else "cpu")
+    device = devices.automatic_device(task.job.train.gpus_per_worker != 0)
     outcome = run_worker(task, WorkerSetup(device, StoreCheckpoints(storage), on_progress, finalize))
     assert outcome is not None  # rank 0
     return outcome

@@ -54,11 +54,11 @@ class ProcessGroupConfig(BackendConfig):  # type: ignore[misc]
 @contextmanager
 def _own_device() -> Iterator[None]:
     """Make the worker's device that of all which names none."""
-    import torch
     from ray.train.torch import get_device
 
-    if torch.cuda.is_available() and (device := get_device()).type == "cuda":
-        torch.cuda.set_device(device)
+    from adjobs import devices
+
+    devices.use(get_device())
     yield
 
 
