@@ -18,7 +18,7 @@ from adjobs.data.packing import PackedBatch, scale
 from adjobs.data.prefetch import prefetch
 from adjobs.errors import AdjobsError
 from adjobs.methods.method import Method
-from adjobs.types import ImageScores
+from adjobs.types import ImageScores, Prediction
 
 EVAL_BATCH = 16  # large enough to keep a processor busy, small enough for the maps of any method
 GPU_EVAL_PIXELS = 64 * 256**2  # of the images of a batch on a GPU
@@ -161,7 +161,11 @@ def predict_tensor(method: Method, images: Tensor, device_config: DeviceConfig) 
     """Predict ``(B, H, W, 3)`` uint8 images that are on the device."""
     autocast = device_config.autocast
     with torch.autocast(device_config.device.type, autocast or torch.bfloat16, enabled=autocast is not None):
-        prediction = method.predict(scale(images))
+        return to_arrays(method.predict(scale(images)))
+
+
+def to_arrays(prediction: Prediction) -> PredictionArrays:
+    """A prediction as arrays in main memory; waits for the device."""
     maps = None if prediction.anomaly_map is None else prediction.anomaly_map[:, 0].float().cpu().numpy()
     extra_scores = {name: score.double().cpu().numpy() for name, score in (prediction.extra_scores or {}).items()}
     return PredictionArrays(prediction.score.double().cpu().numpy(), maps, extra_scores)

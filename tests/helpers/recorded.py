@@ -28,6 +28,11 @@ class _Recorder(TorchDispatchMode):
         self.before: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if torch.is_inference_mode_enabled():  # there operations that are made of others arrive whole
+            with self:
+                whole = func.decompose(*args, **(kwargs or {}))
+            if whole is not NotImplemented:
+                return whole
         refuse_values(func, args)
         for argument, value in zip(func._schema.arguments, args, strict=False):
             is_written = argument.alias_info is not None and argument.alias_info.is_write

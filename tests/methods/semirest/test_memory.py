@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
-
 import pytest
 import torch
 
@@ -52,8 +50,7 @@ def test_digest_identifies_the_content():
 
 @pytest.fixture
 def one_gib_free(monkeypatch):
-    free_memory = namedtuple("FreeMemory", "available")
-    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: free_memory(2**30))
+    monkeypatch.setattr(memory.devices, "free_bytes", lambda device: 2**30)
 
 
 def test_check_bank_fits_too_large_ratio_is_refused_with_the_largest_that_fits(one_gib_free):
