@@ -41,6 +41,11 @@ def use(device: torch.device) -> None:
         torch.cuda.set_device(device)
 
 
+def gpu_in_use() -> torch.device | None:
+    """The GPU that this process computes on already; None where it would have to start to."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_initialized() else None
+
+
 def computes_bfloat16(device: torch.device) -> bool:
     """Whether it is a GPU that computes in bfloat16."""
     return is_gpu(device) and torch.cuda.is_bf16_supported()

@@ -7,6 +7,7 @@ per core, whose counts add up: NumPy releases Python's lock while it sorts and s
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 
 from adjobs.parallel import cores, in_threads
 
+MIN_GPU_BYTES = 2**24
+GPU_BYTES_PER_BYTE = 8  # pixels, masks, their selection, and what sorting takes
 Counts = NDArray[np.int64]
 Images = Sequence[NDArray[Any]] | NDArray[Any]
 # Sorts the defect-free pixels of some images; counts how many of them are at most, and how many below, each threshold.
@@ -66,12 +69,17 @@ class Ranks(NamedTuple):
 
 
 class FreePixels:
-    """The defect-free pixels of some images, sorted; with ``device``, by PyTorch on that device."""
+    """The defect-free pixels of some images, sorted.
+
+    With ``device`` by PyTorch on that device, and many pixels on the GPU that the process computes on already, if there is one.
+    """
 
     def __init__(self, maps: Images, masks: Images, device: str | None = None) -> None:
         """Sort the pixels of ``maps`` (N images of finite floating-point scores) outside ``masks`` (their defect pixels)."""
+        device = device or _gpu_in_use(sum(each.nbytes for each in maps))
         sort, self._search = _numpy() if device is None else _torch(device)
-        bounds = np.linspace(0, len(maps), min(cores(), len(maps)) + 1).astype(int)
+        chunks = cores() if device is None else 1
+        bounds = np.linspace(0, len(maps), min(chunks, len(maps)) + 1).astype(int)
         slices = [slice(start, stop) for start, stop in pairwise(bounds)]
         self._chunks = in_threads(lambda images: sort(maps[images], masks[images]), slices, text="sort")
         self.size = sum(len(chunk) for chunk in self._chunks)
@@ -93,7 +101,7 @@ def rank(maps: Images, masks: Images, *, beside: FreePixels | None = None, devic
         maps: N images of finite floating-point scores of one type, ``(H, W)`` each.
         masks: bool, of the same shapes, True on defect pixels.
         beside: defect-free pixels of other images, which count as well.
-        device: where to sort, such as ``cuda``; None is NumPy.
+        device: where to sort; None: see `FreePixels`.
 
     Returns:
         None without defect pixels or without defect-free ones.
@@ -144,17 +152,28 @@ def _torch(device: str) -> tuple[Sort, Search]:
     import torch
 
     def to_device(array: NDArray[Any]) -> torch.Tensor:
-        return torch.tensor(np.ascontiguousarray(array), device=device)
+        return torch.from_numpy(np.require(array, requirements=["C", "W"])).to(device)
+
+    def free_pixels(anomaly_maps: NDArray[Any], masks: NDArray[Any]) -> torch.Tensor:
+        return to_device(anomaly_maps)[~to_device(masks)]
 
     def sort(maps: Images, masks: Images) -> torch.Tensor:
-        return (
-            torch.cat([to_device(anomaly_map)[~to_device(mask)] for anomaly_map, mask in zip(maps, masks, strict=True)])
-            .sort()
-            .values
-        )
+        if isinstance(maps, np.ndarray) and isinstance(masks, np.ndarray):
+            return free_pixels(maps, masks).sort().values
+        return torch.cat([free_pixels(*image) for image in zip(maps, masks, strict=True)]).sort().values
 
     def search(free: torch.Tensor, thresholds: NDArray[Any]) -> tuple[Counts, Counts]:
         values = to_device(thresholds)
         return torch.searchsorted(free, values, right=True).cpu().numpy(), torch.searchsorted(free, values).cpu().numpy()
 
     return sort, search
+
+
+def _gpu_in_use(size: int) -> str | None:
+    """The GPU that this process computes on already, if sorting so many bytes there is worth a copy and fits."""
+    if size < MIN_GPU_BYTES or "torch" not in sys.modules:  # importing PyTorch takes longer than sorting on a processor
+        return None
+    from adjobs import devices
+
+    gpu = devices.gpu_in_use()
+    return None if gpu is None or devices.free_bytes(gpu) < GPU_BYTES_PER_BYTE * size else str(gpu)

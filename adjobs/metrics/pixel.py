@@ -41,7 +41,7 @@ def exact_pixel_metrics(
         maps: ``(N, H, W)`` floating-point scores.
         masks: ``(N, H, W)`` bool, True on defect pixels.
         limits: largest false-positive rates of AU-PRO, in (0, 1].
-        device: where to sort, such as ``cuda``; None is NumPy.
+        device: where to sort; None: see :class:`adjobs.metrics.order.FreePixels`.
 
     Raises:
         ValueError: a limit out of range, or maps and masks that do not fit together or are not finite.

@@ -21,14 +21,14 @@ def images(count: int) -> np.ndarray:
 
 
 def assert_same(predicted, expected) -> None:
-    """But for rounding: memory of another address may be computed in another order."""
-    np.testing.assert_allclose(predicted.score, expected.score, rtol=1e-5)
+    """But for rounding, of features to half precision too: memory of another address may be computed in another order."""
+    np.testing.assert_allclose(predicted.score, expected.score, rtol=1e-3)
     assert (predicted.anomaly_maps is None) == (expected.anomaly_maps is None)
     if expected.anomaly_maps is not None:
-        np.testing.assert_allclose(predicted.anomaly_maps, expected.anomaly_maps, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(predicted.anomaly_maps, expected.anomaly_maps, rtol=1e-3, atol=1e-6)
     assert predicted.extra_scores.keys() == expected.extra_scores.keys()
     for name, values in expected.extra_scores.items():
-        np.testing.assert_allclose(predicted.extra_scores[name], values, rtol=1e-5)
+        np.testing.assert_allclose(predicted.extra_scores[name], values, rtol=1e-3)
 
 
 def predict_in_batches(method, images: np.ndarray):
