@@ -43,7 +43,7 @@ def use(device: torch.device) -> None:
 
 def gpu_in_use() -> torch.device | None:
     """The GPU that this process computes on already; None where it would have to start to."""
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_initialized() else None
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
 
 
 def computes_bfloat16(device: torch.device) -> bool:

@@ -56,16 +56,19 @@ class CapturedEngine:
         size = next(size for size in SIZES if size >= count)
         filled = np.concatenate([images, np.repeat(images[-1:], size - count, axis=0)]) if size > count else images
         tensor = torch.from_numpy(np.require(filled, requirements="W")).to(self._device_config.device)
+        return first(to_arrays(self.compute(tensor)), count)
+
+    def compute(self, images: Tensor) -> Prediction:
+        """Predict ``(B, S, S, 3)`` uint8 images on the device, B one of `SIZES`; the result is overwritten by the next call."""
+        size = len(images)
         if size not in self._captured and self._capturer is not None:
             self._capture(self._capturer, size)
         captured = self._captured.get(size)
         if captured is None:
-            prediction = self._compute(tensor)
-        else:
-            captured.images.copy_(tensor)
-            captured.work.replay()
-            prediction = captured.prediction
-        return first(to_arrays(prediction), count)
+            return self._compute(images)
+        captured.images.copy_(images)
+        captured.work.replay()
+        return captured.prediction
 
     def _compute(self, images: Tensor) -> Prediction:
         autocast = self._device_config.autocast
