@@ -21,9 +21,9 @@ def coreset(vectors: Tensor, count: int, generator: Generator, *, projected: int
     Distances are computed after a random projection, which preserves them within a few percent (Johnson and Lindenstrauss). As in
     PatchCore, the search starts from the mean distances to a few random vectors.
 
-    The search is exact but lazy. A vector's distance to the selected ones can only shrink, so the distance known is an upper bound:
+    The search is exact but lazy. Distances to the selected vectors can only shrink, so those before a round are upper bounds:
     a round selects among the ``CANDIDATES`` vectors with the largest ones, as long as the farthest of them is farther than any
-    other vector can be. All others then learn of the round's selection in one matrix product.
+    other vector can be. One matrix product then updates the distances of all vectors.
 
     Args:
         vectors: ``(N, d)`` of any type and on any device, such as a memory map: read in chunks.
