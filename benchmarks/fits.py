@@ -71,7 +71,7 @@ def coreset_rows(arguments: argparse.Namespace, device: torch.device) -> list[li
     work = f"{arguments.selected} of {arguments.vectors} vectors"
     rows = [[f"coreset, {work}", f"{seconds(select, device):.2f}"]]
     with mock.patch.object(module, "CANDIDATES", 1):
-        rows.append([f"the same with one candidate in each round", f"{seconds(select, device):.2f}"])
+        rows.append(["the same with one candidate in each round", f"{seconds(select, device):.2f}"])
     return rows
 
 
