@@ -98,9 +98,9 @@ class Rescored(nn.Module):
     def fit(self, data: TrainingImages, shrinkage: float) -> None:
         """Fit the Gaussians to the normal training images."""
         for i, stats in enumerate(self.stats):
-            pairs = (self._grouped_features(batch.images)[i] for batch in data.normal(BATCH))
             assert isinstance(stats, DifferenceStats)
-            stats.fit(pairs, shrinkage)
+            pairs = (self._grouped_features(batch.images)[i] for batch in data.normal(BATCH))
+            stats.fit(((stats.reference(expert), apprentice) for expert, apprentice in pairs), shrinkage)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:

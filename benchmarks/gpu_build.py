@@ -146,8 +146,8 @@ def training_row(setting: dict[str, Any], device: torch.device, seconds: float) 
                 take(range(WARM_STEPS))
                 done, images, spent = 3 * WARM_STEPS, 0, 0.0
                 take(range(WARM_STEPS, done))
-                plan = data.plan(stage.mix, 1)
-                sizes = getattr(plan, "global_size", None) or (lambda step, count=sum(stage.mix): count)
+                plan, most = data.plan(stage.mix, 1), sum(stage.mix)
+                sizes = getattr(plan, "global_size", None) or (lambda step, most=most: most)
                 while spent < seconds:
                     chunk = range(done, done + 16)
                     spent += seconds_of(lambda take=take, chunk=chunk: take(chunk), device)

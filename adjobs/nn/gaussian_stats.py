@@ -8,8 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from adjobs.parallel import in_threads
+
 # Below this mean variance, vectors differ by rounding only, and there is no scale to count distances in.
 MIN_VARIANCE = 1e-12
+GPU_CHUNK_BYTES = 1 << 29  # for matrices that are inverted at a time
+MATRICES = 4  # of float64 for each of them: the sum with the floor, its factor, and the inverse with its right-hand side
 
 
 class Moments:
@@ -23,14 +27,14 @@ class Moments:
         """Add N vectors per position, ``(N, *positions, d)``."""
         batch = _flatten_positions(vectors).transpose(0, 1).double()  # (P, N, d)
         mean = batch.mean(1)
-        batch = batch - mean[:, None]
-        scatter = batch.mT @ batch
         if not self.count:
-            self.count, self._mean, self._scatter = len(vectors), mean, scatter
-            return
+            self._mean, self._scatter = torch.zeros_like(mean), mean.new_zeros(*mean.shape, mean.shape[1])
         total = self.count + len(vectors)
         delta = mean - self._mean
-        self._scatter += scatter.add_(delta[:, :, None] * delta[:, None], alpha=self.count * len(vectors) / total)
+        # The shift of the mean counts as one more sample: one product, added in place, because memory bounds the speed.
+        shift = delta * math.sqrt(self.count * len(vectors) / total)
+        rows = torch.cat([batch - mean[:, None], shift[:, None]], 1)
+        self._scatter.baddbmm_(rows.mT, rows)
         self._mean += delta * (len(vectors) / total)
         self.count = total
 
@@ -57,14 +61,29 @@ def whitening_matrices(covariance: Tensor, shrinkage: float) -> Tensor:
 
     Returns:
         ``(P, d, d)`` float32.
+
+    Raises:
+        ValueError: a covariance is not finite or has a negative variance.
     """
     mean_variance = covariance.diagonal(dim1=-2, dim2=-1).mean()
     identity = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
-    floor = torch.where(mean_variance > MIN_VARIANCE, shrinkage * mean_variance, torch.ones_like(mean_variance))
+    floor = torch.where(mean_variance > MIN_VARIANCE, shrinkage * mean_variance, torch.ones_like(mean_variance)) * identity
     whitening = torch.empty(covariance.shape, device=covariance.device)
-    for at_position, matrix in zip(whitening, covariance, strict=True):  # one by one: float64 copies of all take much memory
-        lower = torch.linalg.cholesky(matrix + floor * identity)
-        at_position.copy_(torch.linalg.solve_triangular(lower, identity, upper=False))
+    failures = torch.empty(len(covariance), dtype=torch.int32, device=covariance.device)
+
+    def invert(positions: slice) -> None:
+        lower, failures[positions] = torch.linalg.cholesky_ex(covariance[positions] + floor)
+        whitening[positions] = torch.linalg.solve_triangular(lower, identity.expand_as(lower), upper=False)
+
+    if covariance.device.type == "cpu":  # LAPACK uses few threads for such small matrices
+        in_threads(invert, [slice(i, i + 1) for i in range(len(covariance))], text="Gaussians")
+    else:
+        # Many at a time, to occupy a GPU, but not all: copies of all in float64 take much memory.
+        size = max(1, GPU_CHUNK_BYTES // (MATRICES * identity.nbytes))
+        for start in range(0, len(covariance), size):
+            invert(slice(start, start + size))
+    if failures.any():
+        raise ValueError("covariances: got one that is not finite or has a negative variance")
     return whitening
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from adjobs.nn import coreset as module
 from adjobs.nn.coreset import coreset
 
 
@@ -17,6 +18,63 @@ def make_generator(seed: int = 0) -> torch.Generator:
 def covering_radius(vectors: torch.Tensor, selected: torch.Tensor) -> float:
     """Largest distance of a vector from the nearest selected one."""
     return float(torch.cdist(vectors, vectors[selected]).amin(1).max())
+
+
+def one_by_one(vectors: torch.Tensor, count: int, generator: torch.Generator) -> list[int]:
+    """The definition: every selection is a pass over all vectors, in float64."""
+    starts = vectors[torch.randperm(len(vectors), generator=generator)[: module.STARTS]]
+    distances = torch.cdist(vectors, starts).mean(1).square().double()
+    selected: list[int] = []
+    for _ in range(count):
+        selected.append(distances.tolist().index(float(distances.max())))
+        distances = torch.minimum(distances, (vectors - vectors[selected[-1]]).double().square().sum(1))
+        distances[selected] = -1
+    return selected
+
+
+@pytest.fixture(params=[1, 2, 7, 60, 1024])
+def candidates(request, monkeypatch):
+    """Also so few candidates and distances at a time that rounds and chunks end everywhere."""
+    monkeypatch.setattr(module, "CANDIDATES", request.param)
+    monkeypatch.setattr(module, "CPU_DISTANCES", 16 * request.param)
+
+
+@pytest.mark.usefixtures("candidates")
+@pytest.mark.parametrize(("values", "dims"), [(2, 1), (3, 2), (4, 3), (100, 2), (9, 6)])
+def test_coreset_is_that_of_passes_one_by_one_with_ties_and_duplicates(values, dims):
+    half = torch.randint(0, values, (70, dims), generator=make_generator(values)).float()
+    vectors = torch.cat([half, -half])  # their mean is 0, so that all products are exact
+    for count in (1, 2, 50, 139, 140):
+        selected = coreset(vectors, count, make_generator(), projected=None)
+        assert selected.tolist() == one_by_one(vectors, count, make_generator())
+
+
+@pytest.mark.usefixtures("candidates")
+def test_coreset_of_equal_vectors_is_the_first_ones():
+    for total in (1, 2, 9):
+        assert coreset(torch.zeros(total, 3), total, make_generator(), projected=None).tolist() == list(range(total))
+
+
+@pytest.mark.usefixtures("candidates")
+@pytest.mark.parametrize("tail", [0.0, 1.0])
+def test_coreset_every_selected_vector_is_the_farthest_up_to_rounding(tail):
+    scale = torch.exp(tail * torch.randn(600, 1, generator=make_generator(1)))
+    vectors = torch.randn(600, 12, generator=make_generator()) * scale + 30
+    selected = coreset(vectors, 300, make_generator(), projected=None).tolist()
+    precise = vectors.double()
+    between = (precise[:, None] - precise[selected]).square().sum(2)  # (600, 300)
+    starts = precise[torch.randperm(600, generator=make_generator())[: module.STARTS]]
+    distances = torch.cdist(precise, starts).mean(1).square()
+    for to_selected, index in zip(between.T, selected, strict=True):
+        assert float(distances[index]) > (1 - 1e-4) * float(distances.max())
+        distances = torch.minimum(distances, to_selected)
+
+
+def test_coreset_of_values_without_distances_is_refused():
+    vectors = torch.zeros(5, 2)
+    vectors[3, 1] = torch.inf
+    with pytest.raises(ValueError, match="vectors: got values that are not finite"):
+        coreset(vectors, 2, make_generator())
 
 
 def test_coreset_selects_from_every_cluster_first():

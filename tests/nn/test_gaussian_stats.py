@@ -87,6 +87,19 @@ def test_whitening_matrices_shrinkage_lowers_distances_along_constant_directions
     torch.testing.assert_close(whitening_matrices(covariance * 1e-8, 1e-4) * 1e-4, weak, rtol=1e-3, atol=1e-3)
 
 
+def test_whitening_matrices_are_inverse_factors_at_every_position():
+    covariance = moments_of(torch.randn(40, 9, 5, generator=torch.Generator().manual_seed(0))).result()[1]
+    whitening = whitening_matrices(covariance, 1e-9).double()
+    torch.testing.assert_close(whitening @ covariance @ whitening.mT, torch.eye(5).double().expand(9, 5, 5), rtol=0, atol=1e-5)
+
+
+def test_whitening_matrices_not_finite_covariance_is_refused():
+    covariance = torch.eye(3, dtype=torch.float64).repeat(4, 1, 1)
+    covariance[2, 1, 1] = torch.nan
+    with pytest.raises(ValueError, match="not finite"):
+        whitening_matrices(covariance, 0.01)
+
+
 def test_channels_last_conversion_leaves_the_matrices_contiguous():
     stats = GaussianStats(4, (2, 3)).to(memory_format=torch.channels_last)
     assert stats.whitening.is_contiguous()

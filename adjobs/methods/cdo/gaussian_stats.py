@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adjobs.methods.cdo.loss import differences
+from adjobs.methods.cdo.loss import at_least_float32
 from adjobs.nn.gaussian_stats import GaussianStats, Moments
 
 FeatureMaps = Sequence[Tensor]  # ``(B, C_l, H_l, W_l)`` of each level
 
 
+class Reference(NamedTuple):
+    """What differences need of the expert's maps; it does not change in training.
+
+    Attributes:
+        maps: the subsampled channels at the common size, ``(B, d, H, W)``.
+        lengths: ‖f_E‖ at the size of each level, ``(B, 1, H_l, W_l)``.
+    """
+
+    maps: Tensor
+    lengths: tuple[Tensor, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return sum(tensor.nbytes for tensor in (self.maps, *self.lengths))
+
+
 class DifferenceStats(nn.Module):
     """Mahalanobis distance of the difference between expert and apprentice at a position from that on normal images.
 
-    The difference is ‖f_E‖ (f̂_E − f̂_A), concatenated over the levels. Unlike the discrepancy of eq. (3) it is scaled by the
-    expert's activation, because directions of weak activations are mostly noise.
+    The difference is ‖f_E‖ (f̂_E − f̂_A) = f_E − ‖f_E‖ f̂_A, concatenated over the levels. Unlike the discrepancy of eq. (3) it is
+    scaled by the expert's activation, because directions of weak activations are mostly noise.
 
     Args:
         channels_by_level: number of channels C_l of each level.
@@ -38,30 +56,39 @@ class DifferenceStats(nn.Module):
         self.register_buffer("channels", permutation[:max_channels].sort().values)
         self.stats = GaussianStats(len(self.channels), [length // self.cell for length in size])
 
-    def fit(self, normal: Iterable[tuple[FeatureMaps, FeatureMaps]], shrinkage: float) -> None:
-        """Take mean and covariance of the differences from both networks' maps of the normal images, in batches."""
+    def fit(self, normal: Iterable[tuple[Reference, FeatureMaps]], shrinkage: float) -> None:
+        """Take mean and covariance of the differences from the expert's `reference` and the apprentice's maps, in batches."""
         moments = Moments()
-        for expert, apprentice in normal:
-            moments.add(self._vectors(expert, apprentice))
+        for reference, apprentice in normal:
+            moments.add(self._vectors(reference, apprentice))
         self.stats.fit(moments, shrinkage)
+
+    def reference(self, expert: FeatureMaps) -> Reference:
+        """The expert's side of the differences."""
+        precise = [at_least_float32(maps) for maps in expert]
+        return Reference(self._joint(precise), tuple(maps.norm(dim=1, keepdim=True) for maps in precise))
 
     def forward(self, expert: FeatureMaps, apprentice: FeatureMaps) -> Tensor:
         """Mahalanobis distances divided by √d, ``(B, *size)``: about 1 on normal images, whatever the number of channels d."""
-        vectors = self._vectors(expert, apprentice)
+        vectors = self._vectors(self.reference(expert), apprentice)
         distances: Tensor = (self.stats(vectors) / vectors.shape[-1]).sqrt()
         rows, columns, cell = *distances.shape[1:], self.cell
         by_position = distances.view(-1, cell, cell, rows, columns).permute(0, 3, 1, 4, 2)
         return by_position.reshape(-1, rows * cell, columns * cell)
 
-    def _vectors(self, expert: FeatureMaps, apprentice: FeatureMaps) -> Tensor:
+    def _vectors(self, reference: Reference, apprentice: FeatureMaps) -> Tensor:
         """Differences at each position, ``(B · cell², rows, columns, d)``: the positions of a cell are samples."""
-        lengths = [maps.norm(dim=1, keepdim=True) for maps in expert]
-        scaled = [self._resize(length * d) for length, d in zip(lengths, differences(expert, apprentice), strict=True)]
-        joint = torch.cat(scaled, 1)[:, self.channels]
+        precise = [at_least_float32(maps) for maps in apprentice]
+        scaled = [length * F.normalize(maps, dim=1) for length, maps in zip(reference.lengths, precise, strict=True)]
+        joint = reference.maps - self._joint(scaled)
         batch, dims, height, width = joint.shape
         cell = self.cell
         cells = joint.view(batch, dims, height // cell, cell, width // cell, cell).permute(0, 3, 5, 2, 4, 1)
         return cells.reshape(-1, height // cell, width // cell, dims)
+
+    def _joint(self, by_level: FeatureMaps) -> Tensor:
+        """The subsampled channels of all levels at the common size."""
+        return torch.cat([self._resize(maps) for maps in by_level], 1)[:, self.channels]
 
     def _resize(self, maps: Tensor) -> Tensor:
         """Maps at the common size, averaged or interpolated."""

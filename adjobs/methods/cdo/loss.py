@@ -43,16 +43,20 @@ def differences(expert: Sequence[Tensor], apprentice: Sequence[Tensor]) -> list[
     Returns:
         Maps of the same shapes, float32 or better.
     """
-    return [F.normalize(_precise(e), dim=1) - F.normalize(_precise(a), dim=1) for e, a in zip(expert, apprentice, strict=True)]
+    return [
+        F.normalize(at_least_float32(e), dim=1) - F.normalize(at_least_float32(a), dim=1)
+        for e, a in zip(expert, apprentice, strict=True)
+    ]
 
 
-def _precise(maps: Tensor) -> Tensor:
+def at_least_float32(maps: Tensor) -> Tensor:
+    """Maps of lower precision as float32, others unchanged."""
     return maps.to(torch.promote_types(maps.dtype, torch.float32))
 
 
 def _resize(maps: Tensor, size: torch.Size) -> Tensor:
     """Maps at a size; those that already have it are unchanged."""
-    return maps if maps.shape[-2:] == size else F.interpolate(_precise(maps), size, mode="bilinear", align_corners=True)
+    return maps if maps.shape[-2:] == size else F.interpolate(at_least_float32(maps), size, mode="bilinear", align_corners=True)
 
 
 def cdo_loss(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Self
 
@@ -15,7 +15,7 @@ from torch.optim import AdamW
 from adjobs.backbones import Backbone, create_backbone
 from adjobs.errors import JobError
 from adjobs.methods.cdo.config import Config
-from adjobs.methods.cdo.gaussian_stats import DifferenceStats, cell_size
+from adjobs.methods.cdo.gaussian_stats import DifferenceStats, Reference, cell_size
 from adjobs.methods.cdo.loss import cdo_loss, discrepancies
 from adjobs.methods.contract import BatchComposition, Stage, TrainingImages
 from adjobs.methods.method import Method
@@ -26,6 +26,7 @@ from adjobs.types import Batch, Prediction, Simulated, StepLoss
 
 STATS_BATCH = 16  # images per batch when Gaussians are fitted
 MIN_STRIDE = 8  # pixels between neighbouring positions with a Gaussian
+MAX_KEPT_BYTES = 1 << 30  # of the expert's side of the differences on training images, between fits; 0.8 MiB an image of 256 px
 MAX_GIB = 0.5  # of covariances; every checkpoint and model stores them, and fitting takes about seven times as much
 
 
@@ -116,19 +117,38 @@ class CDO(Method):
             return self.features(images.float())
 
     @torch.no_grad()
-    def _fit_stats(self, data: TrainingImages) -> None:
-        """Fit the Gaussians to the normal training images."""
+    def _fit_stats(self, data: TrainingImages, kept: list[Reference]) -> None:
+        """Fit the Gaussians to the normal training images.
+
+        Args:
+            data: the training split.
+            kept: the expert's side of the first batches; the first fit fills the list, up to ``MAX_KEPT_BYTES``.
+        """
         assert self.difference_stats is not None
         was_training = self.training
         self.eval()
-        pairs = (self._precise_features(batch.images) for batch in data.normal(STATS_BATCH))
-        self.difference_stats.fit(pairs, self.config.shrinkage)
+        self.difference_stats.fit(self._normal_pairs(self.difference_stats, data, kept), self.config.shrinkage)
         self.train(was_training)
+
+    def _normal_pairs(
+        self, stats: DifferenceStats, data: TrainingImages, kept: list[Reference]
+    ) -> Iterator[tuple[Reference, list[Tensor]]]:
+        """The expert's and the apprentice's side of the differences on the normal images, in batches."""
+        used = slice(self.config.first_level - 1, None)
+        for number, batch in enumerate(data.normal(STATS_BATCH)):
+            images = batch.images.float()
+            with torch.autocast(images.device.type, enabled=False):
+                reference = kept[number] if number < len(kept) else stats.reference(self.expert(images)[used])
+                apprentice = self.apprentice(images)[used]
+            if number == len(kept) and sum(one.nbytes for one in (*kept, reference)) <= MAX_KEPT_BYTES:
+                kept.append(reference)
+            yield reference, apprentice
 
     def stages(self) -> Sequence[Stage]:
         """One stage: AdamW on the apprentice, with a learning rate that decays exponentially per epoch."""
         config = self.config
         labelled = config.batch_size // 4 if config.use_labelled_masks else 0
+        kept: list[Reference] = []  # as long as the stage
 
         def optimizer() -> AdamW:
             trainable = [p for p in self.apprentice.parameters() if p.requires_grad]
@@ -142,7 +162,7 @@ class CDO(Method):
                 mix=BatchComposition(simulated=config.batch_size - labelled, anomalous=labelled),
                 epochs=config.epochs,
                 schedule=lambda progress: config.lr_decay**progress.epoch,
-                fit_statistics=self._fit_stats if self.difference_stats is not None else None,
+                fit_statistics=None if self.difference_stats is None else lambda data: self._fit_stats(data, kept),
                 capturable=True,
             )
         ]

@@ -37,7 +37,7 @@ def test_forward_depends_on_the_length_of_the_experts_features():
     generator = torch.Generator().manual_seed(0)
     expert = [torch.rand(64, 4, 1, 1, generator=generator) + 1]
     apprentice = [torch.rand(64, 4, 1, 1, generator=generator) + 1]
-    stats.fit([(expert, apprentice)], 1e-6)
+    stats.fit([(stats.reference(expert), apprentice)], 1e-6)
     normal, amplified = stats(expert, apprentice), stats([9 * expert[0]], apprentice)
     assert amplified.median() > 4 * normal.median()
 

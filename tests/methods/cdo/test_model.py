@@ -9,6 +9,7 @@ from adjobs.errors import JobError
 from adjobs.evaluation.evaluate import evaluation_mode
 from adjobs.inference import detector_folder
 from adjobs.inference.detector import Detector
+from adjobs.methods.cdo import model as module
 from adjobs.methods.cdo.config import Config
 from adjobs.methods.cdo.model import build
 from tests.helpers.detectors import make_manifest
@@ -91,6 +92,26 @@ def test_fit_statistics_covers_the_differences_of_all_levels():
     # Eight vectors in more than eight dimensions have a squared distance of 7 · 7 / 8 from their mean each.
     assert distances.shape == (8, 8, 8)
     torch.testing.assert_close(distances, torch.full_like(distances, (7 * 7 / 8 / 48) ** 0.5), rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize(("max_bytes", "expected"), [(1 << 30, 3), (0, 6), (100_000, 5)])
+def test_fit_statistics_expert_sees_the_images_once_if_memory_allows(max_bytes, expected, monkeypatch):
+    monkeypatch.setattr(module, "MAX_KEPT_BYTES", max_bytes)
+    method = tiny_method("cdo")
+    data = TrainingSplit(torch.rand(25, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    fit = method.stages()[0].fit_statistics
+    passes = []
+    method.expert.register_forward_hook(lambda *_: passes.append(1))
+    fit(data)
+    with torch.no_grad():
+        for parameter in method.apprentice.parameters():
+            parameter.mul_(1.1)
+    fit(data)
+    assert len(passes) == expected
+    kept = {name: value.clone() for name, value in method.difference_stats.state_dict().items()}
+    method.stages()[0].fit_statistics(data)  # another stage keeps nothing of the first
+    fresh = method.difference_stats.state_dict()
+    assert all(torch.equal(value, fresh[name]) for name, value in kept.items())
 
 
 def test_predict_defect_at_a_variable_position_scores_lower():
