@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from adjobs.errors import DataError, JobError, choices, one_line, shown
+from adjobs.nn.same_padding import replace_same_padding
 from adjobs.storage import open_store
 from adjobs.types import BackboneName
 
@@ -122,6 +123,10 @@ def _network(name: str, weights: str, seed: int, options: Mapping[str, Any]) -> 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = _create_timm(name, options, pretrained=source == "timm")
+    replace_same_padding(network)
+    for module in network.modules():
+        if isinstance(module, nn.Hardtanh):  # ReLU6: in training, one in place keeps a copy of its input
+            module.inplace = False
     if source == "packaged":
         _load(network, _packaged_state(name), f"package {PACKAGED[0]}")
     elif source not in ("timm", "none"):

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW
 
 from adjobs.backbones import Backbone, create_backbone
@@ -21,6 +21,7 @@ from adjobs.methods.contract import BatchComposition, Stage, TrainingImages
 from adjobs.methods.method import Method
 from adjobs.nn.blur import gaussian_blur
 from adjobs.nn.distributed import global_sum
+from adjobs.nn.folding import folded
 from adjobs.synthesis.rectangles import add_noise_rectangles
 from adjobs.types import Batch, Prediction, Simulated, StepLoss
 
@@ -48,6 +49,7 @@ class CDO(Method):
         self.apprentice = apprentice
         self.config = config
         self.difference_stats = difference_stats
+        self._lean_expert: tuple[nn.Module, ...] = ()  # in a tuple, so that it is no module of this one and not stored
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of the apprentice; the expert stays in evaluation mode."""
@@ -58,7 +60,7 @@ class CDO(Method):
     def forward(self, batch: Batch) -> StepLoss:
         """Loss of one step, eq. (8), summed over the feature levels."""
         images, masks, _ = self.simulate(batch)
-        d = self.discrepancies(images)
+        d = discrepancies(*self.features(images, *self._lean_expert), self.config.discrepancy)
         # Rectangles are larger than a position (published code); a labelled scratch may be one pixel wide.
         synthetic = F.interpolate(masks.float(), d.shape[-2:], mode="nearest")[:, 0].bool() | _any_pixel(batch.masks, d)
         # Positions that may or may not be defective contribute nothing.
@@ -77,12 +79,12 @@ class CDO(Method):
         """Discrepancies ``(L, B, h, w)`` of the two networks on ``(B, 3, H, W)`` images in [0, 1], for each feature level."""
         return discrepancies(*self.features(images), self.config.discrepancy)
 
-    def features(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """The expert's and the apprentice's feature maps of the levels used."""
+    def features(self, images: Tensor, expert: nn.Module | None = None) -> tuple[list[Tensor], list[Tensor]]:
+        """The expert's and the apprentice's feature maps of the levels used; ``expert`` stands in for the expert."""
         used = slice(self.config.first_level - 1, None)
         with torch.no_grad():
-            expert = self.expert(images)
-        return expert[used], self.apprentice(images)[used]
+            maps = (expert or self.expert)(images)
+        return maps[used], self.apprentice(images)[used]
 
     def simulate(self, batch: Batch) -> Simulated:
         """Put noise rectangles on the images marked for simulation; masks also hold the labelled defects."""
@@ -115,6 +117,10 @@ class CDO(Method):
         """Both networks' maps without autocast: Mahalanobis distances divide by small variances."""
         with torch.autocast(images.device.type, enabled=False):
             return self.features(images.float())
+
+    def _fold_expert(self) -> None:
+        """Let steps use an expert with fewer operations; not predictions, which a stored model repeats."""
+        self._lean_expert = (folded(self.expert),)
 
     @torch.no_grad()
     def _fit_stats(self, data: TrainingImages, kept: list[Reference]) -> None:
@@ -163,6 +169,7 @@ class CDO(Method):
                 epochs=config.epochs,
                 schedule=lambda progress: config.lr_decay**progress.epoch,
                 fit_statistics=None if self.difference_stats is None else lambda data: self._fit_stats(data, kept),
+                on_stage_start=lambda data: self._fold_expert(),
                 capturable=True,
             )
         ]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from adjobs.backbones import create_embedder
@@ -19,6 +19,7 @@ from adjobs.methods.slsg.graph import SGBlock
 from adjobs.methods.slsg.inpaint import REFERENCE_SIZE, Inpainter
 from adjobs.methods.slsg.loss import anomaly_probability, focal_loss, l1_loss, masked_mean
 from adjobs.methods.slsg.networks import STRIDE, AuxiliaryHead, Encoder, SegmentationDecoder
+from adjobs.nn.folding import folded
 from adjobs.nn.norm import recompute_running_stats
 from adjobs.synthesis.anomalies import SimulationConfig, simulate_anomalies
 from adjobs.synthesis.foreground import level_foreground, otsu_foreground
@@ -44,6 +45,7 @@ class SLSG(Method):
         )
         self.auxiliary = AuxiliaryHead(config.width)
         self._textures = TextureBank(config.textures, config.texture_count, image_size, seed)
+        self._lean_encoder: tuple[nn.Module, ...] = ()  # in a tuple, so that it is no module of this one and not stored
 
     @property
     def encoder(self) -> Encoder:
@@ -62,7 +64,8 @@ class SLSG(Method):
         """Segmentation loss of one step, eq. (11)."""
         config = self.config
         simulated = self.simulate(batch)
-        logits, auxiliary_logits = self._logits(jitter_colour(simulated.images, batch.generator, config.jitter))
+        images = jitter_colour(simulated.images, batch.generator, config.jitter)
+        logits, auxiliary_logits = self._logits(images, *self._lean_encoder)
         # Pixels with an unknown label are ignored.
         known = ~batch.unknown | simulated.masks
         terms = {
@@ -78,10 +81,13 @@ class SLSG(Method):
         logged["p_anomalous"] = masked_mean(probability, simulated.masks)
         return StepLoss(loss, logged)
 
-    def _logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of SegNet and of the auxiliary head, both ``(B, 2, H, W)`` float32; no gradient reaches the encoder."""
+    def _logits(self, images: Tensor, encoder: nn.Module | None = None) -> tuple[Tensor, Tensor]:
+        """Logits of SegNet and of the auxiliary head, both ``(B, 2, H, W)`` float32; no gradient reaches the encoder.
+
+        ``encoder`` stands in for the encoder.
+        """
         with torch.no_grad():
-            maps = self.encoder(self.encoder.normalise(images))
+            maps = (encoder or self.encoder)(self.encoder.normalise(images))
         x = self.graph(maps[-1])
         logits, auxiliary_logits = self.decoder(maps, x).float(), self.auxiliary(x).float()
         return (logits + auxiliary_logits if self.config.sum_logits else logits), auxiliary_logits
@@ -145,6 +151,7 @@ class SLSG(Method):
             steps=config.steps,
             schedule=_cosine_decay,
             prepare=self._prepare_segmentation,
+            on_stage_start=lambda data: self._fold_encoder(),
             size_params=("batch_size", "labelled_per_batch"),
             capturable=True,
         )
@@ -174,6 +181,11 @@ class SLSG(Method):
         self._textures.on(device)
         batches = (self.encoder.normalise(batch.images.to(device)) for batch in data.normal(RECALIBRATION_BATCH))
         recompute_running_stats(self.encoder, batches)
+
+    def _fold_encoder(self) -> None:
+        """Let steps use a frozen encoder with fewer operations; not predictions, which a stored model repeats."""
+        if not self.config.encoder_bn_train:
+            self._lean_encoder = (folded(self.encoder),)
 
     def _inpainting_optimizer(self) -> Optimizer:
         """Generator and discriminator, each with its own learning rate."""
