@@ -11,7 +11,6 @@ from adjobs.cli.train import describe
 from adjobs.config.environment import load_settings
 from adjobs.data.open import open_dataset
 from adjobs.errors import AdjobsError, Stopped
-from adjobs.inference.files import predict_files
 from adjobs.jobs.result import TrainResult
 from adjobs.tracking.layout import RunRef
 from adjobs.tracking.runs import open_reader
@@ -23,9 +22,11 @@ IMAGES = 24  # about as many test images are predicted
 
 def main() -> None:
     """Run the demo and print what it resulted in."""
-    started = subprocess.run([sys.executable, "-m", "adjobs", "up"], stdout=sys.stderr, check=False)
-    if started.returncode:
-        sys.exit(started.returncode)
+    up = subprocess.Popen([sys.executable, "-m", "adjobs", "up"], stdout=sys.stderr)
+    from adjobs.inference.files import predict_files  # with PyTorch, which takes seconds, while the services start
+
+    if up.wait():
+        sys.exit(up.returncode)
     try:
         result = adjobs.train(JOB, backend="ray")
         test = test_images(result)

@@ -115,32 +115,30 @@ def _service_status(state: StackState, name: str) -> ServiceStatus:
 
 
 def _start(config: StackConfig) -> StackState:
-    """Start S3, and then the others side by side: each spends most of its start on one core."""
+    """Start the services side by side: each spends most of its start on one core, or waiting. The queue needs S3 and Ray."""
     logs = credentials.private_folder(config.home / "logs")
     records: dict[str, ServiceRecord] = {}
-    waiting: list[tuple[Service, subprocess.Popen[bytes]]] = []
+    waiting: dict[str, tuple[Service, subprocess.Popen[bytes]]] = {}
 
     def start(service: Service) -> None:
         log = logs / f"{service.name}.log"
         process = processes.start(service.command, service.environment, service.folder, log)
-        waiting.append((service, process))
+        waiting[service.name] = service, process
         records[service.name] = ServiceRecord(process.pid, service.port, service.url, str(log))
 
-    def wait() -> None:
-        while waiting:
-            service, process = waiting.pop()
-            processes.wait_until(service.ready, process, service.title, logs / f"{service.name}.log", _START_SECONDS)
+    def wait(*names: str) -> None:
+        for name in names:
+            service, process = waiting.pop(name)
+            processes.wait_until(service.ready, process, service.title, logs / f"{name}.log", _START_SECONDS)
 
-    _log.info("starting S3 ...")
+    _log.info("starting S3, MLflow, Ray and the queue ...")
     start(components.s3(config))
-    wait()
-    _log.info("starting MLflow and Ray ...")
     start(components.ray(config))
     _migrate(config, logs / "mlflow-migration.log")
     start(components.mlflow(config))
-    wait()
+    wait("s3", "ray")
     start(components.queue(config))
-    wait()
+    wait("mlflow", "queue")
     credentials.write_private(*_mlflow_stamp(config))
     services = {name: records[name] for name in ("s3", "mlflow", "ray", "queue")}
     return StackState(config.stack_id, config.port_base, client_environment(config), services)

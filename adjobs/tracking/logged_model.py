@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 from adjobs.errors import TrackingError, one_line, shorten
 from adjobs.inference.detector_folder import MANIFEST_FILE, Manifest, is_detector, read_manifest
@@ -29,6 +32,7 @@ REQUIREMENTS = (
     "tqdm",
 )
 ARTIFACT = "detector"
+CODE_ARCHIVE = "adjobs.zip"  # pyfunc_model.py imports from it
 
 
 def log_model(run: RunRef, detector: Path, registered: str | None) -> str:
@@ -46,7 +50,7 @@ def log_model(run: RunRef, detector: Path, registered: str | None) -> str:
     from mlflow.models import Model
 
     client = connect(run.tracking_uri)
-    with mlflow_errors(run.tracking_uri):
+    with mlflow_errors(run.tracking_uri), _code_archive() as code:
         # The run alone does not tell MLflow where the model belongs: without this it goes to experiment 0, and to ./mlruns.
         mlflow.set_experiment(experiment_id=client.get_run(run.run_id).info.experiment_id)
         info = Model.log(
@@ -57,11 +61,23 @@ def log_model(run: RunRef, detector: Path, registered: str | None) -> str:
             registered_model_name=registered,
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),
             artifacts={ARTIFACT: str(detector)},
-            code_paths=[str(Path(__file__).parents[1])],
+            code_paths=[str(code)],
             signature=_signature(),
             pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
         )
     return str(info.model_uri)
+
+
+@contextmanager
+def _code_archive() -> Iterator[Path]:
+    """The package as one file: MLflow sends and fetches the files of a folder one by one, and there are hundreds."""
+    package = Path(__file__).parents[1]
+    with TemporaryDirectory(prefix="adjobs-") as folder:
+        archive = Path(folder, CODE_ARCHIVE)
+        with ZipFile(archive, "w", ZIP_DEFLATED) as file:
+            for path in sorted(package.rglob("*.py")):
+                file.write(path, path.relative_to(package.parent))
+        yield archive
 
 
 def log_model_once(run: RunRef, detector: Path, registered: str | None) -> str:
@@ -128,15 +144,17 @@ def download(uri: str, model: str, folder: Path) -> Path:
     Raises:
         TrackingError: there is no such run or model, or the run has no model.
     """
-    import mlflow
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     local = Path(model)
     if is_detector(local):
         return local
-    client = connect(uri)
+    client, path = connect(uri), f"artifacts/{ARTIFACT}"
+    folder.mkdir(parents=True, exist_ok=True)
     with mlflow_errors(uri):
-        downloaded = Path(mlflow.artifacts.download_artifacts(_model_uri(client, model), dst_path=str(folder)))
-    inside = downloaded / "artifacts" / ARTIFACT
+        repository = get_artifact_repository(_model_uri(client, model))
+        # Not the whole model: its code is not needed.
+        inside = Path(repository.download_artifacts(path, str(folder))) if repository.list_artifacts(path) else folder
     if not is_detector(inside):
         raise TrackingError(f"model '{model}': not one that adjobs logged; give a run of 'adjobs train' or a models:/ URI")
     return inside

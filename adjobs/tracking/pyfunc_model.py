@@ -7,8 +7,13 @@ from __future__ import annotations
 
 import base64
 import logging
+import sys
 from pathlib import Path
 from typing import Any
+
+# The code of adjobs lies beside this file in one archive; see adjobs.tracking.logged_model. There is none before it is logged.
+if (_archive := Path(__file__).with_name("code") / "adjobs.zip").exists():
+    sys.path.insert(0, str(_archive))
 
 import mlflow
 import numpy as np

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import NoReturn
 
@@ -154,10 +156,23 @@ def test_train_run_is_described_for_people(run, summary, tmp_path):
 
 
 def test_log_model_holds_no_pickle(summary, tmp_path):
-    folder = download(summary["tracking_uri"], summary["run_id"], tmp_path).parents[1]
+    import mlflow
+
+    mlflow.set_tracking_uri(summary["tracking_uri"])
+    folder = Path(mlflow.artifacts.download_artifacts(summary["model"], dst_path=str(tmp_path)))
     suffixes = {path.suffix for path in folder.rglob("*") if path.is_file() and "code" not in path.parts}
     assert ".safetensors" in suffixes
     assert not suffixes & {".pkl", ".pickle", ".pt", ".pth", ".bin"}
+
+
+def test_logged_model_brings_the_code_of_adjobs(summary, tmp_path):
+    code = (
+        f"import mlflow; mlflow.set_tracking_uri({summary['tracking_uri']!r}); "
+        f"mlflow.pyfunc.load_model({summary['model']!r}, dst_path={str(tmp_path)!r}); "
+        "import adjobs.inference.detector as module; print(module.__file__)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.stdout.strip().endswith("code/adjobs.zip/adjobs/inference/detector.py"), result.stderr
 
 
 @pytest.mark.parametrize("split", ["val", "test"])

@@ -162,7 +162,7 @@ def test_up_service_exits_is_explained_and_the_others_are_stopped(
         up(home)
     log = home / "logs" / "ray.log"
     assert str(caught.value) == f"RAY exited with status 1: ValueError: the fuse is blown; see {log}"
-    assert caplog.messages == ["starting S3 ...", "starting MLflow and Ray ...", "stopping what was started ..."]
+    assert caplog.messages == ["starting S3, MLflow, Ray and the queue ...", "stopping what was started ..."]
     assert count(home) == 0
     assert not stack_file(home).exists()
 
@@ -238,7 +238,7 @@ def test_verbs_of_the_stack(home: Path) -> None:
 
     started = run("up", "--port-base", str(lifecycle.PORT_BASE), "--cpus", "1")
     assert started.exit_code == 0
-    assert started.stderr.splitlines() == ["starting S3 ...", "starting MLflow and Ray ..."]
+    assert started.stderr.splitlines() == ["starting S3, MLflow, Ray and the queue ..."]
     assert started.stdout.splitlines()[0].split() == ["service", "state", "pid", "url", "memory", "uptime"]
     login = f"to log in to MLflow: user adjobs, password in {home}/credentials/mlflow-password"
     assert login in started.stdout
