@@ -26,8 +26,7 @@ def folded(network: nn.Module, example: Tensor | None = None) -> nn.Module:
         example: input of the network; None: an image of noise.
     """
     if example is None:
-        device = next(network.parameters()).device
-        example = torch.rand(EXAMPLE_SHAPE, generator=torch.Generator().manual_seed(0)).to(device)
+        example = torch.rand(EXAMPLE_SHAPE, generator=torch.Generator().manual_seed(0)).to(next(network.parameters()))
     plain = copy.deepcopy(network).requires_grad_(False).eval()
     candidate = copy.deepcopy(plain)
     with torch.no_grad():
