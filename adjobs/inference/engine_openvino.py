@@ -22,6 +22,7 @@ from adjobs.types import Prediction
 
 SCORE, MAP = "score", "map"  # names of outputs; further scores have their own, after a prefix
 EXTRA = "extra "
+HALF_SPLIT = 2.0**13 + 1  # leaves 11 of the 24 bits of float32's significand
 
 
 class OpenVINOEngine:
@@ -109,8 +110,10 @@ def _convert(method: Method, example: Tensor) -> openvino.Model:
     kept = torch.export.default_decompositions()
     for operation in ops_to_not_decompose():
         kept.pop(operation, None)  # type: ignore[no-untyped-call]
+    graph = exported.run_decompositions(kept).module()
+    _write_out_half_rounding(graph)
     # Not through openvino.convert_model, which reports its use to Google Analytics.
-    decoder = TorchFXPythonDecoder(exported.run_decompositions(kept).module(), dynamic_shapes=False)
+    decoder = TorchFXPythonDecoder(graph, dynamic_shapes=False)
     frontend = FrontEndManager().load_by_framework("pytorch")
     model = frontend.convert(frontend.load(decoder))
     # OpenVINO 2026.4 divides sums by wrong numbers in a model as it comes from the converter, not in one that is read.
@@ -120,3 +123,20 @@ def _convert(method: Method, example: Tensor) -> openvino.Model:
         core = openvino.Core()
         core.set_property({"ENABLE_MMAP": False})  # the file is deleted
         return core.read_model(path)
+
+
+def _write_out_half_rounding(module: Any) -> None:
+    """Round to half precision by float32 arithmetic (Veltkamp's splitting), because OpenVINO leaves conversions to half out."""
+    aten = torch.ops.aten
+    for node in module.graph.find_nodes(op="call_function", target=aten._to_copy.default):
+        if node.kwargs.get("dtype") is not torch.float16:
+            continue
+        value = node.args[0]
+        with module.graph.inserting_before(node):
+            scaled = module.graph.call_function(aten.mul.Tensor, (value, HALF_SPLIT))
+            low = module.graph.call_function(aten.sub.Tensor, (scaled, value))
+            rounded = module.graph.call_function(aten.sub.Tensor, (scaled, low))
+        for added in (scaled, low, rounded):
+            added.meta = dict(value.meta)
+        node.args = (rounded,)
+    module.recompile()
