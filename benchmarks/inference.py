@@ -2,9 +2,9 @@
 
     python benchmarks/inference.py [--batch 1 16] [--seconds 20] [--anomalib]
 
-Times are from uint8 pixels to score and map in memory. Weights and images are random, since their values do not matter here. The
-engines take turns call by call, so that other load on the machine slows all of them. With several threads it slows PyTorch most:
-there, ``taskset -c 0`` is fairer. ``--anomalib`` adds anomalib's PaDiM and PatchCore, which must be importable; they are converted
+Times are from uint8 pixels to score and map in memory. Weights and images are random: their values do not matter here. The
+engines take turns call by call, so that other load on the machine slows all of them. With several threads it slows PyTorch most;
+``taskset -c 0`` is fairer. ``--anomalib`` adds anomalib's PaDiM and PatchCore, which must be importable; both are converted
 in the same way and timed in the same rounds.
 """
 
