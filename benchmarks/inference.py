@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from adjobs import methods
 from adjobs.evaluation.evaluate import DeviceConfig, PredictionArrays
 from adjobs.inference.engine import Engine, drawn_images
-from adjobs.inference.engine_openvino import OpenVINOEngine
 from adjobs.inference.engine_torch import TorchEngine
 from adjobs.types import Prediction
 
@@ -99,6 +98,8 @@ def build_peers(size: int) -> Iterator[tuple[str, Peer]]:
 
 def make_row(name: str, method: Any, size: int) -> Row:
     """All engines of a method."""
+    from adjobs.inference.engine_openvino import OpenVINOEngine  # an optional package
+
     method = method.eval().to(memory_format=torch.channels_last)
     engines: dict[str, Engine] = {"PyTorch": TorchEngine(method, DeviceConfig(torch.device("cpu")))}
     for precision in ("f32", "bf16"):
