@@ -27,7 +27,7 @@ EngineName = Literal["auto", "torch", "openvino"]
 CONVERT_AFTER = 128  # images: then about as much time is lost by not having converted as a conversion takes
 CHECK_IMAGES = 4  # of those that were predicted last
 # Largest difference from PyTorch, relative to the largest score or to the range of the maps. Rounding is below 1e-5, but some
-# methods round features to half precision, and a value near the middle between two of these goes to the other one.
+# methods round features to half precision, and a value near the middle between two of these may go to the other one.
 TOLERANCE = 1e-3
 
 
