@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from adjobs.comparison.result import ComparisonResult
     from adjobs.evaluation.result import EvaluationResult
     from adjobs.inference.detector import Detector, ImageInput, ImagePrediction
+    from adjobs.inference.engine import EngineName
     from adjobs.jobs.result import TrainResult
     from adjobs.jobs.run import Backend, OnProgress
     from adjobs.tuning.result import SearchResult
@@ -144,23 +145,26 @@ def predict(
     return [detector(images)] if isinstance(images, ImageInput) else detector(images)
 
 
-def load_detector(model: str | Path, *, device: str = "auto") -> Detector:
+def load_detector(model: str | Path, *, device: str = "auto", engine: EngineName = "auto") -> Detector:
     """Load a trained detector.
 
     Args:
         model: a run id, ``models:/name/version``, ``models:/name@alias``, ``models:/m-…``, or a folder that holds a detector.
         device: ``auto`` (a GPU where there is one), or a torch device.
+        engine: what computes: ``torch``, ``openvino`` (on processors; compiled now, in seconds), or ``auto``; see
+            :func:`adjobs.inference.engine.create_engine`.
 
     Raises:
         TrackingError: MLflow does not answer, or there is no such run or model.
         StorageError: it is not a detector.
+        JobError: the device or the engine is not available.
     """
     from adjobs.inference.detector import Detector
     from adjobs.tracking.runs import detector_folder
 
     settings = load_settings()
     with detector_folder(settings.tracking_uri, settings.home, model) as folder:
-        return Detector.load(folder, device)
+        return Detector.load(folder, device, engine)
 
 
 def evaluate(model: str | Path, data: str | Path, *, format: str = "auto", device: str = "auto") -> EvaluationResult:

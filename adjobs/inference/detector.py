@@ -14,8 +14,9 @@ from PIL import Image
 from adjobs import devices
 from adjobs.data.images import DecodedImage, decode_array, decode_details, decode_opened, stretch
 from adjobs.errors import DataError, JobError, StorageError, one_line
-from adjobs.evaluation.evaluate import EVAL_BATCH, DeviceConfig, PredictionArrays, check_finite, evaluation_mode, predict_images
+from adjobs.evaluation.evaluate import EVAL_BATCH, DeviceConfig, PredictionArrays, check_finite
 from adjobs.inference.detector_folder import Manifest, load_method, read_manifest
+from adjobs.inference.engine import EngineName, create_engine
 from adjobs.inference.regions import Region, find_regions
 from adjobs.methods.method import Method
 
@@ -63,28 +64,32 @@ class Detector:
         manifest: what its folder says.
     """
 
-    def __init__(self, method: Method, manifest: Manifest, device: torch.device) -> None:
+    def __init__(self, method: Method, manifest: Manifest, device: torch.device, engine: EngineName = "auto") -> None:
         self.method = method.to(device).to(memory_format=torch.channels_last).eval()
         self.device_config = DeviceConfig(device)
         self.manifest = manifest
+        self._engine = create_engine(engine, self.method, manifest.image_size, self.device_config)
 
     @classmethod
-    def load(cls, folder: Path, device: str = "auto") -> Self:
+    def load(cls, folder: Path, device: str = "auto", engine: EngineName = "auto") -> Self:
         """Read a folder that :func:`adjobs.inference.detector_folder.save` wrote.
 
         Args:
             folder: the folder.
             device: ``auto`` (a GPU where there is one), or a torch device.
+            engine: what computes: ``torch``, ``openvino`` (on processors; compiled now, in seconds), or ``auto``; see
+                :func:`adjobs.inference.engine.create_engine`.
 
         Raises:
             StorageError: the folder holds no detector, one of another format, or one that was damaged.
-            JobError: the device is not available.
+            JobError: the device or the engine is not available.
         """
         torch_device = resolve_device(device)
         manifest = read_manifest(folder)
-        detector = cls(load_method(folder, manifest), manifest, torch_device)
+        method = load_method(folder, manifest)
         noise = np.random.default_rng(0).integers(0, 256, (1, manifest.image_size, manifest.image_size, 3), np.uint8)
         try:  # better now than at the first image: stored indices may be out of range, or a memory bank empty
+            detector = cls(method, manifest, torch_device, engine)
             detector.predict_arrays(noise)
         except (RuntimeError, MemoryError, ValueError, TypeError, ArithmeticError, LookupError) as error:
             raise StorageError(
@@ -151,9 +156,8 @@ class Detector:
         return ImagePrediction(score, self.threshold, decision, anomaly_map, defect_mask, regions, region_mask)
 
     def predict_arrays(self, images: np.ndarray) -> PredictionArrays:
-        """Predict ``(B, S, S, 3)`` uint8 images of the detector's own size, all in one batch."""
-        with evaluation_mode(self.method):
-            return predict_images(self.method, images, self.device_config)
+        """Predict ``(B, S, S, 3)`` uint8 images of the detector's own size."""
+        return self._engine.predict(images)
 
     def read_image(self, source: object, name: str = "image") -> DecodedImage:
         """Decode an image as those that the detector was trained on.

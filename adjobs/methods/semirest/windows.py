@@ -57,6 +57,6 @@ def average_windows(predictions: Tensor, positions: Tensor, images: int, grid: i
     image, row, column = positions.unbind(1)
     flat = (image[:, None, None] * grid + (row[:, None] + offsets)[:, :, None]) * grid + (column[:, None] + offsets)[:, None, :]
     sums, counts = (torch.zeros(images * grid * grid, device=predictions.device) for _ in range(2))
-    sums.index_add_(0, flat.flatten(), predictions.float().flatten())
-    counts.index_add_(0, flat.flatten(), torch.ones_like(predictions, dtype=torch.float).flatten())
+    sums.scatter_add_(0, flat.flatten(), predictions.float().flatten())
+    counts.scatter_add_(0, flat.flatten(), torch.ones_like(predictions, dtype=torch.float).flatten())
     return (sums / counts).view(images, grid, grid)

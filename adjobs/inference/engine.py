@@ -1,0 +1,144 @@
+"""Engines compute what a method predicts; a detector chooses one by its device and by what is installed.
+
+A method states its prediction in PyTorch. An engine computes the same up to rounding: `TorchEngine` calls the method,
+`OpenVINOEngine` runs a graph that was compiled for this processor. What a compiled graph predicts is compared with PyTorch before
+it is used.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import numpy as np
+from PIL import Image
+
+from adjobs.errors import JobError, one_line
+from adjobs.evaluation.evaluate import DeviceConfig, PredictionArrays
+from adjobs.inference.engine_torch import TorchEngine
+from adjobs.methods.method import Method
+
+log = logging.getLogger(__name__)
+
+EngineName = Literal["auto", "torch", "openvino"]
+
+CONVERT_AFTER = 128  # images: then about as much time is lost by not having converted as a conversion takes
+CHECK_IMAGES = 4  # of those that were predicted last
+# Largest difference from PyTorch, relative to the largest score or to the range of the maps. Rounding is below 1e-5, but some
+# methods round features to half precision, and a value near the middle between two of these may go to the other one.
+TOLERANCE = 1e-3
+
+
+class Engine(Protocol):
+    """Computes predictions."""
+
+    def predict(self, images: np.ndarray) -> PredictionArrays:
+        """Predict ``(B, S, S, 3)`` uint8 images of the detector's size, for every B ≥ 1."""
+        ...
+
+
+class AdaptiveEngine:
+    """One engine for the first `CONVERT_AFTER` images, and another from then on, if it predicts the same.
+
+    Args:
+        first: needs no preparation.
+        build: prepares the other engine, in seconds.
+    """
+
+    def __init__(self, first: Engine, build: Callable[[], Engine]) -> None:
+        self._engine, self._count = first, 0
+        self._build: Callable[[], Engine] | None = build
+
+    def predict(self, images: np.ndarray) -> PredictionArrays:
+        """Predict ``(B, S, S, 3)`` uint8 images; the call that completes the first images also prepares the other engine."""
+        predicted = self._engine.predict(images)
+        self._count += len(images)
+        if self._build is not None and self._count >= CONVERT_AFTER:
+            build, self._build = self._build, None
+            self._engine = checked(build, self._engine, images[-CHECK_IMAGES:])
+        return predicted
+
+
+def create_engine(name: EngineName, method: Method, image_size: int, device_config: DeviceConfig) -> Engine:
+    """The engine of a detector.
+
+    Args:
+        name: ``torch``, ``openvino``, or ``auto``: on a processor with OpenVINO installed, PyTorch for the first `CONVERT_AFTER`
+            images and OpenVINO from then on; otherwise PyTorch.
+        method: on its device.
+        image_size: S.
+        device_config: where the method is.
+
+    Raises:
+        JobError: unknown name, or OpenVINO is not installed, or not for this device.
+    """
+    on_cpu, installed = device_config.device.type == "cpu", importlib.util.find_spec("openvino") is not None
+    if name not in ("auto", "torch", "openvino"):
+        raise JobError(f"engine: got {name!r}, available are auto, torch, openvino")
+    if name == "openvino" and not on_cpu:
+        raise JobError(f"engine: openvino computes on processors, the device is {device_config.device}; give device cpu")
+    if name == "openvino" and not installed:
+        raise JobError("engine: openvino is not installed; run: pip install 'adjobs[openvino]', or give engine auto or torch")
+    torch_engine = TorchEngine(method, device_config)
+    if name == "torch" or not (on_cpu and installed):
+        return torch_engine
+
+    def build() -> Engine:
+        from adjobs.inference.engine_openvino import OpenVINOEngine
+
+        return OpenVINOEngine(method, image_size)
+
+    if name == "openvino":
+        return checked(build, torch_engine, drawn_images(image_size))
+    return AdaptiveEngine(torch_engine, build)
+
+
+def checked(build: Callable[[], Engine], reference: Engine, images: np.ndarray) -> Engine:
+    """The engine that ``build`` makes; ``reference``, with a warning, if it cannot be made or predicts something else."""
+    expected = reference.predict(images)
+    try:
+        engine = build()
+        difference = find_difference(expected, engine.predict(images))
+    except Exception as error:  # converters and compilers raise many unrelated classes
+        difference = f"its graph cannot be made ({one_line(error)[:200]})"
+        engine = reference
+    if difference is None:
+        return engine
+    log.warning("the method is computed by PyTorch instead of OpenVINO: %s", difference)
+    return reference
+
+
+def find_difference(expected: PredictionArrays, actual: PredictionArrays) -> str | None:
+    """Where two predictions of the same images differ by more than `TOLERANCE`, and by how much; None if they agree.
+
+    Predictions that are not finite never agree: runtimes treat NaN differently.
+    """
+    scores = {"the score": (expected.score, actual.score)}
+    scores |= {f"the score {name}": (values, actual.extra_scores[name]) for name, values in expected.extra_scores.items()}
+    for name, (values, others) in scores.items():
+        if not _agree(values, others, float(np.abs(values).max())):
+            return f"{name} is {_farthest(values, others)}"
+    if expected.anomaly_maps is not None and actual.anomaly_maps is not None:
+        maps, others = expected.anomaly_maps, actual.anomaly_maps
+        if not _agree(maps, others, float(np.ptp(maps)) or float(np.abs(maps).max())):
+            return f"a pixel of the anomaly map is {_farthest(maps, others)}"
+    return None
+
+
+def _agree(values: np.ndarray, others: np.ndarray, scale: float) -> bool:
+    return bool((np.abs(values - others) <= TOLERANCE * scale).all())  # False where NaN
+
+
+def _farthest(values: np.ndarray, others: np.ndarray) -> str:
+    index = int(np.nan_to_num(np.abs(values - others), nan=np.inf).argmax())
+    return f"{others.flat[index]:.6g}, by PyTorch {values.flat[index]:.6g}"
+
+
+def drawn_images(size: int) -> np.ndarray:
+    """Noise, and a picture as smooth as most photographs are, ``(2, S, S, 3)`` uint8."""
+    rng = np.random.default_rng(0)
+    noise, coarse = (rng.integers(0, 256, (side, side, 3), np.uint8) for side in (size, 8))
+    smooth = np.asarray(Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC))
+    return np.stack([noise, smooth])

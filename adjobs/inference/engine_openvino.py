@@ -1,0 +1,142 @@
+"""Predictions by OpenVINO: everything from pixels to scores and anomaly map is one graph, compiled for this processor."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import numpy as np
+import openvino
+import torch
+from openvino.frontend import FrontEndManager
+from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
+from openvino.frontend.pytorch.torchdynamo.export_decompositions import ops_to_not_decompose
+from torch import Tensor, nn
+
+from adjobs.evaluation.evaluate import PredictionArrays, evaluation_mode
+from adjobs.methods.method import Method
+from adjobs.parallel import cores
+from adjobs.types import Prediction
+
+SCORE, MAP = "score", "map"  # names of outputs; further scores have their own, after a prefix
+EXTRA = "extra "
+HALF_SPLIT = 2.0**13 + 1  # leaves 11 of the 24 bits of float32's significand
+
+
+class OpenVINOEngine:
+    """A method's prediction as a compiled graph for one image; images of a batch are computed one after another.
+
+    On a processor, batches gain nothing over single images, and with this an image's prediction does not depend on its batch.
+
+    Args:
+        method: on the CPU; it is neither changed nor kept.
+        image_size: height and width of the images, in pixels.
+        precision: in which networks are computed. ``bf16``, OpenVINO's own choice on processors that multiply it in hardware,
+            changes maps by percents of their range.
+
+    Raises:
+        Exception: the method cannot be exported or converted; which class depends on the reason.
+    """
+
+    def __init__(self, method: Method, image_size: int, precision: Literal["f32", "bf16"] = "f32") -> None:
+        shape = (1, image_size, image_size, 3)
+        example = torch.zeros(shape, dtype=torch.uint8)
+        with evaluation_mode(method):
+            prediction = method.predict(_to_float(example))
+        named = _named_outputs(prediction)
+        unique = _Flat.outputs(prediction)
+        self._outputs = {name: next(i for i, each in enumerate(unique) if each is value) for name, value in named.items()}
+        hints = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": cores(),
+        }
+        compiled = openvino.Core().compile_model(_convert(method, example), "CPU", hints)
+        self._request, self._lock = compiled.create_infer_request(), threading.Lock()
+
+    def predict(self, images: np.ndarray) -> PredictionArrays:
+        """Predict ``(B, S, S, 3)`` uint8 images."""
+        with self._lock:  # a request computes one image at a time
+            rows = [self._infer(images[i : i + 1]) for i in range(len(images))]
+        arrays = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+        maps = arrays[MAP][:, 0].astype(np.float32, copy=False) if MAP in arrays else None
+        extra_scores = {name.removeprefix(EXTRA): arrays[name].astype(np.float64) for name in arrays if name.startswith(EXTRA)}
+        return PredictionArrays(arrays[SCORE].astype(np.float64), maps, extra_scores)
+
+    def _infer(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        results: Any = self._request.infer([np.ascontiguousarray(image)])
+        return {name: results[index] for name, index in self._outputs.items()}
+
+
+class _Flat(nn.Module):
+    """A method's prediction of uint8 images as a tuple of tensors, none of them twice."""
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return self.outputs(self.method.predict(_to_float(images)))
+
+    @staticmethod
+    def outputs(prediction: Prediction) -> tuple[Tensor, ...]:
+        """The tensors of a prediction; OpenVINO refuses a graph with an output under two names."""
+        return tuple({id(value): value for value in _named_outputs(prediction).values()}.values())
+
+
+def _named_outputs(prediction: Prediction) -> dict[str, Tensor]:
+    """Score, map and extra scores by name."""
+    maps = {} if prediction.anomaly_map is None else {MAP: prediction.anomaly_map}
+    extra_scores = {EXTRA + name: values for name, values in (prediction.extra_scores or {}).items()}
+    return {SCORE: prediction.score, **maps, **extra_scores}
+
+
+def _to_float(images: Tensor) -> Tensor:
+    """As :func:`adjobs.data.batches.to_float`, from tensors."""
+    return images.permute(0, 3, 1, 2).to(torch.float32) / 255
+
+
+def _convert(method: Method, example: Tensor) -> openvino.Model:
+    """The graph of a method for images of the shape of ``example``."""
+    was_training = method.training
+    method.eval()
+    try:
+        with torch.no_grad():
+            exported = torch.export.export(_Flat(method).eval(), (example,), strict=False)
+    finally:
+        method.train(was_training)
+    kept = torch.export.default_decompositions()
+    for operation in ops_to_not_decompose():
+        kept.pop(operation, None)  # type: ignore[no-untyped-call]
+    graph = exported.run_decompositions(kept).module()
+    _write_out_half_rounding(graph)
+    # Not through openvino.convert_model, which reports its use to Google Analytics.
+    decoder = TorchFXPythonDecoder(graph, dynamic_shapes=False)
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    model = frontend.convert(frontend.load(decoder))
+    # OpenVINO 2026.4 divides sums by wrong numbers in a model as it comes from the converter, not in one that is read.
+    with TemporaryDirectory(prefix="adjobs-") as folder:
+        path = Path(folder) / "model.xml"
+        openvino.save_model(model, path, compress_to_fp16=False)
+        core = openvino.Core()
+        core.set_property({"ENABLE_MMAP": False})  # the file is deleted
+        return core.read_model(path)
+
+
+def _write_out_half_rounding(module: Any) -> None:
+    """Round to half precision by float32 arithmetic (Veltkamp's splitting), because OpenVINO leaves conversions to half out."""
+    aten = torch.ops.aten
+    for node in module.graph.find_nodes(op="call_function", target=aten._to_copy.default):
+        if node.kwargs.get("dtype") is not torch.float16:
+            continue
+        value = node.args[0]
+        with module.graph.inserting_before(node):
+            scaled = module.graph.call_function(aten.mul.Tensor, (value, HALF_SPLIT))
+            low = module.graph.call_function(aten.sub.Tensor, (scaled, value))
+            rounded = module.graph.call_function(aten.sub.Tensor, (scaled, low))
+        for added in (scaled, low, rounded):
+            added.meta = dict(value.meta)
+        node.args = (rounded,)
+    module.recompile()
