@@ -37,7 +37,7 @@ def draw_noise(folder: Path, count: int) -> list[Path]:
 def cdo_detector(paths: list[Path]) -> Detector:
     """A network with random weights, and thresholds between the scores and the pixels of some images."""
     module = methods.load("cdo")
-    config = module.config(backbone="resnet18", weights="none", distance="euclidean")
+    config = module.config(backbone="resnet18", weights="none", distance="euclidean", last_level=1)
     device = torch.device("cpu")
     method = module.build(config, image_size=SIDE, seed=0)
     predictions = Detector(method, make_manifest(image_size=SIDE), device)(list(paths))
