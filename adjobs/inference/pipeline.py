@@ -33,7 +33,7 @@ from adjobs.inference.detector import Detector
 from adjobs.inference.overlay import shrink
 from adjobs.parallel import cores
 
-CPU_BATCH = 4  # larger ones leave the caches at 256 px; single images at 128 px are too little work for each call of an operator
+CPU_BATCH = 4  # on two cores CDO is slower with 1 and 2 and no faster with 8; LIAC at 256 px, alone, is faster with 2
 BATCHES_AHEAD = 2  # that are read while others are in the network
 BATCHES_BEHIND = 2  # that may wait for their results; beyond them no more are started
 
