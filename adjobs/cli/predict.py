@@ -39,6 +39,7 @@ def command(images: tuple[str, ...], model: str, out: Path, follow_links: bool) 
     """
     from adjobs.api import load_detector
     from adjobs.inference.files import LINES_FILE, find_images, open_output, predict_files
+    from adjobs.inference.pipeline import one_thread_per_network
 
     paths, links = find_images(images, follow_links=follow_links)
     if links:
@@ -48,10 +49,11 @@ def command(images: tuple[str, ...], model: str, out: Path, follow_links: bool) 
     out = open_output(paths, out).path  # before the detector is loaded
     detector = load_detector(model)
     lines = []
-    for line in predict_files(detector, paths, out):
-        lines.append(line)
-        if sys.stderr.isatty():
-            click.echo(f"\r{len(lines)} of {len(paths)}", nl=len(lines) == len(paths), err=True)
+    with one_thread_per_network():
+        for line in predict_files(detector, paths, out):
+            lines.append(line)
+            if sys.stderr.isatty():
+                click.echo(f"\r{len(lines)} of {len(paths)}", nl=len(lines) == len(paths), err=True)
     unusual = [line for line in lines if "warning" in line]
     if unusual:
         first = printable(f"{unusual[0]['path']}: {unusual[0]['warning']}")

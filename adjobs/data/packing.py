@@ -109,10 +109,11 @@ class BatchPacker:
         fields[1, simulated_rows] = 1
         fields[3] = [self.row_of[index] for index in positions]
         if self.resident is None:
-            images, labels = self._pixels(buffer)
-            np.take(self.images, indices, axis=0, out=images.numpy(), mode="clip")  # "raise" would copy twice
+            # By NumPy: PyTorch would start further threads for the thread that packs, which take the cores from the step.
+            images, labels = (values.numpy() for values in self._pixels(buffer))
+            np.take(self.images, indices, axis=0, out=images, mode="clip")  # "raise" would copy twice
             for i, index in enumerate(positions):  # every pixel of a normal image is normal
-                labels[i] = torch.from_numpy(self.pixel_labels(index)) if self.label_of[index] else NORMAL
+                labels[i] = self.pixel_labels(index) if self.label_of[index] else NORMAL
         return PackedBatch(buffer, simulated_rows)
 
     def unpack(self, packed: PackedBatch, generator: Generator) -> Batch:

@@ -141,19 +141,30 @@ class Detector:
         check_finite(arrays, names)
         maps: list[np.ndarray | None] = [None] * len(images) if arrays.anomaly_maps is None else list(arrays.anomaly_maps)
         return [
-            replace(self._decide(float(score), anomaly_map, each.image.size), warning=self._warning(each))
+            self.decide(float(score), anomaly_map, each.image.size, self.manifest.image_reading.warning(each.range))
             for score, anomaly_map, each in zip(arrays.score, maps, decoded, strict=True)
         ]
 
-    def _decide(self, score: float, anomaly_map: np.ndarray | None, size: tuple[int, int]) -> ImagePrediction:
+    def decide(
+        self, score: float, anomaly_map: np.ndarray | None, size: tuple[int, int], warning: str | None = None
+    ) -> ImagePrediction:
+        """What follows from the score of an image.
+
+        Args:
+            score: finite.
+            anomaly_map: ``(S, S)`` float32 at the detector's own size, or None for methods that do not localise.
+            size: width and height of the image in pixels.
+            warning: how the image differs from those that the detector was trained on.
+        """
         decision: Literal["normal", "anomalous"] = "anomalous" if score >= self.threshold else "normal"
+        prediction = ImagePrediction(score, self.threshold, decision, anomaly_map, warning=warning)
         if anomaly_map is None or self.pixel_threshold is None:
-            return ImagePrediction(score, self.threshold, decision, anomaly_map)
+            return prediction
         defect_mask = anomaly_map >= self.pixel_threshold
         if decision == "normal":
-            return ImagePrediction(score, self.threshold, decision, anomaly_map, defect_mask)
+            return replace(prediction, defect_mask=defect_mask)
         regions, region_mask = find_regions(defect_mask, size)
-        return ImagePrediction(score, self.threshold, decision, anomaly_map, defect_mask, regions, region_mask)
+        return replace(prediction, defect_mask=defect_mask, regions=regions, region_mask=region_mask)
 
     def predict_arrays(self, images: np.ndarray) -> PredictionArrays:
         """Predict ``(B, S, S, 3)`` uint8 images of the detector's own size."""
@@ -182,9 +193,6 @@ class Detector:
             f"{name}: got {type(source).__name__}; give a path, bytes of an image file, a PIL image, a uint8 or uint16 array, "
             "or a list of these"
         )
-
-    def _warning(self, image: DecodedImage) -> str | None:
-        return self.manifest.image_reading.warning(image.range)
 
 
 def resolve_device(name: str) -> torch.device:

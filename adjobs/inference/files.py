@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
-import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,8 @@ from adjobs.data.reading import ReadContext
 from adjobs.data.walk import IMAGE_SUFFIXES, image_files
 from adjobs.errors import AdjobsError, DataError, StorageError, one_line, printable
 from adjobs.inference.detector import Detector
-from adjobs.inference.overlay import draw_overlay
+from adjobs.inference.overlay import draw_overlay, save_overlay
+from adjobs.inference.pipeline import ScoredFile, predict_ahead
 from adjobs.storage.outputs import OutputFolder, written_names
 
 LINES_FILE = "predictions.jsonl"
@@ -95,46 +96,59 @@ def open_output(paths: Iterable[Path], out: Path) -> OutputFolder:
 
 
 def predict_files(detector: Detector, paths: Iterable[Path], out: Path) -> Iterator[dict[str, Any]]:
-    """Predict one file after the other; overlays and a file of JSON lines are written to ``out``.
+    """Predict files; overlays and a file of JSON lines are written to ``out``, in the order of the files.
+
+    Files are read, predicted and drawn at the same time, see :mod:`adjobs.inference.pipeline`. Scores may differ from those of
+    single images by the rounding of batches, relative 1e-5 at most; they are the same every time.
 
     Yields:
-        For each file: path and error if it cannot be predicted, otherwise path, score, decision, threshold, milliseconds;
-        defect_area, the share of pixels at or above the pixel threshold, in [0, 1], None without anomaly maps; regions, of an
-        anomalous image, see :func:`adjobs.inference.regions.find_regions`; warning, only of an image that differs in bit depth or
-        range of values from the training images; and for methods with anomaly maps overlay, the path of
-        the image drawn. An error of one file never ends the others.
+        For each file: path and error if it cannot be predicted, otherwise path, score, decision, threshold; milliseconds that
+        reading took, plus the image's share of its batch in the network; defect_area, the share of pixels at or above the pixel
+        threshold, in [0, 1], None without anomaly maps; regions, of an anomalous image, see
+        :func:`adjobs.inference.regions.find_regions`; warning, only of an image that differs in bit depth or range of values from
+        the training images; and for methods with anomaly maps overlay, the path of the image drawn. An error of one file never
+        ends the others. A line is in the file before it is yielded.
 
     Raises:
         StorageError: see :func:`open_output`, or the lines cannot be written.
     """
     paths = list(paths)
     folder = open_output(paths, out)
-    with folder.open_lines(LINES_FILE) as lines:
-        for path, overlay in zip(paths, _overlay_names(paths, folder.path), strict=True):
+    overlays = _overlay_names(paths, folder.path)
+
+    def finish(index: int, outcome: ScoredFile | Exception) -> dict[str, Any]:
+        if not isinstance(outcome, Exception):
             try:
-                line = _predict(detector, path, folder, overlay)
-            except AdjobsError as error:
-                line = {"path": str(path), "error": str(error)}
-            except Exception as error:  # too little memory, a full disk, a fault of a method
-                cause = (error.strerror if isinstance(error, OSError) else None) or f"{type(error).__name__}: {one_line(error)}"
-                line = {"path": str(path), "error": printable(f"{path}: cannot be predicted ({cause})")}
+                return _finish(detector, outcome, folder, overlays[index])
+            except Exception as error:  # a full disk, too little memory
+                outcome = error
+        return {"path": str(paths[index]), "error": _describe(paths[index], outcome)}
+
+    with folder.open_lines(LINES_FILE) as lines, closing(predict_ahead(detector, paths, finish)) as finished:
+        for line in finished:
             lines.append(json.dumps(line, allow_nan=False))  # at once: a run that is stopped keeps what it has done
             yield line
 
 
-def _predict(detector: Detector, path: Path, folder: OutputFolder, overlay: str) -> dict[str, Any]:
-    if not path.is_file():
-        raise DataError(f"{path}: is not a regular file; give images, or folders of images")
-    started_at = time.perf_counter()
-    decoded = detector.read_image(path)
-    (prediction,) = detector.predict_batch([decoded], [str(path)])
-    milliseconds = 1000 * (time.perf_counter() - started_at)
+def _describe(path: Path, error: Exception) -> str:
+    """Why a file has no prediction, on one line."""
+    if isinstance(error, AdjobsError):
+        return str(error)
+    # Too little memory, a full disk, a fault of a method.
+    cause = (error.strerror if isinstance(error, OSError) else None) or f"{type(error).__name__}: {one_line(error)}"
+    return printable(f"{path}: cannot be predicted ({cause})")
+
+
+def _finish(detector: Detector, scored: ScoredFile, folder: OutputFolder, overlay: str) -> dict[str, Any]:
+    """Decide, and draw the overlay."""
+    image = scored.image
+    prediction = detector.decide(scored.score, scored.anomaly_map, image.size, image.warning)
     line: dict[str, Any] = {
-        "path": str(path),
+        "path": str(image.path),
         "score": prediction.score,
         "decision": prediction.decision,
         "threshold": prediction.threshold,
-        "milliseconds": round(milliseconds, 2),
+        "milliseconds": round(scored.milliseconds, 2),
         "defect_area": prediction.defect_area,
         "regions": [list(region) for region in prediction.regions],
     }
@@ -144,9 +158,9 @@ def _predict(detector: Detector, path: Path, folder: OutputFolder, overlay: str)
         # Not every method's map is on the scale of its score.
         threshold = detector.threshold if detector.pixel_threshold is None else detector.pixel_threshold
         floor = detector.manifest.map_floor or 0.0
-        drawn = draw_overlay(decoded.image, prediction.anomaly_map, floor, threshold, prediction.region_mask)
+        drawn = draw_overlay(image.shrunk, prediction.anomaly_map, floor, threshold, prediction.region_mask)
         with folder.write(overlay) as temporary:
-            drawn.save(temporary, "PNG")
+            save_overlay(drawn, temporary)
         line["overlay"] = str(folder.path / overlay)
     return line
 

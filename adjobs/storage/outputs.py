@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -58,6 +59,8 @@ def refuse_images_in(root: Path, path: Path) -> None:
 class OutputFolder:
     """A folder for the results of a verb, of one process at a time from the first file that is written.
 
+    Its threads may write different files at the same time.
+
     Args:
         folder: what the user named; ``~`` is the home folder. It is created when the first file is written.
         verb: name of the verb; what other verbs wrote is not replaced.
@@ -70,6 +73,7 @@ class OutputFolder:
         self.path = expand_home(folder)
         self._verb = verb
         self._list: int | None = None  # descriptor of the locked list
+        self._mutex = threading.RLock()  # of the list and its digests
         with disk_errors("read", self.path / OUTPUTS_FILE):
             self._digests = _read_digests(self.path, verb)
 
@@ -121,28 +125,33 @@ class OutputFolder:
 
     def _record(self, name: str, digest: str | None) -> None:
         """Note a file before it gets its name: what is killed between the two can be run again."""
-        known = self._digests.setdefault(name, set())
-        if digest in known:
-            return
-        known.add(digest)
-        line = json.dumps({"verb": self._verb, "file": name, "sha256": digest})
-        os.write(self._lock(), f"{line}\n".encode())
+        with self._mutex:
+            known = self._digests.setdefault(name, set())
+            if digest in known:
+                return
+            known.add(digest)
+            line = json.dumps({"verb": self._verb, "file": name, "sha256": digest})
+            os.write(self._lock(), f"{line}\n".encode())
 
     def _lock(self) -> int:
         """Open the list and keep other processes out until this one, or this object, ends."""
-        if self._list is None:
-            self.path.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path / OUTPUTS_FILE, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-            weakref.finalize(self, os.close, descriptor)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise StorageError(
-                    f"{self.path}: another 'adjobs {self._verb}' is writing into it; wait for it, or choose another --out"
-                ) from error
-            self._list = descriptor
-            self._digests = _read_digests(self.path, self._verb)  # another process may have written since
-        return self._list
+        with self._mutex:
+            if self._list is None:
+                self._list = self._open_list()
+            return self._list
+
+    def _open_list(self) -> int:
+        self.path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path / OUTPUTS_FILE, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        weakref.finalize(self, os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StorageError(
+                f"{self.path}: another 'adjobs {self._verb}' is writing into it; wait for it, or choose another --out"
+            ) from error
+        self._digests = _read_digests(self.path, self._verb)  # another process may have written since
+        return descriptor
 
     def _refuse(self, names: list[str]) -> None:
         more = f" (and {len(names) - 1} more)" if names[1:] else ""

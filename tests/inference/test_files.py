@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
 from PIL import Image
 
 from adjobs.errors import DataError, StorageError
 from adjobs.inference.files import LINES_FILE, find_images, predict_files
-from adjobs.inference.overlay import OUTLINE, draw_overlay
+from adjobs.inference.overlay import OUTLINE, draw_overlay, shrink
 from adjobs.inference.regions import find_regions
 from adjobs.storage.outputs import OutputFolder
 from tests.helpers.detectors import Brightness, NotFinite, brightness_detector, draw_image
@@ -121,6 +122,23 @@ def test_draw_overlay_thin_regions_survive_shrinking():
     defect_mask[500, 100:900] = True
     overlay = draw_overlay(Image.new("RGB", (1024, 1024)), defect_mask.astype(np.float32), 0, 0.5, defect_mask)
     assert (np.asarray(overlay) == OUTLINE).all(-1).any()
+
+
+@pytest.mark.parametrize("size", [(1024, 700), (60, 200), (2000, 3), (384, 384)])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_draw_overlay_is_the_same_for_the_shrunk_image_and_mixes_every_pixel_as_documented(size, mode):
+    rng = np.random.default_rng(0)
+    channels = (3,) if mode == "RGB" else ()
+    image = Image.fromarray(rng.integers(0, 256, (size[1], size[0], *channels), np.uint8))
+    anomaly_map = rng.random((64, 64), dtype=np.float32)
+    drawn = np.asarray(draw_overlay(image, anomaly_map, 0.2, 0.6))
+    assert np.array_equal(drawn, np.asarray(draw_overlay(shrink(image), anomaly_map, 0.2, 0.6)))
+    shrunk = shrink(image)
+    pixels = np.asarray(shrunk.convert("RGB"), np.float32)
+    heat = np.clip((np.asarray(Image.fromarray(anomaly_map).resize(shrunk.size, Image.Resampling.BILINEAR)) - 0.2) / 0.8, 0, 1)
+    alpha = np.clip((heat - 0.25) * 2, 0, 0.65)[..., None]
+    mixed = (1 - alpha) * pixels + alpha * 255 * colormaps["inferno"](heat)[..., :3]
+    assert np.array_equal(drawn, np.concatenate([pixels, mixed], axis=1).round().astype(np.uint8))
 
 
 def test_predict_files_unreadable_file_is_a_line_with_its_error(tmp_path):

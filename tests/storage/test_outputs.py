@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -167,3 +168,17 @@ def test_output_folder_lines_that_are_not_of_the_list_are_skipped(line, tmp_path
     write(tmp_path)
     write(tmp_path, text="second")
     assert contents(tmp_path) == {"a.txt": "second"}
+
+
+def test_output_folder_threads_write_different_files(tmp_path):
+    folder = OutputFolder(tmp_path / "out", "predict")
+
+    def write(index: int) -> None:
+        with folder.write(f"{index}.txt") as temporary:
+            temporary.write_text(str(index))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(50)))
+    entries = [json.loads(line) for line in (tmp_path / "out" / OUTPUTS_FILE).read_text().splitlines()]
+    assert sorted(entry["file"] for entry in entries) == sorted(f"{index}.txt" for index in range(50))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {OUTPUTS_FILE, *(f"{index}.txt" for index in range(50))}
