@@ -186,7 +186,7 @@ def evaluate(model: str | Path, data: str | Path, *, format: str = "auto", devic
     """
     from adjobs.jobs.evaluate import evaluate_detector
 
-    return evaluate_detector(load_detector(model, device=device), str(data), format, load_settings().cache)
+    return evaluate_detector(load_detector(model, device=device, engine="torch"), str(data), format, load_settings().cache)
 
 
 def load_job(job: Job, overrides: Iterable[str] = ()) -> JobConfig:

@@ -124,9 +124,6 @@ def _network(name: str, weights: str, seed: int, options: Mapping[str, Any]) -> 
         torch.manual_seed(seed)
         network = _create_timm(name, options, pretrained=source == "timm")
     replace_same_padding(network)
-    for module in network.modules():
-        if isinstance(module, nn.Hardtanh):  # ReLU6: in training, one in place keeps a copy of its input
-            module.inplace = False
     if source == "packaged":
         _load(network, _packaged_state(name), f"package {PACKAGED[0]}")
     elif source not in ("timm", "none"):

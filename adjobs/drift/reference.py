@@ -74,7 +74,7 @@ def open_model(model: str, settings: Settings, device: str) -> Iterator[Model]:
     reader = open_reader(run)
     with TemporaryDirectory(prefix="adjobs-") as folder:
         path = fetch_detector(settings.tracking_uri, settings.home, name, Path(folder))
-        yield Model(Detector.load(path, device), reader)
+        yield Model(Detector.load(path, device, engine="torch"), reader)  # as the run that is compared with
 
 
 def read_reference(

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import threading
 from collections.abc import Callable
 from typing import Literal, Protocol
 
 import numpy as np
 from PIL import Image
 
+from adjobs import devices
 from adjobs.errors import JobError, one_line
 from adjobs.evaluation.evaluate import DeviceConfig, PredictionArrays
+from adjobs.inference.engine_captured import CapturedEngine
 from adjobs.inference.engine_torch import TorchEngine
 from adjobs.methods.method import Method
 
@@ -50,13 +53,17 @@ class AdaptiveEngine:
     def __init__(self, first: Engine, build: Callable[[], Engine]) -> None:
         self._engine, self._count = first, 0
         self._build: Callable[[], Engine] | None = build
+        self._lock = threading.Lock()  # several threads may predict at the same time
 
     def predict(self, images: np.ndarray) -> PredictionArrays:
         """Predict ``(B, S, S, 3)`` uint8 images; the call that completes the first images also prepares the other engine."""
         predicted = self._engine.predict(images)
-        self._count += len(images)
-        if self._build is not None and self._count >= CONVERT_AFTER:
-            build, self._build = self._build, None
+        with self._lock:
+            self._count += len(images)
+            build = self._build if self._count >= CONVERT_AFTER else None
+            if build is not None:
+                self._build = None
+        if build is not None:
             self._engine = checked(build, self._engine, images[-CHECK_IMAGES:])
         return predicted
 
@@ -65,8 +72,8 @@ def create_engine(name: EngineName, method: Method, image_size: int, device_conf
     """The engine of a detector.
 
     Args:
-        name: ``torch``, ``openvino``, or ``auto``: on a processor with OpenVINO installed, PyTorch for the first `CONVERT_AFTER`
-            images and OpenVINO from then on; otherwise PyTorch.
+        name: ``torch``, ``openvino``, or ``auto``: on a GPU PyTorch's work captured as CUDA graphs; on a processor with OpenVINO
+            installed, PyTorch for the first `CONVERT_AFTER` images and OpenVINO from then on; otherwise PyTorch.
         method: on its device.
         image_size: S.
         device_config: where the method is.
@@ -82,6 +89,9 @@ def create_engine(name: EngineName, method: Method, image_size: int, device_conf
     if name == "openvino" and not installed:
         raise JobError("engine: openvino is not installed; run: pip install 'adjobs[openvino]', or give engine auto or torch")
     torch_engine = TorchEngine(method, device_config)
+    capturer = devices.capturer(device_config.device)
+    if name == "auto" and capturer is not None:
+        return CapturedEngine(method, image_size, device_config, capturer)
     if name == "torch" or not (on_cpu and installed):
         return torch_engine
 

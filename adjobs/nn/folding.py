@@ -32,9 +32,6 @@ def folded(network: nn.Module, example: Tensor | None = None) -> nn.Module:
     with torch.no_grad():
         for convolution, name in _pairs(candidate, example):
             _fold(candidate, convolution, name)
-        for module in candidate.modules():
-            if isinstance(module, nn.Hardtanh):  # nothing is kept for gradients
-                module.inplace = True
         expected, actual = (_tensors(each(example)) for each in (plain, candidate))
     agree = all(_agree(a, b) for a, b in zip(expected, actual, strict=True))
     return candidate if agree else plain

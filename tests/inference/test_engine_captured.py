@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from adjobs import methods
+from adjobs import devices, methods
 from adjobs.evaluation.evaluate import DeviceConfig, evaluation_mode, predict_images
+from adjobs.inference.engine import create_engine
 from adjobs.inference.engine_captured import SIZES, CapturedEngine, first, join
+from adjobs.inference.engine_torch import TorchEngine
 from tests.helpers.recorded import RecordingCapturer
 from tests.helpers.tiny import tiny_method
 
@@ -63,3 +65,10 @@ def test_what_cannot_be_captured_is_computed_with_one_warning(caplog):
     assert [record.getMessage() for record in caplog.records] == [
         "predictions are not captured as CUDA graphs, which is slower: it was told so"
     ]
+
+
+def test_a_detector_on_a_gpu_captures_its_predictions(monkeypatch):
+    method = tiny_method("cdo", SIDE).eval()
+    monkeypatch.setattr(devices, "capturer", lambda device: RecordingCapturer())
+    assert isinstance(create_engine("auto", method, SIDE, CPU), CapturedEngine)
+    assert isinstance(create_engine("torch", method, SIDE, CPU), TorchEngine)
