@@ -21,7 +21,7 @@ import torch
 from report import machine, table, write_result
 from training import default_device
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 HEAD = (
     "| setting | px, batch | training images/s | kernels a step | launches | waits | GPU busy | fit s | "
     "predict ms/image, batch 1 | batch 16 |"
@@ -42,8 +42,8 @@ SETTINGS: list[dict[str, Any]] = [
 
 def measure_build(checkout: Path | None, settings: list[dict[str, Any]], device: torch.device, seconds: float) -> dict[str, Any]:
     """Rows by name, of this build or of another checkout."""
-    path = [str(HERE.parent if checkout is None else checkout), os.environ.get("PYTHONPATH", "")]
-    command = [sys.executable, str(HERE / "gpu_build.py"), "--device", str(device), "--seconds", str(seconds)]
+    path = [str(FOLDER.parent if checkout is None else checkout), os.environ.get("PYTHONPATH", "")]
+    command = [sys.executable, str(FOLDER / "gpu_build.py"), "--device", str(device), "--seconds", str(seconds)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
     done = subprocess.run(command, input=json.dumps(settings), env=environment, stdout=subprocess.PIPE, text=True, check=True)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
@@ -52,7 +52,8 @@ def measure_build(checkout: Path | None, settings: list[dict[str, Any]], device:
 
 def measure_cdo(checkout: Path, size: int, batches: list[int], device: torch.device, seconds: float) -> dict[str, float]:
     """Images per second of CDO's published code by batch size."""
-    command = [sys.executable, str(HERE / "gpu_cdo.py"), str(size), json.dumps(batches), str(seconds), str(device)]
+    options = ["--size", str(size), "--batch", *map(str, batches), "--seconds", str(seconds), "--device", str(device)]
+    command = [sys.executable, str(FOLDER / "gpu_cdo.py"), *options]
     done = subprocess.run(command, cwd=checkout, stdout=subprocess.PIPE, text=True, check=True)
     speeds: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return speeds

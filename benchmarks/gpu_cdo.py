@@ -5,6 +5,7 @@ Called by ``gpu.py``: HRNet-W32 without its weights, the loss and optimizer of i
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import time
@@ -13,8 +14,8 @@ from types import SimpleNamespace
 import torch
 
 
-def main(size: int, batches: list[int], seconds: float, device: torch.device) -> None:
-    """Print images per second for each batch size, as JSON."""
+def measure_steps(size: int, batches: list[int], seconds: float, device: torch.device) -> dict[int, float]:
+    """Images per second for each batch size."""
     sys.path.insert(0, ".")
     from loss import get_loss_terms
     from model import get_model
@@ -46,8 +47,19 @@ def main(size: int, batches: list[int], seconds: float, device: torch.device) ->
             step()
             count += batch
         speeds[batch] = count / (time.perf_counter() - started_at)
-    print(json.dumps(speeds))
+    return speeds
+
+
+def main() -> None:
+    """Print images per second for each batch size, as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=256, help="side of the images in pixels")
+    parser.add_argument("--batch", type=int, nargs="+", default=[8, 32], help="batch sizes")
+    parser.add_argument("--seconds", type=float, default=4.0, help="duration of each measurement")
+    parser.add_argument("--device", default="cuda", help="that trains")
+    arguments = parser.parse_args()
+    print(json.dumps(measure_steps(arguments.size, arguments.batch, arguments.seconds, torch.device(arguments.device))))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), json.loads(sys.argv[2]), float(sys.argv[3]), torch.device(sys.argv[4]))
+    main()

@@ -28,8 +28,8 @@ from PIL import Image
 from report import machine, table, write_result
 
 from adjobs import methods
-from adjobs.data.batches import to_float
 from adjobs.data.images import load_rgb
+from adjobs.data.packing import to_float
 from adjobs.evaluation.evaluate import evaluation_mode
 from adjobs.inference.detector import Detector
 from adjobs.inference.detector_folder import Manifest, save

@@ -85,7 +85,7 @@ def test_modules_have_no_import_cycles():
     assert not cycles, "import cycles:\n" + "\n".join(" -> ".join(cycle) for cycle in cycles)
 
 
-def test_only_one_module_asks_for_gpus():
+def test_only_one_module_calls_what_is_for_gpus():
     """What it wraps can then be replaced, and nothing else fails on a machine without one."""
     users = [path.name for path in PACKAGE.rglob("*.py") if "torch.cuda" in path.read_text(encoding="utf-8")]
     assert users == ["devices.py"]

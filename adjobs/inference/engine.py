@@ -138,11 +138,13 @@ def find_difference(expected: PredictionArrays, actual: PredictionArrays) -> str
 
 
 def _agree(values: np.ndarray, others: np.ndarray, scale: float) -> bool:
-    return bool((np.abs(values - others) <= TOLERANCE * scale).all())  # False where NaN
+    with np.errstate(invalid="ignore"):
+        return bool((np.abs(values - others) <= TOLERANCE * scale).all())  # False where NaN
 
 
 def _farthest(values: np.ndarray, others: np.ndarray) -> str:
-    index = int(np.nan_to_num(np.abs(values - others), nan=np.inf).argmax())
+    with np.errstate(invalid="ignore"):
+        index = int(np.nan_to_num(np.abs(values - others), nan=np.inf).argmax())
     return f"{others.flat[index]:.6g}, by PyTorch {values.flat[index]:.6g}"
 
 
