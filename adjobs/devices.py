@@ -25,11 +25,6 @@ def gpu_names() -> list[str]:
     return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
 
 
-def describe(device: torch.device) -> str:
-    """What a GPU calls itself; empty for a processor."""
-    return torch.cuda.get_device_name(device) if is_gpu(device) else ""
-
-
 def is_gpu(device: torch.device) -> bool:
     """Whether work is queued on the device while the process goes on."""
     return device.type == "cuda"
@@ -57,12 +52,6 @@ def set_tf32(allowed: bool) -> None:
     Matrix products stay exact in either case: Mahalanobis distances divide by small variances.
     """
     torch.backends.cudnn.allow_tf32 = allowed
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait until all work on the device is done."""
-    if is_gpu(device):
-        torch.cuda.synchronize(device)
 
 
 # Memory.

@@ -10,17 +10,17 @@ expert contributes; later ones have it.
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from unittest import mock
 
 import torch
 from report import machine, table, write_result
-from throughput import synchronise
+from timing import seconds_of
 from torch import Tensor
 from training import default_device
 
 from adjobs import methods
+from adjobs.data.packing import NO_ROWS
 from adjobs.nn import coreset as module
 from adjobs.types import Batch
 
@@ -36,7 +36,7 @@ class RandomImages:
         """Batches of up to ``size`` images; a fit uses nothing else of them."""
         unused = self.images.new_empty(0)
         for images in self.images.split(size):
-            yield Batch(images, unused, unused, unused, unused, unused, torch.Generator(images.device))
+            yield Batch(images, unused, unused, unused, unused, unused, torch.Generator(images.device), NO_ROWS)
 
 
 def clusters(count: int, dims: int) -> Tensor:
@@ -51,15 +51,6 @@ def clusters(count: int, dims: int) -> Tensor:
     return vectors
 
 
-def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call."""
-    synchronise(device)
-    started_at = time.perf_counter()
-    work()
-    synchronise(device)
-    return time.perf_counter() - started_at
-
-
 def coreset_rows(arguments: argparse.Namespace, device: torch.device) -> list[list[str]]:
     """Rows of the table: the coreset, and with one candidate in each round."""
     vectors = clusters(arguments.vectors, 512)
@@ -69,9 +60,9 @@ def coreset_rows(arguments: argparse.Namespace, device: torch.device) -> list[li
 
     module.coreset(vectors[:5000], 10, torch.Generator(device).manual_seed(0))  # to warm up
     work = f"{arguments.selected} of {arguments.vectors} vectors"
-    rows = [[f"coreset, {work}", f"{seconds(select, device):.2f}"]]
+    rows = [[f"coreset, {work}", f"{seconds_of(select, device):.2f}"]]
     with mock.patch.object(module, "CANDIDATES", 1):
-        rows.append(["the same with one candidate in each round", f"{seconds(select, device):.2f}"])
+        rows.append(["the same with one candidate in each round", f"{seconds_of(select, device):.2f}"])
     return rows
 
 
@@ -83,7 +74,7 @@ def gaussian_rows(arguments: argparse.Namespace, device: torch.device) -> list[l
     images = RandomImages(arguments.images, arguments.size, device)
     fit = method.stages()[0].fit_statistics
     assert fit is not None
-    took = [seconds(lambda: fit(images), device) for _ in range(3)]  # type: ignore[arg-type]
+    took = [seconds_of(lambda: fit(images), device) for _ in range(3)]  # type: ignore[arg-type]
     work = f"{arguments.images} images of {arguments.size}²"
     return [[f"CDO's Gaussians, first fit, {work}", f"{took[0]:.2f}"], [f"later fits, {work}", f"{took[2]:.2f}"]]
 

@@ -10,8 +10,7 @@ import argparse
 import json
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from timing import seconds_of
 
 try:
     from adjobs.data.batches import TrainingData
@@ -63,14 +63,13 @@ def drawn_data(size: int, device: torch.device, folder: Path) -> Any:
     return data
 
 
-def steps_of(stage: Any, index: int, data: Any, device: torch.device, bf16: bool) -> Iterator[Callable[[range], None]]:
+def steps_of(stage: Any, index: int, data: Any, device: torch.device, bf16: bool) -> Callable[[range], object]:
     """What takes the steps of a stage: this build's trainer, or the loop of an older one."""
     plan = data.plan(stage.mix, 1)
     if StageTrainer is not None:
         trainer = StageTrainer(stage, index, plan, WorkerContext(DeviceConfig(device, torch.bfloat16 if bf16 else None)), None)
         trainer.total = 10**9
-        yield lambda steps: trainer.train(steps, 1, lambda update: None, lambda: False) and None
-        return
+        return lambda steps: trainer.train(steps, 1, lambda update: None, lambda: False)
     optimizer = stage.optimizer()
     stage.module.train()
 
@@ -90,22 +89,7 @@ def steps_of(stage: Any, index: int, data: Any, device: torch.device, bf16: bool
                 sums[name] = sums[name] + value if name in sums else value
         _ = [float(value) for value in sums.values()]
 
-    yield take
-
-
-def seconds_of(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds until the device has done the work."""
-    synchronise(device)
-    started_at = time.perf_counter()
-    work()
-    synchronise(device)
-    return time.perf_counter() - started_at
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait for the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    return take
 
 
 def profile(work: Callable[[], object], steps: int, device: torch.device) -> dict[str, float]:
@@ -142,22 +126,24 @@ def training_row(setting: dict[str, Any], device: torch.device, seconds: float) 
                 opened(data)
             if stage.optimizer is None or stage.name != setting.get("stage", stage.name):
                 continue
-            for take in steps_of(stage, index, data, device, setting["bf16"]):
-                take(range(WARM_STEPS))
-                done, images, spent = 3 * WARM_STEPS, 0, 0.0
-                take(range(WARM_STEPS, done))
-                plan, most = data.plan(stage.mix, 1), sum(stage.mix)
-                sizes = getattr(plan, "global_size", None) or (lambda step, most=most: most)
-                while spent < seconds:
-                    chunk = range(done, done + 16)
-                    spent += seconds_of(lambda take=take, chunk=chunk: take(chunk), device)
-                    images, done = images + sum(sizes(step) for step in chunk), done + 16
-                chunk = range(done, done + 8)
-                row |= {"images_per_s": images / spent, **profile(lambda take=take, chunk=chunk: take(chunk), 8, device)}
+            row |= speed_of(steps_of(stage, index, data, device, setting["bf16"]), data.plan(stage.mix, 1), device, seconds)
             fit = getattr(stage, "fit_statistics", None) or getattr(stage, "calibrate", None)
             if fit is not None:
                 row["fit_s"] = seconds_of(lambda fit=fit: fit(data), device)
         return row | predictions(method, setting, device, seconds)
+
+
+def speed_of(take: Callable[[range], object], plan: Any, device: torch.device, seconds: float) -> dict[str, float]:
+    """Images per second of what takes steps, and the profile of a step."""
+    take(range(WARM_STEPS))
+    done, images, spent = 3 * WARM_STEPS, 0, 0.0
+    take(range(WARM_STEPS, done))
+    while spent < seconds:
+        chunk = range(done, done + 16)
+        spent += seconds_of(lambda chunk=chunk: take(chunk), device)
+        images, done = images + sum(plan.global_size(step) for step in chunk), done + 16
+    chunk = range(done, done + 8)
+    return {"images_per_s": images / spent, **profile(lambda: take(chunk), 8, device)}
 
 
 def predictions(method: Any, setting: dict[str, Any], device: torch.device, seconds: float) -> dict[str, float]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from report import machine, table, write_result
+from timing import synchronise
 from training import default_device
 
 from adjobs import methods
@@ -37,12 +38,6 @@ def seconds_per_call(work: Callable[[], object], seconds: float, device: torch.d
         count += 1
         synchronise(device)
     return (time.perf_counter() - started_at) / count
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait until the device has finished its work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def training_speed(method: Any, device_config: DeviceConfig, size: int, batch_size: int, seconds: float) -> float:

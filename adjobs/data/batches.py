@@ -25,12 +25,11 @@ from adjobs.data.cache.checksums import is_intact, write_checksums
 from adjobs.data.cache.images import ImageCache
 from adjobs.data.dataset import Dataset
 from adjobs.data.labels.masks import UNKNOWN, LabelDetail, coarsen
-from adjobs.data.packing import BatchPacker, PackedBatch
+from adjobs.data.packing import NO_ROWS, BatchPacker, PackedBatch
 from adjobs.data.prefetch import prefetch
 from adjobs.errors import DataError, StorageError, one_line
 from adjobs.types import Batch
 
-NO_ROWS = slice(0, 0)
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 

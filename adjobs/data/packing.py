@@ -18,6 +18,7 @@ from adjobs import devices
 from adjobs.data.labels.masks import ANOMALOUS, NORMAL, UNKNOWN
 from adjobs.types import Batch
 
+NO_ROWS = slice(0, 0)
 _FIELDS = 4  # whole numbers of 8 bytes for each image
 _FIELD_BYTES = _FIELDS * 8
 

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from adjobs import devices
 from adjobs.data.cache.images import ImageCache
 from adjobs.data.dataset import Dataset
-from adjobs.data.packing import PackedBatch, scale
+from adjobs.data.packing import NO_ROWS, PackedBatch, scale
 from adjobs.data.prefetch import prefetch
 from adjobs.errors import AdjobsError
 from adjobs.methods.method import Method
 from adjobs.types import ImageScores, Prediction
 
 EVAL_BATCH = 16  # large enough to keep a processor busy, small enough for the maps of any method
-GPU_EVAL_PIXELS = 64 * 256**2  # of the images of a batch on a GPU
+GPU_EVAL_PIXELS = 32 * 256**2  # of the images of a batch on a GPU
 
 
 DIVERGED = "the training diverged: lower the learning rate, or use train.precision fp32"
@@ -36,6 +36,10 @@ class DeviceConfig(NamedTuple):
 
     device: torch.device
     autocast: torch.dtype | None = None
+
+    def autocasting(self) -> torch.autocast:
+        """The context in which networks run at this precision."""
+        return torch.autocast(self.device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None)
 
 
 class TimedScores(NamedTuple):
@@ -116,7 +120,7 @@ def predict_split(
     def pack(images: slice) -> PackedBatch:
         buffer = devices.host_buffer(cache.images[0].size * len(indices[images]), device_config.device)
         np.take(cache.images, indices[images], axis=0, out=buffer.view(-1, *cache.images.shape[1:]).numpy(), mode="clip")
-        return PackedBatch(buffer, slice(0, 0))
+        return PackedBatch(buffer, NO_ROWS)
 
     score, maps = np.empty(len(ids)), None
     extra_scores: dict[str, np.ndarray] = {}
@@ -159,8 +163,7 @@ def predict_images(method: Method, images: np.ndarray, device_config: DeviceConf
 
 def predict_tensor(method: Method, images: Tensor, device_config: DeviceConfig) -> PredictionArrays:
     """Predict ``(B, H, W, 3)`` uint8 images that are on the device."""
-    autocast = device_config.autocast
-    with torch.autocast(device_config.device.type, autocast or torch.bfloat16, enabled=autocast is not None):
+    with device_config.autocasting():
         return to_arrays(method.predict(scale(images)))
 
 

@@ -71,8 +71,7 @@ class CapturedEngine:
         return captured.prediction
 
     def _compute(self, images: Tensor) -> Prediction:
-        autocast = self._device_config.autocast
-        with torch.autocast(self._device_config.device.type, autocast or torch.bfloat16, enabled=autocast is not None):
+        with self._device_config.autocasting():
             return self._method.predict(scale(images))
 
     def _capture(self, capturer: devices.Capturer, size: int) -> None:

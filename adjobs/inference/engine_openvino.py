@@ -15,6 +15,7 @@ from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 from openvino.frontend.pytorch.torchdynamo.export_decompositions import ops_to_not_decompose
 from torch import Tensor, nn
 
+from adjobs.data.packing import scale
 from adjobs.evaluation.evaluate import PredictionArrays, evaluation_mode
 from adjobs.methods.method import Method
 from adjobs.parallel import cores
@@ -44,7 +45,7 @@ class OpenVINOEngine:
         shape = (1, image_size, image_size, 3)
         example = torch.zeros(shape, dtype=torch.uint8)
         with evaluation_mode(method):
-            prediction = method.predict(_to_float(example))
+            prediction = method.predict(scale(example))
         named = _named_outputs(prediction)
         unique = _Flat.outputs(prediction)
         self._outputs = {name: next(i for i, each in enumerate(unique) if each is value) for name, value in named.items()}
@@ -78,7 +79,7 @@ class _Flat(nn.Module):
         self.method = method
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return self.outputs(self.method.predict(_to_float(images)))
+        return self.outputs(self.method.predict(scale(images)))
 
     @staticmethod
     def outputs(prediction: Prediction) -> tuple[Tensor, ...]:
@@ -91,11 +92,6 @@ def _named_outputs(prediction: Prediction) -> dict[str, Tensor]:
     maps = {} if prediction.anomaly_map is None else {MAP: prediction.anomaly_map}
     extra_scores = {EXTRA + name: values for name, values in (prediction.extra_scores or {}).items()}
     return {SCORE: prediction.score, **maps, **extra_scores}
-
-
-def _to_float(images: Tensor) -> Tensor:
-    """As :func:`adjobs.data.batches.to_float`, from tensors."""
-    return images.permute(0, 3, 1, 2).to(torch.float32) / 255
 
 
 def _convert(method: Method, example: Tensor) -> openvino.Model:

@@ -32,6 +32,7 @@ def folded(network: nn.Module, example: Tensor | None = None) -> nn.Module:
     with torch.no_grad():
         for convolution, name in _pairs(candidate, example):
             _fold(candidate, convolution, name)
+        candidate.to(memory_format=torch.channels_last).requires_grad_(False)
         expected, actual = (_tensors(each(example)) for each in (plain, candidate))
     agree = all(_agree(a, b) for a, b in zip(expected, actual, strict=True))
     return candidate if agree else plain
@@ -72,10 +73,7 @@ def _fold(network: nn.Module, convolution: nn.Conv2d, name: str) -> None:
     weight, bias = fuse_conv_bn_weights(
         convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     )
-    memory_format = torch.channels_last if convolution.weight.is_contiguous(memory_format=torch.channels_last) else None
-    convolution.weight = weight if memory_format is None else nn.Parameter(weight.contiguous(memory_format=memory_format))
-    convolution.bias = bias
-    convolution.requires_grad_(False)
+    convolution.weight, convolution.bias = weight, bias
     # timm fuses activations into some normalisation layers.
     setattr(parent, attribute, getattr(norm, "act", nn.Identity()))
 

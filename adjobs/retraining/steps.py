@@ -135,7 +135,7 @@ def _gather(context: PassContext, champion: Champion, trained: RunRef, version: 
     uri = settings.tracking_uri
     with TemporaryDirectory(prefix="adjobs-") as temporary:
         first, second = (
-            Detector.load(download(uri, f"models:/{config.model}/{number}", Path(temporary) / str(number)))
+            Detector.load(download(uri, f"models:/{config.model}/{number}", Path(temporary) / str(number)), engine="torch")
             for number in (champion.version.version, version)
         )
     return compare_detectors(first, second, dataset, images, config.gate, settings.cache)

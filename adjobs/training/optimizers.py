@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -20,8 +21,6 @@ def use_fused(optimizer: Optimizer, device: torch.device, *, captured: bool) -> 
     for group in optimizer.param_groups:
         if "fused" in group:
             group["fused"], group["foreach"] = True, False
-        if "capturable" in group:
-            group["capturable"] = False  # until it is captured
         if captured:
             group["lr"] = torch.tensor(float(group["lr"]), device=device)
     for state in optimizer.state.values():
@@ -43,8 +42,14 @@ def can_be_captured(optimizer: Optimizer) -> bool:
     return all("fused" in group for group in optimizer.param_groups)
 
 
-def allow_capture(optimizer: Optimizer) -> None:
-    """Tell an optimizer that its next step is captured."""
-    for group in optimizer.param_groups:
-        if "capturable" in group:
-            group["capturable"] = True
+@contextmanager
+def capturable(optimizer: Optimizer) -> Iterator[None]:
+    """Tell an optimizer that its steps are captured; a captured one goes on as it is, and others would warn of the setting."""
+    groups = [group for group in optimizer.param_groups if "capturable" in group]
+    for group in groups:
+        group["capturable"] = True
+    try:
+        yield
+    finally:
+        for group in groups:
+            group["capturable"] = False

@@ -19,7 +19,7 @@ from adjobs import devices
 from adjobs.data.packing import BatchPacker, PackedBatch
 from adjobs.evaluation.evaluate import DeviceConfig
 from adjobs.methods.contract import Stage
-from adjobs.training.optimizers import allow_capture
+from adjobs.training.optimizers import capturable
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class OptimizerStep:
     def __call__(self, packed: PackedBatch) -> None:
         """Take a step on a batch that is on the device, and add its losses to the sums."""
         batch = self._packer.unpack(packed, self.generator)
-        with _autocast(self._device_config):
+        with self._device_config.autocasting():
             loss = self._module(batch)
         self._optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
@@ -120,10 +120,10 @@ class CapturedSteps:
     def _capture(self, capturer: devices.Capturer, layout: Layout, packed: PackedBatch) -> bool:
         """Capture steps on batches of this layout; whether that succeeded."""
         static = packed._replace(buffer=torch.zeros_like(packed.buffer))
-        allow_capture(self._optimizer)
         self._optimizer.zero_grad(set_to_none=True)
         try:
-            captured = capturer.capture(lambda: self._step(static), [self._step.generator])
+            with capturable(self._optimizer):
+                captured = capturer.capture(lambda: self._step(static), [self._step.generator])
         except RuntimeError as error:
             self._give_up(str(error).partition("\n")[0])
             return False
@@ -135,7 +135,3 @@ class CapturedSteps:
             self._capturer = None
             self._captured.clear()
             log.warning("stage %s: its steps are not captured as a CUDA graph, which is slower: %s", self._name, reason)
-
-
-def _autocast(config: DeviceConfig) -> torch.autocast:
-    return torch.autocast(config.device.type, config.autocast or torch.bfloat16, enabled=config.autocast is not None)

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
-from adjobs.metrics import ranking
+from adjobs import devices
+from adjobs.metrics import order, ranking
 from adjobs.metrics.pixel import exact_pixel_metrics
 from tests.helpers.oracles import slow_area, slow_pro_curve
 
@@ -99,3 +101,20 @@ def test_exact_pixel_metrics_invalid_limits_and_scores_are_refused():
     maps[0, 0, 0] = np.nan
     with pytest.raises(ValueError, match="maps: 1 of 360 values are NaN"):
         exact_pixel_metrics(maps, masks)
+
+
+def test_many_pixels_are_sorted_on_the_gpu_that_is_in_use(monkeypatch):
+    rng = np.random.default_rng(0)
+    maps, masks = rng.random((4, 32, 32), dtype=np.float32), rng.random((4, 32, 32)) < 0.1
+    expected = exact_pixel_metrics(maps, masks)
+    sorted_on, torch_sort = [], order._torch
+    monkeypatch.setattr(order, "_torch", lambda device: (sorted_on.append(device), torch_sort(device))[1])
+    monkeypatch.setattr(devices, "gpu_in_use", lambda: torch.device("cpu"))
+    assert exact_pixel_metrics(maps, masks)[:4] == expected[:4]
+    assert sorted_on == []  # too few to be worth a copy
+    monkeypatch.setattr(order, "MIN_GPU_BYTES", maps.nbytes)
+    assert exact_pixel_metrics(maps, masks)[:4] == expected[:4]
+    assert sorted_on == ["cpu"]
+    monkeypatch.setattr(devices, "free_bytes", lambda device: maps.nbytes)
+    assert exact_pixel_metrics(maps, masks)[:4] == expected[:4]
+    assert sorted_on == ["cpu"]  # its memory is full

@@ -16,7 +16,7 @@ from adjobs.evaluation.evaluate import DeviceConfig
 from adjobs.methods.contract import Selection
 from adjobs.training import stage_trainer
 from adjobs.training.loop import Validation, fit
-from adjobs.training.optimizers import allow_capture, set_learning_rates, use_fused
+from adjobs.training.optimizers import capturable, set_learning_rates, use_fused
 from adjobs.training.stage_trainer import WorkerContext
 from tests.helpers.recorded import RecordingCapturer
 from tests.helpers.tiny import drawn_data, tiny_method
@@ -139,8 +139,6 @@ def test_fused_updates_agree_with_plain_ones_and_go_on_from_their_state(kind, ca
             set_learning_rates(optimizer, [0.1 / (step + 1)])
             weight.grad = torch.cos(weight.detach())
             optimizer.step()
-        if fused:
-            allow_capture(optimizer)
         return weight.detach().clone(), {"weight": weight.detach().clone(), "optimizer": optimizer.state_dict()}
 
     plain, plain_state = steps(False, None, 3)
@@ -148,3 +146,13 @@ def test_fused_updates_agree_with_plain_ones_and_go_on_from_their_state(kind, ca
     torch.testing.assert_close(fused, plain)
     torch.testing.assert_close(steps(True, plain_state, 2)[0], steps(False, plain_state, 2)[0])
     torch.testing.assert_close(steps(True, fused_state, 2)[0], steps(True, plain_state, 2)[0])
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
+def test_an_optimizer_is_capturable_only_while_it_is_captured(kind):
+    """Its state is loaded elsewhere, and steps that are not captured would warn."""
+    optimizer = kind([nn.Parameter(torch.ones(2))], lr=0.1)
+    before = optimizer.param_groups[0].get("capturable")
+    with capturable(optimizer):
+        assert optimizer.param_groups[0].get("capturable", True)
+    assert optimizer.param_groups[0].get("capturable") == before

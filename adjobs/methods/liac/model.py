@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from adjobs import devices
 from adjobs.backbones import Embedder, create_embedder
 from adjobs.errors import DataError
 from adjobs.methods.contract import BatchComposition, Progress, Stage, TrainingImages
@@ -113,12 +114,17 @@ class LIAC(Method):
         The probability is float64: float32 rounds that of logits above 17 to 1.
         """
         views = VIEWS[: self.config.views]
-        output = self._forward(torch.cat([images.flip(dims) for dims in views]))  # in one batch, which is faster
-        delta, d = (values.view(len(views), -1).mean(0) for values in (output.delta, output.d))
+        batches = [images.flip(dims) for dims in views]
+        # A processor takes longer for larger batches, whose maps do not fit into its cache, but for those of a single image.
+        if devices.is_gpu(images.device) or len(images) == 1:
+            batches = [torch.cat(batches)]
+        outputs = [self._forward(batch) for batch in batches]
+        delta = torch.cat([output.delta for output in outputs]).view(len(views), -1).mean(0)
+        d = torch.cat([output.d for output in outputs]).view(len(views), -1).mean(0)
         maps = None
         if self.config.heat_map:
             # Logits, because probabilities of single positions would mostly be rounded to 1.
-            by_view = torch.split(self._class_activation(output), len(images))
+            by_view = torch.split(torch.cat([self._class_activation(output) for output in outputs]), len(images))
             upright = [view.flip(dims) for view, dims in zip(by_view, views, strict=True)]
             maps = F.interpolate(torch.stack(upright).mean(0), images.shape[-2:], mode="bilinear", align_corners=False)
         return Prediction(torch.sigmoid(delta.double()), maps, {"distance": d} if self.config.couple else None)
