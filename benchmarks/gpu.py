@@ -27,6 +27,7 @@ HEAD = (
     "predict ms/image, batch 1 | batch 16 |"
 )
 HRNET = {"backbone": "hrnet_w32", "distance": "euclidean"}
+SMOKE_PARAMS = {"width": 16, "texture_count": 4, "backbone": "resnet18", "batch_size": 4}  # where a method has them
 SETTINGS: list[dict[str, Any]] = [
     {"name": "cdo-default", "method": "cdo", "size": 256, "params": {}},
     {"name": "cdo-hrnet-8", "method": "cdo", "size": 256, "params": HRNET},
@@ -103,7 +104,8 @@ def main() -> None:
     settings = [{**each, "bf16": True} for each in SETTINGS if arguments.only is None or each["name"] in arguments.only]
     seconds = arguments.seconds
     if arguments.smoke:
-        settings, seconds = [{**each, "size": 64, "bf16": device.type == "cuda"} for each in settings], 0.1
+        bf16, seconds = device.type == "cuda", 0.1
+        settings = [{**each, "size": 64, "bf16": bf16, "params": {**each["params"], **SMOKE_PARAMS}} for each in settings]
     ours = measure_build(None, settings, device, seconds)
     old = {} if arguments.baseline is None else measure_build(arguments.baseline, settings, device, seconds)
     rows = [make_row(setting, ours[setting["name"]], old.get(setting["name"])) for setting in settings]
