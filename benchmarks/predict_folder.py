@@ -30,12 +30,12 @@ from report import machine, table, write_result
 from adjobs import methods
 from adjobs.data.images import load_rgb
 from adjobs.data.packing import to_float
-from adjobs.evaluation.evaluate import evaluation_mode
 from adjobs.inference.detector import Detector
 from adjobs.inference.detector_folder import Manifest, save
 from adjobs.inference.files import predict_files
 from adjobs.inference.overlay import OUTLINE, outline, shrink
 from adjobs.inference.pipeline import one_thread_per_network
+from adjobs.methods.cdo.model import CDO
 from adjobs.metrics.pixel_threshold import PixelThreshold
 from adjobs.metrics.threshold import Threshold
 
@@ -89,9 +89,10 @@ def save_detector(folder: Path, name: str, size: int, paths: Sequence[Path]) -> 
     method = module.build(config, image_size=size, seed=0).eval()
     batches = [np.stack([load_rgb(path, size) for path in paths[start : start + 8]]) for start in range(0, len(paths), 8)]
     images = [to_float(batch, torch.device("cpu")) for batch in batches]
-    with evaluation_mode(method):
-        if getattr(method, "difference_stats", None) is not None:
-            method.difference_stats.fit([method.features(batch) for batch in images[::2]], config.shrinkage)
+    with torch.no_grad():
+        if isinstance(method, CDO) and method.difference_stats is not None:
+            stats, pairs = method.difference_stats, map(method.features, images[::2])
+            stats.fit(((stats.reference(expert), apprentice) for expert, apprentice in pairs), config.shrinkage)
         predictions = [method.predict(batch) for batch in images[1::2]]
     image_value = float(torch.cat([prediction.score for prediction in predictions]).quantile(0.8))
     maps = [prediction.anomaly_map for prediction in predictions if prediction.anomaly_map is not None]

@@ -8,10 +8,12 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from adjobs.config.resolve import resolve
+from adjobs.inference.detector import Detector
 from adjobs.tuning.objective import Objective
 from adjobs.tuning.result import Optimism, SearchResult, StudyResult, TrialResult
 from adjobs.tuning.state import TrialState
@@ -55,6 +57,18 @@ def test_program_variants_are_valid_jobs(program, module_path, monkeypatch, tmp_
     for variant in module["VARIANTS"]:
         job = module["make_job"](arguments, "x", *protocol, variant, 0, 0)
         assert (job.method, job.track) == (program, None)
+
+
+@pytest.mark.parametrize("method", ["cdo", "liac"])
+def test_predict_folder_makes_detectors_that_predict(method, module_path, tmp_path):
+    module = runpy.run_path(str(BENCHMARKS / "predict_folder.py"))
+    images = tmp_path / "images"
+    images.mkdir()
+    module["draw_images"](images, 16)
+    paths = sorted(images.iterdir())
+    module["save_detector"](tmp_path / "detector", method, 64, paths)
+    predicted = Detector.load(tmp_path / "detector", "cpu").predict_arrays(np.zeros((2, 64, 64, 3), np.uint8))
+    assert np.isfinite(predicted.score).all()
 
 
 def test_searched_page_shows_trials_and_choice(module_path, monkeypatch, tmp_path, capsys):
