@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
+import time
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -15,6 +17,9 @@ READS_ONLY = "adjobs_reads_only"
 """Option of a connection that writes nothing, and therefore waits for nobody."""
 
 _LOCK = 712_002  # of PostgreSQL's advisory locks; one number for all that the queue does one at a time
+LOCK_SECONDS = 30.0  # that a connection waits for others
+RETRY_SECONDS = 0.02
+PRIMARY_CODE = 0xFF  # these bits of SQLite's error codes; the others are details
 
 
 def open_engine(url: str) -> sa.Engine:
@@ -97,13 +102,14 @@ def _server(url: sa.URL) -> sa.Engine:
 def _sqlite(url: sa.URL) -> sa.Engine:
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(url, connect_args={"timeout": 30})
+    engine = sa.create_engine(url, connect_args={"timeout": LOCK_SECONDS})
 
     @sa.event.listens_for(engine, "connect")
     def configure(connection: sa.engine.interfaces.DBAPIConnection, _: object) -> None:
         # Python's driver would begin transactions only at the first write, after the counting that they must protect.
         connection.isolation_level = None
-        for statement in ("pragma journal_mode=wal", "pragma synchronous=full", "pragma foreign_keys=on"):
+        _use_wal(connection)
+        for statement in ("pragma synchronous=full", "pragma foreign_keys=on"):
             connection.execute(statement)
 
     @sa.event.listens_for(engine, "begin")
@@ -112,6 +118,20 @@ def _sqlite(url: sa.URL) -> sa.Engine:
         connection.exec_driver_sql("begin" if reads_only else "begin immediate")
 
     return engine
+
+
+def _use_wal(connection: sa.engine.interfaces.DBAPIConnection) -> None:
+    """Let readers go on beside a writer. Where others use a new file at the same time, SQLite refuses without waiting."""
+    give_up_at = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            connection.execute("pragma journal_mode=wal")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & PRIMARY_CODE != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at:
+                raise
+        else:
+            return
+        time.sleep(RETRY_SECONDS)
 
 
 def _shown(url: str) -> str:

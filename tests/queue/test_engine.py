@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from adjobs.errors import QueueError
+from adjobs.queue import engine as engine_module
 from adjobs.queue.engine import open_engine
 from adjobs.queue.records import NewJob
 from adjobs.queue.schema import REVISION, version
@@ -65,6 +69,29 @@ def test_open_engine_beside_tables_of_mlflow_touches_none(database):
 def test_open_engine_new_database_by_processes_at_once(database):
     assert open_by_processes(database, 4) == [""] * 4
     assert revision_of(database) == [REVISION]
+
+
+def test_open_engine_waits_for_a_process_that_writes_to_a_new_file(tmp_path):
+    """SQLite itself does not wait: it refuses the switch to its write-ahead log at once."""
+    path = tmp_path / "queue.db"
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("begin immediate")
+    with ThreadPoolExecutor(1) as pool:
+        opening = pool.submit(open_engine, f"sqlite:///{path}")
+        time.sleep(0.2)
+        assert not opening.done()
+        writer.execute("rollback")
+        opening.result(timeout=20).dispose()
+    writer.close()
+
+
+def test_open_engine_gives_up_waiting_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine_module, "LOCK_SECONDS", 0.1)
+    writer = sqlite3.connect(tmp_path / "queue.db", isolation_level=None)
+    writer.execute("begin immediate")
+    with pytest.raises(QueueError, match=r"cannot be opened .*database is locked.*check ADJOBS_QUEUE_DATABASE"):
+        open_engine(f"sqlite:///{tmp_path / 'queue.db'}")
+    writer.close()
 
 
 @pytest.mark.slow
