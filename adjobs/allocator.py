@@ -2,8 +2,8 @@
 
 A step allocates and frees the same gigabytes as the one before. glibc gives blocks above 32 MiB, and free space at the end of its
 heap, back to the kernel at once, and the kernel clears every page that it hands out again: hundreds of thousands in a step. What
-that costs depends on the machine, from almost nothing to a good part of the step. Between intervals, on the other hand, glibc keeps
-free memory in the middle of its heap, which other processes could use.
+that costs depends on the machine. Between intervals, on the other hand, glibc holds free memory in the middle of its heap, which
+other processes could use.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _uses: set[object] = set()  # that go on
 def freed_memory_kept() -> Iterator[None]:
     """Keep what is freed for the next allocation, in all threads; what is unused at the end goes back to the system.
 
-    Nothing changes where the C library is not glibc. Peaks grow by what does not fit into gaps, up to 12 % in training.
+    Nothing changes where the C library is not glibc. Peaks grow by what does not fit into gaps, by up to 8 % in training.
     """
     libc = _glibc()
     if libc is None:
