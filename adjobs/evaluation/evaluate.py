@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from adjobs import devices
-from adjobs.allocator import freed_memory_kept
 from adjobs.data.cache.images import ImageCache
 from adjobs.data.dataset import Dataset
 from adjobs.data.packing import NO_ROWS, PackedBatch, scale
@@ -126,11 +125,7 @@ def predict_split(
     score, maps = np.empty(len(ids)), None
     extra_scores: dict[str, np.ndarray] = {}
     started_at = time.perf_counter()
-    with (
-        evaluation_mode(method),
-        freed_memory_kept(),
-        closing(prefetch(pack, slices, device_config.device)) as batches,
-    ):
+    with evaluation_mode(method), closing(prefetch(pack, slices, device_config.device)) as batches:
         for batch, packed in batches:
             prediction = predict_tensor(method, packed.buffer.view(-1, *cache.images.shape[1:]), device_config)
             check_finite(prediction, ids[batch])

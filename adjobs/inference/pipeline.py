@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from adjobs.allocator import freed_memory_kept
 from adjobs.data.images import stretch
 from adjobs.errors import DataError
 from adjobs.evaluation.evaluate import EVAL_BATCH, PredictionArrays, ScoreError, check_finite
@@ -127,16 +126,15 @@ def predict_ahead(
 
     submitted = map(submit, starts)
     try:
-        with freed_memory_kept():
-            scoring = deque(islice(submitted, at_once + BATCHES_AHEAD))
-            for start in starts:
-                outcomes = scoring.popleft().result()
-                scoring.extend(islice(submitted, 1))
-                finishing.extend(files.submit(finish, start + i, outcome) for i, outcome in enumerate(outcomes))
-                while finishing and (finishing[0].done() or len(finishing) > BATCHES_BEHIND * size):
-                    yield finishing.popleft().result()
-            while finishing:
+        scoring = deque(islice(submitted, at_once + BATCHES_AHEAD))
+        for start in starts:
+            outcomes = scoring.popleft().result()
+            scoring.extend(islice(submitted, 1))
+            finishing.extend(files.submit(finish, start + i, outcome) for i, outcome in enumerate(outcomes))
+            while finishing and (finishing[0].done() or len(finishing) > BATCHES_BEHIND * size):
                 yield finishing.popleft().result()
+        while finishing:
+            yield finishing.popleft().result()
     finally:
         files.shutdown(cancel_futures=True)  # first, since what is in the network's queue waits for it
         network.shutdown(cancel_futures=True)

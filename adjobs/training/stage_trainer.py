@@ -14,7 +14,6 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from adjobs import devices
-from adjobs.allocator import freed_memory_kept
 from adjobs.data.batches import BatchPlan, step_seed
 from adjobs.data.packing import PackedBatch
 from adjobs.data.prefetch import prefetch
@@ -139,7 +138,7 @@ class StageTrainer:
         started_at = reported_at = time.perf_counter()
         self._module.train()
         self._step.reset_sums()
-        with freed_memory_kept(), closing(prefetch(self._pack, steps, self._worker.device_config.device)) as batches:
+        with closing(prefetch(self._pack, steps, self._worker.device_config.device)) as batches:
             for step, packed in batches:
                 self._prepare(step)
                 self._take_step(packed)
