@@ -42,7 +42,7 @@ def seconds_per_call(work: Callable[[], object], seconds: float, device: torch.d
 
 def training_speed(method: Any, device_config: DeviceConfig, size: int, batch_size: int, seconds: float) -> float:
     """Images per second of whole optimizer steps: simulation, forward, backward, update."""
-    device, autocast = device_config
+    device = device_config.device
     generator = torch.Generator(device).manual_seed(0)
     images = torch.rand(batch_size, 3, size, size, device=device).to(memory_format=torch.channels_last)
     empty = torch.zeros(batch_size, 1, size, size, dtype=torch.bool, device=device)
@@ -53,7 +53,7 @@ def training_speed(method: Any, device_config: DeviceConfig, size: int, batch_si
     method.train()
 
     def step() -> None:
-        with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
+        with device_config.autocasting():
             loss = stage.module(batch).total
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
