@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 EngineName = Literal["auto", "torch", "openvino"]
 
-# Images after which about as much time is lost by not having converted as a conversion takes: on two cores, for CDO at 256 px, ten
-# seconds and thirty milliseconds an image.
+# Images after which about as much time is lost by not having converted as a conversion takes: for CDO at 256 px on two cores
+# ten seconds, and thirty milliseconds an image.
 CONVERT_AFTER = 300
 CHECK_IMAGES = 4  # of those that were predicted last
 # Largest difference from PyTorch, relative to the largest score or to the range of the maps. Rounding is below 1e-5, but some
