@@ -41,7 +41,7 @@ decode = images.load_rgb
 def load_rgb(path, size, reading):
     with open(log, "a") as file:
         file.write(path.name + "\\n")
-    if len(open(log).readlines()) == int(exit_at):
+    if 0 < int(exit_at) <= len(open(log).readlines()):  # several threads may have written before one of them counts
         os._exit(9)
     time.sleep(0.01)
     return decode(path, size, reading)
