@@ -55,7 +55,8 @@ def main() -> None:
     about = machine(torch.device("cpu"))
     rows = [compare(arguments.baseline, SETTINGS_BY_NAME[name], arguments.rounds, arguments.seconds) for name in arguments.only]
     text = "Medians over rounds; the ratio is the median over rounds, with the smallest and the largest."
-    write_result("step-cpu", "A training step and a prediction on a processor, beside an older build", about, [table(HEAD, rows), text])
+    title = "A training step and a prediction on a processor, beside an older build"
+    write_result("step-cpu", title, about, [table(HEAD, rows), text])
 
 
 if __name__ == "__main__":

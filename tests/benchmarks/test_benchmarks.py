@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from adjobs.config.resolve import resolve
@@ -69,6 +70,21 @@ def test_predict_folder_makes_detectors_that_predict(method, module_path, tmp_pa
     module["save_detector"](tmp_path / "detector", method, 64, paths)
     predicted = Detector.load(tmp_path / "detector", "cpu").predict_arrays(np.zeros((2, 64, 64, 3), np.uint8))
     assert np.isfinite(predicted.score).all()
+
+
+def test_step_cpu_is_faster_where_more_images_are_trained_on_or_less_time_is_taken(module_path, monkeypatch, tmp_path):
+    module = importlib.import_module("step_cpu")
+    ours = {"images_per_s": 30.0, "predict_ms_1": 4.0, "predict_ms_16": 8.0}
+    old = {"images_per_s": 10.0, "predict_ms_1": 8.0, "predict_ms_16": 4.0}
+    monkeypatch.setattr(module, "measure_build", lambda checkout, settings, *_: {settings[0]["name"]: old if checkout else ours})
+    row = module.compare(tmp_path, module.SETTINGS_BY_NAME["cdo-default"], 2, 1.0)
+    assert row[:4] == ["cdo-default", "30.00", "10.00", "3.00 (3.00 to 3.00)"]
+    assert row[4:] == ["4.00", "8.00", "2.00 (2.00 to 2.00)", "8.00", "4.00", "0.50 (0.50 to 0.50)"]
+
+
+def test_images_drawn_for_speed_are_in_memory_as_in_the_cache(module_path, tmp_path):
+    data = importlib.import_module("gpu_build").drawn_data(16, torch.device("cpu"), tmp_path)
+    assert data.packer.images.flags.c_contiguous  # otherwise packing a batch copies all images first
 
 
 def test_searched_page_shows_trials_and_choice(module_path, monkeypatch, tmp_path, capsys):
