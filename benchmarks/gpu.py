@@ -11,44 +11,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from report import machine, table, write_result
+from builds import FOLDER, SETTINGS, measure_build
+from report import commit, machine, table, write_result
 from training import default_device
 
-FOLDER = Path(__file__).parent
 HEAD = (
     "| setting | px, batch | training images/s | kernels a step | launches | waits | GPU busy | fit s | "
     "predict ms/image, batch 1 | batch 16 |"
 )
-HRNET = {"backbone": "hrnet_w32", "distance": "euclidean"}
 SMOKE_PARAMS = {"width": 16, "texture_count": 4, "backbone": "resnet18", "batch_size": 4}  # where a method has them
-SETTINGS: list[dict[str, Any]] = [
-    {"name": "cdo-default", "method": "cdo", "size": 256, "params": {}},
-    {"name": "cdo-hrnet-8", "method": "cdo", "size": 256, "params": HRNET},
-    {"name": "cdo-hrnet-32", "method": "cdo", "size": 256, "params": {**HRNET, "batch_size": 32}},
-    {"name": "dpae-default", "method": "dpae", "size": 256, "params": {}},
-    {"name": "liac-default", "method": "liac", "size": 256, "params": {}},
-    {"name": "liac-resnet34", "method": "liac", "size": 224, "params": {"backbone": "resnet34", "views": 1, "batch_size": 64}},
-    {"name": "semirest-small", "method": "semirest", "size": 256, "params": {}, "stage": "learn"},
-    {"name": "slsg-inpaint", "method": "slsg", "size": 256, "params": {"width": 64, "texture_count": 16}, "stage": "inpaint"},
-    {"name": "slsg-segment", "method": "slsg", "size": 256, "params": {"width": 64, "texture_count": 16}, "stage": "segment"},
-]
-
-
-def measure_build(checkout: Path | None, settings: list[dict[str, Any]], device: torch.device, seconds: float) -> dict[str, Any]:
-    """Rows by name, of this build or of another checkout."""
-    path = [str(FOLDER.parent if checkout is None else checkout), os.environ.get("PYTHONPATH", "")]
-    command = [sys.executable, str(FOLDER / "gpu_build.py"), "--device", str(device), "--seconds", str(seconds)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
-    done = subprocess.run(command, input=json.dumps(settings), env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
-    return {row.pop("name"): row for row in rows}
 
 
 def measure_cdo(checkout: Path, size: int, batches: list[int], device: torch.device, seconds: float) -> dict[str, float]:
@@ -111,7 +88,8 @@ def main() -> None:
     rows = [make_row(setting, ours[setting["name"]], old.get(setting["name"])) for setting in settings]
     body = [table(HEAD, rows)]
     if arguments.baseline is not None:
-        body.append("In brackets: the older build in the same run, and how many times faster this one is.")
+        about = f"the older build ({commit(arguments.baseline)}) in the same run"
+        body.append(f"In brackets: {about}, and how many times faster this one is.")
     if arguments.cdo is not None:
         speeds = measure_cdo(arguments.cdo, settings[0]["size"], [8, 32], device, seconds)
         text = ", ".join(f"batch {batch}: {speed:.1f} images/s" for batch, speed in speeds.items())

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from report import machine, table, write_result
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from adjobs import methods
 from adjobs.evaluation.evaluate import DeviceConfig, PredictionArrays
@@ -59,10 +60,11 @@ class Peer(nn.Module):
 
 
 class Row(NamedTuple):
-    """A method with its engines, the first of them PyTorch."""
+    """A method with its engines, the first of them PyTorch, and the billions of multiply-adds that an image takes."""
 
     name: str
     engines: dict[str, Engine]
+    gmac: float
 
 
 def build(case: str, size: int) -> Any:
@@ -104,7 +106,16 @@ def make_row(name: str, method: Any, size: int) -> Row:
     engines: dict[str, Engine] = {"PyTorch": TorchEngine(method, DeviceConfig(torch.device("cpu")))}
     for precision in ("f32", "bf16"):
         engines[precision] = OpenVINOEngine(method, size, precision)
-    return Row(name, engines)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        method.predict(torch.rand(1, 3, size, size))
+    return Row(name, engines, counter.get_total_flops() / 2e9)
+
+
+def product_speed(side: int = 1024) -> float:
+    """Billions of multiply-adds per second in a float32 product of square matrices: about the most that this processor does."""
+    a, b = torch.rand(2, side, side)
+    medians = race({("product", ""): lambda: a @ b}, 2.0)
+    return side**3 / 1e9 / medians["product", ""]
 
 
 def race(calls: dict[tuple[str, str], Callable[[], object]], seconds: float) -> dict[tuple[str, str], float]:
@@ -140,10 +151,9 @@ def speed_table(rows: list[Row], batch: int, size: int, seconds: float) -> str:
     lines = []
     for row in rows:
         reference, f32, bf16 = (1000 * medians[row.name, key] / batch for key in row.engines)
-        lines.append(
-            [row.name, f"{reference:.1f}", f"{f32:.1f}", f"{reference / f32:.1f}", f"{bf16:.1f}", f"{reference / bf16:.1f}"]
-        )
-    head = f"| batch {batch}, ms per image | PyTorch | OpenVINO f32 | times faster | OpenVINO bf16 | times faster |"
+        speeds = [f"{reference:.1f}", f"{f32:.1f}", f"{reference / f32:.1f}", f"{bf16:.1f}", f"{reference / bf16:.1f}"]
+        lines.append([row.name, f"{row.gmac:.1f}", *speeds])
+    head = f"| batch {batch}, ms per image | GMAC | PyTorch | OpenVINO f32 | times faster | OpenVINO bf16 | times faster |"
     return table(head, lines)
 
 
@@ -181,7 +191,9 @@ def main() -> None:
         "Predictions on a processor",
         about,
         [
-            f"Images of {size} px. Medians over rounds in which all take turns. Converting takes {converting:.0f} s on average.",
+            f"Images of {size} px. Medians over rounds in which all take turns. Converting takes {converting:.0f} s on average. "
+            "GMAC: billions of multiply-adds in an image. "
+            f"A float32 product of large matrices does {product_speed():.0f} of them a second.",
             *(speed_table(rows, batch, size, arguments.seconds) for batch in arguments.batch),
             difference_table(rows, size),
             "Differences of the score are relative to the largest score, those of the map to the range of its values.",

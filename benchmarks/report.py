@@ -25,11 +25,10 @@ def machine(device: torch.device) -> str:
     return f"{cpu}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}{gpu}, torch {torch.__version__}"
 
 
-def commit() -> str:
-    """The commit that was measured, marked when files differ from it."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False, cwd=RESULTS.parent
-    )
+def commit(checkout: Path = RESULTS.parent) -> str:
+    """The commit of this build or of another checkout, marked when files differ from it."""
+    command = ["git", "describe", "--always", "--dirty"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=checkout)
     return done.stdout.strip() or "unknown"
 
 

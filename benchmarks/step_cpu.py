@@ -9,13 +9,14 @@ with the smallest and the largest ratio of a round: other work on the machine sh
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from gpu import SETTINGS, measure_build
-from report import machine, table, write_result
+from builds import SETTINGS, measure_build
+from report import commit, machine, table, write_result
 
 NAMES = ["cdo-default", "dpae-default", "liac-default", "semirest-small", "slsg-inpaint", "slsg-segment"]
 SETTINGS_BY_NAME = {setting["name"]: {**setting, "bf16": False} for setting in SETTINGS if setting["name"] in NAMES}
@@ -26,14 +27,21 @@ HEAD = (
 )
 
 
+def figures_of(checkout: Path | None, setting: dict[str, Any], seconds: float) -> dict[str, float]:
+    """The figures of a setting; ends the program with the reason where a build cannot compute it."""
+    row: dict[str, Any] = measure_build(checkout, [setting], torch.device("cpu"), seconds)[setting["name"]]
+    if "error" in row:
+        sys.exit(f"{setting['name']}, {checkout or 'this build'}: {row['error']}")
+    return row
+
+
 def compare(baseline: Path, setting: dict[str, Any], rounds: int, seconds: float) -> list[str]:
     """The table's row of a setting."""
-    device = torch.device("cpu")
-    pairs: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    pairs: list[tuple[dict[str, float], dict[str, float]]] = []
     for i in range(rounds):
         # Whichever build comes first may meet a cooler processor.
         order = (None, baseline) if i % 2 else (baseline, None)
-        rows = {checkout: measure_build(checkout, [setting], device, seconds)[setting["name"]] for checkout in order}
+        rows = {checkout: figures_of(checkout, setting, seconds) for checkout in order}
         pairs.append((rows[None], rows[baseline]))
     row = [setting["name"]]
     for figure, higher_is_better in FIGURES.items():
@@ -54,7 +62,8 @@ def main() -> None:
     arguments = parser.parse_args()
     about = machine(torch.device("cpu"))
     rows = [compare(arguments.baseline, SETTINGS_BY_NAME[name], arguments.rounds, arguments.seconds) for name in arguments.only]
-    text = "Medians over rounds; the ratio is the median over rounds, with the smallest and the largest."
+    older = f"Older: {commit(arguments.baseline)}, in the same run."
+    text = f"{older} Medians over {arguments.rounds} rounds; of the ratios also the smallest and the largest."
     title = "A training step and a prediction on a processor, beside an older build"
     write_result("step-cpu", title, about, [table(HEAD, rows), text])
 

@@ -82,8 +82,15 @@ def test_step_cpu_is_faster_where_more_images_are_trained_on_or_less_time_is_tak
     assert row[4:] == ["4.00", "8.00", "2.00 (2.00 to 2.00)", "8.00", "4.00", "0.50 (0.50 to 0.50)"]
 
 
+def test_step_cpu_ends_with_the_reason_where_a_build_cannot_compute_a_setting(module_path, monkeypatch, tmp_path):
+    module = importlib.import_module("step_cpu")
+    monkeypatch.setattr(module, "measure_build", lambda checkout, settings, *_: {settings[0]["name"]: {"error": "no such key"}})
+    with pytest.raises(SystemExit, match=r"cdo-default, .*: no such key"):
+        module.compare(tmp_path, module.SETTINGS_BY_NAME["cdo-default"], 1, 1.0)
+
+
 def test_images_drawn_for_speed_are_in_memory_as_in_the_cache(module_path, tmp_path):
-    data = importlib.import_module("gpu_build").drawn_data(16, torch.device("cpu"), tmp_path)
+    data = importlib.import_module("build_speed").drawn_data(16, torch.device("cpu"), tmp_path)
     assert data.packer.images.flags.c_contiguous  # otherwise packing a batch copies all images first
 
 

@@ -1,7 +1,7 @@
 """Training and prediction speed of the build of adjobs that Python imports: one JSON line for each setting.
 
-Called by ``gpu.py``, for this build and for older ones, hence the imports that are tried one after the other. Images and defects
-are drawn. An older build takes the steps of its loop, one operation after the other; this one uses its stage trainer.
+Called through ``builds.py``, for this build and for older ones, hence the imports that are tried one after the other. Images and
+defects are drawn. An older build takes the steps of its loop, one operation after the other; this one uses its stage trainer.
 """
 
 from __future__ import annotations
