@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from adjobs.comparison.result import ComparisonResult
     from adjobs.evaluation.result import EvaluationResult
     from adjobs.inference.detector import Detector, ImageInput, ImagePrediction
-    from adjobs.inference.engine import EngineName
+    from adjobs.inference.engine_contract import EngineName
     from adjobs.jobs.result import TrainResult
     from adjobs.jobs.run import Backend, OnProgress
     from adjobs.tuning.result import SearchResult

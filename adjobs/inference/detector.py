@@ -16,7 +16,8 @@ from adjobs.data.images import DecodedImage, decode_array, decode_details, decod
 from adjobs.errors import DataError, JobError, StorageError, one_line
 from adjobs.evaluation.evaluate import EVAL_BATCH, DeviceConfig, PredictionArrays, check_finite
 from adjobs.inference.detector_folder import Manifest, load_method, read_manifest
-from adjobs.inference.engine import EngineName, create_engine
+from adjobs.inference.engine import AdaptiveEngine, create_engine
+from adjobs.inference.engine_contract import EngineName
 from adjobs.inference.regions import Region, find_regions
 from adjobs.methods.method import Method
 
@@ -165,6 +166,11 @@ class Detector:
             return replace(prediction, defect_mask=defect_mask)
         regions, region_mask = find_regions(defect_mask, size)
         return replace(prediction, defect_mask=defect_mask, regions=regions, region_mask=region_mask)
+
+    def expect(self, count: int) -> None:
+        """Say how many images will be predicted, so that the fastest engine for so many can be prepared at the first of them."""
+        if isinstance(self._engine, AdaptiveEngine):
+            self._engine.expect(count)
 
     def predict_arrays(self, images: np.ndarray) -> PredictionArrays:
         """Predict ``(B, S, S, 3)`` uint8 images of the detector's own size."""

@@ -11,7 +11,6 @@ import importlib.util
 import logging
 import threading
 from collections.abc import Callable
-from typing import Literal, Protocol
 
 import numpy as np
 from PIL import Image
@@ -20,12 +19,11 @@ from adjobs import devices
 from adjobs.errors import JobError, one_line
 from adjobs.evaluation.evaluate import DeviceConfig, PredictionArrays
 from adjobs.inference.engine_captured import CapturedEngine
+from adjobs.inference.engine_contract import ENGINES, Engine, EngineName
 from adjobs.inference.engine_torch import TorchEngine
 from adjobs.methods.method import Method
 
 log = logging.getLogger(__name__)
-
-EngineName = Literal["auto", "torch", "openvino"]
 
 # Images after which about as much time is lost by not having converted as a conversion takes: for CDO at 256 px on two cores
 # ten seconds, and thirty milliseconds an image.
@@ -34,14 +32,6 @@ CHECK_IMAGES = 4  # of those that were predicted last
 # Largest difference from PyTorch, relative to the largest score or to the range of the maps. Rounding is below 1e-5, but some
 # methods round features to half precision, and a value near the middle between two of these may go to the other one.
 TOLERANCE = 1e-3
-
-
-class Engine(Protocol):
-    """Computes predictions."""
-
-    def predict(self, images: np.ndarray) -> PredictionArrays:
-        """Predict ``(B, S, S, 3)`` uint8 images of the detector's size, for every B ≥ 1."""
-        ...
 
 
 class AdaptiveEngine:
@@ -56,6 +46,12 @@ class AdaptiveEngine:
         self._engine, self._count = first, 0
         self._build: Callable[[], Engine] | None = build
         self._lock = threading.Lock()  # several threads may predict at the same time
+
+    def expect(self, count: int) -> None:
+        """Say how many images will come: so many that the other engine pays are not worth waiting for the first ones."""
+        with self._lock:
+            if count >= CONVERT_AFTER:
+                self._count = CONVERT_AFTER
 
     def predict(self, images: np.ndarray) -> PredictionArrays:
         """Predict ``(B, S, S, 3)`` uint8 images; the call that completes the first images also prepares the other engine."""
@@ -84,8 +80,8 @@ def create_engine(name: EngineName, method: Method, image_size: int, device_conf
         JobError: unknown name, or OpenVINO is not installed, or not for this device.
     """
     on_cpu, installed = device_config.device.type == "cpu", importlib.util.find_spec("openvino") is not None
-    if name not in ("auto", "torch", "openvino"):
-        raise JobError(f"engine: got {name!r}, available are auto, torch, openvino")
+    if name not in ENGINES:
+        raise JobError(f"engine: got {name!r}, available are {', '.join(ENGINES)}")
     if name == "openvino" and not on_cpu:
         raise JobError(f"engine: openvino computes on processors, the device is {device_config.device}; give device cpu")
     if name == "openvino" and not installed:

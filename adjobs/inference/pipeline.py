@@ -113,6 +113,7 @@ def predict_ahead(
         The results, in the order of the files. When the iterator is closed, or an error is raised in it, what has not started is
         cancelled, and what has is awaited: a file or a batch per thread.
     """
+    detector.expect(len(paths))
     device = detector.device_config.device
     size, at_once = batch_size(device), batches_at_once(device)
     starts = range(0, len(paths), size)

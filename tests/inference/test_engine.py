@@ -59,6 +59,14 @@ def test_adaptive_engine_changes_after_the_first_images(monkeypatch):
     assert other.counts == [2, 2]  # the check, and the fourth batch
 
 
+@pytest.mark.parametrize(("count", "scores"), [(4, [1.0, 1.0, 1.0, 1.0001]), (5, [1.0, 1.0001, 1.0001, 1.0001])])
+def test_adaptive_engine_that_expects_enough_images_changes_after_the_first_batch(monkeypatch, count, scores):
+    monkeypatch.setattr(engines, "CONVERT_AFTER", 5)
+    engine = AdaptiveEngine(Fixed(1.0), lambda: Fixed(1.0001))
+    engine.expect(count)
+    assert [engine.predict(blank(2)).score[0] for _ in range(4)] == scores
+
+
 def test_adaptive_engine_that_predicts_something_else_is_not_used(monkeypatch, caplog):
     monkeypatch.setattr(engines, "CONVERT_AFTER", 1)
     engine = AdaptiveEngine(Fixed(1.0), lambda: Fixed(1.5))

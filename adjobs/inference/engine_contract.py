@@ -1,0 +1,21 @@
+"""What an engine is, and the names of those that can be chosen. Without PyTorch, which ``adjobs --help`` does not need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from adjobs.evaluation.evaluate import PredictionArrays
+
+EngineName = Literal["auto", "torch", "openvino"]
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+
+
+class Engine(Protocol):
+    """Computes predictions."""
+
+    def predict(self, images: np.ndarray) -> PredictionArrays:
+        """Predict ``(B, S, S, 3)`` uint8 images of the detector's size, for every B ≥ 1."""
+        ...
