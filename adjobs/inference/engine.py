@@ -37,6 +37,9 @@ TOLERANCE = 1e-3
 class AdaptiveEngine:
     """One engine for the first `CONVERT_AFTER` images, and another from then on, if it predicts the same.
 
+    Several threads may predict at the same time, but none while the other engine is prepared: `torch.export` puts tensors without
+    values in the place of the method's weights.
+
     Args:
         first: needs no preparation.
         build: prepares the other engine, in seconds.
@@ -45,24 +48,38 @@ class AdaptiveEngine:
     def __init__(self, first: Engine, build: Callable[[], Engine]) -> None:
         self._engine, self._count = first, 0
         self._build: Callable[[], Engine] | None = build
-        self._lock = threading.Lock()  # several threads may predict at the same time
+        self._state = threading.Condition()
+        self._predicting, self._preparing = 0, False
 
     def expect(self, count: int) -> None:
         """Say how many images will come: so many that the other engine pays are not worth waiting for the first ones."""
-        with self._lock:
+        with self._state:
             if count >= CONVERT_AFTER:
                 self._count = CONVERT_AFTER
 
     def predict(self, images: np.ndarray) -> PredictionArrays:
         """Predict ``(B, S, S, 3)`` uint8 images; the call that completes the first images also prepares the other engine."""
-        predicted = self._engine.predict(images)
-        with self._lock:
+        with self._state:
+            self._state.wait_for(lambda: not self._preparing)
+            self._predicting += 1
+        try:
+            predicted = self._engine.predict(images)
+        finally:
+            with self._state:
+                self._predicting -= 1
+                self._state.notify_all()
+        with self._state:
             self._count += len(images)
-            build = self._build if self._count >= CONVERT_AFTER else None
-            if build is not None:
-                self._build = None
-        if build is not None:
+            if self._build is None or self._count < CONVERT_AFTER:
+                return predicted
+            build, self._build, self._preparing = self._build, None, True
+            self._state.wait_for(lambda: self._predicting == 0)
+        try:
             self._engine = checked(build, self._engine, images[-CHECK_IMAGES:])
+        finally:
+            with self._state:
+                self._preparing = False
+                self._state.notify_all()
         return predicted
 
 

@@ -18,8 +18,12 @@ def run(monkeypatch, tmp_path):
     """Run the verb with a detector of its own in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
-    def run_predict(*words: str, **options) -> Result:
-        monkeypatch.setattr("adjobs.api.load_detector", lambda model: brightness_detector(**options))
+    def run_predict(*words: str, engine: str = "auto", **options) -> Result:
+        def load_detector(model, **chosen):
+            assert (model, chosen) == ("any", {"engine": engine})
+            return brightness_detector(**options)
+
+        monkeypatch.setattr("adjobs.api.load_detector", load_detector)
         return CliRunner().invoke(main, ["predict", "--model", "any", *words])
 
     return run_predict
@@ -65,3 +69,12 @@ def test_predict_file_that_cannot_be_read_has_exit_status_1_and_the_others_a_lin
     assert "a.png  normal" in done.stdout
     assert sum(line.startswith("not predicted: ") for line in done.stdout.splitlines()) == 1
     assert len((tmp_path / "predictions" / LINES_FILE).read_text().splitlines()) == 2
+
+
+def test_predict_uses_the_engine_that_is_named(run, tmp_path):
+    draw_image(tmp_path / "images", "dark.png")
+    assert run("images").exit_code == 0
+    assert run("images", "--engine", "torch", engine="torch").exit_code == 0
+    refused = run("images", "--engine", "onnx")
+    assert refused.exit_code == 2
+    assert "'onnx' is not one of 'auto', 'torch', 'openvino'" in refused.stderr

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -57,6 +60,47 @@ def test_adaptive_engine_changes_after_the_first_images(monkeypatch):
     scores = [engine.predict(blank(2)).score[0] for _ in range(4)]
     assert scores == [1.0, 1.0, 1.0, other.score]
     assert other.counts == [2, 2]  # the check, and the fourth batch
+
+
+def test_adaptive_engine_prepares_the_other_one_while_no_thread_predicts(monkeypatch):
+    monkeypatch.setattr(engines, "CONVERT_AFTER", 20)
+    inside, seen = [], []
+
+    class Watched(Fixed):
+        def predict(self, images):
+            inside.append(threading.get_ident())
+            time.sleep(0.002)
+            predicted = super().predict(images)
+            inside.remove(threading.get_ident())
+            return predicted
+
+    def build():
+        for _ in range(20):
+            time.sleep(0.002)
+            seen.append(len(inside))
+        return Fixed(1.0)
+
+    engine = AdaptiveEngine(Watched(1.0), build)
+    with ThreadPoolExecutor(4) as threads:
+        predicted = list(threads.map(lambda _: engine.predict(blank(1)).score[0], range(40)))
+    assert predicted == [1.0] * 40
+    assert seen == [0] * 20
+
+
+def test_adaptive_engine_goes_on_after_an_error_of_a_batch(monkeypatch):
+    monkeypatch.setattr(engines, "CONVERT_AFTER", 2)
+
+    class FailsOnce(Fixed):
+        def predict(self, images):
+            if not self.counts:
+                self.counts.append(0)
+                raise RuntimeError("too little memory")
+            return super().predict(images)
+
+    engine = AdaptiveEngine(FailsOnce(1.0), lambda: Fixed(1.0001))
+    with pytest.raises(RuntimeError, match="too little memory"):
+        engine.predict(blank(2))
+    assert [engine.predict(blank(2)).score[0] for _ in range(2)] == [1.0, 1.0001]
 
 
 @pytest.mark.parametrize(("count", "scores"), [(4, [1.0, 1.0, 1.0, 1.0001]), (5, [1.0, 1.0001, 1.0001, 1.0001])])
@@ -206,3 +250,18 @@ def test_detector_falls_back_to_pytorch(method, caplog):
     assert isinstance(method, NotFinite) or "its graph cannot be made" in caplog.text
     dark = np.full((1, SIDE, SIDE, 3), 51, np.uint8)
     assert detector.predict_arrays(dark).score == pytest.approx([0.2])
+
+
+@pytest.mark.slow
+def test_detector_that_several_threads_use_changes_to_openvino(monkeypatch, caplog):
+    """While PyTorch exports a method in one thread, predictions of others with the same method fail, and the export with them."""
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(engines, "CONVERT_AFTER", 40)
+    detector = Detector(tiny_method("cdo"), make_manifest(), torch.device("cpu"))
+    images = drawn_images(SIDE)
+    expected = detector.predict_arrays(images).score
+    with ThreadPoolExecutor(4) as threads:
+        predicted = list(threads.map(lambda _: detector.predict_arrays(images).score, range(60)))
+    np.testing.assert_allclose(predicted, np.tile(expected, (60, 1)), rtol=1e-4)
+    assert not [record for record in caplog.records if record.name.startswith("adjobs")]
+    assert type(detector._engine._engine).__name__ == "OpenVINOEngine"
