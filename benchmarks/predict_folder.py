@@ -4,8 +4,8 @@
 
 The images are drawn: trays of 512, 768 and 1024 px, PNG and JPEG by turns, with noise. The networks are not trained, which does
 not change times; thresholds are quantiles of some images. Each measurement has a process of its own. One after the other means:
-decode, network with a batch of one, draw every pixel of the overlay, compress as Pillow does by default; with all threads of
-PyTorch, and with one, which is faster beside other work.
+decode, network by PyTorch with a batch of one, draw every pixel of the overlay, compress as Pillow does by default; with all
+threads of PyTorch, and with one, which is faster beside other work. ``predict`` takes OpenVINO where it is installed.
 """
 
 from __future__ import annotations
