@@ -1,9 +1,10 @@
 """What bfloat16 does to the scores of trained detectors on a processor. Prints a table and keeps it in results/.
 
-    python benchmarks/half_precision.py --detector NAME FOLDER IMAGES [--detector …] [--count 200]
+    python benchmarks/half_precision.py --detector NAME FOLDER IMAGES [--detector …] --trained TEXT [--count 200]
 
 FOLDER holds a detector, IMAGES a folder of images as it was trained on, of which up to ``--count`` are drawn. OpenVINO predicts
-them in float32 and in bfloat16. Decisions are those of the detector's threshold; nothing is chosen by these images.
+them in float32 and in bfloat16. Decisions are those of the detector's threshold; nothing is chosen by these images. TEXT tells
+readers of the page how the detectors were trained.
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ def row(name: str, folder: Path, images: Path, count: int) -> list[str]:
         str(anomalous.sum()),
         f"{detector.threshold:.4g}",
         f"{low:.3g} to {high:.3g}",
-        f"{np.median(difference):.1g}",
-        f"{difference.max():.2g}",
-        f"{difference[nearest].max():.2g}",
+        f"{np.median(difference):.3g}",
+        f"{difference.max():.3g}",
+        f"{difference[nearest].max():.3g}",
         str((anomalous != (rounded >= detector.threshold)).sum()),
     ]
 
@@ -59,6 +60,7 @@ def main() -> None:
     parser.add_argument(
         "--detector", nargs=3, action="append", required=True, metavar=("NAME", "FOLDER", "IMAGES"), help="what to predict with"
     )
+    parser.add_argument("--trained", required=True, metavar="TEXT", help="how the detectors were trained")
     parser.add_argument("--count", type=int, default=200, help="most images of each folder")
     arguments = parser.parse_args()
     rows = [row(name, Path(folder), Path(images), arguments.count) for name, folder, images in arguments.detector]
@@ -67,7 +69,7 @@ def main() -> None:
         "Scores in bfloat16 on a processor",
         f"{machine(torch.device('cpu'))}, openvino {version('openvino')}",
         [
-            "Trained detectors, images of their data sets. Scores by OpenVINO in float32, and their differences in bfloat16.",
+            f"Scores of detectors by OpenVINO in float32, and their differences in bfloat16. {arguments.trained}",
             table(HEAD, rows),
         ],
     )

@@ -2,14 +2,13 @@
 #
 # Expected: exporting reads a module. A thread that predicts with it meanwhile computes what it always does, as two threads that
 #           only predict do.
-# Happens:  from the start of the tracing to its end, the parameters of the module itself are FakeTensors. A call in another thread
-#           neither waits nor fails: it returns a FakeTensor, whose shape is right and which has no numbers; the error comes where these
-#           are read, ".numpy() is not supported for tensor subclasses". After the export the module is as before. An export of a
-#           deep copy leaves the module alone.
+# Happens:  while it is traced, the parameters of the module itself are FakeTensors. A call in another thread neither waits nor
+#           fails: it returns a FakeTensor, whose shape is right and which has no numbers; the error comes where these are read,
+#           ".numpy() is not supported for tensor subclasses". After the export the module is as before. An export of a deep copy
+#           leaves the module alone.
 # Versions: torch 2.15.0. Upstream, of compilation in general: https://github.com/pytorch/pytorch/issues/105943
-# Hurts:    servers that answer at once with PyTorch and compile a faster graph (ONNX, OpenVINO, AOTInductor) in the background. For a
-#           small network the window is seconds, and an operator that runs in it in the other thread may also end the export.
-# adjobs:   lets no thread predict with a detector while its method is exported.
+# Hurts:    servers that answer at once with PyTorch and compile a faster graph (ONNX, OpenVINO, AOTInductor) in the background.
+# adjobs:   lets no thread predict with a detector while its method is exported, and exports one method at a time.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -131,6 +131,7 @@ class Detector:
         """
         if not isinstance(images, list | tuple):
             return self.predict_batch([images], ["image"])[0]
+        self.expect(len(images))
         names = [f"image {index} of the list" for index in range(len(images))]
         batches = (slice(start, start + EVAL_BATCH) for start in range(0, len(images), EVAL_BATCH))
         return [prediction for batch in batches for prediction in self.predict_batch(images[batch], names[batch])]
@@ -168,7 +169,7 @@ class Detector:
         return replace(prediction, defect_mask=defect_mask, regions=regions, region_mask=region_mask)
 
     def expect(self, count: int) -> None:
-        """Say how many images will be predicted, so that the fastest engine for so many can be prepared at the first of them."""
+        """Say how many images will be predicted, so that an engine that pays for so many is prepared at the first of them."""
         if isinstance(self._engine, AdaptiveEngine):
             self._engine.expect(count)
 

@@ -37,8 +37,8 @@ TOLERANCE = 1e-3
 class AdaptiveEngine:
     """One engine for the first `CONVERT_AFTER` images, and another from then on, if it predicts the same.
 
-    Several threads may predict at the same time, but none while the other engine is prepared: `torch.export` puts tensors without
-    values in the place of the method's weights.
+    Several threads may predict at the same time, but not while the other engine is prepared: until then `torch.export` replaces
+    the method's weights by tensors without values.
 
     Args:
         first: needs no preparation.
@@ -52,7 +52,7 @@ class AdaptiveEngine:
         self._predicting, self._preparing = 0, False
 
     def expect(self, count: int) -> None:
-        """Say how many images will come: so many that the other engine pays are not worth waiting for the first ones."""
+        """Say how many images will come. If there are enough, the other engine is prepared at the first of them."""
         with self._state:
             if count >= CONVERT_AFTER:
                 self._count = CONVERT_AFTER

@@ -23,6 +23,8 @@ from adjobs.types import Prediction
 
 SCORE, MAP = "score", "map"  # names of outputs; further scores have their own, after a prefix
 EXTRA = "extra "
+_exporting = threading.Lock()  # PyTorch keeps the state of an export for the whole process: two at once disturb each other
+
 HALF_SPLIT = 2.0**13 + 1  # leaves 11 of the 24 bits of float32's significand
 
 
@@ -54,7 +56,9 @@ class OpenVINOEngine:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": cores(),
         }
-        compiled = openvino.Core().compile_model(_convert(method, example), "CPU", hints)
+        with _exporting:
+            model = _convert(method, example)
+        compiled = openvino.Core().compile_model(model, "CPU", hints)
         self._request, self._lock = compiled.create_infer_request(), threading.Lock()
 
     def predict(self, images: np.ndarray) -> PredictionArrays:

@@ -103,6 +103,7 @@ class ImageScorer:
 
     def score(self, images: Sequence[HashedImage]) -> tuple[list[ScoredImage], list[Failure]]:
         """Score images; those that cannot be decoded or scored are failures."""
+        self._detector.expect(len(images))
         scored: list[ScoredImage] = []
         failures: list[Failure] = []
         for batch in self._batches(images, "scoring"):

@@ -265,3 +265,16 @@ def test_detector_that_several_threads_use_changes_to_openvino(monkeypatch, capl
     np.testing.assert_allclose(predicted, np.tile(expected, (60, 1)), rtol=1e-4)
     assert not [record for record in caplog.records if record.name.startswith("adjobs")]
     assert type(detector._engine._engine).__name__ == "OpenVINOEngine"
+
+
+@pytest.mark.slow
+def test_detectors_that_are_compiled_at_the_same_time(caplog):
+    """PyTorch's exports share state: several at once fail."""
+    pytest.importorskip("openvino")
+    images = drawn_images(SIDE)
+    pairs = [(tiny_method(name), make_manifest()) for name in ("cdo", "liac", "dpae")]
+    with ThreadPoolExecutor(len(pairs)) as threads:
+        detectors = list(threads.map(lambda pair: Detector(*pair, torch.device("cpu"), "openvino"), pairs))
+    assert not [record for record in caplog.records if record.name.startswith("adjobs")]
+    for detector in detectors:
+        assert find_difference(TorchEngine(detector.method, CPU).predict(images), detector.predict_arrays(images)) is None
