@@ -37,8 +37,8 @@ TOLERANCE = 1e-3
 class AdaptiveEngine:
     """One engine for the first `CONVERT_AFTER` images, and another from then on, if it predicts the same.
 
-    Several threads may predict at the same time, but not while the other engine is prepared: until then `torch.export` replaces
-    the method's weights by tensors without values.
+    Several threads may predict at the same time. They wait while the other engine is prepared, because `torch.export` then puts
+    tensors without values in the place of the method's weights.
 
     Args:
         first: needs no preparation.

@@ -23,9 +23,9 @@ from adjobs.types import Prediction
 
 SCORE, MAP = "score", "map"  # names of outputs; further scores have their own, after a prefix
 EXTRA = "extra "
-_exporting = threading.Lock()  # PyTorch keeps the state of an export for the whole process: two at once disturb each other
-
 HALF_SPLIT = 2.0**13 + 1  # leaves 11 of the 24 bits of float32's significand
+
+_exporting = threading.Lock()  # PyTorch keeps the state of an export for the whole process: two at once disturb each other
 
 
 class OpenVINOEngine:
