@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 import threading
 from collections.abc import Callable
 
@@ -25,8 +26,8 @@ from adjobs.methods.method import Method
 
 log = logging.getLogger(__name__)
 
-# Images after which about as much time is lost by not having converted as a conversion takes: for CDO at 256 px on two cores
-# ten seconds, and thirty milliseconds an image.
+# Images of 256 px after which about as much time is lost by not having converted as a conversion takes: for CDO on two cores ten
+# seconds, and thirty milliseconds an image. Smaller images take less, a conversion as long: at 128 px 1,300 images are even.
 CONVERT_AFTER = 300
 CHECK_IMAGES = 4  # of those that were predicted last
 # Largest difference from PyTorch, relative to the largest score or to the range of the maps. Rounding is below 1e-5, but some
@@ -35,7 +36,7 @@ TOLERANCE = 1e-3
 
 
 class AdaptiveEngine:
-    """One engine for the first `CONVERT_AFTER` images, and another from then on, if it predicts the same.
+    """One engine for the first images, and another from then on, if it predicts the same.
 
     Several threads may predict at the same time. They wait while the other engine is prepared, because `torch.export` then puts
     tensors without values in the place of the method's weights.
@@ -43,10 +44,11 @@ class AdaptiveEngine:
     Args:
         first: needs no preparation.
         build: prepares the other engine, in seconds.
+        after: number of images from which on the other engine pays.
     """
 
-    def __init__(self, first: Engine, build: Callable[[], Engine]) -> None:
-        self._engine, self._count = first, 0
+    def __init__(self, first: Engine, build: Callable[[], Engine], after: int) -> None:
+        self._engine, self._after, self._count = first, after, 0
         self._build: Callable[[], Engine] | None = build
         self._state = threading.Condition()
         self._predicting, self._preparing = 0, False
@@ -54,8 +56,8 @@ class AdaptiveEngine:
     def expect(self, count: int) -> None:
         """Say how many images will come. If there are enough, the other engine is prepared at the first of them."""
         with self._state:
-            if count >= CONVERT_AFTER:
-                self._count = CONVERT_AFTER
+            if count >= self._after:
+                self._count = count
 
     def predict(self, images: np.ndarray) -> PredictionArrays:
         """Predict ``(B, S, S, 3)`` uint8 images; the call that completes the first images also prepares the other engine."""
@@ -70,7 +72,7 @@ class AdaptiveEngine:
                 self._state.notify_all()
         with self._state:
             self._count += len(images)
-            if self._build is None or self._count < CONVERT_AFTER:
+            if self._build is None or self._count < self._after:
                 return predicted
             build, self._build, self._preparing = self._build, None, True
             self._state.wait_for(lambda: self._predicting == 0)
@@ -83,12 +85,17 @@ class AdaptiveEngine:
         return predicted
 
 
+def convert_after(image_size: int) -> int:
+    """Number of images of this size, in pixels, for which a conversion pays."""
+    return math.ceil(CONVERT_AFTER * (256 / image_size) ** 2)
+
+
 def create_engine(name: EngineName, method: Method, image_size: int, device_config: DeviceConfig) -> Engine:
     """The engine of a detector.
 
     Args:
         name: ``torch``, ``openvino``, or ``auto``: on a GPU PyTorch's work captured as CUDA graphs; on a processor with OpenVINO
-            installed, PyTorch for the first `CONVERT_AFTER` images and OpenVINO from then on; otherwise PyTorch.
+            installed, PyTorch for the first `convert_after` images and OpenVINO from then on; otherwise PyTorch.
         method: on its device.
         image_size: S.
         device_config: where the method is.
@@ -117,7 +124,7 @@ def create_engine(name: EngineName, method: Method, image_size: int, device_conf
 
     if name == "openvino":
         return checked(build, torch_engine, drawn_images(image_size))
-    return AdaptiveEngine(torch_engine, build)
+    return AdaptiveEngine(torch_engine, build, convert_after(image_size))
 
 
 def checked(build: Callable[[], Engine], reference: Engine, images: np.ndarray) -> Engine:

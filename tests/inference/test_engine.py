@@ -16,7 +16,15 @@ from adjobs.errors import JobError
 from adjobs.evaluation.evaluate import DeviceConfig, PredictionArrays
 from adjobs.inference import engine as engines
 from adjobs.inference.detector import Detector
-from adjobs.inference.engine import TOLERANCE, AdaptiveEngine, checked, create_engine, drawn_images, find_difference
+from adjobs.inference.engine import (
+    TOLERANCE,
+    AdaptiveEngine,
+    checked,
+    convert_after,
+    create_engine,
+    drawn_images,
+    find_difference,
+)
 from adjobs.inference.engine_torch import TorchEngine
 from tests.helpers.detectors import SIDE, Brightness, NotFinite, make_manifest
 from tests.helpers.tiny import tiny_method
@@ -53,17 +61,15 @@ def arrays(score=(1.0, 2.0), maps=((0.0, 1.0), (2.0, 3.0)), **extra_scores) -> P
     return PredictionArrays(np.array(score), None if maps is None else np.array(maps, np.float32)[:, None], extras)
 
 
-def test_adaptive_engine_changes_after_the_first_images(monkeypatch):
-    monkeypatch.setattr(engines, "CONVERT_AFTER", 5)
+def test_adaptive_engine_changes_after_the_first_images():
     first, other = Fixed(1.0), Fixed(1.0 + TOLERANCE / 2)
-    engine = AdaptiveEngine(first, lambda: other)
+    engine = AdaptiveEngine(first, lambda: other, after=5)
     scores = [engine.predict(blank(2)).score[0] for _ in range(4)]
     assert scores == [1.0, 1.0, 1.0, other.score]
     assert other.counts == [2, 2]  # the check, and the fourth batch
 
 
-def test_adaptive_engine_prepares_the_other_one_while_no_thread_predicts(monkeypatch):
-    monkeypatch.setattr(engines, "CONVERT_AFTER", 20)
+def test_adaptive_engine_prepares_the_other_one_while_no_thread_predicts():
     inside, seen = [], []
 
     class Watched(Fixed):
@@ -80,16 +86,14 @@ def test_adaptive_engine_prepares_the_other_one_while_no_thread_predicts(monkeyp
             seen.append(len(inside))
         return Fixed(1.0)
 
-    engine = AdaptiveEngine(Watched(1.0), build)
+    engine = AdaptiveEngine(Watched(1.0), build, after=20)
     with ThreadPoolExecutor(4) as threads:
         predicted = list(threads.map(lambda _: engine.predict(blank(1)).score[0], range(40)))
     assert predicted == [1.0] * 40
     assert seen == [0] * 20
 
 
-def test_adaptive_engine_goes_on_after_an_error_of_a_batch(monkeypatch):
-    monkeypatch.setattr(engines, "CONVERT_AFTER", 2)
-
+def test_adaptive_engine_goes_on_after_an_error_of_a_batch():
     class FailsOnce(Fixed):
         def predict(self, images):
             if not self.counts:
@@ -97,23 +101,21 @@ def test_adaptive_engine_goes_on_after_an_error_of_a_batch(monkeypatch):
                 raise RuntimeError("too little memory")
             return super().predict(images)
 
-    engine = AdaptiveEngine(FailsOnce(1.0), lambda: Fixed(1.0001))
+    engine = AdaptiveEngine(FailsOnce(1.0), lambda: Fixed(1.0001), after=2)
     with pytest.raises(RuntimeError, match="too little memory"):
         engine.predict(blank(2))
     assert [engine.predict(blank(2)).score[0] for _ in range(2)] == [1.0, 1.0001]
 
 
 @pytest.mark.parametrize(("count", "scores"), [(4, [1.0, 1.0, 1.0, 1.0001]), (5, [1.0, 1.0001, 1.0001, 1.0001])])
-def test_adaptive_engine_that_expects_enough_images_changes_after_the_first_batch(monkeypatch, count, scores):
-    monkeypatch.setattr(engines, "CONVERT_AFTER", 5)
-    engine = AdaptiveEngine(Fixed(1.0), lambda: Fixed(1.0001))
+def test_adaptive_engine_that_expects_enough_images_changes_after_the_first_batch(count, scores):
+    engine = AdaptiveEngine(Fixed(1.0), lambda: Fixed(1.0001), after=5)
     engine.expect(count)
     assert [engine.predict(blank(2)).score[0] for _ in range(4)] == scores
 
 
-def test_adaptive_engine_that_predicts_something_else_is_not_used(monkeypatch, caplog):
-    monkeypatch.setattr(engines, "CONVERT_AFTER", 1)
-    engine = AdaptiveEngine(Fixed(1.0), lambda: Fixed(1.5))
+def test_adaptive_engine_that_predicts_something_else_is_not_used(caplog):
+    engine = AdaptiveEngine(Fixed(1.0), lambda: Fixed(1.5), after=1)
     with caplog.at_level(logging.WARNING):
         assert [engine.predict(blank(1)).score[0] for _ in range(3)] == [1.0, 1.0, 1.0]
     (record,) = caplog.records
@@ -129,6 +131,10 @@ def test_checked_engine_that_cannot_be_made_is_named_in_one_line(caplog):
     (record,) = caplog.records
     assert "its graph cannot be made (no conversion rule" in record.getMessage()
     assert "\n" not in record.getMessage()
+
+
+def test_convert_after_small_images_pays_later():
+    assert [convert_after(size) for size in (512, 256, 224, 128)] == [75, 300, 392, 1200]
 
 
 @pytest.mark.parametrize(
@@ -256,7 +262,7 @@ def test_detector_falls_back_to_pytorch(method, caplog):
 def test_detector_that_several_threads_use_changes_to_openvino(monkeypatch, caplog):
     """While PyTorch exports a method in one thread, predictions of others with the same method fail, and the export with them."""
     pytest.importorskip("openvino")
-    monkeypatch.setattr(engines, "CONVERT_AFTER", 40)
+    monkeypatch.setattr(engines, "convert_after", lambda image_size: 40)
     detector = Detector(tiny_method("cdo"), make_manifest(), torch.device("cpu"))
     images = drawn_images(SIDE)
     expected = detector.predict_arrays(images).score
