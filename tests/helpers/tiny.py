@@ -56,6 +56,7 @@ DETERMINISTIC: dict[str, Any] = {
 }
 
 SIDE = 64  # of the images, in pixels
+CPU = torch.device("cpu")
 
 
 def tiny_method(name: str, side: int = SIDE, **params: Any) -> Method:
@@ -77,11 +78,13 @@ def small_params(name: str) -> dict[str, Any]:
     return params | {"lr": max(params["lr"], fields["lr"].default)} if "lr" in params else params
 
 
-def drawn_data(root: Path, cache: Path, size: int = SIDE, **options: Any) -> tuple[Dataset, TrainingData]:
+def drawn_data(
+    root: Path, cache: Path, size: int = SIDE, device: torch.device = CPU, **options: Any
+) -> tuple[Dataset, TrainingData]:
     """All images of a folder as a training split."""
     dataset = open_dataset(str(root), cache=cache)
     images = open_cache(dataset, fingerprint(dataset), size, cache, progress=False)
-    return dataset, TrainingData(images, dataset, [sample.id for sample in dataset.samples], torch.device("cpu"), **options)
+    return dataset, TrainingData(images, dataset, [sample.id for sample in dataset.samples], device, **options)
 
 
 class RandomImages:
