@@ -91,13 +91,17 @@ def test_captured_training_has_the_losses_of_single_operations(name, folder_root
 
 def test_work_that_waits_for_the_gpu_is_named():
     value = torch.ones(1, device=GPU)
-    reason = devices.CudaGraphs(GPU).warm_up(lambda: value.item())
+
+    def work() -> None:
+        assert value.item() == 1
+
+    reason = devices.CudaGraphs(GPU).warm_up(work)
     assert reason is not None
     assert "waits for the GPU" in reason
     assert "test_devices.py" in reason
 
 
-def test_captured_work_draws_anew_from_a_seeded_generator():
+def test_captured_work_draws_from_a_generator_as_it_is_seeded():
     generator, drawn = torch.Generator(GPU).manual_seed(0), torch.zeros(4, device=GPU)
 
     def work() -> None:
