@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from adjobs.evaluation.result import EvaluationResult
     from adjobs.inference.detector import Detector, ImageInput, ImagePrediction
     from adjobs.inference.engine_contract import EngineName
+    from adjobs.inference.torch_detector import TorchDetector
     from adjobs.jobs.result import TrainResult
     from adjobs.jobs.run import Backend, OnProgress
     from adjobs.tuning.result import SearchResult
@@ -159,12 +160,17 @@ def load_detector(model: str | Path, *, device: str = "auto", engine: EngineName
         StorageError: it is not a detector.
         JobError: the device or the engine is not available.
     """
-    from adjobs.inference.detector import Detector
+    return load_trained(model, device=device, engine=engine)
+
+
+def load_trained(model: str | Path, *, device: str = "auto", engine: EngineName = "auto") -> TorchDetector:
+    """Load a trained detector with its method, as :func:`load_detector` does."""
+    from adjobs.inference.torch_detector import TorchDetector
     from adjobs.tracking.runs import detector_folder
 
     settings = load_settings()
     with detector_folder(settings.tracking_uri, settings.home, model) as folder:
-        return Detector.load(folder, device, engine)
+        return TorchDetector.load(folder, device, engine)
 
 
 def evaluate(model: str | Path, data: str | Path, *, format: str = "auto", device: str = "auto") -> EvaluationResult:
@@ -186,7 +192,7 @@ def evaluate(model: str | Path, data: str | Path, *, format: str = "auto", devic
     """
     from adjobs.jobs.evaluate import evaluate_detector
 
-    return evaluate_detector(load_detector(model, device=device, engine="torch"), str(data), format, load_settings().cache)
+    return evaluate_detector(load_trained(model, device=device, engine="torch"), str(data), format, load_settings().cache)
 
 
 def load_job(job: Job, overrides: Iterable[str] = ()) -> JobConfig:

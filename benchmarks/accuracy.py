@@ -40,7 +40,7 @@ from training import (
 from adjobs import methods
 from adjobs.backbones import DEFAULT_LEVELS, LEVELS
 from adjobs.config.job import JobConfig
-from adjobs.evaluation.evaluate import EVAL_BATCH
+from adjobs.evaluation.predictions import EVAL_BATCH
 from adjobs.evaluation.result import compute_image_metrics, compute_pixel_metrics
 from adjobs.metrics.intervals import auroc_interval
 from adjobs.types import ImageScores

@@ -19,7 +19,8 @@ from training import BenchmarkData, describe_training_images
 
 from adjobs.backbones import LEVELS, create_backbone
 from adjobs.data.packing import to_float
-from adjobs.evaluation.evaluate import EVAL_BATCH, DeviceConfig, predict_split
+from adjobs.evaluation.evaluate import DeviceConfig, predict_split
+from adjobs.evaluation.predictions import EVAL_BATCH
 from adjobs.types import ImageScores, Prediction
 
 NEIGHBOURS = {"patchcore": "anomalib PatchCore, coreset 1 %", "padim": "anomalib PaDiM"}

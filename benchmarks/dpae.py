@@ -32,7 +32,7 @@ from runs import (
 from training import BenchmarkData, benchmark_job, peak_memory, train_locally
 
 from adjobs.config.job import JobConfig
-from adjobs.evaluation.evaluate import EVAL_BATCH
+from adjobs.evaluation.predictions import EVAL_BATCH
 from adjobs.metrics import ranking
 from adjobs.metrics.policies import ThresholdPolicy
 from adjobs.metrics.threshold import choose_threshold

@@ -18,9 +18,9 @@ import torch
 from report import machine, table, write_result
 
 from adjobs.data.images import stretch
-from adjobs.inference.detector import Detector
 from adjobs.inference.engine_openvino import OpenVINOEngine
 from adjobs.inference.files import find_images
+from adjobs.inference.torch_detector import TorchDetector
 
 NEAREST = 10  # images whose scores are nearest to the threshold
 HEAD = (
@@ -31,7 +31,7 @@ HEAD = (
 
 def row(name: str, folder: Path, images: Path, count: int) -> list[str]:
     """Scores of one detector in both precisions."""
-    detector = Detector.load(folder, "cpu", "torch")
+    detector = TorchDetector.load(folder, "cpu", "torch")
     paths = find_images([images]).images
     drawn = np.random.default_rng(0).permutation(len(paths))[:count]
     size = detector.manifest.image_size

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from adjobs import methods
-from adjobs.evaluation.evaluate import DeviceConfig, PredictionArrays
+from adjobs.evaluation.evaluate import DeviceConfig
+from adjobs.evaluation.predictions import PredictionArrays
 from adjobs.inference.engine import drawn_images
 from adjobs.inference.engine_contract import Engine
 from adjobs.inference.engine_torch import TorchEngine

@@ -36,7 +36,7 @@ from runs import (
 from training import BenchmarkData, LocalRun, benchmark_job, peak_memory, train_locally
 
 from adjobs.config.job import JobConfig
-from adjobs.evaluation.evaluate import EVAL_BATCH
+from adjobs.evaluation.predictions import EVAL_BATCH
 from adjobs.methods.liac.config import Loss
 from adjobs.metrics import ranking
 from adjobs.types import ImageScores

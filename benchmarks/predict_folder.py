@@ -30,11 +30,11 @@ from report import machine, table, write_result
 from adjobs import methods
 from adjobs.data.images import load_rgb
 from adjobs.data.packing import to_float
-from adjobs.inference.detector import Detector
-from adjobs.inference.detector_folder import Manifest, save
+from adjobs.inference.detector_folder import save
 from adjobs.inference.files import predict_files
+from adjobs.inference.manifest import Manifest
 from adjobs.inference.overlay import OUTLINE, outline, shrink
-from adjobs.inference.pipeline import one_thread_per_network
+from adjobs.inference.torch_detector import TorchDetector, one_thread_per_network
 from adjobs.methods.cdo.model import CDO
 from adjobs.metrics.pixel_threshold import PixelThreshold
 from adjobs.metrics.threshold import Threshold
@@ -110,7 +110,7 @@ def save_detector(folder: Path, name: str, size: int, paths: Sequence[Path]) -> 
     save(folder, method, manifest)
 
 
-def predict_one_by_one(detector: Detector, paths: Sequence[Path], out: Path) -> Iterator[tuple[float, str]]:
+def predict_one_by_one(detector: TorchDetector, paths: Sequence[Path], out: Path) -> Iterator[tuple[float, str]]:
     """Score and decision of one image after the other; overlays are written."""
     out.mkdir()
     for path in paths:
@@ -123,7 +123,7 @@ def predict_one_by_one(detector: Detector, paths: Sequence[Path], out: Path) -> 
 
 
 def draw_every_pixel(
-    detector: Detector, image: Image.Image, anomaly_map: np.ndarray, region_mask: np.ndarray | None
+    detector: TorchDetector, image: Image.Image, anomaly_map: np.ndarray, region_mask: np.ndarray | None
 ) -> np.ndarray:
     """An overlay without the shortcuts of :func:`adjobs.inference.overlay.draw_overlay`."""
     from matplotlib import colormaps
@@ -142,11 +142,11 @@ def draw_every_pixel(
 
 def measure_speed(folder: Path, paths: Sequence[Path], out: Path, ahead: bool, one_thread: bool) -> Speed:
     """Predict the files with the detector of a folder, after some to warm up."""
-    detector = Detector.load(folder, "cpu")
+    detector = TorchDetector.load(folder, "cpu")
     list(predict_one_by_one(detector, paths[:WARM_UP], out / "warm-up"))
     early, results = 0.0, []
     started_at, cpu_started_at = time.perf_counter(), time.process_time()
-    with one_thread_per_network() if one_thread else nullcontext():
+    with detector.throughput_mode() if one_thread else nullcontext():
         lines = ((line["score"], line["decision"]) for line in predict_files(detector, paths, out / "ahead"))
         for result in lines if ahead else predict_one_by_one(detector, paths, out / "one-by-one"):
             results.append(result)

@@ -24,7 +24,7 @@ from adjobs.data.dataset import Dataset
 from adjobs.data.image_reading import ImageReading
 from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.evaluation.evaluate import TimedScores, predict_split
-from adjobs.inference.detector import Detector
+from adjobs.inference.torch_detector import TorchDetector
 from adjobs.jobs.data import prepare_data
 from adjobs.jobs.result import TrainResult
 from adjobs.tracking.layout import RunRef
@@ -76,7 +76,7 @@ class LocalRun:
     """
 
     result: TrainResult
-    detector: Detector
+    detector: TorchDetector
     data: BenchmarkData
     cache: ImageCache
 

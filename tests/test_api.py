@@ -47,6 +47,16 @@ def test_import_is_light():
     assert done.stdout == "[]\n"
 
 
+def test_prediction_needs_no_training_packages():
+    """Exported detectors predict where PyTorch, Ray and MLflow are not installed."""
+    heavy = "torch", "torchvision", "timm", "ray", "mlflow", "boto3", "matplotlib", "pandas", "sklearn", "sqlalchemy"
+    modules = "api", "cli.predict", "inference.detector", "inference.files", "inference.manifest"
+    imports = "; ".join(f"import adjobs.{module}" for module in modules)
+    code = f"import sys; {imports}; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_dir_lists_the_library():
     assert {"train", "tune", "predict", "evaluate", "load_detector", "list_methods", "JobConfig"} <= set(dir(adjobs))
     assert all(callable(getattr(adjobs, name)) for name in adjobs.__all__ if name != "__version__")

@@ -50,7 +50,6 @@ def command(
     """
     from adjobs.api import load_detector
     from adjobs.inference.files import LINES_FILE, find_images, open_output, predict_files
-    from adjobs.inference.pipeline import one_thread_per_network
 
     paths, links = find_images(images, follow_links=follow_links)
     if links:
@@ -60,7 +59,7 @@ def command(
     out = open_output(paths, out).path  # before the detector is loaded
     detector = load_detector(model, engine=engine)
     lines = []
-    with one_thread_per_network():
+    with detector.throughput_mode():
         for line in predict_files(detector, paths, out):
             lines.append(line)
             if sys.stderr.isatty():

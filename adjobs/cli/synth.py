@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from adjobs.config.job import JobConfig
     from adjobs.data.dataset import Dataset, Sample
     from adjobs.data.image_reading import ImageReading
-    from adjobs.inference.detector import Detector
+    from adjobs.inference.torch_detector import TorchDetector
     from adjobs.methods.method import Method
     from adjobs.types import Batch
 
@@ -113,12 +113,12 @@ def _build_new(job: JobConfig, seed: int) -> Method:
     return methods.load(job.method).build(config, image_size=job.data.image_size, seed=seed)
 
 
-def _load_trained(method: str, model: str, overrides: tuple[str, ...]) -> Detector:
-    from adjobs.api import load_detector
+def _load_trained(method: str, model: str, overrides: tuple[str, ...]) -> TorchDetector:
+    from adjobs.api import load_trained
 
     if overrides:
         raise JobError("--set has no effect on a trained model, which keeps its parameters; leave out --set or --model")
-    detector = load_detector(model, device="cpu")
+    detector = load_trained(model, device="cpu")
     trained_method = detector.manifest.method
     if trained_method != method:
         raise JobError(f"--model '{model}' is a model of {trained_method}, not of {method}; give a model of {method}")

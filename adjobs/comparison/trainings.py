@@ -12,7 +12,7 @@ from adjobs.comparison.plan import Candidate, ComparisonPlan
 from adjobs.comparison.ranking import TrainedMethod
 from adjobs.comparison.result import MethodState
 from adjobs.errors import DataError, JobError, one_line
-from adjobs.evaluation.evaluate import ScoreError
+from adjobs.evaluation.predictions import ScoreError
 from adjobs.jobs.lifecycle import managed_run, open_run, reopen_run, storage_of
 from adjobs.jobs.run import Backend, training_backend
 from adjobs.storage import open_store

@@ -12,7 +12,7 @@ from adjobs.drift.descriptors import FEATURE_SIZE, FeatureExtractor, simple_stat
 from adjobs.drift.images import ImageFile
 from adjobs.drift.verdict import ImageTable
 from adjobs.errors import AdjobsError, printable
-from adjobs.evaluation.evaluate import EVAL_BATCH, PredictionArrays, ScoreError, check_finite
+from adjobs.evaluation.predictions import EVAL_BATCH, PredictionArrays, ScoreError, check_finite
 from adjobs.inference.detector import Detector
 from adjobs.metrics.inputs import Floats
 from adjobs.parallel import in_threads

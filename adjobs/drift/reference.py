@@ -14,8 +14,8 @@ from adjobs.config.settings import Settings
 from adjobs.data.open import open_dataset
 from adjobs.drift.images import ImageFile, choose
 from adjobs.errors import AdjobsError, DataError, JobError, TrackingError, shorten, shown
-from adjobs.inference.detector import Detector
-from adjobs.inference.detector_folder import is_detector
+from adjobs.inference.manifest import is_detector
+from adjobs.inference.torch_detector import TorchDetector
 from adjobs.metrics.inputs import Floats
 from adjobs.tracking.folder import DETECTOR, folder_uri, is_folder, run_folder
 from adjobs.tracking.layout import RunRef
@@ -31,7 +31,7 @@ _SAME_SCORE, _OTHER_SCORES = 0.1, 0.01
 class Model:
     """A loaded model, and the run that trained it."""
 
-    detector: Detector
+    detector: TorchDetector
     run: RunReader
 
 
@@ -74,7 +74,7 @@ def open_model(model: str, settings: Settings, device: str) -> Iterator[Model]:
     reader = open_reader(run)
     with TemporaryDirectory(prefix="adjobs-") as folder:
         path = fetch_detector(settings.tracking_uri, settings.home, name, Path(folder))
-        yield Model(Detector.load(path, device, engine="torch"), reader)  # as the run that is compared with
+        yield Model(TorchDetector.load(path, device, engine="torch"), reader)  # as the run that is compared with
 
 
 def read_reference(

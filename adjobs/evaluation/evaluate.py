@@ -16,19 +16,11 @@ from adjobs.data.cache.images import ImageCache
 from adjobs.data.dataset import Dataset
 from adjobs.data.packing import NO_ROWS, PackedBatch, scale
 from adjobs.data.prefetch import prefetch
-from adjobs.errors import AdjobsError
+from adjobs.evaluation.predictions import EVAL_BATCH, PredictionArrays, check_finite
 from adjobs.methods.method import Method
 from adjobs.types import ImageScores, Prediction
 
-EVAL_BATCH = 16  # large enough to keep a processor busy, small enough for the maps of any method
 GPU_EVAL_PIXELS = 32 * 256**2  # of the images of a batch on a GPU
-
-
-DIVERGED = "the training diverged: lower the learning rate, or use train.precision fp32"
-
-
-class ScoreError(AdjobsError):
-    """A method gives scores that are NaN or infinite, from which no decision follows."""
 
 
 class DeviceConfig(NamedTuple):
@@ -47,20 +39,6 @@ class TimedScores(NamedTuple):
 
     scores: ImageScores
     ms_per_image: float
-
-
-class PredictionArrays(NamedTuple):
-    """Predictions for B images as arrays.
-
-    Attributes:
-        score: ``(B,)`` float64.
-        anomaly_maps: ``(B, H, W)`` float32, or None.
-        extra_scores: the method's further scores by name, each ``(B,)`` float64.
-    """
-
-    score: np.ndarray
-    anomaly_maps: np.ndarray | None
-    extra_scores: dict[str, np.ndarray]
 
 
 class CachedEvaluator:
@@ -172,27 +150,6 @@ def to_arrays(prediction: Prediction) -> PredictionArrays:
     maps = None if prediction.anomaly_map is None else prediction.anomaly_map[:, 0].float().cpu().numpy()
     extra_scores = {name: score.double().cpu().numpy() for name, score in (prediction.extra_scores or {}).items()}
     return PredictionArrays(prediction.score.double().cpu().numpy(), maps, extra_scores)
-
-
-def check_finite(prediction: PredictionArrays, names: Sequence[str]) -> None:
-    """Refuse predictions from which no decision follows: NaN is neither below nor above a threshold.
-
-    Args:
-        prediction: for B images.
-        names: of the B images.
-
-    Raises:
-        ScoreError: a score, a further score or a pixel of an anomaly map is NaN or infinite.
-    """
-    valid = np.isfinite(prediction.score)
-    for values in prediction.extra_scores.values():
-        valid &= np.isfinite(values)
-    if prediction.anomaly_maps is not None:  # NaN survives min and max
-        valid &= np.isfinite(prediction.anomaly_maps.min((1, 2))) & np.isfinite(prediction.anomaly_maps.max((1, 2)))
-    invalid = [name for name, is_valid in zip(names, valid, strict=True) if not is_valid]
-    if invalid:
-        others = f" (and of {len(invalid) - 1} more)" if len(invalid) > 1 else ""
-        raise ScoreError(f"{invalid[0]}: the score or the anomaly map{others} is NaN or infinite, must be finite; {DIVERGED}")
 
 
 def _masks(cache: ImageCache, dataset: Dataset, ids: Sequence[str]) -> np.ndarray | None:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self, overload
+from typing import Literal, overload
 
 import numpy as np
-import torch
 from PIL import Image
 
-from adjobs import devices
 from adjobs.data.images import DecodedImage, decode_array, decode_details, decode_opened, stretch
-from adjobs.errors import DataError, JobError, StorageError, one_line
-from adjobs.evaluation.evaluate import EVAL_BATCH, DeviceConfig, PredictionArrays, check_finite
-from adjobs.inference.detector_folder import Manifest, load_method, read_manifest
-from adjobs.inference.engine import AdaptiveEngine, create_engine
-from adjobs.inference.engine_contract import EngineName
+from adjobs.errors import DataError
+from adjobs.evaluation.predictions import EVAL_BATCH, PredictionArrays, check_finite
+from adjobs.inference.engine_contract import Engine
+from adjobs.inference.manifest import Manifest
 from adjobs.inference.regions import Region, find_regions
-from adjobs.methods.method import Method
 
 ImageInput = str | Path | bytes | Image.Image | np.ndarray
 """What can be predicted: a path, the bytes of an image file, a PIL image, or a uint8 or uint16 array."""
+
+CPU_BATCH = 4  # on two cores CDO is slower with 1 and 2 and no faster with 8; LIAC at 256 px, alone, is faster with 2
 
 
 @dataclass(frozen=True)
@@ -57,46 +56,15 @@ class ImagePrediction:
 
 
 class Detector:
-    """A loaded detector.
+    """A loaded detector: what an engine computes, and what follows from it.
 
     Attributes:
-        method: with its weights, on the device, in evaluation mode.
-        device_config: where and how precisely it runs.
+        engine: computes scores and anomaly maps.
         manifest: what its folder says.
     """
 
-    def __init__(self, method: Method, manifest: Manifest, device: torch.device, engine: EngineName = "auto") -> None:
-        self.method = method.to(device).to(memory_format=torch.channels_last).eval()
-        self.device_config = DeviceConfig(device)
-        self.manifest = manifest
-        self._engine = create_engine(engine, self.method, manifest.image_size, self.device_config)
-
-    @classmethod
-    def load(cls, folder: Path, device: str = "auto", engine: EngineName = "auto") -> Self:
-        """Read a folder that :func:`adjobs.inference.detector_folder.save` wrote.
-
-        Args:
-            folder: the folder.
-            device: ``auto`` (a GPU where there is one), or a torch device.
-            engine: what computes: ``torch``, ``openvino`` (on processors; compiled now, in seconds), or ``auto``; see
-                :func:`adjobs.inference.engine.create_engine`.
-
-        Raises:
-            StorageError: the folder holds no detector, one of another format, or one that was damaged.
-            JobError: the device or the engine is not available.
-        """
-        torch_device = resolve_device(device)
-        manifest = read_manifest(folder)
-        method = load_method(folder, manifest)
-        noise = np.random.default_rng(0).integers(0, 256, (1, manifest.image_size, manifest.image_size, 3), np.uint8)
-        try:  # better now than at the first image: stored indices may be out of range, or a memory bank empty
-            detector = cls(method, manifest, torch_device, engine)
-            detector.predict_arrays(noise)
-        except (RuntimeError, MemoryError, ValueError, TypeError, ArithmeticError, LookupError) as error:
-            raise StorageError(
-                f"detector {folder}: cannot predict ({one_line(error)}); give a run or model that adjobs logged"
-            ) from error
-        return detector
+    def __init__(self, engine: Engine, manifest: Manifest) -> None:
+        self.engine, self.manifest = engine, manifest
 
     @property
     def threshold(self) -> float:
@@ -168,14 +136,29 @@ class Detector:
         regions, region_mask = find_regions(defect_mask, size)
         return replace(prediction, defect_mask=defect_mask, regions=regions, region_mask=region_mask)
 
+    @property
+    def batch_size(self) -> int:
+        """How many images are best computed at once when there are many."""
+        return CPU_BATCH
+
+    @property
+    def concurrent_batches(self) -> int:
+        """How many batches are best computed at the same time, each in a thread."""
+        return 1
+
+    def throughput_mode(self) -> AbstractContextManager[None]:
+        """A context in which several batches are computed at the same time rather than one with all cores.
+
+        It holds for the whole process.
+        """
+        return nullcontext()
+
     def expect(self, count: int) -> None:
         """Say how many images will be predicted, so that an engine that pays for so many is prepared at the first of them."""
-        if isinstance(self._engine, AdaptiveEngine):
-            self._engine.expect(count)
 
     def predict_arrays(self, images: np.ndarray) -> PredictionArrays:
         """Predict ``(B, S, S, 3)`` uint8 images of the detector's own size."""
-        return self._engine.predict(images)
+        return self.engine.predict(images)
 
     def read_image(self, source: object, name: str = "image") -> DecodedImage:
         """Decode an image as those that the detector was trained on.
@@ -200,21 +183,3 @@ class Detector:
             f"{name}: got {type(source).__name__}; give a path, bytes of an image file, a PIL image, a uint8 or uint16 array, "
             "or a list of these"
         )
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device of this name; ``auto`` is a GPU where there is one.
-
-    Raises:
-        JobError: the device is not available.
-    """
-    if name == "auto":
-        return devices.automatic_device()
-    gpus = devices.gpu_names()
-    try:
-        device = torch.device(name)
-        torch.ones(1, device=device).item()  # fails without that hardware, and on "meta", which computes nothing
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
-        cause = one_line(error).partition(". ")[0]
-        raise JobError(f"device: got {name!r}, available here are {', '.join(['auto', 'cpu', *gpus])} ({cause[:120]})") from error
-    return device

@@ -18,7 +18,8 @@ from PIL import Image
 
 from adjobs import devices
 from adjobs.errors import JobError, one_line
-from adjobs.evaluation.evaluate import DeviceConfig, PredictionArrays
+from adjobs.evaluation.evaluate import DeviceConfig
+from adjobs.evaluation.predictions import PredictionArrays
 from adjobs.inference.engine_captured import CapturedEngine
 from adjobs.inference.engine_contract import ENGINES, Engine, EngineName
 from adjobs.inference.engine_torch import TorchEngine

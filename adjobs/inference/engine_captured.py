@@ -13,7 +13,8 @@ from torch import Tensor
 
 from adjobs import devices
 from adjobs.data.packing import scale
-from adjobs.evaluation.evaluate import DeviceConfig, PredictionArrays, evaluation_mode, to_arrays
+from adjobs.evaluation.evaluate import DeviceConfig, evaluation_mode, to_arrays
+from adjobs.evaluation.predictions import PredictionArrays
 from adjobs.methods.method import Method
 from adjobs.types import Prediction
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, get_args
 if TYPE_CHECKING:
     import numpy as np
 
-    from adjobs.evaluation.evaluate import PredictionArrays
+    from adjobs.evaluation.predictions import PredictionArrays
 
 EngineName = Literal["auto", "torch", "openvino"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)

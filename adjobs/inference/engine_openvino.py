@@ -16,7 +16,8 @@ from openvino.frontend.pytorch.torchdynamo.export_decompositions import ops_to_n
 from torch import Tensor, nn
 
 from adjobs.data.packing import scale
-from adjobs.evaluation.evaluate import PredictionArrays, evaluation_mode
+from adjobs.evaluation.evaluate import evaluation_mode
+from adjobs.evaluation.predictions import PredictionArrays
 from adjobs.methods.method import Method
 from adjobs.parallel import cores
 from adjobs.types import Prediction

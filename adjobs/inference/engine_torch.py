@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from adjobs.evaluation.evaluate import DeviceConfig, PredictionArrays, evaluation_mode, predict_images
+from adjobs.evaluation.evaluate import DeviceConfig, evaluation_mode, predict_images
+from adjobs.evaluation.predictions import PredictionArrays
 from adjobs.methods.method import Method
 
 

@@ -5,7 +5,7 @@ network. Pillow, NumPy, zlib and PyTorch release Python's lock, so threads are e
 
 The threads of PyTorch, which share the work of each operator, wait for each other actively after each, and get slower by a
 multiple when other threads want the same cores. So on a CPU a network is best run with one thread, and several batches at a time:
-see :func:`one_thread_per_network`, which is for the process to choose, as it holds for all of it.
+see :meth:`adjobs.inference.detector.Detector.throughput_mode`, which is for the process to choose, as it holds for all of it.
 
 What is in memory does not depend on the number of files: of full size are only as many images as there are threads, and shrunk to
 what the network and the overlay need only those of a few batches.
@@ -15,25 +15,22 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-import torch
 from PIL import Image
 
 from adjobs.data.images import stretch
 from adjobs.errors import DataError
-from adjobs.evaluation.evaluate import EVAL_BATCH, PredictionArrays, ScoreError, check_finite
+from adjobs.evaluation.predictions import PredictionArrays, ScoreError, check_finite
 from adjobs.inference.detector import Detector
 from adjobs.inference.overlay import shrink
 from adjobs.parallel import cores
 
-CPU_BATCH = 4  # on two cores CDO is slower with 1 and 2 and no faster with 8; LIAC at 256 px, alone, is faster with 2
 BATCHES_AHEAD = 2  # that are read while others are in the network
 BATCHES_BEHIND = 2  # that may wait for their results; beyond them no more are started
 
@@ -76,27 +73,6 @@ class ScoredFile(NamedTuple):
     milliseconds: float
 
 
-def batch_size(device: torch.device) -> int:
-    """How many images go through the network at once on a device."""
-    return CPU_BATCH if device.type == "cpu" else EVAL_BATCH
-
-
-def batches_at_once(device: torch.device) -> int:
-    """How many batches are in the network at the same time: what fills the cores with the threads of PyTorch as they are set."""
-    return max(1, cores() // torch.get_num_threads()) if device.type == "cpu" else 1
-
-
-@contextmanager
-def one_thread_per_network() -> Iterator[None]:
-    """Let PyTorch run each operator in one thread, in the whole process; at the end as many are set as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def predict_ahead(
     detector: Detector, paths: Sequence[Path], finish: Callable[[int, ScoredFile | Exception], Result]
 ) -> Generator[Result, None, None]:
@@ -114,8 +90,7 @@ def predict_ahead(
         cancelled, and what has is awaited: a file or a batch per thread.
     """
     detector.expect(len(paths))
-    device = detector.device_config.device
-    size, at_once = batch_size(device), batches_at_once(device)
+    size, at_once = detector.batch_size, detector.concurrent_batches
     starts = range(0, len(paths), size)
     files = ThreadPoolExecutor(cores(), thread_name_prefix="predict-files")
     network = ThreadPoolExecutor(at_once, thread_name_prefix="predict-network")

@@ -14,12 +14,12 @@ from adjobs.errors import DataError
 from adjobs.evaluation.evaluate import predict_split
 from adjobs.evaluation.result import EvaluationResult, compute_split_metrics
 from adjobs.evaluation.thresholds import Thresholds
-from adjobs.inference.detector import Detector
+from adjobs.inference.torch_detector import TorchDetector
 
 log = logging.getLogger(__name__)
 
 
-def evaluate_detector(detector: Detector, uri: str, format: str, cache: Path) -> EvaluationResult:
+def evaluate_detector(detector: TorchDetector, uri: str, format: str, cache: Path) -> EvaluationResult:
     """Evaluate a detector on all labelled images of a data set, at its own thresholds.
 
     Args:

@@ -17,7 +17,8 @@ from adjobs.data.splits.assignment import normal_train_digest
 from adjobs.evaluation.evaluate import TimedScores
 from adjobs.evaluation.result import EvaluationResult, SplitMetrics, compute_image_metrics, compute_split_metrics
 from adjobs.evaluation.thresholds import Thresholds, choose_thresholds
-from adjobs.inference import detector_folder
+from adjobs.inference.detector_folder import save
+from adjobs.inference.manifest import Manifest
 from adjobs.jobs.result import FinalizedRun
 from adjobs.metrics import CONFIDENCE, METRICS_VERSION
 from adjobs.tracking.layout import METRICS_FILE, TEST_COLUMNS, THRESHOLDS_FILE
@@ -122,7 +123,7 @@ def write_detector(folder: Path, training: FinishedTraining, thresholds: Thresho
     """Write the folder of a trained detector."""
     job, evaluator = training.job, training.evaluator
     normal_maps = [] if val.anomaly_maps is None else val.anomaly_maps[val.labels == 0]
-    manifest = detector_folder.Manifest(
+    manifest = Manifest(
         method=job.method,
         params=job.params,
         image_size=job.data.image_size,
@@ -133,7 +134,7 @@ def write_detector(folder: Path, training: FinishedTraining, thresholds: Thresho
         normal_train_digest=normal_train_digest(evaluator.dataset, training.split.train),
         map_floor=float(np.median(normal_maps)) if len(normal_maps) else None,
     )
-    detector_folder.save(folder, evaluator.method, manifest)
+    save(folder, evaluator.method, manifest)
 
 
 def _log_detector(training: FinishedTraining, thresholds: Thresholds, val: ImageScores) -> str:

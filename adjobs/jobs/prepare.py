@@ -13,7 +13,7 @@ from adjobs.data.image_reading import ImageReading
 from adjobs.data.open import INSTALLED
 from adjobs.data.splits.assignment import SplitAssignment, normal_train_digest
 from adjobs.errors import JobError, join_problems
-from adjobs.inference.detector_folder import Manifest, read_manifest
+from adjobs.inference.manifest import Manifest, read_manifest
 from adjobs.jobs.data import PreparedData, prepare_data, with_version
 from adjobs.paths import expand_home
 from adjobs.tracking.layout import RunRef

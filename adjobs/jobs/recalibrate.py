@@ -18,8 +18,8 @@ from adjobs.errors import JobError, TrackingError
 from adjobs.evaluation.evaluate import CachedEvaluator
 from adjobs.evaluation.result import SplitMetrics, compute_split_metrics
 from adjobs.evaluation.thresholds import Thresholds
-from adjobs.inference.detector import Detector
-from adjobs.inference.detector_folder import Manifest, read_manifest, write_manifest
+from adjobs.inference.manifest import Manifest, read_manifest, write_manifest
+from adjobs.inference.torch_detector import TorchDetector
 from adjobs.jobs.data import ensure_same_data, prepare_data
 from adjobs.jobs.describe import describe
 from adjobs.jobs.finalize import test_columns
@@ -166,7 +166,7 @@ def _choose_for_pixels(run: _FinishedRun, settings: Settings, policy: ThresholdP
     data = prepare_data(job.model_copy(update={"pixel_threshold": section}), settings, split=stored.split)
     origin = f"run {run.reader.ref.run_id} was trained on"
     ensure_same_data(job.data.uri, data.fingerprint, stored.fingerprint, origin, "restore the data")
-    loaded = Detector.load(run.folder)
+    loaded = TorchDetector.load(run.folder)
     cache = open_cache(data.dataset, data.fingerprint, job.data.image_size, settings.cache, reading=loaded.manifest.image_reading)
     evaluator = CachedEvaluator(loaded.method, cache, data.dataset, loaded.device_config)
     scores = {split: evaluator.evaluate(getattr(stored.split, split)).scores for split in SPLITS}

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from adjobs.backbones import Pretrained
 from adjobs.data.packing import to_float
-from adjobs.inference.detector import Detector
+from adjobs.inference.torch_detector import TorchDetector
 
 THUMBNAIL = 16  # side in pixels of what stands for an image where a detector has no pretrained network
 
@@ -21,7 +21,7 @@ class FeatureExtractor:
         detector: whose network is used, the first of several.
     """
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: TorchDetector) -> None:
         modules = detector.method.modules()
         self._network = next((module for module in modules if isinstance(module, Pretrained)), None)
         self._device = detector.device_config.device

@@ -10,7 +10,7 @@ import numpy as np
 
 from adjobs.config.settings import Settings
 from adjobs.errors import DataError, JobError, StorageError, TrackingError, shorten
-from adjobs.inference.detector import Detector
+from adjobs.inference.torch_detector import TorchDetector
 from adjobs.labelling.images import KnownImages, find_known
 from adjobs.tracking.layout import RunRef
 from adjobs.tracking.logged_model import pin_model_uri
@@ -31,7 +31,7 @@ class RankingModel:
     """
 
     name: str
-    detector: Detector
+    detector: TorchDetector
     validation: np.ndarray
     known: KnownImages
 
@@ -51,7 +51,7 @@ def load_model(model: str | Path, settings: Settings, device: str = "auto") -> R
     # Resolved first: an alias that is moved meanwhile must not pair a detector with another run.
     name = pin_model_uri(settings.tracking_uri, str(model)) if str(model).startswith("models:/") else str(model)
     with detector_folder(settings.tracking_uri, settings.home, name) as folder:
-        detector = Detector.load(folder, device)
+        detector = TorchDetector.load(folder, device)
     run = source_run(settings.tracking_uri, settings.home, name)
     if run is None:
         log.warning("model %s: its run is not known; images are compared with each other alone", name)

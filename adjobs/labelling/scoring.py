@@ -14,8 +14,9 @@ from adjobs.data.checks.duplicates import Descriptor, DetailFile, describe
 from adjobs.data.images import DecodedImage, stretch
 from adjobs.data.walk import content_hash
 from adjobs.errors import AdjobsError, DataError
-from adjobs.evaluation.evaluate import EVAL_BATCH
-from adjobs.inference.detector import Detector, ImagePrediction
+from adjobs.evaluation.predictions import EVAL_BATCH
+from adjobs.inference.detector import ImagePrediction
+from adjobs.inference.torch_detector import TorchDetector
 from adjobs.labelling.features import FeatureExtractor
 from adjobs.labelling.images import ImageSource
 from adjobs.parallel import in_threads
@@ -97,7 +98,7 @@ class ImageScorer:
         progress: show bars on a terminal's standard error.
     """
 
-    def __init__(self, detector: Detector, progress: bool = False) -> None:
+    def __init__(self, detector: TorchDetector, progress: bool = False) -> None:
         self._detector, self._progress = detector, progress
         self._features, self._details = FeatureExtractor(detector), DetailFile()
 

@@ -18,7 +18,7 @@ from adjobs.evaluation.gate import PredictionCost, evaluate_gate
 from adjobs.evaluation.gate_policy import GatePolicy
 from adjobs.evaluation.gate_verdict import GateVerdict
 from adjobs.evaluation.score_table import ScoreTable
-from adjobs.inference.detector import Detector
+from adjobs.inference.torch_detector import TorchDetector
 from adjobs.retraining.memory import peak_memory_mib
 from adjobs.types import ImageScores
 
@@ -93,7 +93,7 @@ def choose_test_images(dataset: Dataset, test: Collection[str], seen: Collection
 
 
 def compare_detectors(
-    champion: Detector, challenger: Detector, dataset: Dataset, images: GateImages, policy: GatePolicy, cache: Path
+    champion: TorchDetector, challenger: TorchDetector, dataset: Dataset, images: GateImages, policy: GatePolicy, cache: Path
 ) -> Evidence:
     """Score both detectors, each at its own threshold, and ask the gate.
 
@@ -157,7 +157,7 @@ class _Scored:
         return bool(self.scores.score[row] >= self.threshold)
 
 
-def _score(detector: Detector, test: Dataset, digest: str, cache: Path) -> _Scored:
+def _score(detector: TorchDetector, test: Dataset, digest: str, cache: Path) -> _Scored:
     manifest = detector.manifest
     images = open_cache(test, digest, manifest.image_size, cache, reading=manifest.image_reading)
     timed = predict_split(detector.method, images, test, [sample.id for sample in test.samples], detector.device_config)
@@ -165,7 +165,7 @@ def _score(detector: Detector, test: Dataset, digest: str, cache: Path) -> _Scor
     return _Scored(scores, detector.threshold, timed.ms_per_image)
 
 
-def _behaviours(detector: Detector, samples: Sequence[Sample], policy: GatePolicy) -> list[ChangedDecisions]:
+def _behaviours(detector: TorchDetector, samples: Sequence[Sample], policy: GatePolicy) -> list[ChangedDecisions]:
     """Decisions that small changes change, on images of both labels in turn."""
     if not policy.behaviours:
         return []

@@ -13,14 +13,14 @@ import numpy as np
 
 from adjobs import devices
 from adjobs.errors import StorageError
-from adjobs.evaluation.evaluate import EVAL_BATCH
-from adjobs.inference.detector import Detector
+from adjobs.evaluation.predictions import EVAL_BATCH
 from adjobs.inference.detector_folder import save
+from adjobs.inference.torch_detector import TorchDetector
 
 _SECONDS = 600.0
 
 
-def peak_memory_mib(detector: Detector) -> float:
+def peak_memory_mib(detector: TorchDetector) -> float:
     """Peak memory in MiB of a process that loads the detector and predicts a batch; on a GPU, of the GPU.
 
     Raises:
@@ -47,7 +47,7 @@ def peak_memory_mib(detector: Detector) -> float:
 
 
 def _predict_and_report(folder: str, device: str, sender: Connection) -> None:
-    detector = Detector.load(Path(folder), device)
+    detector = TorchDetector.load(Path(folder), device)
     size = detector.manifest.image_size
     detector.predict_arrays(np.zeros((EVAL_BATCH, size, size, 3), np.uint8))
     if devices.is_gpu(detector.device_config.device):

@@ -12,7 +12,7 @@ from adjobs.config.job import JobConfig
 from adjobs.config.settings import Settings
 from adjobs.data.open import open_dataset
 from adjobs.errors import RegistryError, TrackingError
-from adjobs.inference.detector import Detector
+from adjobs.inference.torch_detector import TorchDetector
 from adjobs.jobs import run
 from adjobs.jobs.describe import describe_version_of
 from adjobs.jobs.run import Backend
@@ -135,7 +135,7 @@ def _gather(context: PassContext, champion: Champion, trained: RunRef, version: 
     uri = settings.tracking_uri
     with TemporaryDirectory(prefix="adjobs-") as temporary:
         first, second = (
-            Detector.load(download(uri, f"models:/{config.model}/{number}", Path(temporary) / str(number)), engine="torch")
+            TorchDetector.load(download(uri, f"models:/{config.model}/{number}", Path(temporary) / str(number)), engine="torch")
             for number in (champion.version.version, version)
         )
     return compare_detectors(first, second, dataset, images, config.gate, settings.cache)

@@ -12,7 +12,7 @@ from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
 from adjobs.errors import TrackingError, one_line, shorten
-from adjobs.inference.detector_folder import MANIFEST_FILE, Manifest, is_detector, read_manifest
+from adjobs.inference.manifest import MANIFEST_FILE, Manifest, is_detector, read_manifest
 from adjobs.tracking.client import connect, mlflow_errors
 from adjobs.tracking.layout import RunRef
 

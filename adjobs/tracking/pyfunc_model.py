@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from adjobs.errors import DataError, one_line
-from adjobs.inference.detector import Detector
+from adjobs.inference.torch_detector import TorchDetector
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class AnomalyModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     def load_context(self, context: Any) -> None:
         """Load weights, threshold and preprocessing from the model's artifacts."""
-        self.detector = Detector.load(Path(context.artifacts["detector"]))
+        self.detector = TorchDetector.load(Path(context.artifacts["detector"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Detect on each row.

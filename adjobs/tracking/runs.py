@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from adjobs.config.job import JobConfig
 from adjobs.errors import Stopped, StorageError, TrackingError, one_line, shown
-from adjobs.inference.detector_folder import is_detector
+from adjobs.inference.manifest import is_detector
 from adjobs.metrics import METRICS_VERSION
 from adjobs.tracking.client import connect, mlflow_errors
 from adjobs.tracking.experiments import experiment_id

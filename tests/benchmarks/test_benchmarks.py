@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from adjobs.config.resolve import resolve
-from adjobs.inference.detector import Detector
+from adjobs.inference.torch_detector import TorchDetector
 from adjobs.tuning.objective import Objective
 from adjobs.tuning.result import Optimism, SearchResult, StudyResult, TrialResult
 from adjobs.tuning.state import TrialState
@@ -68,7 +68,7 @@ def test_predict_folder_makes_detectors_that_predict(method, module_path, tmp_pa
     module["draw_images"](images, 16)
     paths = sorted(images.iterdir())
     module["save_detector"](tmp_path / "detector", method, 64, paths)
-    predicted = Detector.load(tmp_path / "detector", "cpu").predict_arrays(np.zeros((2, 64, 64, 3), np.uint8))
+    predicted = TorchDetector.load(tmp_path / "detector", "cpu").predict_arrays(np.zeros((2, 64, 64, 3), np.uint8))
     assert np.isfinite(predicted.score).all()
 
 

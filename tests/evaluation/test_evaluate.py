@@ -12,7 +12,8 @@ from torch import nn
 from adjobs.data.cache.images import ImageCache, open_cache
 from adjobs.data.dataset import Dataset
 from adjobs.data.open import open_dataset
-from adjobs.evaluation.evaluate import CachedEvaluator, DeviceConfig, ScoreError, evaluation_mode, predict_split
+from adjobs.evaluation.evaluate import CachedEvaluator, DeviceConfig, evaluation_mode, predict_split
+from adjobs.evaluation.predictions import ScoreError
 from adjobs.types import Prediction
 from tests.helpers.drawing import draw_folder
 

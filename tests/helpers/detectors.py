@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from adjobs.inference.detector import Detector
-from adjobs.inference.detector_folder import Manifest
+from adjobs.inference.manifest import Manifest
+from adjobs.inference.torch_detector import TorchDetector
 from adjobs.methods.method import Method
 from adjobs.metrics.pixel_threshold import PixelThreshold
 from adjobs.metrics.threshold import Threshold
@@ -82,10 +82,10 @@ def make_manifest(
 
 def brightness_detector(
     gives_map: bool = True, pixel: float | None = 0.5, image: float = 0.8, method: Method | None = None, **fields: Any
-) -> Detector:
+) -> TorchDetector:
     """A detector whose score is the brightness of the brightest pixel, or that of another method."""
     manifest = make_manifest(threshold=image, pixel=pixel, map_floor=0.1, **fields)
-    return Detector(Brightness(gives_map) if method is None else method, manifest, torch.device("cpu"))
+    return TorchDetector(Brightness(gives_map) if method is None else method, manifest, torch.device("cpu"))
 
 
 def draw_image(folder: Path, name: str, *boxes: tuple[int, int, int, int], brightness: int = 255, size=(160, 96)) -> Path:

@@ -13,8 +13,8 @@ from adjobs.data.image_reading import DEFAULT_READING
 from adjobs.data.images import load_rgb
 from adjobs.data.open import open_dataset
 from adjobs.data.splits.assignment import make_split
-from adjobs.inference.detector import Detector
 from adjobs.inference.detector_folder import save
+from adjobs.inference.torch_detector import TorchDetector
 from adjobs.tracking.folder import folder_uri
 from adjobs.tracking.layout import DatasetInfo, RunRef
 from adjobs.tracking.runs import create_run, open_writer
@@ -52,7 +52,7 @@ def log_run(uri: str, job: JobConfig, dataset: Dataset, temporary: Path) -> RunR
     writer = open_writer(ref)
     method = tiny_method("cdo")
     save(temporary / "detector", method, make_manifest("cdo", method.config.model_dump(mode="json"), threshold=1e6))
-    detector = Detector.load(temporary / "detector", "cpu")
+    detector = TorchDetector.load(temporary / "detector", "cpu")
     for name in ("val", "test"):
         _log_scores(writer, detector, dataset, getattr(split, name), name)
     writer.set_tags({"model": writer.log_model(temporary / "detector", None)})
@@ -60,7 +60,7 @@ def log_run(uri: str, job: JobConfig, dataset: Dataset, temporary: Path) -> RunR
     return ref
 
 
-def _log_scores(writer: RunWriter, detector: Detector, dataset: Dataset, ids: tuple[str, ...], split: str) -> None:
+def _log_scores(writer: RunWriter, detector: TorchDetector, dataset: Dataset, ids: tuple[str, ...], split: str) -> None:
     samples = {sample.id: sample for sample in dataset.samples}
     images = np.stack([load_rgb(samples[name].image, SIDE, DEFAULT_READING) for name in ids])
     batches = [images[start : start + EVAL_BATCH] for start in range(0, len(ids), EVAL_BATCH)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adjobs.inference.detector_folder import Manifest, write_manifest
+from adjobs.inference.manifest import Manifest, write_manifest
 from adjobs.registry.journal import Journal
 from adjobs.registry.models import ModelStore
 from adjobs.tracking.experiments import experiment_id

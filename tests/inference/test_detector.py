@@ -10,8 +10,9 @@ from PIL import Image
 
 from adjobs.data.image_reading import ImageReading
 from adjobs.errors import DataError, JobError
-from adjobs.evaluation.evaluate import ScoreError
-from adjobs.inference.detector import ImagePrediction, resolve_device
+from adjobs.evaluation.predictions import ScoreError
+from adjobs.inference.detector import ImagePrediction
+from adjobs.inference.torch_detector import resolve_device
 from tests.helpers.detectors import SIDE, NotFinite, brightness_detector, draw_image
 from tests.helpers.drawing import save
 from tests.helpers.images import encode_png

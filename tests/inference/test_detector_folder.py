@@ -18,9 +18,10 @@ from safetensors.torch import load_file, save_file
 
 from adjobs import methods
 from adjobs.errors import StorageError
-from adjobs.evaluation.evaluate import ScoreError
-from adjobs.inference.detector import Detector
-from adjobs.inference.detector_folder import MANIFEST_FILE, WEIGHTS_FILE, read_manifest, save, write_manifest
+from adjobs.evaluation.predictions import ScoreError
+from adjobs.inference.detector_folder import WEIGHTS_FILE, save
+from adjobs.inference.manifest import MANIFEST_FILE, read_manifest, write_manifest
+from adjobs.inference.torch_detector import TorchDetector
 from adjobs.methods.discovery import find_packages
 from tests.helpers.detectors import make_manifest
 from tests.helpers.plugins import write_distribution
@@ -68,7 +69,7 @@ def load(path: Path, text: str | None = None) -> str | None:
         (path / MANIFEST_FILE).write_text(text)
     message = None
     try:
-        Detector.load(path, "cpu")
+        TorchDetector.load(path, "cpu")
     except StorageError as error:
         message = str(error)
     assert message is None or (message.startswith(f"detector {path}: ") and "\n" not in message and len(message) < 1000)
@@ -103,7 +104,7 @@ def test_load_unchanged_folder_has_its_manifest(folder, document, changed):
 
 def test_load_parameter_called_weights_keeps_its_value(folder):
     """Only the parameters that name pretrained weights are not needed."""
-    assert Detector.load(folder, "cpu").method.config.weights == 0.25
+    assert TorchDetector.load(folder, "cpu").method.config.weights == 0.25
 
 
 def test_load_dropped_keys(document, changed):
@@ -208,7 +209,7 @@ def test_load_other_tensors(weights, changed, change, message):
 
 
 def test_save_values_that_are_not_finite_are_refused(folder, tmp_path):
-    method = Detector.load(folder, "cpu").method
+    method = TorchDetector.load(folder, "cpu").method
     with torch.no_grad():
         method.mean.fill_(float("inf"))
     with pytest.raises(ScoreError, match="trained model: NaN or infinite values in mean; the training diverged: lower"):

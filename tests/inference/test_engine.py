@@ -13,9 +13,9 @@ import torch
 
 from adjobs import methods
 from adjobs.errors import JobError
-from adjobs.evaluation.evaluate import DeviceConfig, PredictionArrays
+from adjobs.evaluation.evaluate import DeviceConfig
+from adjobs.evaluation.predictions import PredictionArrays
 from adjobs.inference import engine as engines
-from adjobs.inference.detector import Detector
 from adjobs.inference.engine import (
     TOLERANCE,
     AdaptiveEngine,
@@ -26,6 +26,7 @@ from adjobs.inference.engine import (
     find_difference,
 )
 from adjobs.inference.engine_torch import TorchEngine
+from adjobs.inference.torch_detector import TorchDetector
 from tests.helpers.detectors import SIDE, Brightness, NotFinite, make_manifest
 from tests.helpers.tiny import tiny_method
 
@@ -252,7 +253,7 @@ def test_openvino_engine_divides_sums():
 @pytest.mark.parametrize("method", [Unconvertible(), NotFinite(float("nan"))])
 def test_detector_falls_back_to_pytorch(method, caplog):
     pytest.importorskip("openvino")
-    detector = Detector(method, make_manifest(), torch.device("cpu"), "openvino")
+    detector = TorchDetector(method, make_manifest(), torch.device("cpu"), "openvino")
     assert isinstance(method, NotFinite) or "its graph cannot be made" in caplog.text
     dark = np.full((1, SIDE, SIDE, 3), 51, np.uint8)
     assert detector.predict_arrays(dark).score == pytest.approx([0.2])
@@ -263,7 +264,7 @@ def test_detector_that_several_threads_use_changes_to_openvino(monkeypatch, capl
     """While PyTorch exports a method in one thread, predictions of others with the same method fail, and the export with them."""
     pytest.importorskip("openvino")
     monkeypatch.setattr(engines, "convert_after", lambda image_size: 40)
-    detector = Detector(tiny_method("cdo"), make_manifest(), torch.device("cpu"))
+    detector = TorchDetector(tiny_method("cdo"), make_manifest(), torch.device("cpu"))
     images = drawn_images(SIDE)
     expected = detector.predict_arrays(images).score
     with ThreadPoolExecutor(4) as threads:
@@ -280,7 +281,7 @@ def test_detectors_that_are_compiled_at_the_same_time(caplog):
     images = drawn_images(SIDE)
     pairs = [(tiny_method(name), make_manifest()) for name in ("cdo", "liac", "dpae")]
     with ThreadPoolExecutor(len(pairs)) as threads:
-        detectors = list(threads.map(lambda pair: Detector(*pair, torch.device("cpu"), "openvino"), pairs))
+        detectors = list(threads.map(lambda pair: TorchDetector(*pair, torch.device("cpu"), "openvino"), pairs))
     assert not [record for record in caplog.records if record.name.startswith("adjobs")]
     for detector in detectors:
         assert find_difference(TorchEngine(detector.method, CPU).predict(images), detector.predict_arrays(images)) is None

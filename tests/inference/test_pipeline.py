@@ -13,14 +13,21 @@ import torch
 from PIL import Image
 
 from adjobs import methods
-from adjobs.inference import pipeline
-from adjobs.inference.detector import Detector
+from adjobs.evaluation.evaluate import DeviceConfig
+from adjobs.inference import pipeline, torch_detector
+from adjobs.inference.detector import CPU_BATCH
 from adjobs.inference.files import LINES_FILE, predict_files
 from adjobs.inference.overlay import draw_overlay
-from adjobs.inference.pipeline import CPU_BATCH, batch_size, batches_at_once, one_thread_per_network, predict_ahead
+from adjobs.inference.pipeline import predict_ahead
+from adjobs.inference.torch_detector import TorchDetector
 from tests.helpers.detectors import SIDE, Brightness, NotFinite, brightness_detector, draw_image, make_manifest
 
 ALL_WHITE = (0, 0, 160, 96)
+
+
+def set_cores(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(pipeline, "cores", lambda: count)
+    monkeypatch.setattr(torch_detector, "cores", lambda: count)
 
 
 def draw_noise(folder: Path, count: int) -> list[Path]:
@@ -34,22 +41,22 @@ def draw_noise(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def cdo_detector(paths: list[Path]) -> Detector:
+def cdo_detector(paths: list[Path]) -> TorchDetector:
     """A network with random weights, and thresholds between the scores and the pixels of some images."""
     module = methods.load("cdo")
     config = module.config(backbone="resnet18", weights="none", distance="euclidean", last_level=1)
     device = torch.device("cpu")
     method = module.build(config, image_size=SIDE, seed=0)
-    predictions = Detector(method, make_manifest(image_size=SIDE), device)(list(paths))
+    predictions = TorchDetector(method, make_manifest(image_size=SIDE), device)(list(paths))
     scores = sorted(prediction.score for prediction in predictions)
     pixels = float(np.quantile([prediction.anomaly_map for prediction in predictions], 0.9))
     manifest = make_manifest(image_size=SIDE, threshold=float(np.mean(scores[4:6])), pixel=pixels, map_floor=pixels / 2)
-    return Detector(method, manifest, device)
+    return TorchDetector(method, manifest, device)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_predict_files_equals_the_detector_one_by_one_but_for_the_rounding_of_batches(tmp_path, threads, monkeypatch):
-    monkeypatch.setattr(pipeline, "cores", lambda: 4)
+    set_cores(monkeypatch, 4)
     paths = draw_noise(tmp_path / "images", 11)
     detector = cdo_detector(paths)
     before = torch.get_num_threads()
@@ -119,7 +126,7 @@ def test_predict_files_disk_that_refuses_an_overlay_is_the_error_of_its_image(tm
 
 
 def test_predict_files_that_is_stopped_keeps_its_lines_and_reads_no_further(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "cores", lambda: 2)
+    set_cores(monkeypatch, 2)
     paths = [draw_image(tmp_path, f"{i:03}.png") for i in range(100)]
     detector, read = brightness_detector(), []
     read_image = detector.read_image
@@ -133,12 +140,12 @@ def test_predict_files_that_is_stopped_keeps_its_lines_and_reads_no_further(tmp_
 
 
 def test_predict_ahead_never_holds_more_than_some_batches(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "cores", lambda: 2)
+    set_cores(monkeypatch, 2)
     paths = [draw_image(tmp_path, f"{i:03}.png") for i in range(80)]
     detector, read = brightness_detector(), []
     read_image = detector.read_image
     monkeypatch.setattr(detector, "read_image", lambda path: (read.append(path), read_image(path))[1])
-    with one_thread_per_network():
+    with detector.throughput_mode():
         batches = 1 + 2 + pipeline.BATCHES_AHEAD + pipeline.BATCHES_BEHIND
         for index, result in enumerate(predict_ahead(detector, paths, lambda index, scored: index)):
             assert result == index
@@ -146,7 +153,7 @@ def test_predict_ahead_never_holds_more_than_some_batches(tmp_path, monkeypatch)
 
 
 def test_predict_ahead_an_interrupt_while_it_waits_ends_its_threads(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "cores", lambda: 2)
+    set_cores(monkeypatch, 2)
     paths = [draw_image(tmp_path, f"{i:02}.png") for i in range(40)]
 
     def interrupt(index: int, scored: object) -> int:
@@ -160,12 +167,14 @@ def test_predict_ahead_an_interrupt_while_it_waits_ends_its_threads(tmp_path, mo
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("predict-")]
 
 
-def test_one_thread_per_network_holds_inside_only_and_fills_the_cores_with_batches(monkeypatch):
-    monkeypatch.setattr(pipeline, "cores", lambda: 8)
-    before = torch.get_num_threads()
-    with one_thread_per_network():
+def test_throughput_mode_holds_inside_only_and_fills_the_cores_with_batches(monkeypatch):
+    set_cores(monkeypatch, 8)
+    before, detector = torch.get_num_threads(), brightness_detector()
+    with detector.throughput_mode():
         assert torch.get_num_threads() == 1
-        assert batches_at_once(torch.device("cpu")) == 8
-        assert batches_at_once(torch.device("cuda")) == 1
+        assert detector.concurrent_batches == 8
     assert torch.get_num_threads() == before
-    assert batch_size(torch.device("cpu")) < batch_size(torch.device("cuda"))
+    on_cpu = detector.batch_size
+    detector.device_config = DeviceConfig(torch.device("cuda"))
+    assert detector.concurrent_batches == 1
+    assert on_cpu < detector.batch_size

@@ -12,7 +12,7 @@ from adjobs.data.dataset import fingerprint
 from adjobs.data.image_reading import ImageReading
 from adjobs.data.open import open_dataset
 from adjobs.errors import DataError
-from adjobs.evaluation.evaluate import ScoreError
+from adjobs.evaluation.predictions import ScoreError
 from adjobs.jobs.evaluate import evaluate_detector
 from tests.helpers.detectors import Brightness, brightness_detector, draw_image
 from tests.helpers.drawing import draw_folder, save

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from adjobs.cli.main import main
 from adjobs.errors import TrackingError
-from adjobs.inference.detector import Detector
+from adjobs.inference.torch_detector import TorchDetector
 from adjobs.metrics import ranking
 from adjobs.metrics.policies import ThresholdPolicy
 from adjobs.metrics.threshold import choose_threshold
@@ -173,7 +173,7 @@ def test_recalibrate_model_has_the_old_weights_and_the_new_threshold(images, sum
     assert weights[0] == weights[1]
     old, new = (json.loads((s.detector / "detector.json").read_text()) for s in (before, after))
     assert {**old, "threshold": after.thresholds["image"]} == new
-    detector = Detector.load(after.detector, "cpu")
+    detector = TorchDetector.load(after.detector, "cpu")
     predictions = detector([home / "data" / row[0] for row in after.scores["test"]])
     alarms = [prediction.decision == "anomalous" for prediction in predictions]
     assert alarms == [bool(row[4]) for row in after.scores["test"]]

@@ -19,7 +19,7 @@ from PIL import Image
 from adjobs.cli.main import main
 from adjobs.config.environment import load_settings
 from adjobs.errors import StorageError, TrackingError
-from adjobs.inference.detector import Detector
+from adjobs.inference.torch_detector import TorchDetector
 from adjobs.jobs.lifecycle import driver_tags
 from adjobs.metrics import METRICS_VERSION
 from adjobs.tracking.client import connect
@@ -191,7 +191,7 @@ def test_logged_model_predicts_what_training_did(summary, home, tmp_path, split)
     decisions = predictions["decision"].astype(int)[clear].tolist()
     assert decisions == [row[4] for row, is_clear in zip(table["data"], clear, strict=True) if is_clear]
     assert np.asarray(predictions["anomaly_map"][0]).shape == (64, 64)
-    detector = Detector.load(download(summary["tracking_uri"], summary["model"], tmp_path))
+    detector = TorchDetector.load(download(summary["tracking_uri"], summary["model"], tmp_path))
     anomaly_map = detector(images[0]).anomaly_map
     np.testing.assert_allclose(np.asarray(predictions["anomaly_map"][0]), anomaly_map, rtol=1e-6, atol=1e-5)
 
@@ -241,7 +241,7 @@ def test_train_bf16_is_evaluated_as_the_logged_model_decides(home, tmp_path):
     done = CliRunner().invoke(main, [*words, *set_options("track.experiment=bf16", "train.precision=bf16", "params.epochs=1")])
     assert done.exit_code == 0, done.output
     bf16 = json.loads(done.stdout)
-    detector = Detector.load(download(bf16["tracking_uri"], bf16["run_id"], tmp_path), "cpu")
+    detector = TorchDetector.load(download(bf16["tracking_uri"], bf16["run_id"], tmp_path), "cpu")
     import mlflow
 
     table = mlflow.artifacts.load_dict(f"runs:/{bf16['run_id']}/scores/test.json")

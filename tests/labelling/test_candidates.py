@@ -63,7 +63,7 @@ def test_candidates_when_none_can_be_read_is_refused(run, tmp_path):
 
 
 def test_candidates_do_not_need_a_run(settings, tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(model_module.Detector, "load", lambda folder, device: brightness_detector())
+    monkeypatch.setattr(model_module.TorchDetector, "load", lambda folder, device: brightness_detector())
     (tmp_path / "detector").mkdir()
     (tmp_path / "detector" / "detector.json").write_text("{}")
     draw_image(tmp_path / "images", "a.png")

@@ -28,7 +28,7 @@ def reader(monkeypatch, tmp_path):
     monkeypatch.setattr(model_module, "open_reader", lambda run: {"run-1": run_reader}[run.run_id])
     monkeypatch.setattr(model_module, "source_run", lambda uri, home, model: RunRef(uri, "run-1"))
     monkeypatch.setattr(model_module, "detector_folder", lambda uri, home, model: FakeFolder())
-    monkeypatch.setattr(model_module.Detector, "load", lambda folder, device: brightness_detector())
+    monkeypatch.setattr(model_module.TorchDetector, "load", lambda folder, device: brightness_detector())
     monkeypatch.setattr(model_module, "find_known", lambda run, cache: KnownImages(defects=("dent",)))
     return run_reader
 

@@ -15,7 +15,7 @@ from adjobs import methods
 from adjobs.config.resolve import resolve
 from adjobs.errors import JobError, StorageError
 from adjobs.inference import detector_folder
-from adjobs.inference.detector import Detector
+from adjobs.inference.torch_detector import TorchDetector
 from adjobs.methods.contract import Spec
 from adjobs.methods.method import Method
 from tests.helpers.detectors import make_manifest
@@ -178,7 +178,7 @@ def test_saved_detector_predicts_the_same(name, tmp_path):
     detector_folder.save(tmp_path, method, make_manifest(name, method.config.model_dump(mode="json")))
     images = (random_batch().images * 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
     expected = method.to(memory_format=torch.channels_last).predict(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
-    prediction = Detector.load(tmp_path, "cpu").predict_arrays(images)
+    prediction = TorchDetector.load(tmp_path, "cpu").predict_arrays(images)
     np.testing.assert_allclose(prediction.score, expected.score.numpy(), rtol=0, atol=1e-5)
 
 
@@ -189,7 +189,7 @@ def test_saved_detector_of_every_preset_predicts_the_same(name, tmp_path):
         folder = tmp_path / preset
         detector_folder.save(folder, method, make_manifest(name, method.config.model_dump(mode="json")))
         images = random_batch().images
-        prediction = Detector.load(folder, "cpu").method.predict(images)
+        prediction = TorchDetector.load(folder, "cpu").method.predict(images)
         torch.testing.assert_close(prediction.score, method.predict(images).score, rtol=1e-4, atol=1e-5)
 
 
@@ -197,5 +197,5 @@ def test_saved_detector_with_unknown_parameters_is_refused(name, tmp_path):
     method = tiny_method(name)
     detector_folder.save(tmp_path, method, make_manifest(name, {**method.config.model_dump(mode="json"), "gone": 1}))
     with pytest.raises(StorageError, match=r"gone.*use the adjobs version") as error:
-        Detector.load(tmp_path, "cpu")
+        TorchDetector.load(tmp_path, "cpu")
     assert "\n" not in str(error.value)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from adjobs.errors import DataError
-from adjobs.evaluation.evaluate import ScoreError
+from adjobs.evaluation.predictions import ScoreError
 from adjobs.tracking.pyfunc_model import AnomalyModel
 from tests.helpers.detectors import NotFinite, brightness_detector, draw_image
 

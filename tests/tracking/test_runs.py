@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adjobs.errors import StorageError, TrackingError
-from adjobs.inference.detector_folder import write_manifest
+from adjobs.inference.manifest import write_manifest
 from adjobs.tracking.folder import create_folder_run, folder_uri
 from adjobs.tracking.layout import RunRef
 from adjobs.tracking.runs import detector_folder, open_writer, source_run

@@ -8,7 +8,7 @@ import torch
 from adjobs.errors import JobError
 from adjobs.evaluation.evaluate import evaluation_mode
 from adjobs.inference import detector_folder
-from adjobs.inference.detector import Detector
+from adjobs.inference.torch_detector import TorchDetector
 from adjobs.methods.cdo import model as module
 from adjobs.methods.cdo.config import Config
 from adjobs.methods.cdo.model import build
@@ -159,5 +159,5 @@ def test_saved_detector_keeps_fitted_gaussians(tmp_path):
     method.stages()[0].fit_statistics(RandomImages(64))
     detector_folder.save(tmp_path, method, make_manifest("cdo", method.config.model_dump(mode="json")))
     images = random_batch().images
-    prediction = Detector.load(tmp_path, "cpu").method.predict(images)
+    prediction = TorchDetector.load(tmp_path, "cpu").method.predict(images)
     torch.testing.assert_close(prediction.score, method.predict(images).score, rtol=1e-4, atol=1e-5)
