@@ -15,10 +15,21 @@ from typing import TYPE_CHECKING, Any
 from adjobs.version import __version__
 
 if TYPE_CHECKING:
-    from adjobs.api import compare, evaluate, list_methods, load_detector, predict, train, tune
+    from adjobs.api import compare, evaluate, export, list_methods, load_detector, predict, train, tune
     from adjobs.config.job import JobConfig
 
-__all__ = ["JobConfig", "__version__", "compare", "evaluate", "list_methods", "load_detector", "predict", "train", "tune"]
+__all__ = [
+    "JobConfig",
+    "__version__",
+    "compare",
+    "evaluate",
+    "export",
+    "list_methods",
+    "load_detector",
+    "predict",
+    "train",
+    "tune",
+]
 
 
 def __getattr__(name: str) -> Any:

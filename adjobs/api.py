@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from adjobs.comparison.result import ComparisonResult
     from adjobs.evaluation.result import EvaluationResult
     from adjobs.inference.detector import Detector, ImageInput, ImagePrediction
-    from adjobs.inference.engine_contract import EngineName
+    from adjobs.inference.engine_contract import EngineName, GraphFormat
+    from adjobs.inference.export.export import ExportResult
     from adjobs.inference.torch_detector import TorchDetector
     from adjobs.jobs.result import TrainResult
     from adjobs.jobs.run import Backend, OnProgress
@@ -150,7 +151,8 @@ def load_detector(model: str | Path, *, device: str = "auto", engine: EngineName
     """Load a trained detector.
 
     Args:
-        model: a run id, ``models:/name/version``, ``models:/name@alias``, ``models:/m-…``, or a folder that holds a detector.
+        model: a run id, ``models:/name/version``, ``models:/name@alias``, ``models:/m-…``, or a folder that holds a detector,
+            also one that :func:`export` wrote, which needs no PyTorch.
         device: ``auto`` (a GPU where there is one), or a torch device.
         engine: what computes: ``torch``, ``openvino`` (on processors; compiled now, in seconds), or ``auto``; see
             :func:`adjobs.inference.engine.create_engine`.
@@ -160,7 +162,12 @@ def load_detector(model: str | Path, *, device: str = "auto", engine: EngineName
         StorageError: it is not a detector.
         JobError: the device or the engine is not available.
     """
-    return load_trained(model, device=device, engine=engine)
+    from adjobs.inference.loading import load
+    from adjobs.tracking.runs import detector_folder
+
+    settings = load_settings()
+    with detector_folder(settings.tracking_uri, settings.home, model) as folder:
+        return load(folder, device, engine)
 
 
 def load_trained(model: str | Path, *, device: str = "auto", engine: EngineName = "auto") -> TorchDetector:
@@ -171,6 +178,33 @@ def load_trained(model: str | Path, *, device: str = "auto", engine: EngineName 
     settings = load_settings()
     with detector_folder(settings.tracking_uri, settings.home, model) as folder:
         return TorchDetector.load(folder, device, engine)
+
+
+def export(
+    model: str | Path,
+    out: str | Path,
+    *,
+    format: GraphFormat = "onnx",
+    images: Sequence[str | Path] = (),
+    count: int = 32,
+) -> ExportResult:
+    """Export a trained detector for ONNX Runtime or OpenVINO, compared with PyTorch on real images before it is written.
+
+    Args:
+        model: as for :func:`load_detector`.
+        out: folder for the model, with everything that :func:`load_detector` needs.
+        format: ``onnx`` or ``openvino``.
+        images: files and folders of images to compare on; none: validation images of the run.
+        count: of the images to compare on, at most.
+
+    Raises:
+        JobError: the method cannot be exported, or the exported model says something else; nothing is written.
+        DataError: no images to compare on.
+        StorageError: ``out`` holds other files.
+    """
+    from adjobs.jobs.export import export_model
+
+    return export_model(str(model), Path(out), format, load_settings(), images=images, count=count)
 
 
 def evaluate(model: str | Path, data: str | Path, *, format: str = "auto", device: str = "auto") -> EvaluationResult:

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 EngineName = Literal["auto", "torch", "openvino"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+GraphFormat = Literal["onnx", "openvino"]
+FORMATS: tuple[GraphFormat, ...] = get_args(GraphFormat)
+"""What detectors are exported to."""
 
 
 class Engine(Protocol):

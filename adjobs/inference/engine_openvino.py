@@ -13,20 +13,14 @@ import torch
 from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 from openvino.frontend.pytorch.torchdynamo.export_decompositions import ops_to_not_decompose
-from torch import Tensor, nn
+from torch import Tensor
 
 from adjobs.data.packing import scale
 from adjobs.evaluation.evaluate import evaluation_mode
 from adjobs.evaluation.predictions import PredictionArrays
+from adjobs.inference.tracing import EXTRA, MAP, SCORE, exporting, flat_outputs, named_outputs, trace, write_out_half_rounding
 from adjobs.methods.method import Method
 from adjobs.parallel import cores
-from adjobs.types import Prediction
-
-SCORE, MAP = "score", "map"  # names of outputs; further scores have their own, after a prefix
-EXTRA = "extra "
-HALF_SPLIT = 2.0**13 + 1  # leaves 11 of the 24 bits of float32's significand
-
-_exporting = threading.Lock()  # PyTorch keeps the state of an export for the whole process: two at once disturb each other
 
 
 class OpenVINOEngine:
@@ -49,15 +43,15 @@ class OpenVINOEngine:
         example = torch.zeros(shape, dtype=torch.uint8)
         with evaluation_mode(method):
             prediction = method.predict(scale(example))
-        named = _named_outputs(prediction)
-        unique = _Flat.outputs(prediction)
+        named = named_outputs(prediction)
+        unique = flat_outputs(prediction)
         self._outputs = {name: next(i for i, each in enumerate(unique) if each is value) for name, value in named.items()}
         hints = {
             "INFERENCE_PRECISION_HINT": precision,
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": cores(),
         }
-        with _exporting:
+        with exporting:
             model = _convert(method, example)
         compiled = openvino.Core().compile_model(model, "CPU", hints)
         self._request, self._lock = compiled.create_infer_request(), threading.Lock()
@@ -76,43 +70,14 @@ class OpenVINOEngine:
         return {name: results[index] for name, index in self._outputs.items()}
 
 
-class _Flat(nn.Module):
-    """A method's prediction of uint8 images as a tuple of tensors, none of them twice."""
-
-    def __init__(self, method: Method) -> None:
-        super().__init__()
-        self.method = method
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return self.outputs(self.method.predict(scale(images)))
-
-    @staticmethod
-    def outputs(prediction: Prediction) -> tuple[Tensor, ...]:
-        """The tensors of a prediction; OpenVINO refuses a graph with an output under two names."""
-        return tuple({id(value): value for value in _named_outputs(prediction).values()}.values())
-
-
-def _named_outputs(prediction: Prediction) -> dict[str, Tensor]:
-    """Score, map and extra scores by name."""
-    maps = {} if prediction.anomaly_map is None else {MAP: prediction.anomaly_map}
-    extra_scores = {EXTRA + name: values for name, values in (prediction.extra_scores or {}).items()}
-    return {SCORE: prediction.score, **maps, **extra_scores}
-
-
 def _convert(method: Method, example: Tensor) -> openvino.Model:
     """The graph of a method for images of the shape of ``example``."""
-    was_training = method.training
-    method.eval()
-    try:
-        with torch.no_grad():
-            exported = torch.export.export(_Flat(method).eval(), (example,), strict=False)
-    finally:
-        method.train(was_training)
+    exported = trace(method, example)
     kept = torch.export.default_decompositions()
     for operation in ops_to_not_decompose():
         kept.pop(operation, None)  # type: ignore[no-untyped-call]
     graph = exported.run_decompositions(kept).module()
-    _write_out_half_rounding(graph)
+    write_out_half_rounding(graph)
     # Not through openvino.convert_model, which reports its use to Google Analytics.
     decoder = TorchFXPythonDecoder(graph, dynamic_shapes=False)
     frontend = FrontEndManager().load_by_framework("pytorch")
@@ -124,20 +89,3 @@ def _convert(method: Method, example: Tensor) -> openvino.Model:
         core = openvino.Core()
         core.set_property({"ENABLE_MMAP": False})  # the file is deleted
         return core.read_model(path)
-
-
-def _write_out_half_rounding(module: Any) -> None:
-    """Round to half precision by float32 arithmetic (Veltkamp's splitting), because OpenVINO leaves conversions to half out."""
-    aten = torch.ops.aten
-    for node in module.graph.find_nodes(op="call_function", target=aten._to_copy.default):
-        if node.kwargs.get("dtype") is not torch.float16:
-            continue
-        value = node.args[0]
-        with module.graph.inserting_before(node):
-            scaled = module.graph.call_function(aten.mul.Tensor, (value, HALF_SPLIT))
-            low = module.graph.call_function(aten.sub.Tensor, (scaled, value))
-            rounded = module.graph.call_function(aten.sub.Tensor, (scaled, low))
-        for added in (scaled, low, rounded):
-            added.meta = dict(value.meta)
-        node.args = (rounded,)
-    module.recompile()

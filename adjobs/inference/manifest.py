@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from adjobs.data.image_reading import DEFAULT_READING, ImageReading
 from adjobs.data.images import RESIZE_RULE
 from adjobs.errors import StorageError, one_line, shorten, shown
+from adjobs.inference.engine_contract import GraphFormat
 from adjobs.methods.contract import ImageSize
 from adjobs.metrics.pixel_threshold import PixelThreshold
 from adjobs.metrics.policies import ThresholdPolicy
@@ -24,6 +25,45 @@ FORMAT = 1
 MANIFEST_FILE = "detector.json"
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+FileName = Annotated[str, Field(pattern="^[A-Za-z0-9_-]+[.][a-z]+$")]
+
+
+class Agreement(BaseModel):
+    """How an exported model was compared with PyTorch, on how many images.
+
+    Attributes:
+        images: that were compared.
+        score_difference: largest difference of the score, relative to the largest score.
+        map_difference: largest difference of a pixel of the anomaly map, relative to the range of the maps; None without maps.
+        resized_score_difference: the same of images of their own size, which the model itself resizes.
+        changed_decisions: images whose score is so near the threshold that rounding decides, and decides differently.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    images: int
+    score_difference: float
+    map_difference: float | None
+    resized_score_difference: float
+    changed_decisions: int
+
+
+class Graph(BaseModel):
+    """An exported model, in the place of weights.
+
+    Attributes:
+        format: which runtime computes it.
+        files: their SHA-256 by name, the model's own first.
+        agreement: with PyTorch, when it was exported.
+        versions: of the packages that took part.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format: GraphFormat
+    files: Annotated[dict[FileName, Digest], Field(min_length=1)]
+    agreement: Agreement
+    versions: dict[str, str]
 
 
 class Manifest(BaseModel):
@@ -40,6 +80,7 @@ class Manifest(BaseModel):
         normal_train_digest: of the normal images that it was trained on, from
             :func:`adjobs.data.splits.assignment.normal_train_digest`; None where unknown.
         image_reading: how images of more than 8 bits are read.
+        graph: of an exported detector, the model; None where the folder holds weights for PyTorch.
         resize_rule: see :mod:`adjobs.data.images`.
         format: of this file.
     """
@@ -55,6 +96,7 @@ class Manifest(BaseModel):
     pixel_threshold: PixelThreshold | None = None
     normal_train_digest: Digest | None = None
     image_reading: ImageReading = DEFAULT_READING
+    graph: Graph | None = None
     resize_rule: str = RESIZE_RULE
     format: int = FORMAT
 

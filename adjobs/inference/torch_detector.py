@@ -52,6 +52,11 @@ class TorchDetector(Detector):
         """
         torch_device = resolve_device(device)
         manifest = read_manifest(folder)
+        if manifest.graph is not None:
+            raise StorageError(
+                f"detector {folder}: was exported for {manifest.graph.format} and has no weights for PyTorch, which this needs; "
+                "give the run or the model that it was exported from"
+            )
         method = load_method(folder, manifest)
         noise = np.random.default_rng(0).integers(0, 256, (1, manifest.image_size, manifest.image_size, 3), np.uint8)
         try:  # better now than at the first image: stored indices may be out of range, or a memory bank empty
