@@ -55,7 +55,7 @@ bench: setup  ## training and evaluation speed of this machine
 lock:  ## requirements.lock with the newest versions that fit pyproject.toml
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	.venv-lock/bin/python -m pip install --quiet --dry-run --ignore-installed --report .venv-lock/report.json '.[demo,dev]'
+	.venv-lock/bin/python -m pip install --quiet --dry-run --ignore-installed --report .venv-lock/report.json '.[train,export,demo,dev]'
 	$(PYTHON) -c 'import json; found = [item["metadata"] for item in json.load(open(".venv-lock/report.json"))["install"]]; print(*sorted((one["name"] + "==" + one["version"] for one in found if one["name"] not in {"adjobs", "pip", "setuptools", "wheel"}), key=str.lower), sep="\n")' > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 	rm -rf .venv-lock

@@ -69,9 +69,15 @@ class Verbs(click.Group):
 
 @contextmanager
 def _usage_errors(*, as_json: bool) -> Iterator[None]:
-    """Errors in options and arguments as one line, like all others; click prints three."""
+    """Errors in options and arguments, and packages that are missing, as one line, like all others; click prints three."""
     try:
         yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in {"", "adjobs"}:
+            raise
+        message = f"this needs the package {package}, which is not installed; run: pip install 'adjobs[train]'"
+        fail(JobError(message), as_json=as_json, debug=False)
     except click.exceptions.NoArgsIsHelpError:
         raise
     except click.UsageError as error:

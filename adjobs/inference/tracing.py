@@ -28,7 +28,7 @@ def trace(method: Method, example: Tensor, names: Collection[str] | None = None)
     Args:
         method: on the device of ``example``; it is not changed, but must not predict meanwhile.
         example: images of the shape that the graph will take, ``(B, S, S, 3)`` uint8.
-        names: of the outputs, such as `SCORE`; None: all of them.
+        names: of the outputs, such as `SCORE`, which are float32 then; None: all of them, as the method gives them.
     """
     was_training = method.training
     method.eval()
@@ -48,7 +48,8 @@ class FlatMethod(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Predict ``(B, S, S, 3)`` uint8 images."""
-        return flat_outputs(self.method.predict(scale(images)), self._names)
+        outputs = flat_outputs(self.method.predict(scale(images)), self._names)
+        return outputs if self._names is None else tuple(value.float() for value in outputs)
 
 
 def flat_outputs(prediction: Prediction, names: Collection[str] | None = None) -> tuple[Tensor, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -13,12 +13,14 @@ from adjobs.config.settings import Settings
 from adjobs.data.open import open_dataset
 from adjobs.errors import AdjobsError, DataError, JobError, choices, shorten
 from adjobs.inference.engine_contract import FORMATS, GraphFormat
-from adjobs.inference.export.export import ExportResult, export_detector, open_output
 from adjobs.inference.files import find_images
 from adjobs.inference.torch_detector import TorchDetector
 from adjobs.tracking.logged_model import pin_model_uri
 from adjobs.tracking.reader import RunReader
 from adjobs.tracking.runs import detector_folder, open_reader, source_run
+
+if TYPE_CHECKING:
+    from adjobs.inference.export.export import ExportResult
 
 Value = TypeVar("Value")
 
@@ -44,6 +46,8 @@ def export_model(
         TrackingError: there is no such run or model.
     """
     _check(format, count)
+    from adjobs.inference.export.export import export_detector, open_output  # optional packages
+
     folder = open_output(out, format)
     name = pin_model_uri(settings.tracking_uri, model) if model.startswith("models:/") else model
     with detector_folder(settings.tracking_uri, settings.home, name) as path:

@@ -138,7 +138,9 @@ def test_draw_overlay_is_the_same_for_the_shrunk_image_and_mixes_every_pixel_as_
     heat = np.clip((np.asarray(Image.fromarray(anomaly_map).resize(shrunk.size, Image.Resampling.BILINEAR)) - 0.2) / 0.8, 0, 1)
     alpha = np.clip((heat - 0.25) * 2, 0, 0.65)[..., None]
     mixed = (1 - alpha) * pixels + alpha * 255 * colormaps["inferno"](heat)[..., :3]
-    assert np.array_equal(drawn, np.concatenate([pixels, mixed], axis=1).round().astype(np.uint8))
+    gaps = np.abs(drawn - np.concatenate([pixels, mixed], axis=1))
+    assert gaps.max() < 12  # of 255: the map's colours are drawn from nine of them
+    assert not gaps[:, : pixels.shape[1]].any()
 
 
 def test_predict_files_unreadable_file_is_a_line_with_its_error(tmp_path):

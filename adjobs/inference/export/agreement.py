@@ -17,7 +17,7 @@ from adjobs.inference.engine_contract import Engine
 from adjobs.inference.manifest import Agreement
 from adjobs.inference.torch_detector import TorchDetector
 
-ROUNDING = 1e-5  # of the largest score: a score as near as that to the threshold is on either side of it by rounding
+ROUNDING = 2e-5  # of the largest score: one that is as near as that to the threshold is on either side of it by rounding
 TIMED, TIMED_SECONDS = 30, 10.0  # images for each speed, after two to warm up, and for how long at most
 
 
@@ -110,7 +110,7 @@ class _Differences:
         if expected.anomaly_maps is not None and actual.anomaly_maps is not None:
             self._add_map(path, expected.anomaly_maps, actual.anomaly_maps, pixels, how)
         if (score >= self._threshold) != (other >= self._threshold):
-            if abs(score - self._threshold) > max(ROUNDING * self._scale, 2 * abs(other - score)):
+            if abs(score - self._threshold) > ROUNDING * self._scale:
                 self._refuse(path, f"{how} it is decided differently (score {other:.6g}, by PyTorch {score:.6g})", pixels)
             self.changed += 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -32,13 +33,13 @@ def first_difference(method: Method, network: onnx.ModelProto, format: GraphForm
     names = [name for node in network.graph.node for name in node.output if name in expected]
     actual = _run(network, format, names, pixels)
     for name in names:
-        values, others, operator = expected[name].values, actual[name], expected[name].operator
+        values, others, what = expected[name].values, actual[name], expected[name].operator
         if values.shape != others.shape:
-            return f"{name} ({operator}) has shape {others.shape}, by PyTorch {values.shape}"
+            return f"{name} ({what}) has shape {others.shape}, by PyTorch {values.shape}"
         gaps = np.abs(others - values)
         if not gaps.max(initial=0) <= TOLERANCE * np.abs(values).max(initial=0):
             index = int(np.nan_to_num(gaps, nan=np.inf).argmax())
-            return f"{name} ({operator}) is {others.flat[index]:.6g}, by PyTorch {values.flat[index]:.6g}"
+            return f"{name} ({what}) is {others.flat[index]:.6g}, by PyTorch {values.flat[index]:.6g}"
     return None
 
 
@@ -57,8 +58,16 @@ class _Recorder(Interpreter):
     def run_node(self, n: Node) -> Any:
         result = super().run_node(n)
         if n.op == "call_function" and isinstance(result, torch.Tensor) and result.is_floating_point():
-            self.recorded[n.name] = _Recorded(result.float().numpy().copy(), str(n.target))
+            self.recorded[n.name] = _Recorded(result.float().numpy().copy(), _describe(n))
         return result
+
+
+def _describe(node: Node) -> str:
+    """The operator of a node, and the module of the method in which it is."""
+    source = node.args[0] if node.target is operator.getitem and isinstance(node.args[0], Node) else node
+    stack = list((source.meta.get("nn_module_stack") or {}).values())
+    path = str(stack[-1][0]).removeprefix("method.") if stack else ""
+    return f"{source.target} in {path}" if path else str(source.target)
 
 
 def _record(method: Method, pixels: np.ndarray) -> dict[str, _Recorded]:

@@ -1,0 +1,56 @@
+"""The resize inside exported models: the grey levels of Pillow's, but for the rounding of sums."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import openvino
+import pytest
+from PIL import Image
+
+from adjobs.data.images import stretch
+from adjobs.inference.export.resize import IMAGE, resize_model
+
+SIZES = [(64, 64), (97, 131), (131, 97), (300, 200), (128, 256), (20, 30), (1, 1), (700, 3), (3, 700), (63, 65)]
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def model() -> onnx.ModelProto:
+    model = resize_model(SIDE)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def onnx_runtime(model):
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return lambda image: session.run(None, {IMAGE: image})[0]
+
+
+def open_vino(model):
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda image: compiled([image])[0]
+
+
+@pytest.mark.parametrize("runtime", [onnx_runtime, open_vino])
+def test_resize_model_gives_the_levels_of_stretch(model, runtime):
+    rng, resize = np.random.default_rng(0), runtime(model)
+    changed = total = 0
+    for width, height in SIZES:
+        image = rng.integers(0, 256, (height, width, 3), np.uint8)
+        expected = stretch(Image.fromarray(image), SIDE)
+        actual = resize(image[None])
+        assert actual.shape == (1, SIDE, SIDE, 3)
+        assert actual.dtype == np.uint8
+        gaps = np.abs(actual[0].astype(int) - expected)
+        assert gaps.max() <= 1, (width, height)
+        changed, total = changed + int((gaps > 0).sum()), total + gaps.size
+    assert changed <= total / 1000
+
+
+@pytest.mark.parametrize("runtime", [onnx_runtime, open_vino])
+def test_resize_model_image_of_its_size_is_not_changed(model, runtime):
+    image = np.random.default_rng(1).integers(0, 256, (1, SIDE, SIDE, 3), np.uint8)
+    assert (runtime(model)(image) == image).all()
