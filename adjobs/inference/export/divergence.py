@@ -58,16 +58,13 @@ class _Recorder(Interpreter):
     def run_node(self, n: Node) -> Any:
         result = super().run_node(n)
         if n.op == "call_function" and isinstance(result, torch.Tensor) and result.is_floating_point():
-            self.recorded[n.name] = _Recorded(result.float().numpy().copy(), _describe(n))
+            self.recorded[n.name] = _Recorded(result.float().numpy().copy(), _operator_of(n))
         return result
 
 
-def _describe(node: Node) -> str:
-    """The operator of a node, and the module of the method in which it is."""
+def _operator_of(node: Node) -> str:
     source = node.args[0] if node.target is operator.getitem and isinstance(node.args[0], Node) else node
-    stack = list((source.meta.get("nn_module_stack") or {}).values())
-    path = str(stack[-1][0]).removeprefix("method.") if stack else ""
-    return f"{source.target} in {path}" if path else str(source.target)
+    return str(source.target)
 
 
 def _record(method: Method, pixels: np.ndarray) -> dict[str, _Recorded]:
