@@ -13,7 +13,7 @@ from PIL import Image
 
 from adjobs.data import pixels
 from adjobs.data.image_reading import DEFAULT_READING, ImageReading, PixelScale
-from adjobs.data.images import ImageError, decode, find_reading, image_size, load_rgb
+from adjobs.data.images import ImageError, decode, find_reading, image_size, load_rgb, stretch
 from adjobs.data.labels.mask_values import decode_mask
 from adjobs.data.labels.masks import resize_labels
 from tests.helpers.drawing import save, texture
@@ -59,6 +59,22 @@ def test_load_rgb_wide_image_is_stretched_to_a_square(tmp_path):
     assert image.shape == (20, 20, 3)
     assert image[:, :9].max() == 0
     assert image[:, 11:].min() == 255
+
+
+@pytest.mark.parametrize(("width", "height"), [(50, 300), (300, 50), (97, 131)])
+def test_stretch_is_rows_first_whatever_the_shape(width, height):
+    """Pillow 13 begins with the columns of tall images, which changes grey levels, as each pass rounds."""
+    side = 32
+    image = np.random.default_rng(0).integers(0, 256, (height, width), np.uint8)
+
+    def weights(length):
+        distance = np.abs((2 * np.arange(length) + 1) * side - (2 * np.arange(side) + 1)[:, None] * length)
+        triangle = np.maximum(2 * max(length, side) - distance, 0)
+        return np.floor(triangle / triangle.sum(1, keepdims=True) * 2**22 + 0.5) / 2**22
+
+    rows = np.floor(image @ weights(width).T + 0.5)
+    expected = np.floor(weights(height) @ rows + 0.5)
+    assert np.array_equal(stretch(Image.fromarray(image), side)[..., 0], expected)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])

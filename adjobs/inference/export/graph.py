@@ -24,7 +24,6 @@ from adjobs.methods.method import Method
 
 ANOMALY_MAP, ANOMALOUS, DEFECT_MASK = "anomaly_map", "anomalous", "defect_mask"
 _PLANES = "anomaly_map_planes"  # the network's map, with a dimension for its only channel
-_RESIZE = "resize/"
 
 
 def make_network(method: Method, image_size: int) -> onnx.ModelProto:
@@ -64,9 +63,11 @@ def network_program(method: Method, image_size: int) -> ExportedProgram:
 
 def add_preprocessing(network: onnx.ModelProto, image_size: int) -> onnx.ModelProto:
     """The network behind the resize: takes ``image``, ``(1, H, W, 3)`` uint8 RGB of any size."""
-    resize = compose.add_prefix(resize_model(image_size), _RESIZE, rename_inputs=False, rename_outputs=False)
+    resize = resize_model(image_size)
     resize.ir_version = network.ir_version
-    return compose.merge_models(resize, network, io_map=[(PIXELS, PIXELS)])
+    # Names are kept apart by those of the network, which has no subgraphs: compose renames nothing inside them.
+    prefixed = compose.add_prefix(network, "network/", rename_inputs=False, rename_outputs=False)
+    return compose.merge_models(resize, prefixed, io_map=[(PIXELS, PIXELS)])
 
 
 def add_decisions(network: onnx.ModelProto, manifest: Manifest) -> None:

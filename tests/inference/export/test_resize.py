@@ -1,4 +1,4 @@
-"""The resize inside exported models: the grey levels of Pillow's, but for the rounding of sums."""
+"""The resize inside exported models gives exactly the grey levels of Pillow's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 from adjobs.data.images import stretch
 from adjobs.inference.export.resize import IMAGE, resize_model
 
-SIZES = [(64, 64), (97, 131), (131, 97), (300, 200), (128, 256), (20, 30), (1, 1), (700, 3), (3, 700), (63, 65)]
+SIZES = [(64, 64), (97, 131), (131, 97), (300, 200), (128, 256), (20, 30), (1, 1), (9000, 3), (3, 9000), (63, 65)]
 SIDE = 64
 
 
@@ -37,17 +37,11 @@ def open_vino(model):
 @pytest.mark.parametrize("runtime", [onnx_runtime, open_vino])
 def test_resize_model_gives_the_levels_of_stretch(model, runtime):
     rng, resize = np.random.default_rng(0), runtime(model)
-    changed = total = 0
     for width, height in SIZES:
         image = rng.integers(0, 256, (height, width, 3), np.uint8)
-        expected = stretch(Image.fromarray(image), SIDE)
-        actual = resize(image[None])
-        assert actual.shape == (1, SIDE, SIDE, 3)
-        assert actual.dtype == np.uint8
-        gaps = np.abs(actual[0].astype(int) - expected)
-        assert gaps.max() <= 1, (width, height)
-        changed, total = changed + int((gaps > 0).sum()), total + gaps.size
-    assert changed <= total / 1000
+        resized = resize(image[None])
+        assert resized.dtype == np.uint8
+        assert np.array_equal(resized[0], stretch(Image.fromarray(image), SIDE)), (width, height)
 
 
 @pytest.mark.parametrize("runtime", [onnx_runtime, open_vino])
