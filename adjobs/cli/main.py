@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 import sys
 from collections.abc import Iterator
@@ -72,9 +73,9 @@ def _usage_errors(*, as_json: bool) -> Iterator[None]:
     """Errors in options and arguments, and packages that are missing, as one line, like all others; click prints three."""
     try:
         yield
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package in {"", "adjobs"}:
+    except ImportError as error:
+        package = (error.name or "adjobs").partition(".")[0]
+        if importlib.util.find_spec(package) is not None:  # a fault, not a package that is missing
             raise
         message = f"this needs the package {package}, which is not installed; run: pip install 'adjobs[train]'"
         fail(JobError(message), as_json=as_json, debug=False)

@@ -79,7 +79,7 @@ def compare(detector: TorchDetector, fixed: Engine, free: Engine, paths: Sequenc
     )
 
 
-def measure_speed(detector: TorchDetector, exported: Engine) -> Speed:
+def speed_of(detector: TorchDetector, exported: Engine) -> Speed:
     """How long one image takes, both in turns so that other work on the machine slows both."""
     side = detector.manifest.image_size
     image = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), np.uint8)

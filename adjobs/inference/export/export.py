@@ -15,7 +15,7 @@ import onnx
 from adjobs.errors import JobError, StorageError, one_line, shorten
 from adjobs.inference.engine_contract import GraphFormat
 from adjobs.inference.engine_exported import ExportedEngine
-from adjobs.inference.export.agreement import DisagreementError, Speed, compare, measure_speed
+from adjobs.inference.export.agreement import DisagreementError, Speed, compare, speed_of
 from adjobs.inference.export.divergence import first_difference
 from adjobs.inference.export.graph import add_decisions, add_preprocessing, make_network
 from adjobs.inference.export.readme import describe_folder
@@ -105,7 +105,7 @@ def export_detector(detector: TorchDetector, format: GraphFormat, folder: Output
             place = first_difference(detector.method, network, format, error.pixels)
             where = f"; the first operation that differs: {place}" if place else "; the network alone agrees"
             raise JobError(f"the exported model differs from PyTorch, nothing is written: {error}{where}") from error
-        speed = measure_speed(detector, fixed)
+        speed = speed_of(detector, fixed)
         versions = {name: version(name) for name in PACKAGES[format]}
         graph = Graph(format=format, files=digests(folder_before, FILES[format]), agreement=agreement, versions=versions)
         exported = manifest.model_copy(update={"graph": graph})

@@ -9,7 +9,7 @@ from adjobs.data.images import stretch
 from adjobs.errors import DataError
 from adjobs.evaluation.predictions import PredictionArrays, ScoreError
 from adjobs.inference.engine import TOLERANCE
-from adjobs.inference.export.agreement import DisagreementError, compare, measure_speed
+from adjobs.inference.export.agreement import DisagreementError, compare, speed_of
 from tests.helpers.detectors import brightness_detector, draw_image
 
 WHITE = (0, 0, 160, 96)
@@ -102,8 +102,8 @@ def test_compare_image_that_cannot_be_read_is_named(paths, tmp_path):
         agreement(detector, detector.engine, [*paths, tmp_path / "bad.png"])
 
 
-def test_measure_speed_is_that_of_both():
+def test_speed_of_is_that_of_both():
     detector = brightness_detector()
-    speed = measure_speed(detector, detector.engine)
+    speed = speed_of(detector, detector.engine)
     assert speed.torch > 0
     assert speed.exported > 0
