@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 @click.option("--count", type=click.IntRange(1), default=32, show_default=True, help="Number of images to compare on, at most.")
 @verb
 def command(model: str, format: GraphFormat, out: Path, images: tuple[str, ...], count: int) -> tuple[ExportResult, str]:
-    """Export a detector for ONNX Runtime or OpenVINO: resize, network and thresholds in one model.
+    """Export a detector for ONNX Runtime or OpenVINO.
 
-    MODEL is a run id, a models:/ URI or a detector's folder. The exported model is compared with PyTorch on real images; if a
-    score, a map or a decision differs, nothing is written. 'adjobs predict --model FOLDER' and adjobs.load_detector take the
-    folder, also where PyTorch is not installed.
+    MODEL is a run id, a models:/ URI or a detector's folder. Resize, network and thresholds become one model, which is compared
+    with PyTorch on real images; if a score, a map or a decision differs, nothing is written. 'adjobs predict --model FOLDER' and
+    adjobs.load_detector take the folder, also where PyTorch is not installed.
     """
     from adjobs.api import export
 
@@ -45,7 +45,9 @@ def describe(result: ExportResult) -> str:
     """The result for a person."""
     agreement, speed = result.agreement, result.speed
     changed = agreement.changed_decisions
-    decisions = "all equal" if not changed else f"{changed} differ, of images on the threshold, where rounding decides"
+    decisions = (
+        "all equal" if not changed else f"{agreement.images - changed} equal, {changed} on the threshold, where rounding decides"
+    )
     of_map = "none" if agreement.map_difference is None else f"{agreement.map_difference:.1e} of the range of the maps"
     rows = [
         ["compared on", f"{agreement.images} images"],

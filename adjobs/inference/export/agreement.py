@@ -75,7 +75,7 @@ def compare(detector: TorchDetector, fixed: Engine, free: Engine, paths: Sequenc
         score_difference=differences.score["at the detector's size"],
         map_difference=None if reach is None else differences.map,
         resized_score_difference=differences.score["at its own size, resized by the model"],
-        changed_decisions=differences.changed,
+        changed_decisions=len(differences.changed),
     )
 
 
@@ -99,7 +99,8 @@ class _Differences:
     def __init__(self, threshold: float, scale: float, reach: float) -> None:
         self._threshold, self._scale, self._reach = threshold, scale, reach
         self.score: dict[str, float] = {}
-        self.map, self.changed = 0.0, 0
+        self.map = 0.0
+        self.changed: set[Path] = set()
 
     def add(self, path: Path, expected: PredictionArrays, actual: PredictionArrays, pixels: np.ndarray, how: str) -> None:
         score, other = float(expected.score[0]), float(actual.score[0])
@@ -112,7 +113,7 @@ class _Differences:
         if (score >= self._threshold) != (other >= self._threshold):
             if abs(score - self._threshold) > ROUNDING * self._scale:
                 self._refuse(path, f"{how} it is decided differently (score {other:.6g}, by PyTorch {score:.6g})", pixels)
-            self.changed += 1
+            self.changed.add(path)
 
     def _add_map(self, path: Path, values: np.ndarray, others: np.ndarray, pixels: np.ndarray, how: str) -> None:
         gaps = np.abs(others - values)
