@@ -96,7 +96,7 @@ def export_detector(detector: TorchDetector, format: GraphFormat, folder: Output
     network = _convert(detector)
     with TemporaryDirectory(prefix="adjobs-") as temporary:
         folder_before = Path(temporary)
-        path = _save(network, manifest, format, folder_before)
+        path = save_model(network, manifest, format, folder_before)
         side = manifest.image_size
         fixed, free = (ExportedEngine(path, format, size) for size in (side, None))
         try:
@@ -126,8 +126,15 @@ def _convert(detector: TorchDetector) -> onnx.ModelProto:
         raise JobError(f"{detector.manifest.method}: cannot be exported ({reason}); predict with PyTorch instead") from error
 
 
-def _save(network: onnx.ModelProto, manifest: Manifest, format: GraphFormat, folder: Path) -> Path:
-    """Write the model's files; returns the first of them."""
+def save_model(network: onnx.ModelProto, manifest: Manifest, format: GraphFormat, folder: Path) -> Path:
+    """Add resize and decisions to a network, and write the model's files; returns the first of them.
+
+    Args:
+        network: what :func:`adjobs.inference.export.graph.make_network` gave; decisions are added to it.
+        manifest: of the detector.
+        format: which runtime computes it.
+        folder: an existing one.
+    """
     model = add_preprocessing(network, manifest.image_size)
     add_decisions(model, manifest)
     onnx.checker.check_model(model)

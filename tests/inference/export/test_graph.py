@@ -15,7 +15,7 @@ from adjobs.evaluation.evaluate import DeviceConfig
 from adjobs.inference.engine import drawn_images, find_difference
 from adjobs.inference.engine_exported import ExportedEngine
 from adjobs.inference.engine_torch import TorchEngine
-from adjobs.inference.export.export import _save
+from adjobs.inference.export.export import save_model
 from adjobs.inference.export.graph import add_decisions, add_preprocessing, float32_threshold, make_network
 from tests.helpers.detectors import SIDE, Brightness, make_manifest
 from tests.helpers.tiny import CPU, tiny_method
@@ -29,7 +29,7 @@ def test_make_network_every_method_predicts_the_same_in_both_runtimes(name, tmp_
     expected = TorchEngine(method, DeviceConfig(CPU)).predict(images)
     network = make_network(method, SIDE)
     for format in ("onnx", "openvino"):
-        path = _save(network_copy(network), manifest, format, tmp_path)
+        path = save_model(network_copy(network), manifest, format, tmp_path)
         for size in (SIDE, None):
             actual = ExportedEngine(path, format, size).predict(images)
             assert find_difference(expected._replace(extra_scores={}), actual) is None, (format, size)
