@@ -102,8 +102,8 @@ def resize_table(cases: list[Case], size: int, seconds: float) -> str:
         [case.name, *(f"{1000 * medians[case.name, f'{where} {key}']:.1f}" for key in FORMATS for where in ("before", "inside"))]
         for case in cases
     ]
-    head = f"| one image of {CAMERA[0]} × {CAMERA[1]} px, ms | Pillow, ONNX Runtime | ONNX Runtime alone | Pillow, OpenVINO | OpenVINO alone |"
-    return table(head, lines)
+    names = " | ".join(f"{before}{NAMES[key]}" for key in FORMATS for before in ("Pillow, ", "inside "))
+    return table(f"| one image of {CAMERA[0]} × {CAMERA[1]} px, ms: resized by | {names} |", lines)
 
 
 def difference_table(cases: list[Case], size: int) -> str:
