@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from adjobs.cli.main import main
-from adjobs.inference.files import LINES_FILE
+from adjobs.inference.results import LINES_FILE, DetectorIdentity
 from tests.helpers.detectors import NotFinite, brightness_detector, draw_image
 
 
@@ -18,12 +18,13 @@ def run(monkeypatch, tmp_path):
     """Run the verb with a detector of its own in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
-    def run_predict(*words: str, engine: str = "auto", **options) -> Result:
-        def load_detector(model, **chosen):
-            assert (model, chosen) == ("any", {"engine": engine})
-            return brightness_detector(**options)
+    def run_predict(*words: str, engine: str = "auto", digest: str = "1", **options) -> Result:
+        def load(model, settings, chosen):
+            assert (model, chosen) == ("any", engine)
+            detector = brightness_detector(**options)
+            return detector, DetectorIdentity(digest, detector.threshold, model)
 
-        monkeypatch.setattr("adjobs.api.load_detector", load_detector)
+        monkeypatch.setattr("adjobs.jobs.predict.load_with_identity", load)
         return CliRunner().invoke(main, ["predict", "--model", "any", *words])
 
     return run_predict

@@ -13,9 +13,11 @@ from matplotlib import colormaps
 from PIL import Image
 
 from adjobs.errors import DataError, StorageError
-from adjobs.inference.files import LINES_FILE, find_images, predict_files
+from adjobs.inference.files import predict_files
+from adjobs.inference.inputs import find_images
 from adjobs.inference.overlay import OUTLINE, draw_overlay, shrink
 from adjobs.inference.regions import find_regions
+from adjobs.inference.results import LINES_FILE
 from adjobs.storage.outputs import OutputFolder
 from tests.helpers.detectors import Brightness, NotFinite, brightness_detector, draw_image
 
