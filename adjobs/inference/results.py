@@ -139,6 +139,7 @@ class ResultFolder:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._lines is not None:
             self._lines.__exit__(kind, error, trace)
+        self._folder.unlock()
 
     def _has_lines(self) -> bool:
         return os.path.lexists(self.lines_file)
