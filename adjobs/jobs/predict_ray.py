@@ -162,8 +162,7 @@ def predict_on_cluster(
             compute=ray.data.ActorPoolStrategy(size=plan.workers),
             num_cpus=plan.cpus,
             num_gpus=plan.gpus,
-            max_restarts=_RESTARTS,
-            max_task_retries=_TASK_RETRIES,
+            ray_remote_args_fn=lambda: {"max_restarts": _RESTARTS, "max_task_retries": _TASK_RETRIES},
         )
         try:
             for batch in dataset.iter_batches(batch_size=None, prefetch_batches=0):
@@ -206,7 +205,7 @@ def _ordered_and_silent() -> Iterator[None]:
     context, logger = DataContext.get_current(), logging.getLogger("ray.data")
     before = context.execution_options.preserve_order, context.enable_progress_bars, logger.level
     context.execution_options.preserve_order, context.enable_progress_bars = True, False
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)  # it prints tracebacks of errors that are raised here
     try:
         yield
     finally:
