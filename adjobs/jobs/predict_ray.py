@@ -6,8 +6,11 @@ predicted: what is no ``s3://`` address must have the same path on every node.
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
+import re
+import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adjobs.errors import AdjobsError, ClusterError, one_line
+from adjobs.errors import AdjobsError, ClusterError, one_line, shorten
 from adjobs.inference.engine_contract import EngineName
 from adjobs.inference.lines import describe_error, describe_prediction
 from adjobs.inference.overlay import encode_overlay
@@ -145,25 +148,12 @@ def predict_on_cluster(
         ClusterError: Ray ends the work.
         AdjobsError: the workers cannot load the detector.
     """
-    import ray
-    import ray.data
     from ray.exceptions import RayError
 
     if not names:
         return
-    rows = rows_per_task(len(names), plan.workers)
     with _ordered_and_silent():
-        dataset = ray.data.from_items(
-            [{"index": index, "name": name} for index, name in enumerate(names)], override_num_blocks=-(-len(names) // rows)
-        ).map_batches(
-            Predictor,
-            fn_constructor_args=(ray.put(task), plan.cpus, -(-len(names) // plan.workers)),
-            batch_size=rows,
-            compute=ray.data.ActorPoolStrategy(size=plan.workers),
-            num_cpus=plan.cpus,
-            num_gpus=plan.gpus,
-            ray_remote_args_fn=lambda: {"max_restarts": _RESTARTS, "max_task_retries": _TASK_RETRIES},
-        )
+        dataset = _dataset(names, task, plan)
         try:
             for batch in dataset.iter_batches(batch_size=None, prefetch_batches=0):
                 for index, text, overlay in zip(batch["index"], batch["line"], batch["overlay"], strict=True):
@@ -173,8 +163,28 @@ def predict_on_cluster(
             if isinstance(cause, AdjobsError):
                 raise cause from error
             raise ClusterError(
-                f"Ray: the prediction ended ({one_line(error)}); see its log, and go on with the same command and --resume"
+                f"Ray: the prediction ended ({_last_error(error)}); see its log, and go on with the same command and --resume"
             ) from error
+
+
+def _dataset(names: Sequence[str], task: PredictTask, plan: WorkerPlan) -> Any:
+    import ray
+    import ray.data
+    from ray.util.annotations import RayDeprecationWarning
+
+    rows, count = rows_per_task(len(names), plan.workers), len(names)
+    items = [{"index": index, "name": name} for index, name in enumerate(names)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RayDeprecationWarning)  # of the limits of retries
+        return ray.data.from_items(items, override_num_blocks=-(-count // rows)).map_batches(
+            Predictor,
+            fn_constructor_args=(ray.put(task), plan.cpus, -(-count // plan.workers)),
+            batch_size=rows,
+            compute=ray.data.ActorPoolStrategy(size=plan.workers),
+            num_cpus=plan.cpus,
+            num_gpus=plan.gpus,
+            **_retry_limits(),
+        )
 
 
 def rows_per_task(images: int, workers: int) -> int:
@@ -185,6 +195,21 @@ def rows_per_task(images: int, workers: int) -> int:
     """
     rows = -(-images // (workers * _TASKS_PER_WORKER))
     return min(MAX_ROWS, -(-rows // _BATCH) * _BATCH)
+
+
+def _retry_limits() -> dict[str, int]:
+    """Options of Ray Data's processes, as long as it takes them: 2.60 warns that 2.64 will not, and then retries for ever."""
+    from ray.data import Dataset
+
+    parameters = inspect.signature(Dataset.map_batches).parameters.values()
+    is_taken = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+    return {"max_restarts": _RESTARTS, "max_task_retries": _TASK_RETRIES} if is_taken else {}
+
+
+def _last_error(error: Exception) -> str:
+    """What Ray says on one line; of a traceback of a worker only what was raised."""
+    raised = [line for line in str(error).splitlines() if re.match(r"[\w.]*(Error|Exception): ", line)]
+    return shorten(raised[-1], 300) if raised else one_line(error)
 
 
 def _store(results: ResultFolder, index: int, line: dict[str, Any], overlay: bytes) -> dict[str, Any]:
