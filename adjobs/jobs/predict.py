@@ -14,9 +14,9 @@ from adjobs.config.settings import Settings
 from adjobs.inference.detector import Detector
 from adjobs.inference.engine_contract import EngineName
 from adjobs.inference.files import predict_into
+from adjobs.inference.loading import load
 from adjobs.inference.manifest import read_manifest
 from adjobs.inference.results import DetectorIdentity, ResultFolder
-from adjobs.inference.torch_detector import TorchDetector
 from adjobs.tracking.runs import detector_folder
 
 Format = Literal["jsonl", "parquet"]
@@ -198,7 +198,7 @@ def _on_ray(model: str | Path, settings: Settings, options: PredictOptions) -> I
 def load_with_identity(model: str | Path, settings: Settings, engine: EngineName) -> tuple[Detector, DetectorIdentity]:
     """Load a detector, and say which one it is."""
     with detector_folder(settings.tracking_uri, settings.home, model) as folder:
-        return TorchDetector.load(folder, "auto", engine), identify(folder, str(model))
+        return load(folder, "auto", engine), identify(folder, str(model))
 
 
 def identify(folder: Path, model: str) -> DetectorIdentity:
@@ -216,4 +216,4 @@ def identify(folder: Path, model: str) -> DetectorIdentity:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file())
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))

@@ -22,10 +22,10 @@ import numpy as np
 from adjobs.errors import AdjobsError, ClusterError, one_line, shorten
 from adjobs.inference.engine_contract import EngineName
 from adjobs.inference.lines import describe_error, describe_prediction
+from adjobs.inference.loading import load
 from adjobs.inference.overlay import encode_overlay
 from adjobs.inference.pipeline import ScoredFile, predict_ahead
 from adjobs.inference.results import ResultFolder
-from adjobs.inference.torch_detector import TorchDetector
 
 MAX_ROWS = 64
 """Images of a task at most: a lost process costs no more, and between tasks its pipeline runs empty."""
@@ -74,7 +74,7 @@ class Predictor:
         with TemporaryDirectory(prefix="adjobs-") as folder:
             for name, content in files.items():
                 Path(folder, name).write_bytes(content)
-            self._detector = TorchDetector.load(Path(folder), "auto", engine)
+            self._detector = load(Path(folder), "auto", engine)
         self._detector.expect(share)
         self._threads = threads
         self._stack = ExitStack()  # for as long as the process lives
