@@ -18,9 +18,10 @@ if (_archive := Path(__file__).with_name("code") / "adjobs.zip").exists():
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.protos.databricks_pb2 import BAD_REQUEST
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR
 
 from adjobs.errors import DataError
+from adjobs.evaluation.predictions import ScoreError
 from adjobs.inference.detector import ImagePrediction
 from adjobs.inference.torch_detector import TorchDetector
 from adjobs.tracking.model_input import images_in, source_of
@@ -28,18 +29,27 @@ from adjobs.tracking.model_input import images_in, source_of
 log = logging.getLogger(__name__)
 
 
-class ImageRefusedError(DataError, mlflow.MlflowException):  # type: ignore[misc]
-    """An image that cannot be predicted.
+class _AnsweredError(mlflow.MlflowException):  # type: ignore[misc]
+    """MLflow's server answers it with its line alone, and neither repeats the images that were sent nor shows a traceback."""
 
-    MLflow's server answers status 400 with this line alone, and neither repeats the images that were sent nor shows a traceback.
-    """
+    status = BAD_REQUEST
 
     def __init__(self, line: str) -> None:
-        mlflow.MlflowException.__init__(self, line, BAD_REQUEST)
+        mlflow.MlflowException.__init__(self, line, self.status)
 
     def serialize_as_json(self) -> str:
         """The body of the answer."""
         return json.dumps({"error_code": self.error_code, "message": str(self)})
+
+
+class ImageRefusedError(DataError, _AnsweredError):
+    """An image cannot be read; status 400."""
+
+
+class NoScoreError(ScoreError, _AnsweredError):
+    """The score of an image is not finite; status 500."""
+
+    status = INTERNAL_ERROR
 
 
 class AnomalyModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
@@ -67,7 +77,7 @@ class AnomalyModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
         Raises:
             ImageRefusedError: an image cannot be read; none is predicted then.
-            ScoreError: a score that is not finite, from which no decision follows.
+            NoScoreError: a score that is not finite, from which no decision follows.
         """
         predictions = self._predict(model_input)
         return pd.DataFrame(
@@ -90,8 +100,9 @@ class AnomalyModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         for row, image in enumerate(images):  # one at a time: a batch of large images must not decide how much memory is needed
             try:
                 prediction = self.detector(source_of(image))
-            except DataError as error:
-                raise ImageRefusedError(f"row {row}: {error}" if len(images) > 1 else str(error)) from error
+            except (DataError, ScoreError) as error:
+                refusal = NoScoreError if isinstance(error, ScoreError) else ImageRefusedError
+                raise refusal(f"row {row}: {error}" if len(images) > 1 else str(error)) from error
             if prediction.warning:
                 log.warning("image in row %d: %s", row, prediction.warning)
             predictions.append(prediction)

@@ -85,8 +85,10 @@ def test_predict_error_of_one_of_several_names_its_row(model, tmp_path):
 def test_predict_score_that_is_not_finite_is_never_a_decision(model, tmp_path):
     model.detector = brightness_detector(method=NotFinite(math.nan))
     content = draw_image(tmp_path, "a.png", (0, 0, 160, 96)).read_bytes()
-    with pytest.raises(ScoreError, match="is NaN or infinite"):
+    with pytest.raises(ScoreError, match="is NaN or infinite") as caught:
         model.predict(None, pd.DataFrame({"image": [content]}))
+    assert json.loads(caught.value.serialize_as_json()) == {"error_code": "INTERNAL_ERROR", "message": str(caught.value)}
+    assert caught.value.get_http_status_code() == 500
 
 
 @pytest.fixture(scope="module")
