@@ -17,6 +17,7 @@ from adjobs.inference.files import predict_into
 from adjobs.inference.loading import load
 from adjobs.inference.manifest import read_manifest
 from adjobs.inference.results import DetectorIdentity, ResultFolder
+from adjobs.storage.arrow import require_parquet
 from adjobs.tracking.runs import detector_folder
 
 Format = Literal["jsonl", "parquet"]
@@ -140,6 +141,8 @@ def predict_batch(
         ClusterError: Ray cannot be reached, or does not have what is requested.
     """
     options, counter = options or PredictOptions(), _Counter(observer)
+    if options.format == "parquet":
+        require_parquet()
     with ExitStack() as stack:
         results = stack.enter_context(ResultFolder(names, out, draw=options.overlays))  # checked before the detector is loaded
         local = options.backend == "local"

@@ -36,6 +36,15 @@ ROW_GROUP = 10_000
 """Rows of a Parquet file that are in memory at a time."""
 
 
+def require_parquet() -> None:
+    """Find out before long work whether Parquet files can be written.
+
+    Raises:
+        ModuleNotFoundError: pyarrow is not installed.
+    """
+    import pyarrow.parquet  # noqa: F401
+
+
 def write_parquet(path: Path, rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
     """Write rows as a Parquet file, a group at a time; what a row lacks is null.
 
