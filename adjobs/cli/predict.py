@@ -75,11 +75,12 @@ _MAX_FAILURES = 20  # that are printed of more images
 def command(
     images: tuple[str, ...], model: str, out: Path, follow_links: bool, no_overlays: bool, **choices: Any
 ) -> tuple[dict[str, Any], str, int]:
-    """Score images with a trained detector: files, folders, patterns, lists (.txt), and s3:// addresses of these.
+    """Score images, or folders of images, with a trained detector.
 
-    Writes one JSON line for each image to predictions.jsonl, and an overlay of the anomaly map. Hidden files and results of
-    earlier predictions in the folders are left out, and links out of the folders are not followed. Exit status 1 when an image
-    could not be predicted; the others are predicted all the same.
+    IMAGES are files, folders, quoted patterns, s3:// addresses of images or prefixes, also with wildcards, and text files (.txt)
+    that list files, folders and addresses. Writes one JSON line for each image to predictions.jsonl, and an overlay of the
+    anomaly map. Hidden files and results of earlier predictions in the folders are left out, and links out of the folders are not
+    followed. Exit status 1 when an image could not be predicted; the others are predicted all the same.
 
     \b
     adjobs predict --model RUN images/ more/*.png
