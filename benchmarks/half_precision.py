@@ -19,7 +19,7 @@ from report import machine, table, write_result
 
 from adjobs.data.images import stretch
 from adjobs.inference.engine_openvino import OpenVINOEngine
-from adjobs.inference.files import find_images
+from adjobs.inference.inputs import find_images
 from adjobs.inference.torch_detector import TorchDetector
 
 NEAREST = 10  # images whose scores are nearest to the threshold

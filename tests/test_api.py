@@ -50,7 +50,7 @@ def test_import_is_light():
 def test_prediction_needs_no_training_packages():
     """Exported detectors predict where PyTorch, Ray and MLflow are not installed."""
     heavy = "torch", "torchvision", "timm", "ray", "mlflow", "boto3", "matplotlib", "pandas", "sklearn", "sqlalchemy"
-    modules = "api", "cli.predict", "inference.detector", "inference.files", "inference.manifest"
+    modules = "api", "cli.predict", "inference.detector", "inference.inputs", "inference.manifest", "jobs.predict"
     imports = "; ".join(f"import adjobs.{module}" for module in modules)
     code = f"import sys; {imports}; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

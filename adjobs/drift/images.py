@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adjobs.data.walk import is_image
 from adjobs.errors import StorageError
-from adjobs.inference.files import find_images
+from adjobs.inference.inputs import find_images, list_images
 from adjobs.inference.sources import S3, expand_sources
 from adjobs.parallel import in_threads
 from adjobs.storage import Store, open_store
@@ -90,16 +89,9 @@ def choose(count: int, limit: int, generator: np.random.Generator) -> list[int]:
 
 
 def _list_prefix(uri: str) -> list[_Remote]:
-    """The images under an S3 prefix, or the one image that it names; as in folders, hidden ones are left out."""
     bucket, _, prefix = uri.removeprefix(S3).rstrip("/").partition("/")
     store = open_store(f"{S3}{bucket}")
-    keys = [entry.key for entry in store.list(prefix)]
-    images = [key for key in keys if is_image(Path(key)) and not _is_hidden(key, prefix)]
+    images = list_images(store, prefix)
     if not images:
         raise StorageError(f"{uri}: no images under this address; give the prefix of a folder of images")
     return [_Remote(store, key) for key in images]
-
-
-def _is_hidden(key: str, prefix: str) -> bool:
-    """Whether a folder between prefix and image is hidden."""
-    return any(segment.startswith(".") for segment in key.removeprefix(prefix).split("/"))

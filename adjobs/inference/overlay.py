@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from io import BytesIO
 
 import numpy as np
 from PIL import Image
@@ -63,9 +63,11 @@ def draw_overlay(
     return Image.fromarray(np.concatenate([pixels, mixed], axis=1))
 
 
-def save_overlay(overlay: Image.Image, path: Path) -> None:
-    """Write an overlay as PNG, whatever the name of the file."""
-    overlay.save(path, "PNG", compress_level=COMPRESSION)
+def encode_overlay(overlay: Image.Image) -> bytes:
+    """An overlay as a PNG file."""
+    file = BytesIO()
+    overlay.save(file, "PNG", compress_level=COMPRESSION)
+    return file.getvalue()
 
 
 def _mix(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:

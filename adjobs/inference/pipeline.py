@@ -7,8 +7,10 @@ The threads of PyTorch, which share the work of each operator, wait for each oth
 multiple when other threads want the same cores. So on a CPU a network is best run with one thread, and several batches at a time:
 see :meth:`adjobs.inference.detector.Detector.throughput_mode`, which is for the process to choose, as it holds for all of it.
 
-What is in memory does not depend on the number of files: of full size are only as many images as there are threads, and shrunk to
-what the network and the overlay need only those of a few batches.
+Objects of S3 are fetched by more threads than there are cores, since these only wait, and into memory.
+
+What is in memory does not depend on the number of files, their names aside: of full size are only as many images as there are
+threads, and encoded, or shrunk to what the network and the overlay need, only those of a few batches.
 """
 
 from __future__ import annotations
@@ -24,15 +26,18 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import Image
 
-from adjobs.data.images import stretch
+from adjobs.data.image_file import ImageError
+from adjobs.data.images import DecodedImage, stretch
 from adjobs.errors import DataError
 from adjobs.evaluation.predictions import PredictionArrays, ScoreError, check_finite
 from adjobs.inference.detector import Detector
+from adjobs.inference.inputs import S3Reader, is_remote
 from adjobs.inference.overlay import shrink
 from adjobs.parallel import cores
 
 BATCHES_AHEAD = 2  # that are read while others are in the network
 BATCHES_BEHIND = 2  # that may wait for their results; beyond them no more are started
+FETCHES = 16  # objects of S3 at the same time
 
 Result = TypeVar("Result")
 
@@ -41,15 +46,15 @@ class ReadImage(NamedTuple):
     """What is kept of a file.
 
     Attributes:
-        path: of the file.
+        name: path of the file, or ``s3://`` address.
         pixels: ``(S, S, 3)`` uint8, stretched to the detector's size.
         shrunk: as overlays show it.
         size: width and height of the upright image.
         warning: how it differs from the training images, or None.
-        milliseconds: that reading took.
+        milliseconds: that reading took, without fetching it.
     """
 
-    path: Path
+    name: str
     pixels: np.ndarray
     shrunk: Image.Image
     size: tuple[int, int]
@@ -74,7 +79,10 @@ class ScoredFile(NamedTuple):
 
 
 def predict_ahead(
-    detector: Detector, paths: Sequence[Path], finish: Callable[[int, ScoredFile | Exception], Result]
+    detector: Detector,
+    names: Sequence[str],
+    finish: Callable[[int, ScoredFile | Exception], Result],
+    threads: int | None = None,
 ) -> Generator[Result, None, None]:
     """Score files, some ahead of the one whose result is awaited.
 
@@ -82,22 +90,27 @@ def predict_ahead(
 
     Args:
         detector: used by several threads at the same time on a CPU.
-        paths: of the files.
+        names: paths of files, and ``s3://`` addresses.
         finish: makes the result of a file from its index and its score, or the error of this file alone; called in threads.
+        threads: cores to use; None uses all that the process may.
 
     Yields:
         The results, in the order of the files. When the iterator is closed, or an error is raised in it, what has not started is
         cancelled, and what has is awaited: a file or a batch per thread.
     """
-    detector.expect(len(paths))
-    size, at_once = detector.batch_size, detector.concurrent_batches
-    starts = range(0, len(paths), size)
-    files = ThreadPoolExecutor(cores(), thread_name_prefix="predict-files")
+    detector.expect(len(names))
+    size, at_once = detector.batch_size, min(detector.concurrent_batches, threads or cores())
+    starts = range(0, len(names), size)
+    read_object = S3Reader()
+    fetches = ThreadPoolExecutor(FETCHES, thread_name_prefix="predict-fetches")
+    files = ThreadPoolExecutor(threads or cores(), thread_name_prefix="predict-files")
     network = ThreadPoolExecutor(at_once, thread_name_prefix="predict-network")
     finishing: deque[Future[Result]] = deque()
 
     def submit(start: int) -> Future[list[ScoredFile | Exception]]:
-        reading = [files.submit(_read, detector, path) for path in paths[start : start + size]]
+        batch = names[start : start + size]
+        fetched = [fetches.submit(read_object, name) if is_remote(name) else None for name in batch]
+        reading = [files.submit(_read, detector, *pair) for pair in zip(batch, fetched, strict=True)]
         return network.submit(lambda: _score(detector, [future.result() for future in reading]))
 
     submitted = map(submit, starts)
@@ -112,26 +125,35 @@ def predict_ahead(
         while finishing:
             yield finishing.popleft().result()
     finally:
-        files.shutdown(cancel_futures=True)  # first, since what is in the network's queue waits for it
+        fetches.shutdown(cancel_futures=True)  # in this order, as each waits for what is in the queue of the one before
+        files.shutdown(cancel_futures=True)
         network.shutdown(cancel_futures=True)
 
 
-def _read(detector: Detector, path: Path) -> ReadImage | Exception:
-    started_at = time.perf_counter()
+def _read(detector: Detector, name: str, fetched: Future[bytes] | None) -> ReadImage | Exception:
     try:
-        _refuse_special(path)
-        decoded = detector.read_image(path)
+        content = None if fetched is None else fetched.result()
+        started_at = time.perf_counter()
+        decoded = _decode_file(detector, Path(name)) if content is None else _decode_object(detector, name, content)
         pixels = stretch(decoded.image, detector.manifest.image_size)
         milliseconds = 1000 * (time.perf_counter() - started_at)
         warning = detector.manifest.image_reading.warning(decoded.range)
-        return ReadImage(path, pixels, shrink(decoded.image), decoded.image.size, warning, milliseconds)
+        return ReadImage(name, pixels, shrink(decoded.image), decoded.image.size, warning, milliseconds)
     except Exception as error:  # an error of one file never ends the others
         return error.with_traceback(None)  # which would keep the pixels
 
 
-def _refuse_special(path: Path) -> None:
+def _decode_file(detector: Detector, path: Path) -> DecodedImage:
     if not path.is_file():
         raise DataError(f"{path}: is not a regular file; give images, or folders of images")
+    return detector.read_image(path)
+
+
+def _decode_object(detector: Detector, name: str, content: bytes) -> DecodedImage:
+    try:
+        return detector.read_image(content)
+    except ImageError as error:  # which knows the bytes alone
+        raise ImageError(name, error.kind, error.reason) from error
 
 
 def _score(detector: Detector, images: Sequence[ReadImage | Exception]) -> list[ScoredFile | Exception]:
@@ -163,7 +185,7 @@ def _pick(arrays: PredictionArrays, index: int, image: ReadImage, milliseconds: 
     maps = None if arrays.anomaly_maps is None else arrays.anomaly_maps[one]
     try:
         extra_scores = {name: values[one] for name, values in arrays.extra_scores.items()}
-        check_finite(PredictionArrays(arrays.score[one], maps, extra_scores), [str(image.path)])
+        check_finite(PredictionArrays(arrays.score[one], maps, extra_scores), [image.name])
     except ScoreError as error:
         return error
     anomaly_map = None if maps is None else maps[0]

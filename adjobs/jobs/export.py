@@ -13,7 +13,7 @@ from adjobs.config.settings import Settings
 from adjobs.data.open import open_dataset
 from adjobs.errors import AdjobsError, DataError, JobError, choices, shorten
 from adjobs.inference.engine_contract import FORMATS, GraphFormat
-from adjobs.inference.files import find_images
+from adjobs.inference.inputs import find_images
 from adjobs.inference.torch_detector import TorchDetector
 from adjobs.tracking.logged_model import pin_model_uri
 from adjobs.tracking.reader import RunReader

@@ -12,7 +12,7 @@ from pathlib import Path
 from adjobs.data.dataset import Dataset
 from adjobs.data.open import open_dataset
 from adjobs.errors import DataError
-from adjobs.inference.files import find_images
+from adjobs.inference.inputs import find_images
 from adjobs.inference.sources import S3, expand_sources
 from adjobs.storage import fetch
 from adjobs.tracking.layout import StoredRun

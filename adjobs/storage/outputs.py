@@ -73,6 +73,7 @@ class OutputFolder:
         self.path = expand_home(folder)
         self._verb = verb
         self._list: int | None = None  # descriptor of the locked list
+        self._unlock: weakref.finalize[..., OutputFolder] | None = None
         self._mutex = threading.RLock()  # of the list and its digests
         with disk_errors("read", self.path / OUTPUTS_FILE):
             self._digests = _read_digests(self.path, verb)
@@ -119,6 +120,35 @@ class OutputFolder:
             self._record(name, None)
             return LinesFile(target)
 
+    def append_lines(self, name: str) -> LinesFile:
+        """Like :func:`open_lines`, but the lines of an earlier call stay.
+
+        Raises:
+            StorageError: the file does not exist or was not written by an earlier call, or the disk refuses.
+        """
+        target = self.path / name
+        with disk_errors("write", target):
+            self.lock()
+            if not self._is_ours(target):
+                self._refuse([name])
+            return LinesFile(target, append=True)
+
+    def lock(self) -> None:
+        """Keep other processes out before the first file is written, until this process, or this object, ends or is unlocked.
+
+        Raises:
+            StorageError: another process is writing, or the disk refuses.
+        """
+        with disk_errors("write into", self.path):
+            self._lock()
+
+    def unlock(self) -> None:
+        """Let other processes in."""
+        with self._mutex:
+            if self._unlock is not None:
+                self._unlock()
+            self._list = self._unlock = None
+
     def _is_ours(self, path: Path) -> bool:
         digests = self._digests.get(path.name, set())
         return path.is_file() and not path.is_symlink() and (None in digests or _digest(path) in digests)
@@ -143,7 +173,7 @@ class OutputFolder:
     def _open_list(self) -> int:
         self.path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path / OUTPUTS_FILE, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        weakref.finalize(self, os.close, descriptor)
+        self._unlock = weakref.finalize(self, os.close, descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -166,11 +196,12 @@ class LinesFile:
 
     Args:
         path: of the file, which must not exist.
+        append: continue a file that exists, and that ends with a whole line.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, append: bool = False) -> None:
         self._path = path
-        self._file = path.open("xb", buffering=0)
+        self._file = path.open("ab" if append else "xb", buffering=0)
 
     def append(self, line: str) -> None:
         """Write a line, which must not contain line breaks; what reads the file finds it at once.

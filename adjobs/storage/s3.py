@@ -7,17 +7,18 @@ from __future__ import annotations
 import os
 import shutil
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from adjobs.errors import StorageError, one_line
 from adjobs.storage.base import Entries, Entry, atomic_write, check_key
 
 THREADS = 16  # requests are small and wait for the server
 _CHUNK = 1 << 20
+_READ_ATTEMPTS = 3
 _MISSING = {"404", "NotFound", "NoSuchKey"}
 _REFUSED = {"403", "Forbidden"}
 _EXISTS = {"412", "PreconditionFailed"}
@@ -46,6 +47,8 @@ _EXPLANATIONS: tuple[tuple[set[str], str], ...] = (
     ({"ReadTimeoutError"}, "no answer within 60 s; try again, or check the server's log"),
 )
 
+Result = TypeVar("Result")
+
 
 class S3Store:
     """A bucket, or the objects under a prefix of it."""
@@ -65,24 +68,30 @@ class S3Store:
 
     def download(self, key: str, local: Path) -> str:
         """As ``get``; returns the tag of what was downloaded, which may be newer than that of a listing."""
-        from botocore.exceptions import IncompleteReadError, ReadTimeoutError, ResponseStreamingError
+
+        def save(answer: dict[str, Any]) -> str:
+            with temporary.open("wb") as file:
+                shutil.copyfileobj(answer["Body"], file, _CHUNK)
+            return str(answer["ETag"])
 
         with self._s3_errors("read", key), atomic_write(local) as temporary:
-            for attempt in range(3):
-                # boto3 retries requests, but not a body that is cut off.
-                try:
-                    answer = self._client.get_object(Bucket=self.bucket, Key=self._absolute(key))
-                    with temporary.open("wb") as file:
-                        shutil.copyfileobj(answer["Body"], file, _CHUNK)
-                    break
-                except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError):
-                    if attempt == 2:
-                        raise
-        return str(answer["ETag"])
+            return self._get_object(key, save)
 
     def read(self, key: str) -> bytes:
         with self._s3_errors("read", key):
-            return bytes(self._client.get_object(Bucket=self.bucket, Key=self._absolute(key))["Body"].read())
+            return self._get_object(key, lambda answer: bytes(answer["Body"].read()))
+
+    def _get_object(self, key: str, consume: Callable[[dict[str, Any]], Result]) -> Result:
+        """Read an object; one whose body is cut off again: boto3 repeats requests, but no body."""
+        from botocore.exceptions import IncompleteReadError, ReadTimeoutError, ResponseStreamingError
+
+        for attempt in range(_READ_ATTEMPTS):
+            try:
+                return consume(self._client.get_object(Bucket=self.bucket, Key=self._absolute(key)))
+            except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError):
+                if attempt == _READ_ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
 
     def write(self, key: str, data: bytes) -> None:
         with self._s3_errors("store", key):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
+
+from PIL import Image
 
 from adjobs.errors import TrackingError, one_line, shorten
 from adjobs.inference.manifest import MANIFEST_FILE, Manifest, is_detector, read_manifest
@@ -32,6 +36,11 @@ REQUIREMENTS = (
     "tqdm",
 )
 ARTIFACT = "detector"
+# Shown in MLflow with the model, whose signature has outputs alone; see _signature.
+INPUT = (
+    "column 'image', or the only column: image files as bytes or base64 text; in Python also PIL images, uint8 or uint16 arrays "
+    "(H, W), (H, W, 3) or (N, H, W, 3), pathlib.Path, and lists of these"
+)
 CODE_ARCHIVE = "adjobs.zip"  # pyfunc_model.py imports from it
 
 
@@ -56,16 +65,34 @@ def log_model(run: RunRef, detector: Path, registered: str | None) -> str:
         info = Model.log(
             artifact_path=None,
             name="model",
-            flavor=mlflow.pyfunc,
+            flavor=_Pyfunc,
             run_id=run.run_id,
             registered_model_name=registered,
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),
             artifacts={ARTIFACT: str(detector)},
             code_paths=[str(code)],
             signature=_signature(),
+            input_example=_input_example(),
+            validate_serving_input=False,
+            flavor_name="pyfunc.ModelFromCode",
+            metadata={"input": INPUT},
             pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
         )
     return str(info.model_uri)
+
+
+class _Pyfunc:
+    """MLflow's flavor, without the test of the example, which would load the model again into the process that trained it.
+
+    ``Model.log`` takes ``validate_serving_input`` and hands it on to a function that does not (3.17.2).
+    """
+
+    @staticmethod
+    def save_model(path: str, mlflow_model: Any, *, validate_serving_input: bool, **options: Any) -> None:
+        import mlflow
+
+        assert not validate_serving_input
+        mlflow.pyfunc.save_model(path=path, mlflow_model=mlflow_model, **options)
 
 
 @contextmanager
@@ -129,7 +156,18 @@ def _signature() -> Any:
         ColSpec(Array(Array(DataType.float)), "anomaly_map", required=False),
         ColSpec(DataType.double, "pixel_threshold", required=False),
     ]
-    return ModelSignature(inputs=Schema([ColSpec(DataType.binary, "image")]), outputs=Schema(outputs))
+    # None for the inputs: MLflow knows no type that is bytes, an array or an image, and with any other refuses or converts the
+    # rest before the model is asked, which checks its input itself.
+    return ModelSignature(outputs=Schema(outputs))
+
+
+def _input_example() -> Any:
+    """A request for MLflow's pages and for ``mlflow models predict``: a grey square of 8 pixels."""
+    import pandas as pd
+
+    file = BytesIO()
+    Image.new("L", (8, 8), 128).save(file, "PNG")
+    return pd.DataFrame({"image": [base64.b64encode(file.getvalue()).decode()]})
 
 
 def download(uri: str, model: str, folder: Path) -> Path:

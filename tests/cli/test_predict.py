@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from adjobs.cli.main import main
-from adjobs.inference.files import LINES_FILE
+from adjobs.cli.predict import _Display
+from adjobs.inference.results import LINES_FILE, DetectorIdentity
 from tests.helpers.detectors import NotFinite, brightness_detector, draw_image
 
 
@@ -18,12 +19,13 @@ def run(monkeypatch, tmp_path):
     """Run the verb with a detector of its own in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
-    def run_predict(*words: str, engine: str = "auto", **options) -> Result:
-        def load_detector(model, **chosen):
-            assert (model, chosen) == ("any", {"engine": engine})
-            return brightness_detector(**options)
+    def run_predict(*words: str, engine: str = "auto", digest: str = "1", **options) -> Result:
+        def load(model, settings, chosen):
+            assert (model, chosen) == ("any", engine)
+            detector = brightness_detector(**options)
+            return detector, DetectorIdentity(digest, detector.threshold, model)
 
-        monkeypatch.setattr("adjobs.api.load_detector", load_detector)
+        monkeypatch.setattr("adjobs.jobs.predict.load_with_identity", load)
         return CliRunner().invoke(main, ["predict", "--model", "any", *words])
 
     return run_predict
@@ -78,3 +80,65 @@ def test_predict_uses_the_engine_that_is_named(run, tmp_path):
     refused = run("images", "--engine", "onnx")
     assert refused.exit_code == 2
     assert "'onnx' is not one of 'auto', 'torch', 'openvino'" in refused.stderr
+
+
+def test_predict_resumed_keeps_what_the_folder_has_of_the_same_model(run, tmp_path):
+    for name in ("a.png", "b.png"):
+        draw_image(tmp_path / "images", name)
+    assert run("images/a.png", "--resume").exit_code == 0
+    result = json.loads(run("images", "--resume", "--json", "--format", "parquet").stdout)
+    assert (result["images"], result["kept"], [line["path"] for line in result["predictions"]]) == (2, 1, ["images/b.png"])
+    assert result["file"] == "predictions/predictions.parquet"
+    assert "1 kept from before" in run("images", "--resume").stdout + run("images/a.png", "--resume").stdout
+    refused = run("images", "--resume", digest="2")
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith("error: predictions: its lines are of model any, threshold 0.8, not of any, threshold 0.8; ")
+    assert refused.stderr.count("\n") == 1
+
+
+def test_predict_many_images_are_not_listed(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("adjobs.cli.predict.MAX_SHOWN", 2)
+    for name in ("a.png", "b.png", "c.png"):
+        draw_image(tmp_path / "images", name)
+    (tmp_path / "images" / "b.png").write_bytes(b"not an image")
+    done = run("images", "--no-overlays", "--json")
+    result = json.loads(done.stdout)
+    assert (result["images"], result["failed"], result["predictions"]) == (3, 1, None)
+    assert done.stderr == ""  # no bar: it is no terminal
+    text = run("images").stdout
+    assert text.startswith("not predicted: images/b.png: is not a supported image")
+    assert "images/a.png" not in text
+    assert "3 predicted (0 anomalous, 1 failed)" in text
+
+
+def test_predict_patterns_and_lists_are_inputs(run, tmp_path):
+    for name in ("a.png", "b.png", "c.jpg"):
+        draw_image(tmp_path / "images", name)
+    (tmp_path / "list.txt").write_text("images/c.jpg\n")
+    result = json.loads(run("images/*.png", "list.txt", "--json").stdout)
+    assert [line["path"] for line in result["predictions"]] == ["images/a.png", "images/b.png", "images/c.jpg"]
+
+
+def test_predict_workers_without_ray_are_refused(run, tmp_path):
+    draw_image(tmp_path, "a.png")
+    refused = run("a.png", "--workers", "2")
+    assert (refused.exit_code, refused.stderr) == (
+        2,
+        "error: --workers: is for --backend ray; add that, or leave --workers out\n",
+    )
+
+
+def test_predict_that_is_stopped_says_how_to_go_on(run, tmp_path, monkeypatch):
+    for index in range(9):
+        draw_image(tmp_path / "images", f"{index}.png")
+    predicted = _Display.predicted
+
+    def interrupt(display, line):
+        predicted(display, line)
+        if display.done == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(_Display, "predicted", interrupt)
+    stopped = run("images")
+    assert stopped.exit_code == 130
+    assert stopped.stderr == "stopped after 3 of 9 images; go on with the same command and --resume\n"

@@ -13,10 +13,11 @@ from matplotlib import colormaps
 from PIL import Image
 
 from adjobs.errors import DataError, StorageError
-from adjobs.inference.files import LINES_FILE, find_images, predict_files
+from adjobs.inference.files import predict_files
+from adjobs.inference.inputs import find_images
 from adjobs.inference.overlay import OUTLINE, draw_overlay, shrink
 from adjobs.inference.regions import find_regions
-from adjobs.storage.outputs import OutputFolder
+from adjobs.inference.results import LINES_FILE
 from tests.helpers.detectors import Brightness, NotFinite, brightness_detector, draw_image
 
 
@@ -205,46 +206,6 @@ def test_predict_files_long_names_and_names_that_differ_in_case_get_overlays_of_
     overlays = [Path(line["overlay"]).name.casefold() for line in lines]
     assert len(set(overlays)) == len(paths)
     assert all((tmp_path / "out" / Path(line["overlay"]).name).is_file() for line in lines)
-
-
-def test_find_images_leaves_out_hidden_files_and_results_of_earlier_predictions(tmp_path):
-    folder = tmp_path / "images"
-    for name in ("a.png", "._a.png", ".hidden/b.png", "sub/c.PNG", "notes.txt"):
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    for output in ("predictions/a.png", "sub/old/x.png"):
-        with OutputFolder((folder / output).parent, "predict").write(Path(output).name) as temporary:
-            temporary.touch()
-    assert find_images([folder]).images == [folder / "a.png", folder / "sub" / "c.PNG"]
-    assert find_images([folder / "predictions" / "a.png"]).images == [folder / "predictions" / "a.png"]  # named by the user
-    with pytest.raises(DataError, match=r"a folder without images; .*; results of earlier predictions are left out"):
-        find_images([folder / "predictions"])
-
-
-def test_find_images_follows_links_inside_a_folder_but_not_out_of_it(tmp_path):
-    folder, outside = tmp_path / "images", tmp_path / "disk"
-    for path in (folder / "a.png", outside / "b.png", outside / "c.png"):
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
-    (folder / "again.png").symlink_to("a.png")
-    (folder / "broken.png").symlink_to("missing.png")
-    (folder / "file.png").symlink_to(outside / "b.png")
-    (folder / "folder").symlink_to(outside)
-    (tmp_path / "link").symlink_to(folder)
-    images, links = find_images([folder])
-    assert [path.name for path in images] == ["a.png", "again.png", "broken.png"]
-    assert links == [folder / "file.png", folder / "folder"]
-    assert len(find_images([tmp_path / "link"]).images) == 3  # what is named may be a link
-    assert find_images([folder / "file.png"]) == ([folder / "file.png"], [])
-    followed = find_images([folder], follow_links=True)
-    assert len(followed.images) == 6
-    assert followed.outside_links == []
-    only = tmp_path / "only"
-    only.mkdir()
-    (only / "x.png").symlink_to(outside / "b.png")
-    with pytest.raises(DataError, match=r"without images; .*; links out of it are left out, such as x\.png, unless"):
-        find_images([only])
 
 
 def test_predict_files_folder_predicted_twice_has_the_same_images(tmp_path, monkeypatch):

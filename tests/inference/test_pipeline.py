@@ -16,9 +16,10 @@ from adjobs import methods
 from adjobs.evaluation.evaluate import DeviceConfig
 from adjobs.inference import pipeline, torch_detector
 from adjobs.inference.detector import CPU_BATCH
-from adjobs.inference.files import LINES_FILE, predict_files
+from adjobs.inference.files import predict_files
 from adjobs.inference.overlay import draw_overlay
 from adjobs.inference.pipeline import predict_ahead
+from adjobs.inference.results import LINES_FILE
 from adjobs.inference.torch_detector import TorchDetector
 from tests.helpers.detectors import SIDE, Brightness, NotFinite, brightness_detector, draw_image, make_manifest
 
@@ -117,10 +118,10 @@ def test_predict_files_too_little_memory_for_a_batch_predicts_its_images_one_by_
 
 
 def test_predict_files_disk_that_refuses_an_overlay_is_the_error_of_its_image(tmp_path, monkeypatch):
-    def refuse(overlay, path):
+    def refuse(overlay):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("adjobs.inference.files.save_overlay", refuse)
+    monkeypatch.setattr("adjobs.inference.files.encode_overlay", refuse)
     (line,) = predict_files(brightness_detector(), [draw_image(tmp_path, "a.png")], tmp_path / "out")
     assert "No space left on device" in line["error"]
 
@@ -147,7 +148,7 @@ def test_predict_ahead_never_holds_more_than_some_batches(tmp_path, monkeypatch)
     monkeypatch.setattr(detector, "read_image", lambda path: (read.append(path), read_image(path))[1])
     with detector.throughput_mode():
         batches = 1 + 2 + pipeline.BATCHES_AHEAD + pipeline.BATCHES_BEHIND
-        for index, result in enumerate(predict_ahead(detector, paths, lambda index, scored: index)):
+        for index, result in enumerate(predict_ahead(detector, list(map(str, paths)), lambda index, scored: index)):
             assert result == index
             assert len(read) <= index + CPU_BATCH * batches + 1
 
@@ -163,7 +164,7 @@ def test_predict_ahead_an_interrupt_while_it_waits_ends_its_threads(tmp_path, mo
 
     results = []
     with pytest.raises(KeyboardInterrupt):
-        results.extend(predict_ahead(brightness_detector(), paths, interrupt))
+        results.extend(predict_ahead(brightness_detector(), list(map(str, paths)), interrupt))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("predict-")]
 
 
