@@ -271,7 +271,7 @@ def test_detector_that_several_threads_use_changes_to_openvino(monkeypatch, capl
         predicted = list(threads.map(lambda _: detector.predict_arrays(images).score, range(60)))
     np.testing.assert_allclose(predicted, np.tile(expected, (60, 1)), rtol=1e-4)
     assert not [record for record in caplog.records if record.name.startswith("adjobs")]
-    assert type(detector._engine._engine).__name__ == "OpenVINOEngine"
+    assert type(detector.engine._engine).__name__ == "OpenVINOEngine"
 
 
 @pytest.mark.slow
