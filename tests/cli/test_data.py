@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -103,6 +104,29 @@ def test_show_impossible_split_is_explained(tmp_path):
     requested = run("show", tmp_path, "--protocol", "holdout")
     assert (requested.exit_code, requested.stdout) == (2, "")
     assert requested.stderr.startswith("error: protocol holdout would give")
+
+
+def test_show_files_that_cannot_be_read_are_listed_beside_the_counts(folder_root):
+    os.mkfifo(folder_root / "good" / "pipe.png")
+    (folder_root / "bad" / "scratch" / "lost.png").symlink_to("nowhere.png")
+    (folder_root / "masks" / "scratch" / "000.png").unlink()
+    os.mkfifo(folder_root / "masks" / "scratch" / "000.png")
+    shown = run("show", folder_root)
+    assert shown.exit_code == 0, shown.output
+    lines = shown.stdout.splitlines()
+    assert lines[1] == "fingerprint  none, since files cannot be read"
+    assert lines[2] == "images       32, 10 with a mask"
+    assert "problems     unreadable (error, 3); see 'adjobs data check'" in lines
+    (pipe,) = [line.strip() for line in lines if "good/pipe.png" in line]
+    assert pipe.startswith("good/pipe.png: ")
+    assert "cannot be read (it is a pipe, not a file); restore the file or remove it" in pipe
+    result = json.loads(run("show", folder_root, "--json").stdout)
+    assert result["fingerprint"] is None
+    assert [item["sample"] for item in result["unreadable"]] == ["bad/scratch/000.png", "bad/scratch/lost.png", "good/pipe.png"]
+    checked = json.loads(run("check", folder_root, "--json").stdout)
+    assert {item["sample"] for item in checked["problems"] if "unreadable" in item["kind"]} == {
+        item["sample"] for item in result["unreadable"]
+    }
 
 
 def draw_train_and_val(layout: str, root: Path) -> Path:
