@@ -2,14 +2,15 @@
 
     python benchmarks/start_up.py [--baseline DIR] [--runs 21]
 
-``--baseline``: a checkout of an older build. The builds take turns, each time in a process of their own, so that other work on the
-machine meets both. Given are medians of the wall time and of the processor time of the process, which other work changes less.
+``--baseline``: a checkout of an older build. The builds take turns, each time in a process of their own, so that other work on
+the machine meets both. Given are medians of the wall time and of the time of the processor, which other work changes less.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -41,14 +42,13 @@ class Seconds(NamedTuple):
 def start(checkout: Path, code: str) -> Seconds:
     """Run a program with the modules of a checkout; ends this program with its last line where it fails."""
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
-    before, started_at = os.times(), time.perf_counter()
+    before, started_at = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=checkout, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
-    wall, after = time.perf_counter() - started_at, os.times()
+    wall, after = time.perf_counter() - started_at, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         sys.exit(f"{checkout}: {code!r} failed: {done.stderr.decode().strip().splitlines()[-1:]}")
-    processor = after.children_user + after.children_system - before.children_user - before.children_system
-    return Seconds(wall, processor)
+    return Seconds(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
 def compare(code: str, checkouts: list[Path], runs: int) -> list[str]:
