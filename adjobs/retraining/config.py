@@ -113,7 +113,7 @@ class RetrainSearchSection(Section):
 
 
 class WebhookSection(Section):
-    """Who is told of the end of a pass."""
+    """Where the summary of a pass is sent."""
 
     url: str = Field(description="http:// or https:// address that gets a POST with the summary as JSON")
     secret_file: str | None = Field(

@@ -74,7 +74,7 @@ def as_user(user: int, umask: int, work: Callable[[], str]) -> str:
         os.write(sink, answer.encode())
         os._exit(0)
     os.close(sink)
-    with open(source, encoding="utf-8") as answers:
+    with os.fdopen(source, encoding="utf-8") as answers:
         text = answers.read()
     os.waitpid(child, 0)
     return text
