@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from adjobs.version import __version__
 
 if TYPE_CHECKING:
-    from adjobs.api import compare, evaluate, export, list_methods, load_detector, predict, train, tune
+    from adjobs.api import compare, evaluate, export, list_methods, load_detector, predict, submit, train, tune
     from adjobs.config.job import JobConfig
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "list_methods",
     "load_detector",
     "predict",
+    "submit",
     "train",
     "tune",
 ]

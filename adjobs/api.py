@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from adjobs.inference.torch_detector import TorchDetector
     from adjobs.jobs.result import TrainResult
     from adjobs.jobs.run import Backend, OnProgress
+    from adjobs.queue.requests import Submission
     from adjobs.tuning.result import SearchResult
 
 Job = str | Path | Mapping[str, Any] | JobConfig
@@ -229,15 +230,54 @@ def evaluate(model: str | Path, data: str | Path, *, format: str = "auto", devic
     return evaluate_detector(load_trained(model, device=device, engine="torch"), str(data), format, load_settings().cache)
 
 
+def submit(
+    job: Job,
+    *,
+    overrides: Iterable[str] = (),
+    name: str | None = None,
+    priority: int = 0,
+    after: Iterable[str] = (),
+    force: bool = False,
+) -> Submission:
+    """Queue a job on the cluster, as ``adjobs submit`` does.
+
+    Args:
+        job: a job file, a mapping of its keys, or a resolved job. With a section ``compare`` it is a comparison; the file of a
+            retraining is one of these.
+        overrides: as for :func:`train`; a retraining takes none.
+        name: for people; None: that of the file.
+        priority: from -1000 to 1000, higher first.
+        after: ids of jobs that must be done before this one starts.
+        force: a job of its own, even if an equal one is queued or running; a retraining is always alone.
+
+    Raises:
+        JobError: the job is wrong, or the queue would refuse it, such as for images that only this machine has.
+        QueueError: no queue is known, or it does not answer or refuses.
+    """
+    from adjobs.queue.client import QueueClient
+    from adjobs.queue.requests import RequestOptions, Submission, name_of, refuse_problems, request_of
+
+    document, source = _read_document(job)
+    path = Path(job) if isinstance(job, str | Path) else None
+    options = RequestOptions(name or ("job" if path is None else name_of(path)), priority, tuple(after), force)
+    client = QueueClient.from_settings(load_settings())
+    request = request_of(document, path, overrides, options)
+    refuse_problems([source], [request], client.preflight([request])["jobs"])
+    (submitted,) = client.submit([request])
+    return Submission(submitted["id"], submitted["created"], submitted["position"])
+
+
 def load_job(job: Job, overrides: Iterable[str] = ()) -> JobConfig:
     """A resolved job with changes."""
-    if isinstance(job, JobConfig):
-        document, source = job.model_dump(mode="json"), "job"
-    elif isinstance(job, Mapping):
-        document, source = dict(job), "job"
-    else:
-        document, source = read_job(Path(job)), str(job)
+    document, source = _read_document(job)
     return resolve(override(document, overrides), source=source)
+
+
+def _read_document(job: Job) -> tuple[dict[str, Any], str]:
+    """The keys of a job, and how errors name it."""
+    if isinstance(job, JobConfig):
+        return job.model_dump(mode="json"), "job"
+    return (dict(job), "job") if isinstance(job, Mapping) else (read_job(Path(job)), str(job))
 
 
 @contextmanager

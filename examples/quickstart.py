@@ -15,6 +15,10 @@ import numpy as np
 from PIL import Image
 
 import adjobs
+from adjobs.config.environment import load_settings
+from adjobs.jobs.recalibrate import recalibrate
+from adjobs.metrics.policies import ThresholdPolicy
+from adjobs.tracking.runs import find_run
 
 DATA = Path(sys.argv[1] if len(sys.argv) > 1 else "quickstart-data")
 SIDE = 64
@@ -33,9 +37,18 @@ print(f"threshold {result.evaluation.thresholds.image.describe()}")
 detector = adjobs.load_detector(result.model)
 
 # %% Predict a file, an array, several at once.
-path = next(DATA.rglob("*.png"))
+path = min((DATA / "test").rglob("*.png"))
 prediction = detector(path)
 print(path.name, prediction.decision, f"{prediction.score:.4g}", prediction.regions)
 array = np.asarray(Image.open(path))
 assert detector(array).score == prediction.score
 print([each.decision for each in detector([path, array, Image.open(path), path.read_bytes()])])
+
+# %% Choose another threshold on the run's validation images, without training; ``adjobs threshold`` does the same.
+settings = load_settings()
+changed = recalibrate(find_run(settings.tracking_uri, settings.home, result.run_id), settings, ThresholdPolicy("max_f1"))
+print(f"threshold {detector.threshold:.4g} -> {changed.new['value']:.4g}: {changed.new['meaning']}")
+for name, change in changed.test.items():
+    print(f"test {name}: {change.before} -> {change.after}")
+detector = adjobs.load_detector(changed.model)
+print(path.name, detector(path).decision, f"threshold {detector.threshold:.4g}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -165,3 +166,6 @@ def test_quickstart_runs(tmp_path, monkeypatch):
     done = subprocess.run([sys.executable, program, tmp_path / "data"], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "test image AUROC" in done.stdout
+    before, after = re.search(r"^threshold (\S+) -> (\S+): max_f1", done.stdout, re.MULTILINE).groups()
+    assert before != after
+    assert done.stdout.rstrip().endswith(f"threshold {after}")

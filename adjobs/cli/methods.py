@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from adjobs.cli.output import verb
-from adjobs.methods.contract import Spec
+
+if TYPE_CHECKING:
+    from adjobs.methods.contract import Spec
 
 SPEC_FIELDS = ("title", "paper", "supervisions", "gives_map", "map_param", "simulates")
 

@@ -9,15 +9,17 @@ import click
 
 from adjobs.cli.output import VerbResult, verb
 
+_NAMES = {"job": "job", "compare": "comparison", "space": "search space", "retrain": "retraining"}
+
 
 @click.command()
-@click.argument("kind", type=click.Choice(["job", "space"]))
+@click.argument("kind", type=click.Choice(list(_NAMES)))
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the schema to this file instead of standard output."
 )
 @verb
 def command(kind: str, out: Path | None) -> VerbResult:
-    """Print the JSON schema of the job file or of the space file.
+    """Print the JSON schema of a file: of a job (or comparison), a comparison alone, a search space or a retraining.
 
     With it, an editor completes and checks the keys, the method's parameters included. For editors with the YAML language
     server, start the file with the line
@@ -34,7 +36,7 @@ def command(kind: str, out: Path | None) -> VerbResult:
     target = output_file(out, "a schema of adjobs", _is_schema)
     with disk_errors("write", out), atomic_write(target) as temporary:
         temporary.write_text(json.dumps(schema, indent=2, ensure_ascii=False) + "\n")
-    return {"out": str(out)}, f"schema of the {kind} file in {out}"
+    return {"out": str(out)}, f"schema of the {_NAMES[kind]} file in {out}"
 
 
 def _is_schema(path: Path) -> bool:
@@ -48,8 +50,14 @@ def _is_schema(path: Path) -> bool:
 def _build(kind: str) -> dict[str, object]:
     from adjobs.config import schema
 
-    if kind == "job":
-        return schema.job_schema()
+    if kind == "retrain":
+        from adjobs.retraining.config import OWN_DATA_KEYS, RetrainConfig
+
+        return schema.retraining_schema(RetrainConfig, OWN_DATA_KEYS)
+    if kind in ("job", "compare"):
+        from adjobs.comparison.config import ComparisonConfig
+
+        return schema.job_schema(ComparisonConfig) if kind == "job" else schema.comparison_schema(ComparisonConfig)
     from adjobs.tuning import parameter
 
     return schema.space_schema(parameter.JOB_KEYS, parameter.DISTRIBUTIONS)

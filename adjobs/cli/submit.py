@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +14,7 @@ from adjobs.errors import JobError
 from adjobs.queue.packing import MAX_ARCHIVE, WorkingDir, scan, size_text, write_archive
 
 if TYPE_CHECKING:
+    from adjobs.config.job import JobConfig
     from adjobs.queue.client import QueueClient
 
 
@@ -105,9 +104,10 @@ def _check(
         JobError: the queue would refuse one.
     """
     from adjobs.cli.jobs import preflight
+    from adjobs.queue.requests import refuse_problems
 
     answer = client.preflight(requests)
-    preflight.refuse_problems(files, requests, answer["jobs"])
+    refuse_problems(files, requests, answer["jobs"])
     warnings = list(preflight.version_warnings(answer))
     lines = [f"warning: {warning}" for warning in warnings]
     lines += [] if directory is None else preflight.upload_lines(directory)
@@ -155,15 +155,6 @@ def _submitted(
     return result, summary, EXIT_PROBLEMS if failed else 0
 
 
-def _name_of(path: Path) -> str:
-    """A name that the queue takes, whatever the job file is called.
-
-    >>> _name_of(Path("_Größe (3).yaml"))
-    'Gr--e -3-'
-    """
-    return re.sub(r"[^A-Za-z0-9._ -]", "-", path.stem).lstrip("-._ ")[:100] or "job"
-
-
 def _request(
     path: Path,
     working_dir: Path | None,
@@ -174,59 +165,43 @@ def _request(
     **options: Any,
 ) -> dict[str, Any]:
     """A job for the queue, checked as far as it can be here; ``named`` gets the files of its directory that it needs."""
-    from adjobs.cli.tune import parse_duration
     from adjobs.config import resolve
     from adjobs.jobs.prepare import with_absolute_paths
+    from adjobs.queue import requests
     from adjobs.queue.working_dir import relative_to
 
+    treatment = requests.RequestOptions(
+        name or requests.name_of(path), options["priority"], options["after"], force=options["force"]
+    )
     document = resolve.read_job(path)
-    if {"model", "dataset"} <= document.keys():
-        if space is not None or working_dir is not None or overrides or options["force"]:
-            raise JobError(f"{path}: a retraining takes no --space, --working-dir, --set and --force; remove the option")
-        return _job_request("retrain", path, name, _retraining(path), **options)
-    document = resolve.override(document, overrides)
-    if "compare" in document:
-        if space is not None or working_dir is not None:
-            raise JobError(f"{path}: a comparison takes no --space and no --working-dir; remove the option")
-        return _job_request("compare", path, name, _comparison(document, path), **options)
+    is_plain = space is None and working_dir is None
+    if requests.is_retraining(document) and not (is_plain and not overrides and not options["force"]):
+        raise JobError(f"{path}: a retraining takes no --space, --working-dir, --set and --force; remove the option")
+    document = document if requests.is_retraining(document) else resolve.override(document, overrides)
+    if "compare" in document and not is_plain:
+        raise JobError(f"{path}: a comparison takes no --space and no --working-dir; remove the option")
+    if is_plain:
+        return requests.request_of(document, path, (), treatment)
     job = resolve.resolve(document, source=str(path))
     if working_dir is None:
         job = with_absolute_paths(job)
     else:
         job, files = relative_to(working_dir, job)
         named += files
-    request = _job_request("train" if space is None else "tune", path, name, job.model_dump(mode="json"), **options)
-    if space is not None:
-        from adjobs.tuning.space import read_space
-
-        parsed = read_space(space)
-        parsed.check(job)
-        search = {"trials": options["trials"], "metrics": list(options["metrics"])}
-        if options["time_budget"] is not None:
-            search["time_budget_s"] = parse_duration(options["time_budget"])
-        request |= {"space": parsed.to_dict(), "options": {key: value for key, value in search.items() if value}}
-    return request
+    request = requests.make_request("train" if space is None else "tune", job.model_dump(mode="json"), treatment)
+    return request if space is None else request | _search(space, job, **options)
 
 
-def _job_request(verb: str, path: Path, name: str | None, document: dict[str, Any], **options: Any) -> dict[str, Any]:
-    return {
-        "verb": verb,
-        "name": name or _name_of(path),
-        "document": document,
-        "priority": options["priority"],
-        "after": list(options["after"]),
-        "key": secrets.token_hex(16) if options["force"] else None,  # sent again, it is the same job
-    }
+def _search(
+    space: Path, job: JobConfig, trials: int | None, metrics: tuple[str, ...], time_budget: str | None, **_: Any
+) -> dict[str, Any]:
+    """What a request of a search has besides that of a training."""
+    from adjobs.cli.tune import parse_duration
+    from adjobs.tuning.space import read_space
 
-
-def _retraining(path: Path) -> dict[str, Any]:
-    from adjobs.retraining.config import read_retraining
-
-    return read_retraining(path).model_dump(mode="json")
-
-
-def _comparison(document: dict[str, Any], path: Path) -> dict[str, Any]:
-    from adjobs.comparison.config import parse_comparison
-    from adjobs.comparison.plan import with_absolute_paths
-
-    return with_absolute_paths(parse_comparison(document, source=str(path))).model_dump(mode="json")
+    parsed = read_space(space)
+    parsed.check(job)
+    search: dict[str, Any] = {"trials": trials, "metrics": list(metrics)}
+    if time_budget is not None:
+        search["time_budget_s"] = parse_duration(time_budget)
+    return {"space": parsed.to_dict(), "options": {key: value for key, value in search.items() if value}}

@@ -1,4 +1,4 @@
-"""JSON schemas of the job file and of the space file, for editors that complete and check YAML.
+"""JSON schemas of the files that people write, for editors that complete and check YAML.
 
 They are made from the pydantic models, so that they never differ from what a job accepts. Draft 7 is what YAML language servers
 support best: there, keys next to a ``$ref`` are ignored, and shared schemas are in ``definitions``.
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from adjobs import methods
 from adjobs.config.job import JobConfig
 
@@ -17,23 +19,62 @@ Schema = dict[str, Any]
 _DRAFT = "http://json-schema.org/draft-07/schema#"
 
 
-def job_schema() -> Schema:
+def job_schema(comparison: type[BaseModel] | None = None) -> Schema:
     """The schema of a job file.
 
     No key is required but ``method``, since ``--data`` and ``--set`` may supply the others.
+
+    Args:
+        comparison: model of a comparison, which has a section ``compare`` in place of a method; None to refuse that section.
     """
-    schema = _model_schema(JobConfig)
+    schema = _job_model_schema(JobConfig)
     definitions = schema["definitions"]
-    data = definitions["DataSection"]
-    data["properties"]["format"] |= {"enum": ["auto", *_format_names()]}
-    data["properties"]["protocol"] |= {"enum": _protocol_names()}
-    del data["required"]
     schema["properties"]["method"] |= {"enum": methods.names()}
     schema["required"] = ["method"]
     for name in methods.names():
         definitions[name] = _params_schema(name)
     schema["allOf"] = [_if_method(name, _job_of_method(name)) for name in methods.names()]
+    if comparison is not None:
+        _allow_comparison(schema, comparison_schema(comparison))
     return {"$schema": _DRAFT, "title": "adjobs job", **schema}
+
+
+def comparison_schema(model: type[BaseModel]) -> Schema:
+    """The schema of the file of a comparison, given its model. As in a job file, ``data`` may be left out."""
+    schema = _job_model_schema(model)
+    definitions = schema["definitions"]
+    candidate = definitions["CandidateSection"]
+    candidate["properties"]["method"] |= {"enum": methods.names()}
+    candidate["allOf"] = [_if_method(name, _job_of_method(name)) for name in methods.names()]
+    for name in methods.names():
+        definitions[name] = _params_schema(name)
+    candidates: Schema = {"enum": methods.names()}
+    candidates = {"anyOf": [candidates, {"$ref": "#/definitions/CandidateSection"}]}
+    (of_list,) = [item for item in definitions["CompareSection"]["properties"]["methods"]["anyOf"] if item["type"] == "array"]
+    of_list |= {"items": candidates, "minItems": 1}
+    schema["properties"]["train"] = {"allOf": [schema["properties"]["train"], _without_values("max_seconds")]}
+    schema.pop("required", None)
+    return {"$schema": _DRAFT, "title": "adjobs comparison", **schema}
+
+
+def retraining_schema(model: type[BaseModel], own_data_keys: Iterable[str]) -> Schema:
+    """The schema of the file of a retraining.
+
+    Args:
+        model: of the file.
+        own_data_keys: keys of the job's section ``data`` that the retraining's data set decides.
+    """
+    schema, job = _model_schema(model), job_schema()
+    schema["definitions"] |= job.pop("definitions")
+    del job["$schema"], job["title"]
+    limits = {"data": _without_values(*own_data_keys), "track": {"type": "object", **_without_values("model")}}
+    schema["properties"]["job"] = {
+        "description": schema["properties"]["job"]["description"],
+        "if": {"type": "object"},
+        "then": {"allOf": [job, {"properties": limits}]},
+        "else": {"type": "string"},
+    }
+    return {"$schema": _DRAFT, "title": "adjobs retraining", **schema}
 
 
 def space_schema(job_keys: Iterable[str], distributions: Mapping[str, str]) -> Schema:
@@ -66,6 +107,31 @@ def space_schema(job_keys: Iterable[str], distributions: Mapping[str, str]) -> S
         ],
         "definitions": definitions,
     }
+
+
+def _allow_comparison(job: Schema, comparison: Schema) -> None:
+    """Let a job file have the section ``compare`` in place of what belongs to one method."""
+    job["definitions"] |= {name: item for name, item in comparison["definitions"].items() if name not in job["definitions"]}
+    job["properties"]["compare"] = comparison["properties"]["compare"]
+    of_one_method = {name: False for name in JobConfig.model_fields if name not in comparison["properties"]}
+    of_comparison = {"properties": {**of_one_method, "train": comparison["properties"]["train"]}}
+    required = {"required": job.pop("required")}
+    job |= {"if": {"required": ["compare"]}, "then": of_comparison, "else": required}
+
+
+def _without_values(*keys: str) -> Schema:
+    """A section in which these keys have no value."""
+    return {"properties": {key: {"type": "null"} for key in keys}}
+
+
+def _job_model_schema(model: type[BaseModel]) -> Schema:
+    """The schema of a model with the sections of a job, with the names of formats and protocols; no key of data is required."""
+    schema = _model_schema(model)
+    data = schema["definitions"]["DataSection"]
+    data["properties"]["format"] |= {"enum": ["auto", *_format_names()]}
+    data["properties"]["protocol"] |= {"enum": _protocol_names()}
+    del data["required"]
+    return schema
 
 
 def _model_schema(model: Any) -> Schema:

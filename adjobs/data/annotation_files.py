@@ -24,7 +24,7 @@ _DECLARED_ENCODING = re.compile(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z]
 
 _CLASS_KEYS = frozenset(
     (
-        *("anomaly", "category", "class", "class name", "defect", "defect class", "defect type", "label", "label name", "name"),
+        *("anomaly", "category", "class", "classname", "defect", "defectclass", "defecttype", "label", "labelname", "name"),
         *("object", "quality", "result", "status", "type", "verdict"),
     )
 )

@@ -16,7 +16,7 @@ from adjobs.data.reading import ReadContext, simplify
 from adjobs.data.walk import clean_defect_type
 from adjobs.errors import one_line, shorten
 
-_UNTYPED = frozenset({"bad", "ng", "nio", "not ok", "anomalous", "anomaly", "abnormal", "defect", "defective", "fail", "failed"})
+_UNTYPED = frozenset({"bad", "ng", "nio", "notok", "anomalous", "anomaly", "abnormal", "defect", "defective", "fail", "failed"})
 """Names that say that there is a defect, but not of which type; compared by :func:`adjobs.data.reading.simplify`."""
 
 INVALID = "annotation"

@@ -13,6 +13,7 @@ from adjobs.data.labels.masks import Box, Layers, Mask, Shapes, mask_files
 from adjobs.data.problem import Problem
 from adjobs.data.reading import DatasetVersion
 from adjobs.data.walk import content_hash
+from adjobs.errors import DataError
 from adjobs.parallel import in_threads
 
 Label = Literal["normal", "anomalous", "unlabelled"]
@@ -79,9 +80,31 @@ def fingerprint(dataset: Dataset, *, progress: bool = False) -> str:
     Raises:
         DataError: a file cannot be read.
     """
-    paths = list(dict.fromkeys(path for sample in dataset.samples for path in sample.files))
+    paths = _files(dataset)
     hashes = dict(zip(paths, in_threads(content_hash, paths, text="hashing", progress=progress), strict=True))
     return fingerprint_of(dataset.samples, hashes)
+
+
+def fingerprint_or_problems(dataset: Dataset, *, progress: bool = False) -> tuple[str | None, list[Problem]]:
+    """The fingerprint and no problems, or None and an error for each sample with a file that cannot be read."""
+
+    def try_hash(path: Path) -> str | DataError:
+        try:
+            return content_hash(path)
+        except DataError as error:
+            return error
+
+    paths = _files(dataset)
+    results = dict(zip(paths, in_threads(try_hash, paths, text="hashing", progress=progress), strict=True))
+    hashes = {path: result for path, result in results.items() if isinstance(result, str)}
+    if len(hashes) == len(paths):
+        return fingerprint_of(dataset.samples, hashes), []
+    faults = ((sample, path) for sample in dataset.samples for path in sample.files if path not in hashes)
+    return None, [Problem(sample.id, "unreadable", str(results[path])) for sample, path in faults]
+
+
+def _files(dataset: Dataset) -> list[Path]:
+    return list(dict.fromkeys(path for sample in dataset.samples for path in sample.files))
 
 
 def fingerprint_of(samples: Iterable[Sample], hashes: Mapping[Path, str]) -> str:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 BIT_DEPTHS = (8, 10, 12, 14, 16)
 """Bit depths of cameras; files with more than 8 bits have 16."""
+
+_DARKEST = 0.01
+"""Share of a data set's images that may be darker than its ``darkest_peak``: a few black images say nothing about the others."""
+
+_MUCH_DARKER = 3
+"""Cameras shift 10, 12 and 14 bits by factors of 64, 16 and 4; below 4, since images differ in brightness."""
 
 Depths = Literal["8 bits", "more than 8 bits", "both"]
 
@@ -44,12 +50,15 @@ class ImageReading:
             the full range of its file.
         has_range: whether the job gave the range, which allows floating-point numbers and negative values.
         depths: which images the data set has.
+        darkest_peak: the largest pixel value of the data set's darkest image of more than 8 bits, a hundredth of the images
+            aside; None where unknown. It does not change how images are read.
     """
 
     black: float = 0.0
     white: float | None = None
     has_range: bool = False
     depths: Depths = "8 bits"
+    darkest_peak: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         extent = 1 - abs(self.black) if self.white is None else self.white - self.black
@@ -116,11 +125,25 @@ class ImageReading:
                 "the training images were"
             )
         if pixels.low < self.black or pixels.high > self.white:
+            key = "data.value_range" if self.has_range else "data.bit_depth"
             return (
                 f"has values from {pixels.low:g} to {pixels.high:g}, outside {self.black:g} to {self.white:g}, the range of the "
-                "training data; they are clipped; check the camera's exposure, and data.bit_depth of the training"
+                f"training data; they are clipped; check the camera's exposure, and {key} of the training"
+            )
+        if self._has_fewer_bits(pixels):
+            return (
+                f"has values up to {pixels.high:g}, which {required_bits(pixels)} bits hold; the darkest training images reach "
+                f"{self.darkest_peak:g}; if the camera or its software no longer shifts its values up, let it do so again; "
+                "otherwise check the exposure"
             )
         return None
+
+    def _has_fewer_bits(self, pixels: PixelRange) -> bool:
+        """Whether an image is darker than all of the data set, as if its camera had fewer bits."""
+        if self.darkest_peak is None or not is_unsigned_16(pixels):
+            return False
+        needs_fewer = any(pixels.high < 2**bits <= self.darkest_peak for bits in BIT_DEPTHS)
+        return needs_fewer and pixels.high * _MUCH_DARKER < self.darkest_peak
 
 
 DEFAULT_READING = ImageReading()
@@ -159,9 +182,15 @@ def decide_reading(ranges: Iterable[PixelRange | None], scale: PixelScale = DEFA
     depths: Depths = "both" if len(deep) < len(ranges) else "more than 8 bits"
     if scale.value_range is not None:
         black, white = map(float, scale.value_range)
-        return ImageReading(black, white, has_range=True, depths=depths)
+        return _with_darkest_peak(ImageReading(black, white, has_range=True, depths=depths), deep)
     bits = scale.bit_depth or max(map(required_bits, filter(is_unsigned_16, deep)), default=BIT_DEPTHS[-1])
-    return ImageReading(white=float(2**bits - 1), depths=depths)
+    return _with_darkest_peak(ImageReading(white=float(2**bits - 1), depths=depths), deep)
+
+
+def _with_darkest_peak(reading: ImageReading, deep: Iterable[PixelRange]) -> ImageReading:
+    """The reading with the darkest peak of the images that can be read by it."""
+    peaks = sorted(pixels.high for pixels in deep if reading.fault(pixels) is None)
+    return replace(reading, darkest_peak=float(peaks[int(_DARKEST * len(peaks))]) if peaks else None)
 
 
 def is_unsigned_16(pixels: PixelRange) -> bool:

@@ -27,20 +27,28 @@ NORMAL_CLASSES = (
     "no anomaly",
     "defect free",
     "non defective",
+    "kein fehler",
+    "keine fehler",
+    "fehlerfrei",
+    "kein defekt",
+    "keine defekte",
+    "defektfrei",
 )
 """Names of classes and choices that mean normal; compared by :func:`simplify`, so that "i.O." is here as "io"."""
+
+_IGNORED = str.maketrans("", "", ".-_\N{HYPHEN}\N{NON-BREAKING HYPHEN}\N{EN DASH}")
 
 MAX_MESSAGE = 800
 """Characters of a problem's message, which quotes what is in the files."""
 
 
 def simplify(name: str) -> str:
-    """A class name as names are compared: without case, points, and hyphens or underscores in place of spaces.
+    """A class name as names are compared: without case, spaces, points, hyphens and underscores.
 
-    >>> simplify(" No_Defect "), simplify("i.O.")
-    ('no defect', 'io')
+    >>> simplify(" No_Defect "), simplify("NoDefect"), simplify("i.O.")
+    ('nodefect', 'nodefect', 'io')
     """
-    return " ".join(name.casefold().replace(".", "").replace("-", " ").replace("_", " ").split())
+    return "".join(name.casefold().translate(_IGNORED).split())
 
 
 class DatasetVersion(NamedTuple):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from adjobs.data.dataset import Dataset, Sample
 from adjobs.data.images import ImageError, image_size
+from adjobs.data.problem import Problem
 from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.data.splits.protocols import SplitSamples
 from adjobs.parallel import in_threads
@@ -33,9 +35,9 @@ def count_label_kinds(dataset: Dataset) -> dict[str, int]:
     }
 
 
-def count_problems(dataset: Dataset) -> list[dict[str, Any]]:
-    """What the reader of the layout found, without reading images: number of problems by severity and kind."""
-    counts = Counter((problem.severity, problem.kind) for problem in dataset.problems)
+def count_problems(problems: Iterable[Problem]) -> list[dict[str, Any]]:
+    """Number of problems by severity and kind."""
+    counts = Counter((problem.severity, problem.kind) for problem in problems)
     return [{"severity": severity, "kind": kind, "count": count} for (severity, kind), count in sorted(counts.items())]
 
 

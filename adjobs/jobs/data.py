@@ -92,7 +92,7 @@ def prepare_data(job: JobConfig, settings: Settings, split: SplitAssignment | No
 
 
 def _refuse_other_protocol(job: JobConfig, dataset: Dataset, split: SplitAssignment | None) -> None:
-    """Refuse to split a version anew: an image would be in one split now and in another when the data set has grown."""
+    """Refuse to split a version again: an image would be in one split now and in another when the data set has grown."""
     if dataset.version is not None and split is None and job.data.protocol != "official":
         raise JobError(
             f"data.protocol: got {job.data.protocol}, but data set '{job.data.uri}' has versions, in which splits are kept; set "

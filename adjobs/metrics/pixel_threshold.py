@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from adjobs.errors import JobError, choices, shown
 from adjobs.metrics import CONFIDENCE, cuts
 from adjobs.metrics.inputs import Bools, check_binary, check_pixel_scores
-from adjobs.metrics.policies import DEFAULT_PIXEL_MAX_FPR, POLICIES, Confidence, Count, Policy, Share, ThresholdPolicy
+from adjobs.metrics.policies import DEFAULT_PIXEL_MAX_FPR, POLICIES, Policy, ThresholdPolicy
+from adjobs.metrics.ranges import Confidence, Count, Share
 from adjobs.metrics.threshold import check_confidence, check_finite, false_alarm_bound, percent_rounded_up
 
 

@@ -17,7 +17,8 @@ from scipy import special
 from adjobs.errors import JobError, choices, shown
 from adjobs.metrics import CONFIDENCE, cuts
 from adjobs.metrics.inputs import Floats, check_image_scores
-from adjobs.metrics.policies import POLICIES, Confidence, Count, Policy, Share, ThresholdPolicy
+from adjobs.metrics.policies import POLICIES, Policy, ThresholdPolicy
+from adjobs.metrics.ranges import Confidence, Count, Share
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class AttemptEnd:
     """How an attempt ended.
 
     Attributes:
-        state: ``done``; ``failed`` as another attempt would; ``lost`` for what another attempt may mend; ``interrupted`` by a
+        state: ``done``; ``failed`` as another attempt would; ``lost`` for what another attempt may overcome; ``interrupted`` by a
             signal, which a user who stops the job sends, or a machine that shuts down.
         reason: the error, in one line.
     """

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import Enum, auto
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
-
-from pathspec import GitIgnoreSpec
+from typing import TYPE_CHECKING, NamedTuple
 
 from adjobs.errors import QueueError, one_line
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
 OWN_FILE = ".adjobsignore"
 """Patterns as in ``.gitignore``; it has the last word, also about what may be a secret."""
@@ -25,7 +27,6 @@ _SECRET_PATTERNS = """
     credentials  credentials.json  credentials.y*ml  secrets.json  secrets.y*ml  secrets.toml  secret.json  secret.y*ml
     token  *.token  *_token  *-token  token.txt  token.json
 """
-_DEFAULTS, _SECRETS = (GitIgnoreSpec.from_lines(text.split()) for text in (_DEFAULT_PATTERNS, _SECRET_PATTERNS))
 _ENVIRONMENT_MARKS = ("pyvenv.cfg", "conda-meta")
 
 
@@ -74,9 +75,9 @@ class IgnoreRules:
         if own is not None:
             return Fate.LEFT if own else Fate.TAKEN
         git = _first(rules.git.check_file(path.removeprefix(rules.prefix)).include for rules in self._rules)
-        if git or (git is None and _DEFAULTS.match_file(path)):
+        if git or (git is None and _patterns(_DEFAULT_PATTERNS).match_file(path)):
             return Fate.LEFT
-        return Fate.SECRET if _SECRETS.match_file(path) else Fate.TAKEN
+        return Fate.SECRET if _patterns(_SECRET_PATTERNS).match_file(path) else Fate.TAKEN
 
 
 def is_environment(folder: Path) -> bool:
@@ -84,11 +85,20 @@ def is_environment(folder: Path) -> bool:
     return any((folder / mark).exists() for mark in _ENVIRONMENT_MARKS)
 
 
+@cache
+def _patterns(text: str) -> GitIgnoreSpec:
+    from pathspec import GitIgnoreSpec
+
+    return GitIgnoreSpec.from_lines(text.split())
+
+
 def _first(answers: Iterator[bool | None]) -> bool | None:
     return next((answer for answer in answers if answer is not None), None)
 
 
 def _read(path: Path) -> GitIgnoreSpec:
+    from pathspec import GitIgnoreSpec
+
     try:
         return GitIgnoreSpec.from_lines(path.read_text().splitlines() if path.is_file() else [])
     except (OSError, ValueError) as error:  # also text that is not UTF-8, and a pattern that is none

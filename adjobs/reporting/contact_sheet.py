@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adjobs.data.checks.images import inspect_image
+from adjobs.data.checks.images import ContentReader, inspect_image
 from adjobs.data.dataset import Dataset, Sample
 from adjobs.data.image_reading import DEFAULT_SCALE, PixelScale
 from adjobs.data.images import find_reading
@@ -138,12 +138,13 @@ def draw_contact_sheet(
     samples = list({sample.id: sample for members in chosen.values() for sample in members}.values())
     side = thumbnail_side(len(samples))
     reading = find_reading([sample.image for sample in dataset.samples], scale, progress=progress)
+    contents = ContentReader(reading)
     of_reader: dict[str, list[Problem]] = defaultdict(list)
     for problem in dataset.problems:
         of_reader[problem.sample].append(problem)
 
     def draw(sample: Sample) -> Entry:
-        problems = [*of_reader.get(sample.id, ()), *inspect_image(sample, reading).problems]
+        problems = [*of_reader.get(sample.id, ()), *inspect_image(sample, contents).problems]
         return Entry(sample, draw_thumbnail(sample, reading, side), problems)
 
     drawn = {entry.sample.id: entry for entry in in_threads(draw, samples, text="drawing", progress=progress)}

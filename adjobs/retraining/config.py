@@ -21,7 +21,7 @@ from adjobs.errors import JobError, choices, join_problems, shorten, shown
 from adjobs.evaluation.gate_policy import GatePolicy
 from adjobs.paths import expand_home
 
-_OWN_DATA_KEYS = ("uri", "format", "version", "protocol", "split", "max_train_anomalies", "seed")
+OWN_DATA_KEYS = ("uri", "format", "version", "protocol", "split", "max_train_anomalies", "seed")
 """Keys of a job's data that the data set decides."""
 
 
@@ -113,7 +113,7 @@ class RetrainSearchSection(Section):
 
 
 class WebhookSection(Section):
-    """Who is told of the end of a pass."""
+    """Where the summary of a pass is sent."""
 
     url: str = Field(description="http:// or https:// address that gets a POST with the summary as JSON")
     secret_file: str | None = Field(
@@ -241,7 +241,7 @@ def _problems(config: RetrainConfig) -> list[str]:
     data = config.job.get("data", {})
     if not isinstance(data, dict):
         return [f"job.data: got {shown(data)}; must be a mapping such as image_size: 256"]
-    problems = [f"job.data.{key}: the data set decides it; remove the key" for key in _OWN_DATA_KEYS if data.get(key) is not None]
+    problems = [f"job.data.{key}: the data set decides it; remove the key" for key in OWN_DATA_KEYS if data.get(key) is not None]
     track = config.job.get("track", {})
     if track == "none" or (track is None and "track" in config.job):
         problems.append("job.track: got none, a retraining is recorded in MLflow; remove the key")

@@ -122,7 +122,7 @@ def _secret(path: Path, make: Callable[[], str]) -> str:
 
 
 def _s3_keys(path: Path) -> dict[str, S3Keys]:
-    """Keys by identity; where the file gives others or lets them do something else, all are made anew."""
+    """Keys by identity; where the file gives others or lets them do something else, all are made again."""
     text = _secret(path, _new_identities)
     try:
         identities = json.loads(text)["identities"]

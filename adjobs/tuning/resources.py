@@ -35,19 +35,19 @@ class TrialResources(NamedTuple):
         """Whether each trial has its GPU or its workers for itself, so that several may run before the memory of one is known."""
         return self.workers > 1 or self.worker.gpus > 0
 
-    def for_trial(self, peak_mib: float | None, *, exclusive: bool) -> dict[str, float]:
+    def for_trial(self, peak_memory_mib: float | None, *, exclusive: bool) -> dict[str, float]:
         """Ray's resources for the process of a trial.
 
         Args:
-            peak_mib: the largest memory of a trial so far; None: unknown.
+            peak_memory_mib: the largest memory of a trial so far; None: unknown.
             exclusive: the trial needs the machines to itself.
         """
         if self.workers > 1:
             return {"memory": 2**20}  # it waits for its workers, and any processor that it had would be missing there
-        if peak_mib is None or exclusive:
+        if peak_memory_mib is None or exclusive:
             return {"CPU": self.worker.cpus, **({"GPU": self.worker.gpus} if self.worker.gpus else {})}
         if self.worker.gpus:
-            share = math.ceil(100 * MEMORY_MARGIN * (peak_mib + self.context_mib) / self.gpu_mib) / 100
+            share = math.ceil(100 * MEMORY_MARGIN * (peak_memory_mib + self.context_mib) / self.gpu_mib) / 100
             return {"CPU": self.worker.cpus, "GPU": share if share < 1 else self.worker.gpus}
-        memory_mib = min(self.node_mib, MEMORY_STEP_MIB * math.ceil(MEMORY_MARGIN * peak_mib / MEMORY_STEP_MIB))
+        memory_mib = min(self.node_mib, MEMORY_STEP_MIB * math.ceil(MEMORY_MARGIN * peak_memory_mib / MEMORY_STEP_MIB))
         return {"CPU": self.worker.cpus, "memory": memory_mib * 2**20}

@@ -106,7 +106,7 @@ class TrialManager:
         return [trial for trial in self.trials.values() if trial.state is not None]
 
     @property
-    def peak_mib(self) -> float | None:
+    def peak_memory_mib(self) -> float | None:
         """The largest memory of a trial so far; None before the first has completed."""
         key = "peak_memory_mib"
         return max((trial.values[key] for trial in self.trials.values() if key in trial.values), default=None)
@@ -129,7 +129,7 @@ class TrialManager:
     def next_trial(self) -> Trial | None:
         """The trial to start now; None to wait, or, when nothing runs, because the search is over."""
         running = self.running
-        is_first_alone = self.peak_mib is None and not self._exclusive_device
+        is_first_alone = self.peak_memory_mib is None and not self._exclusive_device
         most = 1 if is_first_alone else self.limits.max_concurrent
         if any(trial.exclusive for trial in running) or len(running) >= most:
             return None

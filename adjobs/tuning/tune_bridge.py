@@ -161,7 +161,7 @@ class _TuneBridge:
         trial = self.manager.next_trial()
         if trial is None:
             return str(Searcher.FINISHED) if self.manager.is_over else None
-        bundle = self.resources.for_trial(self.manager.peak_mib, exclusive=trial.exclusive)
+        bundle = self.resources.for_trial(self.manager.peak_memory_mib, exclusive=trial.exclusive)
         return {"spec": self.spec_for(trial), "bundle": bundle}
 
     def on_report(self, tune_trial: Any, report: Mapping[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from adjobs.data.dataset import Dataset
 from adjobs.data.image_reading import DEFAULT_SCALE, PixelScale
 from adjobs.data.reading import DEFAULT_OPTIONS, ReadOptions
 from adjobs.data.splits.assignment import make_split
+from adjobs.data.splits.protocols import default_protocol
 from adjobs.data.versions.entries import VersionedSample
 from adjobs.data.versions.reading import HEADER, is_versioned, read_header
 from adjobs.data.versions.record import SPLITS, DatasetHeader, SetAside, SplitRule, VersionRecord
@@ -181,8 +182,7 @@ def _with_splits(dataset: Dataset, inbox: Inbox, protocol: str | None, seed: int
     """The inbox with the splits that a protocol gives."""
     names = {item.name for item in inbox.samples}
     valid = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.id in names))
-    is_published = any(sample.published_split for sample in valid.samples)
-    split = make_split(valid, protocol or ("official" if is_published else "holdout"), seed=seed)
+    split = make_split(valid, protocol or default_protocol(valid), seed=seed)
     split_of = {name: split_name for split_name in SPLITS for name in getattr(split, split_name)}
     return replace(
         inbox,

@@ -179,18 +179,25 @@ def test_predict_without_images_is_refused(tmp_path):
     assert "a folder without images" in refused(run("predict", "--model", "x", tmp_path / "empty"))
 
 
+HEAVY = ("torch", "ray", "mlflow", "timm", "boto3", "numpy", "sklearn", "pydantic", "pathspec", "http.client")
+
+
+def run_python(code: str) -> str:
+    """Standard output of a program of its own, which fails if it imports anything heavy."""
+    check = f"import sys\nheavy = {set(HEAVY)} & set(sys.modules)\nassert not heavy, heavy\n"
+    return subprocess.run([sys.executable, "-c", code + check], capture_output=True, text=True, check=True).stdout
+
+
 def test_help_imports_nothing_heavy_and_lists_every_verb():
-    code = (
-        "import sys; sys.argv = ['adjobs', '--help']\n"
-        "from adjobs.cli.main import main\n"
-        "try: main()\n"
-        "except SystemExit: pass\n"
-        "heavy = {'torch', 'ray', 'mlflow', 'timm', 'boto3', 'numpy', 'sklearn'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
+    text = run_python(
+        "import sys; sys.argv = ['adjobs', '--help']\nfrom adjobs.cli.main import main\ntry: main()\nexcept SystemExit: pass\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for verb in ("data", "down", "methods", "predict", "report", "schema", "status", "threshold", "train", "up"):
-        assert f"\n  {verb} " in done.stdout
+        assert f"\n  {verb} " in text
+
+
+def test_import_adjobs_imports_nothing_heavy():
+    run_python("import adjobs\n")
 
 
 def test_methods_lists_methods_and_params():

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from adjobs import methods
 from adjobs.data.splits.protocols import PROTOCOLS
 from tests.helpers.data_verbs import run
 from tests.helpers.datasets import edit_json
-from tests.helpers.drawing import draw_coco, draw_folder, save
+from tests.helpers.drawing import draw_coco, draw_folder, save, texture
 
 pytestmark = pytest.mark.usefixtures("isolated_home")
 
@@ -102,6 +104,63 @@ def test_show_impossible_split_is_explained(tmp_path):
     requested = run("show", tmp_path, "--protocol", "holdout")
     assert (requested.exit_code, requested.stdout) == (2, "")
     assert requested.stderr.startswith("error: protocol holdout would give")
+
+
+def test_show_files_that_cannot_be_read_are_listed_beside_the_counts(folder_root):
+    os.mkfifo(folder_root / "good" / "pipe.png")
+    (folder_root / "bad" / "scratch" / "lost.png").symlink_to("nowhere.png")
+    (folder_root / "masks" / "scratch" / "000.png").unlink()
+    os.mkfifo(folder_root / "masks" / "scratch" / "000.png")
+    shown = run("show", folder_root)
+    assert shown.exit_code == 0, shown.output
+    lines = shown.stdout.splitlines()
+    assert lines[1] == "fingerprint  none, since files cannot be read"
+    assert lines[2] == "images       32, 10 with a mask"
+    assert "problems     unreadable (error, 3); see 'adjobs data check'" in lines
+    (pipe,) = [line.strip() for line in lines if "good/pipe.png" in line]
+    assert pipe.startswith("good/pipe.png: ")
+    assert "cannot be read (it is a pipe, not a file); restore the file or remove it" in pipe
+    result = json.loads(run("show", folder_root, "--json").stdout)
+    assert result["fingerprint"] is None
+    assert [item["sample"] for item in result["unreadable"]] == ["bad/scratch/000.png", "bad/scratch/lost.png", "good/pipe.png"]
+    checked = json.loads(run("check", folder_root, "--json").stdout)
+    assert {item["sample"] for item in checked["problems"] if "unreadable" in item["kind"]} == {
+        item["sample"] for item in result["unreadable"]
+    }
+
+
+def draw_train_and_val(layout: str, root: Path) -> Path:
+    """A data set in COCO or YOLO whose export has only train and val; every fourth image has a box."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 32), ("val", 16)):
+        folder = root / split if layout == "coco" else root / "images" / split
+        names = [f"{split}{i:02}.png" for i in range(count)]
+        for name in names:
+            save(folder / name, texture(32, rng))
+        if layout == "coco":
+            images = [{"id": i, "file_name": name, "width": 32, "height": 32} for i, name in enumerate(names)]
+            boxes = [{"id": i, "image_id": i, "category_id": 1, "bbox": [4, 4, 8, 8], "area": 64} for i in range(0, count, 4)]
+            document = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "scratch"}]}
+            (folder / "_annotations.coco.json").write_text(json.dumps(document))
+            continue
+        labels = root / "labels" / split
+        labels.mkdir(parents=True)
+        for name in names[::4]:
+            (labels / name).with_suffix(".txt").write_text("0 0.5 0.5 0.25 0.25\n")
+    return root
+
+
+@pytest.mark.parametrize("layout", ["coco", "yolo"])
+def test_show_check_split_published_train_and_val_alone_are_split_by_holdout(layout, tmp_path):
+    root = draw_train_and_val(layout, tmp_path / "set")
+    shown = json.loads(run("show", root, "--json").stdout)
+    assert (shown["format"], shown["protocol"], shown["split_error"]) == (layout, "holdout", "")
+    checked = run("check", root)
+    assert checked.exit_code == 0, checked.stdout
+    assert run("split", root, "--out", tmp_path / "split.json").exit_code == 0
+    assert json.loads((tmp_path / "split.json").read_text())["protocol"] == "holdout"
+    refused = run("split", root, "--protocol", "official", "--out", tmp_path / "other.json")
+    assert (refused.exit_code, (tmp_path / "other.json").exists()) == (2, False)
 
 
 def test_contact_sheet_is_written_with_what_was_drawn(folder_root, tmp_path):

@@ -19,8 +19,16 @@ VERBS = {
     "split": (["data", "split", "SET", "--out", "OUT/split.json"], "split.json"),
     "look": (["data", "look", "SET", "--out", "OUT/sheet.html"], "sheet.html"),
     "schema": (["schema", "job", "--out", "OUT/job.json"], "job.json"),
+    "schema of retrainings": (["schema", "retrain", "--out", "OUT/retrain.json"], "retrain.json"),
     "import": (["data", "import", "SET", "OUT"], "good/000.png"),
     "import manifest": (["data", "import", "SET", "OUT"], "manifest.jsonl"),
+    "drift": (["drift", "missing", "SET", "--out", "OUT"], "drift.html"),
+    "drift result": (["drift", "missing", "SET", "--out", "OUT"], "drift.json"),
+    "label suggest": (["label", "suggest", "missing", "SET", "--out", "OUT/tasks.json"], "tasks.json"),
+    "label suggest configuration": (["label", "suggest", "missing", "SET", "--out", "OUT/tasks.json"], "tasks.xml"),
+    "export to ONNX": (["export", "missing", "--format", "onnx", "--out", "OUT"], "model.onnx"),
+    "export to OpenVINO": (["export", "missing", "--format", "openvino", "--out", "OUT"], "model.bin"),
+    "export manifest": (["export", "missing", "--format", "onnx", "--out", "OUT"], "detector.json"),
 }
 
 
@@ -45,6 +53,9 @@ def snapshot(folder: Path) -> dict[str, object]:
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_existing_file_is_kept_and_refused_in_one_line(verb, is_link, images, tmp_path, own_home):
     arguments, name = VERBS[verb]
+    if arguments[0] == "export":
+        for package in ("onnx", "onnxscript", "onnxruntime", "openvino"):
+            pytest.importorskip(package)
     target = tmp_path / "out" / name
     target.parent.mkdir(parents=True)
     theirs = tmp_path / "theirs" if is_link else target
@@ -58,7 +69,7 @@ def test_every_verb_existing_file_is_kept_and_refused_in_one_line(verb, is_link,
     assert (snapshot(tmp_path), snapshot(images)) == before
 
 
-@pytest.mark.parametrize("verb", ["split", "look", "schema", "import"])
+@pytest.mark.parametrize("verb", ["split", "look", "schema", "schema of retrainings", "import"])
 def test_every_verb_replaces_its_own_result(verb, images, tmp_path, own_home, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for out in ("new/out", "new/out/", str(tmp_path / "new" / "out")):

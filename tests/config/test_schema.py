@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from click.testing import CliRunner
-from jsonschema import Draft7Validator
+from jsonschema import Draft7Validator, ValidationError
 
 from adjobs import methods
 from adjobs.cli.main import main
+from adjobs.comparison.config import parse_comparison
 from adjobs.config.resolve import resolve
 from adjobs.errors import JobError
+from adjobs.retraining.config import parse_retraining
 
 ROOT = Path(__file__).parents[2]
 JOB_FILES = sorted([*ROOT.glob("examples/*.yaml"), *ROOT.glob("benchmarks/jobs/*.yaml")])
@@ -41,6 +44,11 @@ def space() -> Draft7Validator:
 
 def errors(validator: Draft7Validator, document: object) -> list[str]:
     return [error.message for error in validator.iter_errors(document)]
+
+
+def all_messages(faults: Iterable[ValidationError]) -> list[str]:
+    """Also the messages of what was tried in vain."""
+    return [message for fault in faults for message in (fault.message, *all_messages(fault.context))]
 
 
 @pytest.mark.parametrize("path", JOB_FILES, ids=lambda path: path.name)
@@ -97,6 +105,93 @@ def test_job_schema_finds_what_a_job_refuses(job: Draft7Validator, change: dict[
     if "format" not in str(change) and "protocol" not in str(change):  # these are refused when the data is opened
         with pytest.raises(JobError):
             resolve(document)
+
+
+COMPARISON = {
+    "compare": {"budget": "2h", "methods": ["cdo", {"method": "semirest", "name": "masks", "params": {"supervision": "masks"}}]},
+    "data": {"uri": "elpv", "image_size": 256},
+    "track": {"experiment": "line-3"},
+}
+
+
+def guide_example(page: str) -> dict[str, Any]:
+    (block, *_) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "guides" / page).read_text(), re.DOTALL)
+    return yaml.safe_load(block)
+
+
+@pytest.mark.parametrize("kind", ["job", "compare"])
+def test_schema_accepts_comparisons(kind: str) -> None:
+    validator = Draft7Validator(schema(kind))
+    Draft7Validator.check_schema(schema(kind))
+    resolved = json.loads(parse_comparison(COMPARISON).model_dump_json())
+    for document in (COMPARISON, guide_example("comparing.md"), resolved, {"compare": {}}):
+        assert errors(validator, document) == []
+
+
+@pytest.mark.parametrize("kind", ["job", "compare"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "cdo"}, "'method' was unexpected|False schema does not allow 'cdo'"),
+        ({"params": {}}, "'params' was unexpected|False schema does not allow {}"),
+        ({"train": {"max_seconds": 60}}, "60 is not of type 'null'"),
+        ({"compare": {"bugdet": "2h"}}, "'bugdet' was unexpected"),
+        ({"compare": {"methods": ["cod"]}}, "'cod' is not one of"),
+        ({"compare": {"methods": [{"method": "cdo", "params": {"gama": 1}}]}}, "'gama' was unexpected"),
+        ({"compare": {"methods": []}}, "non-empty"),
+    ],
+)
+def test_schema_finds_what_a_comparison_refuses(kind: str, change: dict[str, Any], message: str) -> None:
+    document = {**COMPARISON, **change}
+    messages = all_messages(Draft7Validator(schema(kind)).iter_errors(document))
+    assert any(re.search(message, text) for text in messages), messages
+    with pytest.raises(JobError):
+        parse_comparison(document).first_job  # noqa: B018
+
+
+def test_job_schema_without_compare_requires_a_method(job: Draft7Validator) -> None:
+    assert errors(job, {"data": {"uri": "x"}}) == ["'method' is a required property"]
+
+
+RETRAINING = {"model": "line", "dataset": "sets/line", "job": {"method": "cdo", "data": {"image_size": 64}}}
+
+
+@pytest.fixture(scope="module")
+def retraining() -> Draft7Validator:
+    Draft7Validator.check_schema(schema("retrain"))
+    return Draft7Validator(schema("retrain"))
+
+
+def test_retraining_schema_accepts_retrainings(retraining: Draft7Validator) -> None:
+    resolved = json.loads(parse_retraining(RETRAINING).model_dump_json())
+    for document in (RETRAINING, {**RETRAINING, "job": "job.yaml"}, guide_example("retraining.md"), resolved):
+        assert errors(retraining, document) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"wen": {}}, "'wen' was unexpected"),
+        ({"when": {"new_labels": 0}}, "0 is less than the minimum"),
+        ({"gate": {"recal_margin": 0.1}}, "'recal_margin' was unexpected"),
+        ({"start_from": "scrath"}, "'scrath' is not one of"),
+        ({"job": {"method": "cod"}}, "'cod' is not one of"),
+        ({"job": {"method": "cdo", "params": {"gama": 1}}}, "'gama' was unexpected"),
+        ({"job": {"method": "cdo", "data": {"uri": "x"}}}, "'x' is not of type 'null'"),
+        ({"job": {"method": "cdo", "track": {"model": "m"}}}, "'m' is not of type 'null'"),
+        ({"job": {"method": "cdo", "track": None}}, "None is not of type 'object'"),
+        ({"job": 5}, "5 is not of type 'string'"),
+        ({"webhook": {}}, "not valid under any"),
+    ],
+)
+def test_retraining_schema_finds_what_a_retraining_refuses(
+    retraining: Draft7Validator, change: dict[str, Any], message: str
+) -> None:
+    document = {**RETRAINING, **change}
+    messages = all_messages(retraining.iter_errors(document))
+    assert any(message in text for text in messages), messages
+    with pytest.raises(JobError):
+        parse_retraining(document)
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("tune_spaces/*.yaml")), ids=lambda path: path.name)

@@ -72,6 +72,40 @@ def test_warning_images_unlike_the_training_images():
     assert ImageReading(white=4095, depths="both").warning(None) is None
     assert "has 16 bits" in DEFAULT_READING.warning(integers(9))
     assert DEFAULT_READING.warning(None) is None
+    assert "data.bit_depth of the training" in reading.warning(integers(4096))
+    given = ImageReading(0, 4095, has_range=True, depths="more than 8 bits")
+    assert "data.value_range of the training" in given.warning(integers(900, low=-5))
+
+
+def test_warning_values_that_are_no_longer_shifted_up():
+    shifted = decide_reading([integers(16 * high, low=9000) for high in range(2900, 4096)])
+    assert shifted == ImageReading(white=65535, depths="more than 8 bits")
+    assert shifted.darkest_peak == 16 * 2911
+    assert shifted.warning(integers(3216, low=592)).startswith("has values up to 3216, which 12 bits hold; the darkest training")
+    assert shifted.warning(integers(46_000)) is shifted.warning(integers(16_400)) is None
+    of_14_bits = decide_reading([integers(4 * high) for high in range(14_000, 16_000, 10)])
+    assert "14 bits" in of_14_bits.warning(integers(15_000))
+
+
+def test_warning_dark_images_of_a_data_set_with_dark_images_are_ordinary():
+    varied = decide_reading([integers(high) for high in range(2000, 65_000, 100)])
+    assert varied.darkest_peak == 2600
+    assert all(varied.warning(integers(high)) is None for high in (867, 1024, 2000, 65_000))
+    assert "10 bits" in varied.warning(integers(800))
+    one_black = decide_reading([integers(0), *(integers(high) for high in range(50_000, 50_200))])
+    assert one_black.darkest_peak > 50_000
+    assert all(
+        ImageReading(white=65535, depths="more than 8 bits").warning(integers(high)) is None for high in (0, 900)
+    )  # of a detector that does not know
+
+
+def test_decide_reading_darkest_peak_is_of_images_that_can_be_read():
+    ranges = [integers(900), integers(70_000, bits=32), integers(50, low=-1), PixelRange(32, True, 0, 1)]
+    assert decide_reading(ranges).darkest_peak == 900
+    assert decide_reading(ranges[1:]).darkest_peak is None
+    assert decide_reading(ranges[:3], PixelScale(None, (-10, 80_000))).darkest_peak == 50
+    floats = decide_reading([PixelRange(32, True, 0, 900.5)], PixelScale(None, (0, 1000)))
+    assert floats.warning(PixelRange(32, True, 0, 0.5)) is None
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from adjobs import methods
+from adjobs.data.image_reading import ImageReading
 from adjobs.errors import StorageError
 from adjobs.evaluation.predictions import ScoreError
 from adjobs.inference.detector_folder import WEIGHTS_FILE, save
@@ -41,7 +42,12 @@ def folder(tmp_path_factory) -> Iterator[Path]:
         loaded = methods.load("brightness")
         config = loaded.config(weights=0.25)
         manifest = make_manifest(
-            "brightness", config.model_dump(mode="json"), pixel=0.5, map_floor=0.1, normal_train_digest="1" * 64
+            "brightness",
+            config.model_dump(mode="json"),
+            pixel=0.5,
+            map_floor=0.1,
+            normal_train_digest="1" * 64,
+            image_reading=ImageReading(white=65535.0, depths="more than 8 bits", darkest_peak=46_576.0),
         )
         save(root / "detector", loaded.build(config, image_size=64, seed=0), manifest)
         yield root / "detector"

@@ -53,7 +53,9 @@ def test_prepare_data_images_of_12_bits_get_one_reading_which_the_job_may_set(tm
     reading = ImageReading(white=4095, depths="more than 8 bits")
     prepared = prepare_data(resolved_job(root), settings)
     assert (prepared.reading, prepared.problems) == (reading, [])
-    assert prepare_data(resolved_job(root), settings).reading == reading  # from the stored answer
+    again = prepare_data(resolved_job(root), settings).reading  # from the stored answer
+    assert (again, again.darkest_peak) == (reading, prepared.reading.darkest_peak)
+    assert 1600 < again.darkest_peak < 4095
     assert prepare_data(resolved_job(root, bit_depth=14), settings).reading.white == 16383
     in_range = prepare_data(resolved_job(root, value_range=[100, 4000]), settings)
     assert (in_range.reading.black, in_range.reading.white) == (100, 4000)

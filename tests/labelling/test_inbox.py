@@ -92,6 +92,17 @@ def test_fetch_keeps_a_labels_file_that_is_none_of_ours(client, project, tmp_pat
         fetch_annotations(client, "line-3", tmp_path)
 
 
+def test_fetch_keeps_an_image_that_it_has_not_fetched(client, project, tmp_path):
+    (tmp_path / "inbox").mkdir()
+    name = sorted(path.name for path in fetch_annotations(client, "line-3", tmp_path / "other").out.glob("*.png"))[0]
+    theirs = tmp_path / "inbox" / name
+    theirs.write_bytes(b"the user's")
+    with pytest.raises(StorageError, match=r"exists and was not written by 'adjobs label fetch'"):
+        fetch_annotations(client, "line-3", tmp_path / "inbox")
+    assert theirs.read_bytes() == b"the user's"
+    assert [path.name for path in (tmp_path / "inbox").iterdir()] == [name]
+
+
 def test_fetch_unknown_project_lists_the_projects(client, project, tmp_path):
     with pytest.raises(LabelStudioError, match=r"project 'line': there is none at http.*; available: line-3"):
         fetch_annotations(client, "line", tmp_path / "inbox")

@@ -30,7 +30,7 @@ def test_next_trial_first_runs_alone_until_its_memory_is_known():
     search = FakeSearch(exclusive_device=False)
     assert [search.start(), search.start()] == [0, None]
     search.manager.on_complete(0, VALUES)
-    assert search.manager.peak_mib == 900
+    assert search.manager.peak_memory_mib == 900
     assert [search.start(), search.start()] == [1, 2]
 
 

@@ -13,7 +13,7 @@ from adjobs.data.versions.record import Shares, SplitRule
 from adjobs.errors import DataError, JobError
 from tests.data.test_importing import DRAW
 from tests.helpers.datasets import open_folder
-from tests.helpers.drawing import draw_folder, draw_loco, draw_mvtec
+from tests.helpers.drawing import draw_coco, draw_folder, draw_loco, draw_mvtec
 from tests.helpers.versioned import SIDE, add, by_name, create, draw, numbered, open_set
 
 
@@ -39,6 +39,20 @@ def test_create_dataset_published_splits_are_kept(tmp_path):
     create(tmp_path, source.root)
     entries = by_name(open_set(tmp_path))
     assert {sample.id: sample.published_split for sample in source.samples} == {name: e.split for name, e in entries.items()}
+
+
+def test_create_dataset_published_train_and_val_alone_are_split_by_holdout(tmp_path):
+    source = draw_coco(tmp_path / "source")
+    document = source / "annotations" / "instances_default.json"
+    coco = json.loads(document.read_text())
+    for number, image in enumerate(coco["images"]):
+        folder = ("train", "val")[number % 2]
+        (source / folder).mkdir(exist_ok=True)
+        (source / "images" / image["file_name"]).rename(source / folder / image["file_name"])
+        image["file_name"] = f"{folder}/{image['file_name']}"
+    document.write_text(json.dumps(coco))
+    create(tmp_path, source)
+    assert {entry.split for entry in by_name(open_set(tmp_path)).values()} == {"train", "val", "test"}
 
 
 def test_create_dataset_official_split_of_a_version_is_the_one_at_creation(tmp_path):

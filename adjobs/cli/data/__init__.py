@@ -66,11 +66,11 @@ def show(
     """Print the number of images by split, label and defect type, kinds of labels, image sizes and the fingerprint of URI.
 
     Class names that were taken to mean normal are listed with their numbers, and so is what the reader of the layout found:
-    annotations that cannot be used, links that were not followed, images of formats that are not read. Pixels are not read; that
-    is what 'adjobs data check' is for.
+    annotations that cannot be used, links that were not followed, images of formats that are not read. Files that cannot be read
+    at all are listed, too, and there is no fingerprint then. Pixels are not read; that is what 'adjobs data check' is for.
     """
     from adjobs.data import summary
-    from adjobs.data.dataset import fingerprint
+    from adjobs.data.dataset import fingerprint_or_problems
 
     dataset = open_address(address)
     make_split = splitter(dataset, SplitOptions(protocol, max_train_anomalies, seed, split_file))
@@ -81,15 +81,17 @@ def show(
         if protocol or split_file:
             raise
         split_error = str(error)  # everything else can be shown without a split
+    fingerprint, unreadable = fingerprint_or_problems(dataset, progress=True)
     result = {
         "uri": address.uri,
         "format": dataset.format,
-        "fingerprint": fingerprint(dataset, progress=True),
+        "fingerprint": fingerprint,
         "images": len(dataset.samples),
         **summary.count_label_kinds(dataset),
         "normal_classes": dict(dataset.normal_classes),
-        "problems": summary.count_problems(dataset),
+        "problems": summary.count_problems([*dataset.problems, *unreadable]),
         "messages": [problem.message for problem in dataset.problems if not problem.sample],
+        "unreadable": [vars(problem) for problem in unreadable],
         "groups": summary.count_groups(dataset, split),
         "protocol": split.protocol if split else None,
         "split_error": split_error,

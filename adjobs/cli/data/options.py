@@ -68,7 +68,7 @@ PROTOCOL = click.option(
     "--protocol",
     cls=ListedOption,
     names=_protocol_names,
-    help="Protocol for the split: {}. [default: official if the data set has published splits, else holdout]",
+    help="Protocol for the split: {}. [default: official if the data set has a published test split, else holdout]",
 )
 MAX_TRAIN_ANOMALIES = click.option(
     "--max-train-anomalies",
@@ -186,7 +186,7 @@ def splitter(dataset: Dataset, options: SplitOptions) -> Callable[[Dataset], Spl
         DataError: the file's split does not fit the data set.
     """
     from adjobs.data.splits.assignment import check_split, make_split, read_split
-    from adjobs.data.splits.protocols import find_protocol
+    from adjobs.data.splits.protocols import default_protocol, find_protocol
 
     if options.split_file:
         if options.protocol or options.max_train_anomalies is not None or options.seed is not None:
@@ -197,7 +197,6 @@ def splitter(dataset: Dataset, options: SplitOptions) -> Callable[[Dataset], Spl
         check_split(dataset, stored)
         ids = {sample.id for sample in dataset.samples}
         return lambda valid: check_split(valid, stored, ids - {sample.id for sample in valid.samples})
-    has_published_splits = any(sample.published_split for sample in dataset.samples)
-    protocol = options.protocol or ("official" if has_published_splits else "holdout")
+    protocol = options.protocol or default_protocol(dataset)
     find_protocol(protocol)
     return lambda valid: make_split(valid, protocol, max_train_anomalies=options.max_train_anomalies, seed=options.seed or 0)

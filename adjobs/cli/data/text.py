@@ -55,7 +55,7 @@ def summary_text(summary: dict[str, Any]) -> str:
     labels = "".join(f", {summary[kind]} {phrase}" for kind, phrase in phrases.items() if summary[kind] or kind == "masks")
     lines = [
         f"format       {summary['format']}",
-        f"fingerprint  {summary['fingerprint']}",
+        f"fingerprint  {summary['fingerprint'] or 'none, since files cannot be read'}",
         f"images       {summary['images']}{labels}",
     ]
     if "min" in sizes:
@@ -81,7 +81,11 @@ def _reader_problems(summary: dict[str, Any]) -> list[str]:
     if not summary["problems"]:
         return []
     kinds = ", ".join(f"{problem['kind']} ({problem['severity']}, {problem['count']})" for problem in summary["problems"])
-    return [f"problems     {kinds}; see 'adjobs data check'", *(f"             {message}" for message in summary["messages"])]
+    unreadable = summary["unreadable"]
+    lines = [*summary["messages"], *(f"{problem['sample']}: {problem['message']}" for problem in unreadable[:MAX_LINES])]
+    if len(unreadable) > MAX_LINES:
+        lines.append(f"… and {len(unreadable) - MAX_LINES} more; --json lists all")
+    return [f"problems     {kinds}; see 'adjobs data check'", *(printable(f"             {line}") for line in lines)]
 
 
 def split_table(counts: list[dict[str, Any]]) -> str:

@@ -58,7 +58,7 @@ PROTOCOL = click.option(
     "--protocol",
     cls=ListedOption,
     names=_protocol_names,
-    help="Protocol that splits version 1: {}. [default: official if the data set has published splits, else holdout]",
+    help="Protocol that splits version 1: {}. [default: official if the data set has a published test split, else holdout]",
 )
 _SEED = click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of all splits, also of later versions."

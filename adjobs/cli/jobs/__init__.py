@@ -6,13 +6,15 @@ import functools
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from adjobs.cli.jobs.text import ENDED, STATES, details, listing
 from adjobs.cli.output import EXIT_PROBLEMS, EXIT_USAGE, VerbResult, verb
-from adjobs.queue.client import QueueClient
+
+if TYPE_CHECKING:
+    from adjobs.queue.client import QueueClient
 
 MIN_CHANGE = 2.0  # seconds between two looks at a job that is followed
 
@@ -24,6 +26,7 @@ def command() -> None:
 
 def _client() -> QueueClient:
     from adjobs.config.environment import load_settings
+    from adjobs.queue.client import QueueClient
 
     return QueueClient.from_settings(load_settings())
 

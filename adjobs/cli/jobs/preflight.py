@@ -9,48 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from adjobs.cli.jobs.text import age
-from adjobs.errors import JobError, join_problems
 from adjobs.queue.ignoring import OWN_FILE
 from adjobs.queue.packing import WorkingDir, size_text
 from adjobs.version import __version__
-
-
-def refuse_problems(files: Sequence[Path], requests: Sequence[Mapping[str, Any]], checked: Sequence[Mapping[str, Any]]) -> None:
-    """Stop before anything is sent if the queue would refuse a job.
-
-    Args:
-        files: the job files.
-        requests: their jobs.
-        checked: what the queue says of each.
-
-    Raises:
-        JobError: says all that is wrong.
-    """
-    problems = []
-    for file, request, job in zip(files, requests, checked, strict=True):
-        copies = _copy_commands(request)
-        problems += [f"{file}: {_missing(path, copies.get(path))}" for path in job["missing"]]
-        problems += [job["problem"]] if job["problem"] else []
-    if problems:
-        raise JobError(join_problems(problems))
-
-
-def _copy_commands(request: Mapping[str, Any]) -> dict[str, str]:
-    """How folders of images get to S3, by their places in the document."""
-    document = request["document"]
-    if request["verb"] == "retrain":
-        dataset, inbox = document["dataset"], document.get("inbox")
-        commands = {dataset: f"'adjobs dataset create s3://bucket/prefix --from {dataset}'"}
-        return commands if inbox is None else {inbox: f"'aws s3 sync {inbox} s3://bucket/prefix'", **commands}
-    uri = document["data"]["uri"]
-    return {uri: f"'adjobs data import {uri} s3://bucket/prefix'"}
-
-
-def _missing(text: str, copy_command: str | None) -> str:
-    if not Path(text).exists():
-        return f"{text} is neither on this machine nor on the queue's; correct the path"
-    remedy = f"copy it to S3 ({copy_command})" if copy_command else "give the folder that it is in as --working-dir"
-    return f"{text} is on this machine, but not on the queue's; {remedy}, or copy it to a folder that the cluster shares"
 
 
 def version_warnings(queue: Mapping[str, Any]) -> Iterator[str]:

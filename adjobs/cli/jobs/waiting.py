@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from adjobs.cli.jobs.text import ENDED
 from adjobs.errors import QueueUnavailableError
-from adjobs.queue.client import QueueClient
+
+if TYPE_CHECKING:
+    from adjobs.queue.client import QueueClient
 
 PATIENCE_SECONDS = 300.0
 """A queue that does not answer for this long is not waited for any more; it may be restarted meanwhile."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from adjobs.cli.output import VerbResult, verb
 from adjobs.cli.retrain import text
 from adjobs.errors import JobError, choices, shown
-from adjobs.queue.client import QueueClient
+
+if TYPE_CHECKING:
+    from adjobs.queue.client import QueueClient
 
 _PASS = "pass"
 
@@ -44,6 +47,7 @@ def command() -> None:
 
 def _client() -> QueueClient:
     from adjobs.config.environment import load_settings
+    from adjobs.queue.client import QueueClient
 
     return QueueClient.from_settings(load_settings())
 

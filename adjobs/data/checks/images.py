@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -73,42 +75,91 @@ class Inspection(NamedTuple):
     mask: MaskSummary | None = None
 
 
-def inspect_image(sample: Sample, reading: ImageReading | None = None) -> Inspection:
-    """Decode the image and the labels of a sample.
+class Content(NamedTuple):
+    """What is known about the content of an image file, whatever its name and labels.
+
+    Attributes:
+        digest: sha256 of the file.
+        size: width and height of the upright image, in pixels.
+        range: pixel values of an image of more than 8 bits; None for others.
+        fault: why its pixels cannot be used; None if they can.
+        problems: those of the pixels, without a sample.
+        details: ``has_colour``, ``descriptor`` and ``usage`` of :class:`InspectedImage`; None if the image was not decoded.
+    """
+
+    digest: str
+    size: tuple[int, int]
+    range: PixelRange | None
+    fault: ImageError | None = None
+    problems: tuple[Problem, ...] = ()
+    details: tuple[bool | None, Descriptor, LevelUsage] | None = None
+
+
+class ContentReader:
+    """Decodes images, each content once: data sets exported from databases may name copies of an image thousands of times.
 
     Args:
-        sample: the sample.
         reading: how more than 8 bits become 8. With None, nothing but the range of values is found for such an image.
+        store: function that stores a descriptor elsewhere than in memory, and gives what stands for it.
     """
+
+    def __init__(self, reading: ImageReading | None = None, store: Callable[[Descriptor], Descriptor] | None = None) -> None:
+        self._reading, self._store = reading, store
+        self._contents: dict[str, Content] = {}
+
+    def read(self, path: Path) -> Content:
+        """What is known about a file; may be called in several threads.
+
+        Raises:
+            ImageError: it cannot be decoded.
+            DataError: it cannot be read.
+        """
+        digest = content_hash(path)
+        content = self._contents.get(digest)
+        if content is None:
+            content = self._contents[digest] = self._decode(path, digest)
+        return content
+
+    def _decode(self, path: Path, digest: str) -> Content:
+        pixels = read_pixels(path)
+        content = Content(digest, pixels.size, pixels.range)
+        if self._reading is None and content.range is not None:
+            return content
+        try:
+            decoded = to_8_bits(pixels, self._reading or DEFAULT_READING, str(path))
+        except ImageError as error:
+            return content._replace(fault=error)
+        thumbnail = decoded.image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+        descriptor = describe(thumbnail)
+        descriptor = self._store(descriptor) if self._store else descriptor
+        details = _has_colour(thumbnail), descriptor, count_levels(decoded.image)
+        return content._replace(problems=tuple(_visibility_problems(decoded)), details=details)
+
+
+def inspect_image(sample: Sample, contents: ContentReader) -> Inspection:
+    """Decode the image and the labels of a sample."""
     try:
-        return _inspect(sample, reading)
+        return _inspect(sample, contents)
     except MemoryError:  # of this image: the others are inspected all the same
         message = "cannot be checked (not enough free memory); free some memory, scale the image down or crop it"
         return Inspection(None, [Problem(sample.id, OUT_OF_MEMORY, message)])
 
 
-def _inspect(sample: Sample, reading: ImageReading | None) -> Inspection:
+def _inspect(sample: Sample, contents: ContentReader) -> Inspection:
     try:
-        digest = content_hash(sample.image)
-        pixels = read_pixels(sample.image)
+        content = contents.read(sample.image)
     except ImageError as error:
         return Inspection(None, [Problem(sample.id, error.kind, error.reason)])
     except DataError as error:
         return Inspection(None, [Problem(sample.id, "unreadable", str(error))])
-    value_range = pixels.range
-    if reading is None and value_range is not None:
-        return Inspection(None, [], value_range)
-    problems, mask = inspect_labels(sample, pixels.size)
-    try:
-        decoded = to_8_bits(pixels, reading or DEFAULT_READING, str(sample.image))
-    except ImageError as error:
-        return Inspection(None, [*problems, Problem(sample.id, error.kind, error.reason)], value_range)
-    problems.extend(_visibility_problems(sample, decoded))
-    image = decoded.image
-    thumbnail = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    usage = count_levels(image)
-    inspected = InspectedImage(sample, digest, image.size, _has_colour(thumbnail), describe(thumbnail), usage)
-    return Inspection(inspected, problems, decoded.range, mask)
+    if content.details is None and content.fault is None:
+        return Inspection(None, [], content.range)
+    problems, mask = inspect_labels(sample, content.size)
+    if content.details is None:
+        assert content.fault is not None
+        return Inspection(None, [*problems, Problem(sample.id, content.fault.kind, content.fault.reason)], content.range)
+    problems.extend(replace(problem, sample=sample.id) for problem in content.problems)
+    return Inspection(InspectedImage(sample, content.digest, content.size, *content.details), problems, content.range, mask)
 
 
 def outlier_problems(images: Sequence[InspectedImage]) -> Iterator[Problem]:
@@ -118,25 +169,25 @@ def outlier_problems(images: Sequence[InspectedImage]) -> Iterator[Problem]:
         yield from _size_outliers(images)
 
 
-def _visibility_problems(sample: Sample, decoded: DecodedImage) -> Iterator[Problem]:
+def _visibility_problems(decoded: DecodedImage) -> Iterator[Problem]:
     image = decoded.image
     width, height = image.size
     if decoded.pages > 1:
         message = f"has {decoded.pages} pages or frames of this size, only the first is used; save each as a file of its own"
-        yield Problem(sample.id, "several pages", message, "warning")
+        yield Problem("", "several pages", message, "warning")
     if decoded.is_transparent:
         message = "has transparent pixels, whose hidden colours are used as if they were visible; save it without transparency"
-        yield Problem(sample.id, "transparency", message, "warning")
+        yield Problem("", "transparency", message, "warning")
     if min(width, height) < MIN_SIDE:
         message = (
             f"is {width} x {height} pixels; at least {MIN_SIDE} a side are needed to show a defect; export it larger or remove it"
         )
-        yield Problem(sample.id, "tiny", message, "warning")
+        yield Problem("", "tiny", message, "warning")
     ranges = np.reshape(image.getextrema(), (-1, 2))
     if np.ptp(ranges, axis=1).max() <= ONE_COLOUR:
         colour = ", ".join(map(str, ranges[:, 0]))
         message = f"has only one colour ({colour}) and shows no object; check the camera, remove the image"
-        yield Problem(sample.id, "one colour", message, "warning")
+        yield Problem("", "one colour", message, "warning")
 
 
 def _has_colour(thumbnail: Image.Image) -> bool | None:

@@ -157,13 +157,11 @@ def _depth_findings(ranges: Sequence[PixelRange | None], reading: ImageReading) 
         )
         yield "bit depth", message
     highest_value = np.inf if reading.white is None else reading.white
-    clipped = sum(pixels.low < reading.black or pixels.high > highest_value for pixels in deep)
+    readable = [pixels for pixels in deep if reading.fault(pixels) is None]  # others, such as with negative values, are errors
+    clipped = sum(pixels.low < reading.black or pixels.high > highest_value for pixels in readable)
     if clipped:
-        key = "data.value_range" if reading.has_range else "data.bit_depth"
-        message = (
-            f"{clipped} of {len(deep)} images have values outside {reading.black:g} to {white}, which are clipped; "
-            f"set a larger {key}"
-        )
+        remedy = "set a wider data.value_range" if reading.has_range else "set a larger data.bit_depth"
+        message = f"{clipped} of {len(deep)} images have values outside {reading.black:g} to {white}, which are clipped; {remedy}"
         yield "clipped", message
     needed = Counter(required_bits(pixels) for pixels in deep if is_unsigned_16(pixels))
     if len(needed) < 2 or reading.has_range:

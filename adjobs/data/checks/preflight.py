@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from adjobs.data.checks.duplicates import DetailFile
-from adjobs.data.checks.images import InspectedImage, Inspection, inspect_image, outlier_problems
+from adjobs.data.checks.images import ContentReader, InspectedImage, Inspection, inspect_image, outlier_problems
 from adjobs.data.checks.levels import LevelSummary, level_problems, summarize_levels
 from adjobs.data.checks.masks import mask_problems
 from adjobs.data.checks.splits import split_problems
@@ -104,18 +104,15 @@ def inspect_images(dataset: Dataset, scale: PixelScale, progress: bool) -> tuple
     Returns:
         An inspection of each sample, in order, and how images are read.
     """
-    details = DetailFile() if len(dataset.samples) > MAX_DETAILS_IN_MEMORY else None
-
-    def inspect(sample: Sample, reading: ImageReading | None = None) -> Inspection:
-        inspection = inspect_image(sample, reading)
-        if details is None or inspection.image is None:
-            return inspection
-        return inspection._replace(image=inspection.image._replace(descriptor=details.store(inspection.image.descriptor)))
-
-    inspections = in_threads(inspect, dataset.samples, text="checking", progress=progress)
+    store = DetailFile().store if len(dataset.samples) > MAX_DETAILS_IN_MEMORY else None
+    contents = ContentReader(store=store)
+    inspections = in_threads(lambda sample: inspect_image(sample, contents), dataset.samples, text="checking", progress=progress)
     reading = decide_reading([inspection.range for inspection in inspections if inspection.image or inspection.range], scale)
     deep = [i for i, inspection in enumerate(inspections) if inspection.range]
-    again = in_threads(lambda i: inspect(dataset.samples[i], reading), deep, text="checking", progress=progress and bool(deep))
+    contents = ContentReader(reading, store)
+    again = in_threads(
+        lambda i: inspect_image(dataset.samples[i], contents), deep, text="checking", progress=progress and bool(deep)
+    )
     for i, inspection in zip(deep, again, strict=True):
         inspections[i] = inspection
     return inspections, reading

@@ -88,20 +88,45 @@ def _duplicates(images: Sequence[InspectedImage], split_of: dict[str, str], prog
     for image in images:
         first_copies[image.digest].setdefault(split_of[image.sample.id], image.sample.id)
     todo = "results on it are optimistic; keep one of the two, or give both the same group"
-    splits = [split_of[image.sample.id] for image in images]
-    groups = [image.sample.group or image.sample.id for image in images]
-    matches = find_across_splits([image.descriptor for image in images], splits, groups, progress=progress)
-    for i, image in enumerate(images):
-        name, split_name = image.sample.id, splits[i]
+    near_duplicates = _near_duplicates(images, split_of, progress)
+    for image in images:
+        name, split_name = image.sample.id, split_of[image.sample.id]
         copy = next((copy for other, copy in first_copies[image.digest].items() if other != split_name), None)
         if copy:
             message = f"is in the {split_name} split, and the same image {copy} is in the {split_of[copy]} split; {todo}"
             yield Problem(name, "duplicate across splits", message, "warning")
-        elif i in matches:
-            match = matches[i]
-            copy = images[match.image_index].sample.id
+        elif _copy_key(image, split_of) in near_duplicates:
+            other, similarity = near_duplicates[_copy_key(image, split_of)]
             message = (
-                f"is in the {split_name} split, and its near duplicate {copy} (similarity {match.similarity:.2f}) is in the "
-                f"{split_of[copy]} split; {todo}"
+                f"is in the {split_name} split, and its near duplicate {other} (similarity {similarity:.2f}) is in the "
+                f"{split_of[other]} split; {todo}"
             )
             yield Problem(name, "near duplicate", message, "warning")
+
+
+_CopyKey = tuple[str, str, str | None]
+
+
+def _copy_key(image: InspectedImage, split_of: dict[str, str]) -> _CopyKey:
+    """What copies of an image in the same split and group share."""
+    return image.digest, split_of[image.sample.id], image.sample.group
+
+
+def _near_duplicates(
+    images: Sequence[InspectedImage], split_of: dict[str, str], progress: bool
+) -> dict[_CopyKey, tuple[str, float]]:
+    """Id of the most similar image in another split, and the similarity, by the key of all copies of an image.
+
+    Of copies in the same split and group one is compared: all of them would take long, and crowd out what resembles them.
+    """
+    first: dict[_CopyKey, InspectedImage] = {}
+    for image in images:
+        first.setdefault(_copy_key(image, split_of), image)
+    keys, compared = list(first), [image.sample for image in first.values()]
+    matches = find_across_splits(
+        [image.descriptor for image in first.values()],
+        [split_of[sample.id] for sample in compared],
+        [sample.group or sample.id for sample in compared],
+        progress=progress,
+    )
+    return {keys[i]: (compared[match.image_index].id, match.similarity) for i, match in matches.items()}

@@ -53,6 +53,16 @@ def find_protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
+def default_protocol(dataset: Dataset) -> str:
+    """The protocol where the user names none: ``official`` if the published splits can be used as they are, else ``holdout``.
+
+    A test split is needed for that: exports of labelling tools often have ``train`` and ``val`` only. Versions of a data set keep
+    their splits whatever they are.
+    """
+    has_test = any(sample.published_split == "test" and sample.label != "unlabelled" for sample in dataset.samples)
+    return "official" if has_test or dataset.version is not None else "holdout"
+
+
 def official(dataset: Dataset, seed: int) -> SplitSamples:
     """The published splits; without a published validation split, a fifth of the normal training images (at least one).
 

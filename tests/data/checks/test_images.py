@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from adjobs.data import images
 from adjobs.data.checks.preflight import check_dataset, without_invalid
 from adjobs.data.dataset import Dataset
 from adjobs.data.splits.assignment import SplitAssignment
@@ -75,6 +76,23 @@ def test_inspect_image_tiny_or_uniform_image_is_a_warning(tmp_path):
     ]
     assert problems[0].message.startswith("has only one colour (0) and")
     assert problems[1].message.startswith("has only one colour (100, 100, 100) and")
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_inspect_images_copies_are_decoded_once_and_have_the_same_problems(bits, tmp_path, monkeypatch):
+    decoded: list[str] = []
+
+    def count(pixels, reading, name):
+        decoded.append(name)
+        return images.to_8_bits(pixels, reading, name)
+
+    monkeypatch.setattr("adjobs.data.checks.images.to_8_bits", count)
+    monkeypatch.setattr("adjobs.data.checks.preflight.in_threads", lambda function, items, **_: list(map(function, items)))
+    for i in range(12):
+        pixels = np.full((64, 64), 90, np.uint8) if i < 4 else texture(64, np.random.default_rng(0))[..., 0]
+        save(tmp_path / "good" / f"{i:02}.png", pixels.astype(np.uint16) * 16 if bits == 16 else pixels)
+    assert warnings_of(open_folder(tmp_path)) == [(f"good/{i:02}.png", "one colour") for i in range(4)]
+    assert len(decoded) == 2
 
 
 def test_inspect_image_too_little_memory_is_an_error_of_the_sample(folder_root, monkeypatch):

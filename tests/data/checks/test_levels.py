@@ -84,6 +84,18 @@ def test_inspect_dataset_few_images_with_more_bits_are_a_warning(tmp_path):
     )
 
 
+def test_inspect_dataset_negative_values_need_a_value_range(tmp_path):
+    images = [grey(i).astype(np.int32) * 16 for i in range(12)]
+    images[3][5, 5] = -1
+    report = inspect(tmp_path, images, PixelScale(12), suffix="tif")
+    assert kinds(report) == [("good/03.tif", "value range")]
+    assert "set data.value_range to" in report.problems[0].message
+    given = inspect(tmp_path, images, PixelScale(None, (0, 4095)), suffix="tif")
+    assert [problem.message for problem in given.problems] == [
+        "1 of 12 images have values outside 0 to 4095, which are clipped; set a wider data.value_range"
+    ]
+
+
 def test_inspect_dataset_values_above_a_white_of_zero_are_clipped(tmp_path):
     images = [grey(i).astype(np.float32) - 255 for i in range(12)]
     images[3][5, 5] = 1

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from PIL import Image
 
-from adjobs.data.checks import preflight
+from adjobs.data.checks import duplicates, preflight
 from adjobs.data.checks.preflight import without_invalid
 from adjobs.data.dataset import Dataset
 from adjobs.data.problem import DataRequirements, Problem
@@ -56,6 +56,28 @@ def test_split_problems_duplicates_across_splits_are_warnings(tmp_path):
         "group across splits",
         "duplicate across splits",
     ]
+
+
+def test_split_problems_near_duplicates_of_many_copies_are_all_reported(tmp_path, monkeypatch):
+    compared: list[int] = []
+
+    def count(descriptors, *args, **options):
+        compared.append(len(descriptors))
+        return duplicates.find_across_splits(descriptors, *args, **options)
+
+    monkeypatch.setattr("adjobs.data.checks.splits.find_across_splits", count)
+    root = draw_folder(tmp_path, 14, 0, size=160)
+    for i in range(12):  # more than the nearest that are compared
+        shutil.copy(root / "good" / "002.png", root / "good" / f"copy{i:02}.png")
+    Image.open(root / "good" / "002.png").save(root / "good" / "near.jpg", quality=80)
+    split = split_by_hand(dataset := open_folder(root), val="003", test="004 near")
+    warnings = warnings_of(dataset, split)
+    copies = ["002.png", *(f"copy{i:02}.png" for i in range(12)), "near.jpg"]
+    assert warnings == [(f"good/{name}", "near duplicate") for name in copies]
+    assert compared == [15]
+    grouped = tuple(replace(s, group=f"part {s.image.stem}" if s.image.stem == "copy05" else None) for s in dataset.samples)
+    warnings_of(replace(dataset, samples=grouped), split)
+    assert compared == [15, 16]
 
 
 def test_split_problems_group_across_splits_is_a_warning(tmp_path):

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adjobs.config.job import DataSection
 from adjobs.data.dataset import Dataset, Sample
 from adjobs.data.open import open_dataset
+from adjobs.data.reading import DatasetVersion
 from adjobs.data.splits.assignment import make_split
-from adjobs.data.splits.protocols import PROTOCOLS
+from adjobs.data.splits.protocols import PROTOCOLS, default_protocol
 from adjobs.errors import JobError
 from tests.helpers.datasets import assert_valid_split, count_labels, make_dataset
 
@@ -40,6 +42,28 @@ def test_liac_published_data_sets_have_published_sizes(dataset, expected):
         split = make_split(dataset, "liac", seed=seed)
         assert count_labels(dataset, split) == expected
         assert_valid_split(dataset, split)
+
+
+@pytest.mark.parametrize(
+    ("splits", "expected"),
+    [
+        ([("train", "normal", 10), ("val", "anomalous", 5)], "holdout"),
+        ([("train", "normal", 10), ("test", "unlabelled", 5)], "holdout"),
+        ([("train", "normal", 10), ("test", "normal", 5)], "official"),
+    ],
+)
+def test_default_protocol_is_official_with_a_published_test_split(splits, expected):
+    assert default_protocol(published_dataset(*splits)) == expected
+
+
+def test_default_protocol_version_of_a_data_set_keeps_its_splits():
+    version = DatasetVersion(1, "0" * 64)
+    dataset = dataclasses.replace(published_dataset(("train", "normal", 10), ("val", "anomalous", 5)), version=version)
+    assert default_protocol(dataset) == "official"
+
+
+def test_default_protocol_without_published_splits_is_that_of_a_job():
+    assert default_protocol(MTD) == DataSection(uri="x").protocol
 
 
 @pytest.mark.parametrize("protocol", ["liac", "holdout"])
