@@ -19,7 +19,7 @@ _NAMES = {"job": "job", "compare": "comparison", "space": "search space", "retra
 )
 @verb
 def command(kind: str, out: Path | None) -> VerbResult:
-    """Print the JSON schema of a file: of a job (or comparison), a comparison alone, a search space or a retraining.
+    """Print the JSON schema of a job or another file.
 
     With it, an editor completes and checks the keys, the method's parameters included. For editors with the YAML language
     server, start the file with the line

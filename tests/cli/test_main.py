@@ -36,7 +36,7 @@ def test_completion_finds_verbs_that_are_not_imported_yet(shell: str, words: str
 
 def test_completion_finds_options_and_values_of_a_verb() -> None:
     assert complete("bash", "adjobs train --lo", "2") == "plain,--local\n"
-    assert complete("bash", "adjobs schema ", "2") == "plain,job\nplain,space\n"
+    assert complete("bash", "adjobs schema ", "2") == "plain,job\nplain,compare\nplain,space\nplain,retrain\n"
 
 
 def test_help_shows_every_summary_in_full() -> None:
