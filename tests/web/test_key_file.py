@@ -42,5 +42,5 @@ def test_read_digests_without_a_usable_key_is_one_line(tmp_path, text, problem):
 
 def test_read_digests_no_file_is_one_line(tmp_path):
     for path in (tmp_path / "missing", tmp_path):
-        with pytest.raises(ServerError, match="cannot be read|is no file"):
+        with pytest.raises(ServerError, match=r"cannot be read|is no file"):
             read_digests(path, "--api-key-file")
