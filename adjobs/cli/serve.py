@@ -109,8 +109,6 @@ def _serve_by_ray(model: str, options: dict[str, Any], limits: Any, door: Any, d
     from adjobs.config.environment import load_settings
     from adjobs.serving.ray_app import Deployment, ReplicaConfig, serve
 
-    replica = ReplicaConfig(
-        model, options["name"], options["device"], options["engine"], options["follow"], limits, digests
-    )
+    replica = ReplicaConfig(model, options["name"], options["device"], options["engine"], options["follow"], limits, digests)
     deployment = Deployment(options["replicas"], options["cpus_per_replica"], options["gpus_per_replica"])
     serve(load_settings(), replica, deployment, door)

@@ -96,7 +96,7 @@ def encode_map(anomaly_map: np.ndarray) -> MapAnswer:
 
 
 def _draw(model: ServedModel, predicted: Predicted) -> str | None:
-    """The overlay that ``adjobs predict`` writes; without an anomaly map, the image beside itself."""
+    """The overlay that ``adjobs predict`` writes; without an anomaly map, the image alone."""
     from adjobs.inference.overlay import draw_overlay
 
     image, prediction = predicted
@@ -104,8 +104,7 @@ def _draw(model: ServedModel, predicted: Predicted) -> str | None:
         return None
     manifest = model.detector.manifest
     if prediction.anomaly_map is None:
-        twice = np.asarray(image.shrunk.convert("RGB"))
-        return _png(Image.fromarray(np.concatenate([twice, twice], axis=1)))
+        return _png(image.shrunk)
     threshold = prediction.threshold if model.info.pixel_threshold is None else model.info.pixel_threshold
     floor = manifest.map_floor or 0.0
     return _png(draw_overlay(image.shrunk, prediction.anomaly_map, floor, threshold, prediction.region_mask))

@@ -82,10 +82,19 @@ class ModelSource:
         load: that function, with its other arguments.
         name: by which the model is called in answers; None: by its own.
         max_batch: images that may be computed at once.
+        find_run: gives the run that trained a model; None: `recorded_run`.
     """
 
-    def __init__(self, model: str, load: Callable[[str], Detector], name: str | None = None, max_batch: int = 16) -> None:
+    def __init__(
+        self,
+        model: str,
+        load: Callable[[str], Detector],
+        name: str | None = None,
+        max_batch: int = 16,
+        find_run: Callable[[str], str | None] | None = None,
+    ) -> None:
         self.model, self._load, self._name, self._max_batch = model, load, name, max_batch
+        self._find_run = find_run or recorded_run
 
     @property
     def alias(self) -> str | None:
@@ -123,7 +132,7 @@ class ModelSource:
         name, version = _name_and_version(pinned)
         pixel_threshold = None if manifest.pixel_threshold is None else manifest.pixel_threshold.value
         size, threshold = manifest.image_size, detector.threshold
-        return ModelInfo(self._name or name, version, _run_id(pinned), manifest.method, size, threshold, pixel_threshold)
+        return ModelInfo(self._name or name, version, self._find_run(pinned), manifest.method, size, threshold, pixel_threshold)
 
 
 def warm_up(detector: Detector, max_batch: int) -> tuple[int, float]:
@@ -166,8 +175,8 @@ def _name_and_version(pinned: str) -> tuple[str, int | None]:
     return (name, int(version)) if slash and version.isdecimal() else (version, None)
 
 
-def _run_id(pinned: str) -> str | None:
-    """The run that trained a model; None where nobody knows."""
+def recorded_run(pinned: str) -> str | None:
+    """The run that trained a model, as MLflow or the user's folder says; None where neither does."""
     from adjobs.tracking.runs import source_run
 
     settings = load_settings()

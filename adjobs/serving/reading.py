@@ -40,7 +40,7 @@ class WantedPredictions(NamedTuple):
 def declared_size(request: Request, limits: Limits) -> int:
     """Bytes of a body as its head says; of one without a length the most that it may have."""
     text = request.headers.get("content-length", "")
-    return int(text) if text.isdecimal() and len(text) <= 18 else limits.max_body  # noqa: PLR2004 (what 64 bits hold)
+    return int(text) if text.isdecimal() and len(text) <= 18 else limits.max_body
 
 
 async def read_predictions(request: Request, service: PredictionService) -> WantedPredictions:

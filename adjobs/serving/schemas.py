@@ -54,7 +54,7 @@ class PredictionAnswer(BaseModel):
     height: int
     warning: Annotated[str | None, Field(description="How the image differs from the training images in bit depth.")] = None
     anomaly_map: MapAnswer | None = None
-    overlay: Annotated[Base64 | None, Field(description="PNG: the image, and at its right, of equal size, its heat map.")] = None
+    overlay: Annotated[Base64 | None, Field(description="PNG: the image, and at its right its heat map if there is one.")] = None
 
 
 class PredictAnswer(BaseModel):

@@ -94,7 +94,7 @@ def parse_infer(body: bytes, header_length: str | None, limits: Limits) -> Infer
     """
     if header_length is None:
         head, binary = body, None
-    elif header_length.isdecimal() and len(header_length) < 10 and int(header_length) <= len(body):  # noqa: PLR2004
+    elif header_length.isdecimal() and len(header_length) < 10 and int(header_length) <= len(body):
         head, binary = body[: int(header_length)], body[int(header_length) :]
     else:
         raise _malformed(f"{HEADER_LENGTH} is {shown(header_length)}, the request has {len(body)} bytes")
@@ -143,8 +143,8 @@ def _read_files(tensor: InferInput, content: bytes | None, limits: Limits) -> li
 
 
 def _read_pixels(tensor: InferInput, content: bytes | None, limits: Limits) -> list[Source]:
-    shape = [1, *tensor.shape] if len(tensor.shape) == 3 else tensor.shape  # noqa: PLR2004 (height, width, channels)
-    if len(shape) != 4 or shape[3] != _CHANNELS:  # noqa: PLR2004 (one more)
+    shape = [1, *tensor.shape] if len(tensor.shape) == 3 else tensor.shape
+    if len(shape) != 4 or shape[3] != _CHANNELS:
         raise _malformed(f"input pixels: shape {tensor.shape} must be [height, width, 3] or [images, height, width, 3]")
     check_count(shape[0], limits)
     size = math.prod(shape)
