@@ -107,7 +107,8 @@ class TestInABrowser:
             tab.wait_for_text("tiles version 1")
             choose(tab, write_image(tmp_path, brightness=255))
             tab.wait_for_text("anomalous")
-            tab.wait("document.querySelector('.image.single img').naturalWidth === 384")
+            tab.wait("document.querySelector('.cut img').naturalWidth === 384")
+            assert tab.evaluate("document.querySelectorAll('figure').length") == 1
             tab.close()
 
     def test_page_waits_for_a_model_that_is_being_loaded(self, browser, tmp_path):
