@@ -40,7 +40,9 @@ class WantedPredictions(NamedTuple):
 def declared_size(request: Request, limits: Limits) -> int:
     """Bytes of a body as its head says; of one without a length the most that it may have."""
     text = request.headers.get("content-length", "")
-    return int(text) if text.isdecimal() and len(text) <= 18 else limits.max_body
+    if not text.isdecimal():
+        return limits.max_body
+    return int(text) if len(text) <= len(str(limits.max_body)) else limits.max_body + 1
 
 
 async def read_predictions(request: Request, service: PredictionService) -> WantedPredictions:
@@ -125,6 +127,11 @@ async def _chunks(request: Request, limits: Limits) -> AsyncGenerator[bytes, Non
 
 class _FormParser(MultiPartParser):
     spool_max_size = 2**40  # in memory: the body is bounded, and nothing of an image is left on a disk
+    is_complete = False
+
+    def on_end(self) -> None:
+        """The last boundary has come; a form that ends before it has lost an image."""
+        self.is_complete = True
 
 
 async def _read_form(request: Request, limits: Limits) -> WantedPredictions:
@@ -141,6 +148,8 @@ async def _read_form(request: Request, limits: Limits) -> WantedPredictions:
         raise _refuse_form(error, limits) from error
     except (KeyError, ValueError, LookupError) as error:
         raise RefusalError(400, "request", "the form cannot be read; send multipart/form-data with a boundary") from error
+    if not parser.is_complete:
+        raise RefusalError(400, "request", "the form is cut off before its last boundary; send it again")
     images, options = [], dict.fromkeys(OPTIONS, False)
     for name, value in form.multi_items():
         if name == "image" and isinstance(value, UploadFile):

@@ -100,7 +100,8 @@ class RunningDetector:
 
     def metric(self, name: str, **labels: str) -> float:
         """A figure of the server."""
-        wanted = f"adjobs_serving_{name}" + ("{" + ",".join(f'{key}="{labels[key]}"' for key in labels) + "}" if labels else "")
+        text = ",".join(f'{key}="{labels[key]}"' for key in sorted(labels))
+        wanted = f"adjobs_serving_{name}" + (f"{{{text}}}" if labels else "")
         lines = [line.rpartition(" ") for line in self.service.metrics.exposition().decode().splitlines()]
         return sum(float(value) for key, _, value in lines if key == wanted)
 
