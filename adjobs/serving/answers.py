@@ -42,6 +42,23 @@ def describe_predictions(model: type[BaseModel], *statuses: int) -> dict[int | s
     return describe(model, *_PREDICT, *statuses)
 
 
+def request_schema(model: type[BaseModel]) -> Any:
+    """The schema of a body that an endpoint reads by itself, complete in one place: FastAPI collects only those that it reads."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def resolve(node: Any) -> Any:
+        if isinstance(node, list):
+            return [resolve(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            return resolve(definitions[node["$ref"].rpartition("/")[2]])
+        return {key: resolve(value) for key, value in node.items()}
+
+    return resolve(schema)
+
+
 def json_answer(answer: BaseModel, status: int = 200) -> JSONResponse:
     """An answer in JSON."""
     return JSONResponse(answer.model_dump(mode="json"), status)

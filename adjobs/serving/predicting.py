@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
-from adjobs.serving.answers import describe_predictions, json_answer, predict_answer
+from adjobs.serving.answers import describe_predictions, json_answer, predict_answer, request_schema
 from adjobs.serving.limits import RefusalError
 from adjobs.serving.reading import WantedPredictions, declared_size, read_predictions, until_disconnect
 from adjobs.serving.schemas import PredictAnswer, PredictRequest
@@ -32,7 +32,7 @@ _BODY = {
     "required": True,
     "content": {
         "multipart/form-data": {"schema": _FORM},
-        "application/json": {"schema": PredictRequest.model_json_schema()},
+        "application/json": {"schema": request_schema(PredictRequest)},
     },
 }
 

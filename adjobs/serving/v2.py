@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from adjobs.errors import shown
-from adjobs.serving.answers import describe, describe_predictions, json_answer
+from adjobs.serving.answers import describe, describe_predictions, json_answer, request_schema
 from adjobs.serving.limits import RefusalError
 from adjobs.serving.models import ModelInfo, ServedModel
 from adjobs.serving.predicting import exchange
@@ -33,7 +33,7 @@ from adjobs.version import __version__
 _BODY = {
     "required": True,
     "content": {
-        "application/json": {"schema": InferRequest.model_json_schema(ref_template="#/components/schemas/{model}")},
+        "application/json": {"schema": request_schema(InferRequest)},
         "application/octet-stream": {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}},
     },
 }
