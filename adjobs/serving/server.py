@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Sequence
 
@@ -13,6 +14,9 @@ from adjobs.web.door import Door, RunningServer
 
 DRAIN_SECONDS = 9.0
 """In which requests that have come must be answered when the process is asked to stop."""
+
+SWITCH_SECONDS = 0.0005
+"""After which a thread that computes lets another go on: Python's 5 ms would be felt by each request while a model is loaded."""
 
 MAX_CONNECTIONS = 1000
 KEEP_ALIVE_SECONDS = 30
@@ -49,6 +53,7 @@ def serve(service: PredictionService, door: Door, key_digests: Sequence[str] = (
     server = RunningServer(
         make_app(service, key_digests), door, limit_concurrency=MAX_CONNECTIONS, timeout_keep_alive=KEEP_ALIVE_SECONDS
     )
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         server.start()
         service.load()
