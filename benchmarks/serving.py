@@ -184,7 +184,7 @@ def main(arguments: argparse.Namespace) -> None:
         store = register(arguments.model, Path(folder))
         server = Server(Path(folder), ["--engine", arguments.engine])
         try:
-            rows, lines = measure(server, store, arguments, images, lambda *work: pool.submit(*work))
+            rows, lines = measure(server, store, arguments, images, pool.submit)
         finally:
             if server.is_running():
                 status = server.stop()
@@ -238,8 +238,8 @@ def measure(
     load = sending.result()
     rows.append(row(f"{RETRYING_CLIENTS} clients that try again, kill -9", None, load))
     lines.append(
-        f"Killed after {SHARE_KILLED * 5:.1f} s, ready again {server.start_seconds:.1f} s later: {load.statuses[200]} of {count} images "
-        f"predicted, the longest wait {load.longest_wait:.1f} s."
+        f"Killed after {SHARE_KILLED * 5:.1f} s, ready again {server.start_seconds:.1f} s later: {load.statuses[200]} of {count} "
+        f"images predicted, the longest wait {load.longest_wait:.1f} s."
     )
     return rows, lines
 

@@ -146,11 +146,16 @@ def _check_address(door: Door) -> None:
 
 def _status_message() -> str:
     """Why the replicas do not start, as Ray Serve says it; "" if it does not."""
-    from ray import serve as ray_serve
-
     try:
-        application = ray_serve.status().applications[APPLICATION]
+        application = _applications()[APPLICATION]
     except Exception:  # there is none, or Ray is gone
         return ""
     messages = [application.message, *(each.message for each in application.deployments.values())]
     return next((one_line(ValueError(message)) for message in messages if message), "")
+
+
+def _applications() -> dict[str, Any]:
+    """What Ray Serve runs, by name."""
+    from ray import serve as ray_serve
+
+    return dict(ray_serve.status().applications)

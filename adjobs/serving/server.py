@@ -60,9 +60,14 @@ def serve(service: PredictionService, door: Door, key_digests: Sequence[str] = (
         current = service.model.current
         log.info("%s answers at %s", current and current.info, door.url)
         while server.is_alive():
-            time.sleep(0.2)
+            _pause()
         raise ServerError("the HTTP server has ended; the log above says why")
     finally:
         service.drain()
         server.stop(DRAIN_SECONDS)
         service.close()
+
+
+def _pause() -> None:
+    """Between two looks at the server; a signal ends it."""
+    time.sleep(0.2)
