@@ -184,7 +184,7 @@ def main(arguments: argparse.Namespace) -> None:
         store = register(arguments.model, Path(folder))
         server = Server(Path(folder), ["--engine", arguments.engine])
         try:
-            rows, lines = measure(server, store, arguments, images, pool.submit)
+            rows, lines = run_loads(server, store, arguments, images, pool.submit)
         finally:
             if server.is_running():
                 status = server.stop()
@@ -193,7 +193,7 @@ def main(arguments: argparse.Namespace) -> None:
     write_result(arguments.name, "A server under load", about, [sizes, table(HEAD, rows), *lines])
 
 
-def measure(
+def run_loads(
     server: Server,
     store: ModelStore,
     arguments: argparse.Namespace,

@@ -112,13 +112,13 @@ def send_until_answered(port: int, images: Sequence[bytes], count: int, connecti
     bodies = [form(image) for image in images]
 
     def work(index: int, client: Client, load: Load, lock: threading.Lock) -> None:
-        began_at = time.perf_counter()
+        started_at = time.perf_counter()
         while True:
             answer = client.post(bodies[index % len(bodies)])
-            _record(load, lock, answer, began_at)
+            _record(load, lock, answer, started_at)
             if answer[0] == 200:
                 with lock:
-                    load.longest_wait = max(load.longest_wait, time.perf_counter() - began_at)
+                    load.longest_wait = max(load.longest_wait, time.perf_counter() - started_at)
                 return
             time.sleep(float(answer[1] or RETRY_SECONDS))
 

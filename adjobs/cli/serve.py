@@ -89,12 +89,12 @@ def command(model: str, **options: Any) -> VerbResult:
         max_batch=options["max_batch"],
         timeout=options["timeout"],
     )
-    run = _serve_by_ray if options["backend"] == "ray" else _serve_here
+    run = _serve_by_ray if options["backend"] == "ray" else _serve_locally
     run(model, options, limits, door, digests)
     return {"stopped": True}, "stopped"
 
 
-def _serve_here(model: str, options: dict[str, Any], limits: Any, door: Any, digests: tuple[str, ...]) -> None:
+def _serve_locally(model: str, options: dict[str, Any], limits: Any, door: Any, digests: tuple[str, ...]) -> None:
     from adjobs.api import load_detector
     from adjobs.serving.models import ModelSource
     from adjobs.serving.server import serve

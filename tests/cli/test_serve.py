@@ -73,6 +73,6 @@ def test_serve_options_that_cannot_be_are_one_line(served, options, message):
     assert served == []
 
 
-def test_serve_other_machines_without_a_key_if_it_is_said(served):
+def test_serve_other_machines_without_a_key_on_request(served):
     assert run("line", "--host", "0.0.0.0", "--without-key").exit_code == 0
     assert served[0][1].host == "0.0.0.0"

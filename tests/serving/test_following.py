@@ -71,7 +71,7 @@ def test_alias_that_is_moved_is_followed(server, registry):
     assert text.count("adjobs_serving_model_info{") == 1
 
 
-def test_request_that_began_before_keeps_its_model_and_the_old_one_is_then_freed(server, registry):
+def test_request_that_started_before_keeps_its_model_and_the_old_one_is_then_freed(server, registry):
     old = registry.detectors.pop(1)
     old.may_predict.clear()
     with ThreadPoolExecutor(1) as pool:

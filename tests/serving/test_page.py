@@ -83,7 +83,7 @@ class TestInABrowser:
         assert tab.evaluate("document.title") == "adjobs detector"
         tab.close()
 
-    def test_key_is_asked_for_and_the_image_is_then_predicted(self, browser, tmp_path):
+    def test_key_is_requested_and_the_image_is_then_predicted(self, browser, tmp_path):
         with RunningDetector(keys=[digest(KEY)]) as server:
             server.load()
             tab = browser.open(f"{server.url}/")

@@ -41,7 +41,7 @@ class Stop(BaseException):
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.7", "::"])
-def test_check_door_another_host_without_a_key_is_refused_unless_it_was_said(host):
+def test_check_door_another_host_without_a_key_is_refused_unless_requested(host):
     with pytest.raises(ServerError, match=rf"--host {host} lets other machines in, and there is no key; give --api-key-file"):
         check_door(Door(host, 1), [], without_key=False)
     check_door(Door(host, 1), [], without_key=True)

@@ -12,7 +12,7 @@ from adjobs.serving.limits import Limits
 from tests.helpers.serving import HeldDetector, RunningDetector, draw_png, wait_until
 
 
-def test_requests_before_the_model_is_ready_are_told_when_to_come_again():
+def test_requests_before_the_model_is_ready_are_refused_with_a_time():
     with RunningDetector() as server:
         assert server.get("/healthz").json()["status"] == "ok"
         assert (server.get("/readyz").status_code, server.get("/v2/health/ready").status_code) == (503, 503)

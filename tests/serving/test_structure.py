@@ -32,7 +32,7 @@ def test_find_excess_photographs_have_none(kind):
         (b"II" + struct.pack("<HHHQQQ", 43, 8, 0, 16, 0, 16), "has more than 64 pages"),  # the same with addresses of 64 bits
     ],
 )
-def test_find_excess_names_what_there_is_too_much_of(content, excess):
+def test_find_excess_names_the_excess(content, excess):
     assert find_excess(content) == excess
 
 
