@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -39,12 +40,12 @@ from adjobs.registry.models import ModelStore
 from adjobs.tracking.client import connect
 from adjobs.tracking.experiments import experiment_id
 from adjobs.tracking.layout import RunRef
-from adjobs.tracking.logged_model import log_model
+from adjobs.tracking.logged_model import ARTIFACT, log_model
 from adjobs.tracking.runs import detector_folder
 
 NAME = "served"
 IMAGES = 64
-CONNECTIONS = 200
+CONNECTIONS = 400  # more than the server's queue
 CLIENTS = 8  # that measure what the server can do
 CAPACITY_SECONDS = 20
 RECOVERY_SECONDS = 10
@@ -113,8 +114,7 @@ def register(model: str, home: Path) -> ModelStore:
         client = connect(uri)
         manifest = read_manifest(folder)
         for factor in (1.0, 1.01):
-            copy = home / f"detector-{factor}"
-            subprocess.run(["cp", "-r", str(folder), str(copy)], check=True)
+            copy = Path(shutil.copytree(folder, home / str(factor) / ARTIFACT))
             threshold = replace(manifest.threshold, value=manifest.threshold.value * factor)
             write_manifest(copy, manifest.model_copy(update={"threshold": threshold}))
             run = client.create_run(experiment_id(client, uri, "serving"))

@@ -101,8 +101,9 @@ def send_one_after_the_other(port: int, images: Sequence[bytes], seconds: float,
     bodies = [form(image) for image in images]
 
     def work(index: int, client: Client, load: Load, lock: threading.Lock) -> None:
-        if time.perf_counter() < stop_at:
-            _record(load, lock, client.post(bodies[index % len(bodies)]), time.perf_counter())
+        sent_at = time.perf_counter()
+        if sent_at < stop_at:
+            _record(load, lock, client.post(bodies[index % len(bodies)]), sent_at)
 
     return _in_threads(port, 10**9, connections, work, stop_at)
 

@@ -43,7 +43,7 @@ MIB = 2**20
     "--max-pixels", type=click.FloatRange(0.001, 178), default=50, show_default=True, metavar="MILLIONS", help="Of an image."
 )
 @click.option(
-    "--max-queue", type=click.IntRange(1, 10_000), default=64, show_default=True, help="Images that are in work or wait."
+    "--max-queue", type=click.IntRange(1, 10_000), default=256, show_default=True, help="Images that are in work or wait."
 )
 @click.option("--max-batch", type=click.IntRange(1, 256), default=16, show_default=True, help="Images computed at once.")
 @click.option(

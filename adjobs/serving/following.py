@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from adjobs.errors import AdjobsError, one_line
@@ -15,6 +17,10 @@ log = logging.getLogger(__name__)
 
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 10.0, 300.0
 """After which a version that could not be loaded is tried again; doubled each time."""
+
+
+NICE = 10
+"""Of the thread that loads models, which takes seconds of all processors: about a tenth of what a thread that predicts gets."""
 
 
 @dataclass
@@ -109,5 +115,15 @@ class ModelInForce:
         self.state.error = problem
 
     def _run(self) -> None:
+        _yield_to_others()
         while not self._stop.wait(self._interval):
             self.check()
+
+
+def _yield_to_others() -> None:
+    """Lower the priority of this thread, where the system has one for each. Runtimes compute with threads that they have already.
+
+    Those of OpenVINO were started with the first model; PyTorch starts some for this thread, which compute for no other.
+    """
+    with suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)

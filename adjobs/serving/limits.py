@@ -26,7 +26,7 @@ class Limits:
     max_body: int = 64 * MIB
     max_images: int = 16
     max_pixels: int = 50_000_000
-    max_queue: int = 64
+    max_queue: int = 256
     max_batch: int = 16
     timeout: float = 10.0
 
