@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ MANY = 10**9  # images: enough for an engine that pays for many to be prepared n
 SLOW_BATCH_SECONDS = 5.0
 """A batch that would take longer is not tried: whoever comes next would wait for it."""
 
-WORTHWHILE = 0.8
+ROUNDS = 3
+WORTHWHILE = 0.75
 """Time per image of a batch, in that of one image alone, from which on batches are computed."""
 
 
@@ -151,12 +153,14 @@ def warm_up(detector: Detector, max_batch: int) -> tuple[int, float]:
     smooth = np.asarray(Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC))
     detector.expect(MANY)
     _predict(detector, [noise, smooth], 2)
-    alone = min(_predict(detector, [smooth], 1) for _ in range(3))
+    times = {1: _predict(detector, [smooth], 1)}
     sizes = [size for size in (4, 16, 64, 256) if size < max_batch] + [max_batch]
-    sizes = [size for size in sizes if size > 1 and size * alone < SLOW_BATCH_SECONDS]
-    times = {1: alone} | {size: min(_predict(detector, [smooth, noise], size) for _ in range(2)) for size in sizes}
+    sizes = [1, *(size for size in sizes if size > 1 and size * times[1] < SLOW_BATCH_SECONDS)]
+    for _ in range(ROUNDS):  # of all sizes, since what else the machine does comes and goes
+        for size in sizes:
+            times[size] = min(_predict(detector, [smooth, noise], size), times.get(size, math.inf))
     best = min(times, key=lambda size: times[size])
-    chosen = best if times[best] < WORTHWHILE * alone else 1
+    chosen = best if times[best] < WORTHWHILE * times[1] else 1
     return chosen, times[chosen]
 
 
