@@ -66,11 +66,11 @@ MIB = 2**20
 @click.option("--gpus-per-replica", type=click.FloatRange(0), default=0.0, show_default=True, help="With --backend ray.")
 @verb
 def command(model: str, **options: Any) -> VerbResult:
-    """Answer requests for predictions over HTTP, until it is stopped.
+    """Answer over HTTP: images in, decisions out.
 
-    MODEL_OR_ALIAS is a run id, models:/name/version, models:/m-…, a folder that holds a detector, or models:/name@champion, which
-    is followed: when the alias is moved, the new version is loaded and put in force without refusing a request. A page for a
-    browser is at /, the description of the interface at /docs.
+    It runs until it is stopped. MODEL_OR_ALIAS is a run id, models:/name/version, models:/m-…, a folder that holds a detector, or
+    models:/name@champion, which is followed: when the alias is moved, the new version is loaded and put in force without
+    refusing a request. A page for a browser is at /, the description of the interface at /docs.
     """
     from adjobs.serving.limits import Limits
     from adjobs.serving.server import check_door

@@ -6,6 +6,7 @@ import logging
 import ssl
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +81,11 @@ class RunningServer:
                 **options,
             )
         )
-        self._thread = threading.Thread(target=self._server.run, daemon=True, name="http")
+        self._thread = threading.Thread(target=self._run, daemon=True, name="http")
+
+    def _run(self) -> None:
+        with suppress(SystemExit):  # of uvicorn, when the port is taken; `start` raises what says so
+            self._server.run()
 
     def start(self) -> None:
         """Start, and wait until it listens.
