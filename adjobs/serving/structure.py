@@ -14,8 +14,8 @@ MAX_SEGMENTS = 10_000
 MAX_PAGES = 64
 """Of a TIFF."""
 
-MAX_SCANS = 200
-"""Of a JPEG."""
+MAX_SCANS = 30
+"""Of a JPEG; progressive ones have about ten."""
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 _START_OF_SCAN = 0xDA

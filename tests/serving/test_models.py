@@ -10,7 +10,7 @@ from adjobs.errors import TrackingError
 from adjobs.inference.detector_folder import write_manifest
 from adjobs.serving import models
 from adjobs.serving.models import ModelSource, recorded_run, warm_up
-from tests.helpers.detectors import brightness_detector, make_manifest
+from tests.helpers.detectors import make_manifest
 from tests.helpers.registry import store  # noqa: F401 (a fixture)
 from tests.helpers.serving import HeldDetector
 
@@ -58,7 +58,7 @@ def test_warm_up_one_at_a_time_tries_no_batch():
 def test_alias_is_resolved_and_followed(store, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
     monkeypatch.setenv("ADJOBS_HOME", str(tmp_path / "home"))
-    source = ModelSource("models:/line-3@champion", lambda pinned: brightness_detector())
+    source = ModelSource("models:/line-3@champion", lambda pinned: HeldDetector())
     with pytest.raises(TrackingError, match="champion"):
         source.resolve()
     store.set_alias("line-3", "champion", 3)
@@ -78,9 +78,9 @@ def test_alias_is_resolved_and_followed(store, tmp_path, monkeypatch):  # noqa: 
     ],
 )
 def test_load_names_the_model(pinned, name, version):
-    info = ModelSource(pinned, lambda model: brightness_detector(), find_run=lambda model: "run").load(pinned).info
+    info = ModelSource(pinned, lambda model: HeldDetector(), find_run=lambda model: "run").load(pinned).info
     assert (info.name, info.version, info.run_id) == (name, version, "run")
-    given = ModelSource(pinned, lambda model: brightness_detector(), "cells", find_run=lambda model: None).load(pinned).info
+    given = ModelSource(pinned, lambda model: HeldDetector(), "cells", find_run=lambda model: None).load(pinned).info
     assert given.name == "cells"
 
 
@@ -89,7 +89,7 @@ def test_folder_is_called_by_its_last_name_and_has_no_run(tmp_path, monkeypatch)
     folder.mkdir()
     write_manifest(folder, make_manifest())
     monkeypatch.setenv("ADJOBS_HOME", str(tmp_path / "home"))
-    info = ModelSource(f"{folder}/", lambda model: brightness_detector()).load(f"{folder}/").info
+    info = ModelSource(f"{folder}/", lambda model: HeldDetector()).load(f"{folder}/").info
     assert (info.name, info.version, info.run_id, recorded_run(str(folder))) == ("cells", None, None, None)
 
 

@@ -25,8 +25,7 @@ from adjobs.serving.app import make_app
 from adjobs.serving.limits import Limits
 from adjobs.serving.models import ModelSource
 from adjobs.serving.service import PredictionService
-from tests.helpers.detectors import brightness_detector
-from tests.helpers.serving import draw_png
+from tests.helpers.serving import HeldDetector, draw_png
 
 LEAKS = re.compile(r"Traceback|File \"|/(?:home|tmp|usr|root|etc)/|0x[0-9a-f]{6}|\.py\b")
 
@@ -44,7 +43,7 @@ CHECKS = [
     answers_without_leaks,
 ]
 GENERATED = settings(
-    max_examples=40,
+    max_examples=20,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
@@ -55,7 +54,7 @@ GENERATED = settings(
 
 @pytest.fixture(scope="module")
 def app() -> Iterator[FastAPI]:
-    source = ModelSource("models:/tiles/1", lambda model: brightness_detector(), find_run=lambda pinned: None)
+    source = ModelSource("models:/tiles/1", lambda model: HeldDetector(), find_run=lambda pinned: None)
     service = PredictionService(source, Limits(max_body=100_000))
     service.load()
     yield make_app(service)
@@ -91,7 +90,7 @@ def test_described_requests_are_answered_as_described(app, mode):
         for path in ("GET /v2/models/{name}", "POST /v1/predict", "POST /v2/models/{name}/infer"):
             assert statuses[path, 200] > 3, path
     else:
-        assert sum(count for (path, status), count in statuses.items() if path.endswith("/infer") and status != 404) > 10
+        assert sum(count for (path, status), count in statuses.items() if path.endswith("/infer") and status != 404) > 5
 
 
 def change(case: schemathesis.Case, variant: int, mode: GenerationMode) -> None:

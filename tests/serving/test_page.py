@@ -10,7 +10,7 @@ from adjobs.web.key_file import digest
 from adjobs.web.page import content_security_policy
 from tests.helpers.browser import CHROMIUM, Browser, Tab, running_browser
 from tests.helpers.detectors import brightness_detector
-from tests.helpers.serving import RunningDetector, write_image
+from tests.helpers.serving import HeldDetector, RunningDetector, write_image
 
 in_a_browser = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs chromium or google-chrome")]
 KEY = "k" * 40
@@ -101,7 +101,7 @@ class TestInABrowser:
             tab.close()
 
     def test_method_without_anomaly_maps_shows_the_image_alone(self, browser, tmp_path):
-        with RunningDetector(lambda model: brightness_detector(gives_map=False, pixel=None)) as server:
+        with RunningDetector(lambda model: HeldDetector(brightness_detector(gives_map=False, pixel=None))) as server:
             server.load()
             tab = browser.open(f"{server.url}/")
             tab.wait_for_text("tiles version 1")

@@ -25,7 +25,7 @@ def test_find_excess_photographs_have_none(kind):
         (SIGNATURE + png_chunk(b"tEXt", b"") * 10_001, "has more than 10,000 chunks"),
         (b"\xff\xd8" + struct.pack(">HH", 0xFFE1, 2) * 10_001, "has more than 10,000 markers"),
         (b"\xff\xd8" + b"\xff" * 50_000, "has more than 10,000 markers"),
-        (b"\xff\xd8" + struct.pack(">HH", 0xFFDA, 2) * 201, "has more than 200 scans"),
+        (b"\xff\xd8" + struct.pack(">HH", 0xFFDA, 2) * 31, "has more than 30 scans"),
         (encode_tiff(*[np.zeros((1, 1), np.uint8)] * 65), "has more than 64 pages"),
         (encode_tiff(*[np.zeros((1, 1), np.uint8)] * 65, order=">"), "has more than 64 pages"),
         (b"II" + struct.pack("<HIHI", 42, 8, 0, 8), "has more than 64 pages"),  # a page that is its own successor

@@ -19,7 +19,7 @@ from adjobs.inference.detector import Detector
 from adjobs.serving.limits import Limits
 from adjobs.web.key_file import digest
 from tests.helpers.detectors import brightness_detector
-from tests.helpers.serving import RunningDetector, draw_png
+from tests.helpers.serving import HeldDetector, RunningDetector, draw_png
 
 IMAGES = [draw_png(255), draw_png(60), draw_png(230, size=(50, 40))]
 
@@ -152,7 +152,7 @@ def test_key_is_sent_as_a_header():
 
 
 def test_method_without_anomaly_maps_has_no_such_output():
-    with RunningDetector(lambda model: brightness_detector(gives_map=False, pixel=None)) as server:
+    with RunningDetector(lambda model: HeldDetector(brightness_detector(gives_map=False, pixel=None))) as server:
         server.load()
         outputs = server.get("/v2/models/tiles").json()["outputs"]
         assert [output["name"] for output in outputs] == ["score", "decision", "threshold", "regions"]
