@@ -63,7 +63,7 @@ class TestInABrowser:
 
     def test_page_with_the_keyboard_chooses_and_marks_a_region(self, server, browser, tmp_path):
         tab = browser.open(f"{server.url}/")
-        tab.wait("document.activeElement.id === 'files'")
+        tab.wait("document.activeElement?.id === 'files'")
         choose(tab, write_image(tmp_path, brightness=255))
         tab.wait_for_text("Regions, in pixels")
         tab.press("Tab")
