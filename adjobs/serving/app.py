@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, PlainTextResponse
 
+from adjobs.errors import ServerError
 from adjobs.serving.access import Gate
 from adjobs.serving.answers import add_errors, describe, json_answer
 from adjobs.serving.metrics import CONTENT_TYPE
@@ -25,7 +27,12 @@ def make_app(service: PredictionService, key_digests: Sequence[str] = ()) -> Fas
         service: that predicts.
         key_digests: of the keys of which a request must send one, from :func:`adjobs.web.key_file.read_digests`; none: everybody
             is answered.
+
+    Raises:
+        ServerError: a package that reads forms is missing.
     """
+    if importlib.util.find_spec("python_multipart") is None:  # needed at the first form; better now
+        raise ServerError("forms need the package python-multipart, which is not installed; run: pip install 'adjobs[serve]'")
     app = FastAPI(title="adjobs detector", version=__version__, docs_url=None, redoc_url=None)
     app.add_middleware(Gate, key_digests=key_digests, metrics=service.metrics)
     add_errors(app, service.metrics)
