@@ -23,7 +23,7 @@ KEY = "k" * 40
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Using extra keyword arguments:DeprecationWarning")  # Ray's own
-def test_replicas_of_a_local_ray_answer_as_one_server(own_home, tmp_path):
+def test_replica_on_a_local_ray_answers_as_the_server_does(own_home, tmp_path):
     """One Ray for all that needs one: it takes longest to start."""
     folder = tmp_path / "cells"
     save(folder, tiny_method("cdo"), make_manifest("cdo", small_params("cdo"), pixel=0.5))
@@ -32,7 +32,7 @@ def test_replicas_of_a_local_ray_answer_as_one_server(own_home, tmp_path):
         door = Door("127.0.0.1", free.getsockname()[1])
     config = ReplicaConfig(str(folder), engine="torch", key_digests=(digest(KEY),))
     with connected(Settings.from_env({"ADJOBS_HOME": str(own_home)})):
-        url = deploy(config, Deployment(replicas=2, cpus=0.5), door)
+        url = deploy(config, Deployment(replicas=1, cpus=0.5), door)
         headers = {"Authorization": f"Bearer {KEY}"}
         assert requests.get(f"{url}/readyz", timeout=20).json() == {"status": "ready", "model": "cells", "following": None}
         answer = requests.post(f"{url}/v1/predict", files={"image": draw_png()}, headers=headers, timeout=30)
