@@ -76,6 +76,10 @@ class LabelStudioUnavailableError(LabelStudioError):
     """Label Studio does not answer, or cannot answer now; a later request may succeed."""
 
 
+class ServerError(AdjobsError):
+    """A service cannot answer: its port, its certificate or the file with its keys cannot be used."""
+
+
 class SupersededError(AdjobsError):
     """A later attempt of the same job has begun, and this one must write nothing more."""
 

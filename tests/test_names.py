@@ -32,7 +32,10 @@ FORBIDDEN = {
 
 # Words of other libraries.
 ALLOWED_ATTRIBUTES = {"begin", "parts", "tell"}  # SQLAlchemy, pathlib, Optuna
-ALLOWED_NAMES = {"BAD_REQUEST", "FileNotFoundError", "PackageNotFoundError"}
+ALLOWED_NAMES = {
+    *("BAD_REQUEST", "FileNotFoundError", "PackageNotFoundError"),
+    *("MultiPartException", "MultiPartParser", "max_part_size"),  # Starlette
+}
 
 
 def identifiers(path: Path) -> Iterator[tuple[int, str, bool]]:

@@ -35,6 +35,7 @@ ELSEWHERE = {
     "adjobs drift RUN images/": "tests/cli/test_drift.py; eleven images cannot tell",
     "adjobs retrain retrain.yaml": "tests/retraining/test_kills.py",
     "adjobs label suggest RUN images/ --out tasks.json": "tests/labelling and tests/cli/test_label.py; these images are labelled",
+    "adjobs serve RUN": "tests/serving/test_server.py; it runs until it is stopped",
     "adjobs up": "tests/integration/conftest.py",
     "adjobs status": "tests/integration/test_stack.py",
     "adjobs down": "tests/integration/conftest.py",

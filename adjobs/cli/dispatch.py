@@ -43,8 +43,9 @@ def command(**options: Any) -> tuple[dict[str, Any], str]:
     """
     from adjobs.config.environment import load_settings
     from adjobs.queue.dispatcher import Limits
-    from adjobs.queue.service import Door, serve
+    from adjobs.queue.service import serve
     from adjobs.training.resources import Growth
+    from adjobs.web.door import Door
 
     largest, max_nodes = options["largest_node"], options["max_nodes"]
     if (largest is None) != (max_nodes is None):

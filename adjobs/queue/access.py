@@ -20,9 +20,13 @@ from adjobs.queue import tokens
 from adjobs.queue.answers import RETRY_SECONDS
 from adjobs.queue.client import MAX_BODY
 from adjobs.queue.packing import MAX_ARCHIVE
-from adjobs.queue.rates import FAILURES_AT_ONCE, FAILURES_PER_SECOND, REQUESTS_AT_ONCE, REQUESTS_PER_SECOND, TokenBuckets
 from adjobs.queue.store import JobStore
 from adjobs.queue.tokens import Identity, Role
+from adjobs.web.buckets import FAILURES_AT_ONCE, FAILURES_PER_SECOND, TokenBuckets
+from adjobs.web.key_file import digest as digest_of
+
+REQUESTS_PER_SECOND, REQUESTS_AT_ONCE = 200.0, 2000
+"""Of one token, on average and in a burst."""
 
 TOKEN_SECONDS = 2.0
 """For which the tokens are not read again: one that is revoked is refused after them."""
@@ -90,7 +94,7 @@ class Gate:
         return None
 
     async def _identify(self, token: str, address: str) -> Identity | Refusal:
-        digest = tokens.digest(token)
+        digest = digest_of(token)
         try:
             if self._known_until <= self._clock():
                 await self._read_tokens()

@@ -6,23 +6,17 @@ import gc
 import logging
 import os
 import socket
-import ssl
 import sys
 import threading
 import time
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-import uvicorn
-from fastapi import FastAPI
 
 from adjobs import methods
 from adjobs.config import resolve
 from adjobs.config.environment import load_settings
 from adjobs.config.settings import Settings
-from adjobs.errors import QueueError, one_line
-from adjobs.http import LOOPBACK
+from adjobs.errors import QueueError
 from adjobs.queue import tokens
 from adjobs.queue.admission import Admission
 from adjobs.queue.archives import Archives
@@ -30,7 +24,6 @@ from adjobs.queue.dispatcher import Dispatcher, Limits
 from adjobs.queue.folder import JobFolder
 from adjobs.queue.heartbeat import Heartbeat
 from adjobs.queue.page import link_base
-from adjobs.queue.rates import TimedProtocol
 from adjobs.queue.ray_jobs import RayJobs
 from adjobs.queue.run_closer import RunCloser
 from adjobs.queue.scheduler import Scheduler
@@ -38,6 +31,8 @@ from adjobs.queue.schedules import Schedules
 from adjobs.queue.server import ServerOptions, make_app
 from adjobs.queue.store import JobStore
 from adjobs.training.resources import GROWTH_VARIABLE, Growth
+from adjobs.web.door import Door, RunningServer
+from adjobs.web.key_file import MIN_LENGTH
 
 POLL_SECONDS = 1.0
 SWITCH_SECONDS = 0.0005
@@ -55,38 +50,14 @@ def open_store(settings: Settings | None = None) -> JobStore:
     return JobStore((settings or load_settings()).queue.database)
 
 
-@dataclass(frozen=True)
-class Door:
-    """Where the queue answers: address, port, and the files of its certificate and key; None for plain HTTP."""
-
-    host: str
-    port: int
-    tls_cert: str | None = None
-    tls_key: str | None = None
-
-    @property
-    def scheme(self) -> str:
-        """Of its address."""
-        return "http" if self.tls_cert is None else "https"
-
-    def check(self) -> None:
-        """Raise QueueError if the certificate cannot be used; warn if tokens would come unencrypted."""
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise QueueError("--tls-cert and --tls-key belong together; give both or none")
-        if self.tls_cert is not None and self.tls_key is not None:
-            _check_certificate(self.tls_cert, self.tls_key)
-        elif self.host not in LOOPBACK:
-            action = "give --tls-cert and --tls-key, or let a proxy with TLS answer"
-            log.warning("tokens come to %s:%d unencrypted; %s", self.host, self.port, action)
-
-
 def serve(settings: Settings, door: Door, limits: Limits, growth: Growth | None = None) -> None:
     """Dispatch jobs and answer clients, until the process is asked to stop.
 
     Any error ends it: what it did is in the database, and whatever started it starts it again.
 
     Raises:
-        QueueError: no cluster is known, the port is taken, or the database fails.
+        QueueError: no cluster is known, or the database fails.
+        ServerError: the port is taken, or the certificate cannot be used.
     """
     if settings.queue.ray_dashboard is None:
         raise QueueError("no Ray cluster is known; set RAY_API_SERVER_ADDRESS to its dashboard, or start one with 'adjobs up'")
@@ -103,23 +74,20 @@ def serve(settings: Settings, door: Door, limits: Limits, growth: Growth | None 
     dispatcher = Dispatcher(name, store, cluster, lambda job: JobFolder.open(settings.artifacts, job), limits, environment)
     scheduler = Scheduler(Schedules(store), Admission(cluster, growth))
     _prepare_for_speed()
-    server = _make_server(app, door)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
+    server = RunningServer(app, door, limit_concurrency=200, timeout_keep_alive=10)
     closer = RunCloser(settings.tracking_uri, store, os.environ)
-    threading.Thread(target=closer.run, args=[lambda: not thread.is_alive()], daemon=True).start()
     try:
-        _wait_until_started(server, thread, door)
-        log.info("the queue answers at %s://%s:%d, %d slots", door.scheme, door.host, door.port, limits.slots)
-        dispatcher.run(POLL_SECONDS, partial(_should_stop, thread, heartbeat), scheduler.step)
+        server.start()
+        threading.Thread(target=closer.run, args=[lambda: not server.is_alive()], daemon=True).start()
+        log.info("the queue answers at %s, %d slots", door.url, limits.slots)
+        dispatcher.run(POLL_SECONDS, partial(_should_stop, server, heartbeat), scheduler.step)
         raise QueueError("the queue's HTTP interface has ended; the log above says why")
     finally:
-        server.should_exit = True
-        thread.join(10)
+        server.stop(10)
         store.close()
 
 
-def _should_stop(server: threading.Thread, heartbeat: Heartbeat) -> bool:
+def _should_stop(server: RunningServer, heartbeat: Heartbeat) -> bool:
     """Asked by the dispatcher after each step."""
     heartbeat.beat()
     return not server.is_alive()
@@ -132,38 +100,6 @@ def _prepare_for_speed() -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
     gc.freeze()  # all that was imported stays: to search it for garbage takes a quarter of a second, in which nobody is answered
-
-
-def _make_server(app: FastAPI, door: Door) -> uvicorn.Server:
-    config = uvicorn.Config(
-        app,
-        host=door.host,
-        port=door.port,
-        log_level="warning",
-        access_log=False,
-        http=TimedProtocol,
-        ssl_certfile=door.tls_cert,
-        ssl_keyfile=door.tls_key,
-        limit_concurrency=200,
-        timeout_keep_alive=10,
-    )
-    return uvicorn.Server(config)
-
-
-def _check_certificate(cert: str, key: str) -> None:
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")  # never asked for on the terminal
-    except OSError as error:  # ssl.SSLError is one
-        action = "give a certificate and its private key, without a password, as PEM files"
-        raise QueueError(f"--tls-cert {cert}, --tls-key {key}: cannot be used ({one_line(error)}); {action}") from error
-
-
-def _wait_until_started(server: uvicorn.Server, thread: threading.Thread, door: Door) -> None:
-    while not server.started:
-        if not thread.is_alive():
-            problem = f"the queue cannot answer at {door.host}:{door.port}"
-            raise QueueError(f"{problem}; is the port taken? Choose another with --port")
-        time.sleep(0.05)
 
 
 def _ray_token() -> str | None:
@@ -179,8 +115,8 @@ def _register_local_token(store: JobStore, path: Path | None) -> None:
         token, owner = path.read_text().strip(), _owner(path)
     except (OSError, UnicodeDecodeError) as error:
         raise QueueError(f"{path}: cannot be read ({error}); correct ADJOBS_QUEUE_TOKEN_PATH") from error
-    if len(token) < tokens.MIN_LENGTH:
-        problem = f"holds a token of {len(token)} characters, {tokens.MIN_LENGTH} are needed"
+    if len(token) < MIN_LENGTH:
+        problem = f"holds a token of {len(token)} characters, {MIN_LENGTH} are needed"
         raise QueueError(f"{path}: {problem}; make one with 'adjobs token create', or correct ADJOBS_QUEUE_TOKEN_PATH")
     with store.transaction() as connection:
         tokens.register(connection, token, owner, tokens.Role.ADMIN, time.time())

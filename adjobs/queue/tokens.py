@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
 from enum import StrEnum
@@ -12,12 +11,9 @@ import sqlalchemy as sa
 
 from adjobs.errors import QueueError
 from adjobs.queue.schema import tokens
+from adjobs.web.key_file import digest
 
 _USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
-
-
-MIN_LENGTH = 32
-"""Characters of a token that was made elsewhere; those of a file that is not a token are fewer, or none."""
 
 
 class Role(StrEnum):
@@ -95,8 +91,3 @@ def identities(connection: sa.Connection) -> dict[str, Identity]:
     """Whose each token is, by its digest."""
     rows = connection.execute(sa.select(tokens.c.digest, tokens.c.user, tokens.c.role))
     return {row.digest: Identity(row.user, Role(row.role)) for row in rows}
-
-
-def digest(token: str) -> str:
-    """What is stored of a token. Sha256 is enough: tokens are random, and long enough that guessing them is hopeless."""
-    return hashlib.sha256(token.encode()).hexdigest()

@@ -6,8 +6,8 @@ from click.testing import CliRunner
 from adjobs.cli import dispatch
 from adjobs.queue import service
 from adjobs.queue.dispatcher import Limits
-from adjobs.queue.service import Door
 from adjobs.training.resources import Growth
+from adjobs.web.door import Door
 
 
 @pytest.fixture

@@ -20,13 +20,13 @@ from adjobs.queue.client import QueueClient
 from adjobs.queue.dispatcher import Dispatcher, Limits
 from adjobs.queue.folder import JobFolder
 from adjobs.queue.heartbeat import Heartbeat
-from adjobs.queue.rates import TimedProtocol
 from adjobs.queue.ray_jobs import ForeignJob, RayJob, RayStatus, Versions
 from adjobs.queue.records import NewJob, QueuedJob
 from adjobs.queue.server import ServerOptions, make_app
 from adjobs.queue.store import JobStore
 from adjobs.queue.tokens import Role
 from adjobs.storage import open_store
+from adjobs.web.timed_protocol import TimedProtocol
 from tests.helpers.drawing import draw_folder
 
 

@@ -8,11 +8,11 @@ from urllib.request import urlopen
 
 import pytest
 
-from adjobs.queue.page import content_security_policy
 from adjobs.queue.ray_jobs import ForeignJob, RayStatus
 from adjobs.queue.records import NewJob
 from adjobs.queue.states import JobState
 from adjobs.queue.tokens import Role
+from adjobs.web.page import content_security_policy
 from tests.helpers.browser import CHROMIUM, Browser, Tab, running_browser
 from tests.helpers.queue import RunningQueue
 from tests.helpers.schedules import empty_dataset, retraining

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from adjobs.errors import QueueError
-from adjobs.queue import access, client, rates
+from adjobs.queue import access, client
 from adjobs.queue.client import QueueClient
-from adjobs.queue.rates import TokenBuckets
+from adjobs.web import timed_protocol
 from tests.helpers.queue import RunningQueue, write_zip
 
 
@@ -21,30 +21,9 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningQu
     monkeypatch.setattr(access, "REQUESTS_AT_ONCE", 5)
     monkeypatch.setattr(access, "REQUESTS_PER_SECOND", 1)
     monkeypatch.setattr(access, "FAILURES_AT_ONCE", 3)
-    monkeypatch.setattr(rates, "REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr(timed_protocol, "REQUEST_SECONDS", 0.5)
     with RunningQueue(tmp_path) as queue:
         yield queue
-
-
-def test_take_empties_a_bucket_that_fills_with_time():
-    now = [0.0]
-    buckets = TokenBuckets(2, 3, lambda: now[0])
-    assert [buckets.take("ann") for _ in range(4)] == [0, 0, 0, 0.5]
-    assert (buckets.take("bob"), buckets.wait("ann")) == (0, 0.5)
-    now[0] = 0.5
-    assert [buckets.take("ann") for _ in range(2)] == [0, 0.5]
-    now[0] = 1000.0
-    assert [buckets.take("ann") for _ in range(4)] == [0, 0, 0, 0.5]
-    now[0] = 0.0  # a clock that goes back fills nothing
-    assert buckets.take("ann") == 0.5
-
-
-def test_take_many_clients_are_forgotten_in_their_order(monkeypatch):
-    monkeypatch.setattr(rates, "MAX_CLIENTS", 2)
-    buckets = TokenBuckets(1, 1)
-    for name in "abc":
-        buckets.take(name)
-    assert [buckets.knows(name) for name in "abc"] == [False, True, True]
 
 
 def test_client_over_its_rate_waits_and_tries_again(queue, monkeypatch):
@@ -93,7 +72,7 @@ def test_client_that_sends_byte_for_byte_loses_its_connection(queue, start):
 
 
 def test_client_that_sends_a_large_body_fast_enough_keeps_its_connection(queue, monkeypatch, tmp_path):
-    monkeypatch.setattr(rates, "BYTES_PER_SECOND", 1000)
+    monkeypatch.setattr(timed_protocol, "BYTES_PER_SECOND", 1000)
     path, digest = write_zip(tmp_path / "a.zip", *(f"{i}.py" for i in range(10)))
     content, address = path.read_bytes(), queue.url.removeprefix("http://").split(":")
     head = f"PUT /api/uploads?sha256={digest} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {queue.token()}\r\n"

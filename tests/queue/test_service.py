@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from adjobs.config.settings import Settings
-from adjobs.errors import QueueError
+from adjobs.errors import QueueError, ServerError
 from adjobs.queue import service, tokens
 from adjobs.queue.dispatcher import Limits
-from adjobs.queue.service import Door, serve
+from adjobs.queue.service import serve
 from adjobs.queue.store import JobStore
+from adjobs.web.door import Door
 
 
 @pytest.fixture
@@ -33,10 +34,10 @@ def test_serve_certificate_that_is_none_is_one_line(settings, tmp_path):
     cert.write_text("no certificate")
     key.write_text("no key")
     with pytest.raises(
-        QueueError, match=r"^--tls-cert .*cert.pem, --tls-key .*key.pem: cannot be used \(.*\); give a certificate"
+        ServerError, match=r"^--tls-cert .*cert.pem, --tls-key .*key.pem: cannot be used \(.*\); give a certificate"
     ):
         serve(settings, Door("127.0.0.1", 0, str(cert), str(key)), Limits(1))
-    with pytest.raises(QueueError, match="belong together; give both or none"):
+    with pytest.raises(ServerError, match="belong together; give both or none"):
         serve(settings, Door("127.0.0.1", 0, str(cert)), Limits(1))
 
 

@@ -1,26 +1,13 @@
-"""How much one client may ask of the queue: requests for each token, wrong tokens for each address, seconds for each request."""
+"""How much one client may ask: a bucket of requests for each, which fills at a rate."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
-
-from uvicorn.protocols.http.h11_impl import H11Protocol
-
-REQUESTS_PER_SECOND, REQUESTS_AT_ONCE = 200.0, 2000
-"""Of one token, on average and in a burst."""
 
 FAILURES_PER_SECOND, FAILURES_AT_ONCE = 0.5, 20
-"""Requests with a wrong token, or none, of one address."""
-
-REQUEST_SECONDS = 30.0
-"""In which a request must have been sent; one that comes slower holds a connection."""
-
-BYTES_PER_SECOND = 64_000
-"""A body that takes longer must come at least so fast."""
+"""Requests with a wrong secret, or none, of one address."""
 
 MAX_CLIENTS = 10_000
 
@@ -61,36 +48,3 @@ class TokenBuckets:
         now = self._clock()
         level, at = self._levels.get(client, (float(self._at_once), now))
         return min(self._at_once, level + max(0.0, now - at) * self._per_second)
-
-
-class TimedProtocol(H11Protocol):
-    """HTTP whose requests must arrive within seconds: a client that sends byte for byte loses its connection."""
-
-    _timer: asyncio.TimerHandle | None = None
-    _last: Any = None
-    _received = 0
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client has connected."""
-        super().connection_made(transport)
-        self._start_timer()
-
-    def data_received(self, data: bytes) -> None:
-        """It has sent something."""
-        self._received += len(data)
-        super().data_received(data)
-        if self._timer is None:
-            self._start_timer()
-
-    def _start_timer(self) -> None:
-        self._last, self._received = self.cycle, 0
-        self._timer = self.loop.call_later(REQUEST_SECONDS, self._check)
-
-    def _check(self) -> None:
-        self._timer = None
-        cycle = self.cycle
-        is_slow = self._received < BYTES_PER_SECOND * REQUEST_SECONDS
-        if cycle is None or (cycle is self._last and (cycle.response_complete or (cycle.more_body and is_slow))):
-            self.transport.close()
-        elif cycle.more_body:
-            self._start_timer()
