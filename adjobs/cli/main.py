@@ -36,6 +36,8 @@ Environment:
   ADJOBS_QUEUE_URL     queue for 'adjobs submit', with ADJOBS_QUEUE_TOKEN_PATH
 """
 EXIT_INTERRUPTED = 130
+# Which extra has a package that is missing, where it is not train.
+_EXTRAS = dict.fromkeys(("fastapi", "prometheus_client", "python_multipart", "starlette", "uvicorn"), "serve")
 _NOT_VERBS = {"driver", "main", "output", "signals"}
 
 
@@ -77,7 +79,8 @@ def _usage_errors(*, as_json: bool) -> Iterator[None]:
         package = (error.name or "adjobs").partition(".")[0]
         if importlib.util.find_spec(package) is not None:  # a fault, not a package that is missing
             raise
-        message = f"this needs the package {package}, which is not installed; run: pip install 'adjobs[train]'"
+        extra = _EXTRAS.get(package, "train")
+        message = f"this needs the package {package}, which is not installed; run: pip install 'adjobs[{extra}]'"
         fail(JobError(message), as_json=as_json, debug=False)
     except click.exceptions.NoArgsIsHelpError:
         raise
