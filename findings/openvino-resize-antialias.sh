@@ -8,7 +8,7 @@
 #           https://github.com/openvinotoolkit/openvino/issues/35893
 # Hurts:    training resizes with antialias (Pillow always, torchvision by default); "preprocessing inside the model" then shifts
 #           every score on the line's PC, most where there is grain or fine texture, and thresholds chosen before it do not hold.
-# adjobs:   resizes before the model. Inside a model, write the resize as two matrix products, as below: both runtimes then agree
+# adjobs:   resizes before the model, and in exported models by two matrix products, as below: both runtimes then agree
 #           with each other and with Pillow (from which ONNX Runtime's antialias, too, is off by up to 9 levels at the edges).
 set -euo pipefail
 work=$(mktemp -d)
