@@ -64,6 +64,14 @@ def count(home: Path) -> int:
     return len(processes.stack_processes(lifecycle._stack_id(home)))
 
 
+def wait_for(home: Path, number: int) -> bool:
+    """Whether so many processes run soon: one that has just started has no environment in /proc yet."""
+    deadline = time.monotonic() + 20
+    while count(home) < number and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return count(home) == number
+
+
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
@@ -72,7 +80,7 @@ def test_up_of_a_running_stack_changes_nothing_and_down_leaves_nothing(home: Pat
     assert lifecycle.status(home).to_dict() == {"running": False, "port_base": None, "services": {}}
     state = up(home)
     assert up(home) == state
-    assert count(home) == 4
+    assert wait_for(home, 4)
     assert json.loads(stack_file(home).read_text()) == state.to_dict()
     assert list(state.to_dict()) == ["version", "id", "port_base", "environment", "services"]
 
@@ -112,7 +120,7 @@ def test_up_of_a_partly_running_stack_restarts_all_of_it(home: Path) -> None:
 
     after = up(home).services
     assert {service.pid for service in after.values()}.isdisjoint(service.pid for service in before.values())
-    assert count(home) == 4
+    assert wait_for(home, 4)
     assert (home / "logs" / "s3.log.1").exists()
 
 
@@ -127,16 +135,14 @@ def test_up_without_its_queue_starts_that_alone(home: Path) -> None:
         "queue": False,
     }
     assert lifecycle.status(home).running
-    assert count(home) == 4
+    assert wait_for(home, 4)
 
 
 def test_down_finds_child_processes_in_other_sessions(programs: dict[str, str], home: Path) -> None:
     child = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(100)'], start_new_session=True)"
     programs["ray"] = f"import subprocess, sys; {child}; {SLEEP}"
     up(home)
-    deadline = time.monotonic() + 20
-    while count(home) < 5 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    assert wait_for(home, 5)
     assert lifecycle.down(home).stopped == 5
     assert count(home) == 0
 
@@ -218,7 +224,7 @@ def test_up_and_down_damaged_record_is_ignored(home: Path) -> None:
     stack_file(home).write_text("{")
     assert not lifecycle.status(home).running
     assert up(home).services
-    assert count(home) == 4
+    assert wait_for(home, 4)
     stack_file(home).write_text("[]")
     assert lifecycle.down(home).stopped == 4
 
