@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,8 @@ def server(uri, tmp_path_factory) -> Iterator[str]:
     """The address of ``mlflow models serve``."""
     port, folder = free_port(), tmp_path_factory.mktemp("server")
     command = ["mlflow", "models", "serve", "--model-uri", uri, "--env-manager", "local", "--port", str(port)]
-    environment = os.environ | {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow starts uvicorn by its name
+    environment = os.environ | {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "PATH": programs}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *command], stdout=log, stderr=log, env=environment, start_new_session=True
@@ -161,7 +163,8 @@ def server(uri, tmp_path_factory) -> Iterator[str]:
         wait_until_ready(process, f"http://127.0.0.1:{port}/ping", folder / "log")
         yield f"http://127.0.0.1:{port}/invocations"
     finally:
-        os.killpg(process.pid, 15)
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.killpg(process.pid, 15)
         process.wait()
 
 
