@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import click
 from adjobs.cli.output import VerbResult, verb
 from adjobs.inference.engine_contract import ENGINES
 
+SWITCH_SECONDS = 0.0005
 MIB = 2**20
 
 
@@ -99,6 +101,10 @@ def _serve_locally(model: str, options: dict[str, Any], limits: Any, door: Any, 
     from adjobs.serving.models import ModelSource
     from adjobs.serving.server import serve
     from adjobs.serving.service import PredictionService
+
+    # A champion is loaded by Python code that seldom waits. Each request needs Python's lock many times, and by default waits up
+    # to 5 ms for it each time.
+    sys.setswitchinterval(SWITCH_SECONDS)
 
     load = partial(load_detector, device=options["device"], engine=options["engine"])
     source = ModelSource(model, load, options["name"], limits.max_batch)
