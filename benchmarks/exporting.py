@@ -25,7 +25,7 @@ from report import machine, table, write_result
 
 from adjobs.data.images import stretch
 from adjobs.evaluation.evaluate import DeviceConfig
-from adjobs.inference.engine import drawn_images
+from adjobs.inference.drawn import drawn_images
 from adjobs.inference.engine_exported import ExportedEngine
 from adjobs.inference.engine_torch import TorchEngine
 from adjobs.inference.export.export import FILES, save_model

@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from adjobs import methods
 from adjobs.evaluation.evaluate import DeviceConfig
 from adjobs.evaluation.predictions import PredictionArrays
-from adjobs.inference.engine import drawn_images
+from adjobs.inference.drawn import drawn_images
 from adjobs.inference.engine_contract import Engine
 from adjobs.inference.engine_torch import TorchEngine
 from adjobs.types import Prediction

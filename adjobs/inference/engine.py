@@ -14,12 +14,12 @@ import threading
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
 
 from adjobs import devices
 from adjobs.errors import JobError, one_line
 from adjobs.evaluation.evaluate import DeviceConfig
 from adjobs.evaluation.predictions import PredictionArrays
+from adjobs.inference.drawn import drawn_images
 from adjobs.inference.engine_captured import CapturedEngine
 from adjobs.inference.engine_contract import ENGINES, Engine, EngineName
 from adjobs.inference.engine_torch import TorchEngine
@@ -169,11 +169,3 @@ def _farthest(values: np.ndarray, others: np.ndarray) -> str:
     with np.errstate(invalid="ignore"):
         index = int(np.nan_to_num(np.abs(values - others), nan=np.inf).argmax())
     return f"{others.flat[index]:.6g}, by PyTorch {values.flat[index]:.6g}"
-
-
-def drawn_images(size: int) -> np.ndarray:
-    """Noise, and a picture as smooth as most photographs are, ``(2, S, S, 3)`` uint8."""
-    rng = np.random.default_rng(0)
-    noise, coarse = (rng.integers(0, 256, (side, side, 3), np.uint8) for side in (size, 8))
-    smooth = np.asarray(Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC))
-    return np.stack([noise, smooth])

@@ -14,7 +14,7 @@ from adjobs.evaluation.predictions import PredictionArrays
 from adjobs.inference.engine_contract import GraphFormat
 from adjobs.parallel import cores
 
-INPUT, SCORE, ANOMALY_MAP = "image", "score", "anomaly_map"
+IMAGE, SCORE, ANOMALY_MAP = "image", "score", "anomaly_map"  # names inside exported models
 PACKAGES: dict[GraphFormat, str] = {"onnx": "onnxruntime", "openvino": "openvino"}
 
 
@@ -68,7 +68,7 @@ class _OnnxRuntime:
         self._names = [output.name for output in self._session.get_outputs()]
 
     def run(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(self._names, self._session.run(self._names, {INPUT: image}), strict=True))
+        return dict(zip(self._names, self._session.run(self._names, {IMAGE: image}), strict=True))
 
 
 class _OpenVINO:
@@ -93,7 +93,7 @@ def _without_resize(model: Any, image_size: int) -> Any:
     """The model from behind its only condition, which resizes unless the image has this size: OpenVINO runs it all the same."""
     import openvino
 
-    pixels = openvino.opset15.parameter([1, image_size, image_size, 3], np.uint8, name=INPUT)
+    pixels = openvino.opset15.parameter([1, image_size, image_size, 3], np.uint8, name=IMAGE)
     (choice,) = [operation for operation in model.get_ordered_ops() if operation.get_type_name() == "If"]
     choice.output(0).replace(pixels.output(0))
     return openvino.Model(model.get_results(), [pixels])

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from hashlib import file_digest
 from pathlib import Path
-
-import numpy as np
 
 from adjobs.errors import JobError, StorageError, one_line
 from adjobs.inference.detector import Detector
+from adjobs.inference.drawn import drawn_images
 from adjobs.inference.engine_exported import ExportedEngine
 from adjobs.inference.manifest import Graph, damaged, read_manifest, unreadable
+from adjobs.storage.base import file_sha256
 
 
 def load_exported(folder: Path, device: str = "auto", engine: str = "auto") -> Detector:
@@ -36,7 +35,7 @@ def load_exported(folder: Path, device: str = "auto", engine: str = "auto") -> D
     path = _model_file(folder, graph)
     try:  # better now than at the first image
         detector = Detector(ExportedEngine(path, graph.format, side), manifest)
-        detector.predict_arrays(np.random.default_rng(0).integers(0, 256, (1, side, side, 3), np.uint8))
+        detector.predict_arrays(drawn_images(side)[:1])
     except (StorageError, JobError):
         raise
     except Exception as error:  # runtimes raise many unrelated classes
@@ -46,20 +45,15 @@ def load_exported(folder: Path, device: str = "auto", engine: str = "auto") -> D
 
 def digests(folder: Path, names: list[str]) -> dict[str, str]:
     """SHA-256 of files of a folder, by name."""
-    return {name: _digest(folder / name) for name in names}
+    return {name: file_sha256(folder / name) for name in names}
 
 
 def _model_file(folder: Path, graph: Graph) -> Path:
     for name, digest in graph.files.items():
         try:
-            actual = _digest(folder / name)
+            actual = file_sha256(folder / name)
         except OSError as error:
             raise unreadable(folder, error) from error
         if actual != digest:
             raise damaged(folder, f"{name} is not the file that was exported")
     return folder / next(iter(graph.files))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Self
 
-import numpy as np
 import torch
 
 from adjobs import devices
@@ -16,6 +15,7 @@ from adjobs.evaluation.evaluate import DeviceConfig
 from adjobs.evaluation.predictions import EVAL_BATCH
 from adjobs.inference.detector import CPU_BATCH, Detector
 from adjobs.inference.detector_folder import load_method
+from adjobs.inference.drawn import drawn_images
 from adjobs.inference.engine import AdaptiveEngine, create_engine
 from adjobs.inference.engine_contract import EngineName
 from adjobs.inference.manifest import Manifest, read_manifest
@@ -58,10 +58,9 @@ class TorchDetector(Detector):
                 "give the run or the model that it was exported from"
             )
         method = load_method(folder, manifest)
-        noise = np.random.default_rng(0).integers(0, 256, (1, manifest.image_size, manifest.image_size, 3), np.uint8)
         try:  # better now than at the first image: stored indices may be out of range, or a memory bank empty
             detector = cls(method, manifest, torch_device, engine)
-            detector.predict_arrays(noise)
+            detector.predict_arrays(drawn_images(manifest.image_size)[:1])
         except (RuntimeError, MemoryError, ValueError, TypeError, ArithmeticError, LookupError) as error:
             raise StorageError(
                 f"detector {folder}: cannot predict ({one_line(error)}); give a run or model that adjobs logged"

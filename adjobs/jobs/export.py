@@ -13,6 +13,7 @@ from adjobs.config.settings import Settings
 from adjobs.data.open import open_dataset
 from adjobs.errors import AdjobsError, DataError, JobError, choices, shorten
 from adjobs.inference.engine_contract import FORMATS, GraphFormat
+from adjobs.inference.engine_exported import PACKAGES
 from adjobs.inference.inputs import find_images
 from adjobs.inference.torch_detector import TorchDetector
 from adjobs.tracking.logged_model import pin_model_uri
@@ -64,8 +65,7 @@ def _check(format: GraphFormat, count: int) -> None:
         raise JobError(f"format: unknown format {format!r}; {choices(format, FORMATS)}")
     if count < 1:
         raise JobError(f"count: got {count}; at least 1 image is compared")
-    runtime = "onnxruntime" if format == "onnx" else "openvino"
-    missing = [package for package in ("onnx", "onnxscript", runtime) if importlib.util.find_spec(package) is None]
+    missing = [package for package in ("onnx", "onnxscript", PACKAGES[format]) if importlib.util.find_spec(package) is None]
     if missing:
         raise JobError(f"export: {', '.join(missing)} is not installed; run: pip install 'adjobs[export]'")
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -18,6 +18,7 @@ from adjobs.inference.loading import load
 from adjobs.inference.manifest import read_manifest
 from adjobs.inference.results import DetectorIdentity, ResultFolder
 from adjobs.storage.arrow import require_parquet
+from adjobs.storage.base import file_sha256
 from adjobs.tracking.runs import detector_folder
 
 Format = Literal["jsonl", "parquet"]
@@ -213,8 +214,7 @@ def identify(folder: Path, model: str) -> DetectorIdentity:
     threshold = read_manifest(folder).threshold.value
     digest = sha256()
     for path in _files(folder):
-        with path.open("rb") as file:
-            digest.update(f"{path.name} {file_digest(file, 'sha256').hexdigest()}\n".encode())
+        digest.update(f"{path.name} {file_sha256(path)}\n".encode())
     return DetectorIdentity(digest.hexdigest(), threshold, model)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import zipfile
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from adjobs.errors import QueueError, one_line, printable
 from adjobs.queue.ignoring import OWN_FILE, Fate, IgnoreRules, is_environment
+from adjobs.storage.base import file_sha256
 
 MAX_ARCHIVE = 100 * 2**20 - 1
 """Bytes of an archive: Ray's HTTP interface takes no more."""
@@ -135,8 +135,7 @@ def write_archive(directory: WorkingDir, target: Path) -> str:
     if (size := target.stat().st_size) > MAX_ARCHIVE:
         problem = f"{size_text(size)} as an archive, at most {size_text(MAX_ARCHIVE)} are allowed"
         raise QueueError(f"--working-dir {directory.root}: {problem}; leave files out in {OWN_FILE}, or store them in S3")
-    with target.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+    return file_sha256(target)
 
 
 def _add_file(archive: zipfile.ZipFile, file: PackedFile) -> None:

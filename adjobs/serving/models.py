@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image
-
 from adjobs.config.environment import load_settings
 from adjobs.errors import TrackingError
+from adjobs.inference.drawn import drawn_images
 
 if TYPE_CHECKING:
     from adjobs.inference.detector import Detector
@@ -147,10 +145,7 @@ def warm_up(detector: Detector, max_batch: int) -> tuple[int, float]:
     Returns:
         How many images are best computed at once, and the seconds that one takes.
     """
-    side = detector.manifest.image_size
-    rng = np.random.default_rng(0)
-    noise, coarse = (rng.integers(0, 256, (edge, edge, 3), np.uint8) for edge in (side, 8))
-    smooth = np.asarray(Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC))
+    noise, smooth = drawn_images(detector.manifest.image_size)
     detector.expect(MANY)
     _predict(detector, [noise, smooth], 2)
     times = {1: _predict(detector, [smooth], 1)}

@@ -6,6 +6,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import file_digest
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -90,6 +91,12 @@ def disk_errors(action: str, target: object) -> Iterator[None]:
 def is_temporary(path: Path) -> bool:
     """Whether a file is one of :func:`atomic_write` that is not complete."""
     return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -12,13 +12,12 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from hashlib import file_digest
 from pathlib import Path
 from typing import Self
 
 from adjobs.errors import StorageError
 from adjobs.paths import expand_home
-from adjobs.storage.base import atomic_write, disk_errors
+from adjobs.storage.base import atomic_write, disk_errors, file_sha256
 
 OUTPUTS_FILE = ".adjobs-outputs.jsonl"
 """Of each file that was written into a folder one line with ``verb``, ``file``, and ``sha256``, null if it changes."""
@@ -103,7 +102,7 @@ class OutputFolder:
             yield temporary
             if os.path.lexists(target) and not self._is_ours(target):
                 self._refuse([name])
-            self._record(name, _digest(temporary))
+            self._record(name, file_sha256(temporary))
 
     def open_lines(self, name: str) -> LinesFile:
         """A new text file of this name that grows line by line; an earlier one is removed.
@@ -151,7 +150,7 @@ class OutputFolder:
 
     def _is_ours(self, path: Path) -> bool:
         digests = self._digests.get(path.name, set())
-        return path.is_file() and not path.is_symlink() and (None in digests or _digest(path) in digests)
+        return path.is_file() and not path.is_symlink() and (None in digests or file_sha256(path) in digests)
 
     def _record(self, name: str, digest: str | None) -> None:
         """Note a file before it gets its name: what is killed between the two can be run again."""
@@ -257,8 +256,3 @@ def _read_list(folder: Path, verb: str | None) -> Iterator[tuple[str, str | None
                 yield name, digest
         except (ValueError, KeyError, TypeError):  # cut off when the process was killed, or not ours
             continue
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()

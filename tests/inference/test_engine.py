@@ -16,13 +16,13 @@ from adjobs.errors import JobError
 from adjobs.evaluation.evaluate import DeviceConfig
 from adjobs.evaluation.predictions import PredictionArrays
 from adjobs.inference import engine as engines
+from adjobs.inference.drawn import drawn_images
 from adjobs.inference.engine import (
     TOLERANCE,
     AdaptiveEngine,
     checked,
     convert_after,
     create_engine,
-    drawn_images,
     find_difference,
 )
 from adjobs.inference.engine_torch import TorchEngine

@@ -12,12 +12,14 @@ import numpy as np
 from adjobs.data.images import DecodedImage, stretch
 from adjobs.errors import JobError
 from adjobs.evaluation.predictions import PredictionArrays, check_finite
+from adjobs.inference.drawn import drawn_images
 from adjobs.inference.engine import TOLERANCE
 from adjobs.inference.engine_contract import Engine
 from adjobs.inference.manifest import Agreement
 from adjobs.inference.torch_detector import TorchDetector
 
 ROUNDING = 2e-5  # of the largest score: one that is as near as that to the threshold is on either side of it by rounding
+AT_SIZE, RESIZED = "at the detector's size", "at its own size, resized by the model"
 TIMED, TIMED_SECONDS = 30, 10.0  # images for each speed, after two to warm up, and for how long at most
 
 
@@ -68,13 +70,13 @@ def compare(detector: TorchDetector, fixed: Engine, free: Engine, paths: Sequenc
     reach = float(max(m.max() for m in maps) - min(m.min() for m in maps)) if maps else None
     differences = _Differences(detector.threshold, scale, reach or scale)
     for path, reference, first, second, image in zip(paths, expected, at_size, resized, pixels, strict=True):
-        differences.add(path, reference, first, image, "at the detector's size")
-        differences.add(path, reference, second, image, "at its own size, resized by the model")
+        differences.add(path, reference, first, image, AT_SIZE)
+        differences.add(path, reference, second, image, RESIZED)
     return Agreement(
         images=len(paths),
-        score_difference=differences.score["at the detector's size"],
+        score_difference=differences.score[AT_SIZE],
         map_difference=None if reach is None else differences.map,
-        resized_score_difference=differences.score["at its own size, resized by the model"],
+        resized_score_difference=differences.score[RESIZED],
         changed_decisions=len(differences.changed),
     )
 
@@ -82,7 +84,7 @@ def compare(detector: TorchDetector, fixed: Engine, free: Engine, paths: Sequenc
 def speed_of(detector: TorchDetector, exported: Engine) -> Speed:
     """How long one image takes, both in turns so that other work on the machine slows both."""
     side = detector.manifest.image_size
-    image = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), np.uint8)
+    image = drawn_images(side)[1:]
     taken: dict[str, list[float]] = {"torch": [], "exported": []}
     end = time.perf_counter() + TIMED_SECONDS
     while len(taken["torch"]) < 3 or (time.perf_counter() < end and len(taken["torch"]) < TIMED + 2):
@@ -118,12 +120,11 @@ class _Differences:
     def _add_map(self, path: Path, values: np.ndarray, others: np.ndarray, pixels: np.ndarray, how: str) -> None:
         gaps = np.abs(others - values)
         difference = float(gaps.max()) / self._reach if self._reach else float(gaps.max())
-        if "detector" in how:  # a grey level more or less moves pixels of a map, which says nothing of the export
-            self.map = max(self.map, difference)
-            if not difference <= TOLERANCE:
-                _, row, column = np.unravel_index(int(gaps.argmax()), gaps.shape)
-                place = f"pixel ({column}, {row}) of its anomaly map"
-                self._refuse(path, f"{place} is {others[0, row, column]:.6g}, by PyTorch {values[0, row, column]:.6g}", pixels)
+        self.map = max(self.map, difference)
+        if not difference <= TOLERANCE:
+            _, row, column = np.unravel_index(int(gaps.argmax()), gaps.shape)
+            place = f"{how} pixel ({column}, {row}) of its anomaly map"
+            self._refuse(path, f"{place} is {others[0, row, column]:.6g}, by PyTorch {values[0, row, column]:.6g}", pixels)
 
     def _refuse(self, path: Path, what: str, pixels: np.ndarray) -> None:
         raise DisagreementError(f"image {path}: {what}", pixels)

@@ -13,8 +13,10 @@ from __future__ import annotations
 import onnx
 from onnx import TensorProto, helper
 
+from adjobs.inference.engine_exported import IMAGE
+
 OPSET = 20
-IMAGE, PIXELS = "image", "pixels"
+PIXELS = "pixels"
 
 _WEIGHTS = """
     {axis}_in = Range (zero, {axis}_length, one)

@@ -12,7 +12,8 @@ import pytest
 
 from adjobs import methods
 from adjobs.evaluation.evaluate import DeviceConfig
-from adjobs.inference.engine import drawn_images, find_difference
+from adjobs.inference.drawn import drawn_images
+from adjobs.inference.engine import find_difference
 from adjobs.inference.engine_exported import ExportedEngine
 from adjobs.inference.engine_torch import TorchEngine
 from adjobs.inference.export.export import save_model
