@@ -34,8 +34,9 @@ class Agreement(BaseModel):
     Attributes:
         images: that were compared.
         score_difference: largest difference of the score, relative to the largest score.
-        map_difference: largest difference of a pixel of the anomaly map, relative to the range of the maps; None without maps.
-        resized_score_difference: the same of images of their own size, which the model itself resizes.
+        map_difference: largest difference of a pixel of the anomaly map, at either size, relative to the range of the maps; None
+            without maps.
+        resized_score_difference: that of the score for images of their own size, which the model itself resizes.
         changed_decisions: images whose score is so near the threshold that rounding decides, and decides differently.
     """
 

@@ -148,7 +148,7 @@ def _status_message() -> str:
     """Why the replicas do not start, as Ray Serve says it; "" if it does not."""
     try:
         application = _applications()[APPLICATION]
-    except Exception:  # there is none, or Ray is gone
+    except Exception:  # there is none, or Ray is gone; the error that is being reported must not be hidden by another
         return ""
     messages = [application.message, *(each.message for each in application.deployments.values())]
     return next((one_line(ValueError(message)) for message in messages if message), "")

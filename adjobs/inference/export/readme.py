@@ -22,8 +22,8 @@ With adjobs, without PyTorch (`pip install 'adjobs[edge]'`): `adjobs predict --m
 `adjobs.load_detector("THIS_FOLDER")`, which also give regions in pixels of the image.
 
 Compared with PyTorch on {images} images: the score differs by at most {score:.1e} of the largest score{map_difference}.
-Images of their own size are resized by the model, where a grey level may come out one higher or lower than in adjobs: the score
-then differs by at most {resized:.1e}.
+Images of other sizes are resized by the model, to the grey levels that adjobs gives them: the score then differs by at most
+{resized:.1e}.
 {precision}
 """
 _MAPS = """| output | `anomaly_map` | 1, {size}, {size} | float32 | of the image stretched to {size} × {size} |

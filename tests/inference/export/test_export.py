@@ -16,7 +16,7 @@ from adjobs.inference.export.export import export_detector, open_output
 from adjobs.inference.exported import load_exported
 from adjobs.inference.manifest import MANIFEST_FILE, read_manifest
 from adjobs.inference.torch_detector import TorchDetector
-from tests.helpers.detectors import SIDE, Brightness, NotFinite, draw_image, make_manifest
+from tests.helpers.detectors import Brightness, NotFinite, draw_image, make_manifest
 from tests.helpers.tiny import CPU, tiny_method
 
 pytestmark = pytest.mark.slow
@@ -110,4 +110,3 @@ def test_export_detector_model_stands_alone(images, tmp_path):
     assert "`defect_mask` | 1, 64, 64 | bool" in text
     assert "{" not in text.replace('{"image": image}', "")
     assert read_manifest(tmp_path / "out").graph.versions.keys() == {"torch", "onnx", "onnxruntime"}
-    assert SIDE == 64
