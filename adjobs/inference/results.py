@@ -19,7 +19,7 @@ from adjobs.storage.outputs import LinesFile, OutputFolder, written_names
 
 LINES_FILE = "predictions.jsonl"
 TABLE_FILE = "predictions.parquet"
-DETECTOR_FILE = "detector.json"
+MODEL_FILE = "predictions-model.json"
 MAX_NAME_BYTES = 200  # of an overlay, without suffix and number; file systems allow 255 in all
 
 
@@ -84,7 +84,7 @@ class ResultFolder:
         self._folder.lock()
         kept = self._keep(identity) if resume and identity is not None and self._has_lines() else None
         if identity is not None:
-            with self._folder.write(DETECTOR_FILE) as temporary:
+            with self._folder.write(MODEL_FILE) as temporary:
                 temporary.write_text(json.dumps(asdict(identity)), encoding="utf-8")
         self._lines = self._folder.open_lines(LINES_FILE) if kept is None else self._folder.append_lines(LINES_FILE)
         done, drawn = kept or (set(), set())
@@ -157,12 +157,12 @@ class ResultFolder:
         return done, drawn
 
     def _refuse_other(self, identity: DetectorIdentity) -> None:
-        file = self.path / DETECTOR_FILE
+        file = self.path / MODEL_FILE
         try:
             stored = DetectorIdentity(**json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise StorageError(
-                f"{self.path}: no {DETECTOR_FILE} says which detector made {LINES_FILE}; predict without --resume, or choose "
+                f"{self.path}: no {MODEL_FILE} says which detector made {LINES_FILE}; predict without --resume, or choose "
                 "another --out"
             ) from error
         if (stored.digest, stored.threshold) != (identity.digest, identity.threshold):

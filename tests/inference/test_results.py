@@ -10,7 +10,8 @@ import pytest
 from pyarrow import parquet
 
 from adjobs.errors import StorageError
-from adjobs.inference.results import DETECTOR_FILE, LINES_FILE, DetectorIdentity, ResultFolder
+from adjobs.inference.manifest import is_detector
+from adjobs.inference.results import LINES_FILE, MODEL_FILE, DetectorIdentity, ResultFolder
 
 IDENTITY = DetectorIdentity("0" * 64, 0.5, "models:/line/1")
 NAMES = ["a.png", "b.png", "s3://set/a.png", "c.png"]
@@ -41,6 +42,7 @@ def test_start_resumed_predicts_what_has_no_line(tmp_path):
     assert stored(tmp_path) == NAMES
     assert run(tmp_path, NAMES, resume=False) == NAMES
     assert stored(tmp_path) == NAMES
+    assert not is_detector(tmp_path)  # it must not be taken for a model
 
 
 def test_start_resumed_overlays_of_kept_lines_stay(tmp_path):
@@ -90,12 +92,10 @@ def test_start_resumed_with_another_detector_is_refused_and_keeps_the_lines(tmp_
 @pytest.mark.parametrize("content", [None, "", "{}", "[]", '{"digest": 1, "threshold": 0.5, "model": "m", "more": 1}'])
 def test_start_resumed_without_the_record_of_the_detector_is_refused(tmp_path, content):
     run(tmp_path, NAMES[:1])
-    (tmp_path / DETECTOR_FILE).unlink()
+    (tmp_path / MODEL_FILE).unlink()
     if content is not None:
-        (tmp_path / DETECTOR_FILE).write_text(content)
-    with pytest.raises(
-        StorageError, match=rf"no {DETECTOR_FILE} says which detector made {LINES_FILE}; predict without --resume"
-    ):
+        (tmp_path / MODEL_FILE).write_text(content)
+    with pytest.raises(StorageError, match=rf"no {MODEL_FILE} says which detector made {LINES_FILE}; predict without --resume"):
         run(tmp_path, NAMES)
 
 
