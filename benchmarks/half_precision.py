@@ -36,7 +36,7 @@ def row(name: str, folder: Path, images: Path, count: int) -> list[str]:
     drawn = np.random.default_rng(0).permutation(len(paths))[:count]
     size = detector.manifest.image_size
     pixels = np.stack([stretch(detector.read_image(paths[i]).image, size) for i in sorted(drawn)])
-    exact, rounded = (OpenVINOEngine(detector.method, size, precision).predict(pixels).score for precision in ("f32", "bf16"))
+    exact, rounded = (OpenVINOEngine.of(detector.method, size, precision).predict(pixels).score for precision in ("f32", "bf16"))
     difference = np.abs(rounded - exact)
     anomalous = exact >= detector.threshold
     nearest = np.argsort(np.abs(exact - detector.threshold))[:NEAREST]

@@ -107,7 +107,7 @@ def make_row(name: str, method: Any, size: int) -> Row:
     method = method.eval().to(memory_format=torch.channels_last)
     engines: dict[str, Engine] = {"PyTorch": TorchEngine(method, DeviceConfig(torch.device("cpu")))}
     for precision in ("f32", "bf16"):
-        engines[precision] = OpenVINOEngine(method, size, precision)
+        engines[precision] = OpenVINOEngine.of(method, size, precision)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         method.predict(torch.rand(1, 3, size, size))
     return Row(name, engines, counter.get_total_flops() / 2e9)

@@ -35,6 +35,7 @@ from report import machine, table, write_result
 from serving_load import Load, send_at_rate, send_one_after_the_other, send_until_answered
 
 from adjobs.config.environment import load_settings
+from adjobs.inference.inputs import find_images
 from adjobs.inference.manifest import read_manifest, write_manifest
 from adjobs.registry.models import ModelStore
 from adjobs.tracking.client import connect
@@ -176,9 +177,7 @@ def row(title: str, rate: float | None, load: Load) -> list[str]:
 
 def main(arguments: argparse.Namespace) -> None:
     """Measure, print, keep."""
-    images = [path.read_bytes() for path in sorted(arguments.images.rglob("*")) if path.is_file()][:IMAGES]
-    if not images:
-        sys.exit(f"{arguments.images}: no files")
+    images = [path.read_bytes() for path in find_images([arguments.images]).images[:IMAGES]]
     about = machine(torch.device("cpu"))
     with TemporaryDirectory(prefix="adjobs-serving-") as folder, ProcessPoolExecutor(1, get_context("spawn")) as pool:
         store = register(arguments.model, Path(folder))

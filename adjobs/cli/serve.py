@@ -97,16 +97,16 @@ def command(model: str, **options: Any) -> VerbResult:
 
 
 def _serve_locally(model: str, options: dict[str, Any], limits: Any, door: Any, digests: tuple[str, ...]) -> None:
-    from adjobs.api import load_detector
+    from adjobs.serving.loading import load_to_serve
     from adjobs.serving.models import ModelSource
     from adjobs.serving.server import serve
     from adjobs.serving.service import PredictionService
 
-    # A champion is loaded by Python code that seldom waits. Each request needs Python's lock many times, and by default waits up
-    # to 5 ms for it each time.
+    # What OpenVINO does not compute is loaded by Python code that seldom waits. Each request needs Python's lock many times, and by
+    # default waits up to 5 ms for it each time.
     sys.setswitchinterval(SWITCH_SECONDS)
 
-    load = partial(load_detector, device=options["device"], engine=options["engine"])
+    load = partial(load_to_serve, device=options["device"], engine=options["engine"])
     source = ModelSource(model, load, options["name"], limits.max_batch)
     serve(PredictionService(source, limits, options["follow"]), door, digests)
 

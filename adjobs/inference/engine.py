@@ -121,7 +121,7 @@ def create_engine(name: EngineName, method: Method, image_size: int, device_conf
     def build() -> Engine:
         from adjobs.inference.engine_openvino import OpenVINOEngine
 
-        return OpenVINOEngine(method, image_size)
+        return OpenVINOEngine.of(method, image_size)
 
     if name == "openvino":
         return checked(build, torch_engine, drawn_images(image_size))

@@ -1,4 +1,4 @@
-"""What an engine is, and the names of those that can be chosen. Without PyTorch, which ``adjobs --help`` does not need."""
+"""What an engine is, and the names that choose one and its outputs. Without PyTorch, which ``adjobs --help`` does not need."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 GraphFormat = Literal["onnx", "openvino"]
 FORMATS: tuple[GraphFormat, ...] = get_args(GraphFormat)
 """What detectors are exported to."""
+
+SCORE, MAP, EXTRA = "score", "map", "extra "
+"""Names of a converted method's outputs; further scores have their own, after the last."""
 
 
 class Engine(Protocol):

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from adjobs.data.packing import scale
+from adjobs.inference.engine_contract import EXTRA, MAP, SCORE
 from adjobs.methods.method import Method
 from adjobs.types import Prediction
 
-SCORE, MAP = "score", "map"  # names of outputs; further scores have their own, after a prefix
-EXTRA = "extra "
 HALF_SPLIT = 2.0**13 + 1  # leaves 11 of the 24 bits of float32's significand
 
 exporting = threading.Lock()

@@ -56,11 +56,11 @@ class Replica:
     """A detector with its application; made in a process of the cluster, which is ready when its model is warm."""
 
     def __init__(self, config: ReplicaConfig) -> None:
-        from adjobs.api import load_detector
+        from adjobs.serving.loading import load_to_serve
         from adjobs.serving.models import ModelSource
         from adjobs.serving.service import PredictionService
 
-        load = partial(load_detector, device=config.device, engine=config.engine)
+        load = partial(load_to_serve, device=config.device, engine=config.engine)
         source = ModelSource(config.model, load, config.name, config.limits.max_batch)
         self._config, self._service = config, PredictionService(source, config.limits, config.follow_seconds)
         self._service.load()

@@ -195,7 +195,7 @@ def openvino_engine(method, **options):
     pytest.importorskip("openvino")
     from adjobs.inference.engine_openvino import OpenVINOEngine
 
-    return OpenVINOEngine(method, SIDE, **options)
+    return OpenVINOEngine.of(method, SIDE, **options)
 
 
 @pytest.mark.slow

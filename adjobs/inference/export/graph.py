@@ -17,10 +17,11 @@ from onnx import TensorProto, compose, helper, numpy_helper
 from onnxscript import opset20
 from torch.export import ExportedProgram
 
+from adjobs.inference.engine_contract import MAP, SCORE
 from adjobs.inference.engine_exported import ANOMALY_MAP
 from adjobs.inference.export.resize import OPSET, PIXELS, resize_model
 from adjobs.inference.manifest import Manifest
-from adjobs.inference.tracing import MAP, SCORE, exporting, trace, write_out_half_rounding
+from adjobs.inference.tracing import exporting, trace, write_out_half_rounding
 from adjobs.methods.method import Method
 
 ANOMALOUS, DEFECT_MASK = "anomalous", "defect_mask"
