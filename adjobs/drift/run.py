@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adjobs.backbones import PACKAGED
+from adjobs.backbones import SMALLEST, pip_name
 from adjobs.config.settings import Settings
 from adjobs.drift.describe import DescribedImages, describe_images
 from adjobs.drift.descriptors import FeatureExtractor, has_features
@@ -27,7 +27,7 @@ from adjobs.tracking.runs import find_run, open_writer
 
 __all__ = ["DriftOptions", "DriftResult", "log_result", "measure_drift"]
 
-PACKAGE = PACKAGED[0].replace("_", "-")
+PACKAGE = pip_name(SMALLEST)
 """With the weights of the network for features."""
 
 MAX_DIFFERENT = 24

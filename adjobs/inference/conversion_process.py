@@ -16,8 +16,8 @@ from pathlib import Path
 
 from adjobs.errors import AdjobsError, one_line
 
-NICE = 10
-"""Of the process: about a tenth of what one that predicts gets of a busy core."""
+NICE = 19
+"""Of the process, which computes in one thread: it takes what others leave of a core."""
 
 
 def convert_in_process(folder: Path, path: Path, device: str) -> str | None:
@@ -34,7 +34,9 @@ def convert_in_process(folder: Path, path: Path, device: str) -> str | None:
     arguments = [str(folder), str(path), "--device", device]
     command = [sys.executable, "-P", "-m", __name__, *arguments]  # -P: no module of the folder that the user is in
     # At the end of its input it ends, so that it does not outlive this process; until then its input stays open.
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment) as process:
         assert process.stdout
         answer = process.stdout.read()
         status = process.wait()

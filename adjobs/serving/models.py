@@ -154,6 +154,7 @@ def warm_up(detector: Detector, max_batch: int) -> tuple[int, float]:
     for _ in range(ROUNDS):  # of all sizes, since what else the machine does comes and goes
         for size in sizes:
             times[size] = min(_predict(detector, [smooth, noise], size), times.get(size, math.inf))
+        sizes = [size for size in sizes if size == 1 or times[size] < times[1]]  # others keep those waiting who are answered now
     best = min(times, key=lambda size: times[size])
     chosen = best if times[best] < WORTHWHILE * times[1] else 1
     return chosen, times[chosen]

@@ -27,6 +27,7 @@ SMALL: dict[str, Any] = {
     "epochs": 2,
     "lr": 1e-3,
     "steps": 4,
+    "pretrain": "gpt",
     "pretrain_epochs": 2,
     "pretrain_batch_size": 4,
     "texture_count": 4,

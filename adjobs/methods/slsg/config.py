@@ -8,11 +8,23 @@ from pydantic import Field, model_validator
 
 from adjobs.methods.contract import BackboneWeights, MethodConfig, PathParam, Supervision
 
+EncoderName = Literal[
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "tf_efficientnet_lite0",
+    "tf_efficientnet_lite1",
+    "tf_efficientnet_lite2",
+    "wide_resnet50_2",
+]
+"""Backbones with a map of stride 2: all but HRNets."""
+
 # The values a preset sets; all others keep their defaults, and the user's own values take precedence.
 PRESETS: dict[str, dict[str, object]] = {
-    "paper": {},
+    "paper": {"pretrain": "gpt"},
     # The published code where it differs from the paper.
     "official": {
+        "pretrain": "gpt",
         "attention": "official",
         "dilation": 3,
         "encoder_bn_train": True,
@@ -44,7 +56,7 @@ INPAINTING_PARAMS = (
 
 
 class Config(MethodConfig):
-    """Defaults are the paper's or, where it gives none, the published code's."""
+    """Defaults are the paper's or, where it gives none, the published code's; the encoder needs no inpainting."""
 
     width: int = Field(
         64,
@@ -53,15 +65,20 @@ class Config(MethodConfig):
         multiple_of=8,
         description="channels of the first layer; the last has eight times as many (ResNet18: 64)",
     )
-    pretrain: Literal["gpt", "imagenet", "none"] = Field(
-        "gpt", description="pretraining of the encoder: inpainting (Sec. 3.1), ImageNet, or none: random weights (Table 4)"
+    pretrain: Literal["backbone", "gpt", "imagenet", "none"] = Field(
+        "backbone",
+        description="the encoder: backbone, another network with ImageNet weights (not in the paper), gpt, trained by inpainting "
+        "(Sec. 3.1), imagenet (Table 4), or none: random weights (Table 4)",
     )
+    backbone: EncoderName = Field("tf_efficientnet_lite0", description="backbone: the network in the encoder's place")
     pretrain_from: str | None = Field(
         None,
         min_length=1,
         description="gpt: reuse the encoder of this run or model, trained on the same data, instead of inpainting again",
     )
-    weights: BackboneWeights = Field("auto", description="imagenet: weights of ResNet18: auto, timm, none, a file or s3:// URI")
+    weights: BackboneWeights = Field(
+        "auto", description="imagenet, backbone: weights: auto, packaged, timm, none, a file or s3:// URI"
+    )
     # Stage 1, inpainting.
     mask_ratio: float = Field(0.8, ge=0, le=0.95, description="fraction of the grid's cells that are masked (Sec. 4.4)")
     grid_size: int = Field(
@@ -153,7 +170,7 @@ class Config(MethodConfig):
             raise ValueError(f"large_mask_min: got {self.large_mask_min}, must not exceed large_mask_max {self.large_mask_max}")
         if self.pretrain_from is not None and self.pretrain != "gpt":
             raise ValueError(
-                f"pretrain_from: only allowed with pretrain gpt, got pretrain {self.pretrain}; leave one of them out"
+                f"pretrain_from: only allowed with pretrain gpt, got pretrain {self.pretrain}; set it to gpt, or leave this out"
             )
         return self
 

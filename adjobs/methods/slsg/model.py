@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
-from adjobs.backbones import create_embedder
+from adjobs.backbones import Backbone, create_backbone, create_embedder
 from adjobs.errors import JobError
 from adjobs.methods.contract import BatchComposition, Progress, Stage, TrainingImages
 from adjobs.methods.method import Method
@@ -18,7 +18,7 @@ from adjobs.methods.slsg.config import INPAINTING_PARAMS, Config
 from adjobs.methods.slsg.graph import SGBlock
 from adjobs.methods.slsg.inpaint import REFERENCE_SIZE, Inpainter
 from adjobs.methods.slsg.loss import anomaly_probability, focal_loss, l1_loss, masked_mean
-from adjobs.methods.slsg.networks import STRIDE, AuxiliaryHead, Encoder, SegmentationDecoder
+from adjobs.methods.slsg.networks import STRIDE, AuxiliaryHead, BackboneEncoder, Encoder, SegmentationDecoder
 from adjobs.nn.folding import folded
 from adjobs.nn.norm import recompute_running_stats
 from adjobs.synthesis.anomalies import SimulationConfig, simulate_anomalies
@@ -33,12 +33,20 @@ BETAS = (0.5, 0.999)  # of Adam, common for GANs (DCGAN); the paper does not say
 
 
 class SLSG(Method):
-    """The encoder with GPT-Net, which pretrains it, and SegNet on top of it: SG block, decoder and auxiliary head."""
+    """The encoder with GPT-Net, which pretrains it, and SegNet on top of it: SG block, decoder and auxiliary head.
 
-    def __init__(self, config: Config, image_size: int, seed: int) -> None:
+    Args:
+        config: the parameters.
+        image_size: S, height and width of the images in pixels.
+        seed: of the drawn textures.
+        pretrained: the network that takes the encoder's place; None: the encoder is the paper's.
+    """
+
+    def __init__(self, config: Config, image_size: int, seed: int, pretrained: BackboneEncoder | None = None) -> None:
         super().__init__()
         self.config = config
-        self.inpainter = Inpainter(config)
+        self.pretrained = pretrained
+        self.inpainter = Inpainter(config) if pretrained is None else None
         self.graph = SGBlock(config, image_size // STRIDE)
         self.decoder = SegmentationDecoder(
             config.width, bottleneck_skip=config.bottleneck_skip, skip_attention=config.skip_attention
@@ -48,14 +56,17 @@ class SLSG(Method):
         self._lean_encoder: tuple[nn.Module, ...] = ()  # in a tuple, so that it is no module of this one and not stored
 
     @property
-    def encoder(self) -> Encoder:
-        """The encoder that both stages share."""
+    def encoder(self) -> Encoder | Backbone:
+        """The network whose maps are segmented; GPT-Net's, or a pretrained one."""
+        if self.pretrained is not None:
+            return self.pretrained.backbone
+        assert self.inpainter is not None
         return self.inpainter.encoder
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of SegNet; the encoder's batch normalisation stays in evaluation mode unless ``encoder_bn_train``."""
         super().train(mode)
-        self.encoder.train(mode and self.config.encoder_bn_train)
+        self.encoder.train(mode and self.config.encoder_bn_train and self.pretrained is None)
         return self
 
     # Training.
@@ -87,10 +98,17 @@ class SLSG(Method):
         ``encoder`` stands in for the encoder.
         """
         with torch.no_grad():
-            maps = (encoder or self.encoder)(self.encoder.normalise(images))
+            maps = self._encode(images, encoder)
+        if self.pretrained is not None:
+            maps = self.pretrained.adapt(maps)
         x = self.graph(maps[-1])
         logits, auxiliary_logits = self.decoder(maps, x).float(), self.auxiliary(x).float()
         return (logits + auxiliary_logits if self.config.sum_logits else logits), auxiliary_logits
+
+    def _encode(self, images: Tensor, encoder: nn.Module | None) -> list[Tensor]:
+        network = encoder or self.encoder
+        maps: list[Tensor] = network(images if self.pretrained is not None else self.encoder.normalise(images))
+        return maps
 
     @torch.no_grad()
     def simulate(self, batch: Batch) -> Simulated:
@@ -155,7 +173,7 @@ class SLSG(Method):
             size_params=("batch_size", "labelled_per_batch"),
             capturable=True,
         )
-        if config.pretrain != "gpt" or config.pretrain_from is not None:
+        if self.inpainter is None or config.pretrain != "gpt" or config.pretrain_from is not None:
             return [segment]
         inpaint = Stage(
             name="inpaint",
@@ -176,20 +194,25 @@ class SLSG(Method):
         self._textures.on(self.encoder.mean.device)
 
     def _prepare_segmentation(self, data: TrainingImages) -> None:
-        """Recompute the encoder's batch normalisation statistics from unmasked images; inpainting leaves those of masked ones."""
-        device = self.encoder.mean.device
-        self._textures.on(device)
-        batches = (self.encoder.normalise(batch.images.to(device)) for batch in data.normal(RECALIBRATION_BATCH))
-        recompute_running_stats(self.encoder, batches)
+        """Recompute the encoder's batch normalisation statistics from unmasked images; inpainting leaves those of masked ones.
+
+        A pretrained network keeps its own.
+        """
+        encoder = self.encoder
+        self._textures.on(encoder.mean.device)
+        if isinstance(encoder, Encoder):
+            batches = (encoder.normalise(batch.images.to(encoder.mean.device)) for batch in data.normal(RECALIBRATION_BATCH))
+            recompute_running_stats(encoder, batches)
 
     def _fold_encoder(self) -> None:
         """Let steps use a frozen encoder with fewer operations; not predictions, which a stored model repeats."""
-        if not self.config.encoder_bn_train:
+        if self.pretrained is not None or not self.config.encoder_bn_train:
             self._lean_encoder = (folded(self.encoder),)
 
     def _inpainting_optimizer(self) -> Optimizer:
         """Generator and discriminator, each with its own learning rate."""
         net, config = self.inpainter, self.config
+        assert net is not None
         generator = [p for module in (net.encoder, net.decoder, net.coarse) for p in module.parameters()]
         groups = [
             {"params": generator, "lr": config.pretrain_lr},
@@ -200,7 +223,10 @@ class SLSG(Method):
     def _segmentation_optimizer(self) -> Optimizer:
         """SegNet without its encoder."""
         config = self.config
-        parameters = [p for module in (self.graph, self.decoder, self.auxiliary) for p in module.parameters()]
+        modules: list[nn.Module] = [self.graph, self.decoder, self.auxiliary]
+        if self.pretrained is not None:
+            modules.append(self.pretrained.adapters)
+        parameters = [p for module in modules for p in module.parameters()]
         return SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
 
     def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:
@@ -220,7 +246,7 @@ class SLSG(Method):
 
     def fill(self, images: Tensor, generator: Generator) -> tuple[Tensor, ...]:
         """Masked and inpainted versions of ``(B, 3, H, W)`` images in [0, 1]; nothing if there is no inpainting stage."""
-        return self.inpainter.fill(images, generator) if self.config.pretrain == "gpt" else ()
+        return () if self.inpainter is None or self.config.pretrain != "gpt" else self.inpainter.fill(images, generator)
 
 
 def _cosine_decay(progress: Progress) -> float:
@@ -228,18 +254,23 @@ def _cosine_decay(progress: Progress) -> float:
 
 
 def build(config: Config, *, image_size: int, seed: int) -> SLSG:
-    """Create the method with random weights, or with an encoder pretrained on ImageNet.
+    """Create the method with random weights, or with a network pretrained on ImageNet as its encoder.
 
     Raises:
         JobError, DataError: see :func:`adjobs.backbones.create_backbone`; or ImageNet's weights do not fit the width.
     """
+    backbone = None
+    if config.pretrain == "backbone":
+        backbone = create_backbone(config.backbone, config.weights, stem=True, seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        method = SLSG(config, image_size, seed)
+        pretrained = None if backbone is None else BackboneEncoder(backbone, config.width)
+        method = SLSG(config, image_size, seed, pretrained)
     if config.pretrain == "imagenet":
         if config.width != IMAGENET_WIDTH:
             raise JobError(
                 f"params.width: got {config.width}, pretrain imagenet requires {IMAGENET_WIDTH}; change one of the two"
             )
-        method.encoder.load_matching(create_embedder("resnet18", config.weights, seed=seed).features.state_dict())
+        assert method.inpainter is not None
+        method.inpainter.encoder.load_matching(create_embedder("resnet18", config.weights, seed=seed).features.state_dict())
     return method

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from timm.models.resnet import BasicBlock
 from torch import Tensor, nn
 
+from adjobs.backbones import Backbone
+
 STRIDE = 16  # of the bottleneck: the max pooling is left out, as in the published code
 # Least number of channels at full resolution, the published code's at width 64. With two or four channels a ReLU easily dies for
 # every image.
@@ -59,6 +61,28 @@ class Encoder(nn.Module):
         """Load the tensors that the encoder has and ignore all others, such as a classifier's."""
         state = self.state_dict()
         self.load_state_dict({**state, **{key: tensor for key, tensor in weights.items() if key in state}})
+
+
+class BackboneEncoder(nn.Module):
+    """A frozen pretrained network in the encoder's place, and convolutions that bring its maps to the encoder's channels.
+
+    Args:
+        backbone: gives the maps of strides 2, 4, 8 and 16.
+        width: channels of the encoder's stem.
+    """
+
+    def __init__(self, backbone: Backbone, width: int) -> None:
+        super().__init__()
+        self.backbone = backbone.requires_grad_(False).eval()
+        with torch.inference_mode():
+            channels = [maps.shape[1] for maps in backbone(torch.zeros(1, 3, 64, 64))]
+        # The stem has the stride of the first layer, and a backbone one map of this stride.
+        pairs = zip([channels[0], *channels], (width, width, 2 * width, 4 * width, 8 * width), strict=True)
+        self.adapters = nn.ModuleList(conv_group(*pair, 1) for pair in pairs)
+
+    def adapt(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """The backbone's four maps as the encoder's five."""
+        return [adapter(level) for adapter, level in zip(self.adapters, [maps[0], *maps], strict=True)]
 
 
 def _residual_layer(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:

@@ -14,6 +14,8 @@ from tests.helpers.tiny import tiny_method
     [
         ({"large_mask_min": 100, "large_mask_max": 50}, "large_mask_min: got 100, must not exceed large_mask_max 50"),
         ({"pretrain": "none", "pretrain_from": "x"}, "pretrain_from: only allowed with pretrain gpt, got pretrain none"),
+        ({"pretrain_from": "x"}, "pretrain_from: only allowed with pretrain gpt, got pretrain backbone; set it to gpt, or leave"),
+        ({"backbone": "hrnet_w18"}, "params.backbone: got 'hrnet_w18'; must be"),
         ({"mask_ratio": 1}, "mask_ratio"),
     ],
 )
@@ -32,5 +34,10 @@ def test_stages_include_inpainting_only_if_the_encoder_is_not_given():
         return [stage.name for stage in tiny_method("slsg", **params).stages()]
 
     assert stages() == ["inpaint", "segment"]
-    assert stages(pretrain="none") == stages(pretrain_from="0" * 32) == ["segment"]
+    assert stages(pretrain="backbone") == stages(pretrain="none") == stages(pretrain_from="0" * 32) == ["segment"]
     assert [stage.predicts for stage in tiny_method("slsg").stages()] == [False, True]
+
+
+@pytest.mark.parametrize("preset", ["paper", "official"])
+def test_presets_inpaint_as_the_paper_does(preset):
+    assert resolve({"method": "slsg", "preset": preset, "data": {"uri": "x"}}).params["pretrain"] == "gpt"

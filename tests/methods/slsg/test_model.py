@@ -140,3 +140,25 @@ def test_missing_textures_do_not_prevent_prediction(tmp_path):
     method.eval().predict(random_batch().images)
     with pytest.raises(DataError, match="no images found"):
         method.simulate(random_batch())
+
+
+@pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0"])
+def test_backbone_in_the_encoders_place_is_frozen_and_its_adapters_learn(name):
+    method = tiny_method("slsg", pretrain="backbone", backbone=name)
+    (segment,) = method.stages()
+    segment.on_stage_start(None)
+    before = {key: value.clone() for key, value in method.state_dict().items()}
+    take_steps(segment, 2, random_batch())
+    changed = {key for key, value in method.state_dict().items() if not torch.equal(value, before[key])}
+    assert any(key.startswith("pretrained.adapters.") for key in changed)
+    assert not [key for key in changed if key.startswith("pretrained.backbone.")]
+    assert not [key for key in before if key.startswith("inpainter.")]
+
+
+def test_backbone_in_the_encoders_place_predicts_with_its_own_normalisation():
+    method = tiny_method("slsg", pretrain="backbone").eval()
+    images, inputs = random_batch().images, []
+    method.encoder.features.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
+    prediction = method.predict(images)
+    torch.testing.assert_close(inputs[0], method.encoder.normalise(images))
+    assert prediction.anomaly_map.shape == (len(images), 1, *images.shape[2:])
