@@ -220,8 +220,10 @@ def _stop_everything(home: Path, port_base: int | None = None) -> None:
         pid = alive[0].pid
         raise StackError(f"process {pid} does not end; stop it by hand (kill -9 {pid}), then run this command again")
     state = StackState.read(home)
-    for base in {port_base, state and state.port_base} - {None}:
-        delete_sockets(base)
+    bases = {port_base, state.port_base if state else None}
+    for base in bases:
+        if base is not None:
+            delete_sockets(base)
     stack_file(home).unlink(missing_ok=True)
 
 

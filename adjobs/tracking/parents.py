@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from adjobs.errors import TrackingError
+from adjobs.errors import Stopped, TrackingError
 from adjobs.tracking.client import connect, hint_of_stopped_stack, mlflow_errors
 from adjobs.tracking.experiments import experiment_id
 from adjobs.tracking.layout import REQUEST_TAG, TAG, RunRef
-from adjobs.tracking.runs import close_after_error
 from adjobs.tracking.source import source_tags
-from adjobs.tracking.writer import MAX_PARAM_LENGTH
+from adjobs.tracking.writer import MAX_PARAM_LENGTH, MlflowRunWriter
 from adjobs.types import JobStatus
 
 METRIC_PREFIX, COST_PREFIX = "val/", "costs/"  # of the metrics at a trial's end
@@ -92,7 +92,9 @@ def open_parent(
                 client.delete_tag(void.info.run_id, f"{TAG}{kind}")
             client.set_tag(ref.run_id, f"{TAG}{kind}", name)  # last: what is found by its name is complete
         except BaseException as error:
-            close_after_error(ref, error)
+            with suppress(TrackingError):  # the first error is shown
+                status = JobStatus.KILLED if isinstance(error, KeyboardInterrupt | Stopped) else JobStatus.FAILED
+                MlflowRunWriter(ref).close(status, error)
             raise
     return ref
 

@@ -59,7 +59,7 @@ def test_managed_run_shows_its_id_and_where_it_is_at_the_start(run, tmp_path, ca
         (refuse, "started as 1; if"),
     ],
 )
-def test_managed_run_in_mlflow_shows_its_page_if_there_is_one(url, shown, caplog, monkeypatch):
+def test_managed_run_in_mlflow_shows_its_page_if_it_has_one(url, shown, caplog, monkeypatch):
     caplog.set_level("INFO", "adjobs")
     reader = SimpleNamespace(url=url if callable(url) else lambda: url)
     monkeypatch.setattr(lifecycle, "open_reader", lambda ref: reader)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,7 +29,9 @@ class Service(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.content: dict[str, Any] = {}
         self.bodies: dict[str, Any] = {}
+        self.open: dict[str, str] = {}  # what answers everybody
         self.released = threading.Event()
+        self.released.set()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -38,11 +41,18 @@ class Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         length = int(self.headers.get("Content-Length") or 0)
         self.server.bodies[path] = json.loads(self.rfile.read(length)) if length else None
-        if path == "/healthz":
-            self.server.released.wait(30)
+        self.server.released.wait(30)
         allowed = {f"Basic {LOGIN}", "Bearer token"}
         content = self.server.content.get(path)
-        status = 401 if self.headers.get("Authorization") not in allowed else 404 if content is None else 200
+        status = (
+            200
+            if path in self.server.open
+            else 401
+            if self.headers.get("Authorization") not in allowed
+            else 404
+            if content is None
+            else 200
+        )
         self.send_response(status)
         self.end_headers()
         self.wfile.write(json.dumps(content).encode())
@@ -89,7 +99,7 @@ def test_answering_names_those_that_give_clients_what_they_are_for(
     home: Path, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket: list[Callable[[str], bool]] = []
-    monkeypatch.setattr(answers, "open_store", lambda uri, environment: type("Store", (), {"exists": bucket[0]})())
+    monkeypatch.setattr(answers, "open_store", lambda uri, environment: SimpleNamespace(exists=bucket[0]))
 
     def refuse(key: str) -> bool:
         raise StorageError("its inner sockets are gone")
@@ -97,13 +107,24 @@ def test_answering_names_those_that_give_clients_what_they_are_for(
     bucket.append(lambda key: False)
     service.content["/api/2.0/mlflow/experiments/search"] = {}
     service.content["/api/v0/nodes"] = {"data": {"result": {"result": [{"node_id": "1"}]}}}
-    # The queue takes the request and does not answer.
-    assert answers.answering(read(home), ("s3", "mlflow", "ray", "queue"), seconds=2) == {"s3", "mlflow", "ray"}
+    service.open["/healthz"] = ""
+    services = ("s3", "mlflow", "ray", "queue")
+    assert answers.answering(read(home), services, seconds=30) == set(services)
 
     bucket[0] = refuse
     service.content["/api/v0/nodes"]["data"]["result"]["result"] = []
-    (home / "token").write_text("token")
-    assert answers.answering(read(home), ("s3", "mlflow", "ray"), seconds=10) == {"mlflow"}
+    assert answers.answering(read(home), services, seconds=30) == {"mlflow", "queue"}
+    assert answers.answering(read(home), ("mlflow",)) == {"mlflow"}
+
+    monkeypatch.setattr(service, "content", {})
+    (home / "token").unlink()
+    assert answers.answering(read(home), services, seconds=30) == {"queue"}
+
+
+def test_answering_waits_no_longer_than_it_may(home: Path, service: Service) -> None:
+    service.open["/healthz"] = ""
+    service.released.clear()
+    assert answers.answering(read(home), ("queue",), seconds=0.2) == set()
 
 
 def test_running_jobs_are_jobs_of_ray_and_open_runs_of_living_drivers(home: Path, service: Service) -> None:

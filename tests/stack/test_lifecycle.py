@@ -293,22 +293,22 @@ def test_status_service_that_runs_and_does_not_answer_is_named(home: Path, monke
 def test_down_while_jobs_run_needs_a_yes_or_force(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def down(*words: str) -> tuple[int, str]:
         result = CliRunner().invoke(main, ["down", *words])
-        return result.exit_code, result.output
+        return result.exit_code, result.output.splitlines()[-1]
 
     monkeypatch.setattr(activity, "running_jobs", lambda home: ["run 1 (cdo)", "adjobs tune job.yaml"])
     up(home)
     refusal = "error: 2 jobs are running: run 1 (cdo), adjobs tune job.yaml; wait for the end, or stop all the same with: "
-    assert down() == (2, f"{refusal}adjobs down --force\n")
+    assert down() == (2, f"{refusal}adjobs down --force")
     assert lifecycle.is_running(home)
 
     monkeypatch.setattr(down_verb, "_is_interactive", lambda: True)
-    for answer, expected in ((False, (2, "error: nothing was stopped\n")), (True, (0, "stopped\n"))):
+    for answer, expected in ((False, (2, "error: nothing was stopped")), (True, (0, "stopped"))):
         monkeypatch.setattr(click, "confirm", lambda text, answer=answer, **options: answer)
         assert down() == expected
         assert lifecycle.is_running(home) is not answer
 
     up(home)
-    assert down("--force") == (0, "stopped\n")
+    assert down("--force") == (0, "stopped")
 
 
 def test_verbs_of_the_stack(home: Path) -> None:

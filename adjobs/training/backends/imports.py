@@ -7,9 +7,9 @@ import sys
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-import adjobs
 from adjobs.errors import ClusterError, one_line, shorten
 
+_PACKAGE = Path(__file__).resolve().parents[2]  # adjobs
 _ERROR_LINE = re.compile(r"[\w.]*(Error|Exception)\b")
 
 
@@ -25,10 +25,9 @@ def check_package(folder: Path) -> None:
     if PathFinder.find_spec("adjobs", [str(folder)]) is None:
         return
     spec = PathFinder.find_spec("adjobs", [str(folder), *sys.path])
-    package = Path(str(adjobs.__file__)).resolve()
-    if spec is not None and spec.origin is not None and Path(spec.origin).resolve() == package:
+    if spec is not None and spec.origin is not None and Path(spec.origin).resolve().parent == _PACKAGE:
         return
-    problem = f"{folder / 'adjobs'}: Ray's workers would import this in place of the package in {package.parent}"
+    problem = f"{folder / 'adjobs'}: Ray's workers would import this in place of the package in {_PACKAGE}"
     raise ClusterError(f"{problem}; run the command in another folder, or install adjobs from this one (pip install -e)")
 
 

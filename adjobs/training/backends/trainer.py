@@ -7,7 +7,7 @@ from typing import Any
 from ray.train.torch import TorchTrainer
 
 
-class Trainer(TorchTrainer):
+class Trainer(TorchTrainer):  # type: ignore[misc]  # Ray has no types
     """Leaves signals to the program around it.
 
     Ray Train's own handler waits until the workers have been stopped, then ends the program with status 1 (Ray 2.60); a run
