@@ -49,6 +49,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[s
     monkeypatch.setattr(lifecycle, "PORT_BASE", free_port_base())
     monkeypatch.setattr(lifecycle, "_START_SECONDS", 20)
     monkeypatch.setattr(lifecycle, "answering", lambda state, names: set(names))
+    monkeypatch.setattr(activity, "running_jobs", lambda home: [])
     for name in code:
         monkeypatch.setattr(components, name, fake(name))
     yield code

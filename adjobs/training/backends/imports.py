@@ -27,8 +27,10 @@ def check_package(folder: Path) -> None:
     spec = PathFinder.find_spec("adjobs", [str(folder), *sys.path])
     if spec is not None and spec.origin is not None and Path(spec.origin).resolve().parent == _PACKAGE:
         return
+    is_package = spec is not None and spec.origin is not None
+    remedy = "install adjobs from this folder (pip install -e .)" if is_package else "install adjobs again (pip install)"
     problem = f"{folder / 'adjobs'}: Ray's workers would import this in place of the package in {_PACKAGE}"
-    raise ClusterError(f"{problem}; run the command in another folder, or install adjobs from this one (pip install -e)")
+    raise ClusterError(f"{problem}; run the command in another folder, or {remedy}")
 
 
 def root_cause(error: BaseException) -> str:

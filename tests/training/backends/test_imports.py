@@ -26,13 +26,14 @@ def test_check_package_folder_of_that_name_is_refused_where_it_hides_an_editable
     with pytest.raises(ClusterError) as caught:
         check_package(tmp_path)
     problem = f"{tmp_path}/adjobs: Ray's workers would import this in place of the package in {ROOT}/adjobs"
-    assert str(caught.value).startswith(f"{problem}; run the command in another folder, or install")
+    assert str(caught.value).startswith(f"{problem}; run the command in another folder, or install adjobs again")
 
 
 def test_check_package_folder_with_another_copy_is_refused(tmp_path):
     (tmp_path / "adjobs").mkdir()
     (tmp_path / "adjobs" / "__init__.py").touch()
-    with pytest.raises(ClusterError, match=r"/adjobs: Ray's workers would import this in place of the package in "):
+    message = r"/adjobs: Ray's workers would import this in place of the package in .* or install adjobs from this folder"
+    with pytest.raises(ClusterError, match=message):
         check_package(tmp_path)
 
 
