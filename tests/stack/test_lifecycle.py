@@ -35,13 +35,16 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[s
     """Python programs by service; all sleep at first. What a test started is stopped after it."""
     code = dict.fromkeys(("s3", "ray", "mlflow", "queue"), SLEEP)
 
+    def is_ready(name: str) -> bool:
+        """Whether it sleeps, and the system has its environment, which takes a moment on a busy machine."""
+        children = psutil.Process().children()
+        return code[name].endswith(SLEEP) and any(processes.has_env(child, processes.SERVICE, name) for child in children)
+
     def fake(name: str):
         def service(stack: config.StackConfig) -> components.Service:
             environment = config.service_environment(stack, name, {})
             command = [sys.executable, "-c", code[name]]
-            return components.Service(
-                name, name.upper(), command, environment, tmp_path, 1, "http://x", lambda: code[name].endswith(SLEEP)
-            )
+            return components.Service(name, name.upper(), command, environment, tmp_path, 1, "http://x", lambda: is_ready(name))
 
         return service
 
