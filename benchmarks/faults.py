@@ -66,7 +66,7 @@ def main() -> None:
             rows.append(run_fault(stack, by_name[name]))
             write(arguments.name, rows, len(stack.expected))
     finally:
-        subprocess.run([sys.executable, "-m", "adjobs", "down"], check=False, capture_output=True)
+        subprocess.run([sys.executable, "-m", "adjobs", "down", "--force"], check=False, capture_output=True)
         shutil.rmtree(stack.home, ignore_errors=True)
     orphans = processes.stack_processes(stack.state.id)
     print(f"after 'adjobs down', {len(orphans)} processes of the stack are left", file=sys.stderr)

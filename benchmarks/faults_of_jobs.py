@@ -94,7 +94,7 @@ def head(stack: FaultStack) -> str:
 def down(stack: FaultStack) -> str:
     """Drivers are asked to stop."""
     queue, job = train_one(stack)
-    subprocess.run([sys.executable, "-m", "adjobs", "down"], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "adjobs", "down", "--force"], check=True, capture_output=True)
     stack.up()
     queue.wait_for_end([job])
     return f"attempt {queue.get(job).attempt} of {queue.get(job).max_attempts}; {queue.outcome([job])}"

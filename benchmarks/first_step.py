@@ -95,7 +95,7 @@ def main() -> None:
             adjobs(home, "up", "--port-base", str(arguments.port_base))
             rows = run_all(home, Jobs(home / "drawn"), arguments.repeats)
         finally:
-            adjobs(home, "down")
+            adjobs(home, "down", "--force")
             shutil.rmtree(home / "stack", ignore_errors=True)
     medians = {way: np.median([float(row[2]) for row in rows if row[0] == way]) for way in dict.fromkeys(row[0] for row in rows)}
     queue, ray = medians.values()

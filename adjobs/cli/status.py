@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 )
 @verb
 def command(as_environment: bool, security: bool) -> VerbResult:
-    """Show which services of the stack run, and where.
+    """Show which services of the stack run and answer, and where.
 
-    The exit status is 1 unless all of them run. To use the stack from other programs of a shell: eval "$(adjobs status --env)"
+    The exit status is 1 unless all of them do. To use the stack from other programs of a shell: eval "$(adjobs status --env)"
     """
-    from adjobs.config.settings import home_folder, stack_environment
+    from adjobs.config.settings import home_folder
     from adjobs.stack import lifecycle
 
     home = home_folder(os.environ)
@@ -40,16 +40,23 @@ def command(as_environment: bool, security: bool) -> VerbResult:
         report = inspect(home)
         text = table([[check.what, check.exposure, check.detail] for check in report.checks], ["what", "exposure", "detail"])
         return report, text, 0 if report.is_closed else EXIT_PROBLEMS
+    if as_environment:
+        return _environment(home)
     status = lifecycle.status(home)
-    exit_status = 0 if status.running else EXIT_PROBLEMS
-    if not as_environment:
-        return status, describe(status, home), exit_status
-    if not status.running:
+    return status, describe(status, home), 0 if status.running else EXIT_PROBLEMS
+
+
+def _environment(home: Path) -> VerbResult:
+    """Variables for other programs of a shell."""
+    from adjobs.config.settings import stack_environment
+    from adjobs.stack import lifecycle
+
+    if not lifecycle.is_running(home):
         click.echo("the stack is not running; start it with: adjobs up", err=True)
-        return {}, "", exit_status
+        return {}, "", EXIT_PROBLEMS
     # Ray's own commands let RAY_ADDRESS override the address that jobs are submitted to; adjobs reads it from the stack's file.
     environment = {name: value for name, value in stack_environment(home).items() if name != "RAY_ADDRESS"}
-    return environment, "\n".join(f"export {name}={shlex.quote(value)}" for name, value in environment.items()), exit_status
+    return environment, "\n".join(f"export {name}={shlex.quote(value)}" for name, value in environment.items()), 0
 
 
 def describe(status: StackStatus, home: Path) -> str:
@@ -61,14 +68,22 @@ def describe(status: StackStatus, home: Path) -> str:
     rows = [_row(name, service) for name, service in status.services.items()]
     text = table(rows, ["service", "state", "pid", "url", "memory", "uptime"])
     if not status.running:
-        return f"{text}\n\nnot all services run; restart the stack with: adjobs up"
+        return f"{text}\n\nnot all services run and answer; {_remedy(status)}"
     return f"{text}\n\nto log in to MLflow: user {MLFLOW_USER}, password in {home / 'credentials' / MLFLOW_PASSWORD_FILE}"
+
+
+def _remedy(status: StackStatus) -> str:
+    """What to do about services that do not run or do not answer."""
+    if all(service.running for service in status.services.values()):  # which 'adjobs up' would leave as they are
+        return "wait if the machine is busy, else restart the stack with: adjobs down, then adjobs up"
+    return "restart the stack with: adjobs up"
 
 
 def _row(name: str, service: ServiceStatus) -> list[str]:
     if service.memory is None or service.uptime is None:
         return [name, "exited", "", service.url, "", f"see {service.log}"]
-    return [name, "running", str(service.pid), service.url, f"{service.memory / 2**20:.0f} MiB", _duration(service.uptime)]
+    state = "running" if service.answers else "no answer"
+    return [name, state, str(service.pid), service.url, f"{service.memory / 2**20:.0f} MiB", _duration(service.uptime)]
 
 
 def _duration(seconds: float) -> str:

@@ -5,23 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-import psutil
-
 from adjobs.config.settings import Settings
+from adjobs.drivers import current_driver, living_driver
 from adjobs.errors import ClusterError, Stopped, StorageError, SupersededError, TrackingError
 from adjobs.jobs.data import PreparedData
 from adjobs.jobs.prepare import PreparedJob
 from adjobs.logs import run_context
 from adjobs.storage.fence import Fence
-from adjobs.tracking.folder import folder_uri
+from adjobs.tracking.folder import folder_uri, is_folder, run_folder
 from adjobs.tracking.layout import DatasetInfo, ParentRun, RunRef
-from adjobs.tracking.runs import close_after_error, create_run, open_writer
+from adjobs.tracking.runs import close_after_error, create_run, open_reader, open_writer
 from adjobs.training.worker import Task
 from adjobs.types import JobStatus
 
@@ -112,7 +110,7 @@ def managed_run(run: RunRef, resume_command: str) -> Iterator[None]:
     _open_runs[run] = resume_command
     try:
         with run_context(run.run_id):
-            log.info("started; if it is interrupted, resume it with '%s'", resume_command)
+            log.info("started as %s; if it is interrupted, resume it with '%s'", _address(run), resume_command)
             yield
     except (KeyboardInterrupt, Stopped) as error:  # Stopped: a run within this one was closed before
         stopped = Stopped(f"stopped; resume with: {resume_command}")
@@ -131,6 +129,17 @@ def managed_run(run: RunRef, resume_command: str) -> Iterator[None]:
         del _open_runs[run]
 
 
+def _address(run: RunRef) -> str:
+    """The id of a run, and where it can be seen; without its page where MLflow does not answer now."""
+    if is_folder(run.tracking_uri):
+        return f"{run.run_id} in {run_folder(run)}"
+    try:
+        url = open_reader(run).url()
+    except TrackingError:
+        url = None
+    return run.run_id if url is None else f"{run.run_id}, {url}"
+
+
 def close_open_runs() -> None:
     """Mark every run that this process drives as killed; for signal handlers, before anything is torn down."""
     for run, resume_command in list(_open_runs.items()):
@@ -139,8 +148,7 @@ def close_open_runs() -> None:
 
 def driver_tags() -> dict[str, str]:
     """Tags that say which process drives a run."""
-    driver = f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
-    return {"driver": driver, "ray_job": _ray_submission_id() or "none"}
+    return {"driver": current_driver(), "ray_job": _ray_submission_id() or "none"}
 
 
 def _ray_submission_id() -> str | None:
@@ -161,11 +169,4 @@ def ensure_not_running(subject: str, status: JobStatus, tags: Mapping[str, str])
 
 def is_driver_alive(tags: Mapping[str, str]) -> bool:
     """Whether the driver of a run, by the run's tags, is a living process of this machine."""
-    host, _, process = tags.get("driver", "").partition(":")
-    pid, _, created = process.partition(":")
-    if host != socket.gethostname() or not pid.isdigit():
-        return False
-    try:
-        return f"{psutil.Process(int(pid)).create_time():.0f}" == created
-    except psutil.NoSuchProcess:
-        return False
+    return living_driver(tags.get("driver", "")) is not None

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import secrets
 import shutil
 import sys
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from adjobs.errors import StackError, StorageError
+from adjobs.errors import StackError
+from adjobs.stack.answers import answers, has_bucket, has_ray_node
 from adjobs.stack.certificates import make_certificate, requires_certificate, security_settings
 from adjobs.stack.config import (
     CERTIFIED,
     HOST,
-    OFFSETS,
     StackConfig,
     client_environment,
     s3_environment,
@@ -106,17 +103,8 @@ def s3(config: StackConfig) -> Service:
         folder=folder,
         port=config.port("S3"),
         url=config.url("S3"),
-        ready=lambda: answers(f"{config.url('S3')}/healthz") and _has_bucket(store.exists) and _is_closed(config),
+        ready=lambda: answers(f"{config.url('S3')}/healthz") and has_bucket(store) and _is_closed(config),
     )
-
-
-def _has_bucket(exists: Callable[[str], bool]) -> bool:
-    """Whether the bucket exists; the server makes it shortly after it has become healthy."""
-    try:
-        exists("ready")
-    except StorageError:
-        return False
-    return True
 
 
 def _is_closed(config: StackConfig) -> bool:
@@ -235,7 +223,7 @@ def ray(config: StackConfig) -> Service:
         folder=sockets,
         port=config.port("Ray dashboard"),
         url=config.url("Ray dashboard"),
-        ready=lambda: _has_ray_node(config.url("Ray dashboard"), config.credentials.ray_token),
+        ready=lambda: has_ray_node(config.url("Ray dashboard"), config.credentials.ray_token),
     )
 
 
@@ -259,39 +247,3 @@ def _delete_old_sessions(folder: Path) -> None:
     """Keep the logs of the last session; Ray never deletes any."""
     for old in sorted(folder.glob("session_2*"))[:-1]:
         shutil.rmtree(old, ignore_errors=True)
-
-
-def delete_sockets(port_base: int) -> None:
-    """Delete the sockets that SeaweedFS leaves in the folder for temporary files."""
-    for path in Path("/tmp").glob("seaweedfs-*-grpc-*.sock"):
-        if path.stem.rpartition("-")[2] in {str(port_base + offset) for offset in OFFSETS.values()}:
-            path.unlink(missing_ok=True)
-
-
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # proxies are for other machines
-
-
-def answers(url: str) -> bool:
-    """Whether a GET is answered with 200."""
-    return _get(url) is not None
-
-
-def _has_ray_node(dashboard: str, token: str) -> bool:
-    """Whether Ray has a living node; its dashboard answers before that, and also without any."""
-    alive = "/api/v0/nodes?filter_keys=state&filter_predicates=%3D&filter_values=ALIVE"
-    body = _get(dashboard + alive, token)
-    try:
-        return bool(body and json.loads(body)["data"]["result"]["result"])
-    except (ValueError, LookupError, TypeError):
-        return False
-
-
-def _get(url: str, token: str | None = None) -> bytes | None:
-    """What a GET is answered with; None unless that succeeds."""
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
-    try:
-        with _opener.open(request, timeout=5) as response:
-            body: bytes = response.read()
-            return body if response.status == 200 else None
-    except (OSError, http.client.HTTPException):
-        return None

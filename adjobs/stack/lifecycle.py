@@ -23,8 +23,10 @@ import psutil
 from adjobs.config.settings import stack_file
 from adjobs.errors import StackError
 from adjobs.stack import components, credentials, processes
+from adjobs.stack.answers import answering
 from adjobs.stack.components import Service
 from adjobs.stack.config import OFFSETS, StackConfig, client_environment
+from adjobs.stack.sockets import delete_sockets
 from adjobs.stack.state import ServiceRecord, ServiceStatus, StackState, StackStatus, StopResult
 
 PORT_BASE = 18200
@@ -94,7 +96,7 @@ def down(home: Path) -> StopResult:
 
 
 def status(home: Path) -> StackStatus:
-    """Which services run, and on which ports.
+    """Which services run, on which ports, and which of them answer.
 
     Raises:
         StackError: the record of the stack cannot be read.
@@ -102,16 +104,28 @@ def status(home: Path) -> StackStatus:
     state = StackState.read(home)
     if state is None:
         return StackStatus(running=False, port_base=None, services={})
-    services = {name: _service_status(state, name) for name in state.services}
-    return StackStatus(all(service.running for service in services.values()), state.port_base, services)
+    running = {name: process for name in state.services if (process := _find_process(state, name))}
+    confirmed = answering(state, running)
+    services = {
+        name: _service_status(record, running.get(name), answers=name in confirmed) for name, record in state.services.items()
+    }
+    return StackStatus(all(service.answers for service in services.values()), state.port_base, services)
 
 
-def _service_status(state: StackState, name: str) -> ServiceStatus:
-    record = state.services[name]
-    process = _find_process(state, name)
+def is_running(home: Path) -> bool:
+    """Whether all services run; whether they answer is not asked.
+
+    Raises:
+        StackError: the record of the stack cannot be read.
+    """
+    state = StackState.read(home)
+    return state is not None and all(_find_process(state, name) for name in state.services)
+
+
+def _service_status(record: ServiceRecord, process: psutil.Process | None, *, answers: bool) -> ServiceStatus:
     memory = None if process is None else processes.memory_bytes(process)
     uptime = None if process is None else round(time.time() - process.create_time(), 1)
-    return ServiceStatus(process is not None, record.pid, record.port, record.url, record.log, memory, uptime)
+    return ServiceStatus(process is not None, answers, record.pid, record.port, record.url, record.log, memory, uptime)
 
 
 def _start(config: StackConfig) -> StackState:
@@ -182,6 +196,15 @@ def _mlflow_stamp(config: StackConfig) -> tuple[Path, str]:
 
 
 def _stop_everything(home: Path, port_base: int | None = None) -> None:
+    """Stop the processes of a home, and delete what they leave.
+
+    Args:
+        home: folder of the user.
+        port_base: where processes were started that no record names yet.
+
+    Raises:
+        StackError: a process does not end.
+    """
     stack_id = _stack_id(home)
     # The dispatcher before all others: it would start new attempts of what ends.
     processes.stop(
@@ -197,7 +220,10 @@ def _stop_everything(home: Path, port_base: int | None = None) -> None:
         pid = alive[0].pid
         raise StackError(f"process {pid} does not end; stop it by hand (kill -9 {pid}), then run this command again")
     state = StackState.read(home)
-    components.delete_sockets(port_base or (state.port_base if state else PORT_BASE))
+    bases = {port_base, state.port_base if state else None}
+    for base in bases:
+        if base is not None:
+            delete_sockets(base)
     stack_file(home).unlink(missing_ok=True)
 
 

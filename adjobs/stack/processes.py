@@ -148,7 +148,10 @@ def _port_owner(port: int) -> str | None:
 
 
 def stack_processes(stack_id: str) -> list[psutil.Process]:
-    """Every process of this user that has the id in its environment, and their descendants; never this process."""
+    """Every process of this user that has the id in its environment, and their descendants.
+
+    Never this process, nor one of another stack, which a job of this one may have started.
+    """
     by_pid: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         try:
@@ -157,6 +160,9 @@ def stack_processes(stack_id: str) -> list[psutil.Process]:
                 by_pid |= {member.pid: member for member in (process, *process.children(recursive=True))}
         except psutil.Error:
             continue
+    for member in list(by_pid.values()):
+        if has_env(member, STACK_ID) and not has_env(member, STACK_ID, stack_id):
+            by_pid.pop(member.pid)
     by_pid.pop(os.getpid(), None)
     return [process for process in by_pid.values() if is_alive(process)]
 

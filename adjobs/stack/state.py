@@ -79,11 +79,14 @@ class ServiceStatus:
     """A service now.
 
     Attributes:
+        running: whether its process runs.
+        answers: whether it runs and answers a client.
         memory: bytes of its process and of all below it; None when it does not run.
         uptime: seconds; None when it does not run.
     """
 
     running: bool
+    answers: bool
     pid: int
     port: int
     url: str
@@ -97,7 +100,7 @@ class StackStatus:
     """The stack now.
 
     Attributes:
-        running: whether all services run.
+        running: whether all services run and answer.
         port_base: first port of its block; None when it was never started, or stopped.
         services: by name.
     """

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from adjobs.errors import TrackingError
+from adjobs.errors import Stopped, TrackingError
 from adjobs.tracking.client import connect, hint_of_stopped_stack, mlflow_errors
 from adjobs.tracking.experiments import experiment_id
 from adjobs.tracking.layout import REQUEST_TAG, TAG, RunRef
 from adjobs.tracking.source import source_tags
-from adjobs.tracking.writer import MAX_PARAM_LENGTH
+from adjobs.tracking.writer import MAX_PARAM_LENGTH, MlflowRunWriter
 from adjobs.types import JobStatus
 
 METRIC_PREFIX, COST_PREFIX = "val/", "costs/"  # of the metrics at a trial's end
@@ -58,6 +59,8 @@ def open_parent(
 ) -> RunRef:
     """Open the run of a search or a comparison; it is found by its name as soon as it is complete.
 
+    An earlier one that failed before anything came of it loses its name to the new one.
+
     Args:
         uri: tracking URI.
         kind: value of its tag ``kind``, and the name of the tag that holds its name.
@@ -71,7 +74,8 @@ def open_parent(
         TrackingError: the name is taken.
     """
     client = connect(uri)
-    if _find_runs(client, uri, kind, name):
+    earlier = _find_runs(client, uri, kind, name)
+    if not all(_is_void(client, uri, run) for run in earlier):
         resume = f"resume it with '{COMMANDS[kind]} --resume {name}'"
         raise TrackingError(f"{kind} '{name}': exists already; {resume}, or give another --name")
     parent = experiment_id(client, uri, experiment)
@@ -80,11 +84,28 @@ def open_parent(
         source = source_tags(is_job=tags.get("ray_job", "none") != "none")
         run = client.create_run(parent, run_name=name, tags=own | source)
         ref = RunRef(uri, str(run.info.run_id))
-        for key, value in params.items():
-            client.log_param(ref.run_id, key, str(value)[:MAX_PARAM_LENGTH])
-        log_files(client, ref.run_id)
-        client.set_tag(ref.run_id, f"{TAG}{kind}", name)  # last: what is found by its name is complete
+        try:
+            for key, value in params.items():
+                client.log_param(ref.run_id, key, str(value)[:MAX_PARAM_LENGTH])
+            log_files(client, ref.run_id)
+            for void in earlier:
+                client.delete_tag(void.info.run_id, f"{TAG}{kind}")
+            client.set_tag(ref.run_id, f"{TAG}{kind}", name)  # last: what is found by its name is complete
+        except BaseException as error:
+            with suppress(TrackingError):  # the first error is shown
+                status = JobStatus.KILLED if isinstance(error, KeyboardInterrupt | Stopped) else JobStatus.FAILED
+                MlflowRunWriter(ref).close(status, error)
+            raise
     return ref
+
+
+def _is_void(client: Any, uri: str, run: Any) -> bool:
+    """Whether a search or a comparison failed before anything came of it: each of its runs, if any, failed or has no figures."""
+    if JobStatus(str(run.info.status)) != JobStatus.FAILED:
+        return False
+    filter_ = f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
+    children = [child_run(one) for one in search_runs(client, uri, [run.info.experiment_id], filter_)]
+    return all(child.status == JobStatus.FAILED or (child.status == JobStatus.KILLED and not child.metrics) for child in children)
 
 
 def find_parent(uri: str, kind: str, name: str) -> tuple[ChildRun, list[ChildRun]]:

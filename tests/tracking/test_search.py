@@ -102,8 +102,40 @@ def test_open_search_that_was_killed_half_way_is_not_found_and_can_be_opened_aga
             search.open_search(uri, "half", JOB, SPACE, {}, {})
     with pytest.raises(TrackingError, match="does not exist"):
         search.find_search(uri, "half")
+    experiment = connect(uri).get_experiment_by_name(JOB.track.experiment).experiment_id
+    (half,) = connect(uri).search_runs([experiment], "attributes.run_name = 'half'")
+    assert half.info.status == "KILLED"
     opened = search.open_search(uri, "half", JOB, SPACE, {}, {})
     assert search.find_search(uri, "half").ref == opened
+
+
+def open_failed(uri: str, name: str, *trials: JobStatus, **metrics: float) -> RunRef:
+    """A search that an error ended, with trials of these states, each with the metrics."""
+    ref = search.open_search(uri, name, JOB, SPACE, {}, {})
+    for number, status in enumerate(trials):
+        tags = {"trial": str(number), "params": "{}"}
+        trial = create_run(uri, JOB, INFO, "checkpoints/{run}", tags, search.parent_run(ref.run_id, number))
+        open_writer(trial).log_metrics(metrics, 1)
+        open_writer(trial).close(status)
+    open_writer(ref).close(JobStatus.FAILED)
+    return ref
+
+
+@pytest.mark.parametrize("trials", [(), (JobStatus.FAILED, JobStatus.FAILED), (JobStatus.FAILED, JobStatus.KILLED)])
+def test_open_search_name_of_one_that_failed_before_anything_came_of_it_is_free(uri, trials):
+    name = f"void-{'-'.join(trials)}"
+    first = open_failed(uri, name, *trials)
+    assert search.find_search(uri, name).ref == first  # it can also be resumed
+    second = search.open_search(uri, name, JOB, SPACE, {}, {})
+    assert search.find_search(uri, name).ref == second != first
+
+
+@pytest.mark.parametrize("status", [JobStatus.FINISHED, JobStatus.KILLED])
+def test_open_search_name_of_one_that_failed_later_is_refused(uri, status):
+    name = f"failed-{status}"
+    open_failed(uri, name, JobStatus.FAILED, status, loss=0.5)
+    with pytest.raises(TrackingError, match=f"exists already; resume it with 'adjobs tune --resume {name}'"):
+        search.open_search(uri, name, JOB, SPACE, {}, {})
 
 
 @pytest.mark.parametrize(("name", "message"), [("other", "does not exist"), ("it's", "must not contain quotation marks")])

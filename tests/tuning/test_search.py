@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -163,6 +164,24 @@ def test_run_without_a_complete_trial_fails_with_the_reasons(opened, monkeypatch
     with pytest.raises(JobError, match=r"none of 1 trials completed \(loss not finite\)"):
         search._run(opened, None, RESOURCES, search.SearchObserver(), None)
     assert status_of(opened) == JobStatus.FAILED
+
+
+def test_resume_search_killed_before_its_first_trial_starts_it(opened, monkeypatch):
+    numbers: list[int] = []
+
+    def fail_all(manager: search.TrialManager, *_: object) -> None:
+        numbers.append(manager.next_trial().number)
+        manager.on_error(0, "loss not finite")
+
+    assert status_of(opened) == JobStatus.RUNNING  # no process was left to close it
+    monkeypatch.setattr(search.ray_backend, "connected", lambda settings: nullcontext())
+    monkeypatch.setattr(search.tune_bridge, "resolve_trial_resources", lambda train: RESOURCES)
+    monkeypatch.setattr(search.tune_bridge, "run_trials", fail_all)
+    with pytest.raises(JobError, match="none of 1 trials completed"):
+        search.resume_search(opened.name, opened.plan.settings, search.SearchObserver())
+    assert numbers == [0]
+    again = records.open_search(opened.ref.tracking_uri, opened.name, opened.plan.job, SPACE.to_dict(), {}, {})
+    assert records.find_search(opened.ref.tracking_uri, opened.name).ref == again
 
 
 def test_search_interrupted_in_the_final_training_is_killed_and_says_how_to_resume(opened):

@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -19,6 +20,7 @@ from adjobs.config.settings import Settings
 from adjobs.errors import AdjobsError, ClusterError, one_line
 from adjobs.storage.arrow import arrow_filesystem
 from adjobs.training.backends.elastic import fit_elastic
+from adjobs.training.backends.imports import check_package, root_cause
 from adjobs.training.backends.ray_worker import train_loop_per_worker
 from adjobs.training.progress import LatestProgress, ProgressUpdate
 from adjobs.training.resources import GROWTH_VARIABLE, Growth, WorkerResources, fit_resources, workers_on
@@ -40,13 +42,15 @@ def connected(settings: Settings) -> Iterator[None]:
     """Connect to the cluster of the settings, or start a local Ray that ends with the job.
 
     Raises:
-        ClusterError: nothing answers at the address, or no local Ray starts.
+        ClusterError: nothing answers at the address, no local Ray starts, or its workers would import another package adjobs.
     """
     import ray
 
     if ray.is_initialized():  # by the caller, who also ends it
         yield
         return
+    if not (settings.ray_address or "").startswith("ray://"):  # whose server has a current folder of its own
+        check_package(Path.cwd())
     if settings.ray_address:
         _check_listening(settings.ray_address)
         _start(
@@ -182,9 +186,9 @@ def run(
     """
     import ray
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
 
     from adjobs.training.backends.process_group import ProcessGroupConfig
+    from adjobs.training.backends.trainer import Trainer
 
     train, counts = task.job.train, task.job.train.worker_counts if workers is None else (workers,)
     elastic = len(counts) > 1
@@ -204,7 +208,7 @@ def run(
         shared = ray.put({"task": task, "progress": actor, "finalize": finalize})
 
         def fit(number: int) -> Any:
-            trainer = TorchTrainer(
+            trainer = Trainer(
                 train_loop_per_worker,
                 train_loop_config={"shared": shared, "may_grow": number < counts[-1]},
                 torch_config=ProcessGroupConfig(),
@@ -247,7 +251,7 @@ def _cause(error: BaseException) -> AdjobsError:
             return failure
     rank, failure = min(failures.items(), default=(None, error))
     place = "" if rank is None else f" on worker {rank}"
-    return ClusterError(f"training failed{place}: {type(failure).__name__}: {one_line(failure)}; --debug shows the traceback")
+    return ClusterError(f"training failed{place}: {type(failure).__name__}: {root_cause(failure)}; --debug shows the traceback")
 
 
 @contextmanager
