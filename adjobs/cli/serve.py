@@ -102,8 +102,8 @@ def _serve_locally(model: str, options: dict[str, Any], limits: Any, door: Any, 
     from adjobs.serving.server import serve
     from adjobs.serving.service import PredictionService
 
-    # What OpenVINO does not compute is loaded by Python code that seldom waits. Each request needs Python's lock many times, and by
-    # default waits up to 5 ms for it each time.
+    # What OpenVINO does not compute is loaded by Python code that seldom waits. Each request needs Python's lock many times, and
+    # by default waits up to 5 ms for it each time.
     sys.setswitchinterval(SWITCH_SECONDS)
 
     load = partial(load_to_serve, device=options["device"], engine=options["engine"])
