@@ -17,8 +17,11 @@ setup: .venv/ready  ## .venv with pinned versions
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@# Twenty thousand files, of which a third is ever imported. Python compiles those by itself; here the imports do it at once,
 	@# on two cores, so that the first job does not wait for it in one process after the other.
+	@echo "1/3 installing $$(grep -c == requirements.lock) packages into .venv; this takes longest ..."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.lock
+	@echo "2/3 installing adjobs itself ..."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@echo "3/3 compiling what is imported, so that the first command need not ..."
 	printf '%s\n' $(IMPORTED) | xargs -P 2 -I {} $(BIN)/python -W ignore -c 'import {}' > /dev/null
 	touch $@
 

@@ -41,7 +41,7 @@ def train(job: Job, *, overrides: Iterable[str] = (), backend: Backend = "local"
         job: a job file, a mapping of its keys, or a resolved job.
         overrides: changes such as ``"params.gamma=3"``, values in YAML.
         backend: ``local`` trains in this process, ``ray`` on a cluster (or a local Ray if none is configured).
-        progress: show a bar on standard error.
+        progress: show a bar, and what takes long, on standard error.
 
     Raises:
         AdjobsError: the job cannot be done; says why in one line.
@@ -49,8 +49,9 @@ def train(job: Job, *, overrides: Iterable[str] = (), backend: Backend = "local"
     resolved, settings = load_job(job, overrides), load_settings()
 
     from adjobs.jobs import run
+    from adjobs.training.progress import print_waits
 
-    with _bar(progress) as on_progress:
+    with print_waits(progress), _bar(progress) as on_progress:
         return run.train(resolved, settings, backend=backend, on_progress=on_progress)
 
 
@@ -87,13 +88,14 @@ def tune(
         raise TypeError(f"tune: unknown options {', '.join(unknown)}; available: {', '.join(available)}")
     resolved, settings = load_job(job, overrides), load_settings()
 
+    from adjobs.training.progress import print_waits
     from adjobs.tuning.display import Display
     from adjobs.tuning.search import SearchObserver, run_search
     from adjobs.tuning.space import parse_space, read_space
 
     parsed = parse_space(dict(space), "space") if isinstance(space, Mapping) else read_space(Path(space))
     chosen = SearchOptions(**options)
-    with Display() if progress else nullcontext(SearchObserver()) as observer:
+    with print_waits(progress), Display() if progress else nullcontext(SearchObserver()) as observer:
         return run_search(resolved, parsed, chosen, settings, observer, name=name, time_budget_s=time_budget_s)
 
 
@@ -127,8 +129,9 @@ def compare(
 
     from adjobs.comparison.observer import ComparisonObserver, Display
     from adjobs.comparison.run import run_comparison
+    from adjobs.training.progress import print_waits
 
-    with Display() if progress else nullcontext(ComparisonObserver()) as observer:
+    with print_waits(progress), Display() if progress else nullcontext(ComparisonObserver()) as observer:
         return run_comparison(config, settings, observer, backend=backend, name=name)
 
 

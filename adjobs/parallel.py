@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from adjobs.waits import waiting_for
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -21,12 +25,15 @@ def cores() -> int:
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item], *, text: str, progress: bool = False) -> list[Result]:
     """Apply ``function`` to all items on all cores, in order.
 
-    The first error is raised, and what has not started is cancelled. Progress is shown on standard error, and only on a terminal.
+    The first error is raised, and what has not started is cancelled. Progress is shown on standard error, and only on a terminal;
+    elsewhere, work that takes long is announced.
     """
-    with ThreadPoolExecutor(cores()) as pool:
+    is_shown = progress and sys.stderr.isatty()
+    announced = waiting_for(f"{text}: {len(items)} items") if progress and not is_shown else nullcontext()
+    with ThreadPoolExecutor(cores()) as pool, announced:
         futures = [pool.submit(function, item) for item in items]
         try:
-            return [future.result() for future in tqdm(futures, desc=text, unit="img", disable=None if progress else True)]
+            return [future.result() for future in tqdm(futures, desc=text, unit="img", disable=not is_shown)]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -104,9 +104,11 @@ class ImageScores(NamedTuple):
         score: ``(N,)`` float64.
         defects: N defect types, "" for normal images.
         anomaly_maps: ``(N, H, W)`` float32; None if the method gives none.
-        masks: ``(N, H, W)`` bool, True on defect pixels; None unless all anomalous images of the split have a mask.
+        masks: ``(N, H, W)`` bool, True on defect pixels; None if no anomalous image of the split has a mask.
         extra_scores: further image scores by name, each ``(N,)`` float64.
         groups: N names of the parts that the images show; None if no image has one.
+        mask_known: ``(N,)`` bool, False for anomalous images without a mask, whose ``masks`` are all False; None if every mask
+            is known.
     """
 
     ids: tuple[str, ...]
@@ -117,3 +119,9 @@ class ImageScores(NamedTuple):
     masks: np.ndarray | None
     extra_scores: Mapping[str, np.ndarray] = MappingProxyType({})
     groups: tuple[str, ...] | None = None
+    mask_known: np.ndarray | None = None
+
+    @property
+    def complete_masks(self) -> np.ndarray | None:
+        """The masks if every anomalous image has one: what is computed over all pixels would otherwise rest on unknown ones."""
+        return self.masks if self.mask_known is None or self.mask_known.all() else None

@@ -9,6 +9,7 @@ import click
 
 from adjobs.cli.output import table, verb
 from adjobs.errors import JobError
+from adjobs.waits import waiting_for
 
 if TYPE_CHECKING:
     from adjobs.comparison.config import ComparisonConfig
@@ -51,7 +52,9 @@ def command(data: str | None, name: str | None, local: bool, resume: str | None,
     settings = load_settings()
 
     from adjobs.cli.signals import close_runs_when_stopped
-    from adjobs.comparison import run
+
+    with waiting_for("loading PyTorch"):
+        from adjobs.comparison import run
     from adjobs.comparison.observer import Display
 
     with close_runs_when_stopped(), Display() as display:

@@ -81,8 +81,13 @@ class _StderrHandler(logging.Handler):
     """One line for each record on the standard error of the moment; a logging.StreamHandler would keep that of its creation."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print the record."""
-        click.echo(self.format(record), err=True)
+        """Print the record on a line of its own, on a terminal above the progress bars."""
+        from tqdm import tqdm
+
+        is_terminal = sys.stderr.isatty()
+        start = "\n" if getattr(tqdm, "_instances", ()) and not is_terminal else ""  # a bar in a log file has no end of line
+        with tqdm.external_write_mode(sys.stderr) if is_terminal else contextlib.nullcontext():
+            click.echo(start + self.format(record), err=True)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,9 @@ import click
 
 from adjobs.cli.output import table, verb
 from adjobs.errors import JobError
+from adjobs.waits import waiting_for
+
+PIXEL_METRICS = ("pixel_ap", "au_pro")  # of defect types
 
 if TYPE_CHECKING:
     from adjobs.jobs.result import TrainResult
@@ -67,7 +70,9 @@ def command(
     settings = load_settings()
 
     from adjobs.cli.signals import close_runs_when_stopped
-    from adjobs.jobs import run
+
+    with waiting_for("loading PyTorch"):
+        from adjobs.jobs import run
     from adjobs.tracking.runs import find_run
     from adjobs.training.progress import ProgressBar
 
@@ -117,4 +122,20 @@ def _metrics(result: TrainResult) -> str:
         interval = "" if test is None or test.low is None or test.high is None else f"{test.low:.3f} to {test.high:.3f}"
         rows.append([name, *("-" if value is None else f"{value:.3f}" for value in values), interval])
     text = table(rows, ["metric", "val", "test", "95 % interval"])
-    return "\n".join([text, *(f"undefined: {', '.join(names)} ({reason})" for reason, names in undefined.items())])
+    reasons = [f"undefined: {', '.join(names)} ({reason})" for reason, names in undefined.items()]
+    return "\n".join([text, *reasons, *_pixel_metrics_by_defect(result)])
+
+
+def _pixel_metrics_by_defect(result: TrainResult) -> list[str]:
+    """Where the test images as a whole have no pixel metrics: those of the defect types that have some, in a line."""
+    test = result.evaluation.splits.get("test")
+    if test is None or "pixel_ap" not in test.overall or test.overall["pixel_ap"].value is not None:
+        return []
+    known = {
+        defect: [
+            f"{name} {metrics[name].value:.3f}" for name in PIXEL_METRICS if name in metrics and metrics[name].value is not None
+        ]
+        for defect, metrics in test.by_defect.items()
+    }
+    texts = [f"{defect} {', '.join(values)}" for defect, values in known.items() if values]
+    return [f"by defect type, test: {'; '.join(texts)}"] if texts else []

@@ -11,6 +11,7 @@ import click
 from adjobs.cli.output import table, verb
 from adjobs.config.duration import HINT, to_seconds
 from adjobs.errors import JobError, shown
+from adjobs.waits import waiting_for
 
 if TYPE_CHECKING:
     from adjobs.tuning.result import Optimism, SearchResult, StudyResult
@@ -97,7 +98,9 @@ def command(
     settings = load_settings()
 
     from adjobs.cli.signals import close_runs_when_stopped
-    from adjobs.tuning import search
+
+    with waiting_for("loading PyTorch"):
+        from adjobs.tuning import search
     from adjobs.tuning.display import Display
     from adjobs.tuning.plan import SearchOptions
     from adjobs.tuning.space import read_space

@@ -103,7 +103,8 @@ def finalize_candidate(training: FinishedTraining, metric: str) -> CandidateOutc
 
 
 def _resample(metric: str, value: float | None, scores: ImageScores) -> tuple[float, ...]:
-    if metric not in PIXEL_METRICS or value is None or scores.anomaly_maps is None or scores.masks is None:
+    masks = scores.complete_masks
+    if metric not in PIXEL_METRICS or value is None or scores.anomaly_maps is None or masks is None:
         return ()
-    resampled = resample_pixel_metric(metric, value, scores.anomaly_maps, scores.masks, RESAMPLES, SEED)
+    resampled = resample_pixel_metric(metric, value, scores.anomaly_maps, masks, RESAMPLES, SEED)
     return tuple(round(float(number), 6) for number in resampled)

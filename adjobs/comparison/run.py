@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,6 +17,7 @@ from adjobs.comparison.trainings import Failure, Trainings
 from adjobs.config.settings import Settings
 from adjobs.errors import DataError, JobError, TrackingError
 from adjobs.jobs import run
+from adjobs.jobs.announce import announce_warnings, describe_labels
 from adjobs.jobs.data import ensure_same_data
 from adjobs.jobs.lifecycle import driver_tags, ensure_not_running, managed_run
 from adjobs.jobs.run import Backend
@@ -26,6 +28,8 @@ from adjobs.tracking.layout import RunRef
 from adjobs.tracking.runs import open_reader, open_writer
 from adjobs.training.backends import ray as ray_backend
 from adjobs.types import JobStatus
+
+log = logging.getLogger(__name__)
 
 
 def run_comparison(
@@ -53,6 +57,9 @@ def run_comparison(
     plan = make_plan(config, settings)
     name = name or f"compare-{Path(config.data.uri.rstrip('/')).name}-{time.strftime('%Y%m%d-%H%M%S')}"
     with ray_backend.connected(settings) if backend == "ray" else nullcontext():
+        for candidate in plan.candidates:
+            log.info("%s %s", candidate.name, describe_labels(*candidate.prepared))
+        announce_warnings(*plan.candidates[0].prepared)
         tags = {**driver_tags(), "launcher": backend, "data_fingerprint": plan.data.fingerprint}
         tags |= {"splits_digest": plan.splits_digest}
         config = plan.config  # with the version of the data, if it has versions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -19,6 +19,7 @@ from adjobs.data.walk import IMAGE_SUFFIXES, subfolders
 from adjobs.errors import DataError, choices, join_problems, shown
 from adjobs.paths import expand_home
 from adjobs.storage import fetch, open_store
+from adjobs.waits import waiting_for
 
 FOLDER, VERSIONED = "folder", "versioned"  # names of formats
 INSTALLED = "elpv"  # stands for the installed package elpv-dataset
@@ -27,7 +28,9 @@ _ALLOWED_URIS = (
 )
 
 
-def open_dataset(uri: str, format: str = "auto", *, cache: Path, options: ReadOptions = DEFAULT_OPTIONS) -> Dataset:
+def open_dataset(
+    uri: str, format: str = "auto", *, cache: Path, options: ReadOptions = DEFAULT_OPTIONS, list_faults: bool = False
+) -> Dataset:
     """Find a data set and list its samples.
 
     Of images at most the header is read, except in formats where only the masks say which images are normal.
@@ -37,17 +40,23 @@ def open_dataset(uri: str, format: str = "auto", *, cache: Path, options: ReadOp
         format: name of a format, or ``auto`` to detect it.
         cache: folder into which ``s3://`` data is downloaded.
         options: what the job says about the reading.
+        list_faults: whether files that do not fit the layout are problems of the data set, which is then no more than the files
+            that do fit; else the data set is refused.
 
     Raises:
         DataError: the data set does not exist, its layout is not recognised, it has no such version, or no normal images.
         StorageError: S3 is unreachable or refuses access.
     """
-    root, options = _resolve(uri, cache, options)
+    with waiting_for(f"fetching {uri}"):
+        root, options = _resolve(uri, cache, options)
     reader = _select_format(root, format, options)
     # An installer may have linked the files of a package.
     context = ReadContext(options, boundary=None if options.follow_links or uri == INSTALLED else root)
     try:
-        samples = tuple(sorted(reader.read(root, context), key=lambda sample: sample.id))
+        with waiting_for(f"listing the images in {root}"):
+            samples = _sorted_once(reader.read(root, context), context)
+        if not list_faults:
+            _refuse_faults(root, context)
         _refuse_unusable(root, reader, samples, options)
     except DataError as error:
         # What was left out may be the cause.
@@ -57,7 +66,33 @@ def open_dataset(uri: str, format: str = "auto", *, cache: Path, options: ReadOp
         context.warning("", kind, message)
     _report_outside_files(root, samples, context)
     normal_classes = tuple(sorted(context.normal_classes.items()))
-    return Dataset(root, reader.NAME, samples, tuple(context.problems), normal_classes, context.version)
+    return Dataset(root, reader.NAME, samples, (*context.faults, *context.problems), normal_classes, context.version)
+
+
+def _sorted_once(samples: Iterable[Sample], context: ReadContext) -> tuple[Sample, ...]:
+    """The samples by id; of those that are listed several times, which is a fault, the first."""
+    by_id: dict[str, Sample] = {}
+    counts: Counter[str] = Counter()
+    for sample in samples:
+        by_id.setdefault(sample.id, sample)
+        counts[sample.id] += 1
+    for name in sorted(name for name, count in counts.items() if count > 1):
+        context.fault(name, f"is listed {counts[name]} times; each image must be listed once; remove the duplicates")
+    return tuple(by_id[name] for name in sorted(by_id))
+
+
+def _refuse_faults(root: Path, context: ReadContext) -> None:
+    """Refuse faults of the layout: names the first, and the numbers of files that have the same, and of the others."""
+    if not context.faults:
+        return
+    first = context.faults[0]
+    alike = sum(fault.message == first.message for fault in context.faults)
+    more = f" (and {alike - 1} more)" if alike > 1 else ""
+    text = f"{root}: {f'{first.sample}{more}: ' if first.sample else ''}{first.message}"
+    others = len(context.faults) - alike
+    if others:
+        text += f"; {others} other {'fault' if others == 1 else 'faults'} of the layout"
+    raise DataError(f"{text}; 'adjobs data check' lists all" if len(context.faults) > 1 else text)
 
 
 def _resolve(uri: str, cache: Path, options: ReadOptions) -> tuple[Path, ReadOptions]:
@@ -203,9 +238,6 @@ def _first_error(context: ReadContext) -> list[str]:
 def _refuse_unusable(root: Path, reader: formats.Format, samples: tuple[Sample, ...], options: ReadOptions) -> None:
     if options.require_normal:
         _refuse_without_normals(root, f"{reader.NAME}: {reader.DESCRIPTION}", samples)
-    for name, count in Counter(sample.id for sample in samples).most_common(1):
-        if count > 1:
-            raise DataError(f"{root}: {name} is listed {count} times; each image must be listed once; remove the duplicates")
     for sample in samples:
         for field, text in (("file name", sample.id), ("defect type", sample.defect), ("group", sample.group or "")):
             try:

@@ -11,6 +11,9 @@ MIN_NORMAL_IMAGES = 10
 OUT_OF_MEMORY = "out of memory"
 """Kind of the problem of an image for which the memory was not enough, this time."""
 
+LAYOUT = "layout"
+"""Kind of the error of a file that does not fit the layout of its data set."""
+
 LOST_LABELS = "no annotations"
 """Kind of the warning of an export in which all images are normal, for lack of a single annotation."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from adjobs.data.problem import Problem
+from adjobs.data.problem import LAYOUT, Problem
 from adjobs.errors import shorten
 
 NORMAL_CLASSES = (
@@ -92,6 +92,8 @@ class ReadContext:
         other_images: images of formats that are not read that were found.
         normal_classes: how many annotations were of each class that means normal, by the class's name in the file.
         version: the version that was read, of a data set with versions.
+        faults: what does not fit the layout, each an error with the name of its file. Readers go on after one, so that all are
+            found; the data set is then refused, or checked all the same.
     """
 
     options: ReadOptions = DEFAULT_OPTIONS
@@ -101,6 +103,7 @@ class ReadContext:
     other_images: set[Path] = field(default_factory=set)
     normal_classes: Counter[str] = field(default_factory=Counter)
     version: DatasetVersion | None = None
+    faults: list[Problem] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._normal = frozenset(map(simplify, self.options.normal_classes))
@@ -110,6 +113,10 @@ class ReadContext:
     def is_normal(self, name: str) -> bool:
         """Whether a class or choice of this name means that the image is normal."""
         return simplify(name) in self._normal
+
+    def fault(self, file: str, message: str) -> None:
+        """Record a fault of the layout: a file, as a path in the data set, or the data set as a whole ("")."""
+        self.faults.append(Problem(file, LAYOUT, shorten(message, MAX_MESSAGE)))
 
     def error(self, sample: str, kind: str, message: str) -> None:
         """Record an error of a sample (its id), or of the data set as a whole ("")."""

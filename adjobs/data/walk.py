@@ -208,23 +208,17 @@ def _is_candidate(path: Path, opening: str, keys: tuple[str, ...]) -> bool:
     return text.lstrip().startswith(opening) and all(f'"{key}"' in text for key in keys)
 
 
-def refuse_strays(root: Path, images: Iterable[Path], allowed: str) -> None:
-    """Refuse images where the layout allows none: skipping them silently would be misleading.
-
-    Raises:
-        DataError: there are some; names the first and the number of others.
-    """
-    strays = [image.relative_to(root).as_posix() for image in images]
-    if strays:
-        raise DataError(
-            f"{root}: {_abbreviate(strays)} does not fit the layout; images belong in {allowed}; move or remove the others"
-        )
+def report_strays(root: Path, images: Iterable[Path], allowed: str, context: ReadContext) -> None:
+    """Faults of images where the layout allows none: skipping them silently would be misleading."""
+    for image in images:
+        name = image.relative_to(root).as_posix()
+        context.fault(name, f"does not fit the layout; images belong in {allowed}; move or remove it")
 
 
 class MaskFiles:
     """Mask images under one folder, looked up by their path without suffix; each must belong to exactly one image."""
 
-    def __init__(self, root: Path, folder: Path, context: ReadContext | None = None) -> None:
+    def __init__(self, root: Path, folder: Path, context: ReadContext) -> None:
         self._root = root
         self._context = context
         self._paths: dict[str, Path] = {}
@@ -232,47 +226,36 @@ class MaskFiles:
         for path in image_files(folder, context):
             other = self._paths.setdefault(relative_stem(path, folder), path)
             if other != path:
-                raise DataError(f"{root}: {self._name(other)} and {self._name(path)} are masks of the same image; keep one")
+                context.fault(self._name(path), f"is a mask of the same image as {self._name(other)}; keep one")
 
     def find(self, *stems: str) -> Path | None:
-        """The mask for the first of these stems that has one.
-
-        Raises:
-            DataError: the mask belongs to another image already.
-        """
+        """The mask for the first of these stems that has one; a fault if it belongs to another image already."""
         for name in stems:
             if name in self._paths:
                 if name in self._used:
-                    mask = self._name(self._paths[name])
-                    raise DataError(
-                        f"{self._root}: mask {mask} belongs to two images, whose names differ only in their suffix; "
-                        "each mask must belong to one image; rename or remove one of the two"
+                    self._context.fault(
+                        self._name(self._paths[name]),
+                        "is the mask of two images, whose names differ only in their suffix; each mask must belong to one image; "
+                        "rename or remove one of the two",
                     )
                 self._used.add(name)
                 return self._paths[name]
         return None
 
-    def refuse_unused(self, rule: str) -> None:
-        """Refuse masks without an image: a misspelt name would silently leave an anomaly without its mask.
+    def report_unused(self, rule: str) -> None:
+        """Faults of masks without an image: a misspelt name would silently leave an anomaly without its mask.
 
         Where normal images are not required, which is so for images that are added to a data set, each is an error of its own.
-
-        Raises:
-            DataError: there are some; names the first and the number of others.
         """
-        unused = [self._name(path) for name, path in self._paths.items() if name not in self._used]
-        if unused and self._context and not self._context.options.require_normal:
-            for name in unused:
-                self._context.error(name, "no image", f"mask belongs to no image; {rule}; rename or remove it")
-        elif unused:
-            raise DataError(f"{self._root}: mask {_abbreviate(unused)} belongs to no image; {rule}; rename or remove it")
+        message = f"mask belongs to no image; {rule}; rename or remove it"
+        for name in [self._name(path) for stem, path in self._paths.items() if stem not in self._used]:
+            if self._context.options.require_normal:
+                self._context.fault(name, message)
+            else:
+                self._context.error(name, "no image", message)
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()
-
-
-def _abbreviate(names: list[str]) -> str:
-    return names[0] + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
 
 
 def _refuse_listing(error: OSError) -> NoReturn:

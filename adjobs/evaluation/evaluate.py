@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from adjobs import devices
 from adjobs.data.cache.images import ImageCache
-from adjobs.data.dataset import Dataset
+from adjobs.data.dataset import Dataset, Sample
 from adjobs.data.packing import NO_ROWS, PackedBatch, scale
 from adjobs.data.prefetch import prefetch
 from adjobs.evaluation.predictions import EVAL_BATCH, PredictionArrays, check_finite
@@ -117,6 +117,7 @@ def predict_split(
                 maps[batch] = prediction.anomaly_maps
     seconds = time.perf_counter() - started_at
     has_groups = any(samples[sample_id].group for sample_id in ids)
+    masks, mask_known = _masks(cache, samples, ids)
     return TimedScores(
         ImageScores(
             ids=tuple(ids),
@@ -125,9 +126,10 @@ def predict_split(
             # A manifest may give normal images the defect "none", which is no defect type.
             defects=tuple(samples[sample_id].defect if samples[sample_id].label == "anomalous" else "" for sample_id in ids),
             anomaly_maps=maps,
-            masks=_masks(cache, dataset, ids),
+            masks=masks,
             extra_scores=extra_scores,
             groups=tuple(samples[sample_id].group or sample_id for sample_id in ids) if has_groups else None,
+            mask_known=mask_known,
         ),
         1000 * seconds / max(1, len(ids)),
     )
@@ -152,18 +154,20 @@ def to_arrays(prediction: Prediction) -> PredictionArrays:
     return PredictionArrays(prediction.score.double().cpu().numpy(), maps, extra_scores)
 
 
-def _masks(cache: ImageCache, dataset: Dataset, ids: Sequence[str]) -> np.ndarray | None:
-    """Defect pixels ``(N, H, W)`` bool, or None if pixel metrics would rest on unknown pixels.
+def _masks(cache: ImageCache, samples: Mapping[str, Sample], ids: Sequence[str]) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Defect pixels ``(N, H, W)`` bool, and for which images ``(N,)`` they are known, as `ImageScores` has them.
 
-    The pixels are known if every anomalous image of the split has a mask; normal images have no defect pixels. Blocks and boxes
-    are too coarse to evaluate against.
+    Normal images have no defect pixels. Blocks and boxes are too coarse to evaluate against.
     """
-    split = set(ids)
-    anomalous = {sample.id: sample.mask for sample in dataset.samples if sample.label == "anomalous" and sample.id in split}
-    if not anomalous or any(mask is None for mask in anomalous.values()):
-        return None
+    anomalous = [i for i, sample_id in enumerate(ids) if samples[sample_id].label == "anomalous"]
+    masked = [i for i in anomalous if samples[ids[i]].mask is not None]
+    if not masked:
+        return None, None
     masks = np.zeros((len(ids), *cache.images.shape[1:3]), dtype=bool)
-    for i, sample_id in enumerate(ids):
-        if sample_id in anomalous:
-            masks[i] = cache.labels[cache.label_index_of[sample_id]]
-    return masks
+    for i in masked:
+        masks[i] = cache.labels[cache.label_index_of[ids[i]]]
+    if len(masked) == len(anomalous):
+        return masks, None
+    known = np.ones(len(ids), dtype=bool)
+    known[sorted({*anomalous} - {*masked})] = False
+    return masks, known

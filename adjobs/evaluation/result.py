@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from adjobs.data.dataset import Dataset
+from adjobs.errors import shorten
 from adjobs.evaluation.spro import compute_spro_metrics
 from adjobs.evaluation.thresholds import Thresholds
 from adjobs.metrics import ranking, summary
@@ -111,10 +114,11 @@ def compute_image_metrics(scores: ImageScores, native_threshold: float | None = 
 
 
 def compute_pixel_metrics(scores: ImageScores) -> dict[str, float | None]:
-    """Pixel metrics without intervals; empty where there are no maps, or no masks to evaluate them against."""
-    if scores.anomaly_maps is None or scores.masks is None:
+    """Pixel metrics without intervals; empty where there are no maps, or an anomalous image has no mask."""
+    masks = scores.complete_masks
+    if scores.anomaly_maps is None or masks is None:
         return {}
-    pixels = exact_pixel_metrics(scores.anomaly_maps, scores.masks, limits=(DEFAULT_LIMIT,))
+    pixels = exact_pixel_metrics(scores.anomaly_maps, masks, limits=(DEFAULT_LIMIT,))
     return {"pixel_auroc": pixels.auroc, "pixel_ap": pixels.ap, "au_pro": pixels.au_pro[DEFAULT_LIMIT]}
 
 
@@ -134,22 +138,58 @@ def compute_split_metrics(
     for name, extra in scores.extra_scores.items():
         metrics = summary.image_metrics(scores.labels, extra, None)
         overall |= {f"{metric}_{name}": metrics[metric] for metric in ("image_auroc", "image_ap")}
-    if scores.anomaly_maps is None or scores.masks is None:
+    masks = scores.complete_masks
+    if scores.anomaly_maps is None or masks is None:
         reason = _no_pixel_metrics(scores)
         overall |= {name: Estimate(None, reason=reason) for name in ("pixel_auroc", "pixel_ap", "au_pro")}
     else:
-        overall |= summary.pixel_metrics(scores.anomaly_maps, scores.masks, pixel_threshold, defects=scores.defects)
-        by_type = summary.pixel_metrics_by_defect(scores.anomaly_maps, scores.masks, scores.defects)
-        for defect, metrics in by_type.items():
-            by_defect[defect] |= metrics
+        overall |= summary.pixel_metrics(scores.anomaly_maps, masks, pixel_threshold, defects=scores.defects)
+    for defect, metrics in _pixel_metrics_by_defect(scores).items():
+        by_defect[defect] |= metrics
     if dataset is not None and scores.anomaly_maps is not None:
         overall |= compute_spro_metrics(scores, dataset)
-    types = [defect or summary.UNTYPED for defect, label in zip(scores.defects, scores.labels, strict=True) if label]
-    return SplitMetrics(overall, by_defect, Counter(types))
+    return SplitMetrics(overall, by_defect, Counter(filter(None, _types(scores))))
+
+
+def _pixel_metrics_by_defect(scores: ImageScores) -> dict[str, dict[str, Estimate]]:
+    """Pixel metrics of the defect types whose images all have a mask, and the reason for the others; empty without any mask."""
+    if scores.anomaly_maps is None or scores.masks is None:
+        return {}
+    unmasked = _unmasked(scores)
+    if not unmasked:
+        return summary.pixel_metrics_by_defect(scores.anomaly_maps, scores.masks, scores.defects)
+    types = _types(scores)
+    known = np.array([defect not in unmasked for defect in types])
+    masked = tuple(defect for defect, is_known in zip(types, known, strict=True) if is_known)
+    metrics = summary.pixel_metrics_by_defect(scores.anomaly_maps[known], scores.masks[known], masked)
+    totals = Counter(types)
+    for defect, count in unmasked.items():
+        estimate = Estimate(None, reason=f"{count} of {totals[defect]} images have no mask")
+        metrics[defect] = {"pixel_ap": estimate, "au_pro": estimate}
+    return metrics
+
+
+def _types(scores: ImageScores) -> list[str]:
+    """Defect types of the N images, "" for normal ones."""
+    return [(defect or summary.UNTYPED) if label else "" for defect, label in zip(scores.defects, scores.labels, strict=True)]
+
+
+def _unmasked(scores: ImageScores) -> Counter[str]:
+    """How many images of each defect type have no mask; types without such images are left out."""
+    if scores.mask_known is None:
+        return Counter()
+    return Counter(defect for defect, is_known in zip(_types(scores), scores.mask_known, strict=True) if not is_known)
 
 
 def _no_pixel_metrics(scores: ImageScores) -> str:
-    """Why there are no pixel metrics."""
+    """Why there are no pixel metrics of all images."""
     if scores.anomaly_maps is None:
         return "the method gives no map"
-    return "an anomalous image has no mask" if scores.labels.any() else "no anomalous images"
+    if not scores.labels.any():
+        return "no anomalous images"
+    unmasked, total = _unmasked(scores), int(scores.labels.sum())
+    if not unmasked:
+        return "no anomalous image has a mask"
+    listed = ", ".join(f"{defect} {count}" for defect, count in unmasked.most_common())
+    others = "; the other defect types have pixel metrics of their own" if unmasked.keys() < {*_types(scores)} - {""} else ""
+    return f"{unmasked.total()} of {total} anomalous images have no mask ({shorten(listed)}){others}"

@@ -43,6 +43,7 @@ def choose_thresholds(image: ThresholdPolicy, pixel: ThresholdPolicy | None, val
     threshold = choose_threshold(image, val.labels, val.score)
     if val.anomaly_maps is None:
         return Thresholds(threshold)
+    masks = val.complete_masks
     if pixel is None:
-        pixel = default_pixel_policy(val.masks is not None and bool(val.masks.any()), image.confidence)
-    return Thresholds(threshold, choose_pixel_threshold(pixel, val.anomaly_maps, val.masks, val.labels))
+        pixel = default_pixel_policy(masks is not None and bool(masks.any()), image.confidence)
+    return Thresholds(threshold, choose_pixel_threshold(pixel, val.anomaly_maps, masks, val.labels))

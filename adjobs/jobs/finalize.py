@@ -25,6 +25,7 @@ from adjobs.tracking.layout import METRICS_FILE, TEST_COLUMNS, THRESHOLDS_FILE
 from adjobs.tracking.writer import RunWriter
 from adjobs.training.worker import FinishedTraining
 from adjobs.types import ImageScores
+from adjobs.waits import waiting_for
 
 
 def finalize_run(training: FinishedTraining) -> FinalizedRun:
@@ -32,12 +33,16 @@ def finalize_run(training: FinishedTraining) -> FinalizedRun:
     started_at = time.perf_counter()
     evaluator, fit, writer = training.evaluator, training.fit, training.writer
     # If the last checkpoint was selected, its validation is still there.
-    timed = {"val": evaluator.cached(training.split.val), "test": evaluator.evaluate(training.split.test)}
-    evaluation = _evaluate(training, timed)
+    with waiting_for(f"evaluating {len(training.split.val)} validation and {len(training.split.test)} test images"):
+        timed = {"val": evaluator.cached(training.split.val), "test": evaluator.evaluate(training.split.test)}
+    with waiting_for("choosing thresholds and computing metrics with their intervals"):
+        evaluation = _evaluate(training, timed)
     log_thresholds(writer, evaluation.thresholds)
     log_metrics(writer, training, timed["val"].scores, evaluation)
-    _log_tables_and_figures(training, timed, evaluation)
-    model = _log_detector(training, evaluation.thresholds, timed["val"].scores)
+    with waiting_for("drawing and storing figures"):
+        _log_tables_and_figures(training, timed, evaluation)
+    with waiting_for("storing the model"):
+        model = _log_detector(training, evaluation.thresholds, timed["val"].scores)
     writer.set_tags(
         {"model": model, "selected_checkpoint": str(fit.selected_checkpoint), "checkpoints": str(fit.checkpoints)}
         | ({"cut_stages": ", ".join(fit.cut_stages)} if fit.cut_stages else {})
@@ -46,7 +51,8 @@ def finalize_run(training: FinishedTraining) -> FinalizedRun:
     from adjobs.jobs.describe import describe  # matplotlib, which drivers and trials need not import
 
     track = training.job.track
-    describe(writer, None if track is None else track.model)
+    with waiting_for("writing the report"):
+        describe(writer, None if track is None else track.model)
     return FinalizedRun(
         evaluation=evaluation,
         model=model,

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from adjobs.config.settings import Settings
 from adjobs.drivers import current_driver, living_driver
 from adjobs.errors import ClusterError, Stopped, StorageError, SupersededError, TrackingError
+from adjobs.jobs.announce import describe_labels
 from adjobs.jobs.data import PreparedData
 from adjobs.jobs.prepare import PreparedJob
 from adjobs.logs import run_context
@@ -22,6 +23,7 @@ from adjobs.tracking.layout import DatasetInfo, ParentRun, RunRef
 from adjobs.tracking.runs import close_after_error, create_run, open_reader, open_writer
 from adjobs.training.worker import Task
 from adjobs.types import JobStatus
+from adjobs.waits import waiting_for
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,9 @@ def open_run(prepared: PreparedJob, settings: Settings, tags: Mapping[str, str],
     """
     uri = settings.tracking_uri if prepared.job.track is not None else folder_uri(settings.home)
     storage = storage_of(settings, "{run}")
-    run = create_run(uri, prepared.job, dataset_info(prepared.data), storage, {**driver_tags(), **tags}, parent)
+    all_tags = {**driver_tags(), "labels": describe_labels(*prepared), **tags}
+    with waiting_for(f"recording the job in {'a folder' if prepared.job.track is None else 'MLflow'}"):
+        run = create_run(uri, prepared.job, dataset_info(prepared.data), storage, all_tags, parent)
     return task_of(prepared, settings, run)
 
 

@@ -19,6 +19,7 @@ from adjobs.paths import expand_home
 from adjobs.tracking.layout import RunRef
 from adjobs.tracking.logged_model import download, pin_model_uri
 from adjobs.tracking.runs import open_reader, source_run
+from adjobs.waits import waiting_for
 
 
 class PreparedJob(NamedTuple):
@@ -100,7 +101,7 @@ def resolve_warm_start(job: JobConfig, data: PreparedData, settings: Settings) -
     if warm_start is None or requested is None:
         return job
     model = pin_model_uri(settings.tracking_uri, requested)
-    with TemporaryDirectory(prefix="adjobs-") as folder:
+    with TemporaryDirectory(prefix="adjobs-") as folder, waiting_for(f"fetching {model} to start with"):
         manifest = read_manifest(download(settings.tracking_uri, model, Path(folder)))
     mismatches = _mismatches(job, data, manifest)
     if mismatches:
@@ -123,7 +124,7 @@ def resolve_start(job: JobConfig, data: PreparedData, settings: Settings) -> Job
         return job
     uri = settings.tracking_uri
     model = pin_model_uri(uri, requested)
-    with TemporaryDirectory(prefix="adjobs-") as folder:
+    with TemporaryDirectory(prefix="adjobs-") as folder, waiting_for(f"fetching {model} to start with"):
         manifest = read_manifest(download(uri, model, Path(folder)))
     pairs = [
         ("method", manifest.method, job.method),

@@ -172,7 +172,7 @@ def _choose_for_pixels(run: _FinishedRun, settings: Settings, policy: ThresholdP
     scores = {split: evaluator.evaluate(getattr(stored.split, split)).scores for split in SPLITS}
     val = scores["val"]
     assert val.anomaly_maps is not None  # the method gives anomaly maps
-    return _Choice(choose_pixel_threshold(policy, val.anomaly_maps, val.masks, val.labels), scores)
+    return _Choice(choose_pixel_threshold(policy, val.anomaly_maps, val.complete_masks, val.labels), scores)
 
 
 def _update_metrics(

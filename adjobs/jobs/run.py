@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, TypeVar
 from adjobs.config.job import JobConfig
 from adjobs.config.settings import Settings
 from adjobs.errors import JobError, TrackingError
+from adjobs.jobs.announce import announce_job
 from adjobs.jobs.data import ensure_same_data, prepare_data
 from adjobs.jobs.finalize import finalize_run
 from adjobs.jobs.lifecycle import (
@@ -71,6 +72,8 @@ def train(
     started_at = time.perf_counter()
     prepared = prepare(job, settings)
     with training_backend(prepared.job, settings, backend, on_progress, finalize_run) as run_task:
+        if parent is None:  # what belongs to a search or a comparison was announced with that
+            announce_job(*prepared)
         tags = {"launcher": backend} | ({} if request is None else {REQUEST_TAG: request.id})
         task = open_run(prepared, settings, tags, parent)
         with managed_run(task.run, resume_command(task.run) if request is None else request.command):

@@ -65,6 +65,20 @@ class WarmStart(NamedTuple):
     required_values: tuple[tuple[str, Any], ...] = ()
 
 
+class LabelParam(NamedTuple):
+    """The parameter by which a method learns from more labels than by default.
+
+    Attributes:
+        supervision: the labels that it then learns from.
+        param: its name.
+        value: one with which the method does.
+    """
+
+    supervision: Supervision
+    param: str
+    value: bool | int | str
+
+
 @dataclass(frozen=True)
 class Spec:
     """What adjobs knows of a method before it is configured.
@@ -79,6 +93,7 @@ class Spec:
         map_param: boolean parameter that turns anomaly maps on; None if they are always there, or never.
         simulates: whether it trains on simulated anomalies; then it implements `Method.simulate`.
         warm_start: how it starts with another run's state; None if it cannot. Otherwise it implements `Method.load_pretrained`.
+        label_params: for each of ``supervisions`` that the defaults do not use, how to use it.
     """
 
     title: str
@@ -90,6 +105,7 @@ class Spec:
     map_param: str | None = None
     simulates: bool = False
     warm_start: WarmStart | None = None
+    label_params: tuple[LabelParam, ...] = ()
 
     @property
     def native_threshold(self) -> float | None:

@@ -28,6 +28,7 @@ from adjobs.stack.components import Service
 from adjobs.stack.config import OFFSETS, StackConfig, client_environment
 from adjobs.stack.sockets import delete_sockets
 from adjobs.stack.state import ServiceRecord, ServiceStatus, StackState, StackStatus, StopResult
+from adjobs.waits import waiting_for
 
 PORT_BASE = 18200
 _START_SECONDS = 180  # MLflow took 34 s on a busy machine with two cores
@@ -66,7 +67,8 @@ def up(home: Path, port_base: int = PORT_BASE, cpus: int | None = None, slots: i
             return _restart_queue(state, config)
         _stop_everything(home)
         ports = {title: config.port(title) for title in OFFSETS}
-        processes.check_ports(ports, _PORT_SECONDS if state else _STOPPED_PORT_SECONDS)
+        with waiting_for("waiting for the ports of what ran before"):
+            processes.check_ports(ports, _PORT_SECONDS if state else _STOPPED_PORT_SECONDS)
         try:
             state = _start(config)
             state.write(home)
@@ -143,7 +145,8 @@ def _start(config: StackConfig) -> StackState:
     def wait(*names: str) -> None:
         for name in names:
             service, process = waiting.pop(name)
-            processes.wait_until(service.ready, process, service.title, logs / f"{name}.log", _START_SECONDS)
+            with waiting_for(f"waiting for {service.title}"):
+                processes.wait_until(service.ready, process, service.title, logs / f"{name}.log", _START_SECONDS)
 
     _log.info("starting S3, MLflow, Ray and the queue ...")
     start(components.s3(config))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from adjobs.training.checkpoint import Checkpoints, TrainingProgress
 from adjobs.training.stage_cache import train_or_load
 from adjobs.training.stage_trainer import StageTrainer, WorkerContext
 from adjobs.training.time_limit import TimeLimit
+from adjobs.waits import waiting_for
 
 
 class FitResult(NamedTuple):
@@ -93,6 +95,7 @@ def fit(
     """
     training = _Training(method, data, worker, validation, checkpoints, callback)
     stages = method.stages()
+    training.n_stages = len(stages)
     with agreed_errors(worker.device_config.device):
         for stage in stages:
             if stage.optimizer is not None:
@@ -125,7 +128,9 @@ class _Training:
         self.callback = callback
         self.progress = TrainingProgress()
         self.best: dict[str, Tensor] | None = None
+        self.n_stages = 1
         self.images, self.seconds = 0, 0.0
+        self._announced: set[str] = set()
         self.time_limit = TimeLimit(worker.max_seconds, worker.device_config.device)
 
     def restore(self, on_train_start: Callable[[], None]) -> dict[str, Any] | None:
@@ -139,6 +144,13 @@ class _Training:
         self.best, self.progress = restored.best, restored.progress
         self.time_limit.resume(self.progress.seconds)
         return restored.optimizer
+
+    def _waiting(self, text: str) -> AbstractContextManager[None]:
+        """A block whose work is announced if it takes long, but not again after each interval."""
+        if text in self._announced:
+            return nullcontext()
+        self._announced.add(text)
+        return waiting_for(text)
 
     def plan_batches(self, stage: Stage) -> BatchPlan:
         """The batches of a stage that trains."""
@@ -165,12 +177,12 @@ class _Training:
     def _prepare(self, stage: Stage) -> None:
         """What comes before the first step of a stage, and before the first one after a resume."""
         if stage.prepare is not None and stage.name not in self.progress.prepared:
-            with agreed_errors(self.worker.device_config.device):
+            with agreed_errors(self.worker.device_config.device), self._waiting(f"preparing stage {stage.name}"):
                 stage.prepare(self.data)
             broadcast_buffers(self.method)
             self.progress.prepared.append(stage.name)
         if stage.on_stage_start is not None:
-            with agreed_errors(self.worker.device_config.device):
+            with agreed_errors(self.worker.device_config.device), self._waiting(f"preparing the images of stage {stage.name}"):
                 stage.on_stage_start(self.data)
 
     def _can_reuse(self, stage: Stage, *, last: bool) -> bool:
@@ -218,12 +230,13 @@ class _Training:
         self.progress.interval += 1
         due = last or (stage.predicts and number % self.validation.every == 0)
         if stage.fit_statistics is not None and (last or (due and self.validation.evaluate is not None)):
-            with agreed_errors(self.worker.device_config.device):
+            with agreed_errors(self.worker.device_config.device), self._waiting("fitting statistics to the training images"):
                 stage.fit_statistics(self.data)
             broadcast_buffers(self.method)
         if self.worker.rank == 0 and due:
             started_at = self.time_limit.seconds
-            metrics = metrics | self._validate()
+            with self._waiting("validating"):
+                metrics = metrics | self._validate()
             self.time_limit.reserve(self.time_limit.seconds - started_at)
         is_running = trainer is not None and self.progress.stage == trainer.index
         # Here and not after the checkpoint: a training that is resumed from it must end where this one does.
@@ -238,7 +251,9 @@ class _Training:
                 folder = Path(temporary) / "checkpoint"
                 optimizer = trainer.optimizer if trainer is not None and is_running else None
                 checkpoint.write(folder, self.method, optimizer, self.best, self.progress)
-            self.checkpoints.save(folder, metrics | {"interval": float(self.progress.interval)})
+            report = {"interval": float(self.progress.interval), "is_last": float(self.progress.stage == self.n_stages)}
+            with self._waiting("storing the checkpoint"):
+                self.checkpoints.save(folder, metrics | report)
 
     def _validate(self) -> dict[str, float]:
         """Evaluate on the validation split; the best weights so far are kept whatever the selection rule."""

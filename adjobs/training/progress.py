@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from tqdm import tqdm
+
+from adjobs.waits import announcing
 
 
 class ProgressUpdate(NamedTuple):
@@ -55,6 +59,7 @@ class LatestProgress:
 
     def __init__(self) -> None:
         self._update: ProgressUpdate | None = None
+        self._waits: list[str] = []
         self._group = GroupState.STARTING
 
     def put(self, update: ProgressUpdate) -> None:
@@ -65,6 +70,15 @@ class LatestProgress:
         """The latest update, or None before the first."""
         return self._update
 
+    def put_wait(self, text: str) -> None:
+        """Keep what the first worker is doing that takes long."""
+        self._waits.append(text)
+
+    def take_waits(self) -> list[str]:
+        """What was put since the last call."""
+        waits, self._waits = self._waits, []
+        return waits
+
     def set_group(self, state: GroupState) -> None:
         """Set the state of the workers."""
         self._group = state
@@ -72,6 +86,17 @@ class LatestProgress:
     def group(self) -> GroupState:
         """The state of the workers that was set last."""
         return self._group
+
+
+@contextmanager
+def print_waits(shown: bool) -> Iterator[None]:
+    """Print on standard error, above the bars, what takes long in a block; or do not, unless the log shows it."""
+
+    def print_wait(text: str) -> None:
+        tqdm.write(f"{text} ...", file=sys.stderr)
+
+    with announcing(print_wait) if shown else nullcontext():
+        yield
 
 
 class ProgressBar:

@@ -37,6 +37,7 @@ from adjobs.training.device import resolve_precision
 from adjobs.training.loop import FitResult, Validation, fit
 from adjobs.training.progress import ProgressUpdate
 from adjobs.training.stage_trainer import WorkerContext
+from adjobs.waits import waiting_for
 
 Outcome = TypeVar("Outcome")
 
@@ -148,7 +149,8 @@ def run_worker(task: Task, setup: WorkerSetup[Outcome]) -> Outcome | None:
     with agreed_errors(device):
         dataset, cache = _open_data(task)
         seed_everything(job.train.seed)
-        method = methods.load(job.method).build(job.method_config(), image_size=job.data.image_size, seed=job.train.seed)
+        with waiting_for(f"building {job.method} with its pretrained weights"):
+            method = methods.load(job.method).build(job.method_config(), image_size=job.data.image_size, seed=job.train.seed)
     method.to(device).to(memory_format=torch.channels_last)
     writer = open_writer(task.run) if setup.rank == 0 else None
     evaluator = CachedEvaluator(method, cache, dataset, DeviceConfig(device))  # in float32, as the logged model will decide
@@ -192,6 +194,11 @@ def run_worker(task: Task, setup: WorkerSetup[Outcome]) -> Outcome | None:
 
 def _load_pretrained(task: Task, method: Method) -> None:
     """Start with another run's weights, where the job names one."""
+    with waiting_for("fetching the weights to start with"):
+        _load_named_weights(task, method)
+
+
+def _load_named_weights(task: Task, method: Method) -> None:
     if task.job.train.start_from is not None:
         load_weights(method, load_logged_weights(task.tracking_uri, task.job.train.start_from))
     warm_start = methods.spec(task.job.method).warm_start
@@ -241,13 +248,13 @@ def _open_data(task: Task) -> tuple[Dataset, ImageCache]:
     dataset = open_dataset(data.uri, data.format, cache=task.cache, options=data.read_options)
     excluded = set(task.excluded)
     dataset = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.id not in excluded))
-    seen = fingerprint(dataset)
+    seen = fingerprint(dataset, progress=True)
     if seen != task.fingerprint:
         raise ClusterError(
             f"data '{data.uri}': this worker sees fingerprint {seen[:16]}, the job was started with {task.fingerprint[:16]}; "
             "the data changed, or the path means another folder on this node: use s3://, or restart the job"
         )
-    return dataset, open_cache(dataset, seen, data.image_size, task.cache, progress=False, reading=task.reading)
+    return dataset, open_cache(dataset, seen, data.image_size, task.cache, reading=task.reading)
 
 
 def _has_both_labels(dataset: Dataset, split: tuple[str, ...]) -> bool:

@@ -11,6 +11,7 @@ from adjobs.config.job import JobConfig
 from adjobs.config.settings import Settings
 from adjobs.errors import DataError, JobError, TrackingError
 from adjobs.jobs import run
+from adjobs.jobs.announce import announce_job
 from adjobs.jobs.data import ensure_same_data
 from adjobs.jobs.lifecycle import driver_tags, ensure_not_running, managed_run, reopen_run
 from adjobs.jobs.prepare import with_absolute_paths
@@ -105,6 +106,7 @@ def run_search(
     name = name or f"{run_name(job)}-{time.strftime('%Y%m%d-%H%M%S')}"
     with ray_backend.connected(settings):
         resources = tune_bridge.resolve_trial_resources(job.train)
+        announce_job(plan.job, next(iter(plan.data.values())))
         tags = {**driver_tags(), "data_fingerprint": plan.fingerprint, "splits_digest": plan.splits_digest}
         ref = records.open_search(settings.tracking_uri, name, plan.job, space.to_dict(), plan.options().to_dict(), tags)
         search = _Search(name, ref, plan)

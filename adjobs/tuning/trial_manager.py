@@ -179,8 +179,11 @@ class TrialManager:
         """The process of a trial has started; its waiting time does not count."""
         self.trials[number].started_at = self._clock()
 
-    def on_report(self, number: int, interval: int, value: float) -> bool:
-        """Take the first objective after an interval; returns whether to stop the trial. A repeated interval is ignored."""
+    def on_report(self, number: int, interval: int, value: float, *, is_last: bool = False) -> bool:
+        """Take the first objective after an interval; returns whether to stop the trial. A repeated interval is ignored.
+
+        After its last interval a trial is complete, however it compares: nothing is left to save by stopping it.
+        """
         trial = self.trials[number]
         if trial.state is not None:
             return True
@@ -188,7 +191,7 @@ class TrialManager:
             return False
         trial.history[interval] = value
         # Pruners compare trials after equally many validations; some stages have intervals without one.
-        if not self.study.report(number, len(trial.history), value):
+        if not self.study.report(number, len(trial.history), value) or is_last:
             return False
         reason = f"{self.study.config.pruner}: {value:.4g} after interval {interval} is below its peers"
         self._end(trial, TrialState.PRUNED, reason)

@@ -180,7 +180,8 @@ class _TuneBridge:
         else:
             value = report.get(f"val/{self.manager.study.objectives[0].metric}")
             if value is not None:
-                return self.manager.on_report(number, int(report["interval"]), float(value))
+                is_last = bool(report.get("is_last"))
+                return self.manager.on_report(number, int(report["interval"]), float(value), is_last=is_last)
         return False
 
     def on_process_end(self, tune_trial: Any, text: str) -> None:

@@ -186,6 +186,8 @@ def _near_duplicates(
     groups = [*map(_unit_key, pending), *(_key(entry.group, entry.digest) for entry in known)]
     names = [*(candidate.item.name for candidate in pending), *(entry.id for entry in known)]
     pairs = find_pairs(values, [[f"{split} {label}" for split, label in classes], groups], range(len(pending)))
+    has_groups = any(group is not None for group in (*(item.sample.group for item in pending), *(entry.group for entry in known)))
+    advice = f"leave it out, or give both the same group{'' if has_groups else ' in a manifest'}"
     set_aside: dict[int, SetAside] = {}
     for first, second, similarity in pairs:
         # Of two that are added, the first stays, unless their labels differ.
@@ -194,7 +196,8 @@ def _near_duplicates(
             refused = [first, second]
         for index in refused:
             other = second if index == first else first
-            set_aside.setdefault(index, _set_aside(names[index], classes[index], names[other], classes[other], similarity))
+            reason = _describe_near_duplicate(classes[index], names[other], classes[other], similarity, advice)
+            set_aside.setdefault(index, SetAside(names[index], *reason))
     return list(set_aside.values())
 
 
@@ -203,12 +206,15 @@ def _comparable(entries: Sequence[VersionedSample], pending: Sequence[Candidate]
     return [entry for entry in entries if entry.split is not None] if pending else []
 
 
-def _set_aside(name: str, own: tuple[str | None, str], other: str, others: tuple[str | None, str], similarity: float) -> SetAside:
+def _describe_near_duplicate(
+    own: tuple[str | None, str], other: str, others: tuple[str | None, str], similarity: float, advice: str
+) -> tuple[str, str]:
+    """Kind and message of a near duplicate; ``own`` and ``others`` are split and label, ``advice`` is for other splits."""
     if own[1] != others[1]:
         message = f"is {own[1]}, but its near duplicate {other} (similarity {similarity:.2f}) is {others[1]}; correct one label"
-        return SetAside(name, f"{NEAR_DUPLICATE}, other label", f"{message}, or leave it out")
+        return f"{NEAR_DUPLICATE}, other label", f"{message}, or leave it out"
     message = (
         f"would be in the {own[0]} split, but its near duplicate {other} (similarity {similarity:.2f}) is in the {others[0]} "
-        "split; leave it out, or give both the same group"
+        f"split; {advice}"
     )
-    return SetAside(name, f"{NEAR_DUPLICATE}, other split", message)
+    return f"{NEAR_DUPLICATE}, other split", message

@@ -137,3 +137,23 @@ def test_check_as_a_program(folder_root):
     command = [sys.executable, "-c", "from adjobs.cli.main import main; main()", "data", "check", str(folder_root)]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (process.returncode, process.stdout.splitlines()[0], process.stderr) == (0, "no problems in 30 images", "")
+
+
+def test_check_every_fault_of_the_layout_is_listed_with_the_problems_of_the_images(tmp_path):
+    root = draw_folder(tmp_path, 14, 6)
+    save(root / "masks" / "scratch" / "099.png", np.ones((64, 64), dtype=bool))
+    save(root / "scratches" / "x.png", np.zeros((64, 64, 3), np.uint8))
+    (root / "good" / "000.png").write_bytes(b"not an image")
+    result = run("check", root)
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert lines[0] == "errors (3)"
+    assert [line.split(": ")[:2] for line in lines[1:4]] == [
+        ["  good/000.png", "unreadable"],
+        ["  masks/scratch/099.png", "layout"],
+        ["  scratches/x.png", "layout"],
+    ]
+    refused = run("show", root)
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert "scratches/x.png: does not fit the layout" in refused.stderr
+    assert refused.stderr.endswith("; 1 other fault of the layout; 'adjobs data check' lists all\n")

@@ -13,6 +13,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
+from tqdm import tqdm
 
 from adjobs.cli.output import VerbResult, table, verb
 from adjobs.errors import DataError, Stopped
@@ -129,3 +130,19 @@ def test_verb_error_is_one_line(error: BaseException, status: int, line: str) ->
 
 def test_table_row_is_one_line_whatever_is_in_a_file_name() -> None:
     assert table([["a\nb\x1b[31m.png", "1"]], ["image", "score"]).splitlines() == ["image         score", "a b [31m.png  1"]
+
+
+def test_verb_line_beside_a_bar_in_a_log_file_is_a_line_of_its_own():
+    @click.command()
+    @verb
+    def command() -> VerbResult:
+        with tqdm(total=3, desc="distil", file=sys.stderr, disable=False):
+            logging.getLogger("adjobs.jobs").info("storing the model ...")
+        logging.getLogger("adjobs.jobs").info("done")
+        return {}, ""
+
+    result = CliRunner().invoke(command, [])
+    lines = result.stderr.split("\n")
+    assert "storing the model ..." in lines
+    assert "done" in lines
+    assert "" not in lines[:-1]

@@ -107,7 +107,7 @@ def test_open_dataset_repeated_sample_is_refused(tmp_path):
     root = draw_elpv(tmp_path)
     with (root / "labels.csv").open("a") as file:
         file.write("images/cell0000.png 1.0 mono\n")
-    with pytest.raises(DataError, match=r"images/cell0000.png is listed 2 times; .*; remove the duplicates$"):
+    with pytest.raises(DataError, match=r"images/cell0000.png: is listed 2 times; .*; remove the duplicates$"):
         open_folder(root)
 
 

@@ -65,12 +65,23 @@ def test_predict_split_normal_images_have_no_defect_type(dataset, cache, ids):
     assert {(label, defect) for label, defect in zip(scores.labels, scores.defects, strict=True)} == {(0, ""), (1, "scratch")}
 
 
-def test_predict_split_missing_mask_leaves_all_masks_out(dataset, cache, ids):
-    assert predict_split(Brightness(), cache, dataset, ids, CPU).scores.masks.any((1, 2)).sum() == 3
+def test_predict_split_missing_mask_is_marked_as_unknown(dataset, cache, ids):
+    complete = predict_split(Brightness(), cache, dataset, ids, CPU).scores
+    assert complete.masks.any((1, 2)).sum() == 3
+    assert complete.mask_known is None
     first = next(sample for sample in dataset.samples if sample.label == "anomalous")
     samples = tuple(dataclasses.replace(sample, mask=None) if sample is first else sample for sample in dataset.samples)
     unmasked = dataclasses.replace(dataset, samples=samples)
-    assert predict_split(Brightness(), cache, unmasked, ids, CPU).scores.masks is None
+    scores = predict_split(Brightness(), cache, unmasked, ids, CPU).scores
+    assert [name for name, is_known in zip(ids, scores.mask_known, strict=True) if not is_known] == [first.id]
+    assert scores.masks.any((1, 2)).sum() == 2
+    assert scores.complete_masks is None
+
+
+def test_predict_split_without_any_mask_has_none(dataset, cache, ids):
+    samples = tuple(dataclasses.replace(sample, mask=None) for sample in dataset.samples)
+    scores = predict_split(Brightness(), cache, dataclasses.replace(dataset, samples=samples), ids, CPU).scores
+    assert (scores.masks, scores.mask_known) == (None, None)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

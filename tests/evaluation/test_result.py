@@ -34,7 +34,36 @@ def test_compute_split_metrics_without_maps_or_masks_gives_reason(loco, loco_sco
     assert without_maps.overall["pixel_ap"].value is None
     assert without_maps.overall["pixel_ap"].reason == "the method gives no map"
     without_masks = compute_split_metrics(loco_scores._replace(masks=None), 1.5, 1.2)
-    assert without_masks.overall["au_pro"].reason == "an anomalous image has no mask"
+    assert without_masks.overall["au_pro"].reason == "no anomalous image has a mask"
+
+
+def test_compute_split_metrics_type_without_masks_leaves_those_of_other_types(loco_scores):
+    unmasked = np.array([defect == "logical_anomalies" for defect in loco_scores.defects])
+    masks = loco_scores.masks & ~unmasked[:, None, None]
+    metrics = compute_split_metrics(loco_scores._replace(masks=masks, mask_known=~unmasked), 1.5, None)
+    reason = "3 of 6 anomalous images have no mask (logical_anomalies 3); the other defect types have pixel metrics of their own"
+    assert metrics.overall["pixel_ap"] == Estimate(None, reason=reason)
+    assert metrics.by_defect["logical_anomalies"]["pixel_ap"] == Estimate(None, reason="3 of 3 images have no mask")
+    assert metrics.by_defect["logical_anomalies"]["au_pro"].reason == "3 of 3 images have no mask"
+    complete = compute_split_metrics(loco_scores, 1.5, None).by_defect["structural_anomalies"]
+    for name in ("pixel_ap", "au_pro"):
+        assert metrics.by_defect["structural_anomalies"][name].value == complete[name].value is not None
+    assert metrics.by_defect["logical_anomalies"]["image_auroc"].value is not None
+
+
+def test_compute_split_metrics_type_with_some_masks_has_none_of_its_own(loco_scores):
+    known = np.ones(len(loco_scores.labels), dtype=bool)
+    known[loco_scores.defects.index("logical_anomalies")] = False
+    metrics = compute_split_metrics(loco_scores._replace(mask_known=known), 1.5, None)
+    assert metrics.by_defect["logical_anomalies"]["pixel_ap"].reason == "1 of 3 images have no mask"
+    assert metrics.by_defect["structural_anomalies"]["pixel_ap"].value is not None
+
+
+def test_compute_pixel_metrics_over_all_pixels_need_all_masks(loco_scores):
+    known = np.ones(len(loco_scores.labels), dtype=bool)
+    assert compute_pixel_metrics(loco_scores._replace(mask_known=known)) == compute_pixel_metrics(loco_scores)
+    known[-1] = False
+    assert compute_pixel_metrics(loco_scores._replace(mask_known=known)) == {}
 
 
 def test_compute_split_metrics_normal_images_alone_give_false_alarms_and_reasons(loco_scores):

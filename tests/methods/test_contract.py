@@ -65,6 +65,14 @@ def test_spec_and_card_describe_the_method(name):
     assert re.findall("^[A-Z_]+$", card, re.MULTILINE) == []  # placeholders
 
 
+def test_label_params_use_each_supervision_that_the_defaults_do_not(name):
+    spec, config = methods.spec(name), methods.config_class(name)
+    idle = set(spec.supervisions) - {"none", config().supervision_used}
+    assert {param.supervision for param in spec.label_params} == idle
+    for param in spec.label_params:
+        assert config(**{param.param: param.value}).supervision_used == param.supervision
+
+
 def test_lists_without_torch(name):
     code = f"from adjobs import methods; methods.config_class('{name}'); import sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

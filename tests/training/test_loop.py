@@ -377,3 +377,12 @@ def test_read_damaged_checkpoint_is_one_line(tmp_path):
 def test_resolve_precision_auto_on_a_cpu_is_float32():
     assert resolve_precision("auto", CPU).autocast is None
     assert resolve_precision("bf16", CPU).autocast is torch.bfloat16
+
+
+@pytest.mark.parametrize("max_seconds", [None, 1e-6])
+def test_fit_marks_the_last_checkpoint(data, tmp_path, monkeypatch, max_seconds):
+    marks = []
+    monkeypatch.setattr(Checkpoints, "save", lambda self, folder, metrics: marks.append(metrics["is_last"]))
+    train(TwoStages(), data, tmp_path, max_seconds=max_seconds)
+    assert marks == [0.0] * (len(marks) - 1) + [1.0]
+    assert len(marks) > 1

@@ -208,3 +208,18 @@ def test_next_trial_exhausted_space_ends_the_search():
     assert search.start() is None
     assert search.manager.is_over
     assert search.opened == [0, 1]
+
+
+def test_on_report_of_the_last_interval_never_prunes():
+    search = FakeSearch(pruner="asha", max_concurrent=1, trials=3)
+    search.start()
+    for interval, value in ((1, 0.9), (2, 0.9)):
+        assert not search.manager.on_report(0, interval, value, is_last=interval == 2)
+    search.manager.on_complete(0, VALUES)
+    search.start()
+    assert not search.manager.on_report(1, 1, 0.1, is_last=True)
+    search.manager.on_complete(1, {**VALUES, "image_auroc": 0.1})
+    assert search.manager.trials[1].state == TrialState.COMPLETE
+    search.start()
+    assert search.manager.on_report(2, 1, 0.05)  # as it would be with more to train
+    assert search.manager.trials[2].state == TrialState.PRUNED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import ray
@@ -22,8 +23,8 @@ RESOURCES = TrialResources(WorkerResources(2, 0.0), 4, workers=1, gpu_mib=0.0, c
 class FakeTune:
     """Calls what Ray Tune would call."""
 
-    def __init__(self, **limits: int) -> None:
-        self.manager = FakeSearch(**limits).manager
+    def __init__(self, **options: Any) -> None:
+        self.manager = FakeSearch(**options).manager
         self.bridge = _TuneBridge(self.manager, lambda trial: SimpleNamespace(number=trial.number), RESOURCES, lambda: None)
         self.searcher = _QueueSearcher(self.bridge)
         self.scheduler = _QueueScheduler(self.bridge)
@@ -83,6 +84,18 @@ def test_interval_report_reaches_the_history():
     assert tune.scheduler.on_trial_result(None, trial, {"interval": 1.0, "val/image_auroc": 0.75}) == "CONTINUE"
     assert tune.scheduler.on_trial_result(None, trial, {"interval": 2.0}) == "CONTINUE"  # not validated
     assert tune.manager.trials[0].history == {1: 0.75}
+
+
+@pytest.mark.parametrize(("is_last", "decision", "state"), [(0.0, "STOP", TrialState.PRUNED), (1.0, "CONTINUE", None)])
+def test_interval_report_that_is_the_last_never_stops_the_trial(is_last, decision, state):
+    tune = FakeTune(pruner="asha", max_concurrent=1)
+    first = tune.start("a")
+    tune.scheduler.on_trial_result(None, first, {"interval": 1.0, "val/image_auroc": 0.9})
+    tune.scheduler.on_trial_result(None, first, {"values": json.dumps(VALUES)})
+    second = tune.start("b")
+    report = {"interval": 1.0, "val/image_auroc": 0.1, "is_last": is_last}
+    assert tune.scheduler.on_trial_result(None, second, report) == decision
+    assert tune.manager.trials[1].state == state
 
 
 def test_error_of_adjobs_ends_the_search(monkeypatch):

@@ -118,14 +118,14 @@ def check(
 ) -> VerbResult:
     """Read every image and label of URI and print all problems; the exit status is 1 if there are errors.
 
-    Errors are what a job would refuse: files that cannot be read, masks that do not fit their images, and too few images of a
-    kind in a split, with samples in error left out. Warnings do not stop a job; they are about what makes results optimistic,
-    such as near duplicates in two splits, and about images unlike all others.
+    Errors are what a job would refuse: files that do not fit the layout or cannot be read, masks that do not fit their images,
+    and too few images of a kind in a split, with samples in error left out. Warnings do not stop a job; they are about what makes
+    results optimistic, such as near duplicates in two splits, about images unlike all others, and about masks that are missing.
     """
     from adjobs.data.checks.preflight import inspect_dataset
 
     requirements, pixel_scale = _requirements(method) if method else None, scale.to_scale()
-    dataset = open_address(address)
+    dataset = open_address(address, list_faults=True)
     make_split = splitter(dataset, SplitOptions(protocol, max_train_anomalies, seed, split_file))
     report = inspect_dataset(dataset, make_split, requirements=requirements, scale=pixel_scale, progress=True)
     problems = [*report.problems, *_changed_caches(dataset)]

@@ -168,14 +168,15 @@ class SplitOptions(NamedTuple):
     split_file: Path | None = None
 
 
-def open_address(address: DatasetAddress) -> Dataset:
-    """Open the data set of the command line."""
+def open_address(address: DatasetAddress, *, list_faults: bool = False) -> Dataset:
+    """Open the data set of the command line; see :func:`adjobs.data.open.open_dataset` for ``list_faults``."""
     from adjobs.config.environment import load_settings
     from adjobs.data.open import open_dataset
     from adjobs.data.reading import NORMAL_CLASSES, ReadOptions
 
     options = ReadOptions(address.normal_classes or NORMAL_CLASSES, address.follow_links, address.version)
-    return open_dataset(address.uri, address.format_name, cache=load_settings().cache, options=options)
+    cache = load_settings().cache
+    return open_dataset(address.uri, address.format_name, cache=cache, options=options, list_faults=list_faults)
 
 
 def splitter(dataset: Dataset, options: SplitOptions) -> Callable[[Dataset], SplitAssignment]:

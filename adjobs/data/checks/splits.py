@@ -11,6 +11,10 @@ from adjobs.data.dataset import Dataset, Sample
 from adjobs.data.problem import DataRequirements, Problem
 from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.data.splits.protocols import SplitSamples
+from adjobs.errors import shorten
+from adjobs.waits import waiting_for
+
+EVALUATED, UNTYPED = ("val", "test"), "untyped"
 
 
 def split_problems(
@@ -33,8 +37,16 @@ def split_problems(
     used = {sample.id: sample for sample in dataset.samples if sample.id in split_of}
     counts: Counter[tuple[str, str]] = Counter((split_of[name], sample.label) for name, sample in used.items())
     yield from _missing_labels(counts, requirements)
+    yield from _missing_masks(used.values(), split_of)
     yield from _leaking_groups(used.values(), split_of)
     yield from _duplicates([image for image in images if image.sample.id in used], split_of, progress)
+
+
+def group_advice(samples: Iterable[Sample]) -> str:
+    """How two images of one part are kept in the same split: most layouts have no groups, a manifest always may."""
+    if any(sample.group is not None for sample in samples):
+        return "give both the same group"
+    return "copy the data with 'adjobs data import' and give both the same group in its manifest"
 
 
 def _missing_labels(counts: Counter[tuple[str, str]], requirements: DataRequirements) -> Iterator[Problem]:
@@ -65,6 +77,27 @@ def _missing_labels(counts: Counter[tuple[str, str]], requirements: DataRequirem
         yield Problem("", "no anomalous images in test", message, "warning")
 
 
+def _missing_masks(samples: Iterable[Sample], split_of: dict[str, str]) -> Iterator[Problem]:
+    """Evaluated images without masks, in a data set that has masks: pixel metrics need them all. None at all may be a choice."""
+    anomalous = [sample for sample in samples if sample.label == "anomalous"]
+    if all(sample.mask is None for sample in anomalous):
+        return
+    for split_name in EVALUATED:
+        members = [sample for sample in anomalous if split_of[sample.id] == split_name]
+        totals = Counter(sample.defect or UNTYPED for sample in members)
+        missing = Counter(sample.defect or UNTYPED for sample in members if sample.mask is None)
+        if not missing:
+            continue
+        listed = shorten(", ".join(f"{defect} {count} of {totals[defect]}" for defect, count in missing.most_common()))
+        effect = "pixel metrics of all images are undefined" if split_name == "test" else "masks choose no pixel threshold"
+        others = ", and only the other defect types have pixel metrics" if missing.keys() < totals.keys() else ""
+        message = (
+            f"{missing.total()} of {len(members)} anomalous images of the {split_name} split have no mask ({listed}), so "
+            f"{effect}{others}; draw the missing masks, or ignore this warning"
+        )
+        yield Problem("", "missing masks", message, "warning")
+
+
 def _leaking_groups(samples: Iterable[Sample], split_of: dict[str, str]) -> Iterator[Problem]:
     groups: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
@@ -87,7 +120,7 @@ def _duplicates(images: Sequence[InspectedImage], split_of: dict[str, str], prog
     first_copies: dict[str, dict[str, str]] = defaultdict(dict)  # id of the first image with this content, by split
     for image in images:
         first_copies[image.digest].setdefault(split_of[image.sample.id], image.sample.id)
-    todo = "results on it are optimistic; keep one of the two, or give both the same group"
+    todo = f"results on it are optimistic; keep one of the two, or {group_advice(image.sample for image in images)}"
     near_duplicates = _near_duplicates(images, split_of, progress)
     for image in images:
         name, split_name = image.sample.id, split_of[image.sample.id]
@@ -123,10 +156,11 @@ def _near_duplicates(
     for image in images:
         first.setdefault(_copy_key(image, split_of), image)
     keys, compared = list(first), [image.sample for image in first.values()]
-    matches = find_across_splits(
-        [image.descriptor for image in first.values()],
-        [split_of[sample.id] for sample in compared],
-        [sample.group or sample.id for sample in compared],
-        progress=progress,
-    )
+    with waiting_for(f"searching near duplicates among {len(compared)} images"):
+        matches = find_across_splits(
+            [image.descriptor for image in first.values()],
+            [split_of[sample.id] for sample in compared],
+            [sample.group or sample.id for sample in compared],
+            progress=progress,
+        )
     return {keys[i]: (compared[match.image_index].id, match.similarity) for i, match in matches.items()}

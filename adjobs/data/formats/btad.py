@@ -22,5 +22,5 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
     """List the samples; a mask has the path of its test image, except for the suffix."""
     masks = MaskFiles(root, root / MASKS, context)
     samples = read_split_folders(root, DESCRIPTION, "ok", masks.find, context)
-    masks.refuse_unused("ground_truth/ko/x.png is the mask of test/ko/x.bmp, whatever the two suffixes")
+    masks.report_unused("ground_truth/ko/x.png is the mask of test/ko/x.bmp, whatever the two suffixes")
     return samples

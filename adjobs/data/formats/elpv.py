@@ -8,7 +8,6 @@ from adjobs.data.dataset import Sample
 from adjobs.data.reading import ReadContext
 from adjobs.data.regular_files import open_regular
 from adjobs.data.walk import read_text
-from adjobs.errors import DataError
 
 NAME = "elpv"
 DESCRIPTION = "labels.csv with lines 'images/cell0001.png 1.0 mono' (file, defect probability, cell type), images/"
@@ -27,25 +26,23 @@ def recognises(root: Path) -> bool:
 
 
 def read(root: Path, context: ReadContext) -> list[Sample]:
-    """List the samples. Every probability above 0 is anomalous, which gives the class sizes reported in papers.
-
-    Raises:
-        DataError: a line of the list is malformed.
-    """
+    """List the samples. Every probability above 0 is anomalous, which gives the class sizes reported in papers."""
     lines = read_text(root / _LIST).splitlines()
-    return [_sample(root, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    samples = [_sample(root, number, line, context) for number, line in enumerate(lines, 1) if line.strip()]
+    return [sample for sample in samples if sample is not None]
 
 
-def _sample(root: Path, number: int, line: str) -> Sample:
+def _sample(root: Path, number: int, line: str, context: ReadContext) -> Sample | None:
+    """The sample of a line; None if the line is malformed, which is a fault."""
     try:
         name, text, _cell_type = line.split()
         probability = float(text)
     except ValueError:
         name, probability = "", -1.0
     if not 0 <= probability <= 1 or ".." in Path(name).parts or Path(name).is_absolute():
-        raise DataError(
-            f"{root / _LIST}: line {number} is {line.strip()[:80]!r}; expected 'images/x.png <0 to 1> <cell type>'; fix it"
-        )
+        message = f"line {number} is {line.strip()[:80]!r}; expected 'images/x.png <0 to 1> <cell type>'; fix it"
+        context.fault(_LIST, message)
+        return None
     anomalous = probability > 0
     return Sample(
         id=Path(name).as_posix(),

@@ -13,8 +13,8 @@ from adjobs.data.walk import (
     clean_defect_type,
     image_files,
     is_image,
-    refuse_strays,
     relative_stem,
+    report_strays,
     subfolders,
 )
 from adjobs.errors import DataError, shorten
@@ -47,7 +47,7 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
     for folder in subfolders(root):
         if folders.setdefault(folder.name.lower(), folder) != folder:
             names = f"{folders[folder.name.lower()].name}/ and {folder.name}/"
-            raise DataError(f"{root}: has both {names}, whose names mean the same; merge them into one")
+            context.fault("", f"has both {names}, whose names mean the same; merge them into one")
     masks = MaskFiles(root, folders.get(_MASKS, root / _MASKS), context)
     samples: list[Sample] = []
     for name, folder in folders.items():
@@ -56,7 +56,7 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
         elif name == _MASKS:
             continue
         elif context.options.require_normal:
-            refuse_strays(root, image_files(folder, context), DESCRIPTION)
+            report_strays(root, image_files(folder, context), DESCRIPTION, context)
         else:
             samples.extend(_new_samples(root, folder, masks, context))
     if not context.options.require_normal:
@@ -65,7 +65,7 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
         if lists := [path.name for path in files if path.suffix.lower() in _LIST_SUFFIXES]:
             message = f"{shorten(', '.join(lists))}: not read, because no known layout has such a file; labels in it are not used"
             context.warning("", "other files", f"{message}; export it in another format if it holds labels")
-    masks.refuse_unused("masks/<path>.png is the mask of bad/<path>, whatever the two suffixes")
+    masks.report_unused("masks/<path>.png is the mask of bad/<path>, whatever the two suffixes")
     return samples
 
 

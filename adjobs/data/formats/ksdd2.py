@@ -8,8 +8,7 @@ from adjobs.data.dataset import Label, Sample
 from adjobs.data.images import ImageError
 from adjobs.data.labels.mask_values import decode_mask
 from adjobs.data.reading import ReadContext
-from adjobs.data.walk import SPLIT_FOLDERS, image_files, refuse_strays, subfolders
-from adjobs.errors import DataError
+from adjobs.data.walk import SPLIT_FOLDERS, image_files, report_strays, subfolders
 from adjobs.parallel import in_threads
 
 NAME = "ksdd2"
@@ -25,16 +24,14 @@ def recognises(root: Path) -> bool:
 
 
 def read(root: Path, context: ReadContext) -> list[Sample]:
-    """List the samples. The masks are opened, since nothing else says which images are normal.
-
-    Raises:
-        DataError: an image has no mask, or a mask has no image.
-    """
+    """List the samples. The masks are opened, since nothing else says which images are normal."""
     masks: dict[Path, Path] = {}
     for folder in subfolders(root):
         files = [path for path in image_files(folder, context) if _COPY not in path.stem]
-        refuse_strays(root, files if folder.name not in SPLIT_FOLDERS else [], DESCRIPTION)
-        masks.update(_masks_by_image(root, files))
+        if folder.name in SPLIT_FOLDERS:
+            masks.update(_masks_by_image(root, files, context))
+        else:
+            report_strays(root, files, DESCRIPTION, context)
     answers = in_threads(_read_label, list(masks.values()), text="reading masks")
     samples: list[Sample] = []
     for (image, mask), answer in zip(masks.items(), answers, strict=True):
@@ -55,13 +52,12 @@ def _read_label(mask: Path) -> Label | ImageError:
         return error
 
 
-def _masks_by_image(root: Path, files: list[Path]) -> dict[Path, Path]:
+def _masks_by_image(root: Path, files: list[Path], context: ReadContext) -> dict[Path, Path]:
+    """The mask of each image; what lacks its partner is a fault, and left out."""
     masks = {path.with_name(path.name.replace(_SUFFIX, "")): path for path in files if path.stem.endswith(_SUFFIX)}
     images = {path for path in files if not path.stem.endswith(_SUFFIX)}
     for path in sorted(images ^ masks.keys()):
         problem = "image has no mask" if path in images else "mask belongs to no image"
         name = (path if path in images else masks[path]).relative_to(root).as_posix()
-        raise DataError(
-            f"{root}: {name}: {problem}; x_GT.png is the mask of x.png, empty for a normal image; add the missing file"
-        )
-    return masks
+        context.fault(name, f"{problem}; x_GT.png is the mask of x.png, empty for a normal image; add the missing file")
+    return {image: mask for image, mask in masks.items() if image in images}

@@ -14,7 +14,7 @@ from adjobs.data.formats.mvtec import MASKS, read_split_folders
 from adjobs.data.images import ImageError, decode
 from adjobs.data.labels.masks import Layers
 from adjobs.data.reading import ReadContext
-from adjobs.data.walk import image_files, read_json, refuse_strays, relative_stem, validate
+from adjobs.data.walk import image_files, read_json, relative_stem, report_strays, validate
 from adjobs.errors import DataError
 
 NAME = "loco"
@@ -51,11 +51,7 @@ def recognises(root: Path) -> bool:
 
 
 def read(root: Path, context: ReadContext) -> list[Sample]:
-    """List the samples; a mask is a folder with the name of its image.
-
-    Raises:
-        DataError: a mask belongs to no image.
-    """
+    """List the samples; a mask is a folder with the name of its image."""
     layers: dict[str, list[Path]] = defaultdict(list)
     for path in image_files(root / MASKS, context):
         layers[path.parent.relative_to(root / MASKS).as_posix()].append(path)
@@ -63,7 +59,7 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
     samples = read_split_folders(root, DESCRIPTION, "good", masks.get, context)
     used = {relative_stem(sample.image, root / "test") for sample in samples if sample.mask}
     unmatched = [path for name in sorted(masks.keys() - used) for path in masks[name].paths]
-    refuse_strays(root, unmatched, "ground_truth/<type>/x/ as masks of test/<type>/x.png")
+    report_strays(root, unmatched, "ground_truth/<type>/x/ as masks of test/<type>/x.png", context)
     return samples
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from adjobs.data.dataset import Sample
 from adjobs.data.reading import ReadContext
 from adjobs.data.walk import image_files
-from adjobs.errors import DataError
 
 NAME = "mtd"
 DESCRIPTION = "MT_<Class>/Imgs/x.jpg with its mask x.png beside it; MT_Free is normal"
@@ -30,20 +29,13 @@ def recognises(root: Path) -> bool:
 
 
 def read(root: Path, context: ReadContext) -> list[Sample]:
-    """List the samples; a group is one tile, as far as the file names show.
-
-    Raises:
-        DataError: a mask has no image.
-    """
+    """List the samples; a group is one tile, as far as the file names show."""
     files = [path for folder in sorted(root.glob("MT_*/Imgs")) for path in image_files(folder, context)]
     images = [path for path in files if path.suffix.lower() in _IMAGE_SUFFIXES]
     masks = {path.with_suffix(""): path for path in files if path.suffix.lower() not in _IMAGE_SUFFIXES}
-    unmatched = sorted(masks.keys() - {image.with_suffix("") for image in images})
-    if unmatched:
-        name = masks[unmatched[0]].relative_to(root).as_posix()
-        raise DataError(
-            f"{root}: mask {name} belongs to no image (one of {len(unmatched)}); x.png is the mask of x.jpg; rename or remove it"
-        )
+    for unmatched in sorted(masks.keys() - {image.with_suffix("") for image in images}):
+        name = masks[unmatched].relative_to(root).as_posix()
+        context.fault(name, "mask belongs to no image; x.png is the mask of x.jpg; rename or remove it")
     tiles = _group_exposures(image.stem for image in images)
     return [_sample(root, image, masks.get(image.with_suffix("")), tiles.get(image.stem)) for image in images]
 

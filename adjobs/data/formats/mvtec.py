@@ -8,7 +8,7 @@ from pathlib import Path
 from adjobs.data.dataset import Sample
 from adjobs.data.labels.masks import Mask
 from adjobs.data.reading import ReadContext
-from adjobs.data.walk import SPLIT_FOLDERS, MaskFiles, image_files, is_image, refuse_strays, relative_stem, subfolders
+from adjobs.data.walk import SPLIT_FOLDERS, MaskFiles, image_files, relative_stem, report_strays, subfolders
 
 NAME = "mvtec"
 DESCRIPTION = "train/good/, test/good/, test/<defect>/x.png, ground_truth/<defect>/x_mask.png (or x.png)"
@@ -26,7 +26,7 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
     """List the samples; a class folder is the defect type, ``good`` is normal. Only test images have masks."""
     masks = MaskFiles(root, root / MASKS, context)
     samples = read_split_folders(root, DESCRIPTION, "good", lambda name: masks.find(f"{name}_mask", name), context)
-    masks.refuse_unused("ground_truth/<defect>/x_mask.png is the mask of test/<defect>/x.png")
+    masks.report_unused("ground_truth/<defect>/x_mask.png is the mask of test/<defect>/x.png")
     return samples
 
 
@@ -44,11 +44,13 @@ def read_split_folders(
     """
     samples: list[Sample] = []
     for folder in subfolders(root):
+        images = image_files(folder, context)
         if folder.name in SPLIT_FOLDERS:
-            refuse_strays(root, [path for path in sorted(folder.iterdir()) if path.is_file() and is_image(path)], layout)
-            samples.extend(_sample(root, image, folder, normal_class, find_mask) for image in image_files(folder, context))
+            report_strays(root, [image for image in images if image.parent == folder], layout, context)
+            of_classes = [image for image in images if image.parent != folder]
+            samples.extend(_sample(root, image, folder, normal_class, find_mask) for image in of_classes)
         elif folder.name != MASKS:
-            refuse_strays(root, image_files(folder, context), layout)
+            report_strays(root, images, layout, context)
     return samples
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from adjobs.data.dataset import Sample
 from adjobs.data.reading import ReadContext
-from adjobs.data.walk import SPLIT_FOLDERS, MaskFiles, image_files, refuse_strays, relative_stem, subfolders
+from adjobs.data.walk import SPLIT_FOLDERS, MaskFiles, image_files, relative_stem, report_strays, subfolders
 
 NAME = "mvtec3d"
 DESCRIPTION = "{train,validation,test}/<good or defect>/rgb/x.png, gt/x.png for its mask, xyz/x.tiff (not read)"
@@ -27,14 +27,16 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
             for class_folder in subfolders(folder):
                 samples.extend(_samples(root, class_folder, context))
         else:
-            refuse_strays(root, image_files(folder, context), DESCRIPTION)
+            report_strays(root, image_files(folder, context), DESCRIPTION, context)
     return samples
 
 
 def _samples(root: Path, folder: Path, context: ReadContext) -> list[Sample]:
     """Samples of one class in one split."""
     allowed_folders = {folder / name for name in (_READ, _MASKS, _SKIPPED)}
-    refuse_strays(root, [path for path in image_files(folder, context) if not allowed_folders & set(path.parents)], DESCRIPTION)
+    report_strays(
+        root, [path for path in image_files(folder, context) if not allowed_folders & set(path.parents)], DESCRIPTION, context
+    )
     masks = MaskFiles(root, folder / _MASKS, context)
     is_normal = folder.name == "good"
     samples = [
@@ -48,5 +50,5 @@ def _samples(root: Path, folder: Path, context: ReadContext) -> list[Sample]:
         )
         for image in image_files(folder / _READ, context)
     ]
-    masks.refuse_unused("gt/x.png is the mask of rgb/x.png")
+    masks.report_unused("gt/x.png is the mask of rgb/x.png")
     return samples

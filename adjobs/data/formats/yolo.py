@@ -13,7 +13,7 @@ from adjobs.data.annotations import INVALID, AnnotatedImage
 from adjobs.data.dataset import Sample
 from adjobs.data.lookup import normal_form
 from adjobs.data.reading import ReadContext
-from adjobs.data.walk import SPLIT_FOLDERS, clean_defect_type, files_under, image_files, read_text, refuse_strays, relative_stem
+from adjobs.data.walk import SPLIT_FOLDERS, clean_defect_type, files_under, image_files, read_text, relative_stem, report_strays
 from adjobs.documents import InvalidDocumentError, load_yaml
 from adjobs.errors import DataError, one_line, shown
 
@@ -62,11 +62,11 @@ def read(root: Path, context: ReadContext) -> list[Sample]:
     poses, which ``kpt_shape`` in ``data.yaml`` declares, the boxes are used.
 
     Raises:
-        DataError: an image does not fit the layout, or the list of class names is malformed.
+        DataError: the list of class names is malformed.
     """
     reader = _Reader(root, context, _header(root))
     samples = [sample for folders in _image_folders(root) if folders[0].is_dir() for sample in reader.samples(*folders)]
-    refuse_strays(root, sorted(set(image_files(root, context)) - {sample.image for sample in samples}), DESCRIPTION)
+    report_strays(root, sorted(set(image_files(root, context)) - {sample.image for sample in samples}), DESCRIPTION, context)
     reader.report_empty()
     reader.report_poses()
     return samples

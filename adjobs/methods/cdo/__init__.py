@@ -3,7 +3,7 @@
 Collaborative Discrepancy Optimization for Reliable Image Anomaly Localization, Cao et al.
 """
 
-from adjobs.methods.contract import Selection, Spec
+from adjobs.methods.contract import LabelParam, Selection, Spec
 
 SPEC = Spec(
     title="Collaborative Discrepancy Optimization",
@@ -13,4 +13,5 @@ SPEC = Spec(
     simulates=True,
     selection=Selection("last", "image_auroc"),
     threshold=("max_fpr", 0.01),
+    label_params=(LabelParam("masks", "use_labelled_masks", True),),
 )

@@ -3,7 +3,7 @@
 Efficient Anomaly Detection with Budget Annotation Using Semi-Supervised Residual Transformer, Li et al.
 """
 
-from adjobs.methods.contract import Selection, Spec, WarmStart
+from adjobs.methods.contract import LabelParam, Selection, Spec, WarmStart
 
 SPEC = Spec(
     title="Semi-supervised Residual Transformer",
@@ -16,6 +16,11 @@ SPEC = Spec(
     simulates=True,
     selection=Selection("last", "image_auroc"),
     threshold=("max_fpr", 0.01),
+    label_params=(
+        LabelParam("masks", "supervision", "masks"),
+        LabelParam("blocks", "supervision", "blocks"),
+        LabelParam("boxes", "supervision", "boxes"),
+    ),
     warm_start=WarmStart(
         "unsupervised_from",
         must_match=(

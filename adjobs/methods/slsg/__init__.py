@@ -3,7 +3,7 @@
 SLSG: Industrial Image Anomaly Detection by Learning Better Feature Embeddings and One-Class Classification, Yang et al.
 """
 
-from adjobs.methods.contract import Selection, Spec, WarmStart
+from adjobs.methods.contract import LabelParam, Selection, Spec, WarmStart
 
 SPEC = Spec(
     title="Self-Supervised Learning and Self-Attentive Graph Convolution",
@@ -16,5 +16,6 @@ SPEC = Spec(
     simulates=True,
     selection=Selection("last", "image_auroc"),
     threshold=("max_fpr", 0.01),
+    label_params=(LabelParam("masks", "labelled_per_batch", 2),),
     warm_start=WarmStart("pretrain_from", must_match=("width", "pretrain")),
 )

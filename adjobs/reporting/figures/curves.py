@@ -144,10 +144,11 @@ def pr(scores: ImageScores, threshold: float, split: str, metrics: Estimates) ->
 
 
 def pro(scores: ImageScores, split: str, metrics: Estimates, limit: float = 0.3) -> Figure | None:
-    """Per-region overlap against pixel false-alarm rate up to the limit; None without masks or maps."""
-    if scores.anomaly_maps is None or scores.masks is None:
+    """Per-region overlap against pixel false-alarm rate up to the limit; None without maps, or where a mask is unknown."""
+    masks = scores.complete_masks
+    if scores.anomaly_maps is None or masks is None:
         return None
-    curve = region.pro_curve(scores.anomaly_maps, scores.masks)
+    curve = region.pro_curve(scores.anomaly_maps, masks)
     if curve is None:
         return None
     fpr, overlap = curve
@@ -161,7 +162,7 @@ def pro(scores: ImageScores, split: str, metrics: Estimates, limit: float = 0.3)
         "mean overlap of defects",
     )
     axes.plot(fpr[points], overlap[points], color=BLUE, label=with_interval(f"AU-PRO up to {limit:g}", metrics.get("au_pro")))
-    _draw_band(axes, pro_band(scores.anomaly_maps, scores.masks, limit))
+    _draw_band(axes, pro_band(scores.anomaly_maps, masks, limit))
     axes.axvline(limit, color=GREY, linewidth=1, linestyle=":", label=f"limit {limit:g}")
     axes.set(xlim=(-0.01 * end, end), ylim=(-0.01, 1.02))
     legend_below(figure, axes)

@@ -73,7 +73,8 @@ def galleries(scores: ImageScores, threshold: float, split: str, image_of: Calla
 
 
 def _case(scores: ImageScores, index: int, image_of: Callable[[str], np.ndarray]) -> Case:
-    mask = None if scores.masks is None else scores.masks[index]
+    is_known = scores.masks is not None and (scores.mask_known is None or scores.mask_known[index])
+    mask = scores.masks[index] if scores.masks is not None and is_known else None
     anomaly_map = None if scores.anomaly_maps is None else scores.anomaly_maps[index]
     notes = (scores.defects[index] or ("defect" if scores.labels[index] else "normal"), f"score {scores.score[index]:.4g}")
     sample_id = scores.ids[index]

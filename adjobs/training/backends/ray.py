@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import os
 import signal
@@ -25,6 +26,7 @@ from adjobs.training.backends.ray_worker import train_loop_per_worker
 from adjobs.training.progress import LatestProgress, ProgressUpdate
 from adjobs.training.resources import GROWTH_VARIABLE, Growth, WorkerResources, fit_resources, workers_on
 from adjobs.training.worker import FinishedTraining, Outcome, Task
+from adjobs.waits import announcer, waiting_for
 
 POLL_SECONDS = 0.5
 # Of Ray Train. Each attempt to start workers takes a minute: those that were lost may wait half an hour for a machine.
@@ -75,8 +77,9 @@ def _start(options: Mapping[str, Any], fault: str, remedy: str) -> None:
     """``ray.init``, which raises ConnectionError, AuthenticationError, RuntimeError, a bare Exception and others."""
     import ray
 
+    address = options.get("address")
     try:
-        with _own_sigterm_handler():
+        with _own_sigterm_handler(), waiting_for("starting Ray" if address is None else f"connecting to Ray at {address}"):
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except Exception as error:
         ray.shutdown()  # of what has started
@@ -208,6 +211,7 @@ def run(
         shared = ray.put({"task": task, "progress": actor, "finalize": finalize})
 
         def fit(number: int) -> Any:
+            announcer()(f"starting {number} {'worker' if number == 1 else 'workers'} on Ray")
             trainer = Trainer(
                 train_loop_per_worker,
                 train_loop_config={"shared": shared, "may_grow": number < counts[-1]},
@@ -263,18 +267,21 @@ def _progress_actor(on_progress: Callable[[ProgressUpdate], None]) -> Iterator[A
     # On this node, which is lost only with the driver. Its process starts while Ray Train starts the workers.
     same_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor = ray.remote(num_cpus=0, scheduling_strategy=same_node)(LatestProgress).remote()
-    done = threading.Event()
+    done, announce = threading.Event(), announcer()
 
     def poll() -> None:
         while not done.wait(POLL_SECONDS):
             try:
-                update = ray.get(actor.get.remote(), timeout=5)
+                update, waits = ray.get([actor.get.remote(), actor.take_waits.remote()], timeout=5)
             except ray.exceptions.RayError:
                 continue  # a missed update is no reason to stop
             if update is not None:
                 on_progress(update)
+            for text in waits:
+                announce(text)
 
-    thread = threading.Thread(target=poll, daemon=True)
+    # In a copy of this context: what is shown names the run.
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(poll,), daemon=True)
     thread.start()
     try:
         yield actor

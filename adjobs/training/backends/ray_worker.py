@@ -13,6 +13,7 @@ from adjobs.training.checkpoint import Checkpoints
 from adjobs.training.progress import GroupState
 from adjobs.training.stage_trainer import TrainingError
 from adjobs.training.worker import FinishedTraining, WorkerSetup, run_worker
+from adjobs.waits import announcing
 
 LASTING_ERRORS = (JobError, DataError, TrainingError, SupersededError)  # that a retry would find again
 
@@ -85,7 +86,8 @@ def train_loop_per_worker(config: dict[str, Any]) -> Any:
         world_size=context.get_world_size(),
     )
     try:
-        return run_worker(config["task"], setup)
+        with announcing(config["progress"].put_wait.remote if rank == 0 else _say_nothing):
+            return run_worker(config["task"], setup)
     except Regrouping as regrouping:
         return regrouping
     except LASTING_ERRORS as error:
@@ -96,6 +98,10 @@ def train_loop_per_worker(config: dict[str, Any]) -> Any:
         if isinstance(agreed.error, LASTING_ERRORS):
             return agreed.error
         raise agreed.error from agreed
+
+
+def _say_nothing(text: str) -> None:
+    """The first worker says what all are waiting for."""
 
 
 def group_state(progress: Any) -> GroupState | None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 
+import numpy as np
 from PIL import Image
 
 from adjobs.data.checks import duplicates, preflight
@@ -11,7 +12,7 @@ from adjobs.data.dataset import Dataset
 from adjobs.data.problem import DataRequirements, Problem
 from adjobs.data.splits.assignment import SplitAssignment, make_split
 from tests.helpers.datasets import open_folder, split_by_hand
-from tests.helpers.drawing import draw_folder
+from tests.helpers.drawing import draw_folder, save, texture
 
 UNTESTED = "no anomalous images in test"
 
@@ -131,3 +132,44 @@ def test_split_problems_test_without_anomalous_images_is_a_warning(folder_root):
     (problem,) = preflight.check_dataset(dataset, split_by_hand(dataset, val="015", test="017 018"))
     assert (problem.sample, problem.kind, problem.severity) == ("", UNTESTED, "warning")
     assert problem.message.startswith("the test split has no anomalous images, so the test measures false alarms only: ")
+
+
+def test_split_problems_missing_masks_are_a_warning_of_each_evaluated_split(tmp_path):
+    root = draw_folder(tmp_path, 14, 6)
+    for number in range(2):
+        save(root / "bad" / "dent" / f"d{number}.png", texture(64, np.random.default_rng(100 + number)))
+        for folder in ("bad", "masks"):
+            (root / folder / "scratch" / f"00{number}.png").rename(root / folder / "scratch" / f"s{number}.png")
+    dataset = open_folder(root)
+    split = split_by_hand(dataset, val="d0", test="d1 s0 s1")
+    problems = [problem for problem in check_dataset(dataset, split) if problem.kind == "missing masks"]
+    val, test = problems
+    assert val.message.startswith(
+        "1 of 1 anomalous images of the val split have no mask (dent 1 of 1), so masks choose no pixel threshold; draw"
+    )
+    assert test.message == (
+        "1 of 3 anomalous images of the test split have no mask (dent 1 of 1), so pixel metrics of all images are undefined, and "
+        "only the other defect types have pixel metrics; draw the missing masks, or ignore this warning"
+    )
+    assert {problem.severity for problem in problems} == {"warning"}
+
+
+def test_split_problems_no_masks_at_all_are_no_warning(tmp_path):
+    root = draw_folder(tmp_path, 14, 6)
+    shutil.rmtree(root / "masks")
+    dataset = open_folder(root)
+    assert "missing masks" not in [problem.kind for problem in check_dataset(dataset, make_split(dataset, "holdout"))]
+
+
+def test_split_problems_advice_about_groups_fits_the_data(tmp_path):
+    root = draw_folder(tmp_path, 14, 0, size=160)
+    shutil.copy(root / "good" / "000.png", root / "good" / "same.png")
+    dataset = open_folder(root)
+    split = split_by_hand(dataset, val="same")
+    (message, *_) = [problem.message for problem in check_dataset(dataset, split)]
+    assert message.endswith(
+        "keep one of the two, or copy the data with 'adjobs data import' and give both the same group in its manifest"
+    )
+    grouped = replace(dataset, samples=tuple(replace(sample, group=sample.id) for sample in dataset.samples))
+    (message, *_) = [problem.message for problem in check_dataset(grouped, split)]
+    assert message.endswith("keep one of the two, or give both the same group")

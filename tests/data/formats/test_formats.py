@@ -8,6 +8,8 @@ import pytest
 from adjobs.data import formats
 from adjobs.data.dataset import fingerprint
 from adjobs.data.labels.masks import read_mask
+from adjobs.data.open import open_dataset
+from adjobs.data.problem import LAYOUT
 from adjobs.errors import DataError
 from tests.helpers.datasets import open_folder
 from tests.helpers.drawing import save, texture
@@ -65,44 +67,48 @@ def _remove(name):
         (
             "folder",
             _add("scratches/x.png"),
-            r"scratches/x.png does not fit the layout; images belong in good/ .*; move or remove",
+            r"scratches/x.png: does not fit the layout; images belong in good/ .*; move or remove",
         ),
-        ("folder", _add("masks/scratch/099.png"), r"mask masks/scratch/099.png belongs to no image; .*; rename or remove it$"),
-        ("folder", _add("masks/scratch/000.bmp"), r"000.bmp and masks/scratch/000.png are masks of the same image; keep one$"),
-        ("folder", _add("bad/scratch/000.bmp"), r"mask masks/scratch/000.png belongs to two images, whose names differ only"),
+        ("folder", _add("masks/scratch/099.png"), r"masks/scratch/099.png: mask belongs to no image; .*; rename or remove it$"),
+        (
+            "folder",
+            _add("masks/scratch/000.bmp"),
+            r"masks/scratch/000.png: is a mask of the same image as masks/scratch/000.bmp; keep one$",
+        ),
+        ("folder", _add("bad/scratch/000.bmp"), r"masks/scratch/000.png: is the mask of two images, whose names differ only"),
         ("folder", _add("Good/000.png"), r"has both Good/ and good/, whose names mean the same; merge them into one$"),
-        ("mvtec", _add("test/flat.png"), r"test/flat.png does not fit the layout; images belong in train/good/"),
-        ("mvtec", _remove("test/scratch/000.png"), r"mask ground_truth/scratch/000_mask.png belongs to no image"),
-        ("mtd", _remove("MT_Break/Imgs/exp1_num_9000.jpg"), r"MT_Break/Imgs/exp1_num_9000.png belongs to no image \(one of 1\)"),
-        ("btad", _remove("test/ko/0000.bmp"), r"mask ground_truth/ko/0000.png belongs to no image; ground_truth/ko/x.png is"),
-        ("mvtec3d", _remove("test/hole/rgb/000.png"), r"mask test/hole/gt/000.png belongs to no image; gt/x.png is the mask of"),
-        ("mvtec3d", _add("test/hole/000.png"), r"test/hole/000.png does not fit the layout; images belong in \{train,"),
-        ("mvtec3d", _add("extra/000.png"), r"extra/000.png does not fit the layout"),
+        ("mvtec", _add("test/flat.png"), r"test/flat.png: does not fit the layout; images belong in train/good/"),
+        ("mvtec", _remove("test/scratch/000.png"), r"ground_truth/scratch/000_mask.png: mask belongs to no image"),
+        ("mtd", _remove("MT_Break/Imgs/exp1_num_9000.jpg"), r"MT_Break/Imgs/exp1_num_9000.png: mask belongs to no image; x.png"),
+        ("btad", _remove("test/ko/0000.bmp"), r"ground_truth/ko/0000.png: mask belongs to no image; ground_truth/ko/x.png is"),
+        ("mvtec3d", _remove("test/hole/rgb/000.png"), r"test/hole/gt/000.png: mask belongs to no image; gt/x.png is the mask of"),
+        ("mvtec3d", _add("test/hole/000.png"), r"test/hole/000.png: does not fit the layout; images belong in \{train,"),
+        ("mvtec3d", _add("extra/000.png"), r"extra/000.png: does not fit the layout"),
         ("visa", _remove("Data/Images/Anomaly/000.JPG"), r"1cls.csv: line 18 names .*Anomaly/000.JPG, which does not exist"),
-        ("visa", _add("Data/Masks/Anomaly/777.png"), r"mask Data/Masks/Anomaly/777.png belongs to no image; Data/Masks"),
+        ("visa", _add("Data/Masks/Anomaly/777.png"), r"Data/Masks/Anomaly/777.png: mask belongs to no image; Data/Masks"),
         (
             "visa",
             _add("Data/Images/Odd/0.JPG"),
-            r"Data/Images/Odd/0.JPG does not fit the layout; images belong in Data/Images/\{",
+            r"Data/Images/Odd/0.JPG: does not fit the layout; images belong in Data/Images/\{",
         ),
         (
             "loco",
             _remove("test/logical_anomalies/000.png"),
-            r"logical_anomalies/000/000.png \(and 1 more\) does not fit the layout;",
+            r"logical_anomalies/000/000.png \(and 1 more\): does not fit the layout;",
         ),
-        ("loco", _add("extra/000.png"), r"extra/000.png does not fit the layout; images belong in train/good/"),
+        ("loco", _add("extra/000.png"), r"extra/000.png: does not fit the layout; images belong in train/good/"),
         ("ksdd2", _remove("train/10001.png"), r"train/10001_GT.png: mask belongs to no image; x_GT.png is the mask of x.png"),
         ("ksdd2", _remove("test/20100_GT.png"), r"test/20100.png: image has no mask; x_GT.png .*; add the missing file$"),
-        ("ksdd2", _add("more/1.png"), r"more/1.png does not fit the layout; images belong in train/ and test/"),
+        ("ksdd2", _add("more/1.png"), r"more/1.png: does not fit the layout; images belong in train/ and test/"),
         (
             "oct",
             _add("train/AMD/AMD-1-1.jpeg"),
-            r"train/AMD/AMD-1-1.jpeg does not fit the layout; images belong in \{train,val,test",
+            r"train/AMD/AMD-1-1.jpeg: does not fit the layout; images belong in \{train,val,test",
         ),
         (
             "oct",
             _add("train/CNV/scan.jpeg"),
-            r"train/CNV/scan.jpeg: its name has no patient number; expected .* for example CNV-1016042-12.jpeg",
+            r"train/CNV/scan.jpeg: its name has no patient number; expected .* such as CNV-1016042-12.jpeg",
         ),
     ],
 )
@@ -112,3 +118,32 @@ def test_read_files_outside_the_layout_are_refused(layout, spoil, message, tmp_p
     with pytest.raises(DataError, match=message) as raised:
         open_folder(root, layout)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("layout", "spoil", "files"),
+    [
+        ("folder", ["scratches/x.png", "masks/scratch/099.png", "masks/scratch/000.bmp"], 3),
+        ("mvtec", ["test/flat.png", "extra/1.png", "ground_truth/scratch/777_mask.png"], 3),
+        ("btad", ["test/flat.png", "ground_truth/ko/777.png"], 2),
+        ("mvtec3d", ["test/hole/000.png", "extra/1.png", "test/hole/gt/777.png"], 3),
+        ("visa", ["Data/Images/Odd/0.JPG", "Data/Masks/Anomaly/777.png"], 2),
+        ("loco", ["extra/1.png", "ground_truth/logical_anomalies/777/000.png"], 2),
+        ("ksdd2", ["more/1.png", "train/777_GT.png", "test/778.png"], 3),
+        ("mtd", ["MT_Break/Imgs/exp1_num_777.png", "MT_Blowhole/Imgs/exp1_num_778.png"], 2),
+        ("oct", ["train/AMD/AMD-1-1.jpeg", "train/CNV/scan.jpeg"], 2),
+        ("yolo", ["bad.jpg", "other/bad.jpg"], 2),
+    ],
+)
+def test_read_all_files_outside_the_layout_are_listed(layout, spoil, files, tmp_path):
+    root = LAYOUTS[layout](tmp_path / "set")
+    before = open_folder(root, layout)
+    for name in spoil:
+        _add(name)(root)
+    dataset = open_dataset(str(root), layout, cache=tmp_path, list_faults=True)
+    faults = [problem for problem in dataset.problems if problem.kind == LAYOUT]
+    assert len({problem.sample for problem in faults}) == len(faults) == files
+    assert {problem.severity for problem in faults} == {"error"}
+    assert {sample.id for sample in before.samples} <= {sample.id for sample in dataset.samples}
+    with pytest.raises(DataError, match=r"'adjobs data check' lists all$"):
+        open_folder(root, layout)

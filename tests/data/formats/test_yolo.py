@@ -14,7 +14,7 @@ from adjobs.data.labels.masks import Box, Shapes
 from adjobs.data.problem import Problem
 from adjobs.data.reading import ReadContext
 from adjobs.errors import DataError
-from tests.helpers.datasets import by_id
+from tests.helpers.datasets import by_id, open_folder
 from tests.helpers.drawing import draw_images, draw_yolo, save
 
 
@@ -141,8 +141,8 @@ def test_read_invalid_class_names_are_refused(text, message, tmp_path):
 def test_read_image_outside_the_layout_is_refused(tmp_path):
     root = draw_yolo(tmp_path)
     shutil.copy(root / "images" / "train" / "bad.jpg", root / "images" / "bad.jpg")
-    with pytest.raises(DataError, match=r"images/bad.jpg does not fit the layout; images belong in images/x.jpg"):
-        yolo.read(root, ReadContext())
+    with pytest.raises(DataError, match=r"images/bad.jpg: does not fit the layout; images belong in images/x.jpg"):
+        open_folder(root)
 
 
 def test_read_label_file_without_image_is_an_error(tmp_path):

@@ -7,7 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import ray
@@ -15,7 +18,10 @@ import ray.util.state
 
 from adjobs.config.settings import Settings
 from adjobs.errors import ClusterError
+from adjobs.training.backends import ray as ray_backend
 from adjobs.training.backends.ray import CLEANER, check_head, connected, remove_orphans
+from adjobs.training.progress import LatestProgress
+from adjobs.waits import announcing
 
 
 @pytest.mark.parametrize(
@@ -87,3 +93,30 @@ def test_remove_orphans_ends_what_a_killed_training_left_and_nothing_else(monkey
         for process in (left, other):
             process.kill()
             process.communicate()
+
+
+def test_progress_actor_shows_what_the_workers_wait_for_once(monkeypatch):
+    state, shown, texts = LatestProgress(), threading.Event(), []
+
+    def make(**options: Any) -> Any:
+        names = ("get", "take_waits")
+        actor = SimpleNamespace(**{name: SimpleNamespace(remote=getattr(state, name)) for name in names})
+        return lambda body: SimpleNamespace(remote=lambda: actor)
+
+    monkeypatch.setattr(ray_backend, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(ray, "remote", make)
+    monkeypatch.setattr(ray, "kill", lambda actor: None)
+    monkeypatch.setattr(ray, "get", lambda answers, timeout: answers)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "0" * 56))
+
+    def announce(text: str) -> None:
+        texts.append(text)
+        if text == "storing the model":
+            shown.set()
+
+    with announcing(announce), ray_backend._progress_actor(lambda update: None):
+        state.put_wait("drawing and storing figures")
+        state.put_wait("storing the model")
+        assert shown.wait(60)
+        time.sleep(0.05)
+    assert texts == ["drawing and storing figures", "storing the model"]

@@ -11,6 +11,7 @@ import ray.train
 import ray.train.torch
 import torch
 
+from adjobs import waits
 from adjobs.errors import AdjobsError, DataError, JobError, StorageError
 from adjobs.training.agreement import AgreedError
 from adjobs.training.backends import ray_worker
@@ -19,7 +20,7 @@ from adjobs.training.stage_trainer import TrainingError
 
 CONFIG = {
     "task": None,
-    "progress": SimpleNamespace(put=SimpleNamespace(remote=None)),
+    "progress": SimpleNamespace(put=SimpleNamespace(remote=None), put_wait=SimpleNamespace(remote=None)),
     "finalize": lambda training: "done",
     "may_grow": False,
 }
@@ -27,15 +28,15 @@ CONFIG = {
 
 @pytest.fixture
 def run_one_of(monkeypatch):
-    """Runs a worker, the first of several, whose work raises an error or is a function of its setup."""
+    """Runs a worker, the first of several or another one, whose work raises an error or is a function of its setup."""
 
-    def run(world_size: int, work: Exception | Any) -> Any:
+    def run(world_size: int, work: Exception | Any, rank: int = 0) -> Any:
         def run_worker(task: None, setup: Any) -> Any:
             if isinstance(work, Exception):
                 raise work
             return work(setup)
 
-        context = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: world_size)
+        context = SimpleNamespace(get_world_rank=lambda: rank, get_world_size=lambda: world_size)
         monkeypatch.setattr(ray.train, "get_context", lambda: context)
         monkeypatch.setattr(ray.train.torch, "get_device", lambda: torch.device("cpu"))
         monkeypatch.setattr(ray_worker, "run_worker", run_worker)
@@ -74,6 +75,7 @@ def test_train_loop_stops_after_a_checkpoint_when_more_workers_have_room(run_one
     states, reports = [], []
     actor = SimpleNamespace(
         put=SimpleNamespace(remote=None),
+        put_wait=SimpleNamespace(remote=None),
         set_group=SimpleNamespace(remote=states.append),
         group=SimpleNamespace(remote=lambda: state),
     )
@@ -84,3 +86,18 @@ def test_train_loop_stops_after_a_checkpoint_when_more_workers_have_room(run_one
     assert isinstance(outcome, ray_worker.Regrouping) == stops
     assert states == [GroupState.TRAINING]
     assert reports == [{"interval": 1.0}]
+
+
+@pytest.mark.parametrize(("rank", "expected"), [(0, ["storing the model"]), (1, [])])
+def test_train_loop_waits_of_the_first_worker_reach_the_driver(run_one_of, monkeypatch, rank, expected):
+    monkeypatch.setattr(waits, "SECONDS", 0)
+    texts = []
+    actor = SimpleNamespace(put=SimpleNamespace(remote=None), put_wait=SimpleNamespace(remote=texts.append))
+    monkeypatch.setitem(CONFIG, "progress", actor)
+
+    def work(setup: Any) -> None:
+        with waits.waiting_for("storing the model"):
+            pass
+
+    run_one_of(2, work, rank)
+    assert texts == expected
