@@ -61,9 +61,13 @@ def _datasets(sources: Iterable[str | Path], names: Iterable[str]) -> list[Path]
 
 def _top(folder: Path) -> Path:
     """The folder above those that are named as classes or splits, such as ``bottle`` of ``bottle/test/scratch``."""
-    levels = [folder, *folder.parents][:3]
-    named = [index for index, level in enumerate(levels) if label_of(level.name) or level.name.lower() in SPLIT_FOLDERS]
-    return levels[named[-1]].parent if named else folder
+    levels = [folder, *folder.parents]
+    start = next((level for level in levels[:2] if _is_named(level)), None)
+    return folder if start is None else next(level for level in start.parents if not _is_named(level))
+
+
+def _is_named(folder: Path) -> bool:
+    return label_of(folder.name) is not None or folder.name.lower() in SPLIT_FOLDERS
 
 
 def _is_recognised(root: Path) -> bool:

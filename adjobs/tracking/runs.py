@@ -46,7 +46,7 @@ def find_run(tracking_uri: str, home: Path, run_id: str) -> RunRef:
     ref = RunRef(folder_uri(home), run_id)
     if not run_id or "/" in run_id or is_local_detector:
         return RunRef(tracking_uri, run_id)
-    if run_folder(ref).is_dir():
+    if os.path.isdir(run_folder(ref)):  # noqa: PTH112 (any text)
         return ref
     if is_full_id(run_id):
         return RunRef(tracking_uri, run_id)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -17,10 +15,10 @@ def run(name: str, scores: ImageScores | None):
     return report(run_id=name * 32, name=f"cdo-{name}", test_scores=scores)
 
 
-def noisy(quality: float, seed: int) -> ImageScores:
+def noisy(quality: float, seed: int, noise: float = 0.02) -> ImageScores:
     """Scores that separate 100 normal and 40 anomalous images the better, the higher the quality, with noise of their own."""
     scores = draw_scores(quality)
-    return replace(scores, score=scores.score + np.random.default_rng(seed).normal(size=140) * 0.1)
+    return scores._replace(score=scores.score + np.random.default_rng(seed).normal(size=140) * noise)
 
 
 def test_differences_clear_one_and_one_that_may_be_chance():
@@ -45,8 +43,8 @@ def test_differences_same_scores_rank_alike():
 def test_differences_with_other_images_or_without_scores_say_why_not():
     scores = noisy(0.2, 1)
     assert "stored the scores" in differences([run("a", scores), run("b", None)])
-    assert "different images or labels" in differences([run("a", scores), run("b", replace(scores, labels=1 - scores.labels))])
-    normal = replace(scores, labels=np.zeros(140, dtype=np.int64))
+    assert "different images or labels" in differences([run("a", scores), run("b", scores._replace(labels=1 - scores.labels))])
+    normal = scores._replace(labels=np.zeros(140, dtype=np.int64))
     assert "all normal" in differences([run("a", normal), run("b", normal)])
 
 
