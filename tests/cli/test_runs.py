@@ -124,7 +124,7 @@ def test_show_job_of_a_method_that_is_not_installed_is_noted(finished):
     (run_folder(finished) / "job.yaml").write_text("method: future\ndata: {uri: x}\n")
     text = invoke("show", finished.run_id).stdout
     assert "set         not known" in text
-    assert "note        job.yaml: method: unknown method 'future'" in text
+    assert "note        job.yaml: unknown method 'future'" in text
 
 
 def test_show_unknown_and_ambiguous_are_one_line(finished, home):
