@@ -128,7 +128,7 @@ class TestInABrowser:
         )
         assert (
             tab.evaluate("document.querySelector('#facts a').href")
-            == f"http://mlflow:5000/#/runs/{'4f' * 16}?workflowType=machine_learning"
+            == f"http://mlflow:5000/#/experiments/0/runs/{'4f' * 16}?workflowType=machine_learning"
         )
         assert tab.evaluate("document.title") == "tiles: running – adjobs queue"
         tab.evaluate("document.querySelector('details').open = true")
