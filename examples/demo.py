@@ -70,13 +70,15 @@ def explain(result: TrainResult) -> str:
     if recall.value is None or specificity.value is None:
         return "without anomalous and normal test images nothing is known of it"
     policy, auroc = result.evaluation.thresholds.image, result.metrics.get("test/image_auroc")
-    interval = "" if recall.low is None or recall.high is None else f" (95 % interval {recall.low:.0%} to {recall.high:.0%})"
+    interval = ""
+    if recall.low is not None and recall.high is not None:
+        interval = f" (95 % interval {100 * recall.low:.0f} to {100 * recall.high:.0f} %)"
     threshold = ThresholdPolicy(policy.policy, policy.requested)
     return (
-        f"it detects {recall.value:.0%} of the anomalous test images{interval} with false alarms on {1 - specificity.value:.1%} "
-        f"of the normal ones: its threshold ({threshold}) allows few, and a training this short separates the two only so far "
-        f"(AUROC {auroc:.3f}). For more detections, and more false alarms: adjobs threshold {result.run_id[:SHORT_ID]} "
-        "--policy miss_cost --value 20"
+        f"it detects {100 * recall.value:.0f} % of the anomalous test images{interval} with false alarms on "
+        f"{100 * (1 - specificity.value):.1f} % of the normal ones: its threshold ({threshold}) allows few, and a training this "
+        f"short separates the two only so far (AUROC {auroc:.3f}). For more detections, and more false alarms: adjobs threshold "
+        f"{result.run_id[:SHORT_ID]} --policy miss_cost --value 20"
     )
 
 
