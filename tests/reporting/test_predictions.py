@@ -34,7 +34,7 @@ def test_page_without_labels_says_that_nothing_is_known():
     assert "Files are in in/" in page
 
 
-def test_page_with_labels_begins_with_the_mistakes_and_counts_them():
+def test_page_with_labels_has_the_mistakes_first_and_counts_them():
     truth = {"a.png": Truth(True, "scratch"), "b.png": Truth(True), "c.png": Truth(False), "d.png": Truth(False)}
     scores = {"a.png": 0.9, "b.png": 0.1, "c.png": 0.8, "d.png": 0.2, "e.png": 0.7}
     page = render([line(name, score) for name, score in scores.items()], truth)

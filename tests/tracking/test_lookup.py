@@ -53,7 +53,7 @@ def test_find_run_several_are_refused_in_one_line_that_lists_them(runs, tmp_path
 
 
 @pytest.mark.parametrize("text", ["4f2", "tiles", "abcd", "line@champion", 'it\'s "x"', "x" * 1000, "a\nb"])
-def test_find_run_no_match_says_where_to_look(runs, tmp_path, text):
+def test_find_run_no_match_says_what_lists_them(runs, tmp_path, text):
     with pytest.raises(TrackingError, match=r"not found; give .*'adjobs runs list' shows") as refused:
         find_run(NOWHERE, tmp_path, text)
     assert "\n" not in str(refused.value)
