@@ -41,7 +41,7 @@ def main() -> None:
     print()
     print(describe(result))
     print(f"look at it  {page.as_uri()}: {sentence}")
-    print(f"what it can {explain(result)}")
+    print(f"sensitivity {explain(result)}")
     print("'adjobs status' shows what runs where; 'adjobs down' stops it")
 
 
