@@ -88,6 +88,7 @@ def workdir(tmp_path_factory) -> Path:
     (root / "examples").symlink_to(ROOT / "examples")
     draw_folder(root / "drawn", 20, 10)
     shutil.copytree(root / "drawn" / "bad", root / "images")
+    shutil.copytree(root / "drawn", root / "bottles")
     shutil.copy(root / "drawn" / "good" / "000.png", root / "images" / "cell.png")
     return root
 

@@ -28,14 +28,15 @@ _MAX_FAILURES = 20  # that are printed of more images
     "--model",
     required=True,
     metavar="RUN_OR_URI",
-    help="A run id, models:/name/version, models:/name@alias, models:/m-…, or a folder that holds a detector.",
+    help="A run's id, its first digits or its name, models:/name/version, models:/name@alias, models:/m-…, or a folder that "
+    "holds a detector.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     default="predictions",
     show_default=True,
-    help="Folder for overlays and predictions.jsonl.",
+    help="Folder for overlays, predictions.jsonl and index.html.",
 )
 @click.option(
     "--format",
@@ -78,9 +79,10 @@ def command(
     """Score images, or folders of images, with a trained detector.
 
     IMAGES are files, folders, quoted patterns, s3:// addresses of images or prefixes, also with wildcards, and text files (.txt)
-    that list files, folders and addresses. Writes one JSON line for each image to predictions.jsonl, and an overlay of the
-    anomaly map. Hidden files and results of earlier predictions in the folders are left out, and links out of the folders are not
-    followed. Exit status 1 when an image could not be predicted; the others are predicted all the same.
+    that list files, folders and addresses. Writes one JSON line for each image to predictions.jsonl, an overlay of the anomaly
+    map, and index.html: the overlays on a page, beside the labels that a data set or the names of folders give to the images.
+    Hidden files and results of earlier predictions in the folders are left out, and links out of the folders are not followed.
+    Exit status 1 when an image could not be predicted; the others are predicted all the same.
 
     \b
     adjobs predict --model RUN images/ more/*.png
@@ -91,14 +93,17 @@ def command(
 
     from adjobs.config.environment import load_settings
     from adjobs.inference.inputs import find_inputs
+    from adjobs.inference.truth import find_truth
     from adjobs.jobs.predict import PredictOptions, predict_batch
 
+    settings = load_settings()
     inputs = find_inputs(images, follow_links=follow_links)
     _warn_of_links(inputs)
-    options: PredictOptions = PredictOptions(overlays=not no_overlays, **choices)
+    truth = find_truth(images, inputs.names, settings.cache)
+    options: PredictOptions = PredictOptions(overlays=not no_overlays, truth=truth, **choices)
     with _Display() as display:
         try:
-            result = predict_batch(model, inputs.names, out, load_settings(), options, display)
+            result = predict_batch(model, inputs.names, out, settings, options, display)
         except KeyboardInterrupt as error:
             done = f"{display.done} of {len(inputs.names)} images"
             raise Stopped(f"stopped after {done}; go on with the same command and --resume") from error
@@ -163,5 +168,8 @@ def _describe(result: BatchResult, lines: list[dict[str, Any]]) -> str:
     speed = "" if result.images_per_s is None else f", {result.images_per_s:.3g} images/s"
     predicted = result.images - result.kept
     text.append(f"{predicted} predicted ({result.anomalous} anomalous, {result.failed} failed){kept}{speed}")
-    text.append(f"threshold {result.threshold:.6g}; results in {result.out}, {Path(result.file).name}")
+    text += [sentence] if (sentence := result.labelled.sentence()) else []
+    text.append(
+        f"threshold {result.threshold:.6g}; results in {result.out}, {Path(result.file).name}; to see them, open {result.page}"
+    )
     return "\n".join(text)

@@ -62,6 +62,7 @@ def _environment(home: Path) -> VerbResult:
 def describe(status: StackStatus, home: Path) -> str:
     """A table of the services, and how to log in."""
     from adjobs.stack.credentials import MLFLOW_PASSWORD_FILE, MLFLOW_USER
+    from adjobs.tracking.layout import UI_QUERY
 
     if not status.services:
         return "not running; start it with: adjobs up"
@@ -69,7 +70,10 @@ def describe(status: StackStatus, home: Path) -> str:
     text = table(rows, ["service", "state", "pid", "url", "memory", "uptime"])
     if not status.running:
         return f"{text}\n\nnot all services run and answer; {_remedy(status)}"
-    return f"{text}\n\nto log in to MLflow: user {MLFLOW_USER}, password in {home / 'credentials' / MLFLOW_PASSWORD_FILE}"
+    lines = [f"to log in to MLflow: user {MLFLOW_USER}, password in {home / 'credentials' / MLFLOW_PASSWORD_FILE}"]
+    if "mlflow" in status.services:
+        lines.append(f"to see experiments there: {status.services['mlflow'].url}/#/experiments{UI_QUERY}")
+    return "\n".join([text, "", *lines])
 
 
 def _remedy(status: StackStatus) -> str:

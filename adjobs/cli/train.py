@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ PIXEL_METRICS = ("pixel_ap", "au_pro")  # of defect types
 
 if TYPE_CHECKING:
     from adjobs.jobs.result import TrainResult
+    from adjobs.metrics.intervals import Estimate
 
 
 @click.command()
@@ -97,7 +99,7 @@ def describe(result: TrainResult) -> str:
         f"threshold   {image.value:.6g}: {image.describe()}",
         *([f"pixels      {pixel.value:.6g}: {pixel.describe()}"] if pixel else []),
         "",
-        _metrics(result),
+        metric_table(evaluation.estimates),
         "",
         f"run         {result.run_id} ({experiment}checkpoint {result.selected_checkpoint} selected)",
         f"model       {result.model}",
@@ -107,9 +109,12 @@ def describe(result: TrainResult) -> str:
     return "\n".join(lines)
 
 
-def _metrics(result: TrainResult) -> str:
-    """Validation and test side by side, the test with its intervals; metrics defined in neither come last, with the reason."""
-    estimates = result.evaluation.estimates
+def metric_table(estimates: Mapping[str, Estimate]) -> str:
+    """Validation and test side by side, the test with its intervals; metrics defined in neither come last, with the reason.
+
+    Args:
+        estimates: by names such as ``test/image_auroc``.
+    """
     names = list(dict.fromkeys(name.split("/", 1)[1] for name in estimates))
     rows, undefined = [], defaultdict(list)
     for name in names:

@@ -20,6 +20,7 @@ from adjobs.storage.outputs import LinesFile, OutputFolder, written_names
 LINES_FILE = "predictions.jsonl"
 TABLE_FILE = "predictions.parquet"
 MODEL_FILE = "predictions-model.json"
+PAGE_FILE = "index.html"
 MAX_NAME_BYTES = 200  # of an overlay, without suffix and number; file systems allow 255 in all
 
 
@@ -56,7 +57,7 @@ class ResultFolder:
         self._overlays: list[str] = []
         self._lines: LinesFile | None = None
         _refuse_inputs(names, self._folder.path, out)
-        self._folder.check([LINES_FILE, *(overlay_names(names, self._folder.path) if draw else [])])
+        self._folder.check([LINES_FILE, PAGE_FILE, *(overlay_names(names, self._folder.path) if draw else [])])
 
     @property
     def path(self) -> Path:
@@ -82,6 +83,7 @@ class ResultFolder:
             StorageError: the lines are those of another detector, or of an unknown one, or the disk refuses.
         """
         self._folder.lock()
+        self._folder.remove(PAGE_FILE)  # until there is one of what is predicted now
         kept = self._keep(identity) if resume and identity is not None and self._has_lines() else None
         if identity is not None:
             with self._folder.write(MODEL_FILE) as temporary:
@@ -124,6 +126,16 @@ class ResultFolder:
         with self._folder.write(TABLE_FILE) as temporary:
             write_parquet(temporary, self.lines(), COLUMNS)
         return self.path / TABLE_FILE
+
+    def write_page(self, content: str) -> Path:
+        """Write the page that shows the results; returns its path.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        with self._folder.write(PAGE_FILE) as temporary:
+            temporary.write_bytes(content.encode("utf-8", "replace"))  # a file's name may be no text
+        return self.path / PAGE_FILE
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """The whole lines, one by one; others, as of a process that was killed, are left out."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -17,6 +17,8 @@ from adjobs.inference.files import predict_into
 from adjobs.inference.loading import load
 from adjobs.inference.manifest import read_manifest
 from adjobs.inference.results import DetectorIdentity, ResultFolder
+from adjobs.inference.truth import Truth
+from adjobs.reporting.predictions import PredictionPage, TruthCounts
 from adjobs.storage.arrow import require_parquet
 from adjobs.storage.base import file_sha256
 from adjobs.tracking.runs import detector_folder
@@ -36,6 +38,7 @@ class PredictOptions:
         resume: keep what an earlier call has written.
         backend: this process, or a Ray cluster.
         workers: number of processes on the cluster; None is one for each GPU, or for each node where there are none.
+        truth: labels of images by name, where they are known, for the page and its totals.
     """
 
     engine: EngineName = "auto"
@@ -44,6 +47,7 @@ class PredictOptions:
     resume: bool = False
     backend: PredictBackend = "local"
     workers: int | None = None
+    truth: Mapping[str, Truth] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,24 +59,28 @@ class BatchResult:
         threshold: images are anomalous from this score on.
         out: folder of the results.
         file: the lines, or the table.
+        page: the page that shows them.
         images: number of images that were named.
         kept: of these, had a line of an earlier call.
         anomalous: of those predicted now.
         failed: could not be predicted.
         warnings: differ in bit depth or range of values from the training images.
         seconds: from the first image on, without loading the detector.
+        labelled: decisions of the images in the folder whose label is known.
     """
 
     model: str
     threshold: float
     out: str
     file: str
+    page: str
     images: int
     kept: int
     anomalous: int
     failed: int
     warnings: int
     seconds: float
+    labelled: TruthCounts
 
     @property
     def images_per_s(self) -> float | None:
@@ -124,7 +132,9 @@ def predict_batch(
     options: PredictOptions | None = None,
     observer: PredictObserver | None = None,
 ) -> BatchResult:
-    """Predict images into a folder: a line each, in their order, and overlays; see :func:`adjobs.inference.files.predict_files`.
+    """Predict images into a folder: a line each, in their order, overlays, and a page that shows them.
+
+    See :func:`adjobs.inference.files.predict_files`.
 
     Args:
         model: a run id, ``models:/name/version``, ``models:/name@alias``, ``models:/m-…``, or a folder that holds a detector.
@@ -155,17 +165,21 @@ def predict_batch(
                 counter.predicted(line)
         seconds = time.perf_counter() - counter.started_at
         file = results.write_table() if options.format == "parquet" else results.lines_file
+        page = PredictionPage(str(model), identity.threshold, options.truth).add_all(results.lines())
+        path = results.write_page(page.render())
     return BatchResult(
         model=str(model),
         threshold=identity.threshold,
         out=str(results.path),
         file=str(file),
+        page=str(path),
         images=len(names),
         kept=counter.kept,
         anomalous=counter.anomalous,
         failed=counter.failed,
         warnings=counter.warnings,
         seconds=round(seconds, 3),
+        labelled=page.counts,
     )
 
 

@@ -13,6 +13,7 @@ from adjobs import methods
 from adjobs.metrics.intervals import Estimate
 from adjobs.metrics.region import SIZES
 from adjobs.reporting.decisions import changes, decisions
+from adjobs.reporting.differences import Differences, differences
 from adjobs.reporting.embedding import embed_annotation, embed_figures
 from adjobs.reporting.figures.style import SPLITS, metric_name
 from adjobs.reporting.report import MetricGroup, RunReport
@@ -33,10 +34,13 @@ def render(reports: Sequence[RunReport]) -> str:
     templates.filters |= {"metric_name": metric_name, "number": number, "duration": duration, "split_name": _split_name}
     all_splits = [split for report in reports for split in report.splits.values()]
     warnings = comparison_warnings(reports)
+    compared = None if len(reports) < 2 or warnings else differences(reports)
     return templates.get_template(TEMPLATE).render(
         runs=[run_context(report) for report in reports],
         headlines=[name for name in HEADLINES if any(name in split.overall for split in all_splits)],
         warnings=warnings,
+        compared=compared if isinstance(compared, Differences) else None,
+        not_compared=compared if isinstance(compared, str) else None,
         annotation=None if len(reports) < 2 or warnings else embed_annotation(reports),
         version=__version__,
         title=_title(reports[0]) if len(reports) == 1 else f"{len(reports)} runs compared",

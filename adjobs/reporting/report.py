@@ -17,7 +17,7 @@ from adjobs.metrics.region import SIZES
 from adjobs.reporting.figures import History
 from adjobs.tracking.layout import JOB_FILE, METRICS_FILE, PREFLIGHT_FILE, SPLIT_FILE, THRESHOLDS_FILE
 from adjobs.tracking.reader import RunReader
-from adjobs.types import JobStatus
+from adjobs.types import ImageScores, JobStatus
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class RunReport:
         history: values of metrics by checkpoint.
         figures: PNG files by name, without folder and suffix.
         card: the method's card, Markdown.
+        test_scores: of the test images, where they were requested and stored.
     """
 
     run_id: str
@@ -82,10 +83,15 @@ class RunReport:
     history: History = field(default_factory=dict)
     figures: Mapping[str, bytes] = field(default_factory=dict)
     card: str | None = None
+    test_scores: ImageScores | None = None
 
 
-def load_run_report(reader: RunReader) -> RunReport:
+def load_run_report(reader: RunReader, *, with_scores: bool = False) -> RunReport:
     """Read a run, also one that failed on its way.
+
+    Args:
+        reader: of the run.
+        with_scores: read the scores of its test images, too.
 
     Raises:
         TrackingError: the record cannot be read, or is not of a run of adjobs.
@@ -117,7 +123,16 @@ def load_run_report(reader: RunReader) -> RunReport:
         history=reader.metric_history(),
         figures=reader.figures(),
         card=method_card(info.tags["method"]),
+        test_scores=_test_scores(reader) if with_scores else None,
     )
+
+
+def _test_scores(reader: RunReader) -> ImageScores | None:
+    """None of a run that did not get so far, or whose table is damaged."""
+    try:
+        return reader.scores("test")
+    except TrackingError:
+        return None
 
 
 def method_card(method: str) -> str | None:

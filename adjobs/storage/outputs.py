@@ -132,6 +132,20 @@ class OutputFolder:
                 self._refuse([name])
             return LinesFile(target, append=True)
 
+    def remove(self, name: str) -> None:
+        """Remove a file of an earlier call, if there is one.
+
+        Raises:
+            StorageError: the file was not written by an earlier call, or has been changed since, or the disk refuses.
+        """
+        target = self.path / name
+        with disk_errors("remove", target):
+            self._lock()
+            if os.path.lexists(target):
+                if not self._is_ours(target):
+                    self._refuse([name])
+                target.unlink()
+
     def lock(self) -> None:
         """Keep other processes out before the first file is written, until this process, or this object, ends or is unlocked.
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from adjobs.config.job import JobConfig
 from adjobs.errors import TrackingError, one_line
 from adjobs.storage.base import atomic_write, disk_errors
-from adjobs.tracking.layout import HISTORY_PREFIXES, DatasetInfo, RunRef
+from adjobs.tracking.layout import HISTORY_PREFIXES, RUN_FILE, DatasetInfo, RunRef
 from adjobs.tracking.reader import RunInfo, RunReader
 from adjobs.tracking.writer import History, RunWriter, log_job_files
 from adjobs.types import JobStatus
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SCHEME = "folder://"
-RUN_FILE, HISTORY_FILE, DETECTOR = "run.json", "history.jsonl", "detector"
+HISTORY_FILE, DETECTOR = "history.jsonl", "detector"
 
 
 def is_folder(uri: str) -> bool:

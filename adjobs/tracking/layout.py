@@ -18,6 +18,7 @@ TAG = "adjobs."  # prefix of our tags in MLflow
 JOB_FILE, SPLIT_FILE, PREFLIGHT_FILE = "job.yaml", "split.json", "preflight.json"
 METRICS_FILE, THRESHOLDS_FILE = "metrics.json", "thresholds.json"
 FIGURES = "figures"
+RUN_FILE = "run.json"  # of a run without MLflow: what MLflow would hold of it beside its artifacts
 REQUEST_TAG = "request"  # of a run that is opened once, however often it is requested with this id
 TEST_COLUMNS = ("image_auroc", "image_ap", "image_recall", "image_specificity", "pixel_ap", "au_pro", "au_spro")
 """Metrics by which people choose: each is a column of MLflow's table of runs, where dozens would hide these."""

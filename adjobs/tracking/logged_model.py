@@ -19,6 +19,7 @@ from adjobs.errors import TrackingError, one_line, shorten
 from adjobs.inference.manifest import MANIFEST_FILE, Manifest, is_detector, read_manifest
 from adjobs.tracking.client import connect, mlflow_errors
 from adjobs.tracking.layout import RunRef
+from adjobs.tracking.lookup import find_in_mlflow
 
 # What the model needs besides the code that travels with it.
 REQUIREMENTS = (
@@ -175,8 +176,8 @@ def download(uri: str, model: str, folder: Path) -> Path:
 
     Args:
         uri: tracking URI.
-        model: a run id, ``runs:/…``, ``models:/name/version``, ``models:/name@alias`` or ``models:/m-…``, or a local folder that
-            holds a detector.
+        model: a run's id, the start of one, or its name, ``runs:/…``, ``models:/name/version``, ``models:/name@alias`` or
+            ``models:/m-…``, or a local folder that holds a detector.
         folder: where to put it.
 
     Raises:
@@ -190,7 +191,7 @@ def download(uri: str, model: str, folder: Path) -> Path:
     client, path = connect(uri), f"artifacts/{ARTIFACT}"
     folder.mkdir(parents=True, exist_ok=True)
     with mlflow_errors(uri):
-        repository = get_artifact_repository(_model_uri(client, model))
+        repository = get_artifact_repository(_model_uri(client, uri, model))
         # Not the whole model: its code is not needed.
         inside = Path(repository.download_artifacts(path, str(folder))) if repository.list_artifacts(path) else folder
     if not is_detector(inside):
@@ -243,7 +244,7 @@ def pin_model_uri(uri: str, model: str) -> str:
         name, separator, alias = model.removeprefix("models:/").partition("@")
         if separator:
             return f"models:/{name}/{client.get_model_version_by_alias(name, alias).version}"
-        return _model_uri(client, model)
+        return _model_uri(client, uri, model)
 
 
 def source_run_id(uri: str, model: str) -> str | None:
@@ -259,13 +260,13 @@ def source_run_id(uri: str, model: str) -> str | None:
     return str(logged) if logged else None
 
 
-def _model_uri(client: Any, model: str) -> str:
+def _model_uri(client: Any, uri: str, model: str) -> str:
     """The URI that MLflow downloads from; a run stands for the model it logged last, and in full."""
     from mlflow.entities import LoggedModelStatus
 
     if model.startswith("models:/"):
         return model
-    run_id = model.removeprefix("runs:/").split("/")[0]
+    run_id = find_in_mlflow(client, uri, model.removeprefix("runs:/").split("/")[0])
     run = client.get_run(run_id)
     # A model belongs to its run before it is uploaded: one whose upload failed or was cut off does not count.
     ready = [model for model in _models_of(client, run) if model.status == LoggedModelStatus.READY]

@@ -31,6 +31,14 @@ def distinguishing_params(job: JobConfig, varied: Collection[str] = ()) -> dict[
     }
 
 
+def changed_params(job: JobConfig) -> dict[str, Any]:
+    """Keys of a job that are not the default, or not what its preset says, with their values; method, data and tracking aside."""
+    base = {"method": job.method, "data": {"uri": job.data.uri}} | ({} if job.preset is None else {"preset": job.preset})
+    defaults = _flat(resolve(base))
+    unchanged = {"method", "data.uri"}
+    return {key: value for key, value in _flat(job).items() if key not in unchanged and value != defaults.get(key)}
+
+
 def flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Dotted keys of a nested mapping.
 

@@ -11,6 +11,7 @@ from adjobs.errors import Stopped, TrackingError
 from adjobs.tracking.client import connect, hint_of_stopped_stack, mlflow_errors
 from adjobs.tracking.experiments import experiment_id
 from adjobs.tracking.layout import REQUEST_TAG, TAG, RunRef
+from adjobs.tracking.lookup import choose, is_start_of_id, mlflow_candidates
 from adjobs.tracking.source import source_tags
 from adjobs.tracking.writer import MAX_PARAM_LENGTH, MlflowRunWriter
 from adjobs.types import JobStatus
@@ -109,13 +110,15 @@ def _is_void(client: Any, uri: str, run: Any) -> bool:
 
 
 def find_parent(uri: str, kind: str, name: str) -> tuple[ChildRun, list[ChildRun]]:
-    """The run of a search or a comparison, by its name or its id, and its children.
+    """The run of a search or a comparison, by its name, its id or the start of that, and its children.
 
     Raises:
-        TrackingError: there is none.
+        TrackingError: there is none, or several ids start so.
     """
     client = connect(uri)
     runs = _find_runs(client, uri, kind, name)
+    if not runs and is_start_of_id(name) and (candidates := mlflow_candidates(client, uri, name)):
+        runs = _find_runs(client, uri, kind, choose(name, candidates, uri).run_id)
     if not runs:
         hint = hint_of_stopped_stack(uri)
         raise TrackingError(f"{kind} '{name}': does not exist; give the name that '{COMMANDS[kind]}' printed{hint}")

@@ -19,6 +19,7 @@ from adjobs.tracking.experiments import experiment_id
 from adjobs.tracking.folder import FolderRunReader, FolderRunWriter, create_folder_run, folder_uri, is_folder, run_folder
 from adjobs.tracking.layout import TAG, DatasetInfo, ParentRun, RunRef, run_name
 from adjobs.tracking.logged_model import download, source_run_id
+from adjobs.tracking.lookup import find_anywhere, is_full_id
 from adjobs.tracking.reader import MlflowRunReader, RunReader
 from adjobs.tracking.source import git_commit, source_tags
 from adjobs.tracking.writer import MlflowRunWriter, RunWriter
@@ -29,16 +30,28 @@ log = logging.getLogger(__name__)
 
 
 def find_run(tracking_uri: str, home: Path, run_id: str) -> RunRef:
-    """The run of this id: one without MLflow where the user's folder holds it, else one of MLflow.
+    """The run of this id or name: one without MLflow where the user's folder holds it, else one of MLflow.
 
     Args:
         tracking_uri: of MLflow.
         home: the user's folder.
-        run_id: an id, or ``runs:/`` and an id.
+        run_id: an id, the start of one, or a run's name, also after ``runs:/``. What else names a model is left as it is.
+
+    Raises:
+        TrackingError: several runs have ids that start so, or this name; or, unless it is a whole id, none has; or MLflow does
+            not answer.
     """
+    is_local_detector = bool(run_id) and is_detector(Path(run_id))
     run_id = run_id.removeprefix("runs:/").strip("/")
     ref = RunRef(folder_uri(home), run_id)
-    return ref if run_id and "/" not in run_id and run_folder(ref).is_dir() else RunRef(tracking_uri, run_id)
+    if not run_id or "/" in run_id or is_local_detector:
+        return RunRef(tracking_uri, run_id)
+    if os.path.isdir(run_folder(ref)):  # noqa: PTH112 (any text)
+        return ref
+    if is_full_id(run_id):
+        return RunRef(tracking_uri, run_id)
+    match = find_anywhere(tracking_uri, run_folder(ref).parent, ref.tracking_uri, run_id)
+    return RunRef(match.tracking_uri, match.run_id)
 
 
 def fetch_detector(tracking_uri: str, home: Path, model: str, folder: Path) -> Path:
@@ -47,8 +60,8 @@ def fetch_detector(tracking_uri: str, home: Path, model: str, folder: Path) -> P
     Args:
         tracking_uri: of MLflow.
         home: the user's folder, in which runs without MLflow are.
-        model: a run id, ``runs:/…``, ``models:/name/version``, ``models:/name@alias`` or ``models:/m-…``, or a local folder that
-            holds a detector.
+        model: a run's id, the start of one, or its name, ``runs:/…``, ``models:/name/version``, ``models:/name@alias`` or
+            ``models:/m-…``, or a local folder that holds a detector.
         folder: where to put what is downloaded.
 
     Raises:
@@ -56,7 +69,7 @@ def fetch_detector(tracking_uri: str, home: Path, model: str, folder: Path) -> P
     """
     run = find_run(tracking_uri, home, model)
     if not is_folder(run.tracking_uri):
-        return download(tracking_uri, model, folder)
+        return download(tracking_uri, run.run_id if is_full_id(run.run_id) else model, folder)
     reader = FolderRunReader(run)
     if "model" not in reader.info.tags:
         raise TrackingError(

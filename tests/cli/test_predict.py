@@ -142,3 +142,38 @@ def test_predict_that_is_stopped_says_how_to_go_on(run, tmp_path, monkeypatch):
     stopped = run("images")
     assert stopped.exit_code == 130
     assert stopped.stderr == "stopped after 3 of 9 images; go on with the same command and --resume\n"
+
+
+def test_predict_writes_a_page_with_the_labels_of_folders_and_their_totals(run, tmp_path):
+    draw_image(tmp_path / "images" / "good", "a.png")
+    draw_image(tmp_path / "images" / "bad" / "dent", "b.png", (0, 0, 160, 96))
+    draw_image(tmp_path / "images" / "bad" / "dent", "c.png")
+    done = run("images")
+    assert done.exit_code == 0
+    assert "of 3 images with a label: 1 of 2 anomalous ones detected, 0 false alarms among 1 normal ones\n" in done.stdout
+    assert done.stdout.endswith("to see them, open predictions/index.html\n")
+    page = (tmp_path / "predictions" / "index.html").read_text()
+    assert 'src="./b.png"' in page
+    assert "label anomalous: dent" in page
+    result = json.loads(run("images", "--json", "--resume").stdout)
+    assert result["labelled"] == {"anomalous": 2, "detected": 1, "normal": 1, "false_alarms": 0}
+    assert result["page"] == "predictions/index.html"
+
+
+def test_predict_page_of_another_is_not_replaced_and_an_older_one_goes_first(run, tmp_path, monkeypatch):
+    draw_image(tmp_path / "images", "a.png")
+    assert run("images").exit_code == 0
+    page = tmp_path / "predictions" / "index.html"
+
+    def interrupt(display, line):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Display, "predicted", interrupt)
+        assert run("images").exit_code == 130
+    assert not page.exists()  # of results that are gone
+    page.write_text("mine")
+    refused = run("images")
+    assert refused.exit_code == 2
+    assert "index.html: exists and was not written by 'adjobs predict'" in refused.stderr
+    assert page.read_text() == "mine"

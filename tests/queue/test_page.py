@@ -126,7 +126,10 @@ class TestInABrowser:
         assert tab.evaluate("[...document.querySelectorAll('#history tr')].map(r => r.children[1].textContent).join()") == (
             "queued,starting,running"
         )
-        assert tab.evaluate("document.querySelector('#facts a').href") == f"http://mlflow:5000/#/runs/{'4f' * 16}"
+        assert (
+            tab.evaluate("document.querySelector('#facts a').href")
+            == f"http://mlflow:5000/#/experiments/0/runs/{'4f' * 16}?workflowType=machine_learning"
+        )
         assert tab.evaluate("document.title") == "tiles: running – adjobs queue"
         tab.evaluate("document.querySelector('details').open = true")
         tab.wait_for_text('"uri": "s3://factory/tiles"')

@@ -158,6 +158,6 @@ def test_report_command_unknown_run_is_one_line_and_writes_nothing(home, tmp_pat
     out = tmp_path / "page.html"
     result = invoke(run, "--out", out)
     assert result.exit_code == 2
-    assert result.stderr.startswith("error: MLflow at sqlite:")
+    assert result.stderr.startswith(f"error: run '{run}': not found" if run == "x" else "error: MLflow at sqlite:")
     assert result.stderr.count("\n") == 1
     assert not out.exists()

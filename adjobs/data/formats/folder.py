@@ -36,6 +36,15 @@ _LIST_SUFFIXES = frozenset({".csv", ".json", ".jsonl", ".xml", ".yaml", ".yml"})
 _UNLABELLED = frozenset({"image", "images", "img", "imgs", "new", "raw", "unlabeled", "unlabelled"})
 
 
+def label_of(name: str) -> Label | None:
+    """What a folder's name says of the images in it; None if it says nothing.
+
+    >>> label_of("Good"), label_of("ng"), label_of("scratch")
+    ('normal', 'anomalous', None)
+    """
+    return _LABELS.get(name.lower())
+
+
 def recognises(root: Path) -> bool:
     """Whether one of the folders is named as normal or anomalous images are."""
     return any(folder.name.lower() in _LABELS for folder in subfolders(root))
