@@ -100,6 +100,7 @@ def describe(result: TrainResult) -> str:
         *([f"pixels      {pixel.value:.6g}: {pixel.describe()}"] if pixel else []),
         "",
         metric_table(evaluation.estimates),
+        *_pixel_metrics_by_defect(result),
         "",
         f"run         {result.run_id} ({experiment}checkpoint {result.selected_checkpoint} selected)",
         f"model       {result.model}",
@@ -128,7 +129,7 @@ def metric_table(estimates: Mapping[str, Estimate]) -> str:
         rows.append([name, *("-" if value is None else f"{value:.3f}" for value in values), interval])
     text = table(rows, ["metric", "val", "test", "95 % interval"])
     reasons = [f"undefined: {', '.join(names)} ({reason})" for reason, names in undefined.items()]
-    return "\n".join([text, *reasons, *_pixel_metrics_by_defect(result)])
+    return "\n".join([text, *reasons])
 
 
 def _pixel_metrics_by_defect(result: TrainResult) -> list[str]:

@@ -28,7 +28,7 @@ def run(*words: str):
 
 def test_serve_passes_on_what_was_chosen(served, monkeypatch, tmp_path):
     loaded = []
-    monkeypatch.setattr("adjobs.api.load_detector", lambda model, **options: loaded.append((model, options)))
+    monkeypatch.setattr("adjobs.serving.loading.load_to_serve", lambda model, **options: loaded.append((model, options)))
     keys = tmp_path / "keys"
     keys.write_text("k" * 40)
     keys.chmod(0o600)
