@@ -1,6 +1,6 @@
 """A server under load: latency and memory at 80 % of what it can do, refusals at 200 %, moved aliases, a kill. Keeps a table.
 
-    python benchmarks/serving.py MODEL IMAGES [--seconds 600] [--overload 60] [--switches 5] [--engine auto]
+    python benchmarks/serving.py MODEL IMAGES [--seconds 600] [--calm 600] [--overload 60] [--switches 5] [--engine auto]
 
 MODEL is what `adjobs serve` takes; IMAGES is a folder. The model is registered twice, with two thresholds, in an MLflow of a
 temporary folder, and served there by ``adjobs serve`` in a process of its own; a second process sends requests with one image
@@ -206,8 +206,8 @@ def run_loads(
     rows.append(row(f"what it can do, {CLIENTS} clients", None, capacity))
 
     rate, seconds = 0.8 * capacity.rate, arguments.seconds
-    with sampled_memory(server, seconds) as memory:
-        load = submit(send_at_rate, server.port, images, rate, seconds, CONNECTIONS).result()
+    with sampled_memory(server, arguments.calm) as memory:
+        load = submit(send_at_rate, server.port, images, rate, arguments.calm, CONNECTIONS).result()
     rows.append(row("80 %", rate, load))
     tenth = max(1, len(memory) // 10)
     ends = f"{sum(memory[tenth : 2 * tenth]) / tenth:.0f} MiB in the second tenth, {sum(memory[-tenth:]) / tenth:.0f} in the last"
@@ -247,7 +247,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("images", type=Path)
-    parser.add_argument("--seconds", type=float, default=600, help="at 80 %%, with and without moved aliases")
+    parser.add_argument("--seconds", type=float, default=600, help="at 80 %%, with moved aliases")
+    parser.add_argument("--calm", type=float, default=600, help="seconds at 80 %% without")
     parser.add_argument("--overload", type=float, default=60, help="seconds at 200 %%")
     parser.add_argument("--switches", type=int, default=5)
     parser.add_argument("--engine", default="auto")
