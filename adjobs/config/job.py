@@ -102,7 +102,8 @@ class TrainSection(Section):
         "auto", description="GPUs of each worker; auto: 1 if the cluster has one for each, else 0"
     )
     cpus_per_worker: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
-        "auto", description="CPUs of each worker; auto: an equal share of the cluster, at most 8"
+        "auto",
+        description="CPUs of each worker; auto: an equal share of the cluster, at most 8; 1 in a search and its final training",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPUs that support it, else fp32")
     compile: Literal["auto", "off"] = Field(

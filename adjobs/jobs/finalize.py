@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 
 from adjobs import methods
 from adjobs.data.cache.images import ImageCache
@@ -45,6 +46,7 @@ def finalize_run(training: FinishedTraining) -> FinalizedRun:
         model = _log_detector(training, evaluation.thresholds, timed["val"].scores)
     writer.set_tags(
         {"model": model, "selected_checkpoint": str(fit.selected_checkpoint), "checkpoints": str(fit.checkpoints)}
+        | {"threads": str(torch.get_num_threads())}  # by which sums are rounded in another order
         | ({"cut_stages": ", ".join(fit.cut_stages)} if fit.cut_stages else {})
         | ({"undefined_metrics": ", ".join(evaluation.undefined)} if evaluation.undefined else {})
     )

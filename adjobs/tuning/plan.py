@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from adjobs import methods
-from adjobs.config.job import JobConfig
+from adjobs.config.job import JobConfig, TrainSection
 from adjobs.config.settings import Settings
 from adjobs.errors import JobError
 from adjobs.jobs.data import PreparedData, with_version
@@ -107,12 +107,22 @@ def make_plan(job: JobConfig, space: Space, options: SearchOptions, settings: Se
     """
     if job.track is None:
         raise JobError("track: got none, a search is recorded in MLflow; remove the key, or set track.experiment")
-    job = job.model_copy(update={"data": with_version(job.data)})
+    job = job.model_copy(update={"data": with_version(job.data), "train": with_processors(job.train)})
     objectives = parse_objectives(options.metrics, job)
     config = SearchConfig(options.sampler, _resolve_pruner(options.pruner, objectives), options.grace_period, options.seed)
     trials = _resolve_trials(options, space, job)
     data = prepare_variants(space, job, objectives, settings)
     return SearchPlan(job, space, objectives, config, trials, options.max_concurrent, data, settings)
+
+
+def with_processors(train: TrainSection) -> TrainSection:
+    """The processors of a trial and of the final training, which are the same: another number rounds sums in another order.
+
+    Concurrent trials with one processor each use several processors better than one trial does.
+    """
+    if train.min_workers == 1 and train.cpus_per_worker == "auto":
+        return train.model_copy(update={"cpus_per_worker": 1})
+    return train
 
 
 def resumed_options(stored: Mapping[str, Any], trials: int | None, max_concurrent: int | None) -> SearchOptions:

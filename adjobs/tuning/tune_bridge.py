@@ -44,8 +44,6 @@ def resolve_trial_resources(train: TrainSection) -> TrialResources:
     import ray
 
     is_single = train.min_workers == 1
-    if is_single and train.cpus_per_worker == "auto":
-        train = train.model_copy(update={"cpus_per_worker": 1})  # concurrent trials use processors better than one trial does
     workers = train.min_workers
     worker = ray_backend.resolve_resources(train.model_copy(update={"workers": workers}))
     # Shares of a GPU: as many trials as processors.

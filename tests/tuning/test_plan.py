@@ -46,6 +46,14 @@ def test_make_plan_decides_what_is_left_open(folder_root, tmp_path):
     assert (changed.trials, changed.max_concurrent) == (40, 2)
 
 
+@pytest.mark.parametrize(("train", "cpus"), [({}, 1), ({"cpus_per_worker": 4}, 4), ({"workers": 2}, "auto")])
+def test_make_plan_trains_trials_and_the_best_with_the_same_processors(train, cpus, folder_root, tmp_path):
+    job = resolved_job(folder_root)
+    job = job.model_copy(update={"train": job.train.model_copy(update=train)})
+    plan = make_plan(job, SPACE, SearchOptions(), local_settings(tmp_path))
+    assert plan.job.train.cpus_per_worker == cpus
+
+
 @pytest.mark.parametrize("metrics", [("ms_per_image",), ("image_auroc", "image_ap")])
 def test_make_plan_does_not_prune_by_late_or_several_objectives(metrics, folder_root, tmp_path):
     job, settings = resolved_job(folder_root), local_settings(tmp_path)
