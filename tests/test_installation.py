@@ -17,9 +17,9 @@ BUILD = "import sys; from setuptools.build_meta import build_editable; build_edi
 IMPORT = "import site, sys; site.addsitedir(sys.argv[1]); import adjobs; print(adjobs.__file__, adjobs.__version__)"
 
 
-def run(code: str, argument: Path, folder: Path) -> str:
+def run(code: str, argument: Path, folder: Path, *options: str) -> str:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    words = [sys.executable, "-c", code, str(argument)]
+    words = [sys.executable, *options, "-c", code, str(argument)]
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
@@ -35,4 +35,5 @@ def test_import_beside_the_clone_is_the_package_and_not_the_clone(tmp_path: Path
     (wheel,) = site.glob("*.whl")
     with ZipFile(wheel) as archive:
         archive.extractall(site)
-    assert run(IMPORT, site, tmp_path).split()[0] == str(clone / "adjobs" / "__init__.py")
+    # -S: without what is installed in this environment, such as adjobs itself.
+    assert run(IMPORT, site, tmp_path, "-S").split()[0] == str(clone / "adjobs" / "__init__.py")

@@ -71,5 +71,5 @@ def test_signal_during_training_closes_the_run(tmp_path, words, number):
     message = f"stopped; resume with: adjobs train --resume {run.name}"
     state = json.loads((run / "run.json").read_text())
     assert (process.returncode, state["status"], state["tags"]["error"]) == (128 + number, "KILLED", message)
-    assert f"started as {run.name} in {run}; if it is interrupted, resume it with" in stderr.splitlines()[0]
+    assert f"started as {run.name} in {run}; if it is interrupted, resume it with" in stderr
     assert message in stderr
