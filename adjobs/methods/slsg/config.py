@@ -7,17 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from adjobs.methods.contract import BackboneWeights, MethodConfig, PathParam, Supervision
-
-EncoderName = Literal[
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "tf_efficientnet_lite0",
-    "tf_efficientnet_lite1",
-    "tf_efficientnet_lite2",
-    "wide_resnet50_2",
-]
-"""Backbones with a map of stride 2: all but HRNets."""
+from adjobs.types import BackboneName
 
 # The values a preset sets; all others keep their defaults, and the user's own values take precedence.
 PRESETS: dict[str, dict[str, object]] = {
@@ -70,7 +60,7 @@ class Config(MethodConfig):
         description="the encoder: backbone, another network with ImageNet weights (not in the paper), gpt, trained by inpainting "
         "(Sec. 3.1), imagenet (Table 4), or none: random weights (Table 4)",
     )
-    backbone: EncoderName = Field("tf_efficientnet_lite0", description="backbone: the network in the encoder's place")
+    backbone: BackboneName = Field("tf_efficientnet_lite0", description="backbone: the network in the encoder's place, no HRNet")
     pretrain_from: str | None = Field(
         None,
         min_length=1,
@@ -168,6 +158,8 @@ class Config(MethodConfig):
     def _check_combinations(self) -> Self:
         if self.large_mask_min > self.large_mask_max:
             raise ValueError(f"large_mask_min: got {self.large_mask_min}, must not exceed large_mask_max {self.large_mask_max}")
+        if self.backbone.startswith("hrnet"):
+            raise ValueError(f"backbone: got {self.backbone}, which has no map of stride 2; give a ResNet or an EfficientNet")
         if self.pretrain_from is not None and self.pretrain != "gpt":
             raise ValueError(
                 f"pretrain_from: only allowed with pretrain gpt, got pretrain {self.pretrain}; set it to gpt, or leave this out"

@@ -15,7 +15,7 @@ from tests.helpers.tiny import tiny_method
         ({"large_mask_min": 100, "large_mask_max": 50}, "large_mask_min: got 100, must not exceed large_mask_max 50"),
         ({"pretrain": "none", "pretrain_from": "x"}, "pretrain_from: only allowed with pretrain gpt, got pretrain none"),
         ({"pretrain_from": "x"}, "pretrain_from: only allowed with pretrain gpt, got pretrain backbone; set it to gpt, or leave"),
-        ({"backbone": "hrnet_w18"}, "params.backbone: got 'hrnet_w18'; must be"),
+        ({"backbone": "hrnet_w18"}, "backbone: got hrnet_w18, which has no map of stride 2; give a ResNet"),
         ({"mask_ratio": 1}, "mask_ratio"),
     ],
 )
