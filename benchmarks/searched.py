@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from report import machine, table, write_result
 
+from adjobs.tuning.finalists import SEED_KEY
 from adjobs.tuning.space import format_params
 from adjobs.tuning.state import TrialState
 
@@ -47,6 +48,19 @@ def describe_choice(search: dict[str, Any], metric: str) -> str:
     )
 
 
+def seed_table(search: dict[str, Any]) -> list[str]:
+    """The finalists by seed, and by how much another seed moves the objective."""
+    if search.get("deviation_over_seeds") is None:
+        return []
+    seeds = sorted({seed for finalist in search["finalists"] for seed in finalist["values"]}, key=int)
+    rows = [
+        [str(finalist["number"]), *(f"{finalist['values'][seed]:.4f}" if seed in finalist["values"] else "-" for seed in seeds)]
+        for finalist in search["finalists"]
+    ]
+    head = f"| finalist | {' | '.join(f'seed {seed}' for seed in seeds)} |"
+    return [table(head, rows), f"Standard deviation over seeds: {search['deviation_over_seeds']:.4f}."]
+
+
 def main() -> None:
     """Read the JSON of a search and write its page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -55,15 +69,17 @@ def main() -> None:
     parser.add_argument("--about", default="", help="data, size, length, split")
     arguments = parser.parse_args()
     search = json.loads(arguments.search.read_text().splitlines()[-1])
+    trials = [trial for trial in search["trials"] if SEED_KEY not in trial["params"]]
     metric, _, direction = search["metrics"][0].partition(":")
-    states = Counter(TrialState(trial["state"]).label for trial in search["trials"] if trial["state"])
-    counts = f"{len(search['trials'])} trials: " + ", ".join(f"{count} {state}" for state, count in states.items())
+    states = Counter(TrialState(trial["state"]).label for trial in trials if trial["state"])
+    counts = f"{len(trials)} trials: " + ", ".join(f"{count} {state}" for state, count in states.items())
     importance = ", ".join(f"{key.removeprefix('params.')} {value:.2f}" for key, value in search["importance"].items())
     body = [
         f"{arguments.about} {counts}, {search['seconds']:.0f} s.".strip(),
         describe_choice(search, metric),
-        trial_table(search, metric, higher_is_better=direction == "max"),
+        trial_table({**search, "trials": trials}, metric, higher_is_better=direction == "max"),
     ]
+    body += seed_table(search)
     body += [f"Share of the variance that each key explains (fANOVA): {importance}."] if importance else []
     write_result(arguments.name, f"Search: {search['method']}", machine(torch.device("cpu")), body)
 

@@ -63,6 +63,13 @@ TRIALS_SHOWN = 10
     help="Number of validations that every trial gets before it may be pruned.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the sampler.")
+@click.option(
+    "--repeats",
+    type=click.IntRange(0, 100),
+    default=2,
+    show_default=True,
+    help="Train the two best trials and the job as it is with this many further seeds, and choose by the mean.",
+)
 @click.option("--resume", metavar="NAME", help="Resume a search that was interrupted, by its name.")
 @click.pass_context
 @verb
@@ -76,7 +83,8 @@ def command(
 ) -> tuple[SearchResult, str]:
     """Search for hyperparameters, train the best in full and test it.
 
-    Many trials train on the job's data; the validation split chooses one of them, which is then trained in full and tested once.
+    Many trials train on the job's data. The validation split chooses one of them, which is then trained in full and tested once.
+    Chance moves a training, too: the two best trials and the job as it is are trained with further seeds, and the best mean wins.
     A search that was interrupted is resumed with what it was started with: beside --resume only --trials, --time-budget and
     --max-concurrent can be given.
 
@@ -153,15 +161,17 @@ def describe(result: SearchResult) -> str:
     """The result for a person."""
     study, best = result.study, result.best
     metric = study.objectives[0].metric
-    states = Counter("unfinished" if trial.state is None else trial.state.label for trial in result.trials)
+    states = Counter("unfinished" if trial.state is None else trial.state.label for trial in study.searched)
     baseline = "" if study.baseline is None else f"; the job as it is: {study.baseline:.4f}"
     optimism = result.optimism.get(metric)
     lines = [
         f"search      {result.name}",
-        f"trials      {len(result.trials)}: " + ", ".join(f"{count} {state}" for state, count in states.items()),
+        f"trials      {len(study.searched)}: " + ", ".join(f"{count} {state}" for state, count in states.items()),
         f"best        trial {best.number}, {metric} {best.values[metric]:.4f}{baseline}",
         "",
         _trials(study),
+        "",
+        *_seeds(study),
         "",
         *([_describe_optimism(optimism), ""] if optimism else []),
         f"run         {result.run_id}, its best.yaml is ready for 'adjobs train'; trained: {result.final_run}",
@@ -190,6 +200,14 @@ def _trials(study: StudyResult) -> str:
     ]
     note = "\n* on the Pareto front: no other trial is better in all objectives" if front else ""
     return table(rows, ["trial", *metrics, "seconds", "parameters"]) + note
+
+
+def _seeds(study: StudyResult) -> list[str]:
+    """The finalists with all their seeds, and what these say."""
+    if study.deviation_over_seeds is None:
+        return [f"seeds       {study.seed_verdict()}"]
+    header, rows = study.seed_table()
+    return [table(rows, header), f"seeds       {study.seed_verdict()}"]
 
 
 def _describe_optimism(optimism: Optimism) -> str:

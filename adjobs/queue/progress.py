@@ -127,4 +127,4 @@ class ProgressReporter(RetrainObserver, ComparisonObserver):
 
 def _of_search(manager: TrialManager) -> JobProgress:
     left = manager.seconds_left
-    return JobProgress("trials", len(manager.ended), manager.limits.trials, seconds_left=None if left is None else max(left, 0.0))
+    return JobProgress("trials", len(manager.ended), manager.total, seconds_left=None if left is None else max(left, 0.0))

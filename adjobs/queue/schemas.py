@@ -32,6 +32,7 @@ class SearchRequest(_Request):
     seed: int = Field(0, ge=0, lt=2**32)
     trials: int | None = Field(None, ge=1)
     max_concurrent: int | None = Field(None, ge=1)
+    repeats: int = Field(2, ge=0, le=100)
     time_budget_s: float | None = Field(None, gt=0)
 
 

@@ -90,7 +90,7 @@ class Display(SearchObserver):
 
 
 def _progress(manager: TrialManager) -> str:
-    return f"[{len(manager.ended)}/{manager.limits.trials}, {time_left(manager)}]"
+    return f"[{len(manager.ended)}/{manager.total}, {time_left(manager)}]"
 
 
 def _count_incomplete(manager: TrialManager) -> str:
@@ -106,7 +106,7 @@ def time_left(manager: TrialManager) -> str:
     if not ended:
         return "time left unknown"
     mean = sum(trial.seconds for trial in ended) / len(ended)
-    remaining = manager.limits.trials - len(ended)
+    remaining = manager.total - len(ended)
     seconds = mean * remaining / max(1, len(manager.running)) + manager.longest_seconds
     if manager.seconds_left is not None:
         seconds = min(seconds, max(0.0, manager.seconds_left))

@@ -20,6 +20,7 @@ from adjobs.tuning.space import Space, TrialParams
 from adjobs.tuning.study import Pruner, Sampler, SearchConfig
 
 DEFAULT_TRIALS = 30
+DEFAULT_REPEATS = 2
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class SearchOptions:
         seed: of the sampler.
         trials: in all; None: 30, or the size of the grid.
         max_concurrent: trials at once; None: as many as the cluster holds.
+        repeats: further training seeds with which the best trials and the job as it is are trained.
     """
 
     metrics: tuple[str, ...] = ()
@@ -43,6 +45,7 @@ class SearchOptions:
     seed: int = 0
     trials: int | None = None
     max_concurrent: int | None = None
+    repeats: int = DEFAULT_REPEATS
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -60,6 +63,7 @@ class SearchPlan:
         config: how the search chooses.
         trials: in all.
         max_concurrent: trials at once; None: as many as the cluster holds.
+        repeats: further training seeds of the finalists.
         data: the data of every variant of the ``data`` section; the job's own first.
         settings: where MLflow, storage and Ray are.
     """
@@ -70,6 +74,7 @@ class SearchPlan:
     config: SearchConfig
     trials: int
     max_concurrent: int | None
+    repeats: int
     data: Mapping[str, PreparedData]
     settings: Settings
     _prepared: dict[str, PreparedJob] = field(default_factory=dict, repr=False)
@@ -96,7 +101,8 @@ class SearchPlan:
     def options(self) -> SearchOptions:
         """The options of this search, with all that was left to it."""
         metrics = tuple(map(str, self.objectives))
-        return SearchOptions(metrics, **asdict(self.config), trials=self.trials, max_concurrent=self.max_concurrent)
+        limits = {"trials": self.trials, "max_concurrent": self.max_concurrent, "repeats": self.repeats}
+        return SearchOptions(metrics, **asdict(self.config), **limits)
 
 
 def make_plan(job: JobConfig, space: Space, options: SearchOptions, settings: Settings) -> SearchPlan:
@@ -112,7 +118,7 @@ def make_plan(job: JobConfig, space: Space, options: SearchOptions, settings: Se
     config = SearchConfig(options.sampler, _resolve_pruner(options.pruner, objectives), options.grace_period, options.seed)
     trials = _resolve_trials(options, space, job)
     data = prepare_variants(space, job, objectives, settings)
-    return SearchPlan(job, space, objectives, config, trials, options.max_concurrent, data, settings)
+    return SearchPlan(job, space, objectives, config, trials, options.max_concurrent, options.repeats, data, settings)
 
 
 def with_processors(train: TrainSection) -> TrainSection:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from adjobs.tuning.finalists import SEED_KEY, Finalist, common_seeds, deviation_over_seeds
 from adjobs.tuning.objective import Objective
 from adjobs.tuning.space import TrialParams
 from adjobs.tuning.state import TrialState
@@ -35,6 +36,11 @@ class TrialResult:
     seconds: float
     values: Mapping[str, float]
 
+    @property
+    def is_repeat(self) -> bool:
+        """Whether it repeats another one's setting with a seed of its own."""
+        return SEED_KEY in self.params
+
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         return {**vars(self), "values": dict(self.values)}
@@ -47,7 +53,8 @@ class StudyResult:
     Attributes:
         objectives: what was optimised; the first one chose.
         trials: in the order of their numbers.
-        best: the best complete trial by the first objective.
+        best: the complete trial whose setting has the best first objective, on average over the seeds of the finalists.
+        finalists: the best trials and the job as it is with all their seeds, the best mean first.
         baseline: the first objective of the job as it is; None if that was not tried or did not complete.
         pareto: numbers of the trials that no other one dominates; empty for one objective.
         importance: share of the first objective's variance that each key explains; empty if unknown.
@@ -57,15 +64,59 @@ class StudyResult:
     objectives: tuple[Objective, ...]
     trials: tuple[TrialResult, ...]
     best: TrialResult
+    finalists: tuple[Finalist, ...]
     baseline: float | None
     pareto: tuple[int, ...]
     importance: Mapping[str, float]
     rejected_draws: int
 
+    @property
+    def searched(self) -> list[TrialResult]:
+        """All trials but repeats."""
+        return [trial for trial in self.trials if not trial.is_repeat]
+
+    @property
+    def seeds(self) -> list[int]:
+        """With which all finalists were trained."""
+        return common_seeds(self.finalists)
+
+    @property
+    def deviation_over_seeds(self) -> float | None:
+        """Standard deviation of the first objective over seeds; None where every setting was trained once."""
+        return deviation_over_seeds(self.finalists)
+
+    def seed_table(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows: the finalists with the first objective by seed."""
+        seeds = sorted({seed for finalist in self.finalists for seed in finalist.values})
+        rows = []
+        for finalist in self.finalists:
+            values = [f"{finalist.values[seed]:.4f}" if seed in finalist.values else "-" for seed in seeds]
+            name = f"{finalist.number}, the job as it is" if self._is_baseline(finalist) else str(finalist.number)
+            rows.append([name, *values, f"{finalist.mean(self.seeds):.4f}"])
+        return ["trial", *(f"seed {seed}" for seed in seeds), "mean"], rows
+
+    def seed_verdict(self) -> str:
+        """In a sentence: what another seed changes, and whether the search has gained more than that."""
+        metric, deviation = self.objectives[0].metric, self.deviation_over_seeds
+        if deviation is None:
+            return "each setting was trained with one seed, so that nothing says how far chance moves the result"
+        text = f"another seed changes {metric} by {deviation:.4f} (standard deviation)"
+        baseline = next(filter(self._is_baseline, self.finalists), None)
+        if baseline is None:
+            return text
+        if baseline.number == self.best.number:
+            return f"{text}; on average no trial is better than the job as it is"
+        gain = abs(self.finalists[0].mean(self.seeds) - baseline.mean(self.seeds))
+        compared = "no more than that" if gain <= deviation else "more than that"
+        return f"{text}; the best is ahead of the job as it is by {gain:.4f}, {compared}"
+
+    def _is_baseline(self, finalist: Finalist) -> bool:
+        return self.baseline is not None and finalist.number == 0
+
     def ranking(self) -> list[TrialResult]:
-        """Complete trials, the best by the first objective first."""
+        """Complete trials without repeats, the best by the first objective first."""
         objective = self.objectives[0]
-        complete = [trial for trial in self.trials if trial.state == TrialState.COMPLETE and objective.metric in trial.values]
+        complete = [trial for trial in self.searched if trial.state == TrialState.COMPLETE and objective.metric in trial.values]
         return sorted(complete, key=lambda trial: trial.values[objective.metric], reverse=objective.direction == "max")
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,6 +130,11 @@ class StudyResult:
                 "params": best.params,
                 "value": best.values[self.objectives[0].metric],
             },
+            "finalists": [
+                {"number": finalist.number, "values": finalist.values, "mean": finalist.mean(self.seeds)}
+                for finalist in self.finalists
+            ],
+            "deviation_over_seeds": self.deviation_over_seeds,
             "baseline": self.baseline,
             "pareto": list(self.pareto),
             "importance": dict(self.importance),

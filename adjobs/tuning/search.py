@@ -190,8 +190,8 @@ def _run(
             reasons = "; ".join(sorted({trial.reason for trial in manager.trials.values() if trial.reason}))
             problem = f"search '{search.name}': none of {len(manager.trials)} trials completed ({reasons[:500]})"
             raise JobError(f"{problem}; correct the job or the space, and start the search again")
-        best = ranking[0]
         study = summary.summarise_study(manager)
+        best = manager.trials[study.best.number]
         writer = SearchWriter(search.ref)
         drawn = summary.draw_study(manager, study)
         writer.log_result(plan.space.apply(best.params, plan.job), study.to_dict(), drawn)
@@ -200,6 +200,7 @@ def _run(
         final = _train_best(search, stored, best.params, observer)
         optimism = summary.compute_optimism(plan.objectives, best.values, open_reader(RunRef(uri, final.run_id)).estimates())
         numbers = {f"chosen/{name}": value for name, value in flatten_optimism(optimism).items()}
+        numbers[f"chosen/search/{plan.objectives[0].metric}_deviation_over_seeds"] = study.deviation_over_seeds
         writer.log_metrics(numbers, len(manager.trials))
         writer.log_figure(drawn["history"], DESCRIPTION_FIGURE, DESCRIPTION_DPI)
         writer.set_description(summary.describe_study(plan.job.method, study, optimism, search.ref.run_id, final.run_id))
@@ -217,7 +218,7 @@ def _make_manager(
     study = Study(plan.space, plan.job, plan.objectives, plan.config, plan.prepare)
     capacity = resources.max_concurrent
     max_concurrent = min(plan.max_concurrent or capacity, capacity)
-    limits = Limits(plan.trials, max_concurrent, time_budget_s, plan.job.train.max_retries)
+    limits = Limits(plan.trials, max_concurrent, time_budget_s, plan.job.train.max_retries, plan.repeats)
     manager = TrialManager(study, limits, runs, exclusive_device=resources.exclusive_device)
     for child in () if stored is None else stored.trials:
         # The driver may have died after it recorded the state of a trial, before it closed the run.

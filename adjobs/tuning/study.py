@@ -91,10 +91,10 @@ class Study:
             JobError: all that was drawn is rejected.
         """
         if self._grid is not None:
-            if number >= len(self._grid):
-                return None
-            self.add_trial(number, self._grid[number])
-            return self._grid[number]
+            point = next((point for point in self._grid if point not in self._known), None)
+            if point is not None:
+                self.add_trial(number, point)
+            return point
         if number > 0:
             return self._draw(number)
         params = self.space.params_of(self.job)

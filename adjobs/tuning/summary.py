@@ -29,12 +29,14 @@ def summarise_study(manager: TrialManager) -> StudyResult:
     objectives, ranking = manager.study.objectives, manager.ranking()
     metrics = {objective.metric for objective in objectives} | set(COSTS)
     trials = {number: _trial_result(trial, metrics) for number, trial in sorted(manager.trials.items())}
+    finalists = manager.finalists()
     front = pareto_front([trial.objective_values(objectives) or () for trial in ranking], objectives)
     baseline = manager.trials[0].values if manager.study.has_baseline_trial else {}
     return StudyResult(
         objectives=objectives,
         trials=tuple(trials.values()),
-        best=trials[ranking[0].number],
+        best=trials[finalists[0].number],
+        finalists=tuple(finalists),
         baseline=baseline.get(objectives[0].metric),
         pareto=tuple(sorted(ranking[i].number for i in front)) if len(objectives) > 1 else (),
         importance=manager.study.importance(),
@@ -57,7 +59,7 @@ def _trial_result(trial: Trial, metrics: set[str]) -> TrialResult:
 
 def draw_study(manager: TrialManager, result: StudyResult) -> dict[str, Figure]:
     """Figures of the whole search, by name."""
-    summaries = [_figure_summary(trial, result.objectives) for trial in manager.trials.values()]
+    summaries = [_figure_summary(trial, result.objectives) for trial in manager.searched]
     metrics = [objective.metric for objective in result.objectives]
     higher = [objective.direction == "max" for objective in result.objectives]
     return figures.of_search(summaries, metrics, higher, result.importance, result.pareto)
@@ -126,13 +128,22 @@ def describe_study(method: str, study: StudyResult, optimism: Mapping[str, Optim
         for trial in study.ranking()[:TRIALS_WITH_FIGURES]
     ]
     blocks = [
-        f"Best of {len(study.trials)} trials of `{method}`: trial {best.number}, validation {metric_name(metrics[0])} "
+        f"Best of {len(study.searched)} trials of `{method}`: trial {best.number}, validation {metric_name(metrics[0])} "
         f"{best.values[metrics[0]]:.4f}{baseline}{tested}.",
         "\n".join(markdown_table(["trial", *map(metric_name, metrics), "parameters"], rows)),
+        *_describe_seeds(study),
         f"![the search, trial by trial]({artifact_link(run_id, DESCRIPTION_FIGURE)})",
         f"Use its model: `adjobs predict --model {final_run} IMAGES`. Train it again: `best.yaml` among the artifacts.",
     ]
     return "\n\n".join(blocks)
+
+
+def _describe_seeds(study: StudyResult) -> list[str]:
+    """The finalists with all their seeds."""
+    if study.deviation_over_seeds is None:
+        return []
+    header, rows = study.seed_table()
+    return ["\n".join(markdown_table(header, rows)), f"{study.seed_verdict()}."]
 
 
 def _number(value: float | None) -> str:

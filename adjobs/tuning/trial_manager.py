@@ -8,6 +8,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from adjobs.errors import JobError
+from adjobs.tuning.finalists import (
+    BEST_REPEATED,
+    SEED_KEY,
+    Finalist,
+    choose_finalists,
+    further_seeds,
+    is_repeat,
+    rank_finalists,
+    repeated,
+)
 from adjobs.tuning.space import TrialParams
 from adjobs.tuning.state import Trial, TrialState
 from adjobs.tuning.study import Study
@@ -21,16 +31,18 @@ class Limits:
     """How much a search may do.
 
     Attributes:
-        trials: in all.
+        trials: in all, without repeats.
         max_concurrent: trials at once.
         time_budget_s: seconds from now in which trials and final training are to end; None: no limit.
         max_retries: of a trial whose process was lost.
+        repeats: further seeds with which the finalists are trained when all trials have ended.
     """
 
     trials: int
     max_concurrent: int
     time_budget_s: float | None = None
     max_retries: int = 3
+    repeats: int = 0
 
 
 class TrialStore(Protocol):
@@ -96,6 +108,11 @@ class TrialManager:
                 self._close(trial)
 
     @property
+    def searched(self) -> list[Trial]:
+        """All trials but repeats."""
+        return [trial for trial in self.trials.values() if not is_repeat(trial)]
+
+    @property
     def running(self) -> list[Trial]:
         """Trials that have a process, or wait for one."""
         return [trial for trial in self.trials.values() if trial.is_running]
@@ -137,15 +154,35 @@ class TrialManager:
         waiting = self._waiting()
         if waiting and not (waiting[0].exclusive and running):
             return self._request(waiting[0])
-        if waiting or not self._can_open_another():
+        if waiting:
             return None
         number = max(self.trials, default=-1) + 1
-        params = self.study.suggest(number)
+        params = self._next_params(number)
         if params is None:
-            self._is_exhausted = True
             return None
         self.trials[number] = self._store.open(number, params)
         return self._request(self.trials[number])
+
+    def _next_params(self, number: int) -> TrialParams | None:
+        """What a new trial tries: values that the study suggests, and when all those have ended, a finalist with another seed."""
+        if self._can_open_another():
+            params = self.study.suggest(number)
+            if params is not None:
+                return params
+            self._is_exhausted = True
+        return next(iter(self._missing_repeats()), None)
+
+    def _missing_repeats(self) -> list[TrialParams]:
+        """The repeats that are still to be opened, as far as there is time for one."""
+        if any(trial.state is None for trial in self.searched) or not self._is_in_time(0.0):
+            return []
+        opened = [trial.params for trial in self.trials.values()]
+        wanted = [repeated(trial.params, seed) for seed in self._further_seeds for trial in self._finalists()]
+        return [params for params in wanted if params not in opened]
+
+    @property
+    def _further_seeds(self) -> list[int]:
+        return further_seeds(self.study.job.train.seed, self.limits.repeats)
 
     def _waiting(self) -> list[Trial]:
         """Trials to continue, in the order in which they start: those that need the machines to themselves come last."""
@@ -161,10 +198,10 @@ class TrialManager:
     @property
     def is_over(self) -> bool:
         """Whether nothing runs, waits or will be started."""
-        return len(self.ended) == len(self.trials) and not self._can_open_another()
+        return len(self.ended) == len(self.trials) and not self._can_open_another() and not self._missing_repeats()
 
     def _can_open_another(self) -> bool:
-        return not self._is_exhausted and len(self.trials) < self.limits.trials and self._is_in_time(0.0)
+        return not self._is_exhausted and len(self.searched) < self.limits.trials and self._is_in_time(0.0)
 
     def _is_in_time(self, elapsed: float) -> bool:
         """Whether there is time for the rest of a trial that has taken this long, and for the final training."""
@@ -257,11 +294,35 @@ class TrialManager:
     def _close(self, trial: Trial) -> None:
         self._store.close(trial)
         ranking = self.ranking()
-        if ranking:
+        if ranking and not is_repeat(trial):
             self._store.log_best(ranking[0], len(self.ended))
 
     def ranking(self) -> list[Trial]:
-        """Complete trials, the best by the first objective first."""
+        """Complete trials without repeats, the best by the first objective first."""
         objective = self.study.objectives[0]
-        complete = [trial for trial in self.trials.values() if trial.objective_values(self.study.objectives) is not None]
+        complete = [trial for trial in self.searched if trial.objective_values(self.study.objectives) is not None]
         return sorted(complete, key=lambda trial: trial.values[objective.metric], reverse=objective.direction == "max")
+
+    def _finalists(self) -> list[Trial]:
+        return choose_finalists(self.ranking(), has_baseline=self.study.has_baseline_trial)
+
+    def finalists(self) -> list[Finalist]:
+        """The best trials and the job as it is with all their seeds, the best mean first: the first one is the choice."""
+        objective = self.study.objectives[0]
+        finalists = []
+        for finalist in self._finalists():
+            values = {self.study.job.train.seed: finalist.values[objective.metric]}
+            for trial in filter(is_repeat, self.trials.values()):
+                seed = trial.params[SEED_KEY]
+                if trial.params == repeated(finalist.params, seed) and objective.metric in trial.values:
+                    values[seed] = trial.values[objective.metric]
+            finalists.append(Finalist(finalist.number, values))
+        return rank_finalists(finalists, objective)
+
+    @property
+    def total(self) -> int:
+        """Number of trials with repeats when the search is over, unless time or values run out."""
+        ranking = self.ranking()
+        finalists = len(self._finalists()) if ranking else BEST_REPEATED
+        repeats = sum(map(is_repeat, self.trials.values()))
+        return self.limits.trials + max(repeats, finalists * self.limits.repeats)

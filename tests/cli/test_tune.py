@@ -132,5 +132,18 @@ def test_describe_shows_trials_front_and_optimism():
     assert "0*     0.9000       20.0000       10       gamma 2" in text
     assert "\n2      0.6000" in text
     assert "* on the Pareto front" in text
+    assert "\nseeds       each setting was trained with one seed, so that nothing says how far chance moves the result\n" in text
     assert "trained in full: validation 0.9100, test 0.8000 (95 % interval 0.700 to 0.900)" in text
     assert "optimism    0.1000" in text
+
+
+def test_describe_shows_the_finalists_with_all_their_seeds():
+    fake = FakeSearch(trials=2, max_concurrent=1, repeats=1)
+    for value in (0.8, 0.9, 0.7, 0.82):
+        fake.run(image_auroc=value)
+    study = summarise_study(fake.manager)
+    text = describe(SearchResult("mine", "r", None, "u", "cdo", "d", study, {}, "f", "m", 7.0))
+    assert "trials      2: 2 complete" in text
+    assert "best        trial 0, image_auroc 0.8000" in text
+    assert "trial                seed 0  seed 1  mean\n0, the job as it is  0.8000  0.8200  0.8100\n1" in text
+    assert "\nseeds       another seed changes image_auroc by 0.1005 (standard deviation); on average no trial is better" in text

@@ -67,7 +67,7 @@ def test_on_training_loss_that_is_not_finite_is_left_out(reports):
 
 
 def test_on_change_counts_trials_and_what_is_left_of_the_budget(reports):
-    manager = SimpleNamespace(ended=[1, 2], limits=SimpleNamespace(trials=30), seconds_left=120.0)
+    manager = SimpleNamespace(ended=[1, 2], total=30, seconds_left=120.0)
     reports.reporter.on_start("search", cast(Any, manager))
     assert reports.folder.progress(2) == JobProgress("trials", 2, 30, seconds_left=120.0)
 

@@ -149,10 +149,10 @@ def test_spec_for_restored_trial_reopens_its_run(opened):
 
 def test_make_manager_limits_are_those_of_plan_and_cluster(opened):
     runs = TrialRuns(opened.plan, opened.ref)
-    assert search._make_manager(opened.plan, runs, None, RESOURCES, 60.0).limits == search.Limits(30, 1, 60.0, 3)
+    assert search._make_manager(opened.plan, runs, None, RESOURCES, 60.0).limits == search.Limits(30, 1, 60.0, 3, 2)
     plan = replace(opened.plan, trials=5, max_concurrent=2)
     resources = RESOURCES._replace(max_concurrent=8)
-    assert search._make_manager(plan, runs, None, resources, None).limits == search.Limits(5, 2, None, 3)
+    assert search._make_manager(plan, runs, None, resources, None).limits == search.Limits(5, 2, None, 3, 2)
 
 
 def test_run_without_a_complete_trial_fails_with_the_reasons(opened, monkeypatch):

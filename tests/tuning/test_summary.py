@@ -67,6 +67,39 @@ def test_describe_study_starts_with_the_best_trial_and_what_the_test_says(search
     assert "`adjobs predict --model final IMAGES`" in blocks[3]
 
 
+def test_describe_study_shows_what_another_seed_changes():
+    search = FakeSearch(trials=2, max_concurrent=1, repeats=1)
+    for value in (0.8, 0.9, 0.8, 0.82):
+        search.run(image_auroc=value)
+    study = summary.summarise_study(search.manager)
+    assert (study.best.number, study.seeds, len(study.searched), len(study.trials)) == (1, [0, 1], 2, 4)
+    assert study.to_dict()["finalists"][0] == {"number": 1, "values": {0: 0.9, 1: 0.8}, "mean": pytest.approx(0.85)}
+    assert study.seed_table() == (
+        ["trial", "seed 0", "seed 1", "mean"],
+        [["1", "0.9000", "0.8000", "0.8500"], ["0, the job as it is", "0.8000", "0.8200", "0.8100"]],
+    )
+    verdict = "another seed changes image_auroc by 0.0510 (standard deviation); the best is ahead of the job as it is by 0.0400, "
+    assert study.seed_verdict() == verdict + "no more than that"
+    blocks = summary.describe_study("cdo", study, {}, "run", "final").split("\n\n")
+    assert blocks[0].startswith("Best of 2 trials")
+    assert blocks[3] == f"{study.seed_verdict()}."
+    assert len(summary.draw_study(search.manager, study)["history"].axes[0].lines[0].get_xdata()) == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ((0.8, 0.9, 0.7, 0.99), "on average no trial is better than the job as it is"),
+        ((0.8, 0.9, 0.92, 0.81), "ahead of the job as it is by 0.1050, more than that"),
+    ],
+)
+def test_seed_verdict_says_whether_the_search_has_gained_anything(values, verdict):
+    search = FakeSearch(trials=2, max_concurrent=1, repeats=1)
+    for value in values:
+        search.run(image_auroc=value)
+    assert summary.summarise_study(search.manager).seed_verdict().endswith(verdict)
+
+
 def test_compute_optimism_is_validation_minus_test():
     best = {"image_auroc": 0.9, "ms_per_image": 5.0}
     final = {"val/image_auroc": Estimate(0.91, 0.8, 0.95), "test/image_auroc": Estimate(0.8)}

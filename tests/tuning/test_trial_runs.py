@@ -39,7 +39,7 @@ class Recorded:
         self.settings = Settings(folder, uri, str(folder / "artifacts"), None, folder / "cache", QueueSettings(""))
         self.name = folder.name
         self.plan = SearchPlan(
-            JOB, SPACE, parse_objectives((), JOB), SearchConfig("random", "none", 1, 0), 4, None, {}, self.settings
+            JOB, SPACE, parse_objectives((), JOB), SearchConfig("random", "none", 1, 0), 4, None, 0, {}, self.settings
         )
         self.ref = records.open_search(uri, self.name, JOB, SPACE.to_dict(), {}, {})
         tags = {"trial": "0", "params": '{"params.gamma": 1.5}'}
