@@ -144,7 +144,8 @@ def time_jobs(setting: Setting, trials: int, at_once: int) -> list[str]:
 def time_search(setting: Setting, trials: int, at_once: int) -> tuple[list[str], float]:
     """Train as a search; returns a row of the table, and the seconds of the final training, which the row leaves out."""
     files = [str(setting.home / "job.yaml"), "--space", str(setting.home / "space.yaml")]
-    options = ["--trials", str(trials), "--max-concurrent", str(at_once), "--sampler", "random", "--pruner", "none", "--repeats", "0"]
+    options = ["--trials", str(trials), "--max-concurrent", str(at_once), "--sampler", "random"]
+    options += ["--pruner", "none", "--repeats", "0"]
     memory, started_at = Memory(), time.perf_counter()
     with memory.sampling():
         search = call(["tune", *files, *options], setting.home)

@@ -15,6 +15,7 @@ import yaml
 
 from adjobs.config.resolve import resolve
 from adjobs.inference.torch_detector import TorchDetector
+from adjobs.tuning.finalists import Finalist
 from adjobs.tuning.objective import Objective
 from adjobs.tuning.result import Optimism, SearchResult, StudyResult, TrialResult
 from adjobs.tuning.state import TrialState
@@ -102,7 +103,9 @@ def test_searched_page_shows_trials_and_choice(module_path, monkeypatch, tmp_pat
         for i, value in enumerate(values)
     ]
     trials.append(TrialResult(2, "run-2", {"params.gamma": 2}, TrialState.PRUNED, "below the median", 1, 5.0, {}))
-    study = StudyResult((objective,), tuple(trials), trials[1], 0.8, (), {"params.gamma": 1.0}, 0)
+    repeat = TrialResult(3, "run-3", {"params.gamma": 1, "train.seed": 5}, TrialState.COMPLETE, "", 1, 10.0, {"image_auroc": 0.7})
+    finalists = (Finalist(1, {4: 0.9, 5: 0.7}), Finalist(0, {4: 0.8}))
+    study = StudyResult((objective,), (*trials, repeat), trials[1], finalists, 0.8, (), {"params.gamma": 1.0}, 0)
     optimism = {"image_auroc": Optimism(0.9, 0.88, 0.85, 0.8, 0.9, 0.05)}
     result = SearchResult("s", "run", None, "sqlite:///x", "cdo", "elpv", study, optimism, "final", "models:/m-1", 60.0)
     (tmp_path / "search.json").write_text(json.dumps(result.to_dict()))
@@ -116,6 +119,7 @@ def test_searched_page_shows_trials_and_choice(module_path, monkeypatch, tmp_pat
     assert "the job as it is: 0.8000" in page
     assert "test **0.8500** (95 %: 0.800 to 0.900)" in page
     assert "gamma 1.00" in page
+    assert "| 1 | 0.9000 | 0.7000 |\n| 0 | 0.8000 | - |\n\nStandard deviation over seeds: 0.1414." in page
 
 
 @pytest.mark.parametrize("path", sorted((BENCHMARKS / "jobs").glob("*.yaml")), ids=lambda path: path.stem)
