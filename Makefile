@@ -32,10 +32,10 @@ lint: setup  ## formatting, types, import contracts
 	$(BIN)/lint-imports
 
 test-fast: lint  ## lint, and the tests that start no service: about two and a half minutes on two cores
-	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --max-worker-restart 0
 
 test: lint  ## lint, and all tests, with real Ray, MLflow and S3
-	$(BIN)/python -m pytest -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --max-worker-restart 0
 
 docs: setup $(DOCS)/ready  ## the documentation site, in site/; fails on a broken link
 	$(BIN)/python docs/generate_reference.py

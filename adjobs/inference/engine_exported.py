@@ -73,15 +73,14 @@ class _OnnxRuntime:
 
 class _OpenVINO:
     def __init__(self, path: Path, image_size: int | None) -> None:
-        import openvino
+        from adjobs.inference.openvino_core import CORE
 
-        core = openvino.Core()
-        model = core.read_model(path)
+        model = CORE.read_model(path)
         if image_size is not None:
             model = _without_resize(model, image_size)
         # Without the first OpenVINO computes in bfloat16 where the processor has it, by which decisions change.
         hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": cores()}
-        self._request: Any = core.compile_model(model, "CPU", hints).create_infer_request()
+        self._request: Any = CORE.compile_model(model, "CPU", hints).create_infer_request()
         self._names = [output.get_any_name() for output in model.outputs]
 
     def run(self, image: np.ndarray) -> dict[str, np.ndarray]:

@@ -8,10 +8,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-import openvino
 
 from adjobs.evaluation.predictions import PredictionArrays
 from adjobs.inference.engine_contract import EXTRA, MAP, SCORE
+from adjobs.inference.openvino_core import CORE
 from adjobs.parallel import cores
 
 if TYPE_CHECKING:
@@ -40,10 +40,8 @@ class OpenVINOEngine:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": cores(),
         }
-        core = openvino.Core()
-        core.set_property({"ENABLE_MMAP": False})  # the file may be deleted
         # OpenVINO 2026.4 divides sums by wrong numbers in a model as it comes from the converter, not in one that is read.
-        compiled = core.compile_model(core.read_model(path), "CPU", hints)
+        compiled = CORE.compile_model(CORE.read_model(path), "CPU", hints)
         self._outputs = {name: index for index, output in enumerate(compiled.outputs) for name in output.get_names()}
         self._request, self._lock = compiled.create_infer_request(), threading.Lock()
 

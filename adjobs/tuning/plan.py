@@ -101,8 +101,13 @@ class SearchPlan:
     def options(self) -> SearchOptions:
         """The options of this search, with all that was left to it."""
         metrics = tuple(map(str, self.objectives))
-        limits = {"trials": self.trials, "max_concurrent": self.max_concurrent, "repeats": self.repeats}
-        return SearchOptions(metrics, **asdict(self.config), **limits)
+        return SearchOptions(
+            metrics,
+            **asdict(self.config),
+            trials=self.trials,
+            max_concurrent=self.max_concurrent,
+            repeats=self.repeats,
+        )
 
 
 def make_plan(job: JobConfig, space: Space, options: SearchOptions, settings: Settings) -> SearchPlan:

@@ -47,6 +47,26 @@ def test_folder_in_which_it_runs_holds_no_modules(folder, tmp_path, monkeypatch)
     assert convert_in_process(folder, tmp_path / "model.xml", "cpu") is None
 
 
+def test_engines_that_come_and_go_leave_signals_alone(folder, tmp_path):
+    """OpenVINO's cores that did so left a stack for signal handlers that existed no more."""
+    assert convert_in_process(folder, tmp_path / "model.xml", "cpu") is None
+    script = (
+        "import signal, sys\n"
+        "from adjobs.inference.engine_openvino import OpenVINOEngine as Engine\n"
+        "from pathlib import Path\n"
+        "first, second = Engine(Path(sys.argv[1])), Engine(Path(sys.argv[1]))\n"
+        "del first\n"
+        "del second\n"
+        "received = []\n"
+        "signal.signal(signal.SIGINT, lambda number, frame: received.append(number))\n"
+        "signal.raise_signal(signal.SIGINT)\n"
+        "print(received)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "model.xml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "[2]\n")
+
+
 def test_reasons(folder, tmp_path, monkeypatch):
     assert "no-such: cannot be read" in str(convert_in_process(tmp_path / "no-such", tmp_path / "model.xml", "cpu"))
     assert "device: got 'cuda:99'" in str(convert_in_process(folder, tmp_path / "model.xml", "cuda:99"))

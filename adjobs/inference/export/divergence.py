@@ -86,9 +86,8 @@ def _run(network: onnx.ModelProto, format: GraphFormat, names: list[str], pixels
 
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         return dict(zip(names, session.run(names, {PIXELS: pixels}), strict=True))
-    import openvino
+    from adjobs.inference.openvino_core import CORE
 
-    core = openvino.Core()
-    request = core.compile_model(core.read_model(content), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
+    request = CORE.compile_model(CORE.read_model(content), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
     results = request.infer({PIXELS: pixels})
     return {name: results[name].copy() for name in names}

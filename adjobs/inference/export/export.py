@@ -144,6 +144,8 @@ def save_model(network: onnx.ModelProto, manifest: Manifest, format: GraphFormat
         return path
     import openvino
 
+    from adjobs.inference.openvino_core import CORE
+
     # Without the last argument weights are rounded to half precision.
-    openvino.save_model(openvino.Core().read_model(model.SerializeToString()), path, compress_to_fp16=False)
+    openvino.save_model(CORE.read_model(model.SerializeToString()), path, compress_to_fp16=False)
     return path

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import pytest
 from PIL import Image
 
@@ -29,8 +28,9 @@ def onnx_runtime(model):
 
 
 def open_vino(model):
-    core = openvino.Core()
-    compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    from adjobs.inference.openvino_core import CORE
+
+    compiled = CORE.compile_model(CORE.read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda image: compiled([image])[0]
 
 
