@@ -37,6 +37,9 @@ class CandidateSection(Section):
     name: str | None = Field(None, description="in the table; null: that of the method")
     params: dict[str, Any] = Field(default_factory=dict, description="parameters of the method")
     preset: str | None = Field(None, description="named set of params")
+    seed: int | None = Field(
+        None, ge=0, lt=2**32, description="in place of train.seed; a method with several seeds and names shows what chance does"
+    )
 
     @field_validator("name")
     @classmethod
@@ -57,7 +60,7 @@ class CompareSection(Section):
     methods: tuple[CandidateSection, ...] | None = Field(
         None,
         strict=False,
-        description="names of methods, or mappings with method, name, params and preset; null: all that the labels allow",
+        description="names of methods, or mappings with method, name, params, preset and seed; null: all that the labels allow",
     )
     budget: str = Field(
         DEFAULT_BUDGET, description="time for all trainings, such as 30m or 8h; every method gets the same share of it"
@@ -75,7 +78,7 @@ class CompareSection(Section):
         if not isinstance(value, list | tuple) or not 1 <= len(value) <= MAX_METHODS:
             raise ValueError(f"must be a list of 1 to {MAX_METHODS} methods")
         if not all(isinstance(item, str | Mapping) for item in value):
-            raise ValueError("must have names of methods, or mappings with method, name, params and preset")
+            raise ValueError("must have names of methods, or mappings with method, name, params, preset and seed")
         return [{"method": item} if isinstance(item, str) else item for item in value]
 
     @field_validator("budget")
@@ -154,6 +157,8 @@ class ComparisonConfig(Section):
         """
         shared = self.model_dump(mode="json", exclude={"compare"})
         own = {"method": candidate.method, "params": candidate.params, "preset": candidate.preset}
+        if candidate.seed is not None:
+            shared["train"]["seed"] = candidate.seed
         return resolve({**shared, **own}, source=f"compare.methods: {candidate.label}")
 
 

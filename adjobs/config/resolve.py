@@ -257,9 +257,11 @@ def _in_words(message: str) -> str:
 
 
 def _section(model: type[BaseModel], key: str) -> type[BaseModel] | None:
-    """The section that a key holds, also one that may be null; None for other keys."""
-    annotation = model.model_fields[key].annotation
-    kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    """The section that a key holds, also one that may be null, or a list of them; None for other keys."""
+    annotations: list[Any] = [model.model_fields[key].annotation]
+    for annotation in annotations:
+        annotations.extend(get_args(annotation))
+    kinds = [kind for kind in annotations if isinstance(kind, type) and issubclass(kind, BaseModel)]
     return kinds[0] if kinds else None
 
 

@@ -31,6 +31,11 @@ def test_parse_comparison_gives_each_candidate_its_job():
     assert parse_comparison(config.model_dump(mode="json")) == config
 
 
+def test_parse_comparison_one_method_with_several_seeds():
+    config = parse({"methods": ["cdo", {"method": "cdo", "name": "cdo-seed-1", "seed": 1}]}, train={"seed": 3})
+    assert [config.job(candidate).train.seed for candidate in config.candidates] == [3, 1]
+
+
 @pytest.mark.parametrize(
     ("compare", "sections", "message"),
     [
@@ -40,6 +45,7 @@ def test_parse_comparison_gives_each_candidate_its_job():
         ({"methods": ["cdo", "cdo"]}, {}, "got two methods with the name cdo; give one of them another name"),
         ({"methods": ["cd", {"method": "cdo", "params": {"x": 1}, "name": "a"}]}, {}, "unknown method 'cd'"),
         ({"methods": [{"method": "cdo", "name": "a b"}]}, {}, "must be up to 64 letters"),
+        ({"methods": [{"method": "cdo", "seed": -1}]}, {}, "compare.methods.seed: got -1; must be greater than or equal to 0"),
         ({"budget": "5x"}, {}, "compare.budget: got '5x'; give a positive number with a unit, such as 90s"),
         ({"metric": "beauty"}, {}, "compare.metric: got 'beauty'; must be one of image_auroc"),
         ({"speed": 1}, {}, "compare.speed: unknown key"),
