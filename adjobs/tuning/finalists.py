@@ -1,7 +1,7 @@
 """The best trials once more, with other training seeds: how far chance moves the objective, and which setting is best on average.
 
-A short training is chaotic. A rounding that differs in the last bit, or another seed, ends in other weights, and the largest of
-many values is large by chance as well. What a search chooses is therefore the best mean over seeds, and the spread is shown.
+Another seed ends in other weights, a little so does a rounding that differs in the last bit, and the largest of many values is
+large by chance as well. What a search chooses is therefore the best mean over seeds, and the spread is shown.
 """
 
 from __future__ import annotations
