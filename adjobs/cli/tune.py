@@ -207,7 +207,7 @@ def _seeds(study: StudyResult) -> list[str]:
     if study.deviation_over_seeds is None:
         return [f"seeds       {study.seed_verdict()}"]
     header, rows = study.seed_table()
-    return [table(rows, header), f"seeds       {study.seed_verdict()}"]
+    return [table(rows, header), "", f"seeds       {study.seed_verdict()}"]
 
 
 def _describe_optimism(optimism: Optimism) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
+from typing import Protocol
 
 from adjobs.tuning.objective import Objective
 from adjobs.tuning.space import TrialParams
@@ -17,6 +18,15 @@ from adjobs.tuning.state import Trial
 SEED_KEY = "train.seed"  # no space varies it, so that a trial with this key is a repeat
 _SEEDS = 2**32
 BEST_REPEATED = 2  # trials, beside the job as it is
+
+
+class HasParams(Protocol):
+    """A trial, while it runs or as a result."""
+
+    @property
+    def params(self) -> TrialParams:
+        """Values of the keys that vary."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,7 @@ class Finalist:
         return fmean(self.values[seed] for seed in seeds)
 
 
-def is_repeat(trial: Trial) -> bool:
+def is_repeat(trial: HasParams) -> bool:
     """Whether a trial repeats the setting of another one with a seed of its own."""
     return SEED_KEY in trial.params
 

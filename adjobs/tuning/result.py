@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from adjobs.tuning.finalists import SEED_KEY, Finalist, common_seeds, deviation_over_seeds
+from adjobs.tuning.finalists import Finalist, common_seeds, deviation_over_seeds, is_repeat
 from adjobs.tuning.objective import Objective
 from adjobs.tuning.space import TrialParams
 from adjobs.tuning.state import TrialState
@@ -35,11 +35,6 @@ class TrialResult:
     intervals: int | None
     seconds: float
     values: Mapping[str, float]
-
-    @property
-    def is_repeat(self) -> bool:
-        """Whether it repeats another one's setting with a seed of its own."""
-        return SEED_KEY in self.params
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -73,7 +68,7 @@ class StudyResult:
     @property
     def searched(self) -> list[TrialResult]:
         """All trials but repeats."""
-        return [trial for trial in self.trials if not trial.is_repeat]
+        return [trial for trial in self.trials if not is_repeat(trial)]
 
     @property
     def seeds(self) -> list[int]:

@@ -322,7 +322,6 @@ class TrialManager:
     @property
     def total(self) -> int:
         """Number of trials with repeats when the search is over, unless time or values run out."""
-        ranking = self.ranking()
-        finalists = len(self._finalists()) if ranking else BEST_REPEATED
+        finalists = max(len(self._finalists()), min(BEST_REPEATED, self.limits.trials))
         repeats = sum(map(is_repeat, self.trials.values()))
         return self.limits.trials + max(repeats, finalists * self.limits.repeats)

@@ -80,6 +80,8 @@ def test_repeats_none_are_wanted_or_none_has_completed():
 def test_total_counts_the_repeats():
     search = FakeSearch(trials=4, repeats=2)
     assert search.manager.total == 8
+    search.run()
+    assert search.manager.total == 8  # as long as one trial alone has ended
     assert run_searched(repeats=2).manager.total == 10
 
 
