@@ -64,10 +64,12 @@ def tiny_method(name: str, side: int = SIDE, **params: Any) -> Method:
     """A small method, after everything that it computes from training images without gradients."""
     loaded = methods.load(name)
     method = loaded.build(loaded.config(**{**small_params(name), **params}), image_size=side, seed=0)
+    warm_start = loaded.spec.warm_start
+    is_warm = warm_start is not None and params.get(warm_start.param) is not None  # then all that it starts with is loaded later
     for stage in method.stages():
         if stage.optimizer is None:
             stage.prepare(RandomImages(side))
-        if stage.fit_statistics is not None:
+        if stage.fit_statistics is not None and not is_warm:
             stage.fit_statistics(RandomImages(side))
     return method
 

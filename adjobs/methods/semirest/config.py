@@ -24,6 +24,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "heads": 32,
         "lr": 1e-4,
         "steps": 3000,
+        "score": "network",
         "box_anomalous_prior": None,
         "unknown_weight": 5.0,
         "separate_unknown_mean": True,
@@ -56,7 +57,7 @@ REFINE_ONLY = (
     "token_dropout",
     "unknown_alpha",
 )
-PREDICT_ONLY = ("bagging", "sigma")
+PREDICT_ONLY = ("bagging", "sigma", "score")
 
 
 class Phase(NamedTuple):
@@ -118,6 +119,11 @@ class Config(MethodConfig):
     window_stride: int = Field(8, ge=1, le=256, description="s, tokens from one window to the next")
     bagging: bool = Field(
         True, description="predict with overlapping windows and average; false: adjacent windows, which is faster (Table 7)"
+    )
+    score: Literal["combined", "network"] = Field(
+        "combined",
+        description="anomaly map: combined: the distance to the memory bank plus the network's logit, each in deviations "
+        "of normal tokens (ours); network: its probability (paper)",
     )
     embed_dim: int = Field(128, ge=8, le=4096, description="embedding dimensions of the network; paper: 1024")
     depth: int = Field(4, ge=1, le=48, description="transformer blocks")

@@ -44,6 +44,8 @@ class SemiREST(Method):
     steps: Tensor
     gain: Tensor
     running_prior: Tensor
+    score_mean: Tensor
+    score_deviation: Tensor
 
     def __init__(self, config: Config, backbone: backbones.Backbone, image_size: int, seed: int) -> None:
         super().__init__()
@@ -58,6 +60,8 @@ class SemiREST(Method):
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))  # taken in the current phase
         self.register_buffer("gain", torch.ones(()))  # scale of the network's input
         self.register_buffer("running_prior", torch.full((2,), 0.5))  # mean pseudo-label of unknown tokens
+        self.register_buffer("score_mean", torch.zeros(2))  # of distance and logit, on normal tokens
+        self.register_buffer("score_deviation", torch.ones(2))
         self._phase = config.phases[0]
         self._token_store: TokenStore | None = None
         self._textures = TextureBank(config.textures, config.texture_count, image_size, seed)
@@ -201,6 +205,7 @@ class SemiREST(Method):
             clip_norm=1.0,  # published code
             prepare=lambda data: self._prepare_phase(phase, data),
             on_stage_start=lambda data: self._start_phase(phase, data),
+            fit_statistics=self._fit_score if self.config.score == "combined" else None,
             size_params=tuple(f"refine_{name}" if phase.is_refinement else name for name in size_params),
             capturable=True,
             depends_on=depends_on,
@@ -234,6 +239,13 @@ class SemiREST(Method):
             raise DataError("all normal training images are identical; add others, or set params.target_mean_residual to null")
         self.gain.copy_(target_mean * count / total)
 
+    def _fit_score(self, data: TrainingImages) -> None:
+        """Set mean and deviation of distance and logit on normal tokens, whose own images' tokens do not count as neighbours."""
+        batches = islice(data.normal(BATCH), CALIBRATION_IMAGES // BATCH)
+        values = torch.cat([torch.stack(self._token_scores(batch.images, batch.indices)).flatten(1) for batch in batches], 1)
+        self.score_mean.copy_(values.mean(1))
+        self.score_deviation.copy_(values.std(1).clamp_min(torch.finfo(values.dtype).eps))
+
     def _prepare_phase(self, phase: Phase, data: TrainingImages) -> None:
         """Reset the step counter; a network that continues training starts from its averaged weights."""
         self.steps.zero_()
@@ -265,22 +277,36 @@ class SemiREST(Method):
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
-        """Upsampled and smoothed P(anomalous) of the tokens; the image score is its maximum.
+        """Upsampled and smoothed scores of the tokens; the image score is the largest.
 
         The extra score ``nearest`` is the largest distance to the memory bank: PatchCore's score without its re-weighting.
         """
+        distances, values = self._token_scores(images)
+        if self.config.score == "combined":
+            scores = (torch.stack([distances, values], -1) - self.score_mean) / self.score_deviation
+            values = scores.sum(-1)
+        maps = self._upsample(values[:, None], images)
+        return Prediction(maps.flatten(1).amax(1), maps, {"nearest": distances.flatten(1).amax(1)})
+
+    @torch.no_grad()
+    def _token_scores(self, images: Tensor, indices: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Distance to the memory bank and what the network says, both ``(B, h, w)``: its logit, or P(anomalous).
+
+        Args:
+            images: ``(B, 3, H, W)``.
+            indices: ``(B,)``, of images whose tokens may be in the memory bank.
+        """
         tokens = self.features(images)
-        distances, neighbours = self.memory.search(tokens, 1)
+        distances, neighbours = self.memory.search(tokens, 1, indices)
         stride = self.config.window_stride if self.config.bagging else self.side
         positions = window_positions(len(images), self.grid, self.side, stride, images.device)
         predictions = []
         for chunk in torch.split(positions, CHUNK):
-            token_windows, indices = (extract_windows(values, chunk, self.side) for values in (tokens, neighbours[..., 0]))
-            network_input = self._network_input(self.memory.residuals(token_windows, indices))
-            predictions.append(self.average.call(self.network, network_input).float().softmax(-1)[..., 1])
-        maps = average_windows(torch.cat(predictions), positions, len(images), self.grid)[:, None]
-        maps = self._upsample(maps, images)
-        return Prediction(maps.flatten(1).amax(1), maps, {"nearest": distances.flatten(1).amax(1)})
+            token_windows, nearest = (extract_windows(values, chunk, self.side) for values in (tokens, neighbours[..., 0]))
+            network_input = self._network_input(self.memory.residuals(token_windows, nearest))
+            logits = self.average.call(self.network, network_input).float().diff(dim=-1).squeeze(-1)
+            predictions.append(logits if self.config.score == "combined" else logits.sigmoid())
+        return distances[..., 0], average_windows(torch.cat(predictions), positions, len(images), self.grid)
 
     @torch.no_grad()
     def distances(self, images: Tensor) -> Tensor:

@@ -117,3 +117,34 @@ def test_pseudo_labels_are_the_sharpened_mean_of_augmented_views(boxed_data):
     aligned = method._pseudo_labels(windows, batch._replace(generator=generator(7)))
     torch.testing.assert_close(method.running_prior, running_prior)
     torch.testing.assert_close(aligned, sharpen(align_distribution(mean, running_prior, 0.7), 0.5))
+
+
+def test_fit_score_gives_normal_tokens_no_mean_and_unit_deviation(tmp_path):
+    _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache")
+    method = tiny_method("semirest")
+    start_stages(method, data, 1)
+    method.stages()[-1].fit_statistics(data)
+    batch = next(data.normal(8))
+    scores = torch.stack(method._token_scores(batch.images, batch.indices), -1)
+    scaled = ((scores - method.score_mean) / method.score_deviation).flatten(0, 2)
+    torch.testing.assert_close(scaled.mean(0), torch.zeros(2), rtol=0, atol=1e-4)
+    torch.testing.assert_close(scaled.std(0), torch.ones(2), rtol=1e-4, atol=0)
+
+
+def test_predict_combined_adds_distance_and_logit_in_deviations(tmp_path):
+    _, data = drawn_data(draw_folder(tmp_path / "d", 8, 4), tmp_path / "cache")
+    method = tiny_method("semirest", sigma=0)
+    start_stages(method, data, 1)
+    images = next(data.normal(2)).images
+    distances, logits = method._token_scores(images)
+    method.score_mean.copy_(torch.tensor([1.0, -2.0]))
+    method.score_deviation.copy_(torch.tensor([2.0, 0.5]))
+    expected = method._upsample(((distances - 1) / 2 + (logits + 2) / 0.5)[:, None], images)
+    prediction = method.predict(images)
+    torch.testing.assert_close(prediction.anomaly_map, expected)
+    torch.testing.assert_close(prediction.score, expected.flatten(1).amax(1))
+
+
+def test_predict_network_is_a_probability_and_fits_nothing():
+    method = tiny_method("semirest", score="network")
+    assert all(stage.fit_statistics is None for stage in method.stages())
