@@ -9,8 +9,8 @@ repeated. The neighbours run in an environment of their own, and without ``--ano
     python -m venv DIR && DIR/bin/pip install -r benchmarks/neighbours/requirements.txt
 
 They get the decoded pixels of the normal training images and of the test images, and the backbone's weights, in an exchange
-folder (``neighbours/anomalib_scores.py``); no label of a test image. All scores and anomaly maps are evaluated by
-``adjobs.metrics``. PatchCore's coreset of 1 % is drawn as anomalib draws it. On two busy cores that took 79 minutes for the 571
+folder (``neighbours/anomalib_scores.py``); no label of a test image. Each of ``--seeds`` draws split, training and neighbours.
+All scores and anomaly maps are evaluated by ``adjobs.metrics``. PatchCore's coreset of 1 % is drawn as anomalib draws it. On two busy cores that took 79 minutes for the 571
 normal tiles at 128 px; with ``--patchcore-levels 2 3``, the strides 8 and 16 that its paper uses, 2 minutes (2026-11-23).
 """
 
@@ -22,11 +22,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from anomalib_runs import NEIGHBOURS, NeighbourRun, run_neighbours
 from report import machine, table, write_result
-from runs import cost_cells, describe_origins, run_or_load, slug
+from runs import cost_cells, describe_origins, mean_and_deviation, run_or_load, slug
 from training import (
     BenchmarkData,
     benchmark_job,
@@ -47,7 +48,7 @@ from adjobs.types import ImageScores
 
 PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "au_pro")
 HEAD = (
-    "| data | method | learns from | val: image AUROC | test: image AUROC (95 %) | image AP | pixel AUROC | pixel AP "
+    "| data | method | learns from | val: image AUROC | test: image AUROC | image AP | pixel AUROC | pixel AP "
     "| AU-PRO ≤ 0.3 | ms/image | training s | peak MiB |"
 )
 
@@ -57,6 +58,11 @@ def evaluate(scores: ImageScores) -> dict[str, Any]:
     auroc = auroc_interval(scores.labels, scores.score)
     image_ap = compute_image_metrics(scores)["image_ap"]
     return {"image_auroc": [auroc.value, auroc.low, auroc.high], "image_ap": image_ap, **compute_pixel_metrics(scores)}
+
+
+def name_of(uri: str) -> str:
+    """The data set's name in tables and files: its folder's."""
+    return Path(uri.rstrip("/")).name
 
 
 def train(job: JobConfig, data: BenchmarkData) -> dict[str, Any]:
@@ -77,21 +83,21 @@ def train(job: JobConfig, data: BenchmarkData) -> dict[str, Any]:
     }
 
 
-def common_sections(uri: str, arguments: argparse.Namespace) -> dict[str, Any]:
+def common_sections(uri: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """What all jobs have in common."""
     data = {
         "uri": uri,
         "protocol": arguments.protocol,
         "max_train_anomalies": arguments.max_train_anomalies,
         "image_size": arguments.size,
-        "seed": arguments.seed,
+        "seed": seed,
     }
-    return {"data": data, "train": {"seed": arguments.seed}}
+    return {"data": data, "train": {"seed": seed}}
 
 
-def make_jobs(uri: str, arguments: argparse.Namespace) -> dict[str, JobConfig]:
+def make_jobs(uri: str, seed: int, arguments: argparse.Namespace) -> dict[str, JobConfig]:
     """Jobs by their names in the table: methods as the command line sets them, then those of job files."""
-    common = common_sections(uri, arguments)
+    common = common_sections(uri, seed, arguments)
     jobs = {}
     for name in arguments.methods:
         settings = [setting.removeprefix(f"{name}.") for setting in arguments.set if setting.startswith(f"{name}.")]
@@ -104,14 +110,14 @@ def make_jobs(uri: str, arguments: argparse.Namespace) -> dict[str, JobConfig]:
     return jobs
 
 
-def run_all(jobs: Mapping[str, JobConfig], data: BenchmarkData, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def run_all(uri: str, seed: int, data: BenchmarkData, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """One run after the other, ours first."""
-    for title, job in jobs.items():
-        name = f"{data.dataset.format}-{slug(title)}"
+    for title, job in make_jobs(uri, seed, arguments).items():
+        name = f"{name_of(uri)}-{slug(title)}-s{seed}"
         yield run_or_load(arguments.runs, name, job, data, train, arguments.threads) | {"method": title}
     if arguments.anomalib_python:
-        folder = arguments.runs / f"exchange-{data.dataset.format}"
-        yield from map(evaluate_neighbour, run_neighbours(data, folder, arguments))
+        folder = arguments.runs / f"exchange-{name_of(uri)}-s{seed}"
+        yield from map(evaluate_neighbour, run_neighbours(data, folder, seed, arguments))
 
 
 def evaluate_neighbour(run: NeighbourRun) -> dict[str, Any]:
@@ -120,48 +126,55 @@ def evaluate_neighbour(run: NeighbourRun) -> dict[str, Any]:
     return {"is_ours": False, "val": None, "test": evaluate(costs.pop("scores")), **costs}
 
 
-def table_row(data: BenchmarkData, run: Mapping[str, Any]) -> list[str]:
-    """A row of the table."""
-    test = run["test"]
-    metrics = [format_value(test.get(key)) for key in ("image_ap", *PIXEL_METRICS)]
-    names = [data.dataset.format, run["method"], run["training_images"]]
-    return [*names, format_value(run["val"]), format_estimate(test["image_auroc"]), *metrics, *cost_cells([run])]
+def table_row(name: str, runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A row of the table: the runs of a method, one of each seed."""
+    metrics = [mean_and_deviation([run["test"].get(key) for run in runs]) for key in ("image_ap", *PIXEL_METRICS)]
+    first = runs[0]
+    val = mean_and_deviation([run["val"] for run in runs])
+    return [name, first["method"], first["training_images"], val, format_auroc(runs), *metrics, *cost_cells(runs)]
 
 
-def format_value(value: float | None) -> str:
-    """Three digits, or a dash for what is undefined."""
-    return "–" if value is None else f"{value:.3f}"
+def format_auroc(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Image AUROC on the test split: of one run with its interval, of several mean and deviation."""
+    value, low, high = runs[0]["test"]["image_auroc"]
+    if len(runs) == 1 and low is not None:
+        return f"{value:.3f} ({low:.3f}–{high:.3f})"
+    return mean_and_deviation([run["test"]["image_auroc"][0] for run in runs])
 
 
-def format_estimate(estimate: Sequence[float | None]) -> str:
-    """A metric with its interval."""
-    value, low, high = map(format_value, estimate)
-    return value if estimate[1] is None else f"{value} ({low}–{high})"
-
-
-def summarise(data: BenchmarkData, runs: Sequence[Mapping[str, Any]]) -> str:
+def summarise(name: str, by_method: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """Our best method beside the best neighbour, and our best that learns from the same images, a sentence each."""
 
-    def auroc(run: Mapping[str, Any]) -> float:
-        return float(run["test"]["image_auroc"][0] or 0)
+    def auroc(runs: Sequence[Mapping[str, Any]]) -> float:
+        return float(np.mean([run["test"]["image_auroc"][0] or 0 for run in runs]))
 
-    neighbour = max((run for run in runs if not run["is_ours"]), key=auroc, default=None)
-    ours = sorted((run for run in runs if run["is_ours"]), key=auroc, reverse=True)
+    neighbour = max((runs for runs in by_method.values() if not runs[0]["is_ours"]), key=auroc, default=None)
+    ours = sorted((runs for runs in by_method.values() if runs[0]["is_ours"]), key=auroc, reverse=True)
     if neighbour is None or not ours:
-        return f"- {data.dataset.format}: nothing to compare."
-    same_images = (run for run in ours if run["training_images"] == neighbour["training_images"] != ours[0]["training_images"])
+        return f"- {name}: nothing to compare."
+    learnt_from = neighbour[0]["training_images"]
+    same_images = (runs for runs in ours if runs[0]["training_images"] == learnt_from != ours[0][0]["training_images"])
     best = [ours[0], *islice(same_images, 1)]
-    return "\n".join(f"- {data.dataset.format}: {compare(run, neighbour, auroc(run) - auroc(neighbour))}." for run in best)
+    return "\n".join(f"- {name}: {compare(runs, neighbour, auroc(runs) - auroc(neighbour))}." for runs in best)
 
 
-def compare(run: Mapping[str, Any], neighbour: Mapping[str, Any], difference: float) -> str:
+def compare(runs: Sequence[Mapping[str, Any]], neighbour: Sequence[Mapping[str, Any]], difference: float) -> str:
     """One of our methods and a neighbour, whose image AUROC is lower by ``difference``, in words."""
     direction = "ahead of" if difference > 0 else "behind"
     verdict = "is level with" if abs(difference) < 0.0005 else f"is {abs(difference):.3f} {direction}"
-    images = [run["training_images"], neighbour["training_images"]]
+    images = [one[0]["training_images"] for one in (runs, neighbour)]
     supervision = "" if images[0] == images[1] else f"; it learnt from {images[0]}, the other from {images[1]}"
-    ours, theirs = (f"{one['method']} {format_estimate(one['test']['image_auroc'])}" for one in (run, neighbour))
+    ours, theirs = (f"{one[0]['method']} {format_auroc(one)}" for one in (runs, neighbour))
     return f"{ours} {verdict} {theirs}{supervision}"
+
+
+def describe_seeds(seeds: Sequence[int]) -> str:
+    """The seeds of a row, in words.
+
+    >>> describe_seeds([0, 1, 2]), describe_seeds([4])
+    ('seeds 0, 1, 2 (mean ± deviation)', 'seed 4')
+    """
+    return f"seeds {', '.join(map(str, seeds))} (mean ± deviation)" if len(seeds) > 1 else f"seed {seeds[0]}"
 
 
 def describe_strides(levels: Sequence[int]) -> str:
@@ -169,17 +182,17 @@ def describe_strides(levels: Sequence[int]) -> str:
     return ", ".join(str(2 ** (level + 1)) for level in levels)
 
 
-def describe_setup(arguments: argparse.Namespace, all_data: Sequence[BenchmarkData]) -> str:
+def describe_setup(arguments: argparse.Namespace, all_data: Mapping[str, BenchmarkData]) -> str:
     """What a reader must know to repeat or to doubt the table."""
     datasets = [
-        f"{data.dataset.format} {data.count('test', 'normal')} normal and {data.count('test', 'anomalous')} anomalous test images"
+        f"{name} {data.count('test', 'normal')} normal and {data.count('test', 'anomalous')} anomalous test images"
         f" ({data.n_invalid} images with problems left out)"
-        for data in all_data
+        for name, data in all_data.items()
     ]
     limit = "" if arguments.max_train_anomalies is None else f", K = {arguments.max_train_anomalies},"
     settings = [*([f"epochs={arguments.epochs}"] if arguments.epochs is not None else []), *arguments.set]
     return (
-        f"Images stretched to {arguments.size} px, split `{arguments.protocol}`{limit} with seed {arguments.seed}: "
+        f"Images stretched to {arguments.size} px, split `{arguments.protocol}`{limit} with {describe_seeds(arguments.seeds)}: "
         f"{'; '.join(datasets)}. "
         f"The backbone of all is {arguments.backbone} with the weights and the normalisation that adjobs uses; PatchCore has its "
         f"strides {describe_strides(arguments.patchcore_levels)}, PaDiM {describe_strides(arguments.padim_levels)}. "
@@ -202,7 +215,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--neighbours", nargs="*", choices=list(NEIGHBOURS), default=list(NEIGHBOURS), help="anomalib's models")
     parser.add_argument("--size", type=int, default=128, help="side of the images in pixels")
     parser.add_argument("--protocol", default="liac", help="protocol of the split")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the split, the training and the neighbours")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the split, the training and the neighbours")
     parser.add_argument("--max-train-anomalies", type=int, metavar="K", help="most labelled anomalies in the training split")
     parser.add_argument("--epochs", type=int, help="epochs of our methods that count them")
     parser.add_argument("--set", action="append", default=[], metavar="METHOD.KEY=VALUE", help="a parameter of one of ours")
@@ -225,17 +238,21 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Train, evaluate, and write the table."""
     arguments = parse_arguments()
-    all_data: list[BenchmarkData] = []
+    all_data: dict[str, BenchmarkData] = {}
     our_runs: list[dict[str, Any]] = []
     rows: list[list[str]] = []
     summaries: list[str] = []
     for uri in arguments.data:
-        data = open_data(benchmark_job({"method": methods.names()[0], **common_sections(uri, arguments)}))
-        runs = list(run_all(make_jobs(uri, arguments), data, arguments))
-        all_data.append(data)
-        our_runs.extend(run for run in runs if run["is_ours"])
-        rows.extend(table_row(data, run) for run in runs)
-        summaries.append(summarise(data, runs))
+        name = name_of(uri)
+        by_method: dict[str, list[dict[str, Any]]] = {}
+        for seed in arguments.seeds:
+            data = open_data(benchmark_job({"method": methods.names()[0], **common_sections(uri, seed, arguments)}))
+            all_data.setdefault(name, data)
+            for run in run_all(uri, seed, data, arguments):
+                by_method.setdefault(run["method"], []).append(run)
+        our_runs.extend(run for runs in by_method.values() for run in runs if run["is_ours"])
+        rows.extend(table_row(name, runs) for runs in by_method.values())
+        summaries.append(summarise(name, by_method))
     summary = ["**Where we stand**, image AUROC on the test split:", "\n".join(summaries)]
     if not arguments.anomalib_python:
         summary = ["anomalib was not measured: no --anomalib-python was given."]

@@ -51,11 +51,11 @@ class Replay(nn.Module):
         return Prediction(self.scores[batch], self.maps[batch, None])
 
 
-def run_neighbours(data: BenchmarkData, folder: Path, arguments: argparse.Namespace) -> Iterator[NeighbourRun]:
+def run_neighbours(data: BenchmarkData, folder: Path, seed: int, arguments: argparse.Namespace) -> Iterator[NeighbourRun]:
     """Train and score in anomalib's environment, and read the predictions; input and output stay in ``folder``."""
     program = Path(__file__).with_name("neighbours") / "anomalib_scores.py"
     folder.mkdir(parents=True, exist_ok=True)
-    n_normal = write_exchange(folder, data, arguments)
+    n_normal = write_exchange(folder, data, seed, arguments)
     digest = digest_exchange(folder)
     for name in arguments.neighbours:
         print(f"{data.dataset.format}: {NEIGHBOURS[name]}", file=sys.stderr)
@@ -72,7 +72,7 @@ def run_neighbours(data: BenchmarkData, folder: Path, arguments: argparse.Namesp
         yield NeighbourRun(NEIGHBOURS[name], describe_training_images(n_normal), scores, costs[0], costs[1], costs[2])
 
 
-def write_exchange(folder: Path, data: BenchmarkData, arguments: argparse.Namespace) -> int:
+def write_exchange(folder: Path, data: BenchmarkData, seed: int, arguments: argparse.Namespace) -> int:
     """Write what the neighbours may see; returns the number of training images."""
     cache, labels = data.open_cache(arguments.size), {sample.id: sample.label for sample in data.dataset.samples}
     train = [cache.index_of[name] for name in data.split.train if labels[name] == "normal"]
@@ -96,7 +96,7 @@ def write_exchange(folder: Path, data: BenchmarkData, arguments: argparse.Namesp
         "mean": backbone.mean.flatten().tolist(),
         "std": backbone.std.flatten().tolist(),
         "batch": EVAL_BATCH,
-        "seed": arguments.seed,
+        "seed": seed,
     }
     (folder / "settings.json").write_text(json.dumps(settings))
     return len(train)

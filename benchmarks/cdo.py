@@ -68,7 +68,7 @@ HEAD = "| data | what scores | runs | val: image AUROC | pixel AP | AU-PRO |"
 class Rescored(nn.Module):
     """A trained CDO that scores in another way."""
 
-    def __init__(self, method: CDO, variant: Variant, image_size: int) -> None:
+    def __init__(self, method: CDO, variant: Variant, image_size: int, shrinkage: float) -> None:
         super().__init__()
         self.method, self.variant = method, variant
         device = next(method.parameters()).device
@@ -78,7 +78,8 @@ class Rescored(nn.Module):
         for group in groups:
             height, width = (min(length, image_size // STRIDE) for length in group[0].shape[2:])
             channels = [maps.shape[1] for maps in group]
-            self.stats.append(DifferenceStats(channels, (height, width), variant.grid, variant.max_channels, seed=0))
+            shape = (channels, (height, width), variant.grid, variant.max_channels)
+            self.stats.append(DifferenceStats(*shape, shrinkage, seed=0))
 
     @torch.no_grad()
     def _features(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -95,12 +96,12 @@ class Rescored(nn.Module):
         expert, apprentice = self._features(images)
         return [([e], [a]) for e, a in zip(expert, apprentice, strict=True)] if self.variant.by_level else [(expert, apprentice)]
 
-    def fit(self, data: TrainingImages, shrinkage: float) -> None:
+    def fit(self, data: TrainingImages) -> None:
         """Fit the Gaussians to the normal training images."""
         for i, stats in enumerate(self.stats):
             assert isinstance(stats, DifferenceStats)
             pairs = (self._grouped_features(batch.images)[i] for batch in data.normal(BATCH))
-            stats.fit(((stats.reference(expert), apprentice) for expert, apprentice in pairs), shrinkage)
+            stats.fit(((stats.reference(expert), apprentice) for expert, apprentice in pairs), data.n_normal)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
@@ -122,8 +123,8 @@ def train(job: JobConfig, data: BenchmarkData) -> dict[str, Any]:
     for name, variant in VARIANTS.items():
         scored: nn.Module = method
         if variant is not None:
-            scored = Rescored(method, variant, job.data.image_size).to(run.device).eval()
-            scored.fit(images, float(job.params["shrinkage"]))
+            scored = Rescored(method, variant, job.data.image_size, float(job.params["shrinkage"])).to(run.device).eval()
+            scored.fit(images)
         scores = run.predict("val", scored).scores
         auroc = ranking.auroc(scores.labels, scores.score)
         metrics[name] = {**dict.fromkeys(METRICS), "image_auroc": auroc, **compute_pixel_metrics(scores)}

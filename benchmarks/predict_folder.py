@@ -90,9 +90,10 @@ def save_detector(folder: Path, name: str, size: int, paths: Sequence[Path]) -> 
     batches = [np.stack([load_rgb(path, size) for path in paths[start : start + 8]]) for start in range(0, len(paths), 8)]
     images = [to_float(batch, torch.device("cpu")) for batch in batches]
     with torch.no_grad():
-        if isinstance(method, CDO) and method.difference_stats is not None:
-            stats, pairs = method.difference_stats, map(method.features, images[::2])
-            stats.fit(((stats.reference(expert), apprentice) for expert, apprentice in pairs), config.shrinkage)
+        if isinstance(method, CDO) and method.differences is not None:
+            differences, pairs = method.differences, map(method.features, images[::2])
+            normal = ((differences.reference(expert), apprentice) for expert, apprentice in pairs)
+            differences.fit(normal, sum(map(len, images[::2])))
         predictions = [method.predict(batch) for batch in images[1::2]]
     image_value = float(torch.cat([prediction.score for prediction in predictions]).quantile(0.8))
     maps = [prediction.anomaly_map for prediction in predictions if prediction.anomaly_map is not None]

@@ -126,8 +126,8 @@ class ComparisonPlan:
     @staticmethod
     def _with_fewer(candidate: Candidate, split: SplitAssignment, withheld: set[str], count: int) -> Candidate:
         smaller = replace(split, train=tuple(name for name in split.train if name not in withheld))
-        job, data = candidate.prepared
-        return Candidate(candidate.name, PreparedJob(job, data._replace(split=smaller)), count)
+        data = candidate.prepared.data._replace(split=smaller)
+        return Candidate(candidate.name, candidate.prepared._replace(data=data), count)
 
 
 def make_plan(config: ComparisonConfig, settings: Settings) -> ComparisonPlan:
@@ -199,11 +199,11 @@ def _has_curve(config: ComparisonConfig, prepared: Sequence[PreparedJob]) -> boo
     data = prepared[0].data
     train = set(data.split.train)
     n_anomalies = sum(sample.label == "anomalous" for sample in data.dataset.samples if sample.id in train)
-    is_labelled = any(job.supervision != "none" for job, _ in prepared)
+    is_labelled = any(one.job.supervision != "none" for one in prepared)
     return config.compare.learning_curve and is_labelled and n_anomalies >= MIN_CURVE_ANOMALIES
 
 
 def _with_limit(prepared: PreparedJob, seconds: float) -> PreparedJob:
     job = prepared.job
     limited = job.model_copy(update={"train": job.train.model_copy(update={"max_seconds": seconds})})
-    return PreparedJob(limited, prepared.data)
+    return prepared._replace(job=limited)

@@ -20,6 +20,7 @@ from adjobs.jobs import run
 from adjobs.jobs.announce import announce_warnings, describe_labels
 from adjobs.jobs.data import ensure_same_data
 from adjobs.jobs.lifecycle import driver_tags, ensure_not_running, managed_run
+from adjobs.jobs.places import describe_choice
 from adjobs.jobs.run import Backend
 from adjobs.metrics.intervals import Estimate
 from adjobs.tracking import comparison as records
@@ -58,8 +59,11 @@ def run_comparison(
     name = name or f"compare-{Path(config.data.uri.rstrip('/')).name}-{time.strftime('%Y%m%d-%H%M%S')}"
     with ray_backend.connected(settings) if backend == "ray" else nullcontext():
         for candidate in plan.candidates:
-            log.info("%s %s", candidate.name, describe_labels(*candidate.prepared))
-        announce_warnings(*plan.candidates[0].prepared)
+            log.info("%s %s", candidate.name, describe_labels(candidate.job, candidate.prepared.data))
+            if candidate.prepared.places is not None:
+                log.info("places: %s, for %s", describe_choice(candidate.job, candidate.prepared.places), candidate.name)
+        first = plan.candidates[0].prepared
+        announce_warnings(first.job, first.data)
         tags = {**driver_tags(), "launcher": backend, "data_fingerprint": plan.data.fingerprint}
         tags |= {"splits_digest": plan.splits_digest}
         config = plan.config  # with the version of the data, if it has versions

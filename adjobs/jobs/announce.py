@@ -13,6 +13,8 @@ from adjobs.config.job import JobConfig
 from adjobs.data.dataset import Sample
 from adjobs.errors import shorten
 from adjobs.jobs.data import PreparedData
+from adjobs.jobs.places import describe_choice
+from adjobs.jobs.prepare import PreparedJob
 from adjobs.methods.contract import LabelParam
 
 log = logging.getLogger(__name__)
@@ -21,9 +23,12 @@ RANKS: Mapping[str, int] = {"none": 0, "image labels": 1, "boxes": 2, "blocks": 
 """Kinds of labels, the more detailed the higher; each can be coarsened to those below it."""
 
 
-def announce_job(job: JobConfig, data: PreparedData) -> None:
-    """Log which labels a job learns from, and how many warnings the check of its data has."""
+def announce_job(prepared: PreparedJob) -> None:
+    """Log which labels a job learns from, what follows from its places, and how many warnings the check of its data has."""
+    job, data, places = prepared
     log.info("labels: %s", describe_labels(job, data))
+    if places is not None:
+        log.info("places: %s", describe_choice(job, places))
     announce_warnings(job, data)
 
 

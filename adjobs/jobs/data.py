@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -20,15 +17,13 @@ from adjobs.data.open import open_dataset
 from adjobs.data.problem import OUT_OF_MEMORY, DataRequirements, Problem
 from adjobs.data.splits.assignment import SplitAssignment, check_split, make_split, read_split
 from adjobs.data.versions.reading import newest_version
-from adjobs.errors import DataError, JobError, StorageError
+from adjobs.errors import DataError, JobError
+from adjobs.jobs.answers import answer_path, keep_answer, read_answer
 from adjobs.methods.contract import Spec
 from adjobs.metrics.pixel_threshold import check_pixels_possible
 from adjobs.metrics.threshold import check_possible
 from adjobs.paths import expand_home
-from adjobs.storage.base import atomic_write, disk_errors
 from adjobs.version import __version__
-
-log = logging.getLogger(__name__)
 
 
 class PreparedData(NamedTuple):
@@ -208,17 +203,12 @@ def _cached_check(
         return check()
     split_key = split.to_dict() if split else [job.data.protocol, job.data.max_train_anomalies, job.data.seed]
     of_reader = [asdict(problem) for problem in dataset.problems]  # of label files, which the fingerprint does not cover
-    question = json.dumps([__version__, complete, split_key, asdict(requirements), of_reader, scale])
-    path = cache / "checked" / f"{hashlib.sha256(question.encode()).hexdigest()[:32]}.json"
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # missing, or damaged by a power failure
-        document = json.loads(path.read_text())
-        return [Problem(**item) for item in document["problems"]], ImageReading(**document["reading"])
+    path = answer_path(cache, "checked", [__version__, complete, split_key, asdict(requirements), of_reader, scale])
+    document = read_answer(path)
+    with contextlib.suppress(ValueError, TypeError, KeyError):  # of another form
+        if document is not None:
+            return [Problem(**item) for item in document["problems"]], ImageReading(**document["reading"])
     problems, reading = check()
     if not any(problem.kind == OUT_OF_MEMORY for problem in problems):  # which may not come again
-        document = {"problems": [asdict(problem) for problem in problems], "reading": reading.to_dict()}
-        try:
-            with disk_errors("write", path), atomic_write(path) as temporary:
-                temporary.write_text(json.dumps(document))
-        except StorageError as error:  # such as the cache of another user, whose decoded images may be read all the same
-            log.warning("%s; the next job checks the data again", error)
+        keep_answer(path, {"problems": [asdict(problem) for problem in problems], "reading": reading.to_dict()})
     return problems, reading

@@ -15,6 +15,7 @@ from adjobs.drivers import current_driver, living_driver
 from adjobs.errors import ClusterError, Stopped, StorageError, SupersededError, TrackingError
 from adjobs.jobs.announce import describe_labels
 from adjobs.jobs.data import PreparedData
+from adjobs.jobs.places import describe_choice
 from adjobs.jobs.prepare import PreparedJob
 from adjobs.logs import run_context
 from adjobs.storage.fence import Fence
@@ -44,8 +45,12 @@ def open_run(prepared: PreparedJob, settings: Settings, tags: Mapping[str, str],
     """
     uri = settings.tracking_uri if prepared.job.track is not None else folder_uri(settings.home)
     storage = storage_of(settings, "{run}")
-    all_tags = {**driver_tags(), "labels": describe_labels(*prepared), **tags}
-    with waiting_for(f"recording the job in {'a folder' if prepared.job.track is None else 'MLflow'}"):
+    job, data, places = prepared
+    described = {"labels": describe_labels(job, data)}
+    if places is not None:
+        described["places"] = describe_choice(job, places)
+    all_tags = {**driver_tags(), **described, **tags}
+    with waiting_for(f"recording the job in {'a folder' if job.track is None else 'MLflow'}"):
         run = create_run(uri, prepared.job, dataset_info(prepared.data), storage, all_tags, parent)
     return task_of(prepared, settings, run)
 
@@ -60,7 +65,7 @@ def reopen_run(prepared: PreparedJob, settings: Settings, run: RunRef) -> Task:
 
 def task_of(prepared: PreparedJob, settings: Settings, run: RunRef) -> Task:
     """What the workers of an open run need to know."""
-    job, data = prepared
+    job, data = prepared.job, prepared.data
     excluded = tuple(sorted({problem.sample for problem in data.problems if problem.severity == "error"}))
     return Task(
         job,

@@ -11,10 +11,12 @@ from adjobs.config.job import JobConfig
 from adjobs.config.settings import Settings
 from adjobs.data.image_reading import ImageReading
 from adjobs.data.open import INSTALLED
+from adjobs.data.places import Places
 from adjobs.data.splits.assignment import SplitAssignment, normal_train_digest
 from adjobs.errors import JobError, join_problems
 from adjobs.inference.manifest import Manifest, read_manifest
 from adjobs.jobs.data import PreparedData, prepare_data, with_version
+from adjobs.jobs.places import LEFT_OPEN, resolve_places
 from adjobs.paths import expand_home
 from adjobs.tracking.layout import RunRef
 from adjobs.tracking.logged_model import download, pin_model_uri
@@ -23,10 +25,17 @@ from adjobs.waits import waiting_for
 
 
 class PreparedJob(NamedTuple):
-    """A job as it will be trained, and its data; both have passed every check that needs no open run."""
+    """A job as it will be trained, and its data; both have passed every check that needs no open run.
+
+    Attributes:
+        job: the job, with nothing left open.
+        data: its data.
+        places: what decided on the parameter that depends on it; None if the job names its value, or none depends.
+    """
 
     job: JobConfig
     data: PreparedData
+    places: Places | None = None
 
 
 def prepare(job: JobConfig, settings: Settings, data: PreparedData | None = None) -> PreparedJob:
@@ -44,7 +53,9 @@ def prepare(job: JobConfig, settings: Settings, data: PreparedData | None = None
     job = job.model_copy(update={"data": with_version(job.data)})
     data = prepare_data(job, settings) if data is None else data
     job = resolve_warm_start(with_split_of(job, data.split), data, settings)
-    return PreparedJob(resolve_start(job, data, settings), data)
+    job = resolve_start(job, data, settings)
+    job, places = resolve_places(job, data, settings.cache)
+    return PreparedJob(job, data, places)
 
 
 def with_split_of(job: JobConfig, split: SplitAssignment) -> JobConfig:
@@ -126,6 +137,7 @@ def resolve_start(job: JobConfig, data: PreparedData, settings: Settings) -> Job
     model = pin_model_uri(uri, requested)
     with TemporaryDirectory(prefix="adjobs-") as folder, waiting_for(f"fetching {model} to start with"):
         manifest = read_manifest(download(uri, model, Path(folder)))
+    job = _with_choice_of(manifest, job)
     pairs = [
         ("method", manifest.method, job.method),
         ("image_size", manifest.image_size, job.data.image_size),
@@ -137,6 +149,15 @@ def resolve_start(job: JobConfig, data: PreparedData, settings: Settings) -> Job
     if problems:
         raise JobError(f"train.start_from '{requested}': {join_problems(problems)}; use a run that agrees, or remove the key")
     return job.model_copy(update={"train": job.train.model_copy(update={"start_from": model})})
+
+
+def _with_choice_of(manifest: Manifest, job: JobConfig) -> JobConfig:
+    """The job with the model's value of the parameter that is left to the data, whose weights would not fit another one."""
+    place_param = methods.spec(job.method).place_param
+    if place_param is None or manifest.method != job.method or job.params[place_param.param] != LEFT_OPEN:
+        return job
+    name = place_param.param
+    return job.model_copy(update={"params": {**job.params, name: manifest.params.get(name, LEFT_OPEN)}})
 
 
 def _differing_params(job: JobConfig, manifest: Manifest) -> list[tuple[str, object, object]]:

@@ -73,7 +73,7 @@ def train(
     prepared = prepare(job, settings)
     with training_backend(prepared.job, settings, backend, on_progress, finalize_run) as run_task:
         if parent is None:  # what belongs to a search or a comparison was announced with that
-            announce_job(*prepared)
+            announce_job(prepared)
         tags = {"launcher": backend} | ({} if request is None else {REQUEST_TAG: request.id})
         task = open_run(prepared, settings, tags, parent)
         with managed_run(task.run, resume_command(task.run) if request is None else request.command):

@@ -79,6 +79,20 @@ class LabelParam(NamedTuple):
     value: bool | int | str
 
 
+class PlaceParam(NamedTuple):
+    """The parameter that depends on whether places mean the same in all normal images (:mod:`adjobs.data.places`).
+
+    Attributes:
+        param: its name; its value ``auto`` leaves the choice to what is measured on the normal training images.
+        alike: its value where they do, and where nothing can be measured.
+        different: its value where they do not.
+    """
+
+    param: str
+    alike: str
+    different: str
+
+
 @dataclass(frozen=True)
 class Spec:
     """What adjobs knows of a method before it is configured.
@@ -94,6 +108,7 @@ class Spec:
         simulates: whether it trains on simulated anomalies; then it implements `Method.simulate`.
         warm_start: how it starts with another run's state; None if it cannot. Otherwise it implements `Method.load_pretrained`.
         label_params: for each of ``supervisions`` that the defaults do not use, how to use it.
+        place_param: which parameter depends on what places mean; None if none does.
     """
 
     title: str
@@ -106,6 +121,7 @@ class Spec:
     simulates: bool = False
     warm_start: WarmStart | None = None
     label_params: tuple[LabelParam, ...] = ()
+    place_param: PlaceParam | None = None
 
     @property
     def native_threshold(self) -> float | None:

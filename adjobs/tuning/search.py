@@ -106,7 +106,7 @@ def run_search(
     name = name or f"{run_name(job)}-{time.strftime('%Y%m%d-%H%M%S')}"
     with ray_backend.connected(settings):
         resources = tune_bridge.resolve_trial_resources(plan.job.train)
-        announce_job(plan.job, next(iter(plan.data.values())))
+        announce_job(plan.prepare({}))
         tags = {**driver_tags(), "data_fingerprint": plan.fingerprint, "splits_digest": plan.splits_digest}
         ref = records.open_search(settings.tracking_uri, name, plan.job, space.to_dict(), plan.options().to_dict(), tags)
         search = _Search(name, ref, plan)

@@ -257,6 +257,6 @@ def test_load_indices_out_of_range(tmp_path):
     method = tiny_method("cdo")
     save(tmp_path, method, make_manifest("cdo", method.config.model_dump(mode="json")))
     state = load_file(tmp_path / WEIGHTS_FILE)
-    state["difference_stats.channels"].fill_(10**6)
+    state["differences.channels"].fill_(10**6)
     save_file(state, tmp_path / WEIGHTS_FILE)
     assert "cannot predict (index 1000000 is out of bounds" in load(tmp_path)

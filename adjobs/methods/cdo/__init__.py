@@ -3,7 +3,7 @@
 Collaborative Discrepancy Optimization for Reliable Image Anomaly Localization, Cao et al.
 """
 
-from adjobs.methods.contract import LabelParam, Selection, Spec
+from adjobs.methods.contract import LabelParam, PlaceParam, Selection, Spec
 
 SPEC = Spec(
     title="Collaborative Discrepancy Optimization",
@@ -14,4 +14,5 @@ SPEC = Spec(
     selection=Selection("last", "image_auroc"),
     threshold=("max_fpr", 0.01),
     label_params=(LabelParam("masks", "use_labelled_masks", True),),
+    place_param=PlaceParam("distance", alike="mahalanobis", different="nearest"),
 )

@@ -50,10 +50,12 @@ class Config(MethodConfig):
     sigma: float = Field(
         4.0, ge=0, le=32, description="Gaussian smoothing of the anomaly map, in pixels at 256 px; scales with the image"
     )
-    distance: Literal["mahalanobis", "euclidean"] = Field(
-        "mahalanobis",
-        description="distance that scores: mahalanobis, between the networks' difference at a position and its distribution on "
-        "normal training images (not in the paper), or euclidean, the trained discrepancy (eq. 10)",
+    distance: Literal["auto", "mahalanobis", "nearest", "euclidean"] = Field(
+        "auto",
+        description="distance that scores: mahalanobis, between the networks' difference at a position and its distribution "
+        "there on normal training images (not in the paper), nearest, between it and the nearest one anywhere on them (not in "
+        "the paper), auto, nearest if places differ between normal training images, else mahalanobis, or euclidean, the trained "
+        "discrepancy (eq. 10)",
     )
     shrinkage: float = Field(
         0.01,
@@ -65,7 +67,10 @@ class Config(MethodConfig):
         16, ge=1, le=256, description="mahalanobis: maximum number of Gaussians per side of the image, each for 8 pixels or more"
     )
     max_channels: int = Field(
-        200, ge=2, le=2048, description="mahalanobis: maximum number of channels of all levels; more are subsampled at random"
+        200, ge=2, le=2048, description="mahalanobis, nearest: maximum number of channels of all levels; more are subsampled"
+    )
+    coreset_ratio: float = Field(
+        0.01, gt=0, le=1, description="nearest: fraction of the differences on normal training images that are kept"
     )
     top_fraction: float = Field(
         0.0,

@@ -15,7 +15,9 @@ from torch.optim import AdamW
 from adjobs.backbones import Backbone, create_backbone
 from adjobs.errors import JobError
 from adjobs.methods.cdo.config import Config
-from adjobs.methods.cdo.gaussian_stats import DifferenceStats, Reference, cell_size
+from adjobs.methods.cdo.difference_bank import DifferenceBank
+from adjobs.methods.cdo.differences import Differences, Reference
+from adjobs.methods.cdo.gaussian_stats import DifferenceStats, cell_size
 from adjobs.methods.cdo.loss import cdo_loss, discrepancies
 from adjobs.methods.contract import BatchComposition, Stage, TrainingImages
 from adjobs.methods.method import Method
@@ -25,8 +27,8 @@ from adjobs.nn.folding import folded
 from adjobs.synthesis.rectangles import add_noise_rectangles
 from adjobs.types import Batch, Prediction, Simulated, StepLoss
 
-STATS_BATCH = 16  # images per batch when Gaussians are fitted
-MIN_STRIDE = 8  # pixels between neighbouring positions with a Gaussian
+STATS_BATCH = 16  # images per batch when differences are learned
+MIN_STRIDE = 8  # pixels between neighbouring positions of differences
 MAX_KEPT_BYTES = 1 << 30  # of the expert's side of the differences on training images, between fits; 0.8 MiB an image of 256 px
 MAX_GIB = 0.5  # of covariances; every checkpoint and model stores them, and fitting takes about seven times as much
 
@@ -38,17 +40,15 @@ class CDO(Method):
         expert: the frozen network.
         apprentice: the trained network.
         config: the parameters.
-        difference_stats: computes Mahalanobis distances; None for Euclidean ones.
+        differences: computes distances from the differences on normal images; None: the discrepancy is the distance.
     """
 
-    def __init__(
-        self, expert: Backbone, apprentice: Backbone, config: Config, difference_stats: DifferenceStats | None = None
-    ) -> None:
+    def __init__(self, expert: Backbone, apprentice: Backbone, config: Config, differences: Differences | None = None) -> None:
         super().__init__()
         self.expert = expert.requires_grad_(False).eval()
         self.apprentice = apprentice
         self.config = config
-        self.difference_stats = difference_stats
+        self.differences = differences
         self._lean_expert: tuple[nn.Module, ...] = ()  # in a tuple, so that it is no module of this one and not stored
 
     def train(self, mode: bool = True) -> Self:
@@ -102,19 +102,19 @@ class CDO(Method):
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
-        """Smoothed Mahalanobis distances, or discrepancies summed over levels, eq. (10); the score is their ``top_fraction``."""
+        """Smoothed distances, or discrepancies summed over levels, eq. (10); the score is the mean of their ``top_fraction``."""
         size = images.shape[-2:]
-        if self.difference_stats is None:
+        if self.differences is None:
             distances = self.discrepancies(images).sum(0)
         else:
-            distances = self.difference_stats(*self._precise_features(images))
+            distances = self.differences(*self._precise_features(images))
         maps = F.interpolate(distances[:, None], size, mode="bilinear", align_corners=False)
         smooth = gaussian_blur(maps, self.config.sigma * min(size) / 256)
         count = max(1, round(self.config.top_fraction * smooth[0].numel()))
         return Prediction(smooth.flatten(1).topk(count).values.mean(1), smooth)
 
     def _precise_features(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Both networks' maps without autocast: Mahalanobis distances divide by small variances."""
+        """Both networks' maps without autocast: differences are small beside them, and variances may be, too."""
         with torch.autocast(images.device.type, enabled=False):
             return self.features(images.float())
 
@@ -123,28 +123,28 @@ class CDO(Method):
         self._lean_expert = (folded(self.expert),)
 
     @torch.no_grad()
-    def _fit_stats(self, data: TrainingImages, kept: list[Reference]) -> None:
-        """Fit the Gaussians to the normal training images.
+    def _fit_differences(self, data: TrainingImages, kept: list[Reference]) -> None:
+        """Learn the differences on the normal training images.
 
         Args:
             data: the training split.
             kept: the expert's side of the first batches; the first fit fills the list, up to ``MAX_KEPT_BYTES``.
         """
-        assert self.difference_stats is not None
+        assert self.differences is not None
         was_training = self.training
         self.eval()
-        self.difference_stats.fit(self._normal_pairs(self.difference_stats, data, kept), self.config.shrinkage)
+        self.differences.fit(self._normal_pairs(self.differences, data, kept), data.n_normal)
         self.train(was_training)
 
     def _normal_pairs(
-        self, stats: DifferenceStats, data: TrainingImages, kept: list[Reference]
+        self, differences: Differences, data: TrainingImages, kept: list[Reference]
     ) -> Iterator[tuple[Reference, list[Tensor]]]:
         """The expert's and the apprentice's side of the differences on the normal images, in batches."""
         used = slice(self.config.first_level - 1, None)
         for number, batch in enumerate(data.normal(STATS_BATCH)):
             images = batch.images.float()
             with torch.autocast(images.device.type, enabled=False):
-                reference = kept[number] if number < len(kept) else stats.reference(self.expert(images)[used])
+                reference = kept[number] if number < len(kept) else differences.reference(self.expert(images)[used])
                 apprentice = self.apprentice(images)[used]
             if number == len(kept) and sum(one.nbytes for one in (*kept, reference)) <= MAX_KEPT_BYTES:
                 kept.append(reference)
@@ -168,7 +168,7 @@ class CDO(Method):
                 mix=BatchComposition(simulated=config.batch_size - labelled, anomalous=labelled),
                 epochs=config.epochs,
                 schedule=lambda progress: config.lr_decay**progress.epoch,
-                fit_statistics=None if self.difference_stats is None else lambda data: self._fit_stats(data, kept),
+                fit_statistics=None if self.differences is None else lambda data: self._fit_differences(data, kept),
                 on_stage_start=lambda data: self._fold_expert(),
                 capturable=True,
             )
@@ -201,16 +201,18 @@ def build(config: Config, *, image_size: int, seed: int) -> CDO:
     apprentice = create_backbone(config.backbone, initial_weights, levels=config.last_level, seed=seed)
     if config.distance == "euclidean":
         return CDO(expert, apprentice, config)
-    return CDO(expert, apprentice, config, _build_stats(expert, config, image_size, seed))
+    return CDO(expert, apprentice, config, _build_differences(expert, config, image_size, seed))
 
 
-def _build_stats(expert: Backbone, config: Config, image_size: int, seed: int) -> DifferenceStats:
-    """Gaussians of the shape that the expert's maps need; refuses more than ``MAX_GIB``."""
+def _build_differences(expert: Backbone, config: Config, image_size: int, seed: int) -> Differences:
+    """What computes distances, of the shape that the expert's maps need; refuses more Gaussians than ``MAX_GIB`` holds."""
     with torch.inference_mode():
         maps = expert.eval()(torch.zeros(1, 3, image_size, image_size))[config.first_level - 1 :]
     height, width = (min(length, -(-image_size // MIN_STRIDE)) for length in maps[0].shape[2:])
     size = (height, width)
     channels_by_level = [level.shape[1] for level in maps]
+    if config.distance == "nearest":
+        return DifferenceBank(channels_by_level, size, config.max_channels, config.coreset_ratio, seed)
     positions = prod(size) // cell_size(size, config.grid) ** 2
     channels = min(config.max_channels, sum(channels_by_level))
     gib = 4 * positions * channels**2 / 2**30
@@ -218,6 +220,6 @@ def _build_stats(expert: Backbone, config: Config, image_size: int, seed: int) -
         raise JobError(
             f"params.distance: mahalanobis would take {gib:.1f} GiB for {positions} positions with {channels} channels; allowed: "
             f"{MAX_GIB:g} GiB; lower params.grid ({config.grid}) or params.max_channels ({config.max_channels}), or set "
-            "params.distance=euclidean"
+            "params.distance=nearest"
         )
-    return DifferenceStats(channels_by_level, size, config.grid, channels, seed)
+    return DifferenceStats(channels_by_level, size, config.grid, channels, config.shrinkage, seed)

@@ -11,7 +11,7 @@ from adjobs.methods.cdo.loss import differences
 
 
 def test_forward_positions_of_a_cell_share_a_gaussian_and_keep_their_order():
-    stats = DifferenceStats([2, 3], (4, 4), grid=2, max_channels=9, seed=0)
+    stats = DifferenceStats([2, 3], (4, 4), grid=2, max_channels=9, shrinkage=0.01, seed=0)
     assert stats.stats.mean.shape == (4, 5)
     generator = torch.Generator().manual_seed(0)
     expert, apprentice = (
@@ -33,17 +33,18 @@ def test_cell_size_is_the_smallest_that_the_grid_allows(length, grid, expected):
 
 def test_forward_depends_on_the_length_of_the_experts_features():
     """Nine times the normal length in the same direction: the trained discrepancy would not change."""
-    stats = DifferenceStats([4], (1, 1), grid=1, max_channels=4, seed=0)
+    stats = DifferenceStats([4], (1, 1), grid=1, max_channels=4, shrinkage=1e-6, seed=0)
     generator = torch.Generator().manual_seed(0)
     expert = [torch.rand(64, 4, 1, 1, generator=generator) + 1]
     apprentice = [torch.rand(64, 4, 1, 1, generator=generator) + 1]
-    stats.fit([(stats.reference(expert), apprentice)], 1e-6)
+    stats.fit([(stats.reference(expert), apprentice)], 64)
     normal, amplified = stats(expert, apprentice), stats([9 * expert[0]], apprentice)
     assert amplified.median() > 4 * normal.median()
 
 
 def test_channels_are_subsampled_by_seed():
-    channels = [DifferenceStats([64, 128], (2, 2), grid=2, max_channels=50, seed=seed).channels.tolist() for seed in (0, 0, 1)]
+    options = {"grid": 2, "max_channels": 50, "shrinkage": 0.01}
+    channels = [DifferenceStats([64, 128], (2, 2), **options, seed=seed).channels.tolist() for seed in (0, 0, 1)]
     assert channels[0] == channels[1] != channels[2]
     assert len(set(channels[0])) == 50
     assert max(channels[0]) < 192

@@ -88,7 +88,7 @@ def test_fit_statistics_covers_the_differences_of_all_levels():
     data = RandomImages(64)
     method.stages()[0].fit_statistics(data)
     with evaluation_mode(method):
-        distances = method.difference_stats(*method._precise_features(next(data.normal(16)).images))
+        distances = method.differences(*method._precise_features(next(data.normal(16)).images))
     # Eight vectors in more than eight dimensions have a squared distance of 7 · 7 / 8 from their mean each.
     assert distances.shape == (8, 8, 8)
     torch.testing.assert_close(distances, torch.full_like(distances, (7 * 7 / 8 / 48) ** 0.5), rtol=1e-2, atol=0)
@@ -108,9 +108,9 @@ def test_fit_statistics_expert_sees_the_images_once_if_memory_allows(max_bytes, 
             parameter.mul_(1.1)
     fit(data)
     assert len(passes) == expected
-    kept = {name: value.clone() for name, value in method.difference_stats.state_dict().items()}
+    kept = {name: value.clone() for name, value in method.differences.state_dict().items()}
     method.stages()[0].fit_statistics(data)  # another stage keeps nothing of the first
-    fresh = method.difference_stats.state_dict()
+    fresh = method.differences.state_dict()
     assert all(torch.equal(value, fresh[name]) for name, value in kept.items())
 
 
@@ -148,7 +148,7 @@ def test_build_covariances_too_large_is_refused():
     config = Config(weights="none", backbone="resnet18", grid=128, max_channels=500)
     message = (
         r"would take 12\.2 GiB for 16384 positions with 448 channels; allowed: 0\.5 GiB; lower params\.grid \(128\) or "
-        r"params\.max_channels \(500\), or set params\.distance=euclidean"
+        r"params\.max_channels \(500\), or set params\.distance=nearest"
     )
     with pytest.raises(JobError, match=message):
         build(config, image_size=1024, seed=0)
