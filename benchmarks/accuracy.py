@@ -10,8 +10,9 @@ repeated. The neighbours run in an environment of their own, and without ``--ano
 
 They get the decoded pixels of the normal training images and of the test images, and the backbone's weights, in an exchange
 folder (``neighbours/anomalib_scores.py``); no label of a test image. Each of ``--seeds`` draws split, training and neighbours.
-All scores and anomaly maps are evaluated by ``adjobs.metrics``. PatchCore's coreset of 1 % is drawn as anomalib draws it. On two busy cores that took 79 minutes for the 571
-normal tiles at 128 px; with ``--patchcore-levels 2 3``, the strides 8 and 16 that its paper uses, 2 minutes (2026-11-23).
+All scores and anomaly maps are evaluated by ``adjobs.metrics``. PatchCore's coreset of 1 % is drawn as anomalib draws it. On two
+busy cores that took 79 minutes for the 571 normal tiles at 128 px; with ``--patchcore-levels 2 3``, the strides 8 and 16 that its
+paper uses, 2 minutes (2026-11-23).
 """
 
 from __future__ import annotations

@@ -28,10 +28,10 @@ def read_answer(path: Path) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def keep_answer(path: Path, answer: dict[str, Any]) -> None:
-    """Keep an answer, unless the cache cannot be written."""
+def keep_answer(path: Path, answer: dict[str, Any], work: str) -> None:
+    """Keep an answer; where the cache cannot be written, warn that the next job repeats the ``work``: "checks the data"."""
     try:
         with disk_errors("write", path), atomic_write(path) as temporary:
             temporary.write_text(json.dumps(answer))
     except StorageError as error:  # such as the cache of another user, whose decoded images may be read all the same
-        log.warning("%s; the next job computes it again", error)
+        log.warning("%s; the next job %s again", error, work)

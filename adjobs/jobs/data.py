@@ -210,5 +210,7 @@ def _cached_check(
             return [Problem(**item) for item in document["problems"]], ImageReading(**document["reading"])
     problems, reading = check()
     if not any(problem.kind == OUT_OF_MEMORY for problem in problems):  # which may not come again
-        keep_answer(path, {"problems": [asdict(problem) for problem in problems], "reading": reading.to_dict()})
+        keep_answer(
+            path, {"problems": [asdict(problem) for problem in problems], "reading": reading.to_dict()}, "checks the data"
+        )
     return problems, reading

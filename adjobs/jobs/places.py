@@ -1,4 +1,4 @@
-"""Whether places mean the same in a data set's normal images, and the parameter that depends on it."""
+"""What the places of a data set's images are best compared with, and the parameter that depends on it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from adjobs import methods
 from adjobs.config.job import JobConfig
 from adjobs.data.dataset import Sample
 from adjobs.data.image_reading import ImageReading
-from adjobs.data.places import Places
+from adjobs.data.places import MAX_IMAGES, MIN_IMAGES, Places
 from adjobs.jobs.answers import answer_path, keep_answer, read_answer
 from adjobs.jobs.data import PreparedData
 from adjobs.parallel import in_threads
@@ -37,8 +37,6 @@ def find_places(samples: Sequence[Sample], reading: ImageReading, fingerprint: s
     Raises:
         ImageError: an image is unreadable.
     """
-    from adjobs.synthesis.places import MIN_IMAGES
-
     normal = sorted((sample for sample in samples if sample.label == "normal"), key=lambda sample: sample.id)
     if len(normal) < MIN_IMAGES:
         return None
@@ -48,7 +46,7 @@ def find_places(samples: Sequence[Sample], reading: ImageReading, fingerprint: s
     if kept is not None and kept.keys() >= set(Places._fields):
         return Places(*(kept[name] for name in Places._fields))
     places = _compare([sample.image for sample in normal], reading)
-    keep_answer(path, places.to_dict())
+    keep_answer(path, places.to_dict(), "compares places")
     return places
 
 
@@ -59,7 +57,7 @@ def _compare(paths: Sequence[Path], reading: ImageReading) -> Places:
 
     from adjobs.data.images import load_rgb
     from adjobs.data.packing import scale
-    from adjobs.synthesis.places import MAX_IMAGES, SIDE, compare_places
+    from adjobs.synthesis.places import SIDE, compare_places
 
     generator = torch.Generator().manual_seed(0)
     chosen = [paths[index] for index in torch.randperm(len(paths), generator=generator)[:MAX_IMAGES].tolist()]
@@ -75,12 +73,12 @@ def resolve_places(job: JobConfig, data: PreparedData, cache: Path) -> tuple[Job
         return job, None
     ids = set(data.split.train)
     places = find_places([sample for sample in data.dataset.samples if sample.id in ids], data.reading, data.fingerprint, cache)
-    value = place_param.alike if places is None or places.are_alike else place_param.different
+    value = place_param.same_place if places is None or places.keep_place else place_param.any_place
     return job.model_copy(update={"params": {**job.params, place_param.param: value}}), places
 
 
 def describe_choice(job: JobConfig, places: Places) -> str:
-    """What was found, and the parameter that follows from it."""
+    """What was measured, and the parameter that follows from it."""
     place_param = methods.spec(job.method).place_param
     assert place_param is not None
     return f"{places.describe()}, so params.{place_param.param}={job.params[place_param.param]}"

@@ -80,17 +80,17 @@ class LabelParam(NamedTuple):
 
 
 class PlaceParam(NamedTuple):
-    """The parameter that depends on whether places mean the same in all normal images (:mod:`adjobs.data.places`).
+    """The parameter that depends on what the places of an image are best compared with (:mod:`adjobs.data.places`).
 
     Attributes:
         param: its name; its value ``auto`` leaves the choice to what is measured on the normal training images.
-        alike: its value where they do, and where nothing can be measured.
-        different: its value where they do not.
+        same_place: its value where that is the same place of normal images, and where nothing can be measured.
+        any_place: its value where it is any place of them.
     """
 
     param: str
-    alike: str
-    different: str
+    same_place: str
+    any_place: str
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Spec:
         simulates: whether it trains on simulated anomalies; then it implements `Method.simulate`.
         warm_start: how it starts with another run's state; None if it cannot. Otherwise it implements `Method.load_pretrained`.
         label_params: for each of ``supervisions`` that the defaults do not use, how to use it.
-        place_param: which parameter depends on what places mean; None if none does.
+        place_param: which parameter depends on what places are best compared with; None if none does.
     """
 
     title: str

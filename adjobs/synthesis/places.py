@@ -1,4 +1,4 @@
-"""Measure whether places mean the same in all normal images.
+"""Measure whether places are best compared with the same place of normal images, or with any.
 
 A part in any pose has its edge now here, now there: statistics of a place are then blurred, and a defect hides in them. What
 counts is which comparison shows defects better, so that is measured, on defects simulated on held-out normal images: each image
@@ -23,9 +23,6 @@ from adjobs.synthesis.rectangles import noise_rectangle_masks
 SIDE = 128
 """Side of the images in pixels."""
 
-MIN_IMAGES, MAX_IMAGES = 12, 90
-"""Fewer images say nothing; more do not change the answer, and take as much longer."""
-
 CELL = 8  # pixels per side of a place
 FOLDS = 3  # each image is held out once
 BANK = 2000  # descriptions of any place that are searched, drawn at random
@@ -40,7 +37,7 @@ def compare_places(images: Tensor, generator: Generator) -> Places:
     """Measure it on normal images.
 
     Args:
-        images: ``(N, 3, 128, 128)`` in [0, 1], on the CPU, N ≥ 12.
+        images: ``(N, 3, 128, 128)`` in [0, 1], on the CPU, N ≥ 3.
         generator: draws folds, defects and the descriptions that are searched.
     """
     is_grey = bool((images == images[:, :1]).all())

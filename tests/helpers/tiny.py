@@ -41,6 +41,7 @@ SMALL: dict[str, Any] = {
     "refine_steps": 4,
     "views": 1,
     "max_channels": 32,
+    "distance": "mahalanobis",
 }
 # Values that leave nothing random in a training step.
 DETERMINISTIC: dict[str, Any] = {

@@ -16,6 +16,7 @@ from adjobs.data.problem import Problem
 from adjobs.jobs import run
 from adjobs.jobs.announce import announce_job, check_command, describe_labels
 from adjobs.jobs.data import prepare_data
+from adjobs.jobs.prepare import PreparedJob
 from tests.helpers.drawing import draw_mvtec
 from tests.helpers.jobs import local_settings, resolved_job
 from tests.helpers.tiny import small_params
@@ -81,7 +82,7 @@ def test_announce_job_sums_up_the_warnings_and_names_the_command(folder_root, da
     warnings = [Problem(f"good/{i}.png", "near duplicate", "is in the val split", "warning") for i in range(3)]
     warned = data._replace(problems=[Problem("x.png", "truncated", "is cut"), *warnings, Problem("", "clipped", "x", "warning")])
     with caplog.at_level(logging.INFO, "adjobs"):
-        announce_job(resolved_job(folder_root), warned)
+        announce_job(PreparedJob(resolved_job(folder_root), warned))
     labels, excluded, summary = caplog.messages
     assert labels.startswith("labels: learns from ")
     assert excluded.startswith("data: 1 image with errors is left out; list all with 'adjobs data check ")
@@ -93,7 +94,7 @@ def test_announce_job_sums_up_the_warnings_and_names_the_command(folder_root, da
 
 def test_announce_job_without_warnings_is_one_line(folder_root, data, caplog):
     with caplog.at_level(logging.INFO, "adjobs"):
-        announce_job(resolved_job(folder_root), data)
+        announce_job(PreparedJob(resolved_job(folder_root), data))
     assert len(caplog.messages) == 1
 
 

@@ -20,7 +20,7 @@ from tests.helpers.tiny import small_params, tiny_method
 
 
 def save_detector(folder: Path, threshold: float, **params: object) -> Path:
-    config = methods.load("cdo").config(**small_params("cdo"), **params)
+    config = methods.load("cdo").config(**{**small_params("cdo"), **params})
     manifest = make_manifest("cdo", config.model_dump(mode="json"), pixel=0.5, threshold=threshold)
     save(folder, tiny_method("cdo", **params), manifest)
     return folder

@@ -16,6 +16,7 @@ from adjobs.config.resolve import resolve
 from adjobs.errors import JobError, StorageError
 from adjobs.inference import detector_folder
 from adjobs.inference.torch_detector import TorchDetector
+from adjobs.jobs.places import LEFT_OPEN
 from adjobs.methods.contract import Spec
 from adjobs.methods.method import Method
 from tests.helpers.detectors import make_manifest
@@ -96,6 +97,14 @@ def test_hooks_agree_with_the_spec(name):
     spec, method_class = methods.spec(name), type(tiny_method(name))
     assert spec.simulates == (method_class.simulate is not Method.simulate)
     assert (spec.warm_start is not None) == (method_class.load_pretrained is not Method.load_pretrained)
+
+
+def test_place_param_is_a_choice_that_starts_open(name):
+    place_param, config = methods.spec(name).place_param, methods.config_class(name)
+    if place_param is not None:
+        assert getattr(config(), place_param.param) == LEFT_OPEN
+        for value in (place_param.same_place, place_param.any_place):
+            assert getattr(config(**{place_param.param: value}), place_param.param) == value
 
 
 def test_loss_is_finite_and_all_trainable_parameters_get_gradients(name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,9 @@ from adjobs.errors import AdjobsError, DataError
 
 if TYPE_CHECKING:
     from adjobs.data.dataset import Dataset
+    from adjobs.data.places import Places
     from adjobs.data.problem import DataRequirements, Problem
+    from adjobs.data.splits.assignment import SplitAssignment
 
 
 @click.group()
@@ -67,7 +70,11 @@ def show(
 
     Class names that were taken to mean normal are listed with their numbers, and so is what the reader of the layout found:
     annotations that cannot be used, links that were not followed, images of formats that are not read. Files that cannot be read
-    at all are listed, too, and there is no fingerprint then. Pixels are not read; that is what 'adjobs data check' is for.
+    at all are listed, too, and there is no fingerprint then.
+
+    Up to 90 normal images, of the training split where there is one, are compared with each other: do simulated defects stand out
+    more beside the same place of other images, as with parts that lie alike, or beside any place of them, as with parts in any
+    pose? Method cdo chooses its distance by that. All other pixels are read by 'adjobs data check' only.
     """
     from adjobs.data import summary
     from adjobs.data.dataset import fingerprint_or_problems
@@ -82,6 +89,7 @@ def show(
             raise
         split_error = str(error)  # everything else can be shown without a split
     fingerprint, unreadable = fingerprint_or_problems(dataset, progress=True)
+    places = _find_places(dataset, split, fingerprint)
     result = {
         "uri": address.uri,
         "format": dataset.format,
@@ -98,6 +106,7 @@ def show(
         "seed": split.seed if split else seed or 0,
         "splits": summary.count_by_split(dataset, split),
         "sizes": summary.summarize_sizes(dataset, progress=True),
+        "places": None if places is None else {**places.to_dict(), "description": places.describe()},
     }
     return result, summary_text(result)
 
@@ -229,6 +238,28 @@ def import_(
         f"{len(dataset.samples)} images in {copy.destination}: {copy.copied} files copied, {copy.already_present} already present"
     )
     return result, "\n".join([text, *problem_lines("skipped", problems)])
+
+
+def _find_places(dataset: Dataset, split: SplitAssignment | None, fingerprint: str | None) -> Places | None:
+    """Compare the places of normal images, those of the training split where there is one.
+
+    None with too few of them, with an image that cannot be read, and where PyTorch is not installed.
+    """
+    if fingerprint is None or find_spec("torch") is None:
+        return None
+    from adjobs.config.environment import load_settings
+    from adjobs.data.image_file import ImageError
+    from adjobs.data.images import find_reading
+    from adjobs.data.places import MAX_IMAGES
+    from adjobs.jobs.places import find_places
+
+    train = None if split is None else set(split.train)
+    samples = [one for one in dataset.samples if one.label == "normal" and (train is None or one.id in train)]
+    try:
+        reading = find_reading([sample.image for sample in samples[:MAX_IMAGES]])
+        return find_places(samples, reading, fingerprint, load_settings().cache)
+    except ImageError:
+        return None
 
 
 def _changed_caches(dataset: Dataset) -> list[Problem]:

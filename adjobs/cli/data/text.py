@@ -69,6 +69,8 @@ def summary_text(summary: dict[str, Any]) -> str:
     if groups["count"]:
         across_splits = f", {groups['across_splits']} of them in several splits" if groups["across_splits"] else ""
         lines.append(f"groups       {groups['count']}{across_splits}")
+    if summary["places"]:
+        lines.append(f"places       {summary['places']['description']}")
     if summary["protocol"]:
         lines.append(f"protocol     {summary['protocol']}, seed {summary['seed']}")
     else:

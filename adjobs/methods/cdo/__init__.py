@@ -14,5 +14,5 @@ SPEC = Spec(
     selection=Selection("last", "image_auroc"),
     threshold=("max_fpr", 0.01),
     label_params=(LabelParam("masks", "use_labelled_masks", True),),
-    place_param=PlaceParam("distance", alike="mahalanobis", different="nearest"),
+    place_param=PlaceParam("distance", same_place="mahalanobis", any_place="nearest"),
 )

@@ -54,8 +54,8 @@ class Config(MethodConfig):
         "auto",
         description="distance that scores: mahalanobis, between the networks' difference at a position and its distribution "
         "there on normal training images (not in the paper), nearest, between it and the nearest one anywhere on them (not in "
-        "the paper), auto, nearest if places differ between normal training images, else mahalanobis, or euclidean, the trained "
-        "discrepancy (eq. 10)",
+        "the paper), auto, the one of these two that normal training images speak for, or euclidean, the trained discrepancy "
+        "(eq. 10)",
     )
     shrinkage: float = Field(
         0.01,

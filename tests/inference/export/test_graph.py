@@ -23,9 +23,9 @@ from tests.helpers.tiny import CPU, tiny_method
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", methods.names())
-def test_make_network_every_method_predicts_the_same_in_both_runtimes(name, tmp_path):
-    method, manifest = tiny_method(name).eval(), make_manifest(name, pixel=0.5)
+@pytest.mark.parametrize(("name", "params"), [*((name, {}) for name in methods.names()), ("cdo", {"distance": "nearest"})])
+def test_make_network_every_method_predicts_the_same_in_both_runtimes(name, params, tmp_path):
+    method, manifest = tiny_method(name, **params).eval(), make_manifest(name, pixel=0.5)
     images = drawn_images(SIDE)
     expected = TorchEngine(method, DeviceConfig(CPU)).predict(images)
     network = make_network(method, SIDE)

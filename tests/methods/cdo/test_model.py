@@ -154,8 +154,25 @@ def test_build_covariances_too_large_is_refused():
         build(config, image_size=1024, seed=0)
 
 
-def test_saved_detector_keeps_fitted_gaussians(tmp_path):
-    method = tiny_method("cdo").eval()
+def test_predict_nearest_a_part_that_lies_elsewhere_scores_lower_than_a_defect():
+    """A bright square anywhere is normal; a dark one is not."""
+    method = tiny_method("cdo", distance="nearest", first_level=2, last_level=2, sigma=0)
+    draw = torch.Generator().manual_seed(0)
+
+    def images(count: int, step: float) -> torch.Tensor:
+        drawn = 0.5 + 0.02 * torch.randn(count, 3, 64, 64, generator=draw)
+        drawn[:, :, 8:24, 8:24] += step
+        places = torch.randint(0, 40, (count, 2), generator=draw).tolist()
+        return torch.stack([image.roll(place, (1, 2)) for image, place in zip(drawn, places, strict=True)])
+
+    method.stages()[0].fit_statistics(TrainingSplit(images(40, 0.3)))
+    with evaluation_mode(method):
+        assert float(method.predict(images(4, -0.3)).score.min()) > 1.3 * float(method.predict(images(4, 0.3)).score.max())
+
+
+@pytest.mark.parametrize("distance", ["mahalanobis", "nearest"])
+def test_saved_detector_keeps_what_was_fitted(distance, tmp_path):
+    method = tiny_method("cdo", distance=distance).eval()
     method.stages()[0].fit_statistics(RandomImages(64))
     detector_folder.save(tmp_path, method, make_manifest("cdo", method.config.model_dump(mode="json")))
     images = random_batch().images
