@@ -62,7 +62,7 @@ class Differences(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, expert: FeatureMaps, apprentice: FeatureMaps) -> Tensor:
-        """Distances ``(B, *size)``, divided by √d, so that they hardly depend on the number of channels d."""
+        """Distances ``(B, *size)``, which hardly depend on the number of channels."""
 
     def reference(self, expert: FeatureMaps) -> Reference:
         """The expert's side of the differences."""
