@@ -55,6 +55,28 @@ def test_show_published_splits_are_in_json(mvtec_root):
     assert (shown["blocks"], shown["boxes"], shown["unlabelled"]) == (0, 0, 0)
 
 
+def test_show_says_what_places_are_best_compared_with(tmp_path):
+    root = draw_folder(tmp_path / "d", 40, 4)
+    result = json.loads(run("show", root, "--json").stdout)
+    places = result["places"]
+    assert places["images"] == 24  # of the training split
+    assert places["best"] == "any place"  # stripes with a phase of their own are the same everywhere
+    assert places["by_neighbour"] > places["by_place"] > 0
+    assert f"\nplaces       {places['description']}\n" in run("show", root).stdout
+    few = draw_folder(tmp_path / "few", 20, 4)  # of which 12 train
+    assert json.loads(run("show", few, "--json").stdout)["places"] is None
+    assert "\nplaces" not in run("show", few).stdout
+
+
+def test_show_an_unreadable_normal_image_leaves_places_out(tmp_path):
+    root = draw_folder(tmp_path / "d", 40, 4)
+    for path in (root / "good").iterdir():
+        path.write_bytes(path.read_bytes()[:200])  # the header is whole
+    result = run("show", root, "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["places"] is None
+
+
 def test_show_several_label_kinds_are_counted(tmp_path):
     lines = [{"image": f"{i}.png", "label": "normal"} for i in range(4)]
     lines += [{"image": "4.png", "label": "anomalous", "boxes": [[1, 2, 3, 4]]}, {"image": "5.png", "label": "unlabelled"}]

@@ -10,14 +10,14 @@ from adjobs.synthesis.places import SIDE, compare_places
 from tests.helpers.randomness import generator
 
 
-def parts(count: int, *, shifts: int, seed: int = 0) -> torch.Tensor:
+def workpieces(count: int, *, shifts: int, seed: int = 0) -> torch.Tensor:
     """Grey parts with stripes on a dark background, shifted by up to so many pixels and turned by quarters if at all."""
     draw = generator(seed)
     y, x = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
     images = []
     for _ in range(count):
-        part = torch.where((x // 6) % 3 == 0, 0.35, 0.7)
-        image = torch.where(((x - 64).abs() < 36) & ((y - 64).abs() < 24), part, 0.1)
+        piece = torch.where((x // 6) % 3 == 0, 0.35, 0.7)
+        image = torch.where(((x - 64).abs() < 36) & ((y - 64).abs() < 24), piece, 0.1)
         if shifts:
             image = torch.rot90(image, int(torch.randint(4, (1,), generator=draw)))
             image = image.roll(torch.randint(-shifts, shifts + 1, (2,), generator=draw).tolist(), (0, 1))
@@ -26,13 +26,13 @@ def parts(count: int, *, shifts: int, seed: int = 0) -> torch.Tensor:
 
 
 def test_compare_places_parts_that_lie_alike():
-    places = compare_places(parts(30, shifts=0), generator())
+    places = compare_places(workpieces(30, shifts=0), generator())
     assert places.keep_place
     assert places.best == "the same place"
 
 
 def test_compare_places_parts_in_any_pose():
-    places = compare_places(parts(30, shifts=20), generator())
+    places = compare_places(workpieces(30, shifts=20), generator())
     assert not places.keep_place
     assert places.best == "any place"
     assert places.images == 30
@@ -44,7 +44,7 @@ def test_compare_places_a_texture_that_is_the_same_everywhere():
 
 
 def test_compare_places_repeats_itself_and_keeps_the_global_generator():
-    images, before = parts(21, shifts=20), torch.get_rng_state()
+    images, before = workpieces(21, shifts=20), torch.get_rng_state()
     assert compare_places(images, generator(1)) == compare_places(images, generator(1))
     assert torch.equal(torch.get_rng_state(), before)
 

@@ -85,7 +85,7 @@ def test_fit_of_many_differences_selects_among_drawn_ones(monkeypatch):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_fit_identical_images_are_no_division_by_zero():
+def test_fit_identical_images_are_finite():
     bank = make_bank()
     bank.fit(pairs(torch.ones(4, 3, 4, 4)), 4)
     assert distances_of(bank, torch.ones(1, 3, 4, 4)).isfinite().all()
