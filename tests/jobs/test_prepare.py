@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from adjobs import methods
-from adjobs.jobs.prepare import prepare, with_absolute_paths
+from adjobs.jobs.prepare import _with_choice_of, prepare, with_absolute_paths
+from tests.helpers.detectors import make_manifest
 from tests.helpers.drawing import draw_folder
 from tests.helpers.jobs import local_settings, resolved_job
 from tests.helpers.versioned import add, create, draw
@@ -52,3 +53,12 @@ def test_prepare_grown_data_set_is_read_in_the_version_of_the_first_preparation(
     assert (again.job, again.data.fingerprint) == (first.job, first.data.fingerprint)
     newest = prepare(resolved_job(tmp_path / "set", protocol="official"), settings)
     assert (newest.job.data.version, len(newest.data.dataset.samples)) == (2, 32)
+
+
+def test_a_job_that_starts_with_a_model_takes_its_choice_unless_it_names_one(tmp_path):
+    manifest = make_manifest("cdo", {"distance": "nearest"})
+    open_job = resolved_job(tmp_path)
+    assert _with_choice_of(manifest, open_job).params["distance"] == "nearest"
+    named = open_job.model_copy(update={"params": {**open_job.params, "distance": "mahalanobis"}})
+    assert _with_choice_of(manifest, named) == named
+    assert _with_choice_of(make_manifest("dpae"), open_job) == open_job
