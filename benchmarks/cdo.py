@@ -3,25 +3,30 @@
     python benchmarks/cdo.py TILES elpv --runs DIR --set lr=0.001 --set epochs=10
 
 Only the validation split is evaluated, since this table is there to choose by. The variants differ in whether the expert's
-features keep their length, whether all levels share one Gaussian, whether the apprentice is used at all, and in the number of
-Gaussians and channels.
+features keep their length, whether all levels share one Gaussian, whether the apprentice is used at all, in the number of
+Gaussians and channels, and in whether a position is compared with its own Gaussian or with the nearest normal difference anywhere.
+``posed.py`` makes data on which these two differ.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from runs import describe_seeds, format_of, make_parser, mean_and_deviation, open_splits, run_seeds, write_table
+from runs import describe_seeds, make_parser, mean_and_deviation, open_splits, run_seeds, write_table
 from torch import Tensor, nn
 from training import BenchmarkData, benchmark_job, train_locally
 
 from adjobs.config.job import JobConfig
 from adjobs.data.batches import TrainingData
 from adjobs.evaluation.result import compute_pixel_metrics
+from adjobs.methods.cdo.config import Config
+from adjobs.methods.cdo.difference_bank import DifferenceBank
+from adjobs.methods.cdo.differences import Differences
 from adjobs.methods.cdo.gaussian_stats import DifferenceStats
 from adjobs.methods.cdo.model import CDO
 from adjobs.methods.contract import TrainingImages
@@ -42,6 +47,7 @@ class Variant(NamedTuple):
         expert_only: score the expert's features, without an apprentice.
         grid: maximum number of Gaussians per side of the map.
         max_channels: of all levels; more are subsampled at random.
+        nearest: distance to the nearest normal difference of any position, instead of Gaussians.
     """
 
     unit_length: bool = False
@@ -49,6 +55,7 @@ class Variant(NamedTuple):
     expert_only: bool = False
     grid: int = 16
     max_channels: int = 200
+    nearest: bool = False
 
 
 VARIANTS: dict[str, Variant | None] = {
@@ -56,10 +63,13 @@ VARIANTS: dict[str, Variant | None] = {
     "each level in its own units, features of unit length": Variant(unit_length=True, by_level=True),
     "each level in its own units, in the expert's length": Variant(by_level=True),
     "all levels together, unit length": Variant(unit_length=True),
-    "together, in the expert's length: the default": Variant(),
-    "the default on the expert's features, without an apprentice": Variant(expert_only=True),
-    "the default, squares of 2 × 2 positions share a Gaussian": Variant(grid=8),
-    "the default, 100 channels drawn at random": Variant(max_channels=100),
+    "together, in the expert's length: mahalanobis": Variant(),
+    "mahalanobis on the expert's features, without an apprentice": Variant(expert_only=True),
+    "mahalanobis, squares of 2 × 2 positions share a Gaussian": Variant(grid=8),
+    "mahalanobis, all positions share a Gaussian": Variant(grid=1),
+    "mahalanobis, 100 channels drawn at random": Variant(max_channels=100),
+    "nearest": Variant(nearest=True),
+    "nearest on the expert's features, without an apprentice": Variant(nearest=True, expert_only=True),
 }
 METRICS = ("image_auroc", "pixel_ap", "au_pro")
 HEAD = "| data | what scores | runs | val: image AUROC | pixel AP | AU-PRO |"
@@ -68,7 +78,7 @@ HEAD = "| data | what scores | runs | val: image AUROC | pixel AP | AU-PRO |"
 class Rescored(nn.Module):
     """A trained CDO that scores in another way."""
 
-    def __init__(self, method: CDO, variant: Variant, image_size: int, shrinkage: float) -> None:
+    def __init__(self, method: CDO, variant: Variant, image_size: int, config: Config) -> None:
         super().__init__()
         self.method, self.variant = method, variant
         device = next(method.parameters()).device
@@ -78,8 +88,12 @@ class Rescored(nn.Module):
         for group in groups:
             height, width = (min(length, image_size // STRIDE) for length in group[0].shape[2:])
             channels = [maps.shape[1] for maps in group]
-            shape = (channels, (height, width), variant.grid, variant.max_channels)
-            self.stats.append(DifferenceStats(*shape, shrinkage, seed=0))
+            if variant.nearest:
+                bank = DifferenceBank(channels, (height, width), variant.max_channels, config.coreset_ratio, seed=0)
+                self.stats.append(bank)
+            else:
+                shape = (channels, (height, width), variant.grid, variant.max_channels)
+                self.stats.append(DifferenceStats(*shape, config.shrinkage, seed=0))
 
     @torch.no_grad()
     def _features(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -97,9 +111,9 @@ class Rescored(nn.Module):
         return [([e], [a]) for e, a in zip(expert, apprentice, strict=True)] if self.variant.by_level else [(expert, apprentice)]
 
     def fit(self, data: TrainingImages) -> None:
-        """Fit the Gaussians to the normal training images."""
+        """Learn the differences on normal training images."""
         for i, stats in enumerate(self.stats):
-            assert isinstance(stats, DifferenceStats)
+            assert isinstance(stats, Differences)
             pairs = (self._grouped_features(batch.images)[i] for batch in data.normal(BATCH))
             stats.fit(((stats.reference(expert), apprentice) for expert, apprentice in pairs), data.n_normal)
 
@@ -123,7 +137,7 @@ def train(job: JobConfig, data: BenchmarkData) -> dict[str, Any]:
     for name, variant in VARIANTS.items():
         scored: nn.Module = method
         if variant is not None:
-            scored = Rescored(method, variant, job.data.image_size, float(job.params["shrinkage"])).to(run.device).eval()
+            scored = Rescored(method, variant, job.data.image_size, method.config).to(run.device).eval()
             scored.fit(images)
         scores = run.predict("val", scored).scores
         auroc = ranking.auroc(scores.labels, scores.score)
@@ -152,7 +166,7 @@ def main() -> None:
         job_of_seeds = partial(make_job, uri, arguments.size, arguments.set)
         splits = open_splits(arguments, job_of_seeds)
         runs = run_seeds(arguments, "cdo-distance", splits, job_of_seeds, train)
-        rows += [table_row(format_of(splits), variant, runs) for variant in VARIANTS]
+        rows += [table_row(Path(uri.rstrip("/")).name, variant, runs) for variant in VARIANTS]
         all_runs += runs
     about = (
         f"Images stretched to {arguments.size} px; split `liac`; {describe_seeds(arguments)}; parameters of the training: "
