@@ -4,8 +4,8 @@
 
 Only the validation split is evaluated, since this table is there to choose by. The variants differ in whether the expert's
 features keep their length, whether all levels share one Gaussian, whether the apprentice is used at all, in the number of
-Gaussians and channels, and in whether a position is compared with its own Gaussian or with the nearest normal difference anywhere.
-``posed.py`` makes data on which these two differ.
+Gaussians and channels, and in whether a position is compared with its own Gaussian or with the nearest normal difference of any
+position. ``posed.py`` makes data on which these two differ.
 """
 
 from __future__ import annotations
