@@ -74,6 +74,7 @@ def train(job: JobConfig, data: BenchmarkData) -> dict[str, Any]:
     n_anomalous = 0 if job.supervision == "none" else data.count("train", "anomalous")
     return {
         "is_ours": True,
+        "choice": describe_choice(job, run.detector.manifest.params),
         "training_images": describe_training_images(data.count("train", "normal"), n_anomalous),
         "val": estimates["val/image_auroc"].value,
         "test": {name: estimates[f"test/{name}"].value for name in ("image_ap", *PIXEL_METRICS)}
@@ -82,6 +83,14 @@ def train(job: JobConfig, data: BenchmarkData) -> dict[str, Any]:
         "seconds": run.seconds,
         "peak_mib": peak_memory(run.device),
     }
+
+
+def describe_choice(job: JobConfig, params: Mapping[str, Any]) -> str:
+    """What was chosen for a parameter that the job leaves to the data, so that a row holds no two methods."""
+    place_param = methods.spec(job.method).place_param
+    if place_param is None or job.params[place_param.param] == params[place_param.param]:
+        return ""
+    return f", {place_param.param} {params[place_param.param]} chosen"
 
 
 def common_sections(uri: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -115,7 +124,8 @@ def run_all(uri: str, seed: int, data: BenchmarkData, arguments: argparse.Namesp
     """One run after the other, ours first."""
     for title, job in make_jobs(uri, seed, arguments).items():
         name = f"{name_of(uri)}-{slug(title)}-s{seed}"
-        yield run_or_load(arguments.runs, name, job, data, train, arguments.threads) | {"method": title}
+        run = run_or_load(arguments.runs, name, job, data, train, arguments.threads)
+        yield run | {"method": title + run["choice"]}
     if arguments.anomalib_python:
         folder = arguments.runs / f"exchange-{name_of(uri)}-s{seed}"
         yield from map(evaluate_neighbour, run_neighbours(data, folder, seed, arguments))

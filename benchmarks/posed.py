@@ -21,7 +21,7 @@ from adjobs.config.environment import load_settings
 from adjobs.data.open import open_dataset
 
 SIDE = 256  # of the copies in pixels
-SCALE = 0.62  # of the workpiece's side: its corners stay inside
+SCALE = 0.62  # of the workpiece's side: only a corner of a workpiece that is shifted farthest is cut off
 MAX_SHIFT = 14  # pixels either way
 BACKGROUND, NOISE = 40, 2.5  # mean and deviation of grey levels
 LISTS = ("labels.csv",)  # files beside the images that say what these are
@@ -57,6 +57,7 @@ def pose_image(image: Image.Image, pose: Pose, rng: np.random.Generator) -> Imag
     background = np.clip(rng.normal(BACKGROUND, NOISE, (SIDE, SIDE)), 0, 255).astype(np.uint8)
     white = Image.new("L", image.size, 255)
     cover = place(white, pose, resize=NEAREST, turn=Image.Resampling.BILINEAR) / 255
+    # On black, so that its outline is a little darker than either side, as that of a workpiece that throws a shadow.
     pixels = place(image.convert("L"), pose, resize=Image.Resampling.BICUBIC, turn=Image.Resampling.BICUBIC)
     return Image.fromarray((pixels * cover + background * (1 - cover)).astype(np.uint8))
 
@@ -69,6 +70,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7, help="of the poses")
     arguments = parser.parse_args()
     dataset = open_dataset(arguments.data, cache=load_settings().cache)
+    if any(sample.boxes or sample.blocks or not isinstance(sample.mask, Path | None) for sample in dataset.samples):
+        parser.error(f"{arguments.data}: has boxes, blocks or outlines; only masks in files of their own can be posed")
     rng = np.random.default_rng(arguments.seed)
     arguments.out.mkdir(parents=True)
     for name in LISTS:

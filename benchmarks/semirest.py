@@ -275,9 +275,12 @@ def main() -> None:
             if variant == "none":
                 by_variant["nearest"] = alone_in(runs, "distance")
                 rows.append(table_row([name, "nearest, the same memory"], unprinted, runs, "distance_"))
-            by_variant[f"{variant}, network alone"] = alone_in(runs, "network")
-            rows.append(table_row([name, f"{variant}, network alone"], VARIANTS[variant].paper, runs, "network_"))
-            rows.append(table_row([name, variant], unprinted, runs))
+            paper = VARIANTS[variant].paper
+            if VARIANTS[variant].params.get("score") != "network":
+                by_variant[f"{variant}, network alone"] = alone_in(runs, "network")
+                rows.append(table_row([name, f"{variant}, network alone"], paper, runs, "network_"))
+                paper = unprinted
+            rows.append(table_row([name, variant], paper, runs))
             all_runs += runs
         paired += paired_rows(name, by_variant)
         notes += describe_labels(splits, arguments.size)

@@ -26,6 +26,7 @@ from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.evaluation.evaluate import TimedScores, predict_split
 from adjobs.inference.torch_detector import TorchDetector
 from adjobs.jobs.data import prepare_data
+from adjobs.jobs.prepare import prepare
 from adjobs.jobs.result import TrainResult
 from adjobs.tracking.layout import RunRef
 from adjobs.tracking.runs import open_reader
@@ -131,7 +132,7 @@ def open_data(job: JobConfig) -> BenchmarkData:
 def train_locally(job: JobConfig, data: BenchmarkData) -> LocalRun:
     """Train a job in this process and load its detector."""
     # Checks, decoded images and imports are not part of the run's seconds.
-    open_data(job)
+    job = prepare(job, load_settings()).job
     cache = data.open_cache(job.data.image_size)
     methods.load(job.method).build(job.method_config(), image_size=job.data.image_size, seed=job.train.seed)
     result = adjobs.train(job)

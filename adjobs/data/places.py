@@ -36,7 +36,7 @@ class Places(NamedTuple):
     @property
     def keep_place(self) -> bool:
         """Whether a place is best compared with the same place: neighbours are not clearly ahead."""
-        return self.by_neighbour < MARGIN * self.by_place
+        return self.by_neighbour <= MARGIN * self.by_place
 
     @property
     def best(self) -> str:
@@ -46,13 +46,14 @@ class Places(NamedTuple):
     def describe(self) -> str:
         """What follows a noun such as "places".
 
-        >>> Places(0.139, 0.227, 90).describe()
-        'best compared with any place of normal images (average precision for simulated defects 0.23, the same place 0.14)'
+        >>> Places(0.14, 0.23, 90).describe()
+        'best compared with any place of normal images (average precision for simulated defects: same place 0.14, any place 0.23)'
+        >>> Places(0.14, 0.15, 90).describe().partition(", which")[2]
+        ' is not a tenth better)'
         """
-        values = {"the same place": self.by_place, "any place": self.by_neighbour}
-        other = next(name for name in values if name != self.best)
-        figures = f"{values[self.best]:.2f}, {other} {values[other]:.2f}"
-        return f"best compared with {self.best} of normal images (average precision for simulated defects {figures})"
+        within = ", which is not a tenth better" if self.keep_place and self.by_neighbour > self.by_place else ""
+        figures = f"same place {self.by_place:.2f}, any place {self.by_neighbour:.2f}{within}"
+        return f"best compared with {self.best} of normal images (average precision for simulated defects: {figures})"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from adjobs import methods
 from adjobs.config.job import JobConfig
-from adjobs.data.dataset import Sample
+from adjobs.data.dataset import Dataset
 from adjobs.data.image_reading import ImageReading
 from adjobs.data.places import MAX_IMAGES, MIN_IMAGES, Places
+from adjobs.data.splits.assignment import SplitAssignment
 from adjobs.jobs.answers import answer_path, keep_answer, read_answer
 from adjobs.jobs.data import PreparedData
 from adjobs.parallel import in_threads
@@ -22,12 +23,15 @@ LEFT_OPEN = "auto"
 """Value of a method's `PlaceParam` that leaves it to the data."""
 
 
-def find_places(samples: Sequence[Sample], reading: ImageReading, fingerprint: str, cache: Path) -> Places | None:
+def find_places(
+    dataset: Dataset, split: SplitAssignment | None, reading: ImageReading, fingerprint: str, cache: Path
+) -> Places | None:
     """Compare the places of normal images, or read from the cache what came of it.
 
     Args:
-        samples: of the data set, those that may be looked at; only normal ones are.
-        reading: how their images are read.
+        dataset: the data set.
+        split: whose training images are looked at; None: all may be.
+        reading: how its images are read.
         fingerprint: of the data set.
         cache: folder of the cache.
 
@@ -37,11 +41,12 @@ def find_places(samples: Sequence[Sample], reading: ImageReading, fingerprint: s
     Raises:
         ImageError: an image is unreadable.
     """
-    normal = sorted((sample for sample in samples if sample.label == "normal"), key=lambda sample: sample.id)
+    train = None if split is None else set(split.train)
+    normal = [one for one in dataset.samples if one.label == "normal" and (train is None or one.id in train)]
     if len(normal) < MIN_IMAGES:
         return None
     names = hashlib.sha256(json.dumps([sample.id for sample in normal]).encode()).hexdigest()
-    path = answer_path(cache, "places", [__version__, fingerprint, names, reading.to_dict()])
+    path = answer_path(cache, "places", [__version__, fingerprint, names, reading.key])
     kept = read_answer(path)
     if kept is not None and kept.keys() >= set(Places._fields):
         return Places(*(kept[name] for name in Places._fields))
@@ -71,8 +76,7 @@ def resolve_places(job: JobConfig, data: PreparedData, cache: Path) -> tuple[Job
     place_param = methods.spec(job.method).place_param
     if place_param is None or job.params[place_param.param] != LEFT_OPEN:
         return job, None
-    ids = set(data.split.train)
-    places = find_places([sample for sample in data.dataset.samples if sample.id in ids], data.reading, data.fingerprint, cache)
+    places = find_places(data.dataset, data.split, data.reading, data.fingerprint, cache)
     value = place_param.same_place if places is None or places.keep_place else place_param.any_place
     return job.model_copy(update={"params": {**job.params, place_param.param: value}}), places
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from adjobs import methods
+from adjobs.config.job import JobConfig
 from adjobs.config.resolve import resolve
 from adjobs.documents import load_yaml
 from adjobs.errors import AdjobsError, TrackingError
@@ -70,7 +72,8 @@ def read_details(reader: RunReader) -> RunDetails:
     thresholds: Mapping[str, Any] = {}
     if JOB_FILE in artifacts:
         try:
-            params = changed_params(resolve(load_yaml(reader.read_text(JOB_FILE)), source=JOB_FILE))
+            job = resolve(load_yaml(reader.read_text(JOB_FILE)), source=JOB_FILE)
+            params = changed_params(job, chosen=_chosen_params(job, reader.info.tags))
         except AdjobsError as error:  # of a method that is not installed, or another version
             problems.append(str(error))
     try:
@@ -79,3 +82,9 @@ def read_details(reader: RunReader) -> RunDetails:
     except TrackingError as error:
         problems.append(str(error))
     return RunDetails(ListedRun(reader.ref, reader.info), params, estimates, thresholds, reader.url(), tuple(problems))
+
+
+def _chosen_params(job: JobConfig, tags: Mapping[str, str]) -> list[str]:
+    """Parameters that the job left to the data, as its tag ``places`` says."""
+    place_param = methods.spec(job.method).place_param
+    return [] if place_param is None or "places" not in tags else [f"params.{place_param.param}"]

@@ -31,11 +31,16 @@ def distinguishing_params(job: JobConfig, varied: Collection[str] = ()) -> dict[
     }
 
 
-def changed_params(job: JobConfig) -> dict[str, Any]:
-    """Keys of a job that are not the default, or not what its preset says, with their values; method, data and tracking aside."""
+def changed_params(job: JobConfig, chosen: Collection[str] = ()) -> dict[str, Any]:
+    """Keys of a job that are not the default, or not what its preset says, with their values; method, data and tracking aside.
+
+    Args:
+        job: the resolved job.
+        chosen: keys that were left open and chosen for it.
+    """
     base = {"method": job.method, "data": {"uri": job.data.uri}} | ({} if job.preset is None else {"preset": job.preset})
     defaults = _flat(resolve(base))
-    unchanged = {"method", "data.uri"}
+    unchanged = {"method", "data.uri", *chosen}
     return {key: value for key, value in _flat(job).items() if key not in unchanged and value != defaults.get(key)}
 
 

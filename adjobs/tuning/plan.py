@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 from adjobs import methods
 from adjobs.config.job import JobConfig, TrainSection
 from adjobs.config.settings import Settings
+from adjobs.data.places import Places
 from adjobs.errors import JobError
 from adjobs.jobs.data import PreparedData, with_version
+from adjobs.jobs.places import resolve_places
 from adjobs.jobs.prepare import PreparedJob, prepare
 from adjobs.tuning.objective import Objective, parse_objectives
 from adjobs.tuning.space import Space, TrialParams
@@ -66,6 +68,7 @@ class SearchPlan:
         repeats: further training seeds of the finalists.
         data: the data of every variant of the ``data`` section; the job's own first.
         settings: where MLflow, storage and Ray are.
+        places: what decided on a parameter of the job that depends on it; None where none was open.
     """
 
     job: JobConfig
@@ -77,6 +80,7 @@ class SearchPlan:
     repeats: int
     data: Mapping[str, PreparedData]
     settings: Settings
+    places: Places | None = None
     _prepared: dict[str, PreparedJob] = field(default_factory=dict, repr=False)
 
     def prepare(self, params: TrialParams) -> PreparedJob:
@@ -121,9 +125,10 @@ def make_plan(job: JobConfig, space: Space, options: SearchOptions, settings: Se
     job = job.model_copy(update={"data": with_version(job.data), "train": with_processors(job.train)})
     objectives = parse_objectives(options.metrics, job)
     config = SearchConfig(options.sampler, _resolve_pruner(options.pruner, objectives), options.grace_period, options.seed)
-    trials = _resolve_trials(options, space, job)
     data = prepare_variants(space, job, objectives, settings)
-    return SearchPlan(job, space, objectives, config, trials, options.max_concurrent, options.repeats, data, settings)
+    job, places = resolve_places(job, next(iter(data.values())), settings.cache)
+    trials = _resolve_trials(options, space, job)
+    return SearchPlan(job, space, objectives, config, trials, options.max_concurrent, options.repeats, data, settings, places)
 
 
 def with_processors(train: TrainSection) -> TrainSection:

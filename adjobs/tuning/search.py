@@ -14,7 +14,7 @@ from adjobs.jobs import run
 from adjobs.jobs.announce import announce_job
 from adjobs.jobs.data import ensure_same_data
 from adjobs.jobs.lifecycle import driver_tags, ensure_not_running, managed_run, reopen_run
-from adjobs.jobs.prepare import with_absolute_paths
+from adjobs.jobs.prepare import PreparedJob, with_absolute_paths
 from adjobs.reporting.description import DESCRIPTION_FIGURE
 from adjobs.storage import open_store
 from adjobs.tracking import search as records
@@ -106,7 +106,7 @@ def run_search(
     name = name or f"{run_name(job)}-{time.strftime('%Y%m%d-%H%M%S')}"
     with ray_backend.connected(settings):
         resources = tune_bridge.resolve_trial_resources(plan.job.train)
-        announce_job(plan.prepare({}))
+        announce_job(PreparedJob(plan.job, next(iter(plan.data.values())), plan.places))
         tags = {**driver_tags(), "data_fingerprint": plan.fingerprint, "splits_digest": plan.splits_digest}
         ref = records.open_search(settings.tracking_uri, name, plan.job, space.to_dict(), plan.options().to_dict(), tags)
         search = _Search(name, ref, plan)

@@ -250,14 +250,11 @@ def _find_places(dataset: Dataset, split: SplitAssignment | None, fingerprint: s
     from adjobs.config.environment import load_settings
     from adjobs.data.image_file import ImageError
     from adjobs.data.images import find_reading
-    from adjobs.data.places import MAX_IMAGES
     from adjobs.jobs.places import find_places
 
-    train = None if split is None else set(split.train)
-    samples = [one for one in dataset.samples if one.label == "normal" and (train is None or one.id in train)]
     try:
-        reading = find_reading([sample.image for sample in samples[:MAX_IMAGES]])
-        return find_places(samples, reading, fingerprint, load_settings().cache)
+        reading = find_reading([sample.image for sample in dataset.samples])
+        return find_places(dataset, split, reading, fingerprint, load_settings().cache)
     except ImageError:
         return None
 

@@ -54,8 +54,8 @@ class Config(MethodConfig):
         "auto",
         description="distance that scores: mahalanobis, between the networks' difference at a position and its distribution "
         "there on normal training images (not in the paper), nearest, between it and the nearest one anywhere on them (not in "
-        "the paper), auto, the one of these two that normal training images speak for, or euclidean, the trained discrepancy "
-        "(eq. 10)",
+        "the paper), auto, the one of these two that shows defects simulated on them better, or euclidean, the trained "
+        "discrepancy (eq. 10)",
     )
     shrinkage: float = Field(
         0.01,
@@ -70,7 +70,10 @@ class Config(MethodConfig):
         200, ge=2, le=2048, description="mahalanobis, nearest: maximum number of channels of all levels; more are subsampled"
     )
     coreset_ratio: float = Field(
-        0.01, gt=0, le=1, description="nearest: fraction of the differences on normal training images that are kept"
+        0.01,
+        gt=0,
+        le=1,
+        description="nearest: fraction of the differences on normal training images that are kept; 500 to 16,384",
     )
     top_fraction: float = Field(
         0.0,

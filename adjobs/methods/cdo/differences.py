@@ -57,8 +57,8 @@ class Differences(nn.Module, ABC):
         self.register_buffer("channels", permutation[:max_channels].sort().values)
 
     @abstractmethod
-    def fit(self, normal: NormalPairs, images: int) -> None:
-        """Learn the differences on ``images`` normal images."""
+    def fit(self, normal: NormalPairs, count: int) -> None:
+        """Learn the differences on ``count`` normal images."""
 
     @abstractmethod
     def forward(self, expert: FeatureMaps, apprentice: FeatureMaps) -> Tensor:

@@ -35,7 +35,7 @@ class DifferenceStats(Differences):
         self.cell, self.shrinkage = cell_size(size, grid), shrinkage
         self.stats = GaussianStats(len(self.channels), [length // self.cell for length in size])
 
-    def fit(self, normal: NormalPairs, images: int) -> None:
+    def fit(self, normal: NormalPairs, count: int) -> None:
         """Take means and covariances."""
         moments = Moments()
         for reference, apprentice in normal:

@@ -193,6 +193,8 @@ def expert_seed(seed: int) -> int:
 def build(config: Config, *, image_size: int, seed: int) -> CDO:
     """Build the expert with its pretrained weights, and the apprentice.
 
+    ``distance: auto``, which a job resolves before, is ``mahalanobis`` here: its value where nothing can be measured.
+
     Raises:
         JobError, DataError: see :func:`adjobs.backbones.create_backbone`; covariances that take too much memory.
     """
