@@ -99,5 +99,6 @@ def _deviation(vectors: Tensor, images: Tensor, bank: Tensor, bank_images: Tenso
         bank_images: ``(M,)`` int64, the image of each.
     """
     distances = nearest_neighbours(vectors, bank, 1, query_groups=images, bank_groups=bank_images).distances
-    deviation = distances[distances.isfinite()].std()
-    return torch.where(deviation > 0, deviation, torch.ones_like(deviation))  # not a number is not above 0
+    distances = distances[distances.isfinite()]
+    deviation = distances.std() if len(distances) > 1 else torch.zeros_like(distances.sum())
+    return torch.where(deviation > 0, deviation, torch.ones_like(deviation))
