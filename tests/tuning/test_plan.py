@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from adjobs.config.resolve import resolve
@@ -16,7 +18,7 @@ from adjobs.tuning.plan import (
     prepare_variants,
     resumed_options,
 )
-from adjobs.tuning.space import parse_space
+from adjobs.tuning.space import parse_space, read_space
 from adjobs.tuning.study import SearchConfig
 from tests.helpers.jobs import local_settings, resolved_job
 from tests.helpers.search import SPACE
@@ -44,6 +46,16 @@ def test_make_plan_decides_what_is_left_open(folder_root, tmp_path):
     assert resumed_options(plan.options().to_dict(), trials=None, max_concurrent=None) == plan.options()
     changed = resumed_options(plan.options().to_dict(), trials=40, max_concurrent=2)
     assert (changed.trials, changed.max_concurrent) == (40, 2)
+
+
+def test_make_plan_starts_with_the_job_as_it_will_be_trained(folder_root, tmp_path):
+    """What the data decide is decided before, so that the job is a point of a space that varies it."""
+    job, space = resolved_job(folder_root), read_space(Path(__file__).parents[2] / "tune_spaces" / "cdo.yaml")
+    assert space.params_of(job) is None
+    plan = make_plan(job, space, SearchOptions(), local_settings(tmp_path))
+    params = space.params_of(plan.job)
+    assert params is not None
+    assert params["params.distance"] == "mahalanobis"
 
 
 @pytest.mark.parametrize(("train", "cpus"), [({}, 1), ({"cpus_per_worker": 4}, 4), ({"workers": 2}, "auto")])
