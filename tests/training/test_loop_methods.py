@@ -28,7 +28,8 @@ from tests.training.test_loop import CPU, Checkpoints, KilledError, RecordingCal
 
 pytestmark = pytest.mark.slow
 
-# Every method as it is; one whose buffer grows when it is fitted; one that refines with boxes without what it draws at random there, and with guesses that count at once.
+# Every method as it is; one whose buffer grows when it is fitted; one that refines with boxes without what it draws at random
+# there, and with guesses that count at once.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in methods.names()},
     "cdo, nearest": ("cdo", {"distance": "nearest"}),
