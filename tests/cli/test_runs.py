@@ -102,6 +102,16 @@ def test_show_by_name_or_short_id_has_what_was_set_and_what_came_out(finished, n
     assert f"tracked in  {run_folder(finished)}" in text
 
 
+def test_show_what_was_chosen_is_beside_what_was_set(home):
+    run = create_folder_run(folder_uri(home), "cdo-tiles", {"method": "cdo"})
+    job = resolve({**JOB, "params": {"distance": "nearest"}})
+    open_writer(run).record_job(job, DatasetInfo("9f", "folder", {}, SplitAssignment("holdout", 0, (), (), ())))
+    assert "set         data.image_size=64, params.distance=nearest\n" in invoke("show", run.run_id).stdout
+    open_writer(run).set_tags({"places": "best compared with any place, so params.distance=nearest"})
+    text = invoke("show", run.run_id).stdout
+    assert "set         data.image_size=64\nplaces      best compared with any place, so params.distance=nearest\n" in text
+
+
 def test_show_json_has_parameters_metrics_and_model(finished):
     shown = json.loads(invoke("show", finished.run_id, "--json").stdout)
     assert shown["params"] == {"data.image_size": 64, "params.epochs": 3}

@@ -32,7 +32,7 @@ def run_details(details: RunDetails) -> str:
     from adjobs.tracking.lookup import SHORT_ID
 
     run, info = details.run, details.run.info
-    short, error = run.ref.run_id[:SHORT_ID], info.tags.get("error")
+    short, error, places = run.ref.run_id[:SHORT_ID], info.tags.get("error"), info.tags.get("places")
     lines = [
         f"run         {run.ref.run_id}",
         f"name        {info.name}",
@@ -42,6 +42,7 @@ def run_details(details: RunDetails) -> str:
         *([f"data        {_data(info.dataset)}"] if info.dataset else []),
         *([f"experiment  {info.experiment}"] if info.experiment else []),
         f"set         {_params(details)}",
+        *([f"places      {places}"] if places else []),
         *_thresholds(details),
         f"model       {details.model or 'none'}",
         f"tracked in  {details.url or _place(run)}",
