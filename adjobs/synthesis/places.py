@@ -87,8 +87,9 @@ def _describe(grey: Tensor, levels: Tensor) -> Tensor:
     across = F.pad(grey[..., 2:] - grey[..., :-2], (1, 1))
     down = F.pad(grey[..., 2:, :] - grey[..., :-2, :], (0, 0, 1, 1))
     strength = torch.hypot(across, down)
-    cosine, sine = (value / strength.clamp_min(1e-6) for value in (across.square() - down.square(), 2 * across * down))
-    cosine, sine = cosine / strength.clamp_min(1e-6), sine / strength.clamp_min(1e-6)  # of twice the edge's angle
+    # Cosine and sine of twice the edge's angle: an edge is the same from either side.
+    squared = strength.square().clamp_min(1e-12)
+    cosine, sine = (across.square() - down.square()) / squared, 2 * across * down / squared
     edges = [strength, *(strength * direction.clamp_min(0) for direction in (cosine, -cosine, sine, -sine))]
     fine = (grey - F.avg_pool2d(grey, 5, 1, 2, count_include_pad=False)).abs()
     bright = (grey - F.avg_pool2d(grey, 9, 1, 4, count_include_pad=False)).clamp_min(0)
