@@ -205,7 +205,7 @@ class SemiREST(Method):
             clip_norm=1.0,  # published code
             prepare=lambda data: self._prepare_phase(phase, data),
             on_stage_start=lambda data: self._start_phase(phase, data),
-            fit_statistics=self._fit_score if self.config.score == "combined" else None,
+            fit_statistics=self._fit_score,
             size_params=tuple(f"refine_{name}" if phase.is_refinement else name for name in size_params),
             capturable=True,
             depends_on=depends_on,
@@ -240,9 +240,14 @@ class SemiREST(Method):
         self.gain.copy_(target_mean * count / total)
 
     def _fit_score(self, data: TrainingImages) -> None:
-        """Set mean and deviation of distance and logit on normal tokens, whose own images' tokens do not count as neighbours."""
+        """Set mean and deviation of distance and logit on normal tokens, whose own images' tokens do not count as neighbours.
+
+        Whatever scores, since a stage is shared by trials with different values of `score`.
+        """
         batches = islice(data.normal(BATCH), CALIBRATION_IMAGES // BATCH)
-        values = torch.cat([torch.stack(self._token_scores(batch.images, batch.indices)).flatten(1) for batch in batches], 1)
+        values = torch.cat(
+            [torch.stack(self._token_scores(batch.images, batch.indices, as_logits=True)).flatten(1) for batch in batches], 1
+        )
         self.score_mean.copy_(values.mean(1))
         self.score_deviation.copy_(values.std(1).clamp_min(torch.finfo(values.dtype).eps))
 
@@ -281,20 +286,22 @@ class SemiREST(Method):
 
         The extra score ``nearest`` is the largest distance to the memory bank: PatchCore's score without its re-weighting.
         """
-        distances, values = self._token_scores(images)
-        if self.config.score == "combined":
+        is_combined = self.config.score == "combined"
+        distances, values = self._token_scores(images, as_logits=is_combined)
+        if is_combined:
             scores = (torch.stack([distances, values], -1) - self.score_mean) / self.score_deviation
             values = scores.sum(-1)
         maps = self._upsample(values[:, None], images)
         return Prediction(maps.flatten(1).amax(1), maps, {"nearest": distances.flatten(1).amax(1)})
 
     @torch.no_grad()
-    def _token_scores(self, images: Tensor, indices: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def _token_scores(self, images: Tensor, indices: Tensor | None = None, *, as_logits: bool) -> tuple[Tensor, Tensor]:
         """Distance to the memory bank and what the network says, both ``(B, h, w)``: its logit, or P(anomalous).
 
         Args:
             images: ``(B, 3, H, W)``.
             indices: ``(B,)``, of images whose tokens may be in the memory bank.
+            as_logits: average the network's logits over windows, not its probabilities.
         """
         tokens = self.features(images)
         distances, neighbours = self.memory.search(tokens, 1, indices)
@@ -305,7 +312,7 @@ class SemiREST(Method):
             token_windows, nearest = (extract_windows(values, chunk, self.side) for values in (tokens, neighbours[..., 0]))
             network_input = self._network_input(self.memory.residuals(token_windows, nearest))
             logits = self.average.call(self.network, network_input).float().diff(dim=-1).squeeze(-1)
-            predictions.append(logits if self.config.score == "combined" else logits.sigmoid())
+            predictions.append(logits if as_logits else logits.sigmoid())
         return distances[..., 0], average_windows(torch.cat(predictions), positions, len(images), self.grid)
 
     @torch.no_grad()

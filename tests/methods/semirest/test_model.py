@@ -10,7 +10,7 @@ from adjobs.errors import DataError
 from adjobs.methods.semirest.resmixmatch import align_distribution, sharpen
 from tests.helpers.drawing import draw_folder
 from tests.helpers.randomness import generator
-from tests.helpers.tiny import drawn_data, tiny_method
+from tests.helpers.tiny import drawn_data, random_batch, tiny_method
 from tests.methods.semirest.stages import start_stages
 
 CPU = torch.device("cpu")
@@ -125,7 +125,7 @@ def test_fit_score_gives_normal_tokens_no_mean_and_unit_deviation(tmp_path):
     start_stages(method, data, 1)
     method.stages()[-1].fit_statistics(data)
     batch = next(data.normal(8))
-    scores = torch.stack(method._token_scores(batch.images, batch.indices), -1)
+    scores = torch.stack(method._token_scores(batch.images, batch.indices, as_logits=True), -1)
     scaled = ((scores - method.score_mean) / method.score_deviation).flatten(0, 2)
     torch.testing.assert_close(scaled.mean(0), torch.zeros(2), rtol=0, atol=1e-4)
     torch.testing.assert_close(scaled.std(0), torch.ones(2), rtol=1e-4, atol=0)
@@ -136,7 +136,7 @@ def test_predict_combined_adds_distance_and_logit_in_deviations(tmp_path):
     method = tiny_method("semirest", sigma=0)
     start_stages(method, data, 1)
     images = next(data.normal(2)).images
-    distances, logits = method._token_scores(images)
+    distances, logits = method._token_scores(images, as_logits=True)
     method.score_mean.copy_(torch.tensor([1.0, -2.0]))
     method.score_deviation.copy_(torch.tensor([2.0, 0.5]))
     expected = method._upsample(((distances - 1) / 2 + (logits + 2) / 0.5)[:, None], images)
@@ -145,6 +145,12 @@ def test_predict_combined_adds_distance_and_logit_in_deviations(tmp_path):
     torch.testing.assert_close(prediction.score, expected.flatten(1).amax(1))
 
 
-def test_predict_network_is_a_probability_and_fits_nothing():
-    method = tiny_method("semirest", score="network")
-    assert all(stage.fit_statistics is None for stage in method.stages())
+def test_predict_network_is_a_probability_and_its_state_is_the_same():
+    """A stage that trials share must not depend on what scores."""
+    network, combined = (tiny_method("semirest", score=score).eval() for score in ("network", "combined"))
+    maps = network.predict(random_batch().images).anomaly_map
+    assert maps.min() >= 0
+    assert maps.max() <= 1
+    assert torch.equal(network.score_mean, combined.score_mean)
+    assert torch.equal(network.score_deviation, combined.score_deviation)
+    assert combined.score_deviation.tolist() != [1, 1]
