@@ -6,17 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from adjobs.methods.cdo.differences import Differences, FeatureMaps, NormalPairs
+from adjobs.methods.cdo.differences import Differences, FeatureMaps, NormalPairs, neighbourhood_means
 from adjobs.nn.coreset import coreset
 from adjobs.nn.neighbours import nearest_neighbours
 
 MAX_CANDIDATES = 1 << 18  # differences of which each bank is selected; of more, as many are drawn at random
 MIN_BANK, MAX_BANK = 500, 1 << 14  # differences in a bank, whatever fraction that is: few images need more, many no longer do
 CALIBRATION = 1 << 12  # differences whose distances give the unit of each scale
-NEIGHBOURHOOD = 3  # side of the squares of positions that the second scale averages
 
 
 class DifferenceBank(Differences):
@@ -79,8 +77,8 @@ class DifferenceBank(Differences):
 
     def _vectors(self, differences: Tensor) -> Tensor:
         """Differences of both scales, ``(2, B · H · W, d)``."""
-        means = F.avg_pool2d(differences, NEIGHBOURHOOD, 1, NEIGHBOURHOOD // 2, count_include_pad=False)
-        return torch.stack([maps.permute(0, 2, 3, 1).flatten(0, 2) for maps in (differences, means)])
+        scales = (differences, neighbourhood_means(differences))
+        return torch.stack([maps.permute(0, 2, 3, 1).flatten(0, 2) for maps in scales])
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         stored = state_dict.get(prefix + "banks")

@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adjobs.methods.cdo.loss import at_least_float32
+from adjobs.nn.place_stats import draw_channels
 
 FeatureMaps = Sequence[Tensor]  # ``(B, C_l, H_l, W_l)`` of each level
+NEIGHBOURHOOD = 3  # side of the squares of positions over which the second scale averages
 
 
 class Reference(NamedTuple):
@@ -53,8 +55,7 @@ class Differences(nn.Module, ABC):
     def __init__(self, channels_by_level: Sequence[int], size: tuple[int, int], max_channels: int, seed: int) -> None:
         super().__init__()
         self.size = size
-        permutation = torch.randperm(sum(channels_by_level), generator=torch.Generator().manual_seed(seed))
-        self.register_buffer("channels", permutation[:max_channels].sort().values)
+        self.register_buffer("channels", draw_channels(sum(channels_by_level), max_channels, seed))
 
     @abstractmethod
     def fit(self, normal: NormalPairs, count: int) -> None:
@@ -84,3 +85,8 @@ class Differences(nn.Module, ABC):
         if maps.shape[-1] >= self.size[-1]:
             return F.adaptive_avg_pool2d(maps, self.size)
         return F.interpolate(maps, self.size, mode="bilinear", align_corners=False)
+
+
+def neighbourhood_means(differences: Tensor) -> Tensor:
+    """Differences ``(B, d, H, W)`` averaged over the 3 × 3 neighbourhood of each position, less at the border."""
+    return F.avg_pool2d(differences, NEIGHBOURHOOD, 1, NEIGHBOURHOOD // 2, count_include_pad=False)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
-from adjobs.methods.cdo.differences import Differences, FeatureMaps, NormalPairs
-from adjobs.nn.gaussian_stats import GaussianStats, Moments
+from adjobs.methods.cdo.differences import Differences, FeatureMaps, NormalPairs, neighbourhood_means
+from adjobs.nn.place_stats import PlaceStats
 
 
 class DifferenceStats(Differences):
     """Mahalanobis distance of the difference at a position from that on normal images: about 1 on these.
+
+    The larger of two scales counts: a position by itself, which outlines defects, and the mean of its 3 × 3 neighbourhood, which
+    finds faint ones. Both have the same unit.
 
     Args:
         channels_by_level: number of channels C_l of each level.
@@ -32,36 +36,19 @@ class DifferenceStats(Differences):
         seed: int,
     ) -> None:
         super().__init__(channels_by_level, size, max_channels, seed)
-        self.cell, self.shrinkage = cell_size(size, grid), shrinkage
-        self.stats = GaussianStats(len(self.channels), [length // self.cell for length in size])
+        self.single, self.neighbourhood = (PlaceStats(len(self.channels), size, grid, shrinkage) for _ in range(2))
 
     def fit(self, normal: NormalPairs, count: int) -> None:
         """Take means and covariances."""
-        moments = Moments()
+        single, neighbourhood = self.single.moments(), self.neighbourhood.moments()
         for reference, apprentice in normal:
-            moments.add(self._vectors(self.between(reference, apprentice)))
-        self.stats.fit(moments, self.shrinkage)
+            differences = self.between(reference, apprentice)
+            single.add(differences)
+            neighbourhood.add(neighbourhood_means(differences))
+        self.single.fit(single)
+        self.neighbourhood.fit(neighbourhood)
 
     def forward(self, expert: FeatureMaps, apprentice: FeatureMaps) -> Tensor:
-        """Mahalanobis distances divided by √d, ``(B, *size)``."""
-        vectors = self._vectors(self.between(self.reference(expert), apprentice))
-        distances: Tensor = (self.stats(vectors) / vectors.shape[-1]).sqrt()
-        rows, columns, cell = *distances.shape[1:], self.cell
-        by_position = distances.view(-1, cell, cell, rows, columns).permute(0, 3, 1, 4, 2)
-        return by_position.reshape(-1, rows * cell, columns * cell)
-
-    def _vectors(self, differences: Tensor) -> Tensor:
-        """Differences ``(B · cell², rows, columns, d)``: the positions of a cell are samples."""
-        batch, dims, height, width = differences.shape
-        cell = self.cell
-        cells = differences.view(batch, dims, height // cell, cell, width // cell, cell).permute(0, 3, 5, 2, 4, 1)
-        return cells.reshape(-1, height // cell, width // cell, dims)
-
-
-def cell_size(size: Sequence[int], grid: int) -> int:
-    """Side of the smallest square cells that tile a map of this size with at most ``grid`` cells per side.
-
-    >>> cell_size((32, 32), 16), cell_size((28, 28), 16)
-    (2, 2)
-    """
-    return next(side for side in range(1, max(size) + 1) if all(n % side == 0 and n // side <= grid for n in size))
+        """Mahalanobis distances divided by √d, the larger of both scales, ``(B, *size)``."""
+        differences = self.between(self.reference(expert), apprentice)
+        return torch.maximum(self.single(differences), self.neighbourhood(neighbourhood_means(differences)))

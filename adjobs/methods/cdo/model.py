@@ -17,13 +17,14 @@ from adjobs.errors import JobError
 from adjobs.methods.cdo.config import Config
 from adjobs.methods.cdo.difference_bank import DifferenceBank
 from adjobs.methods.cdo.differences import Differences, Reference
-from adjobs.methods.cdo.gaussian_stats import DifferenceStats, cell_size
+from adjobs.methods.cdo.gaussian_stats import DifferenceStats
 from adjobs.methods.cdo.loss import cdo_loss, discrepancies
 from adjobs.methods.contract import BatchComposition, Stage, TrainingImages
 from adjobs.methods.method import Method
 from adjobs.nn.blur import gaussian_blur
 from adjobs.nn.distributed import global_sum
 from adjobs.nn.folding import folded
+from adjobs.nn.place_stats import cell_size
 from adjobs.synthesis.rectangles import add_noise_rectangles
 from adjobs.types import Batch, Prediction, Simulated, StepLoss
 
@@ -217,7 +218,7 @@ def _build_differences(expert: Backbone, config: Config, image_size: int, seed: 
         return DifferenceBank(channels_by_level, size, config.max_channels, config.coreset_ratio, seed)
     positions = prod(size) // cell_size(size, config.grid) ** 2
     channels = min(config.max_channels, sum(channels_by_level))
-    gib = 4 * positions * channels**2 / 2**30
+    gib = 2 * 4 * positions * channels**2 / 2**30  # of two scales
     if gib > MAX_GIB:
         raise JobError(
             f"params.distance: mahalanobis would take {gib:.1f} GiB for {positions} positions with {channels} channels; allowed: "

@@ -22,6 +22,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "align": 0.0,
         "distance": "euclidean",
         "prototype_init": "random",
+        "score": "rlz",
         "optimizer": "sgd",
         "weight_decay": 5e-4,
         "epochs": 50,
@@ -76,17 +77,20 @@ class Config(MethodConfig):
         "zeros", description="initial prototypes (Sec. 3.3: random); without effect on the default scores"
     )
     distance: Literal["euclidean", "mahalanobis"] = Field(
-        "mahalanobis", description="distance of latent vectors: euclidean (eq. 10), or mahalanobis to normal training images"
+        "mahalanobis",
+        description="distances of latent vectors, and of the residual x − x̂ at each position of the map: euclidean (eqs. 10, 4), or "
+        "mahalanobis to normal training images",
     )
     shrinkage: float = Field(
         1e-3,
         gt=0,
         le=1,
-        description="mahalanobis: fraction of the mean variance that is added to the variance of every direction",
+        description="mahalanobis: fraction of the mean variance that is added to the variance of every direction of latent vectors",
     )
     score: Score = Field(
-        "rlz",
-        description="image score: z to ẑ (rlz, Table 6), x to x̂ (rlx), z or ẑ to its prototype (pl1, pl2), maximum of the map",
+        "peak",
+        description="image score: maximum of the map (peak), z to ẑ (rlz, Table 6), x to x̂ (rlx), z or ẑ to its prototype (pl1, "
+        "pl2)",
     )
     sigma: float = Field(
         4.0, ge=0, le=32, description="Gaussian smoothing of the anomaly map, in pixels at 256 px; scales with the image"

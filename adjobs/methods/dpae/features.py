@@ -20,6 +20,7 @@ from adjobs.nn.image_rows import ImageRows
 
 log = logging.getLogger(__name__)
 
+FEATURE_STRIDE = 8  # pixels between neighbouring positions of the features
 STRIDE = 32  # of the last maps before the latent vector: five halvings of the image, or two of features of stride 8
 STATS_BATCH = 16  # images per batch without gradients
 MIN_DEVIATION = 0.05  # relative to the median channel; channels below are not scaled by their own deviation

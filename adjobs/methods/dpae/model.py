@@ -14,14 +14,19 @@ from torch.optim import SGD, Adam, Optimizer
 from adjobs.backbones import create_backbone
 from adjobs.methods.contract import BatchComposition, Stage, TrainingImages
 from adjobs.methods.dpae.config import Config
-from adjobs.methods.dpae.features import STATS_BATCH, STRIDE, Features
+from adjobs.methods.dpae.features import FEATURE_STRIDE, STATS_BATCH, STRIDE, Features
 from adjobs.methods.dpae.loss import move_prototype, squared_distance
 from adjobs.methods.method import Method
 from adjobs.nn.blur import gaussian_blur
 from adjobs.nn.distributed import global_mean
 from adjobs.nn.flips import draw_flips, flip
 from adjobs.nn.gaussian_stats import GaussianStats, Moments
+from adjobs.nn.place_stats import PlaceStats, draw_channels
 from adjobs.types import Batch, Prediction, StepLoss
+
+GRID = 16  # most Gaussians of residuals per side of the map
+MAX_CHANNELS = 200  # of residuals; more are subsampled, so that Gaussians take 41 MB at most
+RESIDUAL_SHRINKAGE = 0.01  # CDO's and PaDiM's
 
 
 class _Forward(NamedTuple):
@@ -40,12 +45,14 @@ class DPAE(Method):
         config: the parameters.
         features: the features to reconstruct; None for pixels.
         image_size: height and width of the images, in pixels.
+        seed: of the subsampling of channels.
     """
 
     prototype_1: Tensor
     prototype_2: Tensor
+    channels: Tensor
 
-    def __init__(self, config: Config, features: Features | None, image_size: int) -> None:
+    def __init__(self, config: Config, features: Features | None, image_size: int, seed: int) -> None:
         super().__init__()
         self.config = config
         self.features = features
@@ -57,6 +64,11 @@ class DPAE(Method):
         self.register_buffer("prototype_2", init(config.latent))
         names = ("z", "z_hat", "difference") if config.distance == "mahalanobis" else ()
         self.latent_stats = nn.ModuleDict({name: GaussianStats(config.latent) for name in names})
+        self.residual_stats: PlaceStats | None = None
+        if config.distance == "mahalanobis":
+            self.register_buffer("channels", draw_channels(channels[0], MAX_CHANNELS, seed))
+            length = image_size if features is None else image_size // FEATURE_STRIDE
+            self.residual_stats = PlaceStats(len(self.channels), (length, length), GRID, RESIDUAL_SHRINKAGE)
 
     def forward(self, batch: Batch) -> StepLoss:
         """Loss of one step: eq. (9) and the alignment that Sec. 3.3 names, as a mean over the global batch."""
@@ -101,12 +113,20 @@ class DPAE(Method):
         """All scores, in float32, because the latent vectors of an image and its reconstruction are nearly equal."""
         with torch.autocast(images.device.type, enabled=False):
             forward = self._reconstruct(self._input(images.float()))
-            error = (forward.x - forward.x_hat).square().mean(1, keepdim=True)
-            if error.shape[-2:] != images.shape[-2:]:
-                error = F.interpolate(error, images.shape[-2:], mode="bilinear", align_corners=False)
-            smooth = gaussian_blur(error, self.config.sigma * min(images.shape[-2:]) / 256)
+            maps = self._residual_distances(forward)[:, None]
+            if maps.shape[-2:] != images.shape[-2:]:
+                maps = F.interpolate(maps, images.shape[-2:], mode="bilinear", align_corners=False)
+            smooth = gaussian_blur(maps, self.config.sigma * min(images.shape[-2:]) / 256)
             scores = self._scores(forward) | {"peak": smooth.amax((1, 2, 3))}
         return Prediction(scores[self.config.score], smooth, scores)
+
+    def _residual_distances(self, forward: _Forward) -> Tensor:
+        """How unusual the residual x − x̂ is at each position, ``(B, H, W)``: Mahalanobis distance, or mean squared error."""
+        residual = forward.x - forward.x_hat
+        if self.residual_stats is None:
+            return residual.square().mean(1)
+        distances: Tensor = self.residual_stats(residual[:, self.channels])
+        return distances
 
     def _scores(self, forward: _Forward) -> dict[str, Tensor]:
         """RLZ (eq. 10), RLX (eq. 4, as a mean over the values), PL1 and PL2 (Table 6), each ``(B,)`` and ≥ 0."""
@@ -149,17 +169,21 @@ class DPAE(Method):
 
     @torch.no_grad()
     def _fit_stats(self, data: TrainingImages) -> None:
-        """Fit Gaussians to z, ẑ and z − ẑ of the normal training images, not flipped, as in prediction."""
+        """Fit Gaussians to z, ẑ, z − ẑ and the residuals of the normal training images, not flipped, as in prediction."""
+        assert self.residual_stats is not None
         was_training = self.training
         self.eval()
         moments = {name: Moments() for name in self.latent_stats}
+        residuals = self.residual_stats.moments()
         for batch in data.normal(STATS_BATCH):
-            _, _, z, z_hat = self._reconstruct(self._training_input(batch, None))
+            x, x_hat, z, z_hat = self._reconstruct(self._training_input(batch, None))
+            residuals.add((x - x_hat)[:, self.channels])
             for name, vectors in {"z": z, "z_hat": z_hat, "difference": z - z_hat}.items():
                 moments[name].add(vectors)
         for name, stats in self.latent_stats.items():
             assert isinstance(stats, GaussianStats)
             stats.fit(moments[name], self.config.shrinkage)
+        self.residual_stats.fit(residuals)
         self.train(was_training)
 
 
@@ -220,4 +244,4 @@ def build(config: Config, *, image_size: int, seed: int) -> DPAE:
         features = Features(backbone, views=2 if config.flip else 1, max_bytes=config.feature_cache_gib * 2**30)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return DPAE(config, features, image_size)
+        return DPAE(config, features, image_size, seed)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from adjobs.methods import dpae
-from adjobs.methods.dpae.model import DPAE, build
+from adjobs.methods.dpae.model import DPAE, _Forward, build
 from adjobs.nn.blur import gaussian_blur
 from tests.helpers.tiny import SIDE, random_batch
 from tests.methods.dpae.training import PAPER, small_dpae, train
@@ -86,10 +86,41 @@ def test_predict_paper_scores_are_squared_distances():
     torch.testing.assert_close(scores["pl2"], (z_hat - method.prototype_2).square().sum(1))
 
 
-def test_predict_map_is_the_reconstruction_error():
-    prediction = small_dpae(sigma=0.0, reconstruct="pixels").eval().predict(random_batch().images)
+def test_predict_euclidean_map_is_the_reconstruction_error():
+    method = small_dpae(sigma=0.0, reconstruct="pixels", distance="euclidean").eval()
+    prediction = method.predict(random_batch().images)
     torch.testing.assert_close(prediction.anomaly_map.mean((1, 2, 3)), prediction.extra_scores["rlx"])
     assert torch.equal(prediction.anomaly_map.amax((1, 2, 3)), prediction.extra_scores["peak"])
+
+
+@pytest.mark.parametrize("reconstruct", ["pixels", "features"])
+def test_training_fits_the_mahalanobis_map(data, normal_images, reconstruct):
+    method = small_dpae(sigma=0.0, reconstruct=reconstruct)
+    train(method, data, 5)
+    normal, upside_down = (method.eval().predict(images).anomaly_map.mean() for images in (normal_images, normal_images.flip(2)))
+    assert normal < 0.9 * upside_down
+
+
+def test_mahalanobis_map_counts_residuals_in_deviations_at_their_place():
+    """What is reconstructed badly on normal images, too, such as a border, does not stand out."""
+    method, generator = small_dpae(sigma=0.0, reconstruct="pixels").eval(), torch.Generator().manual_seed(0)
+    assert method.residual_stats is not None
+    spread = torch.ones(SIDE, SIDE)
+    spread[:, SIDE // 2 :] = 5
+    moments = method.residual_stats.moments()
+    moments.add(spread * torch.randn(200, 3, SIDE, SIDE, generator=generator))
+    method.residual_stats.fit(moments)
+    x, z = 4 * torch.ones(1, 3, SIDE, SIDE), torch.zeros(1, 16)
+    left, right = method._residual_distances(_Forward(x, torch.zeros_like(x), z, z)).chunk(2, dim=2)
+    assert float(left.mean()) == pytest.approx(4, rel=0.1)
+    assert float(right.mean()) == pytest.approx(4 / 5, rel=0.1)
+
+
+def test_mahalanobis_map_draws_channels_of_wide_features():
+    method = small_dpae()  # 128 + 256 channels
+    assert method.residual_stats is not None
+    assert len(method.channels) == 200
+    assert "channels" not in dict(small_dpae(distance="euclidean").named_buffers())
 
 
 def test_prototype_losses_have_no_gradient_before_a_final_batch_norm():
@@ -122,7 +153,8 @@ def test_default_learns_and_its_scores_do_not_collapse(data, normal_images):
     last = train(method, data, 60)
     assert last["rec"] < 0.9 * first["rec"]
     assert last["align"] < 0.3 * first["align"]
-    assert collapsed_scores(method, normal_images) == []
+    # New images, since few training images are equally far from the mean of their residuals in many dimensions.
+    assert collapsed_scores(method, normal_images.flip(2)) == []
 
 
 @pytest.mark.slow

@@ -1,0 +1,75 @@
+"""Mahalanobis distance of vectors at the places of a map from those of normal images at the same place, as in PaDiM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+
+from adjobs.nn.gaussian_stats import GaussianStats, Moments
+
+
+class PlaceMoments:
+    """Mean and covariance at each cell of maps that come in batches."""
+
+    def __init__(self, cell: int) -> None:
+        self.cell, self.by_cell = cell, Moments()
+
+    def add(self, maps: Tensor) -> None:
+        """Add maps ``(B, d, H, W)``."""
+        self.by_cell.add(_cell_vectors(maps, self.cell))
+
+
+class PlaceStats(nn.Module):
+    """A Gaussian for every place of a map, and distances from them, which hardly depend on the number of channels.
+
+    Args:
+        channels: d, number of channels of the maps.
+        size: their height and width.
+        grid: maximum number of Gaussians per side; on larger maps, square cells of positions share one.
+        shrinkage: fraction of the mean variance that is added to the variance of every direction.
+    """
+
+    def __init__(self, channels: int, size: tuple[int, int], grid: int, shrinkage: float) -> None:
+        super().__init__()
+        self.cell, self.shrinkage = cell_size(size, grid), shrinkage
+        self.stats = GaussianStats(channels, [length // self.cell for length in size])
+
+    def moments(self) -> PlaceMoments:
+        """Moments to which maps of normal images are added before `fit`."""
+        return PlaceMoments(self.cell)
+
+    def fit(self, moments: PlaceMoments) -> None:
+        """Take means and covariances."""
+        self.stats.fit(moments.by_cell, self.shrinkage)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Mahalanobis distances divided by √d, ``(B, H, W)``, of maps ``(B, d, H, W)``: about 1 on normal images."""
+        vectors = _cell_vectors(maps, self.cell)
+        distances: Tensor = (self.stats(vectors) / vectors.shape[-1]).sqrt()
+        rows, columns, cell = *distances.shape[1:], self.cell
+        by_position = distances.view(-1, cell, cell, rows, columns).permute(0, 3, 1, 4, 2)
+        return by_position.reshape(-1, rows * cell, columns * cell)
+
+
+def draw_channels(channels: int, max_channels: int, seed: int) -> Tensor:
+    """Sorted indices of the channels that are used: all, or ``max_channels`` drawn at random, as in PaDiM."""
+    permutation = torch.randperm(channels, generator=Generator().manual_seed(seed))
+    return permutation[:max_channels].sort().values
+
+
+def cell_size(size: Sequence[int], grid: int) -> int:
+    """Side of the smallest square cells that tile a map of this size with at most ``grid`` cells per side.
+
+    >>> cell_size((32, 32), 16), cell_size((28, 28), 16)
+    (2, 2)
+    """
+    return next(side for side in range(1, max(size) + 1) if all(n % side == 0 and n // side <= grid for n in size))
+
+
+def _cell_vectors(maps: Tensor, cell: int) -> Tensor:
+    """Vectors ``(B · cell², rows, columns, d)`` of maps ``(B, d, H, W)``: the positions of a cell are samples."""
+    batch, dims, height, width = maps.shape
+    cells = maps.view(batch, dims, height // cell, cell, width // cell, cell).permute(0, 3, 5, 2, 4, 1)
+    return cells.reshape(-1, height // cell, width // cell, dims)
