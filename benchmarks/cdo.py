@@ -4,8 +4,8 @@
 
 Only the validation split is evaluated, since this table is there to choose by. The variants differ in whether the expert's
 features keep their length, whether all levels share one Gaussian, whether the apprentice is used at all, in the number of
-Gaussians and channels, and in whether a position is compared with its own Gaussian or with the nearest normal difference of any
-position. ``posed.py`` makes data on which these two differ.
+Gaussians and channels, in the scales, and in whether a position is compared with its own Gaussian or with the nearest normal
+difference of any position. ``posed.py`` makes data on which these two differ.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +26,7 @@ from adjobs.data.batches import TrainingData
 from adjobs.evaluation.result import compute_pixel_metrics
 from adjobs.methods.cdo.config import Config
 from adjobs.methods.cdo.difference_bank import DifferenceBank
-from adjobs.methods.cdo.differences import Differences
+from adjobs.methods.cdo.differences import Differences, neighbourhood_means
 from adjobs.methods.cdo.gaussian_stats import DifferenceStats
 from adjobs.methods.cdo.model import CDO
 from adjobs.methods.contract import TrainingImages
@@ -48,6 +48,7 @@ class Variant(NamedTuple):
         grid: maximum number of Gaussians per side of the map.
         max_channels: of all levels; more are subsampled at random.
         nearest: distance to the nearest normal difference of any position, instead of Gaussians.
+        scale: of Gaussians, the only one that counts, instead of both.
     """
 
     unit_length: bool = False
@@ -56,6 +57,7 @@ class Variant(NamedTuple):
     grid: int = 16
     max_channels: int = 200
     nearest: bool = False
+    scale: Literal["single", "neighbourhood"] | None = None
 
 
 VARIANTS: dict[str, Variant | None] = {
@@ -64,6 +66,8 @@ VARIANTS: dict[str, Variant | None] = {
     "each level in its own units, in the expert's length": Variant(by_level=True),
     "all levels together, unit length": Variant(unit_length=True),
     "together, in the expert's length: mahalanobis": Variant(),
+    "mahalanobis of a position by itself": Variant(scale="single"),
+    "mahalanobis of the mean of 3 × 3 positions": Variant(scale="neighbourhood"),
     "mahalanobis on the expert's features, without an apprentice": Variant(expert_only=True),
     "mahalanobis, squares of 2 × 2 positions share a Gaussian": Variant(grid=8),
     "mahalanobis, all positions share a Gaussian": Variant(grid=1),
@@ -121,10 +125,22 @@ class Rescored(nn.Module):
     def predict(self, images: Tensor) -> Prediction:
         """Predict as CDO does; distances of several Gaussians are added."""
         size = images.shape[-2:]
-        distances = [stats(*pair)[:, None] for stats, pair in zip(self.stats, self._grouped_features(images), strict=True)]
+        distances = [self._distances(*pair)[:, None] for pair in zip(self.stats, self._grouped_features(images), strict=True)]
         maps = torch.stack([F.interpolate(d, size, mode="bilinear", align_corners=False) for d in distances]).sum(0)
         smooth = gaussian_blur(maps, self.method.config.sigma * min(size) / 256)
         return Prediction(smooth.flatten(1).amax(1), smooth)
+
+    def _distances(self, stats: nn.Module, pair: tuple[list[Tensor], list[Tensor]]) -> Tensor:
+        """Distances ``(B, H, W)`` from one group's Gaussians or bank."""
+        if self.variant.scale is None:
+            both: Tensor = stats(*pair)
+            return both
+        assert isinstance(stats, DifferenceStats)
+        expert, apprentice = pair
+        differences = stats.between(stats.reference(expert), apprentice)
+        means = neighbourhood_means(differences)
+        one: Tensor = stats.single(differences) if self.variant.scale == "single" else stats.neighbourhood(means)
+        return one
 
 
 def train(job: JobConfig, data: BenchmarkData) -> dict[str, Any]:

@@ -78,14 +78,14 @@ class Config(MethodConfig):
     )
     distance: Literal["euclidean", "mahalanobis"] = Field(
         "mahalanobis",
-        description="distances of latent vectors, and of the residual x − x̂ at each position of the map: euclidean (eqs. 10, 4), or "
-        "mahalanobis to normal training images",
+        description="distances of latent vectors, and of the residual x − x̂ at each position of the map: euclidean (eqs. 10, 4), "
+        "or mahalanobis to normal training images",
     )
     shrinkage: float = Field(
         1e-3,
         gt=0,
         le=1,
-        description="mahalanobis: fraction of the mean variance that is added to the variance of every direction of latent vectors",
+        description="mahalanobis, latent vectors: fraction of the mean variance that is added to the variance of every direction",
     )
     score: Score = Field(
         "peak",
