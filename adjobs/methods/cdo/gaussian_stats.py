@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from adjobs.methods.cdo.differences import Differences, FeatureMaps, NormalPairs, neighbourhood_means
@@ -14,8 +13,8 @@ from adjobs.nn.place_stats import PlaceStats
 class DifferenceStats(Differences):
     """Mahalanobis distance of the difference at a position from that on normal images: about 1 on these.
 
-    The larger of two scales counts: a position by itself, which outlines defects, and the mean of its 3 × 3 neighbourhood, which
-    finds faint ones. Both have the same unit.
+    It is the mean of two scales, in the same unit: a position by itself, which outlines defects, and the mean of its 3 × 3
+    neighbourhood, which finds faint ones.
 
     Args:
         channels_by_level: number of channels C_l of each level.
@@ -49,6 +48,7 @@ class DifferenceStats(Differences):
         self.neighbourhood.fit(neighbourhood)
 
     def forward(self, expert: FeatureMaps, apprentice: FeatureMaps) -> Tensor:
-        """Mahalanobis distances divided by √d, the larger of both scales, ``(B, *size)``."""
+        """Mahalanobis distances divided by √d, the mean of both scales, ``(B, *size)``."""
         differences = self.between(self.reference(expert), apprentice)
-        return torch.maximum(self.single(differences), self.neighbourhood(neighbourhood_means(differences)))
+        distances: Tensor = (self.single(differences) + self.neighbourhood(neighbourhood_means(differences))) / 2
+        return distances

@@ -9,13 +9,12 @@ from adjobs.methods.cdo.gaussian_stats import DifferenceStats
 from adjobs.methods.cdo.loss import differences
 
 
-def test_forward_joins_the_levels_and_takes_the_larger_of_two_scales():
+def test_forward_joins_the_levels_and_averages_two_scales():
     stats = DifferenceStats([2, 3], (4, 4), grid=2, max_channels=9, shrinkage=0.01, seed=0)
     generator = torch.Generator().manual_seed(0)
     expert, apprentice = (
         [torch.randn(1, 2, 8, 8, generator=generator), torch.randn(1, 3, 2, 2, generator=generator)] for _ in range(2)
     )
-    expert[0][:, :, 2:4, 2:4] *= 9  # the neighbours of this position differ more by their means than by themselves
     distances = stats(expert, apprentice)[0]  # Euclidean, because nothing is fitted
     lengths = [maps.norm(dim=1, keepdim=True) for maps in expert]
     fine, coarse = (length * d for length, d in zip(lengths, differences(expert, apprentice), strict=True))
@@ -29,8 +28,7 @@ def test_forward_joins_the_levels_and_takes_the_larger_of_two_scales():
         1,
     ).view(5, 4, 4)
     single, neighbourhood = (maps.square().mean(0).sqrt() for maps in (joint[0], means))
-    assert 0 < (neighbourhood > single).sum() < 16
-    torch.testing.assert_close(distances, torch.maximum(single, neighbourhood))
+    torch.testing.assert_close(distances, (single + neighbourhood) / 2)
 
 
 def test_scales_are_fitted_to_their_own_normal_differences():
@@ -45,7 +43,7 @@ def test_scales_are_fitted_to_their_own_normal_differences():
     faint = [expert[0] + torch.tensor([1.0, -1, 1, -1]).view(1, 4, 1, 1)]
     normal, changed = stats(expert, apprentice)[32:], stats(faint, apprentice)[32:]
     alone = stats.single(stats.between(stats.reference(faint), apprentice))[32:]
-    assert changed.median() > 1.4 * normal.median()
+    assert changed.median() > 1.3 * normal.median()
     assert changed.median() > 1.2 * alone.median()
 
 
