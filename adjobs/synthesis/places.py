@@ -28,7 +28,8 @@ FOLDS = 3  # each image is held out once
 BANK = 2000  # descriptions of any place that are searched, drawn at random
 SHRINKAGE = 0.01
 RECTANGLES = 2  # at most, in an image
-OPACITIES = (0.3, 0.6)  # of simulated defects: what covers everything is seen by either comparison
+OPACITIES = (0.3, 0.6)  # of simulated defects: what covers everything is seen by either comparison …
+MISPLACED = 1.0  # … except what is normal elsewhere, such as background where a part is missing
 
 Compare = Callable[[Tensor], Tensor]  # descriptions ``(N, h, w, d)`` to distances ``(N, h, w)``
 
@@ -68,10 +69,10 @@ def _simulate(images: Tensor, generator: Generator) -> Iterator[tuple[Tensor, Te
     elsewhere = images[torch.randperm(len(images), generator=generator)]
     elsewhere = elsewhere.roll((SIDE // 3, SIDE // 4), (2, 3)).flip(3)  # another place, mirrored
     noise = torch.rand((len(images), 1, SIDE, SIDE), generator=generator).expand_as(images)
-    for source in (noise, elsewhere, 0.3 * images, 0.7 + 0.3 * images):
-        for opacity in OPACITIES:
-            masks = noise_rectangle_masks(images, generator, max_count=RECTANGLES)
-            yield torch.where(masks, torch.lerp(images, source, opacity), images), masks
+    kinds = [(source, opacity) for source in (noise, elsewhere, 0.3 * images, 0.7 + 0.3 * images) for opacity in OPACITIES]
+    for source, opacity in [*kinds, (elsewhere, MISPLACED)]:
+        masks = noise_rectangle_masks(images, generator, max_count=RECTANGLES)
+        yield torch.where(masks, torch.lerp(images, source, opacity), images), masks
 
 
 def _describe_grey(images: Tensor) -> Tensor:
