@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from adjobs.data.places import Places
-from adjobs.synthesis.places import SIDE, compare_places
+from adjobs.synthesis.places import SIDE, _simulate, compare_places
 from tests.helpers.randomness import generator
 
 
@@ -41,6 +41,16 @@ def test_compare_places_parts_in_any_pose():
 def test_compare_places_a_texture_that_is_the_same_everywhere():
     noise = torch.rand(30, 1, SIDE, SIDE, generator=generator()).expand(-1, 3, -1, -1)
     assert not compare_places(noise, generator()).keep_place
+
+
+def test_simulate_also_puts_a_normal_piece_in_the_wrong_place():
+    """As where a part is missing: its pixels are all normal, so only what is normal at its place tells."""
+    ramp = torch.linspace(0, 1, SIDE).expand(6, 3, SIDE, SIDE)  # the column gives the level
+    *_, (misplaced, masks) = _simulate(ramp, generator())
+    assert 0 < masks.float().mean() < 0.5
+    assert torch.isin(misplaced, ramp).all()
+    assert (misplaced != ramp)[masks.expand_as(ramp)].float().mean() > 0.9
+    assert torch.equal(misplaced[~masks.expand_as(ramp)], ramp[~masks.expand_as(ramp)])
 
 
 def test_compare_places_repeats_itself_and_keeps_the_global_generator():
