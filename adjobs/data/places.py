@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 MARGIN = 1.1
 """Factor by which neighbours must be ahead before places are compared with any place.
 
-Neighbours have 0.57 to 0.83 of the average precision of places on 90 images of magnetic tiles or solar cells, 1.36 to 1.85 on the
-same images in any pose, and with 40 images 0.61 to 1.00 and 1.14 to 2.22 (benchmarks/places.py).
+Neighbours have 0.57 to 0.73 of the average precision of places on 90 images of magnetic tiles or solar cells, 1.34 to 1.79 on the
+same images in any pose, and with 40 images 0.59 to 0.88 and 1.40 to 2.15 (benchmarks/places.py).
 """
 
 MIN_IMAGES, MAX_IMAGES = 20, 90
-"""Normal images that are compared. Of twenty, three draws in ten of workpieces that lie alike speak for any place; more than 90
-do not change the answer and take as much longer."""
+"""Normal images that are compared. Of twenty, two draws in ten of workpieces that lie alike speak for any place, and two in ten of
+those in any pose for the same; more than 90 do not change the answer and take as much longer."""
 
 
 class Places(NamedTuple):
