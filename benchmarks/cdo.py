@@ -26,7 +26,7 @@ from adjobs.data.batches import TrainingData
 from adjobs.evaluation.result import compute_pixel_metrics
 from adjobs.methods.cdo.config import Config
 from adjobs.methods.cdo.difference_bank import DifferenceBank
-from adjobs.methods.cdo.differences import Differences, neighbourhood_means
+from adjobs.methods.cdo.differences import Differences, FeatureMaps, Reference, neighbourhood_means
 from adjobs.methods.cdo.gaussian_stats import DifferenceStats
 from adjobs.methods.cdo.model import CDO
 from adjobs.methods.contract import TrainingImages
@@ -48,7 +48,7 @@ class Variant(NamedTuple):
         grid: maximum number of Gaussians per side of the map.
         max_channels: of all levels; more are subsampled at random.
         nearest: distance to the nearest normal difference of any position, instead of Gaussians.
-        scale: of Gaussians, the only one that counts, instead of both.
+        scales: of Gaussians, whose distances are added: of a position by itself, or of the mean of 3 × 3 positions.
     """
 
     unit_length: bool = False
@@ -57,7 +57,7 @@ class Variant(NamedTuple):
     grid: int = 16
     max_channels: int = 200
     nearest: bool = False
-    scale: Literal["single", "neighbourhood"] | None = None
+    scales: tuple[Literal["position", "neighbourhood"], ...] = ("position",)
 
 
 VARIANTS: dict[str, Variant | None] = {
@@ -66,8 +66,8 @@ VARIANTS: dict[str, Variant | None] = {
     "each level in its own units, in the expert's length": Variant(by_level=True),
     "all levels together, unit length": Variant(unit_length=True),
     "together, in the expert's length: mahalanobis": Variant(),
-    "mahalanobis of a position by itself": Variant(scale="single"),
-    "mahalanobis of the mean of 3 × 3 positions": Variant(scale="neighbourhood"),
+    "mahalanobis of the mean of 3 × 3 positions": Variant(scales=("neighbourhood",)),
+    "mahalanobis, added to that of the mean of 3 × 3 positions": Variant(scales=("position", "neighbourhood")),
     "mahalanobis on the expert's features, without an apprentice": Variant(expert_only=True),
     "mahalanobis, squares of 2 × 2 positions share a Gaussian": Variant(grid=8),
     "mahalanobis, all positions share a Gaussian": Variant(grid=1),
@@ -77,6 +77,14 @@ VARIANTS: dict[str, Variant | None] = {
 }
 METRICS = ("image_auroc", "pixel_ap", "au_pro")
 HEAD = "| data | what scores | runs | val: image AUROC | pixel AP | AU-PRO |"
+
+
+class NeighbourhoodStats(DifferenceStats):
+    """The same of the mean difference of 3 × 3 positions."""
+
+    def between(self, reference: Reference, apprentice: FeatureMaps) -> Tensor:
+        """Mean differences ``(B, d, *size)``."""
+        return neighbourhood_means(super().between(reference, apprentice))
 
 
 class Rescored(nn.Module):
@@ -97,7 +105,9 @@ class Rescored(nn.Module):
                 self.stats.append(bank)
             else:
                 shape = (channels, (height, width), variant.grid, variant.max_channels)
-                self.stats.append(DifferenceStats(*shape, config.shrinkage, seed=0))
+                for scale in variant.scales:
+                    kind = DifferenceStats if scale == "position" else NeighbourhoodStats
+                    self.stats.append(kind(*shape, config.shrinkage, seed=0))
 
     @torch.no_grad()
     def _features(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -112,7 +122,9 @@ class Rescored(nn.Module):
     def _grouped_features(self, images: Tensor) -> list[tuple[list[Tensor], list[Tensor]]]:
         """The feature maps of each Gaussian."""
         expert, apprentice = self._features(images)
-        return [([e], [a]) for e, a in zip(expert, apprentice, strict=True)] if self.variant.by_level else [(expert, apprentice)]
+        if self.variant.by_level:
+            return [([e], [a]) for e, a in zip(expert, apprentice, strict=True)]
+        return [(expert, apprentice)] * len(self.stats)
 
     def fit(self, data: TrainingImages) -> None:
         """Learn the differences on normal training images."""
@@ -125,22 +137,10 @@ class Rescored(nn.Module):
     def predict(self, images: Tensor) -> Prediction:
         """Predict as CDO does; distances of several Gaussians are added."""
         size = images.shape[-2:]
-        distances = [self._distances(*pair)[:, None] for pair in zip(self.stats, self._grouped_features(images), strict=True)]
+        distances = [stats(*pair)[:, None] for stats, pair in zip(self.stats, self._grouped_features(images), strict=True)]
         maps = torch.stack([F.interpolate(d, size, mode="bilinear", align_corners=False) for d in distances]).sum(0)
         smooth = gaussian_blur(maps, self.method.config.sigma * min(size) / 256)
         return Prediction(smooth.flatten(1).amax(1), smooth)
-
-    def _distances(self, stats: nn.Module, pair: tuple[list[Tensor], list[Tensor]]) -> Tensor:
-        """Distances ``(B, H, W)`` from one group's Gaussians or bank."""
-        if self.variant.scale is None:
-            both: Tensor = stats(*pair)
-            return both
-        assert isinstance(stats, DifferenceStats)
-        expert, apprentice = pair
-        differences = stats.between(stats.reference(expert), apprentice)
-        means = neighbourhood_means(differences)
-        one: Tensor = stats.single(differences) if self.variant.scale == "single" else stats.neighbourhood(means)
-        return one
 
 
 def train(job: JobConfig, data: BenchmarkData, variants: Sequence[str]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ same images in any pose, and with 40 images 0.59 to 0.88 and 1.40 to 2.15 (bench
 """
 
 MIN_IMAGES, MAX_IMAGES = 20, 90
-"""Normal images that are compared. Of twenty, two draws in ten of workpieces that lie alike speak for any place, and two in ten of
-those in any pose for the same; more than 90 do not change the answer and take as much longer."""
+"""Normal images that are compared. With twenty, two draws in ten of workpieces that lie alike speak for any place, and two in ten
+of those in any pose for the same; more than 90 do not change the answer and take as much longer."""
 
 
 class Places(NamedTuple):

@@ -6,15 +6,12 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from adjobs.methods.cdo.differences import Differences, FeatureMaps, NormalPairs, neighbourhood_means
+from adjobs.methods.cdo.differences import Differences, FeatureMaps, NormalPairs
 from adjobs.nn.place_stats import PlaceStats
 
 
 class DifferenceStats(Differences):
     """Mahalanobis distance of the difference at a position from that on normal images: about 1 on these.
-
-    It is the mean of two scales, in the same unit: a position by itself, which outlines defects, and the mean of its 3 × 3
-    neighbourhood, which finds faint ones.
 
     Args:
         channels_by_level: number of channels C_l of each level.
@@ -35,20 +32,16 @@ class DifferenceStats(Differences):
         seed: int,
     ) -> None:
         super().__init__(channels_by_level, size, max_channels, seed)
-        self.single, self.neighbourhood = (PlaceStats(len(self.channels), size, grid, shrinkage) for _ in range(2))
+        self.stats = PlaceStats(len(self.channels), size, grid, shrinkage)
 
     def fit(self, normal: NormalPairs, count: int) -> None:
         """Take means and covariances."""
-        single, neighbourhood = self.single.moments(), self.neighbourhood.moments()
+        moments = self.stats.moments()
         for reference, apprentice in normal:
-            differences = self.between(reference, apprentice)
-            single.add(differences)
-            neighbourhood.add(neighbourhood_means(differences))
-        self.single.fit(single)
-        self.neighbourhood.fit(neighbourhood)
+            moments.add(self.between(reference, apprentice))
+        self.stats.fit(moments)
 
     def forward(self, expert: FeatureMaps, apprentice: FeatureMaps) -> Tensor:
-        """Mahalanobis distances divided by √d, the mean of both scales, ``(B, *size)``."""
-        differences = self.between(self.reference(expert), apprentice)
-        distances: Tensor = (self.single(differences) + self.neighbourhood(neighbourhood_means(differences))) / 2
+        """Mahalanobis distances divided by √d, ``(B, *size)``."""
+        distances: Tensor = self.stats(self.between(self.reference(expert), apprentice))
         return distances

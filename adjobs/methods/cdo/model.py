@@ -218,7 +218,7 @@ def _build_differences(expert: Backbone, config: Config, image_size: int, seed: 
         return DifferenceBank(channels_by_level, size, config.max_channels, config.coreset_ratio, seed)
     positions = prod(size) // cell_size(size, config.grid) ** 2
     channels = min(config.max_channels, sum(channels_by_level))
-    gib = 2 * 4 * positions * channels**2 / 2**30  # of two scales
+    gib = 4 * positions * channels**2 / 2**30
     if gib > MAX_GIB:
         raise JobError(
             f"params.distance: mahalanobis would take {gib:.1f} GiB for {positions} positions with {channels} channels; allowed: "

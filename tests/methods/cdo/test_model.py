@@ -147,7 +147,7 @@ def test_predict_defect_on_a_constant_background_is_found():
 def test_build_covariances_too_large_is_refused():
     config = Config(weights="none", backbone="resnet18", grid=128, max_channels=500)
     message = (
-        r"would take 24\.5 GiB for 16384 positions with 448 channels; allowed: 0\.5 GiB; lower params\.grid \(128\) or "
+        r"would take 12\.2 GiB for 16384 positions with 448 channels; allowed: 0\.5 GiB; lower params\.grid \(128\) or "
         r"params\.max_channels \(500\), or set params\.distance=nearest"
     )
     with pytest.raises(JobError, match=message):
