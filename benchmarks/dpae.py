@@ -112,9 +112,10 @@ def score_without_autoencoder(run: LocalRun) -> dict[str, float | None]:
     scored = FeaturesAlone(method, TrainingData(run.cache, run.data.dataset, run.data.split.train, run.device)).eval()
     aurocs: dict[str, float | None] = {}
     for split in ("val", "test"):
-        labels = {sample.label for sample in run.data.dataset.samples if sample.id in set(getattr(run.data.split, split))}
-        scores = run.predict(split, scored).scores if len(labels) == 2 else None
-        aurocs[split] = None if scores is None else ranking.auroc(scores.labels, scores.score)
+        aurocs[split] = None
+        if all(run.data.count(split, label) for label in ("normal", "anomalous")):
+            scores = run.predict(split, scored).scores
+            aurocs[split] = ranking.auroc(scores.labels, scores.score)
     return aurocs
 
 
