@@ -108,3 +108,4 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name in ("MLFLOW_TRACKING_URI", "ADJOBS_ARTIFACTS", "RAY_ADDRESS", "AWS_ENDPOINT_URL"):
             patch.delenv(name, raising=False)
         yield root
+    shutil.rmtree(root)

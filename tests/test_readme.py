@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -82,7 +83,7 @@ def small_settings(method: str) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory) -> Path:
+def workdir(tmp_path_factory) -> Iterator[Path]:
     """A folder with the examples, the search spaces, and images of one's own."""
     root = tmp_path_factory.mktemp("readme")
     (root / "examples").symlink_to(ROOT / "examples")
@@ -90,7 +91,8 @@ def workdir(tmp_path_factory) -> Path:
     shutil.copytree(root / "drawn" / "bad", root / "images")
     shutil.copytree(root / "drawn", root / "bottles")
     shutil.copy(root / "drawn" / "good" / "000.png", root / "images" / "cell.png")
-    return root
+    yield root
+    shutil.rmtree(root)
 
 
 @pytest.fixture(scope="module")

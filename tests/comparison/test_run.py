@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +42,11 @@ class Interrupting(ComparisonObserver):
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory, empty_mlflow) -> Settings:
+def settings(tmp_path_factory, empty_mlflow) -> Iterator[Settings]:
     home = tmp_path_factory.mktemp("home")
     draw_folder(home / "data", 24, 24, size=32)
-    return Settings(home, empty_mlflow(home), str(home / "artifacts"), None, home / "cache", QueueSettings(""))
+    yield Settings(home, empty_mlflow(home), str(home / "artifacts"), None, home / "cache", QueueSettings(""))
+    shutil.rmtree(home)
 
 
 def config(settings: Settings, *names: str, **compare: Any) -> ComparisonConfig:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -153,13 +155,14 @@ def train_some_intervals(worker: WorkerContext, case: str, root: Path, name: str
 
 
 @pytest.fixture(scope="module")
-def of_two_workers(tmp_path_factory) -> Path:
+def of_two_workers(tmp_path_factory) -> Iterator[Path]:
     """Drawn data, and beside them what two workers made of every case."""
     root = tmp_path_factory.mktemp("workers")
     draw_folder(root / "d", 16, 8)
     drawn_data(root / "d", root / "cache", 32)
     multiprocessing.spawn(every_case, (str(root),), nprocs=2)
-    return root
+    yield root
+    shutil.rmtree(root)
 
 
 @pytest.mark.parametrize("case", CASES)
