@@ -9,6 +9,8 @@ from torch import Generator, Tensor, nn
 
 from adjobs.nn.gaussian_stats import GaussianStats, Moments
 
+MIN_REMAINING = 1e-6  # of a vector's squared length after whitening, when it is left out; less is rounding
+
 
 class PlaceMoments:
     """Mean and covariance at each cell of maps that come in batches."""
@@ -43,6 +45,19 @@ class PlaceStats(nn.Module):
     def fit(self, moments: PlaceMoments) -> None:
         """Take means and covariances."""
         self.stats.fit(moments.by_cell, self.shrinkage)
+
+    def left_out(self, maps: Tensor, moments: PlaceMoments) -> Tensor:
+        """`forward` of maps that are among the ``moments``, each position as if it alone were not.
+
+        Distances of the very vectors that a Gaussian was fitted to are too small, the more so the fewer they are: with fewer of
+        them than channels they are nearly equal. Leaving out one of n vectors shifts the mean by a 1/(n − 1)th of its deviation
+        and takes one product of vectors from the covariance, so that the distance has a closed form (Sherman and Morrison 1950).
+        """
+        channels, n = maps.shape[1], max(2, moments.by_cell.count)
+        distances: Tensor = self(maps)
+        squared = distances.square() * channels
+        remaining = (1 - squared * n / (n - 1) ** 2).clamp_min(MIN_REMAINING)
+        return (squared / remaining / channels).sqrt() * (n / (n - 1))
 
     def forward(self, maps: Tensor) -> Tensor:
         """Mahalanobis distances divided by √d, ``(B, H, W)``, of maps ``(B, d, H, W)``: about 1 on normal images."""

@@ -45,3 +45,51 @@ def test_channels_are_drawn_by_seed_and_sorted():
     assert len(drawn[0]) == 50
     assert max(drawn[0]) < 192
     assert draw_channels(5, 9, 0).tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("count", "grid"), [(8, 4), (60, 4), (60, 2)], ids=["fewer than channels", "more", "cells of 2 × 2"])
+def test_left_out_is_the_distance_from_a_gaussian_that_was_fitted_to_the_others(count, grid):
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(count, 12, 4, 4, generator=generator) * torch.logspace(0, -1, 12).view(12, 1, 1) + 3
+    stats = PlaceStats(12, (4, 4), grid, 0.01)
+    moments = stats.moments()
+    moments.add(maps)
+    stats.fit(moments)
+    left_out = stats.left_out(maps, moments)
+    assert float(left_out.mean()) > float(stats(maps).mean())
+    cells = stats.cell
+    for image in range(3):
+        # Brute force at the first position: all other samples of its cell.
+        samples = maps[:, :, :cells, :cells].permute(0, 2, 3, 1).reshape(-1, 12)
+        index = image * cells**2
+        others = torch.cat([samples[:index], samples[index + 1 :]])
+        mean, scatter = others.mean(0), (others - others.mean(0)).T @ (others - others.mean(0))
+        # The floor is that of all cells, and the divisor the one of all samples.
+        floor = 0.01 * moments.by_cell.result()[1].diagonal(dim1=-2, dim2=-1).mean()
+        covariance = scatter.double() / (len(samples) - 1) + floor * torch.eye(12)
+        difference = (samples[index] - mean).double()
+        expected = (difference @ torch.linalg.solve(covariance, difference) / 12).sqrt()
+        assert float(left_out[image, 0, 0]) == pytest.approx(float(expected), rel=1e-3)
+
+
+def test_left_out_predicts_the_distances_of_new_images_when_fewer_than_channels():
+    generator = torch.Generator().manual_seed(0)
+    fitted, new = torch.randn(2, 40, 64, 4, 4, generator=generator)
+    stats = PlaceStats(64, (4, 4), 4, 0.01)
+    moments = stats.moments()
+    moments.add(fitted)
+    stats.fit(moments)
+    expected = stats(new)
+    left_out = stats.left_out(fitted, moments)
+    assert float(stats(fitted).mean()) < 0.3 * float(expected.mean())
+    assert float(left_out.mean()) == pytest.approx(float(expected.mean()), rel=0.05)
+    assert float(left_out.std()) == pytest.approx(float(expected.std()), rel=0.2)
+
+
+@pytest.mark.parametrize("maps", [torch.zeros(1, 3, 2, 2), torch.ones(5, 3, 2, 2)], ids=["one image", "equal images"])
+def test_left_out_of_images_without_spread_is_finite(maps):
+    stats = PlaceStats(3, (2, 2), 2, 0.01)
+    moments = stats.moments()
+    moments.add(maps)
+    stats.fit(moments)
+    assert torch.equal(stats.left_out(maps, moments), torch.zeros(len(maps), 2, 2))

@@ -11,10 +11,11 @@ from adjobs.types import BackboneName
 
 # The values a preset sets; all others keep their defaults, and the user's own values take precedence.
 PRESETS: dict[str, dict[str, object]] = {
-    "paper": {"pretrain": "gpt"},
+    "paper": {"pretrain": "gpt", "score": "network"},
     # The published code where it differs from the paper.
     "official": {
         "pretrain": "gpt",
+        "score": "network",
         "attention": "official",
         "dilation": 3,
         "encoder_bn_train": True,
@@ -150,6 +151,13 @@ class Config(MethodConfig):
     batch_size: int = Field(8, ge=4, le=1024, description="global batch size, half of it with simulated anomalies (Sec. 4.2)")
     labelled_per_batch: int = Field(0, ge=0, le=1024, description="labelled anomalies added to each batch; not in the paper")
     steps: int = Field(3500, ge=1, le=10_000_000, description="optimizer steps (Sec. 4.2)")
+    score: Literal["auto", "combined", "network"] = Field(
+        "auto",
+        description="anomaly map: network, P(anomalous) (Sec. 4.2); combined: how unusual the encoder's features are at their "
+        "place, plus the network's logit, each in deviations of normal pixels; auto: combined with pretrain backbone",
+    )
+    network_weight: float = Field(0.5, ge=0, le=8, description="combined: weight of the network's logit")
+    sigma: float = Field(4.0, ge=0, le=32, description="combined: Gaussian smoothing of the distance, pixels at 256 px")
     top_pixels: int = Field(
         100, ge=1, le=65_536, description="the image score is the mean of this many highest pixels at 256 px (Sec. 4.2)"
     )
@@ -165,6 +173,11 @@ class Config(MethodConfig):
                 f"pretrain_from: only allowed with pretrain gpt, got pretrain {self.pretrain}; set it to gpt, or leave this out"
             )
         return self
+
+    @property
+    def is_combined(self) -> bool:
+        """Whether the encoder's features count in the anomaly map."""
+        return self.score == "combined" or (self.score == "auto" and self.pretrain == "backbone")
 
     @property
     def supervision_used(self) -> Supervision:

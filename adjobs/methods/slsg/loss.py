@@ -32,7 +32,12 @@ def l1_loss(logits: Tensor, masks: Tensor) -> Tensor:
 
 def anomaly_probability(logits: Tensor) -> Tensor:
     """P(anomalous) of ``(B, 2, H, W)`` logits, ``(B, 1, H, W)``."""
-    return torch.sigmoid(logits[:, 1:] - logits[:, :1])
+    return torch.sigmoid(anomaly_logit(logits))
+
+
+def anomaly_logit(logits: Tensor) -> Tensor:
+    """Logit of P(anomalous), of ``(B, 2, H, W)`` logits, ``(B, 1, H, W)``."""
+    return logits[:, 1:] - logits[:, :1]
 
 
 def masked_mean(values: Tensor, selected: Tensor) -> Tensor:

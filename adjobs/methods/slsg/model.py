@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import islice
 from typing import Self
 
 import torch
@@ -15,9 +17,10 @@ from adjobs.errors import JobError
 from adjobs.methods.contract import BatchComposition, Progress, Stage, TrainingImages
 from adjobs.methods.method import Method
 from adjobs.methods.slsg.config import INPAINTING_PARAMS, Config
+from adjobs.methods.slsg.distance import EncoderDistance
 from adjobs.methods.slsg.graph import SGBlock
 from adjobs.methods.slsg.inpaint import REFERENCE_SIZE, Inpainter
-from adjobs.methods.slsg.loss import anomaly_probability, focal_loss, l1_loss, masked_mean
+from adjobs.methods.slsg.loss import anomaly_logit, anomaly_probability, focal_loss, l1_loss, masked_mean
 from adjobs.methods.slsg.networks import STRIDE, AuxiliaryHead, BackboneEncoder, Encoder, SegmentationDecoder
 from adjobs.nn.folding import folded
 from adjobs.nn.norm import recompute_running_stats
@@ -28,7 +31,8 @@ from adjobs.synthesis.transforms import draw_other_images, jitter_colour
 from adjobs.types import Batch, Prediction, Simulated, StepLoss
 
 IMAGENET_WIDTH = 64
-RECALIBRATION_BATCH = 16  # images per batch when batch normalisation statistics are recomputed
+STATS_BATCH = 16  # images per batch when statistics are computed
+SCALE_BATCHES = 4  # of normal images, spread over the training split, on which scales of distance and logit are computed
 BETAS = (0.5, 0.999)  # of Adam, common for GANs (DCGAN); the paper does not say
 
 
@@ -38,7 +42,7 @@ class SLSG(Method):
     Args:
         config: the parameters.
         image_size: S, height and width of the images in pixels.
-        seed: of the drawn textures.
+        seed: of the drawn textures, and of the subsampling of channels.
         pretrained: the network that takes the encoder's place; None: the encoder is the paper's.
     """
 
@@ -52,6 +56,13 @@ class SLSG(Method):
             config.width, bottleneck_skip=config.bottleneck_skip, skip_attention=config.skip_attention
         )
         self.auxiliary = AuxiliaryHead(config.width)
+        self.distance: EncoderDistance | None = None
+        if config.is_combined:
+            encoder = pretrained if self.inpainter is None else self.inpainter.encoder
+            assert encoder is not None
+            self.distance = EncoderDistance(
+                encoder.channels[-2:], image_size, network_weight=config.network_weight, sigma=config.sigma, seed=seed
+            )
         self._textures = TextureBank(config.textures, config.texture_count, image_size, seed)
         self._lean_encoder: tuple[nn.Module, ...] = ()  # in a tuple, so that it is no module of this one and not stored
 
@@ -99,13 +110,17 @@ class SLSG(Method):
         """
         with torch.no_grad():
             maps = self._encode(images, encoder)
+        return self._segment(maps)
+
+    def _segment(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """`_logits` of the encoder's maps."""
         if self.pretrained is not None:
             maps = self.pretrained.adapt(maps)
         x = self.graph(maps[-1])
         logits, auxiliary_logits = self.decoder(maps, x).float(), self.auxiliary(x).float()
         return (logits + auxiliary_logits if self.config.sum_logits else logits), auxiliary_logits
 
-    def _encode(self, images: Tensor, encoder: nn.Module | None) -> list[Tensor]:
+    def _encode(self, images: Tensor, encoder: nn.Module | None = None) -> list[Tensor]:
         network = encoder or self.encoder
         maps: list[Tensor] = network(images if self.pretrained is not None else self.encoder.normalise(images))
         return maps
@@ -170,6 +185,7 @@ class SLSG(Method):
             schedule=_cosine_decay,
             prepare=self._prepare_segmentation,
             on_stage_start=lambda data: self._fold_encoder(),
+            fit_statistics=None if self.distance is None else partial(self._fit_distance, self.distance),
             size_params=("batch_size", "labelled_per_batch"),
             capturable=True,
         )
@@ -201,13 +217,31 @@ class SLSG(Method):
         encoder = self.encoder
         self._textures.on(encoder.mean.device)
         if isinstance(encoder, Encoder):
-            batches = (encoder.normalise(batch.images.to(encoder.mean.device)) for batch in data.normal(RECALIBRATION_BATCH))
+            batches = (encoder.normalise(batch.images.to(encoder.mean.device)) for batch in data.normal(STATS_BATCH))
             recompute_running_stats(encoder, batches)
 
     def _fold_encoder(self) -> None:
         """Let steps use a frozen encoder with fewer operations; not predictions, which a stored model repeats."""
         if self.pretrained is not None or not self.config.encoder_bn_train:
             self._lean_encoder = (folded(self.encoder),)
+
+    @torch.no_grad()
+    def _fit_distance(self, distance: EncoderDistance, data: TrainingImages) -> None:
+        """Fit Gaussians to the encoder's features of normal images, and the scales of distance and logit."""
+        was_training = self.training
+        self.eval()
+        moments = distance.stats.moments()
+        for batch in data.normal(STATS_BATCH):
+            moments.add(distance.features(self._encode(batch.images)))
+        distance.stats.fit(moments)
+        batches = math.ceil(data.n_normal / STATS_BATCH)
+        distances, logits = [], []
+        for batch in islice(data.normal(STATS_BATCH), 0, None, math.ceil(batches / SCALE_BATCHES)):
+            maps = self._encode(batch.images)
+            distances.append(distance.left_out(maps, moments))
+            logits.append(anomaly_logit(self._segment(maps)[0]))
+        distance.fit_scale(torch.cat(distances), torch.cat(logits))
+        self.train(was_training)
 
     def _inpainting_optimizer(self) -> Optimizer:
         """Generator and discriminator, each with its own learning rate."""
@@ -237,12 +271,26 @@ class SLSG(Method):
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
-        """P(anomalous) of each pixel; the image score is the mean of the highest (Sec. 4.2)."""
-        logits, _ = self._logits(images)
-        maps = anomaly_probability(logits)
+        """P(anomalous) of each pixel, or the sum of distance and logit; the image score is the mean of the highest (Sec. 4.2).
+
+        Extra scores beside the sum: ``network`` and ``distance``, either alone.
+        """
+        maps = self._encode(images)
+        logits, _ = self._segment(maps)
+        probability = anomaly_probability(logits)
+        network = self._highest(probability)
+        if self.distance is None:
+            return Prediction(network, probability)
+        with torch.autocast(images.device.type, enabled=False):
+            distances = self.distance(maps)
+            combined = self.distance.add(distances, anomaly_logit(logits))
+        return Prediction(self._highest(combined), combined, {"network": network, "distance": self._highest(distances)})
+
+    def _highest(self, maps: Tensor) -> Tensor:
+        """Mean of the highest pixels of ``(B, 1, S, S)``, ``(B,)``."""
         flat = maps.flatten(1)
         count = max(1, round(self.config.top_pixels * flat.shape[1] / REFERENCE_SIZE**2))
-        return Prediction(flat.topk(count, 1).values.mean(1), maps)
+        return flat.topk(count, 1).values.mean(1)
 
     def fill(self, images: Tensor, generator: Generator) -> tuple[Tensor, ...]:
         """Masked and inpainted versions of ``(B, 3, H, W)`` images in [0, 1]; nothing if there is no inpainting stage."""

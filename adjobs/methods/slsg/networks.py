@@ -26,6 +26,7 @@ class Encoder(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.channels = [width, width, 2 * width, 4 * width, 8 * width]
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.layer1 = _residual_layer(width, width, 1)
@@ -75,7 +76,7 @@ class BackboneEncoder(nn.Module):
         super().__init__()
         self.backbone = backbone.requires_grad_(False).eval()
         with torch.inference_mode():
-            channels = [maps.shape[1] for maps in backbone(torch.zeros(1, 3, 64, 64))]
+            channels = self.channels = [maps.shape[1] for maps in backbone(torch.zeros(1, 3, 64, 64))]
         # The stem has the stride of the first layer, and a backbone one map of this stride.
         pairs = zip([channels[0], *channels], (width, width, 2 * width, 4 * width, 8 * width), strict=True)
         self.adapters = nn.ModuleList(conv_group(*pair, 1) for pair in pairs)

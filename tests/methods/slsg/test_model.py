@@ -162,3 +162,61 @@ def test_backbone_in_the_encoders_place_predicts_with_its_own_normalisation():
     prediction = method.predict(images)
     torch.testing.assert_close(inputs[0], method.encoder.normalise(images))
     assert prediction.anomaly_map.shape == (len(images), 1, *images.shape[2:])
+
+
+def combined_method(**params):
+    return tiny_method("slsg", pretrain="backbone", **params).eval()
+
+
+def test_score_auto_is_combined_with_a_backbone_alone():
+    assert combined_method().distance is not None
+    for params in ({"pretrain": "gpt"}, {"pretrain": "backbone", "score": "network"}):
+        method = tiny_method("slsg", **params).eval()
+        assert method.distance is None
+        assert not method.predict(random_batch().images).extra_scores
+
+
+@pytest.mark.parametrize("pretrain", ["backbone", "gpt"])
+def test_predict_combined_adds_distance_and_logit_in_deviations(pretrain):
+    method = tiny_method("slsg", pretrain=pretrain, score="combined", network_weight=0.25, sigma=0).eval()
+    method.distance.mean.copy_(torch.tensor([1.0, -2.0]))
+    method.distance.deviation.copy_(torch.tensor([2.0, 0.5]))
+    images = random_batch().images
+    maps = method._encode(images)
+    distances = method.distance.stats(method.distance.features(maps))
+    by_pixel = torch.nn.functional.interpolate(distances[:, None], (64, 64), mode="bilinear")
+    logit = method._segment(maps)[0].diff(dim=1)
+    prediction = method.predict(images)
+    torch.testing.assert_close(prediction.anomaly_map, (by_pixel - 1) / 2 + 0.25 * (logit + 2) / 0.5)
+    torch.testing.assert_close(prediction.score, method._highest(prediction.anomaly_map))
+    torch.testing.assert_close(prediction.extra_scores["network"], method._highest(logit.sigmoid()))
+    torch.testing.assert_close(prediction.extra_scores["distance"], method._highest(by_pixel))
+
+
+@pytest.mark.slow
+def test_segment_stage_fits_both_terms_to_normal_images_that_count_as_left_out(tmp_path):
+    """So that images that were not trained on have no mean and unit deviation, although there are fewer than channels."""
+    method = combined_method(score="combined")
+    _, data = drawn_data(draw_folder(tmp_path / "d", 40, 0), tmp_path / "cache")
+    _, new = drawn_data(draw_folder(tmp_path / "new", 40, 0, seed=1), tmp_path / "cache")
+    (segment,) = method.stages()
+    segment.fit_statistics(data)
+    assert not method.training
+    distance, images = method.distance, next(new.normal(40)).images
+    maps = method._encode(images)
+    logits = method._segment(maps)[0].diff(dim=1)
+    terms = [distance(maps), logits]
+    for term, mean, deviation in zip(terms, distance.mean, distance.deviation, strict=True):
+        scaled = (term - mean) / deviation
+        assert abs(float(scaled.mean())) < 0.5
+        assert 0.5 < float(scaled.std()) < 2
+    own = method._encode(next(data.normal(40)).images)
+    assert float(distance(own).mean()) < 0.7 * float(distance.mean[0])  # what it would have been without leaving out
+
+
+def test_distance_of_an_image_that_lies_elsewhere_is_larger_at_that_place():
+    method = combined_method(sigma=0)
+    images = random_batch().images
+    images[:, :, :32, :32] = 0.5
+    maps = method.distance(method._encode(images))
+    assert float(maps[..., :24, :24].mean()) > 1.2 * float(maps[..., 40:, 40:].mean())
