@@ -7,12 +7,15 @@ Data are given with the protocol that splits them. Logical and structural anomal
 LOCO AD and the drawn trays, which have its layout); all defects of the tiles are structural. Variants that differ only in the
 second stage start from one and the same inpainting, which is kept in DIR like every finished run; its seconds are given above the
 table. The paper's ablations are means over five categories of LOCO, image AUROC of structural and logical anomalies and of both.
-Validation figures stand beside those of the test split, since a choice between variants must not use the test split.
+Validation figures stand beside those of the test split, since a choice between variants must not use the test split. A second
+table, of the validation split alone, says of variants with the distance what scores: the network, the distance of the encoder's
+features, or their sum with several weights.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -36,8 +39,10 @@ from runs import (
     run_or_load,
     run_seeds,
 )
+from torch import nn
 from training import (
     BenchmarkData,
+    LocalRun,
     benchmark_job,
     default_device,
     keep_detector,
@@ -48,6 +53,7 @@ from training import (
 
 from adjobs import methods
 from adjobs.config.job import JobConfig
+from adjobs.evaluation.result import compute_pixel_metrics
 from adjobs.methods.slsg.config import INPAINTING_PARAMS
 from adjobs.metrics import ranking
 from adjobs.types import Batch, ImageScores
@@ -61,6 +67,7 @@ IMAGENET = "T4: ImageNet"  # only on request: requires width 64 and the weights 
 VARIANTS: dict[str, tuple[dict[str, Any], tuple[float, float, float]]] = {
     "paper": ({}, (0.914, 0.896, 0.903)),
     "default: a backbone in the encoder's place": ({"pretrain": "backbone"}, (np.nan, np.nan, np.nan)),
+    "paper, the distance added": ({"score": "combined"}, (np.nan, np.nan, np.nan)),
     "T4: no large masks": ({"large_masks": 0}, (0.911, 0.856, 0.877)),
     "T4: 4 cells a side": ({"grid_size": 4}, (0.849, 0.866, 0.851)),
     "T4: 60 % masked": ({"mask_ratio": 0.6}, (0.894, 0.884, 0.886)),
@@ -82,6 +89,10 @@ VARIANTS: dict[str, tuple[dict[str, Any], tuple[float, float, float]]] = {
     "T7: no focal": ({"alpha_focal": 0}, (0.873, 0.875, 0.868)),
     "T7: no auxiliary": ({"alpha_aux": 0}, (0.916, 0.876, 0.891)),
 }
+WEIGHTS = (0.25, 0.5, 1, 2)  # of the network's logit in the sum
+SCORES_HEAD = (
+    "| data | variant | what scores | runs | val AUROC: all | structural | logical | pixel AUROC | pixel AP | AU-PRO ≤ 0.3 |"
+)
 HEAD = (
     "| data | variant | runs | paper: structural | logical | all | val AUROC: all | structural | logical | test AUROC: all "
     "| structural | logical | pixel AUROC | pixel AP | AU-PRO ≤ 0.3 | ms at batch 1 | at 16 | s of stage 2 | peak MiB |"
@@ -98,6 +109,26 @@ def aurocs(scores: ImageScores) -> dict[str, float | None]:
     return values
 
 
+def compare_scores(run: LocalRun) -> dict[str, dict[str, float | None]]:
+    """Validation metrics of the network alone, of the distance alone, and of sums of both; none if the run has no distance."""
+    method: Any = copy.deepcopy(run.detector.method)
+    if method.distance is None:
+        return {}
+    compared = {}
+    for name, weight in {"distance": 0.0, **{f"distance + {weight} × network": weight for weight in WEIGHTS}}.items():
+        method.distance.network_weight = weight
+        compared[name] = validate(run, method)
+    method.distance = None
+    return {"network": validate(run, method), **compared}
+
+
+def validate(run: LocalRun, method: nn.Module) -> dict[str, float | None]:
+    """Metrics of a method on the validation split of a run."""
+    scores = run.predict("val", method).scores
+    pixels = {} if scores.complete_masks is None else compute_pixel_metrics(scores)
+    return {**aurocs(scores), **{name: pixels.get(name) for name in PIXEL_METRICS}}
+
+
 def train(job: JobConfig, data: BenchmarkData) -> dict[str, Any]:
     """One run; it starts with the detector that ``pretrain_from`` names, if it names one."""
     run = train_locally(job, data)
@@ -108,6 +139,7 @@ def train(job: JobConfig, data: BenchmarkData) -> dict[str, Any]:
         "ms_per_image": run.result.evaluation.ms_per_image,
         "seconds": run.seconds,
         "peak_mib": peak_memory(run.device),
+        "scores": compare_scores(run),
     }
 
 
@@ -155,6 +187,15 @@ def table_row(names: Sequence[str], paper: Sequence[float], runs: Sequence[Mappi
     return [*names, str(len(runs)), *printed, *cells, *pixels, *speed, *cost_cells(runs)[1:]]
 
 
+def score_rows(names: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Rows of the table of what scores: mean and deviation of the runs."""
+    metrics = ("all", "structural", "logical", *PIXEL_METRICS)
+    return [
+        [*names, score, str(len(runs)), *(mean_and_deviation([run["scores"][score][name] for run in runs]) for name in metrics)]
+        for score in runs[0]["scores"]
+    ]
+
+
 def parse_arguments() -> argparse.Namespace:
     """The command line; data become pairs of URI and protocol."""
     parser = make_parser(__doc__, (0, 1, 2), "slsg")
@@ -168,13 +209,15 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Train, evaluate, and write the table."""
     arguments = parse_arguments()
-    rows, all_runs, all_inpaintings = [], [], []
+    rows, compared, all_runs, all_inpaintings = [], [], [], []
     for uri, protocol in arguments.data:
         splits = open_splits(arguments, partial(make_job, arguments, uri, protocol, "paper"))
         for variant in arguments.variants:
             runs, inpaintings = run_variant(arguments, uri, protocol, variant, splits)
             paper = VARIANTS[variant][1] if format_of(splits) == "loco" else (np.nan,) * 3
-            rows.append(table_row([f"{format_of(splits)}, {protocol}", variant], paper, runs))
+            names = [f"{format_of(splits)}, {protocol}", variant]
+            rows.append(table_row(names, paper, runs))
+            compared += score_rows(names, runs)
             all_runs += runs
             all_inpaintings += inpaintings
     seconds = sorted({round(run["seconds"]) for run in all_inpaintings})
@@ -185,6 +228,8 @@ def main() -> None:
         f"{', '.join(map(str, seconds)) or 'none'}. ms: per image, float32, from floats in memory to score and anomaly map."
     )
     trained = [about, describe_origins(all_runs), table(HEAD, rows, left=2)] if rows else []
+    if compared:
+        trained += ["On the validation split, what scores:", table(SCORES_HEAD, compared, left=3)]
     write_result(arguments.name, "SLSG", machine(default_device()), [f"{sizes} {published}", *trained])
 
 
