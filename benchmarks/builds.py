@@ -13,6 +13,7 @@ import torch
 
 FOLDER = Path(__file__).parent
 HRNET = {"backbone": "hrnet_w32", "distance": "euclidean"}
+SLSG = {"pretrain": "gpt", "width": 64, "texture_count": 16}  # older builds know no other first stage
 SETTINGS: list[dict[str, Any]] = [
     {"name": "cdo-default", "method": "cdo", "size": 256, "params": {}},
     {"name": "cdo-hrnet-8", "method": "cdo", "size": 256, "params": HRNET},
@@ -21,8 +22,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"name": "liac-default", "method": "liac", "size": 256, "params": {}},
     {"name": "liac-resnet34", "method": "liac", "size": 224, "params": {"backbone": "resnet34", "views": 1, "batch_size": 64}},
     {"name": "semirest-small", "method": "semirest", "size": 256, "params": {}, "stage": "learn"},
-    {"name": "slsg-inpaint", "method": "slsg", "size": 256, "params": {"width": 64, "texture_count": 16}, "stage": "inpaint"},
-    {"name": "slsg-segment", "method": "slsg", "size": 256, "params": {"width": 64, "texture_count": 16}, "stage": "segment"},
+    {"name": "slsg-inpaint", "method": "slsg", "size": 256, "params": SLSG, "stage": "inpaint"},
+    {"name": "slsg-segment", "method": "slsg", "size": 256, "params": SLSG, "stage": "segment"},
 ]
 
 

@@ -30,11 +30,12 @@ from tests.training.test_loop import CPU, Checkpoints, KilledError, RecordingCal
 
 pytestmark = pytest.mark.slow
 
-# Every method as it is; one whose buffer grows when it is fitted; one that refines with boxes without what it draws at random
-# there, and with guesses that count at once.
+# Every method as it is; one whose buffer grows when it is fitted; one with a distance beside its network; one that refines with
+# boxes without what it draws at random there, and with guesses that count at once.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in methods.names()},
     "cdo, nearest": ("cdo", {"distance": "nearest"}),
+    "slsg, combined": ("slsg", {"pretrain": "backbone"}),
     "semirest with boxes": (
         "semirest",
         {"supervision": "boxes", "refine_window_fraction": 1, "token_dropout": 0, "ramp_up_steps": 1},
@@ -187,7 +188,12 @@ def test_fit_two_workers_then_one_then_two_equal_two_throughout(case, of_two_wor
 
 @pytest.mark.parametrize(
     ("name", "params"),
-    [*((name, {}) for name in methods.names()), ("semirest", {"supervision": "boxes"}), ("cdo", {"distance": "euclidean"})],
+    [
+        *((name, {}) for name in methods.names()),
+        ("semirest", {"supervision": "boxes"}),
+        ("cdo", {"distance": "euclidean"}),
+        ("slsg", {"pretrain": "backbone"}),
+    ],
 )
 def test_fit_resumed_from_any_checkpoint_repeats_every_method_exactly(name, params, folder_root, tmp_path, monkeypatch):
     """Inside stages and between them, with batch normalisation and the optimizer's state."""

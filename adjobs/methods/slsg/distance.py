@@ -43,8 +43,8 @@ class EncoderDistance(nn.Module):
         self.register_buffer("deviation", torch.ones(2))
 
     def features(self, maps: Sequence[Tensor]) -> Tensor:
-        """The encoder's maps of strides 8 and 16 as one, ``(B, d, S / 8, S / 8)`` float32."""
-        fine, coarse = (level.float() for level in maps[-2:])
+        """The encoder's maps of strides 8 and 16 as one, ``(B, d, S / 8, S / 8)``, in full precision."""
+        fine, coarse = (level.to(self.mean.dtype) for level in maps[-2:])
         joined = torch.cat([fine, F.interpolate(coarse, fine.shape[-2:], mode="bilinear", align_corners=False)], 1)
         return joined[:, self.channels]
 

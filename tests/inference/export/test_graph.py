@@ -23,7 +23,10 @@ from tests.helpers.tiny import CPU, tiny_method
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "params"), [*((name, {}) for name in methods.names()), ("cdo", {"distance": "nearest"})])
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [*((name, {}) for name in methods.names()), ("cdo", {"distance": "nearest"}), ("slsg", {"pretrain": "backbone"})],
+)
 def test_make_network_every_method_predicts_the_same_in_both_runtimes(name, params, tmp_path):
     method, manifest = tiny_method(name, **params).eval(), make_manifest(name, pixel=0.5)
     images = drawn_images(SIDE)
