@@ -49,6 +49,15 @@ def test_prepare_chooses_by_the_normal_training_images(shifts, distance, phrase,
     assert prepare(prepared.job, settings).job == prepared.job  # as a resumed run finds it
 
 
+@pytest.mark.parametrize(("shifts", "score"), [(0, "combined"), (12, "network")])
+def test_resolve_places_chooses_what_scores_for_slsg(shifts, score, tmp_path):
+    settings = local_settings(tmp_path)
+    job = resolve({"method": "slsg", "data": {"uri": str(draw(tmp_path / "data", 40, shifts=shifts))}})
+    changed, places = resolve_places(job, prepare_data(job, settings), settings.cache)
+    assert changed.params["score"] == score
+    assert places is not None
+
+
 def test_resolve_places_is_kept_in_the_cache(tmp_path, monkeypatch):
     settings = local_settings(tmp_path)
     job = resolved_job(draw(tmp_path / "data", 40, shifts=0))
@@ -67,7 +76,8 @@ def test_resolve_places_what_the_job_names_stays_and_nothing_is_read(tmp_path, m
     settings = local_settings(tmp_path)
     root = draw(tmp_path / "data", 40, shifts=12)
     monkeypatch.setattr(module, "_compare", lambda paths, reading: pytest.fail("compared"))
-    for method, params in (("cdo", {"distance": "euclidean"}), ("cdo", {"distance": "mahalanobis"}), ("dpae", {})):
+    named = [("cdo", {"distance": "euclidean"}), ("cdo", {"distance": "mahalanobis"}), ("slsg", {"score": "combined"})]
+    for method, params in (*named, ("slsg", {"pretrain": "gpt"}), ("dpae", {})):
         job = resolve({"method": method, "data": {"uri": str(root)}, "params": params})
         assert resolve_places(job, prepare_data(job, settings), settings.cache) == (job, None)
 

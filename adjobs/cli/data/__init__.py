@@ -74,8 +74,8 @@ def show(
 
     Up to 90 normal images, of the training split where there is one, are compared with each other: do simulated defects stand out
     more beside the same place of other images, as with parts that lie alike, or beside any place of them, as with parts in any
-    pose? Method cdo chooses its distance by that. Of images of more than 8 bits all are read, since their range decides how dark
-    and bright they are; all other pixels are read by 'adjobs data check' only.
+    pose? Methods cdo and slsg choose by that what scores. Of images of more than 8 bits all are read, since their range decides
+    how dark and bright they are; all other pixels are read by 'adjobs data check' only.
     """
     from adjobs.data import summary
     from adjobs.data.dataset import fingerprint_or_problems

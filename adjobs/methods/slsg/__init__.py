@@ -3,7 +3,7 @@
 SLSG: Industrial Image Anomaly Detection by Learning Better Feature Embeddings and One-Class Classification, Yang et al.
 """
 
-from adjobs.methods.contract import LabelParam, Selection, Spec, WarmStart
+from adjobs.methods.contract import LabelParam, PlaceParam, Selection, Spec, WarmStart
 
 SPEC = Spec(
     title="Self-Supervised Learning and Self-Attentive Graph Convolution",
@@ -18,4 +18,5 @@ SPEC = Spec(
     threshold=("max_fpr", 0.01),
     label_params=(LabelParam("masks", "labelled_per_batch", 2),),
     warm_start=WarmStart("pretrain_from", must_match=("width", "pretrain")),
+    place_param=PlaceParam("score", same_place="combined", any_place="network"),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -154,13 +154,21 @@ class Config(MethodConfig):
     score: Literal["auto", "combined", "network"] = Field(
         "auto",
         description="anomaly map: network, P(anomalous) (Sec. 4.2); combined: how unusual the encoder's features are at their "
-        "place, plus the network's logit, each in deviations of normal pixels; auto: combined with pretrain backbone",
+        "place, plus the network's logit, each in deviations of normal pixels; auto: combined with pretrain backbone where "
+        "simulated defects show better beside the same place of normal images than beside any place of them, else network",
     )
     network_weight: float = Field(0.5, ge=0, le=8, description="combined: weight of the network's logit")
     sigma: float = Field(4.0, ge=0, le=32, description="combined: Gaussian smoothing of the distance, pixels at 256 px")
     top_pixels: int = Field(
         100, ge=1, le=65_536, description="the image score is the mean of this many highest pixels at 256 px (Sec. 4.2)"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settle_score(cls, values: Any) -> Any:
+        """Without a backbone ``auto`` is ``network``, whatever the data are like."""
+        is_open = isinstance(values, dict) and values.get("score", "auto") == "auto"
+        return {**values, "score": "network"} if is_open and values.get("pretrain", "backbone") != "backbone" else values
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
@@ -176,8 +184,8 @@ class Config(MethodConfig):
 
     @property
     def is_combined(self) -> bool:
-        """Whether the encoder's features count in the anomaly map."""
-        return self.score == "combined" or (self.score == "auto" and self.pretrain == "backbone")
+        """Whether the encoder's features count in the anomaly map; ``auto``, which a job resolves before, is ``combined``."""
+        return self.score != "network"
 
     @property
     def supervision_used(self) -> Supervision:

@@ -6,6 +6,7 @@ import pytest
 
 from adjobs.config.resolve import resolve
 from adjobs.errors import JobError
+from adjobs.methods.slsg.config import Config
 from tests.helpers.tiny import tiny_method
 
 
@@ -41,3 +42,12 @@ def test_stages_include_inpainting_only_if_the_encoder_is_not_given():
 @pytest.mark.parametrize("preset", ["paper", "official"])
 def test_presets_inpaint_as_the_paper_does(preset):
     assert resolve({"method": "slsg", "preset": preset, "data": {"uri": "x"}}).params["pretrain"] == "gpt"
+
+
+def test_score_is_left_to_the_data_with_a_backbone_alone():
+    assert (Config().score, Config().is_combined) == ("auto", True)
+    for pretrain in ("gpt", "imagenet", "none"):
+        config = Config(pretrain=pretrain)
+        assert (config.score, config.is_combined) == ("network", False)
+        assert Config(pretrain=pretrain, score="combined").is_combined
+    assert not Config(score="network").is_combined
