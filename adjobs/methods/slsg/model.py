@@ -275,16 +275,17 @@ class SLSG(Method):
 
         Extra scores beside the sum: ``network`` and ``distance``, either alone.
         """
-        maps = self._encode(images)
+        distance = self.distance
+        if distance is None:
+            probability = anomaly_probability(self._logits(images)[0])
+            return Prediction(self._highest(probability), probability)
+        with torch.autocast(images.device.type, enabled=False):  # the Gaussians were fitted to features in full precision
+            maps = self._encode(images)
+            distances = distance(maps)
         logits, _ = self._segment(maps)
-        probability = anomaly_probability(logits)
-        network = self._highest(probability)
-        if self.distance is None:
-            return Prediction(network, probability)
-        with torch.autocast(images.device.type, enabled=False):
-            distances = self.distance(maps)
-            combined = self.distance.add(distances, anomaly_logit(logits))
-        return Prediction(self._highest(combined), combined, {"network": network, "distance": self._highest(distances)})
+        combined = distance.add(distances, anomaly_logit(logits))
+        alone = {"network": anomaly_probability(logits), "distance": distances}
+        return Prediction(self._highest(combined), combined, {name: self._highest(each) for name, each in alone.items()})
 
     def _highest(self, maps: Tensor) -> Tensor:
         """Mean of the highest pixels of ``(B, 1, S, S)``, ``(B,)``."""

@@ -220,3 +220,12 @@ def test_distance_of_an_image_that_lies_elsewhere_is_larger_at_that_place():
     images[:, :, :32, :32] = 0.5
     maps = method.distance(method._encode(images))
     assert float(maps[..., :24, :24].mean()) > 1.2 * float(maps[..., 40:, 40:].mean())
+
+
+def test_distance_is_computed_in_full_precision():
+    method, images = combined_method(), random_batch().images
+    exact = method.predict(images).extra_scores["distance"]
+    with torch.autocast("cpu", torch.bfloat16):
+        prediction = method.predict(images)
+    assert torch.equal(prediction.extra_scores["distance"], exact)
+    assert prediction.anomaly_map.dtype == torch.float32
