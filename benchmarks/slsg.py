@@ -190,9 +190,15 @@ def table_row(names: Sequence[str], paper: Sequence[float], runs: Sequence[Mappi
 def score_rows(names: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Rows of the table of what scores: mean and deviation of the runs."""
     metrics = ("all", "structural", "logical", *PIXEL_METRICS)
+    compared = [run["scores"] for run in runs if run["scores"]]
     return [
-        [*names, score, str(len(runs)), *(mean_and_deviation([run["scores"][score][name] for run in runs]) for name in metrics)]
-        for score in runs[0]["scores"]
+        [
+            *names,
+            score,
+            str(len(compared)),
+            *(mean_and_deviation([scores[score][name] for scores in compared]) for name in metrics),
+        ]
+        for score in (compared[0] if compared else ())
     ]
 
 

@@ -14,6 +14,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 from tests.helpers.drawing import draw_folder, draw_mvtec
+from tests.helpers.folders import delete_unless_failed
 
 # Read by PyTorch when it is imported, here and in every process that a test starts. On pictures this small a second thread makes
 # nothing faster, and where something else is at work on a processor, threads that wait for each other take fifty times as long.
@@ -100,7 +101,7 @@ def empty_mlflow(request: pytest.FixtureRequest) -> Callable[[Path], str]:
 
 
 @pytest.fixture(scope="module")
-def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def own_home(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Path]:
     """A folder with adjobs' home in it; no service of the surroundings is seen."""
     root = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
@@ -108,4 +109,4 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name in ("MLFLOW_TRACKING_URI", "ADJOBS_ARTIFACTS", "RAY_ADDRESS", "AWS_ENDPOINT_URL"):
             patch.delenv(name, raising=False)
         yield root
-    shutil.rmtree(root)
+    delete_unless_failed(root, request)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import pytest
 from adjobs.inference.export.export import export_detector, open_output
 from adjobs.inference.torch_detector import TorchDetector
 from tests.helpers.detectors import draw_image, make_manifest
+from tests.helpers.folders import delete_unless_failed
 from tests.helpers.tiny import CPU, tiny_method
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory) -> Iterator[Path]:
+def environment(tmp_path_factory, request) -> Iterator[Path]:
     """A fresh environment with the package and its extra ``edge``."""
     folder = tmp_path_factory.mktemp("edge") / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
@@ -38,7 +38,7 @@ def environment(tmp_path_factory) -> Iterator[Path]:
         pytest.skip("no package index can be reached")
     assert done.returncode == 0, done.stderr[-2000:]
     yield folder
-    shutil.rmtree(folder)
+    delete_unless_failed(folder, request)
 
 
 @pytest.fixture(scope="module")

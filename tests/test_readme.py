@@ -22,6 +22,7 @@ from adjobs import methods
 from adjobs.cli.main import main
 from adjobs.config.resolve import resolve
 from tests.helpers.drawing import draw_folder
+from tests.helpers.folders import delete_unless_failed
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -83,7 +84,7 @@ def small_settings(method: str) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory) -> Iterator[Path]:
+def workdir(tmp_path_factory, request) -> Iterator[Path]:
     """A folder with the examples, the search spaces, and images of one's own."""
     root = tmp_path_factory.mktemp("readme")
     (root / "examples").symlink_to(ROOT / "examples")
@@ -92,7 +93,7 @@ def workdir(tmp_path_factory) -> Iterator[Path]:
     shutil.copytree(root / "drawn", root / "bottles")
     shutil.copy(root / "drawn" / "good" / "000.png", root / "images" / "cell.png")
     yield root
-    shutil.rmtree(root)
+    delete_unless_failed(root, request)
 
 
 @pytest.fixture(scope="module")

@@ -76,8 +76,10 @@ def resolve_places(job: JobConfig, data: PreparedData, cache: Path) -> tuple[Job
     place_param = methods.spec(job.method).place_param
     if place_param is None or job.params[place_param.param] != LEFT_OPEN:
         return job, None
-    places = find_places(data.dataset, data.split, data.reading, data.fingerprint, cache)
-    value = place_param.same_place if places is None or places.keep_place else place_param.any_place
+    only_with, places, value = place_param.only_with, None, place_param.any_place
+    if only_with is None or job.params[only_with[0]] == only_with[1]:
+        places = find_places(data.dataset, data.split, data.reading, data.fingerprint, cache)
+        value = place_param.same_place if places is None or places.keep_place else place_param.any_place
     return job.model_copy(update={"params": {**job.params, place_param.param: value}}), places
 
 

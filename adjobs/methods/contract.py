@@ -86,11 +86,13 @@ class PlaceParam(NamedTuple):
         param: its name; its value ``auto`` leaves the choice to what is measured on the normal training images.
         same_place: its value where that is the same place of normal images, and where nothing can be measured.
         any_place: its value where it is any place of them.
+        only_with: another parameter and its value, without which ``auto`` is ``any_place`` and nothing is measured.
     """
 
     param: str
     same_place: str
     any_place: str
+    only_with: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -112,8 +112,16 @@ class GaussianStats(nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Squared distances ``(B, *positions)`` of ``(B, *positions, d)`` vectors."""
-        centred = (_flatten_positions(vectors) - self.mean).transpose(0, 1)  # (P, B, d)
-        return (centred @ self.whitening.mT).square().sum(-1).T.reshape(vectors.shape[:-1])
+        return self._whitened(vectors).square().sum(-1).T.reshape(vectors.shape[:-1])
+
+    def whiten(self, vectors: Tensor) -> Tensor:
+        """Vectors whose squared lengths are the distances, of ``(B, *positions, d)``."""
+        return self._whitened(vectors).transpose(0, 1).reshape(vectors.shape)
+
+    def _whitened(self, vectors: Tensor) -> Tensor:
+        """`whiten` as ``(P, B, d)``."""
+        centred = (_flatten_positions(vectors) - self.mean).transpose(0, 1)
+        return centred @ self.whitening.mT
 
 
 def _flatten_positions(vectors: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 
 from adjobs.nn.gaussian_stats import GaussianStats, Moments
 
-MIN_REMAINING = 1e-6  # of a vector's squared length after whitening, when it is left out; less is rounding
+MIN_REMAINING = 1e-6  # of a direction's variance without an image, as a share of that with it; less is rounding
 
 
 class PlaceMoments:
@@ -47,22 +47,32 @@ class PlaceStats(nn.Module):
         self.stats.fit(moments.by_cell, self.shrinkage)
 
     def left_out(self, maps: Tensor, moments: PlaceMoments) -> Tensor:
-        """`forward` of maps that are among the ``moments``, each position as if it alone were not.
+        """`forward` of maps that are among the ``moments``, each image as if it were not.
 
         Distances of the very vectors that a Gaussian was fitted to are too small, the more so the fewer they are: with fewer of
-        them than channels they are nearly equal. Leaving out one of n vectors shifts the mean by a 1/(n − 1)th of its deviation
-        and takes one product of vectors from the covariance, so that the distance has a closed form (Sherman and Morrison 1950).
+        them than channels they are nearly equal. Let D be the k vectors of an image in a cell, less the mean of all n, and M be
+        I + 11ᵀ / (n − k). Less the mean of the others they are M D, and the others' scatter is smaller by Dᵀ M D; the inverse
+        follows by Woodbury's identity. A single image keeps its distances.
         """
-        channels, n = maps.shape[1], max(2, moments.by_cell.count)
-        distances: Tensor = self(maps)
-        squared = distances.square() * channels
-        remaining = (1 - squared * n / (n - 1) ** 2).clamp_min(MIN_REMAINING)
-        return (squared / remaining / channels).sqrt() * (n / (n - 1))
+        n, k = moments.by_cell.count, self.cell**2
+        if n == k:
+            return self(maps)  # type: ignore[no-any-return]
+        whitened = self.stats.whiten(_cell_vectors(maps, self.cell)).double()
+        by_image = whitened.view(-1, k, *whitened.shape[1:]).movedim(1, -2)  # (B, rows, columns, k, d)
+        identity = torch.eye(k, dtype=by_image.dtype, device=by_image.device)
+        root = identity + ((n / (n - k)) ** 0.5 - 1) / k  # of M
+        shares, directions = torch.linalg.eigh(root @ by_image @ by_image.mT @ root)
+        lengths = shares.clamp_min(0) / (1 - shares / (n - 1)).clamp_min(MIN_REMAINING)
+        squared = ((root @ directions).square() * lengths[..., None, :]).sum(-1)
+        return self._by_position((squared / maps.shape[1]).sqrt().movedim(-1, 1).flatten(0, 1).to(maps.dtype))
 
     def forward(self, maps: Tensor) -> Tensor:
         """Mahalanobis distances divided by √d, ``(B, H, W)``, of maps ``(B, d, H, W)``: about 1 on normal images."""
         vectors = _cell_vectors(maps, self.cell)
-        distances: Tensor = (self.stats(vectors) / vectors.shape[-1]).sqrt()
+        return self._by_position((self.stats(vectors) / vectors.shape[-1]).sqrt())
+
+    def _by_position(self, distances: Tensor) -> Tensor:
+        """Distances ``(B · cell², rows, columns)`` of the positions of cells as ``(B, H, W)``."""
         rows, columns, cell = *distances.shape[1:], self.cell
         by_position = distances.view(-1, cell, cell, rows, columns).permute(0, 3, 1, 4, 2)
         return by_position.reshape(-1, rows * cell, columns * cell)

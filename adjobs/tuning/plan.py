@@ -126,9 +126,20 @@ def make_plan(job: JobConfig, space: Space, options: SearchOptions, settings: Se
     objectives = parse_objectives(options.metrics, job)
     config = SearchConfig(options.sampler, _resolve_pruner(options.pruner, objectives), options.grace_period, options.seed)
     data = prepare_variants(space, job, objectives, settings)
-    job, places = resolve_places(job, next(iter(data.values())), settings.cache)
+    places = None
+    if not _settles_by_trial(space, job):
+        job, places = resolve_places(job, next(iter(data.values())), settings.cache)
     trials = _resolve_trials(options, space, job)
     return SearchPlan(job, space, objectives, config, trials, options.max_concurrent, options.repeats, data, settings, places)
+
+
+def _settles_by_trial(space: Space, job: JobConfig) -> bool:
+    """Whether what the job leaves to the data is a question in some trials only, so that each settles it for itself."""
+    place_param = methods.spec(job.method).place_param
+    if place_param is None or place_param.only_with is None:
+        return False
+    varied = {parameter.key for parameter in space.parameters}
+    return f"params.{place_param.only_with[0]}" in varied and f"params.{place_param.param}" not in varied
 
 
 def with_processors(train: TrainSection) -> TrainSection:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from adjobs.tracking.layout import RunRef
 from adjobs.tracking.runs import open_reader
 from adjobs.types import JobStatus
 from tests.helpers.drawing import draw_folder
+from tests.helpers.folders import delete_unless_failed
 from tests.helpers.tiny import small_params
 
 pytestmark = pytest.mark.slow
@@ -42,11 +42,11 @@ class Interrupting(ComparisonObserver):
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory, empty_mlflow) -> Iterator[Settings]:
+def settings(tmp_path_factory, empty_mlflow, request) -> Iterator[Settings]:
     home = tmp_path_factory.mktemp("home")
     draw_folder(home / "data", 24, 24, size=32)
     yield Settings(home, empty_mlflow(home), str(home / "artifacts"), None, home / "cache", QueueSettings(""))
-    shutil.rmtree(home)
+    delete_unless_failed(home, request)
 
 
 def config(settings: Settings, *names: str, **compare: Any) -> ComparisonConfig:

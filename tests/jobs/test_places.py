@@ -77,9 +77,12 @@ def test_resolve_places_what_the_job_names_stays_and_nothing_is_read(tmp_path, m
     root = draw(tmp_path / "data", 40, shifts=12)
     monkeypatch.setattr(module, "_compare", lambda paths, reading: pytest.fail("compared"))
     named = [("cdo", {"distance": "euclidean"}), ("cdo", {"distance": "mahalanobis"}), ("slsg", {"score": "combined"})]
-    for method, params in (*named, ("slsg", {"pretrain": "gpt"}), ("dpae", {})):
+    for method, params in (*named, ("dpae", {})):
         job = resolve({"method": method, "data": {"uri": str(root)}, "params": params})
         assert resolve_places(job, prepare_data(job, settings), settings.cache) == (job, None)
+    inpainting = resolve({"method": "slsg", "data": {"uri": str(root)}, "params": {"pretrain": "gpt"}})
+    settled, places = resolve_places(inpainting, prepare_data(inpainting, settings), settings.cache)
+    assert (settled.params["score"], places) == ("network", None)
 
 
 def test_resolve_places_too_few_images_to_compare(tmp_path):

@@ -47,49 +47,58 @@ def test_channels_are_drawn_by_seed_and_sorted():
     assert draw_channels(5, 9, 0).tolist() == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(("count", "grid"), [(8, 4), (60, 4), (60, 2)], ids=["fewer than channels", "more", "cells of 2 × 2"])
-def test_left_out_is_the_distance_from_a_gaussian_that_was_fitted_to_the_others(count, grid):
+def fitted(maps, grid):
+    stats = PlaceStats(maps.shape[1], maps.shape[-2:], grid, 0.01)
+    moments = stats.moments()
+    for batch in maps.split(7):
+        moments.add(batch)
+    stats.fit(moments)
+    return stats, moments
+
+
+@pytest.mark.parametrize(
+    ("count", "grid"), [(8, 4), (60, 4), (60, 2), (4, 1)], ids=["fewer than channels", "more", "cells of 2 × 2", "one cell"]
+)
+def test_left_out_is_the_distance_from_a_gaussian_of_the_other_images(count, grid):
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(count, 12, 4, 4, generator=generator) * torch.logspace(0, -1, 12).view(12, 1, 1) + 3
-    stats = PlaceStats(12, (4, 4), grid, 0.01)
-    moments = stats.moments()
-    moments.add(maps)
-    stats.fit(moments)
-    left_out = stats.left_out(maps, moments)
-    assert float(left_out.mean()) > float(stats(maps).mean())
-    cells = stats.cell
+    stats, moments = fitted(maps, grid)
+    left_out, cell = stats.left_out(maps, moments), stats.cell
+    floor = 0.01 * moments.by_cell.result()[1].diagonal(dim1=-2, dim2=-1).mean()  # that of all images
     for image in range(3):
-        # Brute force at the first position: all other samples of its cell.
-        samples = maps[:, :, :cells, :cells].permute(0, 2, 3, 1).reshape(-1, 12)
-        index = image * cells**2
-        others = torch.cat([samples[:index], samples[index + 1 :]])
-        mean, scatter = others.mean(0), (others - others.mean(0)).T @ (others - others.mean(0))
-        # The floor is that of all cells, and the divisor the one of all samples.
-        floor = 0.01 * moments.by_cell.result()[1].diagonal(dim1=-2, dim2=-1).mean()
-        covariance = scatter.double() / (len(samples) - 1) + floor * torch.eye(12)
-        difference = (samples[index] - mean).double()
-        expected = (difference @ torch.linalg.solve(covariance, difference) / 12).sqrt()
-        assert float(left_out[image, 0, 0]) == pytest.approx(float(expected), rel=1e-3)
+        own, others = (
+            chosen[:, :, :cell, :cell].permute(0, 2, 3, 1).reshape(-1, 12).double()
+            for chosen in (maps[image : image + 1], maps[torch.arange(count) != image])
+        )
+        centred = others - others.mean(0)
+        # The divisor is the one of all images, too.
+        covariance = centred.T @ centred / (count * cell**2 - 1) + floor * torch.eye(12)
+        difference = own - others.mean(0)
+        expected = (difference * torch.linalg.solve(covariance, difference.T).T).sum(1).div(12).sqrt()
+        torch.testing.assert_close(left_out[image, :cell, :cell].flatten().double(), expected, rtol=1e-3, atol=0)
 
 
-def test_left_out_predicts_the_distances_of_new_images_when_fewer_than_channels():
+@pytest.mark.parametrize("grid", [4, 2])
+def test_left_out_predicts_the_distances_of_new_images_when_fewer_than_channels(grid):
+    """Also where positions that share a Gaussian are alike within an image."""
     generator = torch.Generator().manual_seed(0)
-    fitted, new = torch.randn(2, 40, 64, 4, 4, generator=generator)
-    stats = PlaceStats(64, (4, 4), 4, 0.01)
-    moments = stats.moments()
-    moments.add(fitted)
-    stats.fit(moments)
-    expected = stats(new)
-    left_out = stats.left_out(fitted, moments)
-    assert float(stats(fitted).mean()) < 0.3 * float(expected.mean())
+    cells, side = torch.randn(2, 40, 64, grid, grid, generator=generator), 4 // grid
+    maps = cells.repeat_interleave(side, 3).repeat_interleave(side, 4)
+    images, new = maps + 0.1 * torch.randn(maps.shape, generator=generator)
+    stats, moments = fitted(images, grid)
+    expected, left_out = stats(new), stats.left_out(images, moments)
+    assert float(stats(images).mean()) < 0.6 * float(expected.mean())
     assert float(left_out.mean()) == pytest.approx(float(expected.mean()), rel=0.05)
     assert float(left_out.std()) == pytest.approx(float(expected.std()), rel=0.2)
 
 
-@pytest.mark.parametrize("maps", [torch.zeros(1, 3, 2, 2), torch.ones(5, 3, 2, 2)], ids=["one image", "equal images"])
-def test_left_out_of_images_without_spread_is_finite(maps):
-    stats = PlaceStats(3, (2, 2), 2, 0.01)
-    moments = stats.moments()
-    moments.add(maps)
-    stats.fit(moments)
-    assert torch.equal(stats.left_out(maps, moments), torch.zeros(len(maps), 2, 2))
+def test_left_out_of_a_single_image_keeps_its_distances():
+    maps = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    stats, moments = fitted(maps, 2)
+    assert torch.equal(stats.left_out(maps, moments), stats(maps))
+
+
+def test_left_out_of_equal_images_is_nothing():
+    maps = torch.ones(5, 3, 2, 2)
+    stats, moments = fitted(maps, 2)
+    assert torch.equal(stats.left_out(maps, moments), torch.zeros(5, 2, 2))

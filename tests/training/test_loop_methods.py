@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from adjobs.training import stage_trainer
 from adjobs.training.loop import FitResult, Validation, fit
 from adjobs.training.stage_trainer import WorkerContext, train_only
 from tests.helpers.drawing import draw_folder
+from tests.helpers.folders import delete_unless_failed
 from tests.helpers.tiny import DETERMINISTIC, drawn_data, tiny_method
 from tests.training.test_loop import CPU, Checkpoints, KilledError, RecordingCallback, train
 
@@ -156,14 +156,14 @@ def train_some_intervals(worker: WorkerContext, case: str, root: Path, name: str
 
 
 @pytest.fixture(scope="module")
-def of_two_workers(tmp_path_factory) -> Iterator[Path]:
+def of_two_workers(tmp_path_factory, request) -> Iterator[Path]:
     """Drawn data, and beside them what two workers made of every case."""
     root = tmp_path_factory.mktemp("workers")
     draw_folder(root / "d", 16, 8)
     drawn_data(root / "d", root / "cache", 32)
     multiprocessing.spawn(every_case, (str(root),), nprocs=2)
     yield root
-    shutil.rmtree(root)
+    delete_unless_failed(root, request)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -58,6 +58,21 @@ def test_make_plan_starts_with_the_job_as_it_will_be_trained(folder_root, tmp_pa
     assert params["params.distance"] == "mahalanobis"
 
 
+@pytest.mark.parametrize(
+    ("varied", "score"), [(["score"], "combined"), (["pretrain"], "auto"), (["pretrain", "score"], "combined")]
+)
+def test_make_plan_leaves_open_what_is_a_question_in_some_trials_only(varied, score, folder_root, tmp_path):
+    choices = {"score": ["combined", "network"], "pretrain": ["backbone", "gpt"]}
+    parameters = {f"params.{name}": {"choice": choices[name]} for name in varied}
+    space = parse_space({"method": "slsg", "parameters": parameters}, "space")
+    job = resolve({"method": "slsg", "data": {"uri": str(folder_root)}})
+    plan = make_plan(job, space, SearchOptions(), local_settings(tmp_path))
+    assert plan.job.params["score"] == score
+    if score == "auto":
+        settled = {name: plan.prepare({"params.pretrain": name}).job.params["score"] for name in choices["pretrain"]}
+        assert settled == {"backbone": "combined", "gpt": "network"}
+
+
 @pytest.mark.parametrize(("train", "cpus"), [({}, 1), ({"cpus_per_worker": 4}, 4), ({"workers": 2}, "auto")])
 def test_make_plan_trains_trials_and_the_best_with_the_same_processors(train, cpus, folder_root, tmp_path):
     job = resolved_job(folder_root)

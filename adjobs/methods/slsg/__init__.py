@@ -18,5 +18,5 @@ SPEC = Spec(
     threshold=("max_fpr", 0.01),
     label_params=(LabelParam("masks", "labelled_per_batch", 2),),
     warm_start=WarmStart("pretrain_from", must_match=("width", "pretrain")),
-    place_param=PlaceParam("score", same_place="combined", any_place="network"),
+    place_param=PlaceParam("score", same_place="combined", any_place="network", only_with=("pretrain", "backbone")),
 )

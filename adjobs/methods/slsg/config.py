@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -163,13 +163,6 @@ class Config(MethodConfig):
         100, ge=1, le=65_536, description="the image score is the mean of this many highest pixels at 256 px (Sec. 4.2)"
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _settle_score(cls, values: Any) -> Any:
-        """Without a backbone ``auto`` is ``network``, whatever the data are like."""
-        is_open = isinstance(values, dict) and values.get("score", "auto") == "auto"
-        return {**values, "score": "network"} if is_open and values.get("pretrain", "backbone") != "backbone" else values
-
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
         if self.large_mask_min > self.large_mask_max:
@@ -184,8 +177,8 @@ class Config(MethodConfig):
 
     @property
     def is_combined(self) -> bool:
-        """Whether the encoder's features count in the anomaly map; ``auto``, which a job resolves before, is ``combined``."""
-        return self.score != "network"
+        """Whether the encoder's features count in the anomaly map. Jobs settle ``auto`` by their data, libraries by this."""
+        return self.score == "combined" or (self.score == "auto" and self.pretrain == "backbone")
 
     @property
     def supervision_used(self) -> Supervision:

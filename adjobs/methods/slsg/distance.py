@@ -16,6 +16,7 @@ STRIDE = 8  # of the features' map, to which the one of stride 16 is enlarged
 GRID = 16  # most Gaussians per side of the map
 MAX_CHANNELS = 200  # more are subsampled, so that Gaussians take 41 MB at most
 SHRINKAGE = 0.01  # CDO's and PaDiM's
+MIN_DEVIATION = 1e-4  # of distance and logit on normal pixels, both as it is and as a share of the mean
 
 
 class EncoderDistance(nn.Module):
@@ -57,10 +58,13 @@ class EncoderDistance(nn.Module):
         return self._enlarge(self.stats.left_out(self.features(maps), moments))
 
     def fit_scale(self, distances: Tensor, logits: Tensor) -> None:
-        """Take mean and deviation of both over all pixels of normal images."""
+        """Take mean and deviation of both over all pixels of normal images.
+
+        A logit that is the same everywhere, as of a network that has died, must not turn rounding into a score.
+        """
         both = torch.stack([distances.flatten(), logits.flatten()])
         self.mean.copy_(both.mean(1))
-        self.deviation.copy_(both.std(1).clamp_min(torch.finfo(both.dtype).eps))
+        self.deviation.copy_(both.std(1).clamp_min(MIN_DEVIATION).maximum(MIN_DEVIATION * self.mean.abs()))
 
     def add(self, distances: Tensor, logits: Tensor) -> Tensor:
         """Weighted sum of distances and logits ``(B, 1, S, S)``, each in deviations from the mean of normal pixels."""

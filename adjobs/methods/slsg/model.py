@@ -24,6 +24,7 @@ from adjobs.methods.slsg.loss import anomaly_logit, anomaly_probability, focal_l
 from adjobs.methods.slsg.networks import STRIDE, AuxiliaryHead, BackboneEncoder, Encoder, SegmentationDecoder
 from adjobs.nn.folding import folded
 from adjobs.nn.norm import recompute_running_stats
+from adjobs.nn.place_stats import PlaceMoments
 from adjobs.synthesis.anomalies import SimulationConfig, simulate_anomalies
 from adjobs.synthesis.foreground import level_foreground, otsu_foreground
 from adjobs.synthesis.texture_bank import TextureBank
@@ -32,7 +33,7 @@ from adjobs.types import Batch, Prediction, Simulated, StepLoss
 
 IMAGENET_WIDTH = 64
 STATS_BATCH = 16  # images per batch when statistics are computed
-SCALE_BATCHES = 4  # of normal images, spread over the training split, on which scales of distance and logit are computed
+SCALE_BATCHES = 4  # at most, of normal images, spread over the training split, on which scales of distance and logit are computed
 BETAS = (0.5, 0.999)  # of Adam, common for GANs (DCGAN); the paper does not say
 
 
@@ -185,7 +186,7 @@ class SLSG(Method):
             schedule=_cosine_decay,
             prepare=self._prepare_segmentation,
             on_stage_start=lambda data: self._fold_encoder(),
-            fit_statistics=None if self.distance is None else partial(self._fit_distance, self.distance),
+            fit_statistics=None if self.distance is None else partial(self._fit_distance, self.distance, kept=[]),
             size_params=("batch_size", "labelled_per_batch"),
             capturable=True,
         )
@@ -226,14 +227,23 @@ class SLSG(Method):
             self._lean_encoder = (folded(self.encoder),)
 
     @torch.no_grad()
-    def _fit_distance(self, distance: EncoderDistance, data: TrainingImages) -> None:
-        """Fit Gaussians to the encoder's features of normal images, and the scales of distance and logit."""
+    def _fit_distance(self, distance: EncoderDistance, data: TrainingImages, kept: list[PlaceMoments]) -> None:
+        """Fit Gaussians to the encoder's features of normal images, and the scales of distance and logit.
+
+        Args:
+            distance: what is fitted.
+            data: the training split.
+            kept: the features' moments, which the first fit of a stage puts in, unless the encoder changes in training.
+        """
         was_training = self.training
         self.eval()
-        moments = distance.stats.moments()
-        for batch in data.normal(STATS_BATCH):
-            moments.add(distance.features(self._encode(batch.images)))
-        distance.stats.fit(moments)
+        moments = kept[0] if kept else distance.stats.moments()
+        if not kept:
+            for batch in data.normal(STATS_BATCH):
+                moments.add(distance.features(self._encode(batch.images)))
+            distance.stats.fit(moments)
+            if self.pretrained is not None or not self.config.encoder_bn_train:
+                kept.append(moments)
         batches = math.ceil(data.n_normal / STATS_BATCH)
         distances, logits = [], []
         for batch in islice(data.normal(STATS_BATCH), 0, None, math.ceil(batches / SCALE_BATCHES)):

@@ -44,10 +44,9 @@ def test_presets_inpaint_as_the_paper_does(preset):
     assert resolve({"method": "slsg", "preset": preset, "data": {"uri": "x"}}).params["pretrain"] == "gpt"
 
 
-def test_score_is_left_to_the_data_with_a_backbone_alone():
-    assert (Config().score, Config().is_combined) == ("auto", True)
+def test_score_auto_is_combined_with_a_backbone_alone():
+    assert Config().is_combined
     for pretrain in ("gpt", "imagenet", "none"):
-        config = Config(pretrain=pretrain)
-        assert (config.score, config.is_combined) == ("network", False)
+        assert not Config(pretrain=pretrain).is_combined
         assert Config(pretrain=pretrain, score="combined").is_combined
     assert not Config(score="network").is_combined

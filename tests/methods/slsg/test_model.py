@@ -8,7 +8,7 @@ import torch
 from adjobs.errors import DataError
 from tests.helpers.drawing import draw_folder
 from tests.helpers.randomness import generator
-from tests.helpers.tiny import drawn_data, random_batch, tiny_method
+from tests.helpers.tiny import RandomImages, drawn_data, random_batch, tiny_method
 from tests.methods.slsg.training import take_steps
 
 CPU = torch.device("cpu")
@@ -194,11 +194,13 @@ def test_predict_combined_adds_distance_and_logit_in_deviations(pretrain):
 
 
 @pytest.mark.slow
-def test_segment_stage_fits_both_terms_to_normal_images_that_count_as_left_out(tmp_path):
+@pytest.mark.parametrize("size", [64, 160], ids=["a Gaussian for each position", "four positions share one"])
+def test_segment_stage_fits_both_terms_to_normal_images_that_count_as_left_out(size, tmp_path):
     """So that images that were not trained on have no mean and unit deviation, although there are fewer than channels."""
-    method = combined_method(score="combined")
-    _, data = drawn_data(draw_folder(tmp_path / "d", 40, 0), tmp_path / "cache")
-    _, new = drawn_data(draw_folder(tmp_path / "new", 40, 0, seed=1), tmp_path / "cache")
+    method = tiny_method("slsg", size, pretrain="backbone").eval()
+    assert method.distance.stats.cell == (1 if size == 64 else 2)
+    _, data = drawn_data(draw_folder(tmp_path / "d", 40, 0, size), tmp_path / "cache", size)
+    _, new = drawn_data(draw_folder(tmp_path / "new", 40, 0, size, seed=1), tmp_path / "cache", size)
     (segment,) = method.stages()
     segment.fit_statistics(data)
     assert not method.training
@@ -212,6 +214,27 @@ def test_segment_stage_fits_both_terms_to_normal_images_that_count_as_left_out(t
         assert 0.5 < float(scaled.std()) < 2
     own = method._encode(next(data.normal(40)).images)
     assert float(distance(own).mean()) < 0.7 * float(distance.mean[0])  # what it would have been without leaving out
+
+
+def test_segment_stage_encodes_the_images_once_while_the_encoder_stays():
+    method, counted = combined_method(), []
+    method.encoder.register_forward_pre_hook(lambda _, arguments: counted.append(len(arguments[0])))
+    (segment,) = method.stages()
+    images = RandomImages()
+    segment.fit_statistics(images)
+    first = {key: value.clone() for key, value in method.state_dict().items()}
+    assert sum(counted) == 2 * images.n_normal  # for the Gaussians, and for the scales
+    segment.fit_statistics(images)
+    assert sum(counted) == 3 * images.n_normal
+    assert all(torch.equal(value, first[key]) for key, value in method.state_dict().items())
+
+
+def test_fit_scale_of_a_constant_logit_does_not_turn_rounding_into_a_score():
+    distance = combined_method().distance
+    logits = torch.full((2, 1, 64, 64), -5.3)
+    distance.fit_scale(torch.rand(2, 1, 64, 64, generator=generator()), logits)
+    distances = torch.zeros_like(logits)
+    torch.testing.assert_close(distance.add(distances, logits + 5e-7), distance.add(distances, logits), rtol=0, atol=1e-3)
 
 
 def test_distance_of_an_image_that_lies_elsewhere_is_larger_at_that_place():
