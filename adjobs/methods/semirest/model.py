@@ -26,6 +26,7 @@ from adjobs.methods.semirest.token_cache import BATCH, CachedTokens, TokenStore,
 from adjobs.methods.semirest.windows import TokenWindows, average_windows, extract_windows, window_positions
 from adjobs.nn.average import WeightAverage
 from adjobs.nn.blur import gaussian_blur
+from adjobs.nn.normal_scales import NormalScales
 from adjobs.synthesis.anomalies import SimulationConfig, simulate_anomalies
 from adjobs.synthesis.texture_bank import TextureBank
 from adjobs.types import Batch, Prediction, Simulated, StepLoss
@@ -44,8 +45,6 @@ class SemiREST(Method):
     steps: Tensor
     gain: Tensor
     running_prior: Tensor
-    score_mean: Tensor
-    score_deviation: Tensor
 
     def __init__(self, config: Config, backbone: backbones.Backbone, image_size: int, seed: int) -> None:
         super().__init__()
@@ -60,8 +59,7 @@ class SemiREST(Method):
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))  # taken in the current phase
         self.register_buffer("gain", torch.ones(()))  # scale of the network's input
         self.register_buffer("running_prior", torch.full((2,), 0.5))  # mean pseudo-label of unknown tokens
-        self.register_buffer("score_mean", torch.zeros(2))  # of distance and logit, on normal tokens
-        self.register_buffer("score_deviation", torch.ones(2))
+        self.scales = NormalScales(2)  # of distance and logit, on normal tokens
         self._phase = config.phases[0]
         self._token_store: TokenStore | None = None
         self._textures = TextureBank(config.textures, config.texture_count, image_size, seed)
@@ -245,11 +243,8 @@ class SemiREST(Method):
         Whatever scores, since a stage is shared by trials with different values of `score`.
         """
         batches = islice(data.normal(BATCH), CALIBRATION_IMAGES // BATCH)
-        values = torch.cat(
-            [torch.stack(self._token_scores(batch.images, batch.indices, as_logits=True)).flatten(1) for batch in batches], 1
-        )
-        self.score_mean.copy_(values.mean(1))
-        self.score_deviation.copy_(values.std(1).clamp_min(torch.finfo(values.dtype).eps))
+        scores = [self._token_scores(batch.images, batch.indices, as_logits=True) for batch in batches]
+        self.scales.fit(*(torch.cat(term) for term in zip(*scores, strict=True)))
 
     def _prepare_phase(self, phase: Phase, data: TrainingImages) -> None:
         """Reset the step counter; a network that continues training starts from its averaged weights."""
@@ -289,8 +284,8 @@ class SemiREST(Method):
         is_combined = self.config.score == "combined"
         distances, values = self._token_scores(images, as_logits=is_combined)
         if is_combined:
-            scores = (torch.stack([distances, values], -1) - self.score_mean) / self.score_deviation
-            values = scores.sum(-1)
+            distance, logit = self.scales(distances, values)
+            values = distance + logit
         maps = self._upsample(values[:, None], images)
         return Prediction(maps.flatten(1).amax(1), maps, {"nearest": distances.flatten(1).amax(1)})
 

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from adjobs.methods.slsg.inpaint import REFERENCE_SIZE
 from adjobs.nn.blur import gaussian_blur
+from adjobs.nn.normal_scales import NormalScales
 from adjobs.nn.place_stats import PlaceMoments, PlaceStats, draw_channels
 
 STRIDE = 8  # of the features' map, to which the one of stride 16 is enlarged
 GRID = 16  # most Gaussians per side of the map
 MAX_CHANNELS = 200  # more are subsampled, so that Gaussians take 41 MB at most
 SHRINKAGE = 0.01  # CDO's and PaDiM's
-MIN_DEVIATION = 1e-4  # of distance and logit on normal pixels, both as it is and as a share of the mean
 
 
 class EncoderDistance(nn.Module):
@@ -31,8 +31,6 @@ class EncoderDistance(nn.Module):
     """
 
     channels: Tensor
-    mean: Tensor
-    deviation: Tensor
 
     def __init__(self, channels: Sequence[int], image_size: int, *, network_weight: float, sigma: float, seed: int) -> None:
         super().__init__()
@@ -40,12 +38,11 @@ class EncoderDistance(nn.Module):
         self.sigma = sigma * image_size / REFERENCE_SIZE
         self.register_buffer("channels", draw_channels(sum(channels), MAX_CHANNELS, seed))
         self.stats = PlaceStats(len(self.channels), (image_size // STRIDE,) * 2, GRID, SHRINKAGE)
-        self.register_buffer("mean", torch.zeros(2))  # of distance and logit, on pixels of normal images
-        self.register_buffer("deviation", torch.ones(2))
+        self.scales = NormalScales(2)  # of distance and logit, on pixels of normal images
 
     def features(self, maps: Sequence[Tensor]) -> Tensor:
         """The encoder's maps of strides 8 and 16 as one, ``(B, d, S / 8, S / 8)``, in full precision."""
-        fine, coarse = (level.to(self.mean.dtype) for level in maps[-2:])
+        fine, coarse = (level.to(self.scales.mean.dtype) for level in maps[-2:])
         joined = torch.cat([fine, F.interpolate(coarse, fine.shape[-2:], mode="bilinear", align_corners=False)], 1)
         return joined[:, self.channels]
 
@@ -57,19 +54,11 @@ class EncoderDistance(nn.Module):
         """The same of images that are among the ``moments``, as if they were not."""
         return self._enlarge(self.stats.left_out(self.features(maps), moments))
 
-    def fit_scale(self, distances: Tensor, logits: Tensor) -> None:
-        """Take mean and deviation of both over all pixels of normal images.
-
-        A logit that is the same everywhere, as of a network that has died, must not turn rounding into a score.
-        """
-        both = torch.stack([distances.flatten(), logits.flatten()])
-        self.mean.copy_(both.mean(1))
-        self.deviation.copy_(both.std(1).clamp_min(MIN_DEVIATION).maximum(MIN_DEVIATION * self.mean.abs()))
-
     def add(self, distances: Tensor, logits: Tensor) -> Tensor:
         """Weighted sum of distances and logits ``(B, 1, S, S)``, each in deviations from the mean of normal pixels."""
-        distance, logit = ((torch.stack([distances, logits], -1) - self.mean) / self.deviation).unbind(-1)
-        return distance + self.network_weight * logit
+        distance, logit = self.scales(distances, logits)
+        combined: Tensor = distance + self.network_weight * logit
+        return combined
 
     def _enlarge(self, distances: Tensor) -> Tensor:
         side = self.image_size

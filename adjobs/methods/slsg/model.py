@@ -250,7 +250,7 @@ class SLSG(Method):
             maps = self._encode(batch.images)
             distances.append(distance.left_out(maps, moments))
             logits.append(anomaly_logit(self._segment(maps)[0]))
-        distance.fit_scale(torch.cat(distances), torch.cat(logits))
+        distance.scales.fit(torch.cat(distances), torch.cat(logits))
         self.train(was_training)
 
     def _inpainting_optimizer(self) -> Optimizer:

@@ -125,8 +125,8 @@ def test_fit_score_gives_normal_tokens_no_mean_and_unit_deviation(tmp_path):
     start_stages(method, data, 1)
     method.stages()[-1].fit_statistics(data)
     batch = next(data.normal(8))
-    scores = torch.stack(method._token_scores(batch.images, batch.indices, as_logits=True), -1)
-    scaled = ((scores - method.score_mean) / method.score_deviation).flatten(0, 2)
+    terms = method.scales(*method._token_scores(batch.images, batch.indices, as_logits=True))
+    scaled = torch.stack(terms, -1).flatten(0, 2)
     torch.testing.assert_close(scaled.mean(0), torch.zeros(2), rtol=0, atol=1e-4)
     torch.testing.assert_close(scaled.std(0), torch.ones(2), rtol=1e-4, atol=0)
 
@@ -137,8 +137,8 @@ def test_predict_combined_adds_distance_and_logit_in_deviations(tmp_path):
     start_stages(method, data, 1)
     images = next(data.normal(2)).images
     distances, logits = method._token_scores(images, as_logits=True)
-    method.score_mean.copy_(torch.tensor([1.0, -2.0]))
-    method.score_deviation.copy_(torch.tensor([2.0, 0.5]))
+    method.scales.mean.copy_(torch.tensor([1.0, -2.0]))
+    method.scales.deviation.copy_(torch.tensor([2.0, 0.5]))
     expected = method._upsample(((distances - 1) / 2 + (logits + 2) / 0.5)[:, None], images)
     prediction = method.predict(images)
     torch.testing.assert_close(prediction.anomaly_map, expected)
@@ -151,6 +151,6 @@ def test_predict_network_is_a_probability_and_its_state_is_the_same():
     maps = network.predict(random_batch().images).anomaly_map
     assert maps.min() >= 0
     assert maps.max() <= 1
-    assert torch.equal(network.score_mean, combined.score_mean)
-    assert torch.equal(network.score_deviation, combined.score_deviation)
-    assert combined.score_deviation.tolist() != [1, 1]
+    assert torch.equal(network.scales.mean, combined.scales.mean)
+    assert torch.equal(network.scales.deviation, combined.scales.deviation)
+    assert combined.scales.deviation.tolist() != [1, 1]

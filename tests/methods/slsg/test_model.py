@@ -179,8 +179,8 @@ def test_score_auto_is_combined_with_a_backbone_alone():
 @pytest.mark.parametrize("pretrain", ["backbone", "gpt"])
 def test_predict_combined_adds_distance_and_logit_in_deviations(pretrain):
     method = tiny_method("slsg", pretrain=pretrain, score="combined", network_weight=0.25, sigma=0).eval()
-    method.distance.mean.copy_(torch.tensor([1.0, -2.0]))
-    method.distance.deviation.copy_(torch.tensor([2.0, 0.5]))
+    method.distance.scales.mean.copy_(torch.tensor([1.0, -2.0]))
+    method.distance.scales.deviation.copy_(torch.tensor([2.0, 0.5]))
     images = random_batch().images
     maps = method._encode(images)
     distances = method.distance.stats(method.distance.features(maps))
@@ -207,13 +207,11 @@ def test_segment_stage_fits_both_terms_to_normal_images_that_count_as_left_out(s
     distance, images = method.distance, next(new.normal(40)).images
     maps = method._encode(images)
     logits = method._segment(maps)[0].diff(dim=1)
-    terms = [distance(maps), logits]
-    for term, mean, deviation in zip(terms, distance.mean, distance.deviation, strict=True):
-        scaled = (term - mean) / deviation
+    for scaled in distance.scales(distance(maps), logits):
         assert abs(float(scaled.mean())) < 0.5
         assert 0.5 < float(scaled.std()) < 2
     own = method._encode(next(data.normal(40)).images)
-    assert float(distance(own).mean()) < 0.7 * float(distance.mean[0])  # what it would have been without leaving out
+    assert float(distance(own).mean()) < 0.7 * float(distance.scales.mean[0])  # what it would have been without leaving out
 
 
 def test_segment_stage_encodes_the_images_once_while_the_encoder_stays():
@@ -229,15 +227,7 @@ def test_segment_stage_encodes_the_images_once_while_the_encoder_stays():
     assert all(torch.equal(value, first[key]) for key, value in method.state_dict().items())
 
 
-def test_fit_scale_of_a_constant_logit_does_not_turn_rounding_into_a_score():
-    distance = combined_method().distance
-    logits = torch.full((2, 1, 64, 64), -5.3)
-    distance.fit_scale(torch.rand(2, 1, 64, 64, generator=generator()), logits)
-    distances = torch.zeros_like(logits)
-    torch.testing.assert_close(distance.add(distances, logits + 5e-7), distance.add(distances, logits), rtol=0, atol=1e-3)
-
-
-def test_distance_of_an_image_that_lies_elsewhere_is_larger_at_that_place():
+def test_distance_is_larger_where_images_are_unlike_normal_ones():
     method = combined_method(sigma=0)
     images = random_batch().images
     images[:, :, :32, :32] = 0.5
