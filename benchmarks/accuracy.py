@@ -1,4 +1,4 @@
-"""Accuracy of our methods beside anomalib's PatchCore and PaDiM: same images, split, backbone, pixels and metrics.
+"""Accuracy of our methods beside anomalib's PatchCore, PaDiM and PatchFlow: same images, split, backbone, pixels and metrics.
 
     python benchmarks/accuracy.py TILES elpv --runs DIR [--anomalib-python DIR/bin/python] [--set cdo.lr=0.001] [--job JOB]
 
@@ -12,7 +12,7 @@ They get the decoded pixels of the normal training images and of the test images
 folder (``neighbours/anomalib_scores.py``); no label of a test image. Each of ``--seeds`` draws split, training and neighbours.
 All scores and anomaly maps are evaluated by ``adjobs.metrics``. PatchCore's coreset of 1 % is drawn as anomalib draws it. On two
 busy cores that took 79 minutes for the 571 normal tiles at 128 px; with ``--patchcore-levels 2 3``, the strides 8 and 16 that its
-paper uses, 2 minutes (2026-11-23).
+paper uses, 2 minutes (2026-11-23). PatchFlow learns on the backbone's fixed features for ``--patchflow-steps``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from anomalib_runs import NEIGHBOURS, NeighbourRun, run_neighbours
+from anomalib_runs import NEIGHBOURS, PATCHFLOW_LEVELS, NeighbourRun, run_neighbours
 from report import machine, table, write_result
 from runs import cost_cells, describe_origins, mean_and_deviation, run_or_load, slug
 from training import (
@@ -206,7 +206,8 @@ def describe_setup(arguments: argparse.Namespace, all_data: Mapping[str, Benchma
         f"Images stretched to {arguments.size} px, split `{arguments.protocol}`{limit} with {describe_seeds(arguments.seeds)}: "
         f"{'; '.join(datasets)}. "
         f"The backbone of all is {arguments.backbone} with the weights and the normalisation that adjobs uses; PatchCore has its "
-        f"strides {describe_strides(arguments.patchcore_levels)}, PaDiM {describe_strides(arguments.padim_levels)}. "
+        f"strides {describe_strides(arguments.patchcore_levels)}, PaDiM {describe_strides(arguments.padim_levels)}, "
+        f"PatchFlow {describe_strides(PATCHFLOW_LEVELS)} at three sizes, {arguments.patchflow_steps} steps of 32 images. "
         f"ms/image: from uint8 pixels to score and anomaly map in memory, batches of {EVAL_BATCH}, float32. "
         f"Training seconds of ours are those of the job without its final evaluation; they include the validation that selects "
         f"a checkpoint, where a method has that rule. "
@@ -234,10 +235,11 @@ def parse_arguments() -> argparse.Namespace:
         "--job", action="append", default=[], type=Path, help="add a run with method and parameters of a job file"
     )
     parser.add_argument("--backbone", default="tf_efficientnet_lite0", help="of the neighbours; of ours: --set METHOD.backbone=")
-    for name in NEIGHBOURS:
+    for name in ("patchcore", "padim"):
         default = list(LEVELS[:DEFAULT_LEVELS])
         parser.add_argument(f"--{name}-levels", type=int, nargs="+", choices=LEVELS, default=default, metavar="LEVEL")
     parser.add_argument("--padim-features", type=int, help="number of channels that PaDiM draws at random; default: all")
+    parser.add_argument("--patchflow-steps", type=int, default=600, help="training steps of PatchFlow, of 32 images each")
     parser.add_argument("--name", default="accuracy", help="name of the file in results/")
     arguments = parser.parse_args()
     for setting in arguments.set:

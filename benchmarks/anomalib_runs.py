@@ -23,7 +23,8 @@ from adjobs.evaluation.evaluate import DeviceConfig, predict_split
 from adjobs.evaluation.predictions import EVAL_BATCH
 from adjobs.types import ImageScores, Prediction
 
-NEIGHBOURS = {"patchcore": "anomalib PatchCore, coreset 1 %", "padim": "anomalib PaDiM"}
+NEIGHBOURS = {"patchcore": "anomalib PatchCore, coreset 1 %", "padim": "anomalib PaDiM", "patchflow": "anomalib PatchFlow"}
+PATCHFLOW_LEVELS = [2, 3, 4]  # anomalib's, not to be chosen
 
 
 class NeighbourRun(NamedTuple):
@@ -78,7 +79,7 @@ def write_exchange(folder: Path, data: BenchmarkData, seed: int, arguments: argp
     train = [cache.index_of[name] for name in data.split.train if labels[name] == "normal"]
     np.save(folder / "train.npy", cache.images[train])
     np.save(folder / "test.npy", cache.images[[cache.index_of[name] for name in data.split.test]])
-    levels = {"patchcore": arguments.patchcore_levels, "padim": arguments.padim_levels}
+    levels = {"patchcore": arguments.patchcore_levels, "padim": arguments.padim_levels, "patchflow": PATCHFLOW_LEVELS}
     backbone = create_backbone(arguments.backbone, levels=max(map(max, levels.values()))).eval()
     save_file(
         {key: tensor.contiguous() for key, tensor in backbone.features.state_dict().items()}, folder / "weights.safetensors"
@@ -93,6 +94,8 @@ def write_exchange(folder: Path, data: BenchmarkData, seed: int, arguments: argp
         "levels": levels,
         "padim_features": arguments.padim_features or channels,
         "coreset": 0.01,
+        "patchflow_steps": arguments.patchflow_steps,
+        "size": arguments.size,
         "mean": backbone.mean.flatten().tolist(),
         "std": backbone.std.flatten().tolist(),
         "batch": EVAL_BATCH,

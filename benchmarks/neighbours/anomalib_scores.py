@@ -1,4 +1,4 @@
-"""Scores and maps of anomalib's PatchCore and PaDiM for the images of an exchange folder that accuracy.py wrote.
+"""Scores and maps of anomalib's PatchCore, PaDiM and PatchFlow for the images of an exchange folder that accuracy.py wrote.
 
     python -m venv DIR && DIR/bin/pip install -r benchmarks/neighbours/requirements.txt
     DIR/bin/python benchmarks/neighbours/anomalib_scores.py EXCHANGE --model patchcore
@@ -19,10 +19,12 @@ import numpy as np
 import torch
 from anomalib.models.image.padim.torch_model import PadimModel
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
+from anomalib.models.image.patchflow.loss import PatchflowLoss
+from anomalib.models.image.patchflow.torch_model import PatchflowModel
 from memory import peak_mib
 from safetensors.torch import load_file
 
-Model = PatchcoreModel | PadimModel
+Model = PatchcoreModel | PadimModel | PatchflowModel
 
 
 def build(name: str, settings: dict[str, Any], weights: Path) -> Model:
@@ -30,8 +32,12 @@ def build(name: str, settings: dict[str, Any], weights: Path) -> Model:
     layers, backbone = settings["levels"][name], settings["backbone"]
     if name == "patchcore":
         model: Model = PatchcoreModel(layers, backbone, pre_trained=False)
-    else:
+    elif name == "padim":
         model = PadimModel(backbone, layers, pre_trained=False, n_features=settings["padim_features"])
+    else:
+        model = PatchflowModel((settings["size"],) * 2, backbone, pre_trained=False)
+        if model.feature_extractor.layers != layers:
+            raise SystemExit(f"PatchFlow: got levels {model.feature_extractor.layers}, the exchange folder has {layers}")
     extractor, state = model.feature_extractor.feature_extractor, load_file(weights)
     extractor.load_state_dict({key: state[key] for key in extractor.state_dict()})  # the other neighbour may reach deeper
     return model
@@ -40,25 +46,47 @@ def build(name: str, settings: dict[str, Any], weights: Path) -> Model:
 def check_backbone(model: Model, image: torch.Tensor, expected: Any) -> None:
     """Stop unless the features of one image are those that adjobs computes."""
     features = model.feature_extractor(image)
-    for layer in model.layers:
+    for layer in features:
         error = float((features[layer].cpu() - torch.from_numpy(expected[str(layer)])).abs().max())
         if error > 1e-3:
             raise SystemExit(f"level {layer}: features differ by {error:.2g} from those of adjobs, at most 1e-3 is rounding")
 
 
-def fit(model: Model, batches: list[np.ndarray], prepare: Any, coreset: float) -> float:
+def fit(model: Model, images: np.ndarray, prepare: Any, settings: dict[str, Any]) -> float:
     """Train; returns seconds."""
     started_at = time.perf_counter()
     model.train()
-    for images in batches:
-        model(prepare(images))
-    if isinstance(model, PatchcoreModel):
-        model.subsample_embedding(coreset)
+    if isinstance(model, PatchflowModel):
+        descend(model, images, prepare, settings)
     else:
-        model.fit()
+        for batch in batches(images, settings["batch"]):
+            model(prepare(batch))
+        if isinstance(model, PatchcoreModel):
+            model.subsample_embedding(settings["coreset"])
+        else:
+            model.fit()
     model.eval()
     synchronise()
     return time.perf_counter() - started_at
+
+
+def descend(model: PatchflowModel, images: np.ndarray, prepare: Any, settings: dict[str, Any]) -> None:
+    """Train PatchFlow with the optimiser of anomalib's Lightning module and the batch of its data modules."""
+    optimiser, loss = torch.optim.Adam(model.parameters(), lr=0.001, weight_decay=0.0001), PatchflowLoss()
+    generator = np.random.default_rng(settings["seed"])
+    order = np.empty(0, dtype=int)
+    for _ in range(settings["patchflow_steps"]):
+        if not len(order):
+            order = generator.permutation(len(images))
+        chosen, order = order[:32], order[32:]
+        optimiser.zero_grad()
+        loss(*model(prepare(images[np.sort(chosen)]))).backward()
+        optimiser.step()
+
+
+def batches(images: np.ndarray, size: int) -> list[np.ndarray]:
+    """Images in their order."""
+    return [images[start : start + size] for start in range(0, len(images), size)]
 
 
 @torch.inference_mode()
@@ -84,7 +112,7 @@ def main() -> None:
     """Train on ``train.npy``, score ``test.npy``, write ``MODEL.npz``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("exchange", type=Path)
-    parser.add_argument("--model", choices=["patchcore", "padim"], required=True)
+    parser.add_argument("--model", choices=["patchcore", "padim", "patchflow"], required=True)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
     folder, device = arguments.exchange, torch.device(arguments.device)
@@ -97,14 +125,11 @@ def main() -> None:
         pixels = torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2)
         return (pixels.float() / 255 - mean) / std
 
-    def batches(name: str) -> list[np.ndarray]:
-        images = np.load(folder / f"{name}.npy", mmap_mode="r")
-        return [images[start : start + settings["batch"]] for start in range(0, len(images), settings["batch"])]
-
+    train, test = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("train", "test"))
     model = build(arguments.model, settings, folder / "weights.safetensors").to(device)
-    check_backbone(model, prepare(batches("train")[0][:1]), np.load(folder / "probe.npz"))
-    seconds = fit(model, batches("train"), prepare, settings["coreset"])
-    scores, maps, predicting = predict(model, batches("test"), prepare)
+    check_backbone(model, prepare(train[:1]), np.load(folder / "probe.npz"))
+    seconds = fit(model, train, prepare, settings)
+    scores, maps, predicting = predict(model, batches(test, settings["batch"]), prepare)
     peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_mib()
     costs = {"train_seconds": seconds, "ms_per_image": 1000 * predicting / len(scores), "peak_mib": peak}
     np.savez(folder / f"{arguments.model}.npz", scores=scores, maps=maps, **costs)
