@@ -194,6 +194,19 @@ def describe_strides(levels: Sequence[int]) -> str:
     return ", ".join(str(2 ** (level + 1)) for level in levels)
 
 
+def describe_neighbours(arguments: argparse.Namespace) -> str:
+    """Settings of those of anomalib's models that are measured."""
+    if not arguments.anomalib_python:
+        return ""
+    settings = {
+        "patchcore": f"PatchCore has its strides {describe_strides(arguments.patchcore_levels)}",
+        "padim": f"PaDiM has its strides {describe_strides(arguments.padim_levels)}",
+        "patchflow": f"PatchFlow has its strides {describe_strides(PATCHFLOW_LEVELS)}, of images at three scales, "
+        f"and learns for {arguments.patchflow_steps} steps of 32 images",
+    }
+    return "".join(f"; {settings[name]}" for name in arguments.neighbours)
+
+
 def describe_setup(arguments: argparse.Namespace, all_data: Mapping[str, BenchmarkData]) -> str:
     """What a reader must know to repeat or to doubt the table."""
     datasets = [
@@ -205,9 +218,8 @@ def describe_setup(arguments: argparse.Namespace, all_data: Mapping[str, Benchma
     return (
         f"Images stretched to {arguments.size} px, split `{arguments.protocol}`{limit} with {describe_seeds(arguments.seeds)}: "
         f"{'; '.join(datasets)}. "
-        f"The backbone of all is {arguments.backbone} with the weights and the normalisation that adjobs uses; PatchCore has its "
-        f"strides {describe_strides(arguments.patchcore_levels)}, PaDiM {describe_strides(arguments.padim_levels)}, "
-        f"PatchFlow {describe_strides(PATCHFLOW_LEVELS)} at three sizes, {arguments.patchflow_steps} steps of 32 images. "
+        f"The backbone of all is {arguments.backbone} with the weights and the normalisation that adjobs uses"
+        f"{describe_neighbours(arguments)}. "
         f"ms/image: from uint8 pixels to score and anomaly map in memory, batches of {EVAL_BATCH}, float32. "
         f"Peak: GPU memory, or resident memory of the process."
     )
