@@ -39,7 +39,7 @@ def build(name: str, settings: dict[str, Any], weights: Path) -> Model:
         if model.feature_extractor.layers != layers:
             raise SystemExit(f"PatchFlow: got levels {model.feature_extractor.layers}, the exchange folder has {layers}")
     extractor, state = model.feature_extractor.feature_extractor, load_file(weights)
-    extractor.load_state_dict({key: state[key] for key in extractor.state_dict()})  # the other neighbour may reach deeper
+    extractor.load_state_dict({key: state[key] for key in extractor.state_dict()})  # another neighbour may reach deeper
     return model
 
 
