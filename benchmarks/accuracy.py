@@ -195,8 +195,8 @@ def describe_strides(levels: Sequence[int]) -> str:
 
 
 def describe_neighbours(arguments: argparse.Namespace) -> str:
-    """Settings of those of anomalib's models that are measured."""
-    if not arguments.anomalib_python:
+    """Settings of those of anomalib's models that are measured; a sentence, or nothing."""
+    if not arguments.anomalib_python or not arguments.neighbours:
         return ""
     settings = {
         "patchcore": f"PatchCore has its strides {describe_strides(arguments.patchcore_levels)}",
@@ -204,7 +204,10 @@ def describe_neighbours(arguments: argparse.Namespace) -> str:
         "patchflow": f"PatchFlow has its strides {describe_strides(PATCHFLOW_LEVELS)}, of images at three scales, "
         f"and learns for {arguments.patchflow_steps} steps of 32 images",
     }
-    return "".join(f"; {settings[name]}" for name in arguments.neighbours)
+    return (
+        f"The backbone of anomalib's models is {arguments.backbone} with the weights and the normalisation that adjobs uses; "
+        f"{'; '.join(settings[name] for name in arguments.neighbours)}. "
+    )
 
 
 def describe_setup(arguments: argparse.Namespace, all_data: Mapping[str, BenchmarkData]) -> str:
@@ -218,8 +221,7 @@ def describe_setup(arguments: argparse.Namespace, all_data: Mapping[str, Benchma
     return (
         f"Images stretched to {arguments.size} px, split `{arguments.protocol}`{limit} with {describe_seeds(arguments.seeds)}: "
         f"{'; '.join(datasets)}. "
-        f"The backbone of all is {arguments.backbone} with the weights and the normalisation that adjobs uses"
-        f"{describe_neighbours(arguments)}. "
+        f"{describe_neighbours(arguments)}"
         f"ms/image: from uint8 pixels to score and anomaly map in memory, batches of {EVAL_BATCH}, float32. "
         f"Peak: GPU memory, or resident memory of the process."
     )
