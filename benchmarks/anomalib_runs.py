@@ -21,6 +21,7 @@ from adjobs.backbones import LEVELS, create_backbone
 from adjobs.data.packing import to_float
 from adjobs.evaluation.evaluate import DeviceConfig, predict_split
 from adjobs.evaluation.predictions import EVAL_BATCH
+from adjobs.metrics.intervals import auroc_interval
 from adjobs.types import ImageScores, Prediction
 
 NEIGHBOURS = {"patchcore": "anomalib PatchCore, coreset 1 %", "padim": "anomalib PaDiM", "patchflow": "anomalib PatchFlow"}
@@ -28,10 +29,11 @@ PATCHFLOW_LEVELS = [2, 3, 4]  # anomalib's, not to be chosen
 
 
 class NeighbourRun(NamedTuple):
-    """The predictions of a neighbour for the test split, and what they cost."""
+    """The predictions of a neighbour for the test split, its image AUROC on the validation split, and what they cost."""
 
     method: str
     training_images: str
+    val: float | None
     scores: ImageScores
     ms_per_image: float
     seconds: float
@@ -67,10 +69,11 @@ def run_neighbours(data: BenchmarkData, folder: Path, seed: int, arguments: argp
             digest_file.write_text(digest)
         with np.load(folder / f"{name}.npz") as arrays:
             replay = Replay(arrays["scores"], arrays["maps"])
+            val = auroc_interval(data.labels("val"), arrays["val_scores"]).value
             costs = [float(arrays[key]) for key in ("ms_per_image", "train_seconds", "peak_mib")]
         cache = data.open_cache(arguments.size)
         scores = predict_split(replay, cache, data.dataset, data.split.test, DeviceConfig(torch.device("cpu"))).scores
-        yield NeighbourRun(NEIGHBOURS[name], describe_training_images(n_normal), scores, costs[0], costs[1], costs[2])
+        yield NeighbourRun(NEIGHBOURS[name], describe_training_images(n_normal), val, scores, *costs)
 
 
 def write_exchange(folder: Path, data: BenchmarkData, seed: int, arguments: argparse.Namespace) -> int:
@@ -78,7 +81,8 @@ def write_exchange(folder: Path, data: BenchmarkData, seed: int, arguments: argp
     cache, labels = data.open_cache(arguments.size), {sample.id: sample.label for sample in data.dataset.samples}
     train = [cache.index_of[name] for name in data.split.train if labels[name] == "normal"]
     np.save(folder / "train.npy", cache.images[train])
-    np.save(folder / "test.npy", cache.images[[cache.index_of[name] for name in data.split.test]])
+    for split in ("val", "test"):
+        np.save(folder / f"{split}.npy", cache.images[[cache.index_of[name] for name in getattr(data.split, split)]])
     levels = {"patchcore": arguments.patchcore_levels, "padim": arguments.padim_levels, "patchflow": PATCHFLOW_LEVELS}
     backbone = create_backbone(arguments.backbone, levels=max(map(max, levels.values()))).eval()
     save_file(
@@ -108,6 +112,6 @@ def write_exchange(folder: Path, data: BenchmarkData, seed: int, arguments: argp
 def digest_exchange(folder: Path) -> str:
     """SHA-256 of the neighbours' input: predictions for other input are not used."""
     digest = hashlib.sha256()
-    for name in ("settings.json", "train.npy", "test.npy", "weights.safetensors"):
+    for name in ("settings.json", "train.npy", "val.npy", "test.npy", "weights.safetensors"):
         digest.update((folder / name).read_bytes())
     return digest.hexdigest()

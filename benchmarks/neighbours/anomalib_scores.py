@@ -4,7 +4,7 @@
     DIR/bin/python benchmarks/neighbours/anomalib_scores.py EXCHANGE --model patchcore
 
 It runs in that environment, without adjobs. anomalib's own torch modules are driven as its Lightning modules drive them; only the
-backbone's weights, the normalisation and the pixels come from adjobs. The exchange folder holds no labels of test images.
+backbone's weights, the normalisation and the pixels come from adjobs. The exchange folder holds no labels.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def synchronise() -> None:
 
 
 def main() -> None:
-    """Train on ``train.npy``, score ``test.npy``, write ``MODEL.npz``."""
+    """Train on ``train.npy``, score ``val.npy`` and ``test.npy``, write ``MODEL.npz``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("exchange", type=Path)
     parser.add_argument("--model", choices=["patchcore", "padim", "patchflow"], required=True)
@@ -125,14 +125,15 @@ def main() -> None:
         pixels = torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2)
         return (pixels.float() / 255 - mean) / std
 
-    train, test = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("train", "test"))
+    train, val, test = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("train", "val", "test"))
     model = build(arguments.model, settings, folder / "weights.safetensors").to(device)
     check_backbone(model, prepare(train[:1]), np.load(folder / "probe.npz"))
     seconds = fit(model, train, prepare, settings)
+    val_scores, _, _ = predict(model, batches(val, settings["batch"]), prepare)
     scores, maps, predicting = predict(model, batches(test, settings["batch"]), prepare)
     peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_mib()
     costs = {"train_seconds": seconds, "ms_per_image": 1000 * predicting / len(scores), "peak_mib": peak}
-    np.savez(folder / f"{arguments.model}.npz", scores=scores, maps=maps, **costs)
+    np.savez(folder / f"{arguments.model}.npz", val_scores=val_scores, scores=scores, maps=maps, **costs)
 
 
 if __name__ == "__main__":
