@@ -90,12 +90,12 @@ def batches(images: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 @torch.inference_mode()
-def predict(model: Model, batches: list[np.ndarray], prepare: Any) -> tuple[np.ndarray, np.ndarray, float]:
-    """Scores ``(N,)``, maps ``(N, H, W)`` and seconds, from uint8 pixels to arrays in memory."""
+def predict(model: Model, images: np.ndarray, prepare: Any, size: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Scores ``(N,)``, maps ``(N, H, W)`` and seconds, from uint8 pixels to arrays in memory, in batches of ``size``."""
     scores, maps, seconds = [], [], 0.0
-    for images in batches:
+    for batch in batches(images, size):
         started_at = time.perf_counter()
-        prediction = model(prepare(images))
+        prediction = model(prepare(batch))
         scores.append(prediction.pred_score.reshape(-1).double().cpu().numpy())
         maps.append(prediction.anomaly_map[:, 0].float().cpu().numpy())
         seconds += time.perf_counter() - started_at
@@ -129,8 +129,8 @@ def main() -> None:
     model = build(arguments.model, settings, folder / "weights.safetensors").to(device)
     check_backbone(model, prepare(train[:1]), np.load(folder / "probe.npz"))
     seconds = fit(model, train, prepare, settings)
-    val_scores, _, _ = predict(model, batches(val, settings["batch"]), prepare)
-    scores, maps, predicting = predict(model, batches(test, settings["batch"]), prepare)
+    val_scores, _, _ = predict(model, val, prepare, settings["batch"])
+    scores, maps, predicting = predict(model, test, prepare, settings["batch"])
     peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_mib()
     costs = {"train_seconds": seconds, "ms_per_image": 1000 * predicting / len(scores), "peak_mib": peak}
     np.savez(folder / f"{arguments.model}.npz", val_scores=val_scores, scores=scores, maps=maps, **costs)
