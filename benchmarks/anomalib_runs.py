@@ -69,7 +69,7 @@ def run_neighbours(data: BenchmarkData, folder: Path, seed: int, arguments: argp
             digest_file.write_text(digest)
         with np.load(folder / f"{name}.npz") as arrays:
             replay = Replay(arrays["scores"], arrays["maps"])
-            val = auroc_interval(data.labels("val"), arrays["val_scores"]).value
+            val = auroc_interval([label == "anomalous" for label in data.labels("val")], arrays["val_scores"]).value
             costs = [float(arrays[key]) for key in ("ms_per_image", "train_seconds", "peak_mib")]
         cache = data.open_cache(arguments.size)
         scores = predict_split(replay, cache, data.dataset, data.split.test, DeviceConfig(torch.device("cpu"))).scores
@@ -78,8 +78,8 @@ def run_neighbours(data: BenchmarkData, folder: Path, seed: int, arguments: argp
 
 def write_exchange(folder: Path, data: BenchmarkData, seed: int, arguments: argparse.Namespace) -> int:
     """Write what the neighbours may see; returns the number of training images."""
-    cache, labels = data.open_cache(arguments.size), {sample.id: sample.label for sample in data.dataset.samples}
-    train = [cache.index_of[name] for name in data.split.train if labels[name] == "normal"]
+    cache, labels = data.open_cache(arguments.size), data.labels("train")
+    train = [cache.index_of[name] for name, label in zip(data.split.train, labels, strict=True) if label == "normal"]
     np.save(folder / "train.npy", cache.images[train])
     for split in ("val", "test"):
         np.save(folder / f"{split}.npy", cache.images[[cache.index_of[name] for name in getattr(data.split, split)]])

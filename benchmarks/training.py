@@ -59,15 +59,14 @@ class BenchmarkData:
         """The decoded images, squares of ``size`` pixels."""
         return open_cache(self.dataset, self.fingerprint, size, load_settings().cache, reading=self.reading)
 
-    def labels(self, split: str) -> np.ndarray:
-        """Which images of a split are anomalous, in its order: ``(N,)`` bool."""
+    def labels(self, split: str) -> list[str]:
+        """Labels of the images of a split, in its order."""
         labels = {sample.id: sample.label for sample in self.dataset.samples}
-        return np.array([labels[name] == "anomalous" for name in getattr(self.split, split)])
+        return [labels[name] for name in getattr(self.split, split)]
 
     def count(self, split: str, label: str) -> int:
         """Number of images of a split with this label."""
-        ids = set(getattr(self.split, split))
-        return sum(sample.id in ids and sample.label == label for sample in self.dataset.samples)
+        return self.labels(split).count(label)
 
 
 @dataclass(frozen=True)
